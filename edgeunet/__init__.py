@@ -1,0 +1,45 @@
+"""edgeunet: U-Nets from a checkpoint to INT8 video segmentation at the edge."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgeunet.export import ExportOptions, export_bundle
+    from edgeunet.models import create_model, list_models
+    from edgeunet.runtime import Result, Segmenter, load
+
+__version__ = "0.1.0"
+
+# Public name -> module. Resolved on first use (PEP 562): a device that only runs bundles never
+# loads torch, and `import edgeunet` itself loads nothing.
+_EXPORTS = {
+    "Result": "edgeunet.runtime",
+    "Segmenter": "edgeunet.runtime",
+    "create_model": "edgeunet.models",
+    "ExportOptions": "edgeunet.export",
+    "export_bundle": "edgeunet.export",
+    "list_models": "edgeunet.models",
+    "load": "edgeunet.runtime",
+}
+
+__all__ = [
+    "ExportOptions",
+    "Result",
+    "Segmenter",
+    "create_model",
+    "export_bundle",
+    "list_models",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'edgeunet' has no attribute {name!r}")
+    return getattr(importlib.import_module(_EXPORTS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_EXPORTS])

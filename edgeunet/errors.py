@@ -1,0 +1,100 @@
+"""Every error that edgeunet raises on purpose.
+
+    EdgeUNetError                exit code 1
+    ├── UsageError               exit code 2: the call itself is wrong
+    │   ├── UnknownNameError     a model, tag or backend that is not registered
+    │   ├── ShapeError           a size that the net cannot take
+    │   └── OutputExistsError    the output stands already and --force was not given
+    ├── MissingDependencyError   an extra is not installed
+    ├── CheckpointError          weights or card that do not fit the net
+    ├── DatasetError             a data set that is not in the documented layout
+    ├── BundleError              a bundle that is damaged, foreign or unsafe
+    ├── FrameError               a frame that cannot be converted as the manifest says
+    ├── SourceError              an image, directory or video that cannot be read
+    ├── ExportError              a graph that could not be made
+    │   └── CalibrationError     calibration data that is missing or unfit
+    ├── BackendError             a backend that is not available or failed
+    └── ParityError              results outside the promised tolerance
+
+A message says what came, what was wanted and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class EdgeUNetError(Exception):
+    """Base of all errors raised on purpose; the command line exits with `exit_code`."""
+
+    exit_code = 1
+
+
+class UsageError(EdgeUNetError):
+    """The call itself is wrong."""
+
+    exit_code = 2
+
+
+class UnknownNameError(UsageError):
+    """A name that is not registered; the message lists the known ones."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        listed = ", ".join(sorted(known)) or "none"
+        super().__init__(f"unknown {kind} {name!r}. Known: {listed}.")
+
+
+class ShapeError(UsageError):
+    """A size that the net cannot take."""
+
+
+class OutputExistsError(UsageError):
+    """The output stands already."""
+
+    def __init__(self, path: object) -> None:
+        super().__init__(f"{path} exists already. Pass --force to replace it, or another output.")
+
+
+class MissingDependencyError(EdgeUNetError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, module: str, extra: str) -> None:
+        super().__init__(
+            f"{module} is not installed. Install it with: pip install 'edgeunet[{extra}]'."
+        )
+
+
+class CheckpointError(EdgeUNetError):
+    """Weights or a card that do not fit the net."""
+
+
+class DatasetError(EdgeUNetError):
+    """A data set that is not in the documented layout."""
+
+
+class BundleError(EdgeUNetError):
+    """A bundle that is damaged, foreign or unsafe."""
+
+
+class FrameError(EdgeUNetError):
+    """A frame that cannot be converted as the manifest says."""
+
+
+class SourceError(EdgeUNetError):
+    """An image, directory or video that cannot be read."""
+
+
+class ExportError(EdgeUNetError):
+    """A graph that could not be made."""
+
+
+class CalibrationError(ExportError):
+    """Calibration data that is missing or unfit."""
+
+
+class BackendError(EdgeUNetError):
+    """A backend that is not available on this machine, or failed."""
+
+
+class ParityError(EdgeUNetError):
+    """Results outside the promised tolerance."""

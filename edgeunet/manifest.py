@@ -1,0 +1,144 @@
+"""What a bundle says of itself: frozen dataclasses <-> manifest.json."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from .errors import BundleError
+from .schema import SchemaError, decode, encode
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+
+Precision = Literal["fp32", "fp16", "int8"]
+Flavour = Literal["fp32", "fp16", "int8", "int8.fp16", "int8.cpu"]
+
+FLAVOURS: dict[Precision, tuple[Flavour, ...]] = {
+    "fp32": ("fp32",),
+    "fp16": ("fp32", "fp16"),
+    "int8": ("fp32", "fp16", "int8", "int8.fp16", "int8.cpu"),
+}
+"""Graphs that a bundle of each precision holds; `fp32` is the reference in all of them."""
+
+
+def flavour_file(flavour: Flavour) -> str:
+    """File name of a graph inside the bundle."""
+    return f"model.{flavour}.onnx"
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """How a frame becomes the net's input `image` (N, C, height, width).
+
+    height, width: size of the net's input, pixels.
+    color: order of the channels; "gray" means one.
+    resize: "stretch" resizes both sides to the net's; "pad" keeps the aspect, puts the frame in
+        the upper left corner and fills the rest with the mean colour. Bilinear, half-pixel.
+    mean, std: per channel, for values scaled to 0..1: image = (value / 255 - mean) / std.
+    """
+
+    height: int
+    width: int
+    color: Literal["rgb", "bgr", "gray"] = "rgb"
+    resize: Literal["stretch", "pad"] = "stretch"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1:
+            raise ValueError(f"input is {self.height}x{self.width}; sides must be positive")
+        if len(self.mean) != self.channels or len(self.std) != self.channels:
+            raise ValueError(f"mean and std need {self.channels} values for colour {self.color!r}")
+        if min(self.std) <= 0:
+            raise ValueError(f"std is {self.std}; it must be positive")
+
+    @property
+    def channels(self) -> int:
+        """Channels of the net's input."""
+        return 1 if self.color == "gray" else 3
+
+    def fitted_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width that a frame of the given size has inside the net's input.
+
+        Padded frames are fitted to multiples of 8, so that nets which answer at 1/2, 1/4 or 1/8 of
+        the resolution have the frame's edge on a whole pixel.
+        """
+        if self.resize == "stretch":
+            return self.height, self.width
+        scale = min(self.height / height, self.width / width)
+        rows, columns = (max(8, round(side * scale / 8) * 8) for side in (height, width))
+        return min(rows, self.height), min(columns, self.width)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Contents of manifest.json.
+
+    model, arguments: variant and those of `create_model`. weights: tag or file it came from.
+    classes, palette: names and RGB colours by class id.
+    input: preprocessing. logits_size: (height, width) of the output `logits`.
+    gate: presence thresholds by class id, None without a gate.
+    max_batch: largest batch of the graphs. files: SHA-256 by file name. versions: of the tools.
+    """
+
+    model: str
+    arguments: dict[str, Any]
+    weights: str
+    precision: Precision
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    input: InputSpec
+    logits_size: tuple[int, int]
+    max_batch: int
+    files: dict[str, str]
+    versions: dict[str, str]
+    gate: tuple[float, ...] | None = None
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        if len(self.palette) != len(self.classes):
+            raise ValueError(f"{len(self.classes)} classes, but {len(self.palette)} colours")
+        if self.gate is not None and len(self.gate) != len(self.classes):
+            raise ValueError(f"{len(self.classes)} classes, but {len(self.gate)} gate thresholds")
+        if self.max_batch < 1:
+            raise ValueError(f"max_batch is {self.max_batch}; it must be at least 1")
+
+    @property
+    def flavours(self) -> tuple[Flavour, ...]:
+        """Graphs that the bundle holds."""
+        return FLAVOURS[self.precision]
+
+
+def manifest_json(manifest: Manifest) -> dict[str, Any]:
+    """JSON-ready form of a manifest, schema version first."""
+    data: dict[str, Any] = encode(manifest)
+    return {"schema_version": data.pop("schema_version"), **data}
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and validate a manifest.
+
+    Raises:
+        BundleError: missing, not JSON, of an unknown schema version, or not in the schema.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BundleError(
+            f"{path.parent} is not a bundle: it has no {path.name}. `edgeunet export` writes one."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} cannot be read as JSON: {error}") from None
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if version != SCHEMA_VERSION:
+        raise BundleError(
+            f"{path} has schema version {version!r}; this edgeunet reads {SCHEMA_VERSION}. Export "
+            "the bundle again, or install the edgeunet that wrote it."
+        )
+    try:
+        return decode(Manifest, data)
+    except SchemaError as error:
+        raise BundleError(f"{path} is damaged: {error}.") from None

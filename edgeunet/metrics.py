@@ -1,0 +1,115 @@
+"""Mask metrics on numpy arrays: confusion matrix, IoU, Dice, agreement, boundary agreement."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+IGNORE = 255
+"""Class id of pixels that no metric counts."""
+
+Mask = npt.NDArray[np.uint8]
+Matrix = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float64]
+
+
+def confusion_matrix(truth: Mask, predicted: Mask, *, num_classes: int) -> Matrix:
+    """Count pixels by (true class, predicted class).
+
+    Args:
+        truth: class ids, any shape; pixels with `IGNORE` are left out.
+        predicted: class ids of the same shape, all below `num_classes`.
+
+    Returns:
+        (num_classes, num_classes) counts.
+
+    Raises:
+        ValueError: shapes differ, or an id is neither a class nor `IGNORE`.
+    """
+    if truth.shape != predicted.shape:
+        raise ValueError(f"truth is {truth.shape}, predicted is {predicted.shape}; they must agree")
+    counted = truth != IGNORE
+    true_ids = truth[counted].astype(np.int64)
+    predicted_ids = predicted[counted].astype(np.int64)
+    for label, ids in (("truth", true_ids), ("predicted", predicted_ids)):
+        if ids.size and ids.max() >= num_classes:
+            raise ValueError(
+                f"{label} holds class {ids.max()}, but there are {num_classes} classes"
+            )
+    pairs = true_ids * num_classes + predicted_ids
+    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def iou_per_class(confusion: Matrix) -> Scores:
+    """Intersection over union (C,); NaN for a class that is neither there nor predicted."""
+    intersection = np.diag(confusion).astype(np.float64)
+    union = confusion.sum(0) + confusion.sum(1) - intersection
+    return _ratio(intersection, union)
+
+
+def dice_per_class(confusion: Matrix) -> Scores:
+    """Dice coefficient 2|A∩B| / (|A|+|B|) per class (C,); NaN where both are empty."""
+    return _ratio(
+        2.0 * np.diag(confusion), (confusion.sum(0) + confusion.sum(1)).astype(np.float64)
+    )
+
+
+def mean_iou(confusion: Matrix) -> float:
+    """Mean of `iou_per_class` over the classes that appear; NaN where none does."""
+    ious = iou_per_class(confusion)
+    return float(np.mean(ious[~np.isnan(ious)])) if not np.isnan(ious).all() else float("nan")
+
+
+def pixel_agreement(a: Mask, b: Mask) -> float:
+    """Share of pixels with the same class id, 0..1."""
+    return float(np.mean(a == b))
+
+
+def boundary(mask: Mask) -> npt.NDArray[np.bool_]:
+    """Pixels (H, W) of which the right or the lower neighbour has another class, and those."""
+    edge = np.zeros(mask.shape, dtype=bool)
+    across = mask[:, 1:] != mask[:, :-1]
+    down = mask[1:, :] != mask[:-1, :]
+    edge[:, 1:] |= across
+    edge[:, :-1] |= across
+    edge[1:, :] |= down
+    edge[:-1, :] |= down
+    return edge
+
+
+def dilate(pixels: npt.NDArray[np.bool_], radius: int) -> npt.NDArray[np.bool_]:
+    """Pixels (H, W) at most `radius` away in either direction (a square of 2 radius + 1)."""
+    grown: npt.NDArray[np.bool_] = pixels.copy()
+    for axis in (0, 1):
+        source = grown.copy()
+        for shift in range(1, radius + 1):
+            size = source.shape[axis]
+            if shift >= size:
+                break
+            ahead, behind = [slice(None)] * 2, [slice(None)] * 2
+            ahead[axis], behind[axis] = slice(shift, None), slice(None, size - shift)
+            grown[tuple(ahead)] |= source[tuple(behind)]
+            grown[tuple(behind)] |= source[tuple(ahead)]
+    return grown
+
+
+def boundary_f1(a: Mask, b: Mask, *, tolerance: int = 2) -> float:
+    """F1 of the two masks' boundaries, matched within `tolerance` pixels, 0..1.
+
+    Csurka et al., "What is a good evaluation measure for semantic segmentation?", BMVC 2013, with
+    class boundaries taken together. Two masks without any boundary agree: 1.
+    """
+    edge_a, edge_b = boundary(a), boundary(b)
+    if not edge_a.any() and not edge_b.any():
+        return 1.0
+    if not edge_a.any() or not edge_b.any():
+        return 0.0
+    precision = float(np.mean(dilate(edge_b, tolerance)[edge_a]))
+    recall = float(np.mean(dilate(edge_a, tolerance)[edge_b]))
+    return 0.0 if precision + recall == 0 else 2 * precision * recall / (precision + recall)
+
+
+def _ratio(numerator: npt.NDArray[np.floating], denominator: npt.NDArray[np.float64]) -> Scores:
+    out = np.full(numerator.shape, np.nan)
+    np.divide(numerator, denominator, out=out, where=denominator > 0)
+    return out
