@@ -1,0 +1,25 @@
+"""The nets. Importing this package registers all variants."""
+
+from .base import NetOutput, SegmentationNet
+from .eff_unet import EffUNet
+from .mobile_unet import MobileUNet
+from .registry import create_model, list_models, model_class, register_model
+from .resunet import ResUNet
+from .unet import UNet
+from .unet3p import UNet3P
+from .unetpp import UNetPP
+
+__all__ = [
+    "EffUNet",
+    "MobileUNet",
+    "NetOutput",
+    "ResUNet",
+    "SegmentationNet",
+    "UNet",
+    "UNet3P",
+    "UNetPP",
+    "create_model",
+    "list_models",
+    "model_class",
+    "register_model",
+]

@@ -1,0 +1,115 @@
+"""Building blocks that more than one variant uses."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def round_channels(channels: float, *, divisor: int = 8) -> int:
+    """Nearest multiple of `divisor`, at most 10 % below `channels` (MobileNetV2's rule)."""
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * channels else rounded
+
+
+class ConvNormAct(nn.Sequential):
+    """Convolution without bias, batch normalisation, activation (none: linear)."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_size: int = 3,
+        stride: int = 1,
+        padding: int | None = None,
+        groups: int = 1,
+        act: type[nn.Module] | None = nn.ReLU,
+    ) -> None:
+        layers: list[nn.Module] = [
+            nn.Conv2d(
+                in_channels,
+                out_channels,
+                kernel_size,
+                stride,
+                kernel_size // 2 if padding is None else padding,
+                groups=groups,
+                bias=False,
+            ),
+            nn.BatchNorm2d(out_channels),
+        ]
+        if act is not None:
+            layers.append(act(inplace=True))
+        super().__init__(*layers)
+
+
+class DoubleConv(nn.Sequential):
+    """Two 3x3 convolutions, each with batch normalisation and ReLU: U-Net's stage."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, padding: int = 1) -> None:
+        super().__init__(
+            ConvNormAct(in_channels, out_channels, padding=padding),
+            ConvNormAct(out_channels, out_channels, padding=padding),
+        )
+
+
+class UpDoubleConv(nn.Module):
+    """Learned 2x upsampling, concatenation with the skip, two convolutions: U-Net's way up.
+
+    Args:
+        padding: of the 3x3 convolutions, 1 or 0.
+        crop: pixels cut from every side of the skip, where unpadded convolutions left it larger.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        skip_channels: int,
+        out_channels: int,
+        *,
+        padding: int = 1,
+        crop: int = 0,
+    ) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(in_channels, out_channels, kernel_size=2, stride=2)
+        self.fuse = DoubleConv(out_channels + skip_channels, out_channels, padding=padding)
+        self.crop = crop
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """(N, in, h, w), (N, skip, 2h + 2 crop, 2w + 2 crop) -> (N, out, 2h, 2w), or 4 less."""
+        if self.crop:
+            # Fixed margins, not sizes taken from x: the traced graph then computes no shapes.
+            skip = skip[:, :, self.crop : -self.crop, self.crop : -self.crop]
+        fused: Tensor = self.fuse(torch.cat([self.up(x), skip], dim=1))
+        return fused
+
+
+def bilinear(factor: int = 2) -> nn.Upsample:
+    """Upsampling by a fixed factor; a scale, unlike a size, is a constant of the traced graph."""
+    return nn.Upsample(scale_factor=factor, mode="bilinear", align_corners=False)
+
+
+class InvertedResidual(nn.Module):
+    """MobileNetV2's block: 1x1 expansion, 3x3 depthwise, linear 1x1 projection.
+
+    Sandler et al., CVPR 2018 (arXiv 1801.04381), section 3.3. The input is added where stride is
+    1 and the channels agree; with `expand` 1 the expansion is left out.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int, expand: int) -> None:
+        super().__init__()
+        hidden = in_channels * expand
+        layers: list[nn.Module] = []
+        if expand != 1:
+            layers.append(ConvNormAct(in_channels, hidden, kernel_size=1, act=nn.ReLU6))
+        layers += [
+            ConvNormAct(hidden, hidden, stride=stride, groups=hidden, act=nn.ReLU6),
+            ConvNormAct(hidden, out_channels, kernel_size=1, act=None),
+        ]
+        self.layers = nn.Sequential(*layers)
+        self.residual = stride == 1 and in_channels == out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, out_channels, H/stride, W/stride)."""
+        out: Tensor = self.layers(x)
+        return x + out if self.residual else out

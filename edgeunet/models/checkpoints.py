@@ -1,0 +1,163 @@
+"""Checkpoints: `NAME.safetensors` with the weights, `NAME.json` with the card beside it.
+
+Nothing is unpickled but through `torch.load(weights_only=True)`, for foreign state dicts.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from ..errors import CheckpointError, UnknownNameError
+from ..files import write_bytes, write_json
+from ..manifest import InputSpec
+from ..schema import SchemaError, decode, encode
+from .base import SegmentationNet
+from .registry import create_model
+
+CARD_VERSION = 1
+WEIGHTS_DIR = Path(__file__).resolve().parents[1] / "weights"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a checkpoint is: enough to rebuild the net and to run it rightly.
+
+    arguments: those of `create_model`, num_classes, in_channels and cgm among them.
+    palette: RGB by class id. data: name of the training data. metrics: on the validation data,
+    such as `miou` in percent. training: how it was made, `seed`, `epochs`, `minutes` among it.
+    """
+
+    model: str
+    arguments: dict[str, Any]
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    input: InputSpec
+    data: str
+    metrics: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    card_version: int = CARD_VERSION
+
+    def __post_init__(self) -> None:
+        if self.card_version != CARD_VERSION:
+            raise ValueError(f"card_version is {self.card_version}; {CARD_VERSION} is known")
+        if len(self.classes) != len(self.palette):
+            raise ValueError(f"{len(self.classes)} classes, but {len(self.palette)} colours")
+
+
+def list_weights(model: str) -> list[str]:
+    """Tags of the pretrained weights that come with the package for a variant, sorted."""
+    return sorted(path.stem.split(".", 1)[1] for path in WEIGHTS_DIR.glob(f"{model}.*.safetensors"))
+
+
+def find_weights(model: str, weights: str) -> Path:
+    """Path of a checkpoint given as a tag of `list_weights` or as a file.
+
+    Raises:
+        UnknownNameError: neither a tag nor an existing file; lists the tags.
+    """
+    tagged = WEIGHTS_DIR / f"{model}.{weights}.safetensors"
+    if tagged.is_file():
+        return tagged
+    if Path(weights).is_file():
+        return Path(weights)
+    raise UnknownNameError(f"weights of {model}", weights, list_weights(model))
+
+
+def save_checkpoint(path: Path, net: SegmentationNet, card: Card, *, half: bool = False) -> None:
+    """Write `path` (.safetensors) and its card; `half` stores floating weights as FP16."""
+    tensors = {
+        name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous()
+        for name, tensor in net.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    write_bytes(path, save(tensors))
+    write_json(path.with_suffix(".json"), encode(card))
+
+
+def read_card(path: Path) -> Card:
+    """Card beside the checkpoint `path`."""
+    card_path = path.with_suffix(".json")
+    try:
+        return decode(Card, json.loads(card_path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path} has no card {card_path.name} beside it. `edgeunet train` writes one; it names "
+            "the model, its arguments, the classes and the input."
+        ) from None
+    except (OSError, SchemaError, ValueError) as error:
+        raise CheckpointError(f"{card_path} is not a card: {error}") from None
+
+
+def load_checkpoint(path: Path) -> tuple[SegmentationNet, Card]:
+    """Net in evaluation mode with FP32 weights, and its card."""
+    card = read_card(path)
+    net = create_model(card.model, **card.arguments)
+    load_weights(net, read_tensors(path), source=str(path))
+    return net.eval(), card
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """State dict of a `.safetensors` file, or of a PyTorch file that holds tensors only."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} does not exist.") from None
+    except (SafetensorError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path} cannot be read as weights: {reason}. Wanted: .safetensors, or a PyTorch "
+            "state dict without any code in it."
+        ) from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}; a state dict was wanted.")
+    return {str(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+
+
+def load_weights(net: SegmentationNet, tensors: dict[str, Tensor], *, source: str) -> None:
+    """Copy `tensors` into the net as FP32.
+
+    Raises:
+        CheckpointError: names the keys that are missing or unknown, and the shapes that differ.
+    """
+    wanted = {
+        name: tensor
+        for name, tensor in net.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    given = {n: t for n, t in tensors.items() if not n.endswith("num_batches_tracked")}
+    complaints = [
+        *_listed("lacks", sorted(set(wanted) - set(given))),
+        *_listed("has unknown", sorted(set(given) - set(wanted))),
+        *_listed(
+            "differs in",
+            [
+                f"{name} {tuple(given[name].shape)} instead of {tuple(tensor.shape)}"
+                for name, tensor in wanted.items()
+                if name in given and given[name].shape != tensor.shape
+            ],
+        ),
+    ]
+    if complaints:
+        raise CheckpointError(
+            f"{source} does not fit {type(net).__name__} with {net.num_classes} classes: it "
+            f"{'; it '.join(complaints)}."
+        )
+    net.load_state_dict({name: tensor.float() for name, tensor in given.items()}, strict=False)
+
+
+def _listed(verb: str, names: list[str], *, shown: int = 4) -> list[str]:
+    if not names:
+        return []
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return [f"{verb} {', '.join(names[:shown])}{more}"]

@@ -1,0 +1,109 @@
+"""U-Net: the original."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ShapeError, UsageError
+from .base import SegmentationNet
+from .blocks import DoubleConv, UpDoubleConv
+from .registry import register_model
+
+Padding = Literal["same", "valid"]
+
+# Smallest side that unpadded convolutions leave something of: 188 -> 4; then steps of 16.
+_VALID_MINIMUM = 188
+
+
+@register_model("unet")
+class UNet(SegmentationNet):
+    """U-Net, 31.0 M parameters at width 64.
+
+    Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI
+    2015 (arXiv 1505.04597), section 2 and figure 1.
+
+    What differs: batch normalisation after every 3x3 convolution, no dropout, and by default
+    padded convolutions, so that the logits have the image's size.
+
+    Args:
+        width: channels of the first stage; each of the four stages below has twice as many.
+        padding: "same", or "valid" for the paper's unpadded convolutions and cropped skips. Then
+            a side of n pixels must be 188 + 16 k, and the logits are those of its n - 184 inner
+            pixels (572 -> 388).
+    """
+
+    size_multiple = 16
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        in_channels: int = 3,
+        width: int = 64,
+        cgm: bool = False,
+        padding: Padding = "same",
+    ) -> None:
+        if padding not in get_args(Padding):
+            raise UsageError(
+                f"padding is {padding!r}; it must be one of: {', '.join(get_args(Padding))}."
+            )
+        channels = [width << level for level in range(5)]
+        super().__init__(deepest_channels=channels[-1], num_classes=num_classes, cgm=cgm)
+        self.padding = padding
+        pad = 1 if padding == "same" else 0
+        self.pool = nn.MaxPool2d(2)
+        self.encoder = nn.ModuleList(
+            DoubleConv(before, after, padding=pad)
+            for before, after in zip([in_channels, *channels[:-1]], channels, strict=True)
+        )
+        self.decoder = nn.ModuleList()
+        crop = 0
+        if padding == "valid":
+            self.size_multiple = 4  # necessary, not sufficient: see `_check_valid`
+            crop = 4  # the two convolutions at the bottom take 4 of its pixels: 8 above, 4 a side
+        for level in reversed(range(4)):
+            self.decoder.append(
+                UpDoubleConv(
+                    channels[level + 1], channels[level], channels[level], padding=pad, crop=crop
+                )
+            )
+            # A level up the margin is twice as wide, and two double convolutions lie between.
+            crop = 2 * crop + 8 if crop else 0
+        self.head = nn.Conv2d(width, num_classes, kernel_size=1)
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """(N, in_channels, H, W) -> features at strides 1, 2, 4, 8, 16.
+
+        Raises:
+            ShapeError: a size that "valid" cannot take.
+        """
+        # While tracing, sizes are tensors and the check would end up in the graph.
+        tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        if self.padding == "valid" and not tracing:
+            _check_valid(*image.shape[-2:])
+        x = self.encoder[0](image)
+        features = [x]
+        for stage in self.encoder[1:]:
+            x = stage(self.pool(x))
+            features.append(x)
+        return features
+
+    def decode(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Features -> one head (N, C, H, W); "valid": (N, C, H - 184, W - 184)."""
+        x = features[-1]
+        for block, skip in zip(self.decoder, reversed(features[:-1]), strict=True):
+            x = block(x, skip)
+        return (self.head(x),)
+
+
+def _check_valid(height: int, width: int) -> None:
+    """ShapeError unless both sides are even before each of the four poolings, and large enough."""
+    if any(side < _VALID_MINIMUM or (side - _VALID_MINIMUM) % 16 for side in (height, width)):
+        raise ShapeError(
+            f"image is {height}x{width}; unet with padding 'valid' needs sides of 188 + 16 k "
+            "pixels, such as 572. Resize the image, or use padding 'same'."
+        )
