@@ -1,0 +1,116 @@
+"""Procedural phase-contrast microscopy of living cells, with exact masks.
+
+Cells crawl (persistent random walk), grow, deform, press against each other and divide: a cell
+rounds up, turns bright, lines up its chromosomes and parts into two. `time_lapse` films a colony
+and now and then moves the stage to empty medium; `snapshots` gives independent training samples;
+`write_dataset` stores them. Nothing is downloaded, and the same seed gives the same bytes (with
+the same numpy and OpenCV). Coordinates are x, y in pixels, angles radians, times frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import UsageError
+from ..files import new_directory, write_json
+from ..metrics import IGNORE
+from .colony import Colony
+from .microscope import CellFrame, Microscope, Optics
+
+CLASSES = ("background", "cell", "dividing")
+PALETTE = ((0, 0, 0), (32, 178, 170), (255, 140, 66))
+"""RGB by class id: black, teal, orange."""
+
+
+_MOVE = 0.1  # of a period: how long the stage moves one way
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a time-lapse shows.
+
+    height, width: pixels. cells: mean number in view at the start. radius: of a cell, pixels.
+    empty: share of the frames that show medium without any cell, 0..0.7. period: frames from one
+    visit to the empty place to the next; the visit is the end of a period.
+    """
+
+    height: int = 256
+    width: int = 320
+    cells: int = 18
+    seed: int = 0
+    radius: float = 17.0
+    empty: float = 0.2
+    period: int = 300
+
+    def __post_init__(self) -> None:
+        if min(self.height, self.width) < 1 or self.cells < 0 or self.radius < 4:
+            raise UsageError(f"{self}: sizes start at 1, cells at 0, radius at 4.")
+        if not 0 <= self.empty <= 0.7 or self.period < 20:
+            raise UsageError(f"{self}: empty must be 0..0.7, period 20 frames or more.")
+
+
+def time_lapse(scene: Scene, frames: int) -> Iterator[CellFrame]:
+    """Film one colony; the film opens on it and visits empty medium once a period."""
+    size, rng = (scene.height, scene.width), np.random.default_rng([scene.seed, 0, 1])
+    colony = Colony(rng, size, cells=scene.cells, radius=scene.radius)
+    # So far off that nothing of a cell at the colony's rim is in view.
+    travel = int(scene.width + colony.margin + 4 * scene.radius)
+    microscope = Microscope(rng, size, optics=Optics.draw(rng, variety=0.5), travel=travel)
+    for frame in range(frames):
+        yield microscope.expose(
+            colony.cells, frame=frame, left=round(travel * _stage(scene, frame))
+        )
+        colony.advance()
+
+
+def snapshots(count: int, *, height: int, width: int, seed: int = 0) -> Iterator[CellFrame]:
+    """Independent samples of varied colonies and optics; about one in six shows no cell."""
+    for index in range(count):
+        size, rng = (height, width), np.random.default_rng([seed, index, 2])
+        radius = rng.uniform(10, 24)
+        cover = rng.uniform(0.06, 0.6) if rng.random() < 5 / 6 else 0.0
+        cells = int(np.ceil(cover * height * width / (np.pi * radius**2)))
+        colony = Colony(rng, size, cells=cells, radius=radius)
+        microscope = Microscope(rng, size, optics=Optics.draw(rng, variety=1.0), travel=0)
+        yield microscope.expose(colony.cells, frame=0, left=0)
+
+
+def write_dataset(
+    root: Path, *, train: int, val: int, height: int, width: int, seed: int = 0
+) -> None:
+    """Write `snapshots` in the layout of `data`, whole or not at all; the splits share no sample.
+
+    Raises:
+        OutputExistsError: `root` stands already.
+    """
+    with new_directory(root, force=False) as folder:
+        for number, (split, count) in enumerate((("train", train), ("val", val))):
+            for kind in ("images", "masks"):
+                (folder / split / kind).mkdir(parents=True)
+            samples = snapshots(count, height=height, width=width, seed=2 * seed + number)
+            for index, sample in enumerate(samples):
+                _write_png(folder / split / "images" / f"{index:06}.png", sample.image[..., ::-1])
+                _write_png(folder / split / "masks" / f"{index:06}.png", sample.mask)
+        info = {"name": "cells", "classes": CLASSES, "palette": PALETTE, "ignore": IGNORE}
+        write_json(folder / "dataset.json", info)
+
+
+def _write_png(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
+    if not cv2.imwrite(str(path), pixels):
+        raise OSError(f"{path} could not be written.")
+
+
+def _stage(scene: Scene, frame: int) -> float:
+    """Where the stage is: 0 at the colony, 1 at the empty place, smooth between."""
+    if not scene.empty:
+        return 0.0
+    left = 1 - frame % scene.period / scene.period  # of the period
+    ramp = min((scene.empty + 2 * _MOVE - left) / _MOVE, left / _MOVE)  # there, and back
+    ramp = min(max(ramp, 0.0), 1.0)
+    return ramp * ramp * (3 - 2 * ramp)

@@ -1,0 +1,137 @@
+"""Data sets: `DIR/{train,val}/images/*`, `DIR/{train,val}/masks/*.png`, `DIR/dataset.json`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DatasetError
+from ..metrics import IGNORE, Mask
+
+Image = npt.NDArray[np.uint8]
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Paths of one image and its mask."""
+
+    image: Path
+    mask: Path
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set in the layout above.
+
+    classes: names by class id. palette: RGB colour by class id.
+    """
+
+    root: Path
+    name: str
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+
+    def samples(self, split: str) -> list[Sample]:
+        """Images of `train` or `val` with their masks, sorted by name."""
+        return list_samples(self.root / split)
+
+
+def open_dataset(root: str | Path) -> Dataset:
+    """Read `dataset.json`; DatasetError says what is missing."""
+    path = Path(root) / "dataset.json"
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DatasetError(
+            f"{path} does not exist. A data set is DIR/dataset.json with DIR/{{train,val}}/images "
+            "and DIR/{train,val}/masks."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path} cannot be read as JSON: {error}") from None
+    if not isinstance(info, dict) or not isinstance(info.get("classes"), list):
+        raise DatasetError(f'{path} has no list "classes" of class names.')
+    classes = tuple(str(name) for name in info["classes"])
+    if not 2 <= len(classes) <= IGNORE:
+        raise DatasetError(f"{path} names {len(classes)} classes; 2 to {IGNORE} are possible.")
+    return Dataset(
+        root=Path(root),
+        name=str(info.get("name", Path(root).name)),
+        classes=classes,
+        palette=_palette(info.get("palette"), len(classes), path),
+    )
+
+
+def list_samples(folder: Path) -> list[Sample]:
+    """Pairs of `images/NAME.*` and `masks/NAME.png` in `folder`."""
+    images = folder / "images"
+    if not images.is_dir():
+        raise DatasetError(f"{images} is not a directory.")
+    samples = [
+        Sample(image, folder / "masks" / f"{image.stem}.png")
+        for image in sorted(images.iterdir())
+        if image.suffix.lower() in IMAGE_SUFFIXES
+    ]
+    if not samples:
+        raise DatasetError(f"{images} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+    without = [sample.image.name for sample in samples if not sample.mask.exists()]
+    if without:
+        raise DatasetError(
+            f"{folder / 'masks'} has no mask for {len(without)} images, {without[0]} the first."
+        )
+    return samples
+
+
+def read_image(path: Path, *, channels: int = 3) -> Image:
+    """8-bit image, RGB (H, W, 3) or grayscale (H, W, 1)."""
+    flag = cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_GRAYSCALE
+    image = cv2.imread(str(path), flag)
+    if image is None:
+        raise DatasetError(f"{path} cannot be read as an image.")
+    pixels = image[..., ::-1] if channels == 3 else image[..., None]
+    return np.ascontiguousarray(pixels, dtype=np.uint8)
+
+
+def read_mask(path: Path, *, num_classes: int) -> Mask:
+    """Class ids (H, W); DatasetError where an id is neither a class nor 255."""
+    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if mask is None or mask.ndim != 2 or mask.dtype != np.uint8:
+        raise DatasetError(f"{path} is not an 8-bit single-channel PNG of class ids.")
+    wrong = mask[(mask >= num_classes) & (mask != IGNORE)]
+    if wrong.size:
+        raise DatasetError(
+            f"{path} holds class id {int(wrong.max())}; there are {num_classes} classes "
+            f"(0..{num_classes - 1}, {IGNORE} = ignore)."
+        )
+    return np.asarray(mask, np.uint8)
+
+
+def _palette(given: object, num_classes: int, path: Path) -> tuple[tuple[int, int, int], ...]:
+    if given is None:
+        return default_palette(num_classes)
+    if not isinstance(given, list) or len(given) != num_classes:
+        raise DatasetError(f'{path}: "palette" must list one [r, g, b] for each class.')
+    colours = []
+    for entry in given:
+        if not isinstance(entry, list) or len(entry) != 3:
+            raise DatasetError(f'{path}: "palette" holds {entry!r}; [r, g, b] was wanted.')
+        red, green, blue = (int(value) for value in entry)
+        colours.append((red, green, blue))
+    return tuple(colours)
+
+
+def default_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
+    """Black for class 0 and hues at golden-ratio steps for the others, RGB."""
+    colours = [(0, 0, 0)]
+    for index in range(1, num_classes):
+        hue = int(180 * (index * 0.618034 % 1.0))
+        pixel = np.array([[[hue, 200, 255]]], dtype=np.uint8)
+        red, green, blue = (int(value) for value in cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB)[0, 0])
+        colours.append((red, green, blue))
+    return tuple(colours)
