@@ -55,10 +55,17 @@ def new_directory(path: Path, *, force: bool) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o755)
         if path.exists():
+            if not force:  # it came while the block ran
+                raise OutputExistsError(path)
             old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
             path.replace(old / path.name)
-            temporary.replace(path)
-            shutil.rmtree(old)
+            try:
+                temporary.replace(path)
+            except BaseException:
+                (old / path.name).replace(path)
+                raise
+            finally:
+                shutil.rmtree(old)
         else:
             temporary.replace(path)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -52,7 +53,9 @@ class InputSpec:
             raise ValueError(f"input is {self.height}x{self.width}; sides must be positive")
         if len(self.mean) != self.channels or len(self.std) != self.channels:
             raise ValueError(f"mean and std need {self.channels} values for colour {self.color!r}")
-        if min(self.std) <= 0:
+        if not all(math.isfinite(value) for value in self.mean):
+            raise ValueError(f"mean is {self.mean}; it must be finite")
+        if not all(0 < value < math.inf for value in self.std):  # NaN too
             raise ValueError(f"std is {self.std}; it must be positive")
 
     @property
@@ -103,6 +106,10 @@ class Manifest:
             raise ValueError(f"{len(self.classes)} classes, but {len(self.palette)} colours")
         if self.gate is not None and len(self.gate) != len(self.classes):
             raise ValueError(f"{len(self.classes)} classes, but {len(self.gate)} gate thresholds")
+        if any(not 0 <= value <= 255 for colour in self.palette for value in colour):
+            raise ValueError(f"palette is {self.palette}; its values go from 0 to 255")
+        if min(self.logits_size) < 1:
+            raise ValueError(f"logits_size is {self.logits_size}; sides must be positive")
         if self.max_batch < 1:
             raise ValueError(f"max_batch is {self.max_batch}; it must be at least 1")
 

@@ -87,7 +87,10 @@ def _scalar(hint: type, value: object, where: str) -> Any:
     # bool is an int to Python, but not to a reader of JSON.
     fits = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise SchemaError(f"{where} is an integer too large for a float") from None
     if not fits:
         raise SchemaError(f"{where} is {value!r}; {hint.__name__} was wanted")
     return value

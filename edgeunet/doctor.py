@@ -1,0 +1,104 @@
+"""What this machine can run, and what is missing for the rest."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+# Distribution -> (module, extra, what it is for).
+_PARTS = {
+    "onnxruntime": ("onnxruntime", "cpu", "running bundles on the CPU"),
+    "opencv-python-headless": ("cv2", "cpu", "pre- and post-processing, images"),
+    "av": ("av", "video", "video files"),
+    "torch": ("torch", "export", "training, exporting, parity"),
+    "onnx": ("onnx", "export", "exporting"),
+    "onnx-ir": ("onnx_ir", "export", "exporting"),
+    "safetensors": ("safetensors", "export", "checkpoints"),
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One dependency; `version` is None where it is missing."""
+
+    name: str
+    version: str | None
+    extra: str
+    purpose: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Environment, dependencies, and warnings in plain words."""
+
+    environment: dict[str, str]
+    parts: tuple[Part, ...]
+    warnings: tuple[str, ...]
+
+
+def diagnose() -> Diagnosis:
+    """Look at the machine without importing anything heavy."""
+    parts = tuple(
+        Part(name, _version(name, module), extra, purpose)
+        for name, (module, extra, purpose) in _PARTS.items()
+    )
+    return Diagnosis(environment(), parts, tuple(_warnings()))
+
+
+def environment() -> dict[str, str]:
+    """Machine, processor, cores and versions: what a measured number depends on."""
+    found = {
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "cores": str(cores()),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+    for name, (module, _, _) in _PARTS.items():
+        if (number := _version(name, module)) is not None:
+            found[name] = number
+    return found
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _version(distribution: str, module: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        # JetPack brings its own OpenCV, without a distribution of that name.
+        return "installed" if importlib.util.find_spec(module) else None
+
+
+def _cpu_field(name: str) -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(name)), "")
+
+
+def _processor() -> str:
+    return _cpu_field("model name") or platform.processor() or "unknown"
+
+
+def _warnings() -> list[str]:
+    flags = set(_cpu_field("flags").split())
+    warnings = []
+    if flags and not flags & {"avx512_vnni", "avx_vnni"}:
+        warnings.append(
+            "this x86 processor has no VNNI: INT8 sums of 8-bit products may saturate, and INT8 is "
+            "little faster than FP32. Compare with `edgeunet parity` before using it."
+        )
+    if importlib.util.find_spec("tensorrt") is None:
+        warnings.append("TensorRT is not installed: bundles run on ONNX Runtime.")
+    return warnings

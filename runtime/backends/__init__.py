@@ -1,0 +1,40 @@
+"""Backends by name. Each module is imported only when its backend is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from edgeunet.errors import UnknownNameError
+
+from ..bundle import Bundle
+from .base import Backend, NetOutputs, Result, Timings
+
+# Name -> (module, class). Modules import what they need at their top: a missing extra shows here.
+_BACKENDS = {
+    "onnxruntime": ("ort", "OnnxRuntimeBackend"),
+    "pytorch": ("pytorch", "PyTorchBackend"),
+}
+
+
+def list_backends() -> list[str]:
+    """Names that `create_backend` takes beside "auto", sorted."""
+    return sorted(_BACKENDS)
+
+
+def create_backend(name: str, bundle: Bundle, **arguments: Any) -> Backend:
+    """Backend of that name for a bundle; "auto" is ONNX Runtime on the CPU.
+
+    Raises:
+        UnknownNameError: no such backend. MissingDependencyError: its extra is not installed.
+    """
+    chosen = "onnxruntime" if name == "auto" else name
+    if chosen not in _BACKENDS:
+        raise UnknownNameError("backend", name, [*_BACKENDS, "auto"])
+    module, cls = _BACKENDS[chosen]
+    backend_class = getattr(importlib.import_module(f"{__name__}.{module}"), cls)
+    backend: Backend = backend_class(bundle, **arguments)
+    return backend
+
+
+__all__ = ["Backend", "NetOutputs", "Result", "Timings", "create_backend", "list_backends"]

@@ -1,0 +1,146 @@
+"""Where the time goes: each stage by itself, warm-up apart, with the machine it was measured on."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from edgeunet.doctor import environment
+from edgeunet.errors import UsageError
+
+from .preprocess import Frame
+from .segmenter import Segmenter
+from .sinks import MaskDirectory
+from .sources import open_source
+
+WARM_UP = 5
+STAGES = ("decode", "preprocess", "infer", "postprocess", "sink")
+
+
+@dataclass(frozen=True)
+class StageTimes:
+    """Milliseconds a frame at three percentiles."""
+
+    p50: float
+    p90: float
+    p99: float
+
+
+@dataclass(frozen=True)
+class BatchBench:
+    """One batch size: times by stage, and frames per second of all stages one after the other."""
+
+    batch: int
+    stages: dict[str, StageTimes]
+    net_rate: float
+    serial_rate: float
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """A whole run; `peak_memory_mb` is the process's largest resident set."""
+
+    bundle: str
+    model: str
+    precision: str
+    backend: str
+    frame_size: tuple[int, int]
+    batches: tuple[BatchBench, ...]
+    peak_memory_mb: float
+    environment: dict[str, str]
+
+
+def bench(
+    segmenter: Segmenter,
+    *,
+    batches: Sequence[int] = (1,),
+    source: str | Path | None = None,
+    repeats: int = 40,
+) -> BenchReport:
+    """Time a bundle on frames of `source`, or on its golden frames, which need no decoding.
+
+    Before timing, the golden frames are checked: no speed is reported for wrong masks.
+
+    Raises:
+        UsageError: a batch that the bundle cannot take. ParityError: the golden check failed.
+    """
+    limit = segmenter.manifest.max_batch
+    wrong = [batch for batch in batches if not 1 <= batch <= limit]
+    if wrong:
+        raise UsageError(f"batch is {wrong[0]}; the bundle takes 1 to {limit}.")
+    segmenter.self_check()
+    frames, decode = _frames(segmenter, source, repeats)
+    rows = tuple(_bench_batch(segmenter, frames, decode, batch, repeats) for batch in batches)
+    manifest = segmenter.manifest
+    return BenchReport(
+        bundle=segmenter.bundle.root.name,
+        model=manifest.model,
+        precision=manifest.precision,
+        backend=segmenter.backend.name,
+        frame_size=(frames[0].shape[0], frames[0].shape[1]),
+        batches=rows,
+        peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        environment=environment(),
+    )
+
+
+def _frames(
+    segmenter: Segmenter, source: str | Path | None, repeats: int
+) -> tuple[list[Frame], list[float]]:
+    """Frames of one size, and the seconds that decoding each took."""
+    if source is None:
+        return list(segmenter.bundle.golden().frames), []
+    frames: list[Frame] = []
+    seconds = []
+    decoder = islice(open_source(source), WARM_UP + repeats)
+    while True:
+        started = time.perf_counter()
+        frame = next(decoder, None)
+        if frame is None or (frames and frame.image.shape != frames[0].shape):
+            break
+        seconds.append(time.perf_counter() - started)
+        frames.append(frame.image)
+    return frames, seconds[WARM_UP:]
+
+
+def _bench_batch(
+    segmenter: Segmenter, frames: list[Frame], decode: list[float], batch: int, repeats: int
+) -> BatchBench:
+    supply = cycle(frames)
+    seconds: dict[str, list[float]] = {stage: [] for stage in STAGES}
+    seconds["decode"] = decode
+    with TemporaryDirectory(prefix="edgeunet-bench-") as folder:
+        sink = MaskDirectory(Path(folder))
+        for turn in range(WARM_UP + repeats):
+            group = list(islice(supply, batch))
+            result = segmenter.backend.segment(group)
+            started = time.perf_counter()
+            for image, mask in zip(group, result.masks, strict=True):
+                sink.write(image, mask)
+            spent = time.perf_counter() - started
+            if turn < WARM_UP:
+                continue
+            timings = result.timings
+            seconds["preprocess"].append(timings.preprocess / batch)
+            seconds["infer"].append(timings.infer / batch)
+            seconds["postprocess"].append(timings.postprocess / batch)
+            seconds["sink"].append(spent / batch)
+    stages = {stage: _percentiles(times) for stage, times in seconds.items() if times}
+    return BatchBench(
+        batch=batch,
+        stages=stages,
+        net_rate=1000 / stages["infer"].p50,
+        serial_rate=1000 / sum(stage.p50 for stage in stages.values()),
+    )
+
+
+def _percentiles(seconds: list[float]) -> StageTimes:
+    p50, p90, p99 = (1000 * float(np.percentile(seconds, p)) for p in (50, 90, 99))
+    return StageTimes(p50, p90, p99)

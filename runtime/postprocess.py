@@ -1,0 +1,85 @@
+"""Logits at the net's resolution -> class ids at the frame's: upsampling, gate and argmax."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edgeunet.errors import FrameError
+from edgeunet.manifest import InputSpec
+from edgeunet.metrics import Mask
+
+
+class Postprocessor:
+    """Bilinear upsampling (half-pixel), gate and argmax, one class plane at a time.
+
+    `presence[c] < thresholds[c]` takes class c out of the argmax. A frame whose gate closes every
+    class keeps the first, the background. Of equal logits the lower class id wins.
+    """
+
+    def __init__(self, spec: InputSpec, thresholds: Sequence[float] | None) -> None:
+        self.spec = spec
+        self.thresholds = None if thresholds is None else np.asarray(thresholds, np.float32)
+
+    def __call__(
+        self,
+        logits: npt.NDArray[np.float32],
+        presence: npt.NDArray[np.float32] | None,
+        size: tuple[int, int],
+    ) -> npt.NDArray[np.uint8]:
+        """Logits (N, C, h, w), presence (N, C) or None -> masks (N, height, width) for `size`."""
+        height, width = size
+        masks = np.empty((len(logits), height, width), np.uint8)
+        for index, planes in enumerate(logits):
+            masks[index] = self._mask(planes, self._open(planes, presence, index), height, width)
+        return masks
+
+    def _open(
+        self,
+        planes: npt.NDArray[np.float32],
+        presence: npt.NDArray[np.float32] | None,
+        index: int,
+    ) -> list[int]:
+        """Ids of the classes whose gate is open."""
+        if presence is None or self.thresholds is None:
+            return list(range(len(planes)))
+        return [int(c) for c in np.flatnonzero(presence[index] >= self.thresholds)] or [0]
+
+    def _mask(
+        self, planes: npt.NDArray[np.float32], classes: list[int], height: int, width: int
+    ) -> Mask:
+        rows, columns = self._covered(planes.shape[1:], height, width)
+        mask = np.full((height, width), classes[0], np.uint8)
+        best = self._upsample(planes[classes[0], :rows, :columns], height, width)
+        for class_id in classes[1:]:
+            plane = self._upsample(planes[class_id, :rows, :columns], height, width)
+            better = cv2.compare(plane, best, cv2.CMP_GT)
+            mask[better != 0] = class_id
+            cv2.max(plane, best, dst=best)
+        return mask
+
+    def _covered(self, shape: tuple[int, ...], height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of the logits that the frame, not the padding, lies in."""
+        fitted = self.spec.fitted_size(height, width)
+        return shape[0] * fitted[0] // self.spec.height, shape[1] * fitted[1] // self.spec.width
+
+    @staticmethod
+    def _upsample(
+        plane: npt.NDArray[np.float32], height: int, width: int
+    ) -> npt.NDArray[np.float32]:
+        up: npt.NDArray[np.float32] = cv2.resize(
+            plane, (width, height), interpolation=cv2.INTER_LINEAR
+        )  # type: ignore[assignment]
+        return up
+
+
+def one_size(frames: Sequence[npt.NDArray[np.uint8]]) -> tuple[int, int]:
+    """Height and width that all frames of a batch share; FrameError where they differ."""
+    sizes = {frame.shape[:2] for frame in frames}
+    if len(sizes) != 1:
+        listed = ", ".join(f"{height}x{width}" for height, width in sorted(sizes)) or "none"
+        raise FrameError(f"a batch needs frames of one size; these have {listed}. Split the batch.")
+    return next(iter(sizes))

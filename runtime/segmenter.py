@@ -1,0 +1,169 @@
+"""What an application holds: a bundle on a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeunet.errors import ParityError, UsageError
+from edgeunet.manifest import Manifest
+
+from .backends import Backend, Result, Timings, create_backend
+from .bundle import Bundle, open_bundle
+from .pipeline import prefetch
+from .postprocess import one_size
+from .preprocess import as_rgb
+from .sources import SourceFrame, open_source
+
+# Golden frames are checked against another implementation of the same net: of the pixels this
+# share must agree, by precision. The promises of `edgeunet parity`, less a point for few frames.
+_GOLDEN_AGREEMENT = {"fp32": 0.999, "fp16": 0.995, "int8": 0.98}
+
+
+class Segmenter:
+    """Segments frames with a bundle; a context manager that frees the backend.
+
+    Frames are RGB (H, W, 3) uint8; grayscale, RGBA and 16 bit are converted (see `as_rgb`).
+    """
+
+    def __init__(self, bundle: Bundle, backend: Backend) -> None:
+        self.bundle = bundle
+        self.backend = backend
+
+    @property
+    def manifest(self) -> Manifest:
+        """The bundle's manifest: classes, palette, input, precision."""
+        return self.bundle.manifest
+
+    def __call__(self, frames: Sequence[npt.NDArray[np.generic]]) -> Result:
+        """Segment frames of one size, at most `manifest.max_batch` at a time inside.
+
+        Raises:
+            UsageError: no frame. FrameError: a frame that cannot be converted, or sizes differ.
+        """
+        if isinstance(frames, np.ndarray) and frames.ndim < 4:
+            # Iterating over it would take its rows for frames.
+            raise UsageError(f"an array {frames.shape} came; pass a list, such as [frame].")
+        if len(frames) == 0:
+            raise UsageError("no frames came; pass a sequence of (H, W, 3) arrays.")
+        images = [as_rgb(frame) for frame in frames]
+        one_size(images)
+        limit = self.manifest.max_batch
+        parts = [
+            self.backend.segment(images[start : start + limit])
+            for start in range(0, len(images), limit)
+        ]
+        return parts[0] if len(parts) == 1 else _joined(parts)
+
+    def stream(
+        self, source: str | Path | Iterator[SourceFrame], *, batch: int = 1
+    ) -> Generator[tuple[SourceFrame, npt.NDArray[np.uint8]], None, None]:
+        """Yield (frame, mask (H, W)) in order, decoding and inferring ahead of the consumer.
+
+        Frames up to a fault are yielded before its error is raised.
+
+        Args:
+            source: what `open_source` takes, or frames of one's own.
+            batch: frames a call of the net; a batch ends early where the frames' size changes.
+        """
+        if not 1 <= batch <= self.manifest.max_batch:
+            raise UsageError(
+                f"batch is {batch}; the bundle takes 1 to {self.manifest.max_batch}. Export it "
+                "with a larger --max-batch."
+            )
+        frames = open_source(source) if isinstance(source, (str, Path)) else source
+        return self._stream(frames, batch)
+
+    def _stream(
+        self, frames: Iterator[SourceFrame], batch: int
+    ) -> Generator[tuple[SourceFrame, npt.NDArray[np.uint8]], None, None]:
+        with (
+            closing(prefetch(batches(frames, batch), depth=2)) as ready,
+            closing(prefetch(self._segmented(ready), depth=2)) as results,
+        ):
+            for group, masks in results:
+                yield from zip(group, masks, strict=True)
+
+    def self_check(self) -> float:
+        """Share of golden pixels that agree with the reference's masks.
+
+        Raises:
+            ParityError: fewer agree than the precision promises.
+        """
+        golden = self.bundle.golden()
+        agreement = float(np.mean(self(list(golden.frames)).masks == golden.masks))
+        wanted = _GOLDEN_AGREEMENT[self.manifest.precision]
+        if agreement < wanted:
+            raise ParityError(
+                f"{self.bundle.root} on {self.backend.name}: {agreement:.2%} of the golden pixels "
+                f"agree with PyTorch, {wanted:.1%} were promised. `edgeunet parity` says where."
+            )
+        return agreement
+
+    def _segmented(
+        self, groups: Iterator[list[SourceFrame]]
+    ) -> Iterator[tuple[list[SourceFrame], npt.NDArray[np.uint8]]]:
+        for group in groups:
+            yield group, self.backend.segment([frame.image for frame in group]).masks
+
+    def __enter__(self) -> Segmenter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.backend.close()
+
+
+def load(bundle: str | Path, backend: str = "auto", **arguments: Any) -> Segmenter:
+    """Open a bundle and put it on a backend.
+
+    Args:
+        bundle: directory that `edgeunet export` wrote.
+        backend: "auto", "onnxruntime" or "pytorch".
+        arguments: those of the backend, such as `threads` of ONNX Runtime.
+
+    Raises:
+        BundleError: not a whole bundle. MissingDependencyError: the backend's extra is missing.
+    """
+    opened = open_bundle(bundle)
+    return Segmenter(opened, create_backend(backend, opened, **arguments))
+
+
+def batches(frames: Iterator[SourceFrame], size: int) -> Iterator[list[SourceFrame]]:
+    """Group frames in order, up to `size` of equal shape; a fault follows the frames before it."""
+    group: list[SourceFrame] = []
+    try:
+        for frame in frames:
+            if group and (len(group) == size or frame.image.shape != group[0].image.shape):
+                yield group
+                group = []
+            group.append(frame)
+    except Exception:
+        if group:
+            yield group
+        raise
+    if group:
+        yield group
+
+
+def _joined(parts: Sequence[Result]) -> Result:
+    presences = [part.presence for part in parts if part.presence is not None]
+    return Result(
+        np.concatenate([part.masks for part in parts]),
+        np.concatenate(presences) if presences else None,
+        Timings(
+            sum(part.timings.preprocess for part in parts),
+            sum(part.timings.infer for part in parts),
+            sum(part.timings.postprocess for part in parts),
+        ),
+    )

@@ -1,0 +1,75 @@
+"""H.264 video files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeunet.errors import MissingDependencyError, OutputExistsError, SourceError, UsageError
+
+from .preprocess import Frame
+
+
+class VideoWriter:
+    """H.264 MP4 with the rate given and the frames' size.
+
+    A side of odd length is repeated by one pixel, for H.264 stores colour at half the resolution.
+    The file appears under its name when closed, and only if it holds a frame.
+    """
+
+    def __init__(self, path: Path, *, rate: Fraction, force: bool = False) -> None:
+        try:
+            import av
+        except ImportError:
+            raise MissingDependencyError("av", "video") from None
+        if path.is_dir():
+            raise UsageError(f"{path} is a directory; a file for the video was wanted.")
+        if path.exists() and not force:
+            raise OutputExistsError(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path, self.rate = path, rate
+        self._frame_of = av.VideoFrame.from_ndarray
+        self._stack = ExitStack()
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".mp4")
+        os.close(handle)
+        self._temporary = Path(name)
+        self._stack.callback(self._temporary.unlink, missing_ok=True)
+        self._container = self._stack.enter_context(av.open(name, "w", format="mp4"))
+        self._stream: Any = None
+        self._size = (0, 0)
+
+    def write(self, picture: Frame) -> None:
+        """Encode one frame (H, W, 3); SourceError where its size differs from the first one's."""
+        height, width = picture.shape[:2]
+        if self._stream is None:
+            self._start(height, width)
+        if (height, width) != self._size:
+            raise SourceError(
+                f"frame is {height}x{width}, the first was {self._size[0]}x{self._size[1]}: a "
+                "video has one size. Write masks to a directory instead."
+            )
+        if height % 2 or width % 2:
+            picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        self._container.mux(self._stream.encode(self._frame_of(picture, format="rgb24")))
+
+    def close(self) -> None:
+        """Flush the encoder and move the file to its name."""
+        with self._stack:
+            if self._stream is not None:
+                self._container.mux(self._stream.encode())
+                self._container.close()
+                self._temporary.chmod(0o644)
+                self._temporary.replace(self.path)
+
+    def _start(self, height: int, width: int) -> None:
+        stream = self._container.add_stream("libx264", rate=self.rate)
+        stream.height, stream.width = height + height % 2, width + width % 2
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": "20", "preset": "veryfast"}
+        self._stream, self._size = stream, (height, width)

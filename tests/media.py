@@ -1,0 +1,85 @@
+"""Images and videos that tests write, and helpers that read them back."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Frame = npt.NDArray[np.uint8]
+
+VIDEO_SIZE = (64, 96)
+VIDEO_RATE = Fraction(25)
+
+
+def numbered_frame(index: int, size: tuple[int, int] = VIDEO_SIZE) -> Frame:
+    """Noise whose brightness says its index, 0 to 11; see `number_of`."""
+    noise = np.random.default_rng(index).integers(-15, 16, (*size, 3))
+    return (20 + 18 * index + noise).clip(0, 255).astype(np.uint8)
+
+
+def number_of(frame: Frame) -> int:
+    """Index that `numbered_frame` was given."""
+    return round((float(frame.mean()) - 20) / 18)
+
+
+def write_video(
+    path: Path,
+    count: int = 12,
+    *,
+    size: tuple[int, int] = VIDEO_SIZE,
+    rate: Fraction = VIDEO_RATE,
+    index_first: bool = False,
+    intra: bool = False,
+) -> Path:
+    """H.264 video of numbered frames.
+
+    index_first: the `moov` box before the pictures, not after them. intra: no frame needs another.
+    """
+    with av.open(path, "w", options={"movflags": "faststart"} if index_first else {}) as container:
+        stream = container.add_stream("libx264", rate=rate)
+        stream.height, stream.width = size
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": "10", **({"g": "1"} if intra else {})}
+        for index in range(count):
+            picture = av.VideoFrame.from_ndarray(numbered_frame(index, size), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    return path
+
+
+def cut_to(path: Path, share: float) -> Path:
+    """Cut a file to the share of its bytes."""
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    return path
+
+
+def write_png(path: Path, pixels: npt.NDArray[np.generic]) -> Path:
+    """PNG of gray (H, W), RGB (H, W, 3) or RGBA (H, W, 4) pixels, 8 or 16 bit."""
+    if pixels.ndim == 3:
+        pixels = pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]  # OpenCV writes BGR
+    encoded = cv2.imencode(".png", np.ascontiguousarray(pixels))[1]
+    path.write_bytes(encoded.tobytes())
+    return path
+
+
+def read_mask_png(path: Path) -> Frame:
+    """Class ids of a mask file, as they were stored."""
+    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert mask is not None, f"{path} cannot be read"
+    assert mask.dtype == np.uint8
+    return mask.view(np.uint8)
+
+
+def decode(path: Path) -> tuple[list[Frame], Fraction]:
+    """All frames of a video and its rate, decoded without edgeunet."""
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        rate = stream.average_rate
+        assert rate is not None
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)], rate

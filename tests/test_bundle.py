@@ -1,0 +1,327 @@
+"""Opening bundles: whole ones open; damaged, foreign and unsafe ones are refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeunet.errors import BundleError, UsageError
+from edgeunet.manifest import InputSpec
+from edgeunet.runtime.bundle import open_bundle
+
+FILES = ("checkpoint.json", "checkpoint.safetensors", "golden.npz", "model.fp32.onnx")
+
+
+@pytest.fixture
+def bundle(fp32_bundle: Path, tmp_path: Path) -> Path:
+    """A copy to be damaged."""
+    return Path(shutil.copytree(fp32_bundle, tmp_path / "bundle"))
+
+
+def manifest_of(bundle: Path) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads((bundle / "manifest.json").read_text())
+    return manifest
+
+
+def edit(bundle: Path, path: str, value: object) -> None:
+    """Set one value of the manifest, such as `input.height`."""
+    manifest = manifest_of(bundle)
+    *parents, last = path.split(".")
+    target = manifest
+    for key in parents:
+        target = target[key]
+    target[last] = value
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+
+
+def list_file(bundle: Path, name: str, content: bytes) -> None:
+    """Have the manifest list `name` with the hash of `content`."""
+    files = {**manifest_of(bundle)["files"], name: hashlib.sha256(content).hexdigest()}
+    edit(bundle, "files", files)
+
+
+def refusal(bundle: Path) -> str:
+    with pytest.raises(BundleError) as error:
+        open_bundle(bundle)
+    return str(error.value)
+
+
+# Whole
+
+
+def test_opens_and_says_what_it_holds(fp32_bundle: Path) -> None:
+    bundle = open_bundle(fp32_bundle)
+    manifest = bundle.manifest
+    assert bundle.root == fp32_bundle
+    assert (manifest.model, manifest.precision) == ("mobile_unet", "fp32")
+    assert manifest.input == InputSpec(64, 96)
+    assert manifest.logits_size == (32, 48)  # half the input's: the runtime upsamples
+    assert sorted(manifest.files) == sorted(FILES)
+    assert bundle.model_path("fp32") == fp32_bundle / "model.fp32.onnx"
+
+
+def test_opens_as_text_by_relative_path_and_through_a_link_to_it(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bundle.parent / "link").symlink_to(bundle, target_is_directory=True)
+    monkeypatch.chdir(bundle.parent)
+    wanted = open_bundle(bundle).manifest
+    for path in ("bundle", str(bundle), "link"):
+        assert open_bundle(path).manifest == wanted
+
+
+def test_golden_frames_come_back_as_written(bundle: Path) -> None:
+    rng = np.random.default_rng(0)
+    written = {
+        "frames": rng.integers(0, 256, (2, 5, 7, 3), np.uint8),
+        "masks": rng.integers(0, 3, (2, 5, 7), np.uint8),
+        "logits": rng.normal(size=(2, 3, 4, 6)).astype(np.float32),
+    }
+    np.savez_compressed(bundle / "golden.npz", **written)
+    list_file(bundle, "golden.npz", (bundle / "golden.npz").read_bytes())
+    golden = open_bundle(bundle).golden()
+    for name, array in written.items():
+        read = getattr(golden, name)
+        assert read.dtype == array.dtype
+        assert np.array_equal(read, array)
+
+
+def test_golden_frames_of_an_export_fit_the_manifest(fp32_bundle: Path) -> None:
+    golden = open_bundle(fp32_bundle).golden()
+    count = len(golden.frames)
+    assert count >= 1
+    assert golden.frames.shape == (count, 64, 96, 3)
+    assert golden.masks.shape == (count, 64, 96)
+    assert golden.logits.shape == (count, 3, 32, 48)
+    assert golden.masks.max() < 3
+    assert np.isfinite(golden.logits).all()
+
+
+@pytest.mark.parametrize("flavour", ["fp16", "int8", "int8.fp16", "int8.cpu"])
+def test_flavour_that_was_not_exported_is_wrong_usage(fp32_bundle: Path, flavour: Any) -> None:
+    with pytest.raises(UsageError) as error:
+        open_bundle(fp32_bundle).model_path(flavour)
+    message = str(error.value)
+    assert f"exported for fp32 and holds fp32; {flavour} was wanted" in message
+    assert "Export it again with --fp16 or --int8" in message
+
+
+# No bundle
+
+
+def test_missing_directory_and_a_file_are_no_bundle(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("{}")
+    for name in ("nowhere", "file"):
+        message = refusal(tmp_path / name)
+        assert f"{tmp_path / name} is not a directory" in message
+        assert "`edgeunet export` makes it" in message
+
+
+def test_directory_without_a_manifest_is_no_bundle(tmp_path: Path) -> None:
+    message = refusal(tmp_path)
+    assert f"{tmp_path} is not a bundle: it has no manifest.json" in message
+    assert "`edgeunet export` writes one" in message
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"precision: fp32"])
+def test_manifest_that_is_not_json_is_refused(bundle: Path, content: bytes) -> None:
+    (bundle / "manifest.json").write_bytes(content)
+    assert f"{bundle / 'manifest.json'} cannot be read as JSON" in refusal(bundle)
+
+
+@pytest.mark.parametrize("version", [0, 2, None, "1", [1]])
+def test_unknown_schema_version_is_refused(bundle: Path, version: object) -> None:
+    edit(bundle, "schema_version", version)
+    message = refusal(bundle)
+    assert f"has schema version {version!r}; this edgeunet reads 1" in message
+    assert "Export the bundle again, or install the edgeunet that wrote it" in message
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "{}", '"manifest"'])
+def test_manifest_without_a_schema_version_is_refused(bundle: Path, content: str) -> None:
+    (bundle / "manifest.json").write_text(content)
+    assert "has schema version None; this edgeunet reads 1" in refusal(bundle)
+
+
+# Values that do not fit
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("schema_version", True, "$.schema_version is True; int was wanted"),
+        ("precision", "int4", "$.precision is 'int4'; one of fp32, fp16, int8 was wanted"),
+        ("classes", "abc", "$.classes is str; a list was wanted"),
+        ("classes", [1, 2, 3], "$.classes[0] is 1; str was wanted"),
+        ("palette", [[0, 0, 0]], "3 classes, but 1 colours"),
+        ("palette", [[0, 0, 0], [1, 1, 1], [2, 2]], "$.palette[2] has 2 entries; 3 were wanted"),
+        ("palette", [[0, 0, 0], [1, 1, 1], [2, 2, 300]], "palette"),
+        ("palette", [[0, 0, 0], [1, 1, 1], [2, 2, -1]], "palette"),
+        ("input.height", -64, "$.input: input is -64x96; sides must be positive"),
+        ("input.width", 0, "$.input: input is 64x0; sides must be positive"),
+        ("input.width", 96.0, "$.input.width is 96.0; int was wanted"),
+        ("input.color", "hsv", "$.input.color is 'hsv'; one of rgb, bgr, gray was wanted"),
+        ("input.color", "gray", "$.input: mean and std need 1 values for colour 'gray'"),
+        ("input.resize", "crop", "$.input.resize is 'crop'; one of stretch, pad was wanted"),
+        ("input.mean", [0.5, 0.5], "$.input: mean and std need 3 values"),
+        ("input.mean", [0.5, 0.5, math.nan], "$.input"),
+        ("input.std", [0.2, 0, 0.2], "$.input: std is (0.2, 0.0, 0.2); it must be positive"),
+        ("input.std", [0.2, -1, 0.2], "it must be positive"),
+        ("input.std", [0.2, math.nan, 0.2], "it must be positive"),
+        ("input.std", [0.2, 0.2, "0.2"], "$.input.std[2] is '0.2'; float was wanted"),
+        ("input", None, "$.input is NoneType; an object was wanted"),
+        ("logits_size", [32], "$.logits_size has 1 entries; 2 were wanted"),
+        ("logits_size", [-32, 48], "logits_size"),
+        ("max_batch", 0, "max_batch is 0; it must be at least 1"),
+        ("max_batch", True, "$.max_batch is True; int was wanted"),
+        ("gate", [0.5], "3 classes, but 1 gate thresholds"),
+        ("gate", 0.5, "$.gate is float; a list was wanted"),
+        ("files", [], "$.files is list; an object was wanted"),
+        ("files", {"model.fp32.onnx": 3}, "$.files.model.fp32.onnx is 3; str was wanted"),
+        ("comment", "hello", "$ has unknown key 'comment'"),
+    ],
+)
+def test_wrong_value_in_the_manifest_is_refused_by_path(
+    bundle: Path, path: str, value: object, words: str
+) -> None:
+    edit(bundle, path, value)
+    message = refusal(bundle)
+    assert f"{bundle / 'manifest.json'} is damaged: $" in message
+    assert words in message
+
+
+def test_every_key_but_the_gate_is_needed(bundle: Path) -> None:
+    whole = manifest_of(bundle)
+    for key in set(whole) - {"schema_version", "gate"}:
+        without = {name: value for name, value in whole.items() if name != key}
+        (bundle / "manifest.json").write_text(json.dumps(without))
+        assert f"$ lacks {key!r}" in refusal(bundle)
+    del whole["gate"]
+    (bundle / "manifest.json").write_text(json.dumps(whole))
+    assert open_bundle(bundle).manifest.gate is None
+
+
+# Files that are not the exported ones
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("place", [0, 0.5, 1])
+def test_one_changed_bit_is_found(bundle: Path, name: str, place: float) -> None:
+    content = bytearray((bundle / name).read_bytes())
+    content[int(place * (len(content) - 1))] ^= 1
+    (bundle / name).write_bytes(content)
+    message = refusal(bundle)
+    assert f"{bundle / name} has SHA-256 {hashlib.sha256(content).hexdigest()[:12]}" in message
+    assert "copy the bundle again, or export it again" in message
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_missing_file_is_named(bundle: Path, name: str) -> None:
+    (bundle / name).unlink()
+    assert f"{bundle} lacks {name}. Copy the bundle again" in refusal(bundle)
+
+
+def test_directory_in_place_of_a_file_is_a_missing_file(bundle: Path) -> None:
+    (bundle / "golden.npz").unlink()
+    (bundle / "golden.npz").mkdir()
+    assert "lacks golden.npz" in refusal(bundle)
+
+
+@pytest.mark.parametrize("name", sorted({*FILES} - {"checkpoint.json"}))
+def test_file_without_a_hash_is_refused(bundle: Path, name: str) -> None:
+    files = manifest_of(bundle)["files"]
+    del files[name]
+    edit(bundle, "files", files)
+    assert f"{bundle / 'manifest.json'} lists no hash for {name}" in refusal(bundle)
+
+
+def test_precision_that_promises_more_graphs_than_are_listed_is_refused(bundle: Path) -> None:
+    edit(bundle, "precision", "int8")
+    assert "lists no hash for model.fp16.onnx" in refusal(bundle)
+
+
+# Names that leave the bundle
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../x",
+        "..",
+        ".",
+        "",
+        "/etc/passwd",
+        "a/b",
+        "./golden.npz",
+        "golden.npz/",
+        "a/../golden.npz",
+        "C:\\x",
+        "C:x",
+        "..\\x",
+        "\\\\host\\share\\x",
+    ],
+)
+def test_name_that_could_leave_the_bundle_is_refused(bundle: Path, name: str) -> None:
+    # Where the name leads to a file, hash and all are right: the name alone is at fault.
+    (bundle.parent / "x").write_bytes(b"content")
+    (bundle / "a").mkdir()
+    (bundle / "a" / "b").write_bytes(b"content")
+    list_file(bundle, name, b"content")
+    message = refusal(bundle)
+    assert f"names the file {name!r}, which lies outside the bundle. Refused." in message
+
+
+@pytest.mark.parametrize("name", ["x\0y", "\ud800", "x" * 300])
+def test_name_that_no_file_can_have_is_refused(bundle: Path, name: str) -> None:
+    list_file(bundle, name, b"content")
+    assert repr(name)[1:-1] in refusal(bundle)  # escaped, so that it can be printed
+
+
+@pytest.mark.parametrize("name", ["model.fp32.onnx", "golden.npz"])
+def test_link_that_leaves_the_bundle_is_refused(bundle: Path, name: str) -> None:
+    outside = bundle.parent / name
+    (bundle / name).rename(outside)
+    (bundle / name).symlink_to(outside)
+    message = refusal(bundle)  # although the content is right
+    assert f"names the file {name!r}, which lies outside the bundle. Refused." in message
+
+
+def test_link_to_itself_is_refused(bundle: Path) -> None:
+    (bundle / "golden.npz").unlink()
+    (bundle / "golden.npz").symlink_to("golden.npz")
+    assert "golden.npz" in refusal(bundle)
+
+
+# Code
+
+
+class Evil:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def test_golden_frames_are_never_unpickled(bundle: Path, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    objects = np.array([Evil(ran)], dtype=object)
+    np.savez(bundle / "golden.npz", frames=objects, masks=objects, logits=objects)
+    list_file(bundle, "golden.npz", (bundle / "golden.npz").read_bytes())
+    opened = open_bundle(bundle)
+    with pytest.raises((BundleError, ValueError), match=r"Object arrays cannot be loaded|golden"):
+        opened.golden()
+    assert not ran.exists()
+    # The file is loaded: the trap was set.
+    with np.load(bundle / "golden.npz", allow_pickle=True) as data:
+        _ = data["frames"]
+    assert ran.exists()
