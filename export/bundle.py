@@ -1,0 +1,245 @@
+"""One checkpoint -> one bundle: every graph, golden frames and the parity report."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from edgeunet.errors import CalibrationError, CheckpointError, ParityError, UsageError
+from edgeunet.files import new_directory, sha256, write_json
+from edgeunet.manifest import FLAVOURS, InputSpec, Manifest, Precision, flavour_file, manifest_json
+from edgeunet.models import SegmentationNet, model_class
+from edgeunet.models.checkpoints import (
+    Card,
+    build,
+    find_weights,
+    read_card,
+    save_checkpoint,
+)
+from edgeunet.parity import ParityReport, golden_samples, measure, samples_of, write_html
+from edgeunet.runtime.bundle import CHECKPOINT_NAME, GOLDEN_NAME, open_bundle
+from edgeunet.runtime.preprocess import Frame, Preprocessor
+from edgeunet.training.cells import snapshots
+from edgeunet.training.data import default_palette
+from edgeunet.training.evaluate import reference_mask
+
+from .calibrate import CALIBRATION_FRAMES, calibrate, calibration_files, read_frames
+from .half import half
+from .quantize import quantize_for_cpu, quantize_for_tensorrt
+from .trace import check_size, trace
+
+GOLDEN_FRAMES = 4
+STRONGLY_TYPED_OPSET = 19
+"""First opset whose QuantizeLinear takes FP16."""
+
+PROCEDURAL_TAG = "cells"
+"""Weights trained on procedural frames, which can therefore be calibrated without any data."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What to export.
+
+    weights: a tag of the package's weights or a file. num_classes: for weights without a card.
+    calib: directory of frames or data set to calibrate with; INT8 needs it unless the weights are
+    the procedural ones. size: (height, width) of the net's input, None for the card's.
+    data: data set to measure parity on; None for the golden frames. max_batch: largest batch.
+    max_iou_drop: IoU points that the bundle may lose against PyTorch.
+    """
+
+    model: str
+    weights: str = PROCEDURAL_TAG
+    precision: Precision = "fp32"
+    num_classes: int | None = None
+    calib: Path | None = None
+    data: Path | None = None
+    size: tuple[int, int] | None = None
+    max_batch: int = 8
+    max_iou_drop: float = 0.5
+
+
+def export_bundle(
+    output: str | Path,
+    options: ExportOptions,
+    *,
+    force: bool = False,
+    report: Callable[[str], None] = lambda step: None,
+) -> ParityReport:
+    """Write a bundle whole or not at all, and say how it compares with PyTorch.
+
+    Args:
+        output: directory of the bundle; it must not exist unless `force`.
+        report: told each step by name.
+
+    Raises:
+        UnknownNameError: no such model or weights. CheckpointError: weights that do not fit.
+        CalibrationError: INT8 without frames to calibrate with. OutputExistsError: see `output`.
+        ParityError: the bundle loses more than `max_iou_drop`; nothing is written.
+    """
+    source, net, card = load_source(options)
+    height, width = options.size or (card.input.height, card.input.width)
+    check_size(net, height, width, name=options.model)
+    card = replace(card, input=replace(card.input, height=height, width=width))
+    frames = _frames(options, card)
+    with new_directory(Path(output), force=force) as folder:
+        report("trace")
+        reference = folder / flavour_file("fp32")
+        trace(net, reference, height=height, width=width, channels=card.input.channels)
+        _write_flavours(folder, options.precision, frames, card.input, report)
+        report("golden frames")
+        save_checkpoint(folder / CHECKPOINT_NAME, net, card)
+        _write_golden(folder, net, card, frames)
+        write_json(
+            folder / "manifest.json",
+            manifest_json(_manifest(folder, options, net, card, source.stem)),
+        )
+        report("parity")
+        return _prove(folder, Path(output).name, options, card)
+
+
+def load_source(options: ExportOptions) -> tuple[Path, SegmentationNet, Card]:
+    """Checkpoint file, net and card that the options name."""
+    model_class(options.model)
+    path = find_weights(options.model, options.weights)
+    if path.with_suffix(".json").is_file():
+        card = read_card(path)
+        if card.model != options.model:
+            raise CheckpointError(
+                f"{path} is a checkpoint of {card.model}; {options.model} was asked for."
+            )
+        if options.num_classes not in (None, len(card.classes)):
+            raise CheckpointError(
+                f"{path} has {len(card.classes)} classes; --num-classes {options.num_classes} was "
+                "asked for."
+            )
+    else:
+        card = _bare_card(options, path)
+    return path, build(card, path), card
+
+
+def _bare_card(options: ExportOptions, path: Path) -> Card:
+    """Card for a plain state dict: what cannot be known must be said, the rest is the default."""
+    if options.num_classes is None or options.size is None:
+        raise UsageError(
+            f"{path} has no card {path.with_suffix('.json').name} beside it. Pass --num-classes "
+            "and --size, or a checkpoint that `edgeunet train` wrote."
+        )
+    height, width = options.size
+    return Card(
+        model=options.model,
+        arguments={"num_classes": options.num_classes},
+        classes=tuple(f"class {index}" for index in range(options.num_classes)),
+        palette=default_palette(options.num_classes),
+        input=InputSpec(height, width),
+        data="unknown",
+    )
+
+
+def _frames(options: ExportOptions, card: Card) -> list[Frame]:
+    """Frames to calibrate with and to take golden ones from."""
+    if options.calib is not None:
+        return list(read_frames(calibration_files(options.calib)))
+    if options.precision == "int8" and card.data != PROCEDURAL_TAG:
+        raise CalibrationError(
+            f"INT8 needs frames like those of the application, and the {card.data} data does not "
+            "come with the package. Pass --calib DIR with a few dozen images, or a data set."
+        )
+    count = CALIBRATION_FRAMES if options.precision == "int8" else GOLDEN_FRAMES
+    spec = card.input
+    frames = snapshots(count, height=spec.height, width=spec.width, seed=1)
+    return [frame.image for frame in frames]
+
+
+def _write_flavours(
+    folder: Path,
+    precision: Precision,
+    frames: Sequence[Frame],
+    spec: InputSpec,
+    report: Callable[[str], None],
+) -> None:
+    reference = folder / flavour_file("fp32")
+    if "fp16" in FLAVOURS[precision]:
+        report("FP16")
+        half(reference, folder / flavour_file("fp16"))
+    if precision == "int8":
+        report(f"calibration on {len(frames)} frames")
+        table = calibrate(reference, frames, spec)
+        report("INT8")
+        quantize_for_cpu(reference, folder / flavour_file("int8.cpu"), table)
+        signed = folder / flavour_file("int8")
+        quantize_for_tensorrt(reference, signed, table)
+        half(signed, folder / flavour_file("int8.fp16"), opset=STRONGLY_TYPED_OPSET)
+
+
+def _write_golden(folder: Path, net: SegmentationNet, card: Card, frames: Sequence[Frame]) -> None:
+    alike = [frame for frame in frames if frame.shape == frames[0].shape]
+    step = max(1, len(alike) // GOLDEN_FRAMES)
+    golden = list(islice(alike, 0, None, step))[:GOLDEN_FRAMES]
+    prepare = Preprocessor(card.input)
+    masks, logits = [], []
+    with torch.inference_mode():
+        for frame in golden:
+            pixels = frame if card.input.channels == 3 else frame[..., :1]
+            masks.append(reference_mask(net, pixels, card.input))
+            logits.append(net.predict(torch.from_numpy(prepare([frame])))[0].numpy())
+    np.savez_compressed(
+        folder / GOLDEN_NAME,
+        frames=np.stack(golden),
+        masks=np.stack(masks),
+        logits=np.concatenate(logits),
+    )
+
+
+def _manifest(
+    folder: Path, options: ExportOptions, net: SegmentationNet, card: Card, weights: str
+) -> Manifest:
+    with np.load(folder / GOLDEN_NAME, allow_pickle=False) as golden:
+        height, width = golden["logits"].shape[2:]
+    files = sorted(path.name for path in folder.iterdir() if path.is_file())
+    return Manifest(
+        model=options.model,
+        arguments=card.arguments,
+        weights=weights,
+        precision=options.precision,
+        classes=card.classes,
+        palette=card.palette,
+        input=card.input,
+        logits_size=(height, width),
+        max_batch=options.max_batch,
+        files={name: sha256(folder / name) for name in files},
+        versions={
+            "python": platform.python_version(),
+            **{
+                name: version(name)
+                for name in ("edgeunet", "torch", "onnx", "onnxruntime", "numpy")
+            },
+        },
+    )
+
+
+def _prove(folder: Path, name: str, options: ExportOptions, card: Card) -> ParityReport:
+    """Measure the finished bundle; ParityError keeps it from being written."""
+    bundle = open_bundle(folder)
+    if options.data is not None:
+        samples = samples_of(options.data, num_classes=len(card.classes))
+        data = options.data.name
+    else:
+        samples, data = golden_samples(bundle), "its golden frames"
+    report, worst = measure(bundle, samples, data=data)
+    report = replace(report, bundle=name)
+    if report.candidate.drop > options.max_iou_drop:
+        raise ParityError(
+            f"{options.precision} loses {report.candidate.drop:.2f} IoU points on {data}; "
+            f"{options.max_iou_drop:g} are allowed (--max-iou-drop). First stage out of tolerance: "
+            f"{report.first_failure}. No bundle was written."
+        )
+    write_json(folder / "parity.json", report.to_json())
+    write_html(folder / "parity.html", report, worst, bundle.manifest.palette)
+    return report
