@@ -6,13 +6,11 @@ Nothing is unpickled but through `torch.load(weights_only=True)`, for foreign st
 from __future__ import annotations
 
 import json
-import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -79,6 +77,9 @@ def save_checkpoint(path: Path, net: SegmentationNet, card: Card, *, half: bool 
         for name, tensor in net.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
+    broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
+    if broken:
+        raise CheckpointError(f"{broken[0]} is not finite{' in FP16' if half else ''}; not saved.")
     write_bytes(path, save(tensors))
     write_json(path.with_suffix(".json"), encode(card))
 
@@ -100,9 +101,29 @@ def read_card(path: Path) -> Card:
 def load_checkpoint(path: Path) -> tuple[SegmentationNet, Card]:
     """Net in evaluation mode with FP32 weights, and its card."""
     card = read_card(path)
-    net = create_model(card.model, **card.arguments)
+    return build(card, path), card
+
+
+def build(card: Card, path: Path) -> SegmentationNet:
+    """Net of a card in evaluation mode, with the weights in `path` as FP32.
+
+    Raises:
+        CheckpointError: arguments that the variant does not take, or weights that do not fit.
+    """
+    try:
+        net = create_model(card.model, **card.arguments)
+    except TypeError as error:
+        raise CheckpointError(
+            f"the card of {path} has the arguments {card.arguments}, which {card.model} does not "
+            f"take: {error}"
+        ) from None
+    if net.num_classes != len(card.classes):
+        raise CheckpointError(
+            f"the card of {path} names {len(card.classes)} classes, but its net has "
+            f"{net.num_classes}."
+        )
     load_weights(net, read_tensors(path), source=str(path))
-    return net.eval(), card
+    return net.eval()
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -113,7 +134,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist.") from None
-    except (SafetensorError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a damaged pickle raises almost anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"{path} cannot be read as weights: {reason}. Wanted: .safetensors, or a PyTorch "

@@ -48,7 +48,9 @@ class Augmentation:
         rotate = zoom * np.array(
             [[flip * np.cos(angle), -np.sin(angle)], [flip * np.sin(angle), np.cos(angle)]]
         )
-        offset = np.array([width / 2, height / 2]) - rotate @ np.array([centre[1], centre[0]])
+        # Pixel centres lie half a pixel in from the corners that centre and crop are measured at.
+        middle = np.array([width / 2, height / 2]) - 0.5
+        offset = middle - rotate @ (np.array([centre[1], centre[0]]) - 0.5)
         matrix = np.hstack([rotate, offset[:, None]])
         size = (width, height)
         warped = cv2.warpAffine(

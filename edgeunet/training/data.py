@@ -119,9 +119,13 @@ def _palette(given: object, num_classes: int, path: Path) -> tuple[tuple[int, in
         raise DatasetError(f'{path}: "palette" must list one [r, g, b] for each class.')
     colours = []
     for entry in given:
-        if not isinstance(entry, list) or len(entry) != 3:
-            raise DatasetError(f'{path}: "palette" holds {entry!r}; [r, g, b] was wanted.')
-        red, green, blue = (int(value) for value in entry)
+        if (
+            not isinstance(entry, list)
+            or len(entry) != 3
+            or not all(type(value) is int and 0 <= value <= 255 for value in entry)
+        ):
+            raise DatasetError(f'{path}: "palette" holds {entry!r}; [r, g, b] was wanted, 0..255.')
+        red, green, blue = entry
         colours.append((red, green, blue))
     return tuple(colours)
 
@@ -131,7 +135,8 @@ def default_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
     colours = [(0, 0, 0)]
     for index in range(1, num_classes):
         hue = int(180 * (index * 0.618034 % 1.0))
-        pixel = np.array([[[hue, 200, 255]]], dtype=np.uint8)
+        value = 255 - 50 * (index // 64)  # hues have 180 steps: too few for 255 classes
+        pixel = np.array([[[hue, 200, value]]], dtype=np.uint8)
         red, green, blue = (int(value) for value in cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB)[0, 0])
         colours.append((red, green, blue))
     return tuple(colours)

@@ -1,0 +1,5 @@
+"""`python -m edgeunet`."""
+
+from .cli import main
+
+main(prog_name="edgeunet")

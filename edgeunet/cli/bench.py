@@ -1,0 +1,67 @@
+"""`edgeunet bench`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from ..runtime.bench import BenchReport, bench
+from ..runtime.segmenter import load
+from .common import DIRECTORY, backend_option, echo_json, json_option
+
+
+class BatchList(click.ParamType[list[int]]):
+    """`1,4,8`."""
+
+    name = "N,N,…"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[int]:
+        """Batch sizes in the order given."""
+        try:
+            return [int(part) for part in str(value).split(",")]
+        except ValueError:
+            self.fail(f"{value!r} is not a list of batch sizes, such as 1,4,8.")
+
+
+@click.command("bench")
+@click.argument("bundle", type=DIRECTORY)
+@click.option("--source", help="Images or video to take frames from.  [the golden frames]")
+@backend_option
+@click.option("--batch", "batches", type=BatchList(), default="1", show_default=True)
+@click.option("--repeats", type=click.IntRange(1), default=40, show_default=True)
+@json_option
+def command(
+    bundle: Path, source: str | None, backend: str, batches: list[int], repeats: int, as_json: bool
+) -> None:
+    """Time a bundle on this machine, stage by stage."""
+    with load(bundle, backend) as segmenter:
+        report = bench(segmenter, batches=batches, source=source, repeats=repeats)
+    if as_json:
+        echo_json(asdict(report))
+    else:
+        click.echo(table(report))
+
+
+def table(report: BenchReport) -> str:
+    """Aligned text for a terminal."""
+    height, width = report.frame_size
+    lines = [
+        f"{report.model} {report.precision} on {report.backend}, frames {height}x{width}, "
+        f"{report.environment['processor']}, {report.environment['cores']} cores",
+        f"{'batch':>5}  {'stage':<12}{'p50 ms':>9}{'p90 ms':>9}{'p99 ms':>9}   (a frame)",
+    ]
+    for row in report.batches:
+        for stage, times in row.stages.items():
+            lines.append(
+                f"{row.batch:>5}  {stage:<12}{times.p50:>9.2f}{times.p90:>9.2f}{times.p99:>9.2f}"
+            )
+        lines.append(
+            f"{row.batch:>5}  {row.net_rate:.1f} frames/s through the net, {row.serial_rate:.1f} "
+            "with all stages one after the other"
+        )
+    lines.append(f"peak memory {report.peak_memory_mb:.0f} MB")
+    return "\n".join(lines)

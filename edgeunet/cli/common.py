@@ -1,0 +1,61 @@
+"""Parameter types, options and progress that several commands share."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+class SizeType(click.ParamType[Any]):
+    """`HxW`, such as 352x480."""
+
+    name = "HxW"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """(height, width)."""
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"(\d+)[xX](\d+)", str(value))
+        if match is None:
+            self.fail(f"{value!r} is not a size; HEIGHTxWIDTH was wanted, such as 352x480.")
+        return int(match[1]), int(match[2])
+
+
+SIZE = SizeType()
+DIRECTORY = click.Path(path_type=Path)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+force_option = click.option("--force", is_flag=True, help="Replace what exists.")
+backend_option = click.option(
+    "--backend", default="auto", show_default=True, help="auto, onnxruntime or pytorch."
+)
+
+
+def echo_json(value: object) -> None:
+    """Print a value as indented JSON."""
+    click.echo(json.dumps(value, indent=1))
+
+
+@contextmanager
+def progress(label: str, length: int | None) -> Iterator[Callable[[int], None]]:
+    """Bar with rate and remaining time on stderr; yields a function that takes the count so far."""
+    with click.progressbar(
+        length=length or 1,
+        label=label,
+        show_pos=True,
+        file=sys.stderr,
+        hidden=not sys.stderr.isatty(),
+    ) as bar:
+
+        def report(count: int) -> None:
+            bar.update(count - bar.pos)
+
+        yield report

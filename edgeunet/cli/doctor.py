@@ -1,0 +1,27 @@
+"""`edgeunet doctor`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from ..doctor import diagnose
+from .common import echo_json, json_option
+
+
+@click.command("doctor")
+@json_option
+def command(as_json: bool) -> None:
+    """Say what this machine can run, and what is missing."""
+    found = diagnose()
+    if as_json:
+        echo_json(asdict(found))
+        return
+    for name in ("processor", "cores", "system", "python"):
+        click.echo(f"{name:<24}{found.environment[name]}")
+    for part in found.parts:
+        state = part.version or f"missing; pip install 'edgeunet[{part.extra}]'"
+        click.echo(f"{part.name:<24}{state:<12} {part.purpose}")
+    for warning in found.warnings:
+        click.echo(f"note: {warning}")

@@ -1,0 +1,66 @@
+"""`edgeunet export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..errors import UsageError
+from ..export import ExportOptions, export_bundle
+from ..manifest import Precision
+from .common import DIRECTORY, SIZE, echo_json, force_option, json_option
+
+
+@click.command("export")
+@click.option("--model", required=True, help="Variant; `edgeunet models` lists them.")
+@click.option("--weights", default="cells", show_default=True, help="Tag or checkpoint file.")
+@click.option("--num-classes", type=int, help="Classes of a checkpoint that has no card.")
+@click.option("--fp16", is_flag=True, help="Write the FP16 graph too.")
+@click.option("--int8", is_flag=True, help="Write the FP16 and INT8 graphs too.")
+@click.option("--calib", type=DIRECTORY, help="Frames or data set to calibrate INT8 with.")
+@click.option("--data", type=DIRECTORY, help="Data set to measure parity on.  [golden frames]")
+@click.option("--size", type=SIZE, help="Input of the net.  [that of the checkpoint]")
+@click.option("--max-batch", type=click.IntRange(1), default=8, show_default=True)
+@click.option("--max-iou-drop", type=float, default=0.5, show_default=True, help="IoU points.")
+@click.option("-o", "output", type=DIRECTORY, help="Bundle.  [MODEL-PRECISION]")
+@force_option
+@json_option
+def command(
+    model: str,
+    weights: str,
+    num_classes: int | None,
+    fp16: bool,
+    int8: bool,
+    calib: Path | None,
+    data: Path | None,
+    size: tuple[int, int] | None,
+    max_batch: int,
+    max_iou_drop: float,
+    output: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Turn a checkpoint into a bundle and prove it against PyTorch."""
+    if fp16 and int8:
+        raise UsageError("--fp16 and --int8 came together; --int8 writes the FP16 graph as well.")
+    precision: Precision = "int8" if int8 else "fp16" if fp16 else "fp32"
+    options = ExportOptions(
+        model=model,
+        weights=weights,
+        precision=precision,
+        num_classes=num_classes,
+        calib=calib,
+        data=data,
+        size=size,
+        max_batch=max_batch,
+        max_iou_drop=max_iou_drop,
+    )
+    target = output or Path(f"{model}-{precision}")
+    parity = export_bundle(
+        target, options, force=force, report=lambda step: click.echo(f"  {step}", err=True)
+    )
+    if as_json:
+        echo_json({"bundle": str(target), "parity": parity.to_json()})
+    else:
+        click.echo(f"{parity.table()}\nwrote {target}")

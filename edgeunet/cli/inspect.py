@@ -1,0 +1,42 @@
+"""`edgeunet inspect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..manifest import flavour_file, manifest_json
+from ..runtime.bundle import open_bundle
+from .common import DIRECTORY, echo_json, json_option
+
+
+@click.command("inspect")
+@click.argument("bundle", type=DIRECTORY)
+@json_option
+def command(bundle: Path, as_json: bool) -> None:
+    """Check a bundle's files and say what it is."""
+    opened = open_bundle(bundle)
+    manifest = opened.manifest
+    if as_json:
+        echo_json(manifest_json(manifest))
+        return
+    spec = manifest.input
+    rows = {
+        "model": f"{manifest.model} ({manifest.weights})",
+        "arguments": ", ".join(f"{name}={value}" for name, value in manifest.arguments.items()),
+        "precision": manifest.precision,
+        "classes": ", ".join(manifest.classes),
+        "input": f"{spec.height}x{spec.width} {spec.color}, {spec.resize}; batch 1 to "
+        f"{manifest.max_batch}",
+        "logits": f"{manifest.logits_size[0]}x{manifest.logits_size[1]}",
+        "gate": "none" if manifest.gate is None else ", ".join(map(str, manifest.gate)),
+        "graphs": ", ".join(
+            f"{flavour} ({(opened.root / flavour_file(flavour)).stat().st_size / 1e6:.1f} MB)"
+            for flavour in manifest.flavours
+        ),
+        "versions": ", ".join(f"{name} {value}" for name, value in manifest.versions.items()),
+    }
+    for label, value in rows.items():
+        click.echo(f"{label:<11}{value}")
+    click.echo(f"{'files':<11}{len(manifest.files)}, all hashes right")

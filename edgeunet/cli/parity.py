@@ -1,0 +1,44 @@
+"""`edgeunet parity`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from ..files import write_json
+from ..parity import golden_samples, measure, samples_of, write_html
+from ..runtime.bundle import open_bundle
+from .common import DIRECTORY, backend_option, echo_json, json_option, progress
+
+
+@click.command("parity")
+@click.argument("bundle", type=DIRECTORY)
+@click.option(
+    "--data", type=DIRECTORY, help="Data set (val), images or video.  [the golden frames]"
+)
+@backend_option
+@click.option("-o", "output", type=DIRECTORY, help="Directory for parity.json and parity.html.")
+@json_option
+def command(
+    bundle: Path, data: Path | None, backend: str, output: Path | None, as_json: bool
+) -> None:
+    """Compare a bundle with PyTorch at mask level, stage by stage."""
+    opened = open_bundle(bundle)
+    if data is None:
+        samples, name = list(golden_samples(opened)), "its golden frames"
+    else:
+        classes = len(opened.manifest.classes)
+        samples, name = list(samples_of(data, num_classes=classes)), data.resolve().name
+    with progress("comparing", len(samples)) as report:
+        parity, worst = measure(opened, samples, data=name, backend=backend, progress=report)
+    if output is not None:
+        write_json(output / "parity.json", parity.to_json())
+        write_html(output / "parity.html", parity, worst, opened.manifest.palette)
+    if as_json:
+        echo_json(parity.to_json())
+    else:
+        click.echo(parity.table())
+    if parity.first_failure is not None:
+        sys.exit(1)

@@ -1,0 +1,101 @@
+"""What a parity run found: plain numbers, JSON-ready."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..schema import encode
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """One stage against PyTorch. Agreements in 0..1, IoU and drop in points (percent).
+
+    agreement: share of equal pixels. boundary: F1 of the class boundaries at 2 px, frames' mean.
+    iou: per class against the labels, None where a class does not appear; miou: their mean.
+    drop: the reference's mIoU less this one's. logit_max, logit_mean: absolute errors at the net's
+    resolution. wanted, allowed_drop: the tolerance.
+    """
+
+    name: str
+    agreement: float
+    boundary: float
+    iou: tuple[float | None, ...]
+    miou: float
+    drop: float
+    logit_max: float
+    logit_mean: float
+    wanted: float
+    allowed_drop: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the stage is within its tolerance."""
+        return self.agreement >= self.wanted and self.drop <= self.allowed_drop
+
+
+@dataclass(frozen=True)
+class FrameReport:
+    """One frame of the candidate: its name and the share of pixels that agree."""
+
+    name: str
+    agreement: float
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """A whole run. `labelled` is false where the reference's own masks stand in for labels."""
+
+    bundle: str
+    model: str
+    weights: str
+    precision: str
+    backend: str
+    data: str
+    frames: int
+    labelled: bool
+    classes: tuple[str, ...]
+    reference_iou: tuple[float | None, ...]
+    reference_miou: float
+    stages: tuple[StageReport, ...]
+    worst: tuple[FrameReport, ...]
+    environment: dict[str, str]
+
+    @property
+    def candidate(self) -> StageReport:
+        """The bundle as it is deployed: the last stage."""
+        return self.stages[-1]
+
+    @property
+    def first_failure(self) -> str | None:
+        """Name of the first stage out of tolerance."""
+        return next((stage.name for stage in self.stages if not stage.ok), None)
+
+    def to_json(self) -> dict[str, object]:
+        """JSON-ready form, verdicts included."""
+        data: dict[str, object] = encode(self)
+        data["stages"] = [{**encode(stage), "ok": stage.ok} for stage in self.stages]
+        return {**data, "first_failure": self.first_failure, "ok": self.first_failure is None}
+
+    def table(self) -> str:
+        """Aligned text for a terminal."""
+        lines = [
+            f"{self.model} {self.weights}, {self.precision} on {self.backend}: {self.frames} "
+            f"frames of {self.data}; PyTorch mIoU {self.reference_miou:.2f}"
+            + ("" if self.labelled else " (no labels: against the reference's masks)"),
+            f"{'stage':<15}{'agreement':>11}{'wanted':>9}{'mIoU':>8}{'drop':>7}{'boundary':>10}"
+            f"{'logit max':>11}{'mean':>9}",
+        ]
+        for stage in self.stages:
+            lines.append(
+                f"{stage.name:<15}{stage.agreement:>11.4%}{stage.wanted:>9.2%}{stage.miou:>8.2f}"
+                f"{stage.drop:>7.2f}{stage.boundary:>10.2%}{stage.logit_max:>11.3g}"
+                f"{stage.logit_mean:>9.2g}" + ("" if stage.ok else "  OUT OF TOLERANCE")
+            )
+        failure = self.first_failure
+        lines.append(
+            "all stages within tolerance"
+            if failure is None
+            else f"first out of tolerance: {failure}"
+        )
+        return "\n".join(lines)
