@@ -1,0 +1,86 @@
+"""A small bundle with random weights, made once; data sets where they stand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+from edgeunet.export import ExportOptions, export_bundle
+from edgeunet.manifest import InputSpec, Precision
+from edgeunet.models import create_model
+from edgeunet.models.checkpoints import Card, save_checkpoint
+from edgeunet.training.cells import CLASSES, PALETTE
+
+settings.register_profile("edgeunet", deadline=None, max_examples=25)
+settings.load_profile("edgeunet")
+
+SHARED = Path(os.environ.get("EDGEUNET_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_threads() -> None:
+    torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Mobile U-Net with random weights, three classes, input 64x96."""
+    torch.manual_seed(0)
+    net = create_model("mobile_unet", num_classes=3, width=8)
+    # Fresh batch statistics let activations die out; real ones keep all layers alive.
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None
+    with torch.no_grad():
+        for _ in range(4):
+            net.train()(torch.randn(4, 3, 64, 96))
+    card = Card(
+        model="mobile_unet",
+        arguments={"num_classes": 3, "in_channels": 3, "width": 8},
+        classes=CLASSES,
+        palette=PALETTE,
+        input=InputSpec(64, 96),
+        data="cells",
+    )
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
+    save_checkpoint(path, net, card)
+    return path
+
+
+def make_bundle(checkpoint: Path, folder: Path, precision: Precision) -> Path:
+    """Export the tiny net; random weights have no mask to lose, so any drop is allowed."""
+    output = folder / f"tiny-{precision}"
+    options = ExportOptions(
+        "mobile_unet",
+        weights=str(checkpoint),
+        precision=precision,
+        max_batch=4,
+        max_iou_drop=100.0,
+    )
+    export_bundle(output, options)
+    return output
+
+
+@pytest.fixture(scope="session")
+def fp32_bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny net as an FP32 bundle. Do not change it: copy it."""
+    return make_bundle(checkpoint, tmp_path_factory.mktemp("fp32"), "fp32")
+
+
+@pytest.fixture(scope="session")
+def int8_bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny net as an INT8 bundle, which holds all graphs. Do not change it: copy it."""
+    return make_bundle(checkpoint, tmp_path_factory.mktemp("int8"), "int8")
+
+
+@pytest.fixture(scope="session")
+def camvid() -> Path:
+    """CamVid; skips where it does not stand."""
+    path = SHARED / "camvid"
+    if not path.is_dir():
+        pytest.skip(f"CamVid is not in {path}; set EDGEUNET_DATA to the folder of the data sets")
+    return path

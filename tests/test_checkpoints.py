@@ -1,0 +1,379 @@
+"""Checkpoints and cards: round trips, what does not fit, and what would run code."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from edgeunet.errors import CheckpointError, UnknownNameError
+from edgeunet.manifest import InputSpec
+from edgeunet.models import SegmentationNet, checkpoints, create_model
+from edgeunet.models.checkpoints import (
+    Card,
+    find_weights,
+    list_weights,
+    load_checkpoint,
+    load_weights,
+    read_card,
+    read_tensors,
+    save_checkpoint,
+)
+
+
+def make_net(model: str = "mobile_unet", *, seed: int = 0, **arguments: Any) -> SegmentationNet:
+    """A tiny net with random batch statistics too, so that a lost tensor is seen."""
+    torch.manual_seed(seed)
+    net = create_model(model, **{"num_classes": 3, "width": 8, **arguments})
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean = torch.randn_like(module.weight)
+            module.running_var = torch.rand_like(module.weight) + 0.5
+    return net.eval()
+
+
+def make_card(model: str = "mobile_unet", **arguments: Any) -> Card:
+    return Card(
+        model=model,
+        arguments={"num_classes": 3, "width": 8, **arguments},
+        classes=("a", "b", "c"),
+        palette=((0, 0, 0), (255, 0, 0), (0, 255, 0)),
+        input=InputSpec(64, 96, "bgr", "pad"),
+        data="cells",
+        metrics={"miou": 71.25},
+        training={"seed": 3},
+    )
+
+
+def weights_of(net: SegmentationNet) -> dict[str, Tensor]:
+    """The state without the counters that only training needs."""
+    return {
+        name: tensor
+        for name, tensor in net.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "net.safetensors"
+    save_checkpoint(path, make_net(), make_card())
+    return path
+
+
+def edit_card(path: Path, **changes: Any) -> None:
+    card = path.with_suffix(".json")
+    card.write_text(json.dumps({**json.loads(card.read_text()), **changes}))
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(CheckpointError) as error:
+        load_checkpoint(path)
+    return str(error.value)
+
+
+# Round trips
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments"), [("mobile_unet", {"cgm": True}), ("unetpp", {"width": 4, "depth": 2})]
+)
+def test_fp32_round_trip_is_exact(tmp_path: Path, model: str, arguments: Any) -> None:
+    net, card = make_net(model, **arguments), make_card(model, **arguments)
+    path = tmp_path / "net.safetensors"
+    save_checkpoint(path, net, card)
+    loaded, loaded_card = load_checkpoint(path)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["net.json", "net.safetensors"]
+    assert loaded_card == card == read_card(path)
+    assert type(loaded) is type(net)
+    assert not loaded.training
+    assert weights_of(loaded).keys() == weights_of(net).keys()
+    for name, tensor in weights_of(loaded).items():
+        assert torch.equal(tensor, weights_of(net)[name]), name
+
+
+def test_half_round_trip_is_the_rounding_to_fp16(tmp_path: Path) -> None:
+    net, path = make_net(), tmp_path / "net.safetensors"
+    save_checkpoint(path, net, make_card(), half=True)
+    assert {tensor.dtype for tensor in read_tensors(path).values()} == {torch.float16}
+    loaded, _ = load_checkpoint(path)
+    changed = False
+    for name, tensor in weights_of(loaded).items():
+        assert tensor.dtype == torch.float32
+        assert torch.equal(tensor, weights_of(net)[name].half().float()), name
+        changed |= not torch.equal(tensor, weights_of(net)[name])
+    assert changed
+    assert next(net.parameters()).dtype == torch.float32  # saving leaves the net as it is
+
+
+def test_plain_state_dict_of_pytorch_loads(tmp_path: Path) -> None:
+    net, other = make_net(seed=0), make_net(seed=1)
+    path = tmp_path / "net.pt"
+    torch.save(net.state_dict(), path)  # with the counters
+    load_weights(other, read_tensors(path), source=str(path))
+    for name, tensor in weights_of(other).items():
+        assert torch.equal(tensor, weights_of(net)[name]), name
+
+
+def test_state_dict_of_pytorch_loads_with_a_card(saved: Path) -> None:
+    torch.save(read_tensors(saved), saved.with_suffix(".pt"))
+    loaded, card = load_checkpoint(saved.with_suffix(".pt"))
+    wanted = weights_of(make_net())
+    assert card == make_card()
+    for name, tensor in weights_of(loaded).items():
+        assert torch.equal(tensor, wanted[name]), name
+
+
+# Cards
+
+
+def test_missing_card_is_named(saved: Path) -> None:
+    saved.with_suffix(".json").unlink()
+    message = refusal(saved)
+    assert f"{saved} has no card net.json beside it" in message
+    assert "`edgeunet train` writes one" in message
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b"{}"])
+def test_card_that_is_no_card_is_refused(saved: Path, content: bytes) -> None:
+    saved.with_suffix(".json").write_bytes(content)
+    assert f"{saved.with_suffix('.json')} is not a card: " in refusal(saved)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"card_version": 2}, "card_version is 2; 1 is known"),
+        ({"card_version": 0}, "card_version is 0; 1 is known"),
+        ({"card_version": "1"}, "$.card_version is '1'; int was wanted"),
+        ({"classes": ["a", "b"]}, "2 classes, but 3 colours"),
+        ({"palette": [[0, 0, 0], [1, 1], [2, 2, 2]]}, "$.palette[1] has 2 entries; 3 were wanted"),
+        ({"input": {"height": 64}}, "$.input lacks 'width'"),
+        ({"input": {"height": 64, "width": True}}, "$.input.width is True; int was wanted"),
+        ({"arguments": []}, "$.arguments is list; an object was wanted"),
+        ({"model": 3}, "$.model is 3; str was wanted"),
+        ({"author": "me"}, "$ has unknown key 'author'"),
+    ],
+)
+def test_damaged_card_is_refused_by_path(saved: Path, changes: Any, words: str) -> None:
+    edit_card(saved, **changes)
+    message = refusal(saved)
+    assert f"{saved.with_suffix('.json')} is not a card: $" in message
+    assert words in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"width": 8}, "num_classes"),  # missing
+        ({"num_classes": "3", "width": 8}, "num_classes"),
+        ({"num_classes": 3, "width": 8, "name": "unet"}, "name"),
+    ],
+)
+def test_card_with_arguments_that_no_net_takes_is_refused(
+    saved: Path, arguments: Any, words: str
+) -> None:
+    edit_card(saved, arguments=arguments)
+    message = refusal(saved)
+    assert str(saved.with_suffix(".json")) in message
+    assert words in message
+
+
+def test_card_with_other_classes_than_the_net_is_refused(saved: Path) -> None:
+    edit_card(saved, classes=["a", "b"], palette=[[0, 0, 0], [1, 1, 1]])
+    message = refusal(saved)
+    assert "2 classes" in message
+    assert "3" in message
+
+
+# Weights that do not fit
+
+
+def test_checkpoint_of_another_class_count_names_keys_and_shapes(saved: Path) -> None:
+    net = make_net(num_classes=5)
+    tensors = read_tensors(saved)
+    differing = {
+        name: (tuple(tensors[name].shape), tuple(tensor.shape))
+        for name, tensor in weights_of(net).items()
+        if tensors[name].shape != tensor.shape
+    }
+    assert differing
+    with pytest.raises(CheckpointError) as error:
+        load_weights(net, tensors, source="net.safetensors")
+    message = str(error.value)
+    assert "net.safetensors does not fit MobileUNet with 5 classes: it differs in" in message
+    for name, (given_shape, wanted) in differing.items():
+        assert f"{name} {given_shape} instead of {wanted}" in message
+
+
+def test_checkpoint_of_another_net_names_missing_and_unknown_keys(saved: Path) -> None:
+    net = make_net("unet", width=4)
+    tensors = read_tensors(saved)
+    lacking = sorted(set(weights_of(net)) - set(tensors))
+    unknown = sorted(set(tensors) - set(weights_of(net)))
+    with pytest.raises(CheckpointError) as error:
+        load_weights(net, tensors, source=str(saved))
+    message = str(error.value)
+    assert f"{saved} does not fit UNet with 3 classes" in message
+    assert f"it lacks {', '.join(lacking[:4])} and {len(lacking) - 4} more;" in message
+    assert f"it has unknown {', '.join(unknown[:4])} and {len(unknown) - 4} more" in message
+
+
+def test_refused_weights_leave_the_net_as_it_was(saved: Path) -> None:
+    net, before = make_net(seed=1), weights_of(make_net(seed=1))
+    tensors = read_tensors(saved)
+    tensors.popitem()
+    with pytest.raises(CheckpointError, match="it lacks"):
+        load_weights(net, tensors, source=str(saved))
+    for name, tensor in weights_of(net).items():
+        assert torch.equal(tensor, before[name]), name
+
+
+# Files that are no weights
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_missing_weights_are_named(saved: Path, suffix: str) -> None:
+    saved.unlink()
+    assert refusal(saved.with_suffix(suffix)) == f"{saved.with_suffix(suffix)} does not exist."
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+@pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.9999])
+def test_truncated_weights_are_refused(saved: Path, suffix: str, share: float) -> None:
+    path = saved.with_suffix(suffix)
+    if suffix == ".pt":
+        torch.save(make_net().state_dict(), path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    message = refusal(path)
+    assert f"{path} cannot be read as weights: " in message
+    assert "Wanted: .safetensors, or a PyTorch state dict without any code in it" in message
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@given(content=st.binary(max_size=40))
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_noise_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, suffix: str, content: bytes
+) -> None:
+    path = tmp_path_factory.mktemp("noise") / f"net{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError):
+        read_tensors(path)
+
+
+@pytest.mark.parametrize("content", [[torch.zeros(1)], torch.zeros(1), 3])
+def test_file_of_pytorch_without_a_state_dict_is_refused(tmp_path: Path, content: object) -> None:
+    path = tmp_path / "net.pt"
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=rf"holds a {type(content).__name__}; a state dict"):
+        read_tensors(path)
+
+
+# Code
+
+
+class Evil:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("form", ["torch", "old torch", "pickle"])
+def test_pickle_with_code_is_refused_and_does_not_run(tmp_path: Path, form: str) -> None:
+    path, ran = tmp_path / "net.pt", tmp_path / "ran"
+    content = {"weight": torch.zeros(1), "evil": Evil(ran)}
+    if form == "pickle":
+        path.write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=form == "torch")
+    with pytest.raises(CheckpointError) as error:
+        read_tensors(path)
+    assert f"{path} cannot be read as weights" in str(error.value)
+    assert "without any code in it" in str(error.value)
+    assert not ran.exists()
+    # The file is loaded: the trap was set.
+    pickle.loads(pickle.dumps(content))
+    assert ran.exists()
+
+
+def test_whole_pickled_net_is_refused(tmp_path: Path) -> None:
+    torch.save(make_net(), tmp_path / "net.pt")
+    with pytest.raises(CheckpointError, match="without any code in it"):
+        read_tensors(tmp_path / "net.pt")
+
+
+# Finding weights
+
+
+@pytest.fixture
+def tags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of weights: two tags of mobile_unet, one with a dot, and one of unet."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    for name in ("mobile_unet.cells", "mobile_unet.camvid.v2", "unet.roads"):
+        (folder / f"{name}.safetensors").touch()
+        (folder / f"{name}.json").touch()
+    monkeypatch.setattr(checkpoints, "WEIGHTS_DIR", folder)
+    return folder
+
+
+@pytest.mark.usefixtures("tags")
+def test_tags_are_listed_by_model() -> None:
+    assert list_weights("mobile_unet") == ["camvid.v2", "cells"]
+    assert list_weights("unet") == ["roads"]
+    assert list_weights("unetpp") == []
+
+
+@pytest.mark.parametrize("tag", ["cells", "camvid.v2"])
+def test_weights_are_found_by_tag(tags: Path, tag: str) -> None:
+    assert find_weights("mobile_unet", tag) == tags / f"mobile_unet.{tag}.safetensors"
+
+
+@pytest.mark.usefixtures("tags")
+def test_weights_are_found_by_file(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_weights("mobile_unet", str(saved)) == saved
+    monkeypatch.chdir(saved.parent)
+    assert find_weights("mobile_unet", "net.safetensors") == Path("net.safetensors")
+
+
+@pytest.mark.usefixtures("tags")
+def test_tag_wins_over_a_file_of_that_name(
+    tmp_path: Path, tags: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cells").touch()
+    monkeypatch.chdir(tmp_path)
+    assert find_weights("mobile_unet", "cells") == tags / "mobile_unet.cells.safetensors"
+
+
+@pytest.mark.usefixtures("tags")
+@pytest.mark.parametrize(
+    ("model", "known"), [("mobile_unet", "camvid.v2, cells"), ("unet", "roads"), ("unetpp", "none")]
+)
+def test_unknown_tag_lists_those_of_the_model(model: str, known: str) -> None:
+    with pytest.raises(UnknownNameError) as error:
+        find_weights(model, "moon")
+    assert str(error.value) == f"unknown weights of {model} 'moon'. Known: {known}."
+
+
+def test_weights_of_the_package_load() -> None:
+    paths = sorted(checkpoints.WEIGHTS_DIR.glob("*.safetensors"))
+    if not paths:
+        pytest.skip("no weights in this checkout")
+    for path in paths:
+        net, card = load_checkpoint(path)
+        assert path.name.startswith(f"{card.model}.")
+        assert net.num_classes == len(card.classes)

@@ -1,0 +1,330 @@
+"""Data sets on disk and the augmentation of their samples."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeunet.errors import DatasetError
+from edgeunet.metrics import IGNORE, boundary, dilate
+from edgeunet.training.augment import Augmentation
+from edgeunet.training.data import (
+    Sample,
+    default_palette,
+    list_samples,
+    open_dataset,
+    read_image,
+    read_mask,
+)
+
+INFO = {"name": "roads", "classes": ["sky", "road"], "palette": [[0, 0, 0], [10, 20, 255]]}
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """Two training samples and one for validation."""
+    root = tmp_path / "roads"
+    rng = np.random.default_rng(0)
+    for split, names in {"train": ("b.png", "a.jpg"), "val": ("c.bmp",)}.items():
+        for folder in ("images", "masks"):
+            (root / split / folder).mkdir(parents=True)
+        for name in names:
+            image = root / split / "images" / name
+            write(image, rng.integers(0, 256, (6, 8, 3), np.uint8))
+            write(root / split / "masks" / f"{image.stem}.png", np.ones((6, 8), np.uint8))
+    write_info(root, INFO)
+    return root
+
+
+def write(path: Path, pixels: npt.NDArray[Any]) -> Path:
+    assert cv2.imwrite(str(path), pixels)
+    return path
+
+
+def write_info(root: Path, info: object) -> None:
+    (root / "dataset.json").write_text(json.dumps(info))
+
+
+def refusal(root: Path) -> str:
+    with pytest.raises(DatasetError) as error:
+        open_dataset(root)
+    return str(error.value)
+
+
+# dataset.json
+
+
+def test_opens_and_says_what_it_holds(dataset: Path) -> None:
+    opened = open_dataset(str(dataset))
+    assert opened.root == dataset
+    assert opened.name == "roads"
+    assert opened.classes == ("sky", "road")
+    assert opened.palette == ((0, 0, 0), (10, 20, 255))
+
+
+def test_name_and_palette_have_defaults(dataset: Path) -> None:
+    write_info(dataset, {"classes": ["a", "b", "c"]})
+    opened = open_dataset(dataset)
+    assert opened.name == "roads"  # the folder's
+    assert opened.palette == default_palette(3)
+
+
+def test_missing_dataset_json_says_what_a_data_set_is(tmp_path: Path) -> None:
+    message = refusal(tmp_path / "nowhere")
+    assert f"{tmp_path / 'nowhere' / 'dataset.json'} does not exist" in message
+    assert "DIR/dataset.json with DIR/{train,val}/images and DIR/{train,val}/masks" in message
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"classes: 2"])
+def test_bad_json_is_refused(dataset: Path, content: bytes) -> None:
+    (dataset / "dataset.json").write_bytes(content)
+    assert f"{dataset / 'dataset.json'} cannot be read as JSON: " in refusal(dataset)
+
+
+@pytest.mark.parametrize("info", [[], 3, {}, {"classes": None}, {"classes": "sky"}])
+def test_missing_classes_are_refused(dataset: Path, info: object) -> None:
+    write_info(dataset, info)
+    message = refusal(dataset)
+    assert message == f'{dataset / "dataset.json"} has no list "classes" of class names.'
+
+
+@pytest.mark.parametrize("count", [0, 1, 256])
+def test_too_few_and_too_many_classes_are_refused(dataset: Path, count: int) -> None:
+    write_info(dataset, {"classes": [str(index) for index in range(count)]})
+    assert f"names {count} classes; 2 to 255 are possible" in refusal(dataset)
+
+
+@pytest.mark.parametrize("count", [2, 255])
+def test_as_many_classes_as_ids_are_possible(dataset: Path, count: int) -> None:
+    write_info(dataset, {"classes": [str(index) for index in range(count)]})
+    assert len(open_dataset(dataset).palette) == count
+
+
+@pytest.mark.parametrize(
+    ("palette", "words"),
+    [
+        ([[0, 0, 0]], "must list one [r, g, b] for each class"),
+        ([[0, 0, 0]] * 3, "must list one [r, g, b] for each class"),
+        ({"sky": [0, 0, 0], "road": [1, 1, 1]}, "must list one [r, g, b] for each class"),
+        ([[0, 0, 0], [1, 2]], "holds [1, 2]; [r, g, b] was wanted"),
+        ([[0, 0, 0], "red"], "holds 'red'; [r, g, b] was wanted"),
+        ([[0, 0, 0], 7], "holds 7; [r, g, b] was wanted"),
+        ([[0, 0, 0], ["r", "g", "b"]], "holds ['r', 'g', 'b']; [r, g, b] was wanted"),
+        ([[0, 0, 0], [None, 0, 0]], "holds [None, 0, 0]; [r, g, b] was wanted"),
+        ([[0, 0, 0], [0, 0, 256]], "holds [0, 0, 256]"),
+        ([[0, 0, 0], [0, -1, 0]], "holds [0, -1, 0]"),
+        ([[0, 0, 0], [0.5, 0.5, 0.5]], "holds [0.5, 0.5, 0.5]"),
+    ],
+)
+def test_wrong_palette_is_refused(dataset: Path, palette: object, words: str) -> None:
+    write_info(dataset, {**INFO, "palette": palette})
+    message = refusal(dataset)
+    assert f'{dataset / "dataset.json"}: "palette"' in message
+    assert words in message
+
+
+@pytest.mark.parametrize("count", [2, 3, 12, 32, 64, 255])
+def test_default_palette_is_black_and_distinct_colours(count: int) -> None:
+    palette = default_palette(count)
+    assert palette[0] == (0, 0, 0)
+    assert len(set(palette)) == len(palette) == count
+    assert all(0 <= value <= 255 for colour in palette for value in colour)
+
+
+# Samples
+
+
+def test_samples_are_pairs_sorted_by_name(dataset: Path) -> None:
+    (dataset / "train" / "images" / "notes.txt").touch()
+    train = dataset / "train"
+    assert open_dataset(dataset).samples("train") == [
+        Sample(train / "images" / "a.jpg", train / "masks" / "a.png"),
+        Sample(train / "images" / "b.png", train / "masks" / "b.png"),
+    ]
+    assert [sample.image.name for sample in open_dataset(dataset).samples("val")] == ["c.bmp"]
+
+
+def test_missing_images_folder_is_named(dataset: Path) -> None:
+    with pytest.raises(DatasetError) as error:
+        open_dataset(dataset).samples("test")
+    assert str(error.value) == f"{dataset / 'test' / 'images'} is not a directory."
+
+
+def test_folder_without_images_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "notes.txt").touch()
+    with pytest.raises(DatasetError, match=r"images holds no image \(\.bmp, \.jpeg, \.jpg, \.png"):
+        list_samples(tmp_path)
+
+
+def test_missing_masks_are_counted_and_the_first_is_named(dataset: Path) -> None:
+    (dataset / "train" / "masks" / "b.png").unlink()
+    with pytest.raises(DatasetError, match=r"masks has no mask for 1 images, b\.png the first"):
+        list_samples(dataset / "train")
+    (dataset / "train" / "masks" / "a.png").unlink()
+    with pytest.raises(DatasetError, match=r"masks has no mask for 2 images, a\.jpg the first"):
+        list_samples(dataset / "train")
+
+
+# Images and masks
+
+
+def test_image_is_rgb_or_gray(tmp_path: Path) -> None:
+    blue = np.zeros((4, 5, 3), np.uint8)
+    blue[..., 0] = 255  # OpenCV writes BGR
+    path = write(tmp_path / "blue.png", blue)
+    image = read_image(path)
+    assert image.shape == (4, 5, 3)
+    assert image.flags.c_contiguous
+    assert (image == (0, 0, 255)).all()
+    gray = read_image(path, channels=1)
+    assert gray.shape == (4, 5, 1)
+    assert (gray == 29).all()  # 0.114 of 255
+
+
+def test_file_that_is_no_image_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"no image")
+    for name in ("x.png", "nowhere.png"):
+        with pytest.raises(DatasetError, match=rf"{name} cannot be read as an image"):
+            read_image(tmp_path / name)
+        with pytest.raises(DatasetError, match=rf"{name} is not an 8-bit single-channel PNG"):
+            read_mask(tmp_path / name, num_classes=2)
+
+
+@given(
+    rows=st.lists(st.lists(st.sampled_from([0, 1, 2, IGNORE]), min_size=3, max_size=3), min_size=1)
+)
+def test_mask_comes_back_as_written(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[list[int]]
+) -> None:
+    path = write(tmp_path_factory.mktemp("mask") / "m.png", np.array(rows, np.uint8))
+    mask = read_mask(path, num_classes=3)
+    assert mask.dtype == np.uint8
+    assert mask.tolist() == rows
+
+
+@pytest.mark.parametrize("class_id", [3, 254])
+def test_class_id_that_is_no_class_is_refused(tmp_path: Path, class_id: int) -> None:
+    path = write(tmp_path / "m.png", np.array([[0, class_id, IGNORE]], np.uint8))
+    with pytest.raises(DatasetError) as error:
+        read_mask(path, num_classes=3)
+    assert str(error.value) == (
+        f"{path} holds class id {class_id}; there are 3 classes (0..2, 255 = ignore)."
+    )
+
+
+@pytest.mark.parametrize(
+    "pixels", [np.zeros((4, 5, 3), np.uint8), np.zeros((4, 5), np.uint16)], ids=["RGB", "16 bit"]
+)
+def test_mask_of_another_form_is_refused(tmp_path: Path, pixels: npt.NDArray[Any]) -> None:
+    path = write(tmp_path / "m.png", pixels)
+    with pytest.raises(DatasetError, match=r"m\.png is not an 8-bit single-channel PNG of class"):
+        read_mask(path, num_classes=3)
+
+
+# Augmentation
+
+sides = st.integers(8, 80)
+sizes = st.tuples(sides, sides)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def geometry_only(crop: tuple[int, int], **arguments: Any) -> Augmentation:
+    return Augmentation(crop, contrast=0, brightness=0, tint=0, **arguments)
+
+
+@given(size=sizes, crop=sizes, channels=st.sampled_from([1, 3]), seed=seeds)
+def test_augmentation_gives_the_crop_with_the_masks_ids(
+    size: tuple[int, int], crop: tuple[int, int], channels: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (*size, channels), np.uint8)
+    mask = rng.choice(np.array([1, 4, 7], np.uint8), size)
+    given_image, given_mask = image.copy(), mask.copy()
+    pixels, classes = Augmentation(crop)(image, mask, rng)
+    assert pixels.shape == (*crop, channels)
+    assert classes.shape == crop
+    assert pixels.dtype == classes.dtype == np.uint8
+    assert set(np.unique(classes)) <= {*np.unique(mask), IGNORE}
+    assert np.array_equal(image, given_image) and np.array_equal(mask, given_mask)
+
+
+@given(size=st.tuples(st.integers(24, 80), st.integers(24, 80)), seed=seeds)
+def test_image_and_mask_stay_aligned(size: tuple[int, int], seed: int) -> None:
+    height, width = size
+    image = np.zeros((height, width, 3), np.uint8)
+    # Off the centre and not square, so that a flip or a swap of the axes of one is seen.
+    square = np.s_[height // 8 : height // 2, width // 4 : width * 5 // 6]
+    image[square] = (255, 0, 255)
+    mask = np.zeros(size, np.uint8)
+    mask[square] = 1
+    pixels, classes = geometry_only((48, 64), rotation=15)(image, mask, np.random.default_rng(seed))
+    counted = classes != IGNORE
+    assert counted.any()
+    seen = pixels[..., 0] > 127
+    wrong = (seen != (classes == 1)) & counted
+    assert wrong[counted].mean() <= 0.03
+    assert not (wrong & ~dilate(boundary(classes), 1)).any()  # nearest against bilinear: edges only
+
+
+@given(seed=seeds)
+def test_same_generator_gives_the_same_sample(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (40, 40, 3), np.uint8)
+    mask = rng.integers(0, 3, (40, 40), np.uint8)
+    augment = Augmentation((32, 32))
+    first, second, other = (
+        augment(image, mask, np.random.default_rng(start)) for start in (seed, seed, seed + 1)
+    )
+    assert np.array_equal(first[0], second[0]) and np.array_equal(first[1], second[1])
+    assert not np.array_equal(first[0], other[0])
+
+
+def test_without_any_range_the_sample_is_the_image_or_its_mirror_image() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (16, 24, 3), np.uint8)
+    mask = rng.integers(0, 3, (16, 24), np.uint8)
+    augment = geometry_only((16, 24), scale=(1, 1), rotation=0)
+    directions = set()
+    for seed in range(8):
+        pixels, classes = augment(image, mask, np.random.default_rng(seed))
+        direction = 1 if np.array_equal(pixels, image) else -1
+        assert np.array_equal(pixels, image[:, ::direction])
+        assert np.array_equal(classes, mask[:, ::direction])
+        directions.add(direction)
+    assert directions == {1, -1}
+
+
+def test_what_lies_outside_the_image_is_ignored() -> None:
+    image, mask = np.full((8, 8, 3), 100, np.uint8), np.ones((8, 8), np.uint8)
+    augment = geometry_only((32, 32), scale=(1, 1), rotation=0)
+    _, classes = augment(image, mask, np.random.default_rng(0))
+    assert set(np.unique(classes)) == {1, IGNORE}
+    assert np.count_nonzero(classes == 1) == 64
+    assert (classes[0] == IGNORE).all() and (classes[:, 0] == IGNORE).all()
+
+
+def test_colour_changes_the_image_alone_and_stays_in_range() -> None:
+    image = np.tile(np.array([0, 128, 255], np.uint8)[:, None], (8, 8))[..., None].repeat(3, 2)
+    mask = np.ones(image.shape[:2], np.uint8)
+    plain = geometry_only(mask.shape, scale=(1, 1), rotation=0)
+    coloured = Augmentation(mask.shape, scale=(1, 1), rotation=0, tint=0)
+    means = []
+    for seed in range(20):
+        before, classes = plain(image, mask, np.random.default_rng(seed))
+        after, same = coloured(image, mask, np.random.default_rng(seed))
+        assert np.array_equal(classes, same)
+        # Levels keep their order: nothing wraps around at 0 or 255.
+        order = np.argsort(before, axis=None, kind="stable")
+        assert (np.diff(after.ravel()[order].astype(int)) >= 0).all()
+        means.append(after.mean() - before.mean())
+    assert min(means) < -5
+    assert max(means) > 5

@@ -1,0 +1,237 @@
+"""Files and directories appear whole or not at all, also when the process is killed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeunet.errors import OutputExistsError
+from edgeunet.files import new_directory, sha256, write_bytes, write_json
+
+# Kills itself once the temporary file holds all bytes, before it takes the old one's place.
+KILLED_WRITE = """
+import os, sys
+from pathlib import Path
+from edgeunet.files import write_bytes
+os.fsync = lambda handle: os.kill(os.getpid(), 9)
+write_bytes(Path(sys.argv[1]), b"new" * 1000)
+"""
+
+KILLED_DIRECTORY = """
+import os, sys
+from pathlib import Path
+from edgeunet.files import new_directory
+with new_directory(Path(sys.argv[1]), force=True) as folder:
+    (folder / "file").write_text("new")
+    os.kill(os.getpid(), 9)
+"""
+
+
+def run_until_killed(code: str, path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, timeout=60)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+
+
+def visible(folder: Path) -> list[str]:
+    """Names in `folder` but for the temporary ones, which start with a dot."""
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def make(folder: Path, content: str = "old") -> Path:
+    folder.mkdir()
+    (folder / "file").write_text(content)
+    return folder
+
+
+# Files
+
+
+@given(content=st.binary(max_size=100), sync=st.booleans())
+def test_file_holds_the_bytes(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, sync: bool
+) -> None:
+    path = tmp_path_factory.mktemp("deep") / "a" / "b.bin"
+    for written in (b"old", content):
+        write_bytes(path, written, sync=sync)
+        assert path.read_bytes() == written
+    assert [entry.name for entry in path.parent.iterdir()] == ["b.bin"]
+
+
+def test_file_can_be_read_by_all(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "file", b"x")
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
+
+
+def test_json_round_trip(tmp_path: Path) -> None:
+    value = {"a": [1, 2.5, None, True], "b": {"ü": "x"}}
+    write_json(tmp_path / "x.json", value)
+    assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8")) == value
+
+
+def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    write_json(path, 1)
+    with pytest.raises(TypeError):
+        write_json(path, object())
+    assert path.read_text() == "1\n"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_failed_write_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def full(handle: int) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="disk full"):
+        write_bytes(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_killed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    run_until_killed(KILLED_WRITE, path)
+    assert path.read_bytes() == b"old"
+    assert visible(tmp_path) == ["file"]
+
+
+def test_killed_first_write_leaves_no_file(tmp_path: Path) -> None:
+    run_until_killed(KILLED_WRITE, tmp_path / "file")
+    assert visible(tmp_path) == []
+
+
+def test_sha256_is_that_of_hashlib_over_several_blocks(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 10_000  # 2.4 blocks of 1 MiB
+    (tmp_path / "file").write_bytes(content)
+    assert sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+# Directories
+
+
+def test_directory_appears_only_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "out"
+    with new_directory(path, force=False) as folder:
+        (folder / "file").write_text("new")
+        assert folder.parent == path.parent  # the same file system, so that renaming works
+        assert not path.exists()
+    assert (path / "file").read_text() == "new"
+    assert [entry.name for entry in path.parent.iterdir()] == ["out"]
+    assert path.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("kind", ["directory", "file"])
+def test_without_force_what_stands_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "out"
+    make(path) if kind == "directory" else path.write_text("old")
+    with (
+        pytest.raises(OutputExistsError, match=r"out exists already\. Pass --force"),
+        new_directory(path, force=False),
+    ):
+        pytest.fail("the block must not run")
+    assert (path / "file" if kind == "directory" else path).read_text() == "old"
+    assert visible(tmp_path) == [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+def test_without_force_what_appears_meanwhile_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+
+    def overtaken() -> None:
+        with new_directory(path, force=False) as folder:
+            (folder / "file").write_text("new")
+            make(path, "of another process")
+
+    with pytest.raises(OutputExistsError):
+        overtaken()
+    assert (path / "file").read_text() == "of another process"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("kind", ["directory", "file", "nothing"])
+def test_force_replaces_all_that_stood(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "out"
+    if kind == "directory":
+        (make(path) / "left over").touch()
+    elif kind == "file":
+        path.write_text("old")
+    with new_directory(path, force=True) as folder:
+        (folder / "file").write_text("new")
+        assert path.exists() == (kind != "nothing")
+    assert [entry.name for entry in path.iterdir()] == ["file"]
+    assert (path / "file").read_text() == "new"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("stood", [False, True])
+def test_error_in_the_block_leaves_things_as_they_were(
+    tmp_path: Path, error: type[BaseException], stood: bool
+) -> None:
+    path = tmp_path / "out"
+    if stood:
+        make(path)
+
+    def fail() -> None:
+        with new_directory(path, force=True) as folder:
+            (folder / "file").write_text("new")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert [entry.name for entry in tmp_path.iterdir()] == (["out"] if stood else [])
+    assert not stood or (path / "file").read_text() == "old"
+
+
+def test_failed_renaming_leaves_the_old_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make(tmp_path / "out")
+    rename = Path.replace
+
+    def fails_for_the_new_one(self: Path, target: Any) -> Path:
+        if (self / "file").is_file() and (self / "file").read_text() == "new":
+            raise PermissionError("no renaming")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", fails_for_the_new_one)
+    with (
+        pytest.raises(PermissionError, match="no renaming"),
+        new_directory(path, force=True) as folder,
+    ):
+        (folder / "file").write_text("new")
+    assert (path / "file").read_text() == "old"
+
+
+def test_killed_block_leaves_the_old_directory(tmp_path: Path) -> None:
+    path = make(tmp_path / "out")
+    run_until_killed(KILLED_DIRECTORY, path)
+    assert (path / "file").read_text() == "old"
+    assert visible(tmp_path) == ["out"]
+
+
+def test_killed_first_block_leaves_no_directory(tmp_path: Path) -> None:
+    run_until_killed(KILLED_DIRECTORY, tmp_path / "out")
+    assert visible(tmp_path) == []
+
+
+def test_next_try_after_a_kill_succeeds(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    run_until_killed(KILLED_DIRECTORY, path)
+    with new_directory(path, force=False) as folder:
+        (folder / "file").write_text("again")
+    assert (path / "file").read_text() == "again"

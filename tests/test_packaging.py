@@ -1,0 +1,111 @@
+"""The wheel: every file once, and nothing that does not belong in it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections import Counter
+from email import message_from_bytes
+from pathlib import Path
+
+import pytest
+
+import edgeunet
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = {"edgeunet": "edgeunet", "export": "edgeunet/export", "runtime": "edgeunet/runtime"}
+FILES = ["pyproject.toml", "README.md", "LICENSE"]
+
+slow = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """Wheel of a copy of the sources: the build leaves files beside them."""
+    sources = tmp_path_factory.mktemp("sources")
+    for name in FILES:
+        shutil.copy(ROOT / name, sources / name)
+    for name in FOLDERS:
+        shutil.copytree(
+            ROOT / name, sources / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    target = tmp_path_factory.mktemp("wheel")
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
+            "--no-index", "--disable-pip-version-check", "-w", str(target), str(sources),
+        ],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (path,) = target.glob("*.whl")
+    return zipfile.ZipFile(path)
+
+
+def content(wheel: zipfile.ZipFile) -> list[str]:
+    """Files of the wheel but its metadata."""
+    return [name for name in wheel.namelist() if ".dist-info/" not in name]
+
+
+@slow
+def test_wheel_holds_every_module_once(wheel: zipfile.ZipFile) -> None:
+    wanted = {
+        f"{inside}/{path.relative_to(ROOT / folder).as_posix()}"
+        for folder, inside in FOLDERS.items()
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    assert {"edgeunet/export/bundle.py", "edgeunet/runtime/backends/ort.py"} <= wanted
+    assert Counter(name for name in content(wheel) if name.endswith(".py")) == Counter(wanted)
+
+
+@slow
+def test_wheel_holds_weights_and_the_typing_marker_and_nothing_else(
+    wheel: zipfile.ZipFile,
+) -> None:
+    weights = {
+        f"edgeunet/weights/{path.name}"
+        for path in (ROOT / "edgeunet" / "weights").iterdir()
+        if path.suffix in (".safetensors", ".json")
+    }
+    rest = {name for name in content(wheel) if not name.endswith(".py")}
+    assert rest == {"edgeunet/py.typed", *weights}
+
+
+@slow
+def test_wheel_holds_nothing_but_the_package(wheel: zipfile.ZipFile) -> None:
+    assert {name.split("/")[0] for name in content(wheel)} == {"edgeunet"}
+    assert [name for name in content(wheel) if "test" in name] == []
+
+
+@slow
+def test_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
+    folder = f"edgeunet-{edgeunet.__version__}.dist-info"
+    metadata = message_from_bytes(wheel.read(f"{folder}/METADATA"))
+    assert metadata["Version"] == edgeunet.__version__
+    assert metadata["Requires-Python"] == ">=3.10"
+    required = {line.split(">")[0] for line in metadata.get_all("Requires-Dist", [])}
+    assert {"numpy", "click"} <= required
+    assert {"cpu", "export", "train", "video"} <= set(metadata.get_all("Provides-Extra", []))
+    assert "edgeunet = edgeunet.cli:main" in wheel.read(f"{folder}/entry_points.txt").decode()
+    assert f"{folder}/licenses/LICENSE" in wheel.namelist()
+
+
+@slow
+def test_wheel_runs_without_the_sources(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    wheel.extractall(tmp_path)
+    code = "import edgeunet.runtime, edgeunet.cli.main; print(edgeunet.runtime.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()).is_relative_to(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["export", "runtime"])
+def test_folders_at_the_top_are_linked_relatively(name: str) -> None:
+    link = ROOT / "edgeunet" / name
+    assert link.is_symlink()
+    assert link.readlink() == Path("..") / name
+    assert link.resolve() == ROOT / name

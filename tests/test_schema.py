@@ -1,0 +1,219 @@
+"""Decoding JSON into dataclasses: what fits comes back equal, what does not is named."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeunet.manifest import FLAVOURS, InputSpec, Manifest, manifest_json
+from edgeunet.models.checkpoints import Card
+from edgeunet.schema import SchemaError, decode, encode
+
+
+@dataclass(frozen=True)
+class Leaf:
+    size: int
+    kind: Literal["oak", "elm"] = "oak"
+
+
+@dataclass(frozen=True)
+class Tree:
+    name: str
+    height: float
+    alive: bool
+    leaf: Leaf
+    position: tuple[int, int]
+    leaves: tuple[Leaf, ...] = ()
+    rings: dict[str, float] = field(default_factory=dict)
+    note: str | None = None
+    extra: Any = None
+
+    def __post_init__(self) -> None:
+        if self.height < 0:
+            raise ValueError(f"height is {self.height}; it must not be negative")
+
+
+TREE: dict[str, Any] = {
+    "name": "a",
+    "height": 1.5,
+    "alive": True,
+    "leaf": {"size": 3},
+    "position": [1, 2],
+}
+
+
+# Round trips
+
+texts = st.text(max_size=8)
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | numbers | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=5,
+)
+objects = st.dictionaries(texts, json_values, max_size=3)
+byte = st.integers(0, 255)
+
+
+@st.composite
+def input_specs(draw: st.DrawFn) -> InputSpec:
+    color = draw(st.sampled_from(["rgb", "bgr", "gray"]))
+    channels = 1 if color == "gray" else 3
+    positive = st.floats(min_value=1e-3, max_value=10)
+    return InputSpec(
+        height=draw(st.integers(1, 5000)),
+        width=draw(st.integers(1, 5000)),
+        color=color,
+        resize=draw(st.sampled_from(["stretch", "pad"])),
+        mean=tuple(draw(st.lists(numbers, min_size=channels, max_size=channels))),
+        std=tuple(draw(st.lists(positive, min_size=channels, max_size=channels))),
+    )
+
+
+@st.composite
+def cards(draw: st.DrawFn) -> Card:
+    classes = draw(st.lists(texts, min_size=1, max_size=4))
+    return Card(
+        model=draw(texts),
+        arguments=draw(objects),
+        classes=tuple(classes),
+        palette=tuple(draw(st.tuples(byte, byte, byte)) for _ in classes),
+        input=draw(input_specs()),
+        data=draw(texts),
+        metrics=draw(objects),
+        training=draw(objects),
+    )
+
+
+@st.composite
+def manifests(draw: st.DrawFn) -> Manifest:
+    card = draw(cards())
+    count = len(card.classes)
+    thresholds = st.lists(st.floats(0, 1), min_size=count, max_size=count).map(tuple)
+    return Manifest(
+        model=card.model,
+        arguments=card.arguments,
+        weights=draw(texts),
+        precision=draw(st.sampled_from(sorted(FLAVOURS))),
+        classes=card.classes,
+        palette=card.palette,
+        input=card.input,
+        logits_size=(draw(st.integers(1, 5000)), draw(st.integers(1, 5000))),
+        max_batch=draw(st.integers(1, 64)),
+        files=draw(st.dictionaries(texts, texts, max_size=3)),
+        versions=draw(st.dictionaries(texts, texts, max_size=3)),
+        gate=draw(st.none() | thresholds),
+    )
+
+
+def through_json(value: Any) -> Any:
+    return json.loads(json.dumps(encode(value)))
+
+
+@given(value=st.one_of(input_specs(), cards(), manifests()))
+def test_round_trip_through_json_text(value: InputSpec | Card | Manifest) -> None:
+    again = decode(type(value), through_json(value))
+    assert again == value
+    assert type(again.input if not isinstance(again, InputSpec) else again) is InputSpec
+
+
+@given(manifest=manifests())
+def test_manifest_json_has_the_schema_version_first(manifest: Manifest) -> None:
+    data = manifest_json(manifest)
+    assert next(iter(data)) == "schema_version"
+    assert decode(Manifest, json.loads(json.dumps(data))) == manifest
+
+
+def test_nested_values_and_defaults() -> None:
+    tree = decode(Tree, TREE)
+    assert tree == Tree("a", 1.5, True, Leaf(3, "oak"), (1, 2))
+    assert decode(Tree, {**TREE, "note": None}) == tree
+    full = replace(tree, leaves=(Leaf(1), Leaf(2, "elm")), rings={"x": 1.0}, note="n", extra=[1])
+    assert decode(Tree, through_json(full)) == full
+
+
+def test_integers_become_floats_where_floats_are_wanted() -> None:
+    tree = decode(Tree, {**TREE, "height": 2, "rings": {"x": 3}})
+    assert type(tree.height) is float
+    assert type(tree.rings["x"]) is float
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        # Scalars
+        ({"name": 3}, "$.name is 3; str was wanted"),
+        ({"name": None}, "$.name is None; str was wanted"),
+        ({"height": "tall"}, "$.height is 'tall'; float was wanted"),
+        ({"alive": 1}, "$.alive is 1; bool was wanted"),
+        ({"note": 5}, "$.note is 5; str was wanted"),
+        ({"leaf": {"size": 1.0}}, "$.leaf.size is 1.0; int was wanted"),
+        # bool is no number
+        ({"leaf": {"size": True}}, "$.leaf.size is True; int was wanted"),
+        ({"height": False}, "$.height is False; float was wanted"),
+        ({"position": [1, True]}, "$.position[1] is True; int was wanted"),
+        # Objects
+        ({"leaf": [3]}, "$.leaf is list; an object was wanted"),
+        ({"leaf": None}, "$.leaf is NoneType; an object was wanted"),
+        ({"rings": [1.0]}, "$.rings is list; an object was wanted"),
+        ({"rings": {"x": "y"}}, "$.rings.x is 'y'; float was wanted"),
+        # Keys
+        ({"colour": "red"}, "$ has unknown key 'colour'"),
+        ({"leaf": {"size": 1, "age": 2}}, "$.leaf has unknown key 'age'"),
+        ({"leaf": {}}, "$.leaf lacks 'size'"),
+        # Literals
+        ({"leaf": {"size": 1, "kind": "fir"}}, "$.leaf.kind is 'fir'; one of oak, elm was wanted"),
+        ({"leaf": {"size": 1, "kind": []}}, "$.leaf.kind is []; one of oak, elm was wanted"),
+        # Tuples
+        ({"position": [1]}, "$.position has 1 entries; 2 were wanted"),
+        ({"position": [1, 2, 3]}, "$.position has 3 entries; 2 were wanted"),
+        ({"position": "12"}, "$.position is str; a list was wanted"),
+        ({"leaves": {"0": 1}}, "$.leaves is dict; a list was wanted"),
+        ({"leaves": [{"size": 1}, {"size": "2"}]}, "$.leaves[1].size is '2'; int was wanted"),
+        # The dataclass's own checks
+        ({"height": -1}, "$: height is -1.0; it must not be negative"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_its_path(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(SchemaError) as error:
+        decode(Tree, {**TREE, **change})
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize("name", sorted(TREE))
+def test_missing_key_is_named(name: str) -> None:
+    with pytest.raises(SchemaError, match=rf"^\$ lacks '{name}'$"):
+        decode(Tree, {key: value for key, value in TREE.items() if key != name})
+
+
+@pytest.mark.parametrize("data", [None, [], "text", 3, True])
+def test_top_level_must_be_an_object(data: object) -> None:
+    wanted = rf"^\$ is {type(data).__name__}; an object was wanted$"
+    with pytest.raises(SchemaError, match=wanted):
+        decode(Tree, data)
+
+
+def test_path_starts_where_the_caller_says() -> None:
+    with pytest.raises(SchemaError, match=r"^card\.leaf lacks 'size'$"):
+        decode(Tree, {**TREE, "leaf": {}}, where="card")
+
+
+def test_number_too_large_for_a_float_is_refused() -> None:
+    with pytest.raises(SchemaError, match=r"\$\.height"):
+        decode(Tree, {**TREE, "height": 10**400})
+
+
+@pytest.mark.parametrize("std", [math.nan, 0.0, -1.0])
+def test_input_needs_positive_std(std: float) -> None:
+    data = {**encode(InputSpec(8, 8)), "std": [0.2, std, 0.2]}
+    with pytest.raises(SchemaError, match="std"):
+        decode(InputSpec, data)
