@@ -27,7 +27,7 @@ from edgeunet.training.evaluate import reference_mask
 @pytest.fixture(scope="session")
 def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("cells") / "data"
-    write_dataset(path, train=1, val=6, height=96, width=120, seed=5)
+    write_dataset(path, train=1, val=6, height=256, width=320, seed=5)
     return path
 
 
@@ -48,13 +48,13 @@ def edited(bundle: Path, folder: Path, edit: Callable[[Path], str]) -> Path:
     return copy
 
 
-def test_numbers_are_those_of_the_masks(int8_bundle: Path, cells: Path) -> None:
-    report = compare(int8_bundle, cells)
-    net, card = load_checkpoint(int8_bundle / CHECKPOINT_NAME)
+def test_numbers_are_those_of_the_masks(cells_bundle: Path, cells: Path) -> None:
+    report = compare(cells_bundle, cells)
+    net, card = load_checkpoint(cells_bundle / CHECKPOINT_NAME)
     expected = np.zeros((3, 3), np.int64)
     found = expected.copy()
     equal = []
-    with load(int8_bundle) as segmenter:
+    with load(cells_bundle) as segmenter:
         for sample in samples_of(cells, num_classes=3):
             reference = reference_mask(net, sample.image, card.input)
             mask = segmenter([sample.image]).masks[0]
@@ -71,10 +71,10 @@ def test_numbers_are_those_of_the_masks(int8_bundle: Path, cells: Path) -> None:
     assert report.labelled
 
 
-def test_stages_of_an_int8_bundle_are_all_there_and_within_tolerance(
-    int8_bundle: Path, cells: Path
+def test_stages_of_an_cells_bundle_are_all_there_and_within_tolerance(
+    cells_bundle: Path, cells: Path
 ) -> None:
-    report = compare(int8_bundle, cells)
+    report = compare(cells_bundle, cells)
     names = [stage.name for stage in report.stages]
     assert names == ["preprocessing", "postprocessing", "fp32", "fp16", "int8"]
     assert report.first_failure is None, report.table()
@@ -111,9 +111,9 @@ def _scale_a_weight(flavour: str) -> Callable[[Path], str]:
     ],
 )
 def test_the_first_broken_stage_is_named(
-    int8_bundle: Path, cells: Path, tmp_path: Path, edit: Callable[[Path], str], stage: str
+    cells_bundle: Path, cells: Path, tmp_path: Path, edit: Callable[[Path], str], stage: str
 ) -> None:
-    report = compare(edited(int8_bundle, tmp_path, edit), cells)
+    report = compare(edited(cells_bundle, tmp_path, edit), cells)
     assert report.first_failure == stage
     assert "OUT OF TOLERANCE" in report.table()
     assert report.to_json()["first_failure"] == stage

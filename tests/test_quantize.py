@@ -120,7 +120,7 @@ def test_calibration_leaves_outliers_out_and_keeps_zero(int8_bundle: Path) -> No
     bundle = open_bundle(int8_bundle)
     spec = bundle.manifest.input
     frame = np.full((64, 96, 3), 200, np.uint8)
-    frame[0, 0] = 255
+    frame[0, 0, 0] = 255
     table = calibrate(bundle.model_path("fp32"), [frame], spec)
     lowest, highest = table.ranges["image"]
     values = (200 / 255 - np.array(spec.mean)) / np.array(spec.std)

@@ -110,17 +110,17 @@ def build(card: Card, path: Path) -> SegmentationNet:
     Raises:
         CheckpointError: arguments that the variant does not take, or weights that do not fit.
     """
+    source = path.with_suffix(".json")
     try:
         net = create_model(card.model, **card.arguments)
     except TypeError as error:
         raise CheckpointError(
-            f"the card of {path} has the arguments {card.arguments}, which {card.model} does not "
-            f"take: {error}"
+            f"{source} has the arguments {card.arguments}, which {card.model} does not take: "
+            f"{error}"
         ) from None
     if net.num_classes != len(card.classes):
         raise CheckpointError(
-            f"the card of {path} names {len(card.classes)} classes, but its net has "
-            f"{net.num_classes}."
+            f"{source} names {len(card.classes)} classes, but its net has {net.num_classes}."
         )
     load_weights(net, read_tensors(path), source=str(path))
     return net.eval()
