@@ -238,7 +238,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def geometry_only(crop: tuple[int, int], **arguments: Any) -> Augmentation:
-    return Augmentation(crop, contrast=0, brightness=0, tint=0, **arguments)
+    return Augmentation(crop, scale=(0.5, 1.6), contrast=0, brightness=0, tint=0, **arguments)
 
 
 @given(size=sizes, crop=sizes, channels=st.sampled_from([1, 3]), seed=seeds)
@@ -249,7 +249,7 @@ def test_augmentation_gives_the_crop_with_the_masks_ids(
     image = rng.integers(0, 256, (*size, channels), np.uint8)
     mask = rng.choice(np.array([1, 4, 7], np.uint8), size)
     given_image, given_mask = image.copy(), mask.copy()
-    pixels, classes = Augmentation(crop)(image, mask, rng)
+    pixels, classes = Augmentation(crop, scale=(0.5, 1.6))(image, mask, rng)
     assert pixels.shape == (*crop, channels)
     assert classes.shape == crop
     assert pixels.dtype == classes.dtype == np.uint8
@@ -280,7 +280,7 @@ def test_same_generator_gives_the_same_sample(seed: int) -> None:
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 256, (40, 40, 3), np.uint8)
     mask = rng.integers(0, 3, (40, 40), np.uint8)
-    augment = Augmentation((32, 32))
+    augment = Augmentation((32, 32), scale=(0.5, 1.6))
     first, second, other = (
         augment(image, mask, np.random.default_rng(start)) for start in (seed, seed, seed + 1)
     )

@@ -19,6 +19,10 @@ _DEFAULT = TrainConfig()
 @click.option("--cgm", is_flag=True, help="Add the classification-guided gate.")
 @click.option("--size", type=SIZE, help="Input of the net at inference.  [that of the images]")
 @click.option("--crop", type=SIZE, default=_DEFAULT.crop, help="Training crops.  [192x256]")
+@click.option(
+    "--scale", nargs=2, type=float, default=_DEFAULT.scale, show_default=True, help="Zoom of crops."
+)
+@click.option("--weights", type=DIRECTORY, help="Checkpoint to start from.  [random weights]")
 @click.option("--epochs", type=click.IntRange(1), default=_DEFAULT.epochs, show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=_DEFAULT.batch_size, show_default=True)
 @click.option("--lr", type=float, default=_DEFAULT.learning_rate, show_default=True)
@@ -33,6 +37,8 @@ def command(
     cgm: bool,
     size: tuple[int, int] | None,
     crop: tuple[int, int],
+    scale: tuple[float, float],
+    weights: Path | None,
     epochs: int,
     batch: int,
     lr: float,
@@ -43,7 +49,13 @@ def command(
 ) -> None:
     """Train a variant; best.safetensors is the epoch with the highest validation mIoU."""
     config = TrainConfig(
-        crop=crop, epochs=epochs, batch_size=batch, learning_rate=lr, seed=seed, amp=amp
+        crop=crop,
+        scale=scale,
+        epochs=epochs,
+        batch_size=batch,
+        learning_rate=lr,
+        seed=seed,
+        amp=amp,
     )
     arguments = {"cgm": cgm} if width is None else {"cgm": cgm, "width": width}
     with progress(f"training {model}", 1000) as report:
@@ -53,6 +65,7 @@ def command(
             output,
             config=config,
             size=size,
+            initial=weights,
             report=lambda news: report(round(1000 * news.done)),
             **arguments,
         )

@@ -22,7 +22,7 @@ class Augmentation:
     """
 
     crop: tuple[int, int]
-    scale: tuple[float, float] = (0.5, 1.6)
+    scale: tuple[float, float]
     rotation: float = 4.0
     contrast: float = 0.3
     brightness: float = 0.2

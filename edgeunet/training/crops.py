@@ -19,12 +19,12 @@ class Crops(TorchDataset[tuple[Tensor, Tensor]]):
     """
 
     def __init__(
-        self, samples: list[Sample], spec: InputSpec, *, num_classes: int, crop: tuple[int, int]
+        self, samples: list[Sample], spec: InputSpec, *, num_classes: int, augment: Augmentation
     ) -> None:
         self.samples = samples
         self.spec = spec
         self.num_classes = num_classes
-        self.augment = Augmentation(crop)
+        self.augment = augment
         self.epoch_seed = 0
 
     def __len__(self) -> int:

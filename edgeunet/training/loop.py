@@ -23,7 +23,8 @@ from ..files import write_bytes
 from ..manifest import InputSpec
 from ..metrics import Mask, Scores, dice_per_class, iou_per_class, mean_iou
 from ..models import SegmentationNet, create_model, model_class
-from ..models.checkpoints import Card, read_card, save_checkpoint
+from ..models.checkpoints import Card, load_weights, read_card, read_tensors, save_checkpoint
+from .augment import Augmentation
 from .cells import write_dataset
 from .crops import Crops
 from .data import Dataset, Image, open_dataset, read_image
@@ -42,11 +43,13 @@ CELLS_TRAIN, CELLS_VAL, CELLS_SIZE = 600, 60, (256, 320)
 class TrainConfig:
     """How to train. `crop` is (height, width) of the training crops, in pixels.
 
-    warmup: share of the steps with a rising learning rate; a cosine to 0 follows. ema: decay of the
-    weights' moving average, which is what is validated and saved. validate_every: in epochs.
+    scale: smallest and largest zoom of a crop. warmup: share of the steps with a rising learning
+    rate; a cosine to 0 follows. ema: decay of the weights' moving average, which is what is
+    validated and saved. validate_every: in epochs.
     """
 
     crop: tuple[int, int] = (192, 256)
+    scale: tuple[float, float] = (0.5, 1.6)
     epochs: int = 100
     batch_size: int = 12
     learning_rate: float = 2e-3
@@ -58,10 +61,11 @@ class TrainConfig:
     validate_every: int = 5
 
     def __post_init__(self) -> None:
-        if min(self.crop) < 1 or self.learning_rate <= 0:
+        if min(self.crop) < 1 or self.learning_rate <= 0 or not 0 < self.scale[0] <= self.scale[1]:
             raise UsageError(
-                f"crop is {self.crop[0]}x{self.crop[1]} and the learning rate "
-                f"{self.learning_rate:g}; both must be positive."
+                f"crop is {self.crop[0]}x{self.crop[1]}, the learning rate {self.learning_rate:g}, "
+                f"the scale {self.scale[0]:g} to {self.scale[1]:g}; all must be positive, and the "
+                "smaller scale must come first."
             )
 
 
@@ -85,6 +89,7 @@ def train(
     *,
     config: TrainConfig,
     size: tuple[int, int] | None = None,
+    initial: Path | None = None,
     report: Callable[[Progress], None] = lambda news: None,
     **arguments: Any,
 ) -> Card:
@@ -95,6 +100,7 @@ def train(
         output: holds best.safetensors and best.json, last.pt to resume from, log.jsonl.
         size: (height, width) of the net's input at inference, None for the first image's size,
             rounded to what the net takes.
+        initial: checkpoint whose weights the run starts from; None starts from random ones.
         arguments: those of the variant.
 
     Raises:
@@ -109,7 +115,8 @@ def train(
     spec = InputSpec(*(size or _usual_size(dataset, model_class(model).size_multiple)))
     output.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(model, dataset, output, spec=spec, config=config, **arguments)
-    trainer.resume()
+    if not trainer.resume() and initial is not None:
+        trainer.start_from(initial)
     return trainer.run(report)
 
 
@@ -136,7 +143,12 @@ class Trainer:
         self.averaged = AveragedModel(
             self.net, multi_avg_fn=_warm_ema(config.ema), use_buffers=True
         )
-        self.crops = Crops(dataset.samples("train"), spec, num_classes=classes, crop=config.crop)
+        self.crops = Crops(
+            dataset.samples("train"),
+            spec,
+            num_classes=classes,
+            augment=Augmentation(config.crop, scale=config.scale),
+        )
         self.steps = max(1, len(self.crops) // config.batch_size)
         self.optimizer = torch.optim.AdamW(
             self._parameter_groups(), lr=config.learning_rate, fused=True
@@ -163,6 +175,11 @@ class Trainer:
             self._log(loss, miou)
             report(Progress(self.epoch / self.config.epochs, self.epoch, loss, miou))
         return read_card(self.output / "best.safetensors")
+
+    def start_from(self, checkpoint: Path) -> None:
+        """Begin with the weights of a checkpoint; CheckpointError where they do not fit."""
+        for net in (self.net, cast(SegmentationNet, self.averaged.module)):
+            load_weights(net, read_tensors(checkpoint), source=str(checkpoint))
 
     def resume(self) -> bool:
         """Go on from `last.pt` where there is one; CheckpointError where it is of another run."""
