@@ -15,7 +15,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 
@@ -80,7 +79,7 @@ def _prepare(data: Path, folder: Path) -> tuple[Bundle, Path]:
     else:
         options = ExportOptions("mobile_unet", "cells", "int8", size=SIZE)
         video = folder / "cells.mp4"
-        with closing(VideoWriter(video, rate=Fraction(15))) as writer:
+        with VideoWriter(video, rate=Fraction(15)) as writer:
             for frame in time_lapse(Scene(height=SIZE[0], width=SIZE[1], cells=40), 100):
                 writer.write(frame.image)
     export_bundle(folder / "bundle", options)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -43,7 +42,7 @@ def demo(
     with new_directory(output, force=force) as folder:
         report(f"drawing {FRAMES} frames of moving, touching, dividing cells")
         height, width = SIZE
-        with closing(VideoWriter(folder / "cells.mp4", rate=RATE)) as video:
+        with VideoWriter(folder / "cells.mp4", rate=RATE) as video:
             for frame in time_lapse(Scene(height=height, width=width, seed=7), FRAMES):
                 video.write(frame.image)
         # A seed that neither training nor calibration uses.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from edgeunet.manifest import Manifest
 
 from .backends import Backend, Result, Timings, create_backend
 from .bundle import Bundle, open_bundle
+from .closing import Closing
 from .pipeline import prefetch
 from .postprocess import one_size
 from .preprocess import as_rgb
@@ -26,7 +26,7 @@ from .sources import SourceFrame, open_source
 _GOLDEN_AGREEMENT = {"fp32": 0.999, "fp16": 0.995, "int8": 0.98}
 
 
-class Segmenter:
+class Segmenter(Closing):
     """Segments frames with a bundle; a context manager that frees the backend.
 
     Frames are RGB (H, W, 3) uint8; grayscale, RGBA and 16 bit are converted (see `as_rgb`).
@@ -106,22 +106,15 @@ class Segmenter:
             )
         return agreement
 
+    def close(self) -> None:
+        """Free the backend."""
+        self.backend.close()
+
     def _segmented(
         self, groups: Iterator[list[SourceFrame]]
     ) -> Iterator[tuple[list[SourceFrame], npt.NDArray[np.uint8]]]:
         for group in groups:
             yield group, self.backend.segment([frame.image for frame in group]).masks
-
-    def __enter__(self) -> Segmenter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.backend.close()
 
 
 def load(bundle: str | Path, backend: str = "auto", **arguments: Any) -> Segmenter:

@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 
 import cv2
 import numpy as np
@@ -16,32 +15,19 @@ from edgeunet.errors import OutputExistsError, UsageError
 from edgeunet.files import write_bytes
 from edgeunet.metrics import Mask
 
+from .closing import Closing
 from .preprocess import Frame
 from .video import VideoWriter
 
 Palette = Sequence[tuple[int, int, int]]
 
 
-class Sink(ABC):
+class Sink(Closing, ABC):
     """Takes frames and masks in order; a context manager that finishes what was written."""
 
     @abstractmethod
     def write(self, image: Frame, mask: Mask) -> None:
         """Take one frame (H, W, 3) and its class ids (H, W)."""
-
-    def close(self) -> None:  # noqa: B027 - a sink that holds nothing has nothing to finish
-        """Finish the output."""
-
-    def __enter__(self) -> Sink:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class NullSink(Sink):

@@ -13,10 +13,11 @@ import numpy as np
 
 from edgeunet.errors import MissingDependencyError, OutputExistsError, SourceError, UsageError
 
+from .closing import Closing
 from .preprocess import Frame
 
 
-class VideoWriter:
+class VideoWriter(Closing):
     """H.264 MP4 with the rate given and the frames' size.
 
     A side of odd length is repeated by one pixel, for H.264 stores colour at half the resolution.

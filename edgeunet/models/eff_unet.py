@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 
-from .base import SegmentationNet
+from .backbone import BackboneUNet, StagedEncoder
 from .blocks import ConvNormAct, UpDoubleConv, round_channels
 from .registry import register_model
 
@@ -20,8 +18,6 @@ _STAGES = (
     (6, 192, 4, 2, 5),
     (6, 320, 1, 1, 3),
 )
-# Stages whose output is handed to the decoder: the last one at strides 2, 4, 8, 16 and 32.
-_SKIP_STAGES = (0, 1, 2, 4, 6)
 # Channels of the decoder at strides 16, 8, 4 and 2, at width 32.
 _DECODER = (256, 128, 64, 32)
 
@@ -81,47 +77,25 @@ class MBConv(nn.Module):
         return x + out if self.residual else out
 
 
-class EfficientNetEncoder(nn.Module):
+def efficientnet_b0(*, in_channels: int, width: int) -> StagedEncoder:
     """EfficientNet-B0 without its last 1x1 convolution and classifier (3,595,388 parameters)."""
-
-    def __init__(self, *, in_channels: int, width: int) -> None:
-        super().__init__()
-        scale = width / 32
-        channels = round_channels(32 * scale)
-        self.stem = ConvNormAct(in_channels, channels, stride=2, act=nn.SiLU)
-        self.stages = nn.ModuleList()
-        self.out_channels: list[int] = []
-        for index, (expand, base, blocks, stride, kernel_size) in enumerate(_STAGES):
-            out = round_channels(base * scale)
-            stage: list[nn.Module] = []
-            for block in range(blocks):
-                stage.append(
-                    MBConv(
-                        channels,
-                        out,
-                        stride=stride if block == 0 else 1,
-                        expand=expand,
-                        kernel_size=kernel_size,
-                    )
-                )
-                channels = out
-            self.stages.append(nn.Sequential(*stage))
-            if index in _SKIP_STAGES:
-                self.out_channels.append(out)
-
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """(N, in_channels, H, W) -> features at strides 2, 4, 8, 16, 32."""
-        x = self.stem(image)
-        features = []
-        for index, stage in enumerate(self.stages):
-            x = stage(x)
-            if index in _SKIP_STAGES:
-                features.append(x)
-        return features
+    channels = round_channels(width)
+    stem = ConvNormAct(in_channels, channels, stride=2, act=nn.SiLU)
+    stages: list[tuple[nn.Module, int]] = []
+    for expand, base, blocks, stride, kernel_size in _STAGES:
+        out = round_channels(base * width / 32)
+        first = MBConv(channels, out, stride=stride, expand=expand, kernel_size=kernel_size)
+        rest = [
+            MBConv(out, out, stride=1, expand=expand, kernel_size=kernel_size)
+            for _ in range(blocks - 1)
+        ]
+        stages.append((nn.Sequential(first, *rest), out))
+        channels = out
+    return StagedEncoder(stem, stages)
 
 
 @register_model("eff_unet")
-class EffUNet(SegmentationNet):
+class EffUNet(BackboneUNet):
     """Eff-UNet, 6.0 M parameters at width 32.
 
     Baheti et al., "Eff-UNet: A Novel Architecture for Semantic Segmentation in Unstructured
@@ -136,31 +110,14 @@ class EffUNet(SegmentationNet):
         width: channels of the stem; 32 is B0. Others scale all channels.
     """
 
-    size_multiple = 32
-
     def __init__(
         self, *, num_classes: int, in_channels: int = 3, width: int = 32, cgm: bool = False
     ) -> None:
-        encoder = EfficientNetEncoder(in_channels=in_channels, width=width)
-        channels = encoder.out_channels
-        super().__init__(deepest_channels=channels[-1], num_classes=num_classes, cgm=cgm)
-        self.encoder = encoder
-        self.decoder = nn.ModuleList()
-        x_channels = channels[-1]
-        for base, skip in zip(_DECODER, reversed(channels[:-1]), strict=True):
-            out = round_channels(base * width / 32)
-            self.decoder.append(UpDoubleConv(x_channels, skip, out))
-            x_channels = out
-        self.head = nn.Conv2d(x_channels, num_classes, kernel_size=1)
-
-    def encode(self, image: Tensor) -> list[Tensor]:
-        """(N, in_channels, H, W) -> features at strides 2, 4, 8, 16, 32."""
-        features: list[Tensor] = self.encoder(image)
-        return features
-
-    def decode(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Features -> one head (N, C, H/2, W/2)."""
-        x = features[-1]
-        for block, skip in zip(self.decoder, reversed(features[:-1]), strict=True):
-            x = block(x, skip)
-        return (self.head(x),)
+        super().__init__(
+            efficientnet_b0(in_channels=in_channels, width=width),
+            up=UpDoubleConv,
+            decoder=_DECODER,
+            num_classes=num_classes,
+            width=width,
+            cgm=cgm,
+        )

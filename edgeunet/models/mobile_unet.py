@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
-from .base import SegmentationNet
+from .backbone import BackboneUNet, StagedEncoder
 from .blocks import ConvNormAct, InvertedResidual, round_channels
 from .registry import register_model
 
@@ -21,45 +19,22 @@ _STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-# Stages whose output is handed to the decoder: the last one at strides 2, 4, 8, 16 and 32.
-_SKIP_STAGES = (0, 1, 2, 4, 6)
 # Channels of the decoder at strides 16, 8, 4 and 2, at width 32.
 _DECODER = (96, 32, 24, 16)
 
 
-class MobileNetV2Encoder(nn.Module):
+def mobilenet_v2(*, in_channels: int, width: int) -> StagedEncoder:
     """MobileNetV2 without its last 1x1 convolution and classifier (1,811,712 parameters)."""
-
-    def __init__(self, *, in_channels: int, width: int) -> None:
-        super().__init__()
-        scale = width / 32
-        channels = round_channels(32 * scale)
-        self.stem = ConvNormAct(in_channels, channels, stride=2, act=nn.ReLU6)
-        self.stages = nn.ModuleList()
-        self.out_channels: list[int] = []
-        for index, (expand, base, blocks, stride) in enumerate(_STAGES):
-            out = round_channels(base * scale)
-            stage: list[nn.Module] = []
-            for block in range(blocks):
-                stage.append(
-                    InvertedResidual(
-                        channels, out, stride=stride if block == 0 else 1, expand=expand
-                    )
-                )
-                channels = out
-            self.stages.append(nn.Sequential(*stage))
-            if index in _SKIP_STAGES:
-                self.out_channels.append(out)
-
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """(N, in_channels, H, W) -> features at strides 2, 4, 8, 16, 32."""
-        x = self.stem(image)
-        features = []
-        for index, stage in enumerate(self.stages):
-            x = stage(x)
-            if index in _SKIP_STAGES:
-                features.append(x)
-        return features
+    channels = round_channels(width)
+    stem = ConvNormAct(in_channels, channels, stride=2, act=nn.ReLU6)
+    stages: list[tuple[nn.Module, int]] = []
+    for expand, base, blocks, stride in _STAGES:
+        out = round_channels(base * width / 32)
+        first = InvertedResidual(channels, out, stride=stride, expand=expand)
+        rest = [InvertedResidual(out, out, stride=1, expand=expand) for _ in range(blocks - 1)]
+        stages.append((nn.Sequential(first, *rest), out))
+        channels = out
+    return StagedEncoder(stem, stages)
 
 
 class UpBlock(nn.Module):
@@ -77,7 +52,7 @@ class UpBlock(nn.Module):
 
 
 @register_model("mobile_unet")
-class MobileUNet(SegmentationNet):
+class MobileUNet(BackboneUNet):
     """Mobile U-Net, 2.4 M parameters at width 32.
 
     Jing et al., "Mobile-Unet: An efficient convolutional neural network for fabric defect
@@ -92,31 +67,14 @@ class MobileUNet(SegmentationNet):
         width: channels of the stem; 32 is MobileNetV2 1.0. Others scale all channels.
     """
 
-    size_multiple = 32
-
     def __init__(
         self, *, num_classes: int, in_channels: int = 3, width: int = 32, cgm: bool = False
     ) -> None:
-        encoder = MobileNetV2Encoder(in_channels=in_channels, width=width)
-        channels = encoder.out_channels
-        super().__init__(deepest_channels=channels[-1], num_classes=num_classes, cgm=cgm)
-        self.encoder = encoder
-        self.decoder = nn.ModuleList()
-        x_channels = channels[-1]
-        for base, skip in zip(_DECODER, reversed(channels[:-1]), strict=True):
-            out = round_channels(base * width / 32)
-            self.decoder.append(UpBlock(x_channels, skip, out))
-            x_channels = out
-        self.head = nn.Conv2d(x_channels, num_classes, kernel_size=1)
-
-    def encode(self, image: Tensor) -> list[Tensor]:
-        """(N, in_channels, H, W) -> features at strides 2, 4, 8, 16, 32."""
-        features: list[Tensor] = self.encoder(image)
-        return features
-
-    def decode(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Features -> one head (N, C, H/2, W/2)."""
-        x = features[-1]
-        for block, skip in zip(self.decoder, reversed(features[:-1]), strict=True):
-            x = block(x, skip)
-        return (self.head(x),)
+        super().__init__(
+            mobilenet_v2(in_channels=in_channels, width=width),
+            up=UpBlock,
+            decoder=_DECODER,
+            num_classes=num_classes,
+            width=width,
+            cgm=cgm,
+        )

@@ -6,17 +6,15 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import ClassVar, NamedTuple, TypeVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ..bundle import Bundle
+from ..closing import Closing
 from ..postprocess import Postprocessor, one_size
 from ..preprocess import Frame, Preprocessor
-
-BackendT = TypeVar("BackendT", bound="Backend")
 
 
 class NetOutputs(NamedTuple):
@@ -44,7 +42,7 @@ class Result:
     timings: Timings
 
 
-class Backend(ABC):
+class Backend(Closing, ABC):
     """One net on one device; a context manager that frees what it holds.
 
     A backend implements `infer`. One that keeps the pixels on its device also overrides `segment`,
@@ -74,17 +72,3 @@ class Backend(ABC):
         ended = time.perf_counter()
         timings = Timings(prepared - started, inferred - prepared, ended - inferred)
         return Result(masks, outputs.presence, timings)
-
-    def close(self) -> None:  # noqa: B027 - a backend that holds nothing has nothing to free
-        """Free the device's resources; the backend cannot be used afterwards."""
-
-    def __enter__(self: BackendT) -> BackendT:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
