@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import islice
@@ -17,14 +17,22 @@ from edgeunet.files import new_directory, sha256, write_json
 from edgeunet.manifest import FLAVOURS, InputSpec, Manifest, Precision, flavour_file, manifest_json
 from edgeunet.models import SegmentationNet, model_class
 from edgeunet.models.checkpoints import (
+    WEIGHTS_DIR,
     Card,
     build,
     find_weights,
     read_card,
     save_checkpoint,
 )
-from edgeunet.parity import ParityReport, golden_samples, measure, samples_of, write_html
-from edgeunet.runtime.bundle import CHECKPOINT_NAME, GOLDEN_NAME, open_bundle
+from edgeunet.parity import (
+    ParityReport,
+    ParitySample,
+    golden_samples,
+    measure,
+    samples_of,
+    write_html,
+)
+from edgeunet.runtime.bundle import CHECKPOINT_NAME, GOLDEN_NAME, Bundle, open_bundle
 from edgeunet.runtime.preprocess import Frame, Preprocessor
 from edgeunet.training.cells import snapshots
 from edgeunet.training.data import default_palette
@@ -36,6 +44,9 @@ from .quantize import quantize_for_cpu, quantize_for_tensorrt
 from .trace import check_size, trace
 
 GOLDEN_FRAMES = 4
+PROOF_FRAMES = 24
+"""Labelled procedural frames that bundles of procedural weights are proved on."""
+
 STRONGLY_TYPED_OPSET = 19
 """First opset whose QuantizeLinear takes FP16."""
 
@@ -50,8 +61,9 @@ class ExportOptions:
     weights: a tag of the package's weights or a file. num_classes: for weights without a card.
     calib: directory of frames or data set to calibrate with; INT8 needs it unless the weights are
     the procedural ones. size: (height, width) of the net's input, None for the card's.
-    data: data set to measure parity on; None for the golden frames. max_batch: largest batch.
-    max_iou_drop: IoU points that the bundle may lose against PyTorch.
+    data: data set to measure parity on; None for procedural frames with procedural weights, else
+    for the golden frames. max_batch: largest batch. max_iou_drop: IoU points that the bundle may
+    lose against PyTorch on labelled frames; without labels the promised agreement must hold.
     """
 
     model: str
@@ -98,7 +110,7 @@ def export_bundle(
         _write_golden(folder, net, card, frames)
         write_json(
             folder / "manifest.json",
-            manifest_json(_manifest(folder, options, net, card, source.stem)),
+            manifest_json(_manifest(folder, options, card, source)),
         )
         report("parity")
         return _prove(folder, Path(output).name, options, card)
@@ -197,16 +209,14 @@ def _write_golden(folder: Path, net: SegmentationNet, card: Card, frames: Sequen
     )
 
 
-def _manifest(
-    folder: Path, options: ExportOptions, net: SegmentationNet, card: Card, weights: str
-) -> Manifest:
+def _manifest(folder: Path, options: ExportOptions, card: Card, source: Path) -> Manifest:
     with np.load(folder / GOLDEN_NAME, allow_pickle=False) as golden:
         height, width = golden["logits"].shape[2:]
     files = sorted(path.name for path in folder.iterdir() if path.is_file())
     return Manifest(
         model=options.model,
         arguments=card.arguments,
-        weights=weights,
+        weights=options.weights if source.parent == WEIGHTS_DIR else source.stem,
         precision=options.precision,
         classes=card.classes,
         palette=card.palette,
@@ -227,19 +237,38 @@ def _manifest(
 def _prove(folder: Path, name: str, options: ExportOptions, card: Card) -> ParityReport:
     """Measure the finished bundle; ParityError keeps it from being written."""
     bundle = open_bundle(folder)
-    if options.data is not None:
-        samples = samples_of(options.data, num_classes=len(card.classes))
-        data = options.data.name
-    else:
-        samples, data = golden_samples(bundle), "its golden frames"
+    samples, data = _proof_samples(bundle, options, card)
     report, worst = measure(bundle, samples, data=data)
     report = replace(report, bundle=name)
-    if report.candidate.drop > options.max_iou_drop:
+    found = report.candidate
+    if report.labelled and found.drop > options.max_iou_drop:
         raise ParityError(
-            f"{options.precision} loses {report.candidate.drop:.2f} IoU points on {data}; "
+            f"{options.precision} loses {found.drop:.2f} IoU points on {data}; "
             f"{options.max_iou_drop:g} are allowed (--max-iou-drop). First stage out of tolerance: "
             f"{report.first_failure}. No bundle was written."
+        )
+    if not report.labelled and found.agreement < found.wanted:
+        raise ParityError(
+            f"{options.precision} agrees with PyTorch on {found.agreement:.2%} of the pixels of "
+            f"{data}; {found.wanted:.2%} were promised. Pass --data with labels to judge by IoU. "
+            "No bundle was written."
         )
     write_json(folder / "parity.json", report.to_json())
     write_html(folder / "parity.html", report, worst, bundle.manifest.palette)
     return report
+
+
+def _proof_samples(
+    bundle: Bundle, options: ExportOptions, card: Card
+) -> tuple[Iterator[ParitySample], str]:
+    """Frames to prove the bundle on, and what they are: labelled ones where there are any."""
+    if options.data is not None:
+        return samples_of(options.data, num_classes=len(card.classes)), options.data.name
+    if card.data == PROCEDURAL_TAG:
+        spec = card.input
+        frames = snapshots(PROOF_FRAMES, height=spec.height, width=spec.width, seed=2)
+        return (
+            ParitySample(f"procedural {index}", frame.image, frame.mask)
+            for index, frame in enumerate(frames)
+        ), "procedural cells"
+    return golden_samples(bundle), "its golden frames"

@@ -56,8 +56,9 @@ class Postprocessor:
         best = self._upsample(planes[classes[0], :rows, :columns], height, width)
         for class_id in classes[1:]:
             plane = self._upsample(planes[class_id, :rows, :columns], height, width)
-            better = cv2.compare(plane, best, cv2.CMP_GT)
-            mask[better != 0] = class_id
+            better = cv2.compare(plane, best, cv2.CMP_GT)  # 255 where true
+            # Class ids ascend, so the larger one is the later winner.
+            cv2.max(mask, better & np.uint8(class_id), dst=mask)
             cv2.max(plane, best, dst=best)
         return mask
 

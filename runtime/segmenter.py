@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -18,7 +19,7 @@ from .bundle import Bundle, open_bundle
 from .closing import Closing
 from .pipeline import prefetch
 from .postprocess import one_size
-from .preprocess import as_rgb
+from .preprocess import Frame, as_rgb
 from .sources import SourceFrame, open_source
 
 # Golden frames are checked against another implementation of the same net: of the pixels this
@@ -83,12 +84,19 @@ class Segmenter(Closing):
     def _stream(
         self, frames: Iterator[SourceFrame], batch: int
     ) -> Generator[tuple[SourceFrame, npt.NDArray[np.uint8]], None, None]:
+        waiting: deque[list[SourceFrame]] = deque()  # batches on their way through the backend
+
+        def images(groups: Iterator[list[SourceFrame]]) -> Iterator[list[Frame]]:
+            for group in groups:
+                waiting.append(group)
+                yield [frame.image for frame in group]
+
         with (
-            closing(prefetch(batches(frames, batch), depth=2)) as ready,
-            closing(prefetch(self._segmented(ready), depth=2)) as results,
+            closing(prefetch(batches(frames, batch), depth=2)) as decoded,
+            closing(self.backend.stream(images(decoded))) as results,
         ):
-            for group, masks in results:
-                yield from zip(group, masks, strict=True)
+            for result in results:
+                yield from zip(waiting.popleft(), result.masks, strict=True)
 
     def self_check(self) -> float:
         """Share of golden pixels that agree with the reference's masks.
@@ -109,12 +117,6 @@ class Segmenter(Closing):
     def close(self) -> None:
         """Free the backend."""
         self.backend.close()
-
-    def _segmented(
-        self, groups: Iterator[list[SourceFrame]]
-    ) -> Iterator[tuple[list[SourceFrame], npt.NDArray[np.uint8]]]:
-        for group in groups:
-            yield group, self.backend.segment([frame.image for frame in group]).masks
 
 
 def load(bundle: str | Path, backend: str = "auto", **arguments: Any) -> Segmenter:

@@ -71,7 +71,7 @@ def write_html(
 def _stages(report: ParityReport) -> str:
     rows = [
         f"<tr><td>{escape(stage.name)}</td><td>{stage.agreement:.4%}</td><td>{stage.wanted:.2%}</td>"
-        f"<td>{stage.miou:.2f}</td><td>{stage.drop:+.2f}</td><td>{stage.allowed_drop:.2f}</td>"
+        f"<td>{stage.miou:.2f}</td><td>{stage.drop:+.2f}</td><td>{_number(stage.allowed_drop)}</td>"
         f"<td>{stage.boundary:.2%}</td><td>{stage.logit_max:.3g}</td><td>{stage.logit_mean:.2g}</td>"
         + ('<td class="ok">ok</td></tr>' if stage.ok else '<td class="bad">out</td></tr>')
         for stage in report.stages

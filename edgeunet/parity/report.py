@@ -14,7 +14,7 @@ class StageReport:
     agreement: share of equal pixels. boundary: F1 of the class boundaries at 2 px, frames' mean.
     iou: per class against the labels, None where a class does not appear; miou: their mean.
     drop: the reference's mIoU less this one's. logit_max, logit_mean: absolute errors at the net's
-    resolution. wanted, allowed_drop: the tolerance.
+    resolution. wanted, allowed_drop: the tolerance; without labels there is no drop to allow.
     """
 
     name: str
@@ -26,12 +26,13 @@ class StageReport:
     logit_max: float
     logit_mean: float
     wanted: float
-    allowed_drop: float
+    allowed_drop: float | None
 
     @property
     def ok(self) -> bool:
         """Whether the stage is within its tolerance."""
-        return self.agreement >= self.wanted and self.drop <= self.allowed_drop
+        kept = self.allowed_drop is None or self.drop <= self.allowed_drop
+        return self.agreement >= self.wanted and kept
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from ..bundle import Bundle
 from ..closing import Closing
+from ..pipeline import prefetch
 from ..postprocess import Postprocessor, one_size
 from ..preprocess import Frame, Preprocessor
 
@@ -22,6 +24,18 @@ class NetOutputs(NamedTuple):
 
     logits: npt.NDArray[np.float32]
     presence: npt.NDArray[np.float32] | None
+
+
+class _Prepared(NamedTuple):
+    size: tuple[int, int]
+    images: npt.NDArray[np.float32]
+    seconds: float
+
+
+class _Inferred(NamedTuple):
+    prepared: _Prepared
+    outputs: NetOutputs
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -45,8 +59,9 @@ class Result:
 class Backend(Closing, ABC):
     """One net on one device; a context manager that frees what it holds.
 
-    A backend implements `infer`. One that keeps the pixels on its device also overrides `segment`,
-    whose default runs pre- and post-processing on the host; both must give the same masks.
+    A backend implements `infer`. One that keeps the pixels on its device also overrides `segment`
+    and `stream`, whose defaults run pre- and post-processing on the host; all must give the same
+    masks.
     """
 
     name: ClassVar[str]
@@ -62,13 +77,33 @@ class Backend(Closing, ABC):
 
     def segment(self, frames: Sequence[Frame]) -> Result:
         """8-bit RGB frames of one size -> masks at that size."""
+        return self._finish(self._run(self._prepare(frames)))
+
+    def stream(self, batches: Iterable[Sequence[Frame]]) -> Generator[Result, None, None]:
+        """`segment` for each batch in order, with several in flight.
+
+        Preprocessing and inference have a thread each; post-processing is the caller's.
+        """
+        with (
+            closing(prefetch(map(self._prepare, batches), depth=2)) as prepared,
+            closing(prefetch(map(self._run, prepared), depth=2)) as outputs,
+        ):
+            yield from map(self._finish, outputs)
+
+    def _prepare(self, frames: Sequence[Frame]) -> _Prepared:
         size = one_size(frames)
         started = time.perf_counter()
         images = self.preprocess(frames)
-        prepared = time.perf_counter()
-        outputs = self.infer(images)
-        inferred = time.perf_counter()
-        masks = self.postprocess(outputs.logits, outputs.presence, size)
-        ended = time.perf_counter()
-        timings = Timings(prepared - started, inferred - prepared, ended - inferred)
+        return _Prepared(size, images, time.perf_counter() - started)
+
+    def _run(self, prepared: _Prepared) -> _Inferred:
+        started = time.perf_counter()
+        outputs = self.infer(prepared.images)
+        return _Inferred(prepared, outputs, time.perf_counter() - started)
+
+    def _finish(self, inferred: _Inferred) -> Result:
+        prepared, outputs, seconds = inferred
+        started = time.perf_counter()
+        masks = self.postprocess(outputs.logits, outputs.presence, prepared.size)
+        timings = Timings(prepared.seconds, seconds, time.perf_counter() - started)
         return Result(masks, outputs.presence, timings)
