@@ -198,8 +198,7 @@ def _write_golden(folder: Path, net: SegmentationNet, card: Card, frames: Sequen
     masks, logits = [], []
     with torch.inference_mode():
         for frame in golden:
-            pixels = frame if card.input.channels == 3 else frame[..., :1]
-            masks.append(reference_mask(net, pixels, card.input))
+            masks.append(reference_mask(net, frame, card.input))
             logits.append(net.predict(torch.from_numpy(prepare([frame])))[0].numpy())
     np.savez_compressed(
         folder / GOLDEN_NAME,

@@ -155,3 +155,9 @@ def test_a_size_that_the_net_cannot_take_is_refused_with_one_that_it_can(
     proposed = str(error.value).split("--size ")[1].rstrip(".")
     height, width = (int(side) for side in proposed.split("x"))
     check_size(net, height, width, name="mobile_unet")
+
+
+def test_a_net_that_crops_its_borders_is_not_traced(tmp_path: Path) -> None:
+    net = create_model("unet", num_classes=2, width=4, padding="valid")
+    with pytest.raises(ExportError, match="crops its borders"):
+        trace(net, tmp_path / "net.onnx", height=188, width=188, channels=3)

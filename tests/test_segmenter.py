@@ -210,7 +210,7 @@ def test_stream_leaves_no_thread_when_the_consumer_stops_early(
 ) -> None:
     with closing(segmenter.stream(source(frames * 20), batch=batch)) as stream:
         assert [frame.index for frame, _ in islice(stream, taken)] == list(range(taken))
-        assert len(threads()) == 2, "decoding and inference run ahead"
+        assert len(threads()) == 3, "decoding, preprocessing and inference run ahead"
     assert threads() == []
 
 

@@ -111,8 +111,7 @@ class _Stages:
     def reference(self, image: Frame) -> tuple[NetOutputs, Mask]:
         """PyTorch alone, by the checkpoint's card: nothing of the runtime or the manifest."""
         spec = self.card.input
-        pixels = image if spec.channels == 3 else _luma(image)
-        logits, presence = self.net.predict(to_input(pixels, spec))
+        logits, presence = self.net.predict(to_input(image, spec))
         size = (image.shape[0], image.shape[1])
         mask = to_mask(logits, presence, spec, size, thresholds=self.thresholds)
         return _as_numpy(logits, presence), mask
@@ -260,10 +259,3 @@ def _points(confusion: Matrix) -> tuple[float | None, ...]:
 
 def _as_numpy(logits: torch.Tensor, presence: torch.Tensor | None) -> NetOutputs:
     return NetOutputs(logits.numpy(), None if presence is None else presence.numpy())
-
-
-def _luma(image: Frame) -> Frame:
-    """RGB -> (H, W, 1) by ITU-R BT.601, rounded as an image file in grayscale would be."""
-    weights = np.array([0.299, 0.587, 0.114])
-    luma: Frame = np.rint(image @ weights).astype(np.uint8)
-    return luma[..., None]

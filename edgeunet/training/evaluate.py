@@ -21,6 +21,10 @@ from .data import Dataset, Image, read_image, read_mask
 def to_input(image: Image, spec: InputSpec) -> Tensor:
     """RGB or grayscale image (H, W, C) -> net input (1, C, height, width), FP32."""
     pixels = torch.from_numpy(image).movedim(-1, 0)[None].float()
+    if spec.color == "gray" and pixels.shape[1] == 3:
+        # ITU-R BT.601, rounded as an image file in grayscale would be.
+        luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+        pixels = (pixels * luma).sum(1, keepdim=True).round()
     if spec.color == "bgr":
         pixels = pixels.flip(1)
     mean = torch.tensor(spec.mean).view(1, -1, 1, 1)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..errors import ShapeError
 from ..metrics import IGNORE
 
 
@@ -34,7 +35,16 @@ def soft_dice(probability: Tensor, target: Tensor) -> Tensor:
 
 
 def cross_entropy_dice(logits: Tensor, target: Tensor) -> Tensor:
-    """Pixel-wise cross entropy plus `soft_dice`, logits upsampled to the target's size."""
+    """Pixel-wise cross entropy plus `soft_dice`, logits upsampled to the target's size.
+
+    Raises:
+        ShapeError: the target is no multiple of the logits, as behind a net that crops its borders.
+    """
+    if any(big % small for big, small in zip(target.shape[1:], logits.shape[2:], strict=True)):
+        raise ShapeError(
+            f"logits are {tuple(logits.shape[2:])}, the target is {tuple(target.shape[1:])}; it must "
+            "be a multiple. Crop the target to what the net sees, or use padding='same'."
+        )
     logits = functional.interpolate(
         logits.float(), size=target.shape[1:], mode="bilinear", align_corners=False
     )

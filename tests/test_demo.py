@@ -1,0 +1,40 @@
+"""The demo: the whole way on procedural data, and its files are what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edgeunet.demo import FRAMES, RATE, SIZE, demo
+from edgeunet.errors import OutputExistsError
+from edgeunet.runtime.sources import describe, open_source
+
+
+@pytest.mark.slow
+def test_demo_goes_the_whole_way(tmp_path: Path) -> None:
+    result = demo(tmp_path / "demo")
+    assert result.parity.first_failure is None, result.parity.table()
+    assert result.parity.reference_miou > 85
+    assert result.run.frames == FRAMES
+    overlay = tmp_path / "demo" / "overlay.mp4"
+    assert describe(overlay).frames == FRAMES
+    assert describe(overlay).rate == RATE
+    plain = next(open_source(tmp_path / "demo" / "cells.mp4")).image
+    drawn = next(open_source(overlay)).image
+    assert plain.shape == drawn.shape == (*SIZE, 3)
+    coloured = np.abs(drawn.astype(int) - plain).max(axis=2) > 25
+    assert 0.02 < coloured.mean() < 0.9, "cells are coloured, the background is not"
+    assert "all stages within tolerance" in (tmp_path / "demo" / "parity.html").read_text()
+    assert {"infer", "preprocess", "postprocess", "decode", "sink"} == set(
+        result.bench.batches[0].stages
+    )
+    assert cv2.imread(str(tmp_path / "demo" / "data" / "val" / "images" / "000000.png")) is not None
+
+
+def test_demo_does_not_replace_what_stands(tmp_path: Path) -> None:
+    (tmp_path / "demo").mkdir()
+    with pytest.raises(OutputExistsError, match="--force"):
+        demo(tmp_path / "demo")

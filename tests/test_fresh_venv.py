@@ -1,0 +1,57 @@
+"""A device: a fresh environment with `[cpu,video]` alone runs a bundle, without torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+SCRIPT = """
+import importlib.util, json, sys
+import numpy as np
+import edgeunet.runtime
+with edgeunet.runtime.load(sys.argv[1]) as segmenter:
+    golden = segmenter.bundle.golden()
+    agreement = float(np.mean(segmenter(list(golden.frames)).masks == golden.masks))
+heavy = ["torch", "onnx", "safetensors"]
+print(json.dumps({
+    "agreement": agreement,
+    "installed": [name for name in heavy if importlib.util.find_spec(name)],
+    "loaded": [name for name in [*heavy, "edgeunet.models"] if name in sys.modules],
+}))
+"""
+
+
+@pytest.mark.slow
+def test_a_device_needs_no_torch(cells_bundle: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    constraints = ["--constraint", str(ROOT / "constraints.txt")]
+    installed = subprocess.run(
+        [*pip, *constraints, f"{ROOT}[cpu,video]"], capture_output=True, text=True, cwd=tmp_path
+    )
+    if "No matching distribution" in installed.stderr or "ConnectionError" in installed.stderr:
+        pytest.skip(f"no package index within reach: {installed.stderr.splitlines()[-1]}")
+    assert installed.returncode == 0, installed.stderr
+    ran = subprocess.run(
+        [str(python), "-c", SCRIPT, str(cells_bundle)], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads(ran.stdout)
+    assert found["installed"] == []
+    assert found["loaded"] == []
+    assert found["agreement"] >= 0.98
+    export = subprocess.run(
+        [str(python), "-m", "edgeunet", "export", "--model", "unet"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert export.returncode == 1
+    assert "pip install 'edgeunet[export]'" in export.stderr
