@@ -42,8 +42,8 @@ def cross_entropy_dice(logits: Tensor, target: Tensor) -> Tensor:
     """
     if any(big % small for big, small in zip(target.shape[1:], logits.shape[2:], strict=True)):
         raise ShapeError(
-            f"logits are {tuple(logits.shape[2:])}, the target is {tuple(target.shape[1:])}; it must "
-            "be a multiple. Crop the target to what the net sees, or use padding='same'."
+            f"logits are {tuple(logits.shape[2:])}, the target is {tuple(target.shape[1:])}: it "
+            "must be a multiple. Crop the target to what the net sees, or use padding='same'."
         )
     logits = functional.interpolate(
         logits.float(), size=target.shape[1:], mode="bilinear", align_corners=False
