@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from edgeunet.errors import CheckpointError, DatasetError, UnknownNameError, UsageError
 from edgeunet.models.checkpoints import load_checkpoint
 from edgeunet.training.cells import write_dataset
-from edgeunet.training.loop import Progress, TrainConfig, Trainer, train
+from edgeunet.training.loop import Progress, TrainConfig, Trainer
+from edgeunet.training.train import train
 
 SHORT = TrainConfig(crop=(64, 64), epochs=4, batch_size=4, validate_every=2, amp=False)
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from ..training.loop import TrainConfig, train
+from ..training.loop import TrainConfig
+from ..training.train import train
 from .common import DIRECTORY, SIZE, echo_json, json_option, progress
 
 _DEFAULT = TrainConfig()

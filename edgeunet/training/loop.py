@@ -15,28 +15,25 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, update_bn
 from torch.utils.data import DataLoader
 
 from ..errors import CheckpointError, UsageError
 from ..files import write_bytes
 from ..manifest import InputSpec
 from ..metrics import Mask, Scores, dice_per_class, iou_per_class, mean_iou
-from ..models import SegmentationNet, create_model, model_class
+from ..models import SegmentationNet, create_model
 from ..models.checkpoints import Card, load_weights, read_card, read_tensors, save_checkpoint
 from .augment import Augmentation
-from .cells import write_dataset
 from .crops import Crops
-from .data import Dataset, Image, open_dataset, read_image
-from .evaluate import confusion_on, reference_mask
+from .data import Dataset, Image, read_image
+from .evaluate import confusion_on, reference_mask, to_input
 from .losses import cross_entropy_dice, gate_loss
 
 _Tensors = tuple[Tensor, ...] | list[Tensor]
 
-PROCEDURAL = "cells"
-"""Name that stands for the procedural data instead of a directory."""
-
-CELLS_TRAIN, CELLS_VAL, CELLS_SIZE = 600, 60, (256, 320)
+STATISTICS_IMAGES = 96
+"""Training images that the batch statistics are taken from."""
 
 
 @dataclass(frozen=True)
@@ -82,44 +79,6 @@ class Progress:
     miou: float | None = None
 
 
-def train(
-    model: str,
-    data: str | Path,
-    output: Path,
-    *,
-    config: TrainConfig,
-    size: tuple[int, int] | None = None,
-    initial: Path | None = None,
-    report: Callable[[Progress], None] = lambda news: None,
-    **arguments: Any,
-) -> Card:
-    """Train a variant, or take up a run that was ended; returns the card of the best epoch.
-
-    Args:
-        data: data set, or `cells` for procedural frames, which are written into `output`.
-        output: holds best.safetensors and best.json, last.pt to resume from, log.jsonl.
-        size: (height, width) of the net's input at inference, None for the first image's size,
-            rounded to what the net takes.
-        initial: checkpoint whose weights the run starts from; None starts from random ones.
-        arguments: those of the variant.
-
-    Raises:
-        DatasetError: not a data set. CheckpointError: `output` belongs to another run.
-    """
-    if str(data) == PROCEDURAL:
-        data = output / "data"
-        if not data.exists():
-            height, width = CELLS_SIZE
-            write_dataset(data, train=CELLS_TRAIN, val=CELLS_VAL, height=height, width=width)
-    dataset = open_dataset(data)
-    spec = InputSpec(*(size or _usual_size(dataset, model_class(model).size_multiple)))
-    output.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(model, dataset, output, spec=spec, config=config, **arguments)
-    if not trainer.resume() and initial is not None:
-        trainer.start_from(initial)
-    return trainer.run(report)
-
-
 class Trainer:
     """Trains one net on one data set; files as `train` says."""
 
@@ -140,9 +99,7 @@ class Trainer:
         self.dataset, self.output, self.spec, self.config = dataset, output, spec, config
         self.net = create_model(model, **self.arguments)
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.averaged = AveragedModel(
-            self.net, multi_avg_fn=_warm_ema(config.ema), use_buffers=True
-        )
+        self.averaged = AveragedModel(self.net, multi_avg_fn=_warm_ema(config.ema))
         self.crops = Crops(
             dataset.samples("train"),
             spec,
@@ -160,6 +117,7 @@ class Trainer:
             lambda step: min((step + 1) / warmup, 0.5 + 0.5 * math.cos(math.pi * step / total)),
         )
         self.epoch, self.best, self.seconds = 0, -1.0, 0.0
+        self.initial: dict[str, Any] | None = None  # how the weights it starts from were trained
 
     def run(self, report: Callable[[Progress], None] = lambda news: None) -> Card:
         """Train to the last epoch and return the best epoch's card."""
@@ -178,8 +136,10 @@ class Trainer:
 
     def start_from(self, checkpoint: Path) -> None:
         """Begin with the weights of a checkpoint; CheckpointError where they do not fit."""
-        for net in (self.net, cast(SegmentationNet, self.averaged.module)):
+        for net in (self.net, self._averaged_net()):
             load_weights(net, read_tensors(checkpoint), source=str(checkpoint))
+        if checkpoint.with_suffix(".json").is_file():
+            self.initial = read_card(checkpoint).training
 
     def resume(self) -> bool:
         """Go on from `last.pt` where there is one; CheckpointError where it is of another run."""
@@ -200,6 +160,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.epoch, self.best, self.seconds = state["epoch"], state["best"], state["seconds"]
+        self.initial = state["initial"]
         return True
 
     def _train_epoch(self, report: Callable[[Progress], None]) -> float:
@@ -231,7 +192,9 @@ class Trainer:
 
     def _validate(self, seconds: float) -> float:
         """MIoU of the averaged weights, in percent; saves them where they are the best so far."""
-        net = cast(SegmentationNet, self.averaged.module).eval()
+        net = self._averaged_net()
+        self._refresh_statistics(net)
+        net.eval()
 
         def predict(image: Image) -> Mask:
             with torch.autocast("cpu", torch.bfloat16, enabled=self.config.amp):
@@ -250,6 +213,25 @@ class Trainer:
             save_checkpoint(self.output / "best.safetensors", net, card, half=True)
         return miou
 
+    def _averaged_net(self) -> SegmentationNet:
+        return cast(SegmentationNet, self.averaged.module)
+
+    def _refresh_statistics(self, net: SegmentationNet) -> None:
+        """Batch statistics of the averaged weights on whole training images at inference size.
+
+        Those of the crops belong to other weights and another size. Izmailov et al., UAI 2018
+        (arXiv 1803.05407), section 3.2.
+        """
+        samples = self.crops.samples[:: max(1, len(self.crops) // STATISTICS_IMAGES)]
+        images = (read_image(s.image, channels=self.spec.channels) for s in samples)
+        inputs: DataLoader[Tensor] = DataLoader(
+            [to_input(image, self.spec)[0] for image in images],  # type: ignore[arg-type]
+            batch_size=min(self.config.batch_size, len(samples)),
+            drop_last=True,
+        )
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.amp):
+            update_bn(inputs, net)
+
     def _card(self, metrics: dict[str, Any], minutes: float) -> Card:
         return Card(
             model=self.model_name,
@@ -259,7 +241,12 @@ class Trainer:
             input=self.spec,
             data=self.dataset.name,
             metrics=metrics,
-            training={**asdict(self.config), "best_epoch": self.epoch, "minutes": minutes},
+            training={
+                **asdict(self.config),
+                "best_epoch": self.epoch,
+                "minutes": minutes,
+                "initial": self.initial,
+            },
         )
 
     def _parameter_groups(self) -> list[dict[str, object]]:
@@ -292,6 +279,7 @@ class Trainer:
             "epoch": self.epoch,
             "best": self.best,
             "seconds": self.seconds,
+            "initial": self.initial,
         }
         buffer = io.BytesIO()
         torch.save(state, buffer)
@@ -309,8 +297,7 @@ def _warm_ema(
 ) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:
     """Exponential moving average whose decay grows to `decay`.
 
-    With a fixed decay the first weights linger for hundreds of steps, and their mixture with
-    trained ones under mixed batch statistics predicts nothing.
+    With a fixed decay the first, random weights linger for hundreds of steps.
     """
 
     @torch.no_grad()
@@ -318,19 +305,9 @@ def _warm_ema(
         step = float(count)
         weight = 1 - min(decay, (1 + step) / (10 + step))
         for mean, value in zip(averaged, current, strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(value, weight)
-            else:
-                mean.copy_(value)
+            mean.lerp_(value, weight)
 
     return update
-
-
-def _usual_size(dataset: Dataset, multiple: int) -> tuple[int, int]:
-    """Size of the first training image, each side rounded to the nearest multiple."""
-    height, width = read_image(dataset.samples("train")[0].image).shape[:2]
-    rows, columns = (max(1, round(side / multiple)) * multiple for side in (height, width))
-    return rows, columns
 
 
 def _percent(scores: Scores) -> list[float | None]:
