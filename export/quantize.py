@@ -60,7 +60,13 @@ def _quantize(
         nodes_to_quantize=[],
         nodes_to_exclude=_float_nodes(model),
         op_types_to_quantize=list(_OPS),
-        extra_options={"WeightSymmetric": True, **options},
+        # A convolution's output is quantized by those who read it: between it and its Clip or Relu
+        # a pair would keep the two from fusing, and round twice.
+        extra_options={
+            "WeightSymmetric": True,
+            "OpTypesToExcludeOutputQuantization": ["Conv"],
+            **options,
+        },
     )
     quantizer.quantize_model()
     quantizer.model.topological_sort()
@@ -70,19 +76,20 @@ def _quantize(
 
 
 def _float_nodes(model: onnx.ModelProto) -> list[str]:
-    """Nodes that stay float: those that read the image and those that write the outputs.
+    """Nodes that stay float: those that read the image, and those behind the last convolutions.
 
     The first convolution has three input channels and sees every bit of the frame: an image rounded
     to 256 levels of its whole range costs more agreement than all other layers together (measured
-    on CamVid), and so few channels gain nothing in INT8. The last is a cheap 1x1 convolution, and
-    256 levels over the range of all logits are coarser than what decides the argmax at a boundary.
+    on CamVid), and so few channels gain nothing in INT8. The last convolution takes INT8, but its
+    sums stay float, for 256 levels over the range of all logits are coarser than what decides the
+    argmax at a boundary.
     """
     outputs = {value.name for value in model.graph.output}
     inputs = {value.name for value in model.graph.input}
     return [
         node.name
         for node in model.graph.node
-        if outputs & set(node.output) or inputs & set(node.input)
+        if inputs & set(node.input) or (outputs & set(node.output) and node.op_type != "Conv")
     ]
 
 
