@@ -3,9 +3,9 @@
     python benchmarks/cpu_latency.py [--data ../shared/data/camvid] [--threads 2] [--json]
 
 With CamVid the `camvid` weights are timed at 352x480 and its val.mp4 is segmented; without it the
-`cells` weights on procedural frames of the same size. The candidates take turns in blocks of a few calls,
-so that what else the machine does hits all of them; figures are medians, and ratios are of this run. Masks are
-checked beside the timings.
+`cells` weights on procedural frames of the same size. The candidates take turns in blocks of a few
+calls, so that what else the machine does hits all of them; figures are medians, and ratios are of
+this run. Masks are checked beside the timings.
 """
 
 from __future__ import annotations

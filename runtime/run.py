@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
+
 from .segmenter import load
 from .sinks import open_sink
 from .sources import describe
@@ -46,6 +48,9 @@ def run(
     """
     frames = 0
     with ExitStack() as stack:
+        # The stages run beside each other; OpenCV's own threads would only take the net's cores.
+        stack.callback(cv2.setNumThreads, cv2.getNumThreads())
+        cv2.setNumThreads(1)
         segmenter = stack.enter_context(load(bundle, backend, **arguments))
         segmenter.self_check()
         info = describe(source)
