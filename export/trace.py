@@ -59,7 +59,8 @@ def trace(net: SegmentationNet, path: Path, *, height: int, width: int, channels
     model = clean(deconv_to_depth_to_space(model))
     onnx.checker.check_model(model, full_check=True)
     rows, columns = _logits_size(model)
-    if height % rows or width % columns:
+    factor = height // rows
+    if (height, width) != (factor * rows, factor * columns) or factor & (factor - 1):
         raise ExportError(
             f"logits are {rows}x{columns} for an input of {height}x{width}: the net crops its "
             "borders, and their place in the image would be lost. Use padding='same'."

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner, Result
-from media import cut_to, decode, numbered_frame, read_mask_png, write_png, write_video
+from media import cut_to, decode, read_mask_png, write_png, write_video
 
 import edgeunet
 from edgeunet.cli import main
@@ -25,6 +26,7 @@ from edgeunet.files import sha256
 from edgeunet.models.checkpoints import list_weights
 from edgeunet.runtime import load
 from edgeunet.runtime.sources import open_source
+from edgeunet.training.cells import snapshots
 
 ROOT = Path(__file__).parents[1]
 VARIANTS = ["eff_unet", "mobile_unet", "resunet", "unet", "unet3p", "unetpp"]
@@ -79,10 +81,12 @@ def names(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five images."""
+    """Five images with cells in them."""
     folder = tmp_path_factory.mktemp("images")
-    for index in range(5):
-        write_png(folder / f"{index}.png", numbered_frame(2 * index, (50, 70)))
+    drawn = snapshots(40, height=50, width=70, seed=1)
+    crowded = (frame for frame in drawn if 0.2 < np.mean(frame.mask > 0) < 0.8)
+    for index, frame in enumerate(islice(crowded, 5)):
+        write_png(folder / f"{index}.png", frame.image)
     return folder
 
 

@@ -238,7 +238,8 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def geometry_only(crop: tuple[int, int], **arguments: Any) -> Augmentation:
-    return Augmentation(crop, scale=(0.5, 1.6), contrast=0, brightness=0, tint=0, **arguments)
+    quiet: dict[str, Any] = {"scale": (0.5, 1.6), "contrast": 0, "brightness": 0, "tint": 0}
+    return Augmentation(crop, **{**quiet, **arguments})
 
 
 @given(size=sizes, crop=sizes, channels=st.sampled_from([1, 3]), seed=seeds)

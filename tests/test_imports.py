@@ -22,7 +22,7 @@ HEAVY = {"av", "cv2", "numpy", "onnx", "onnx_ir", "onnxruntime", "safetensors", 
 WORKSTATION = {"onnx", "onnx_ir", "onnxscript", "safetensors", "torch"}
 WORKSTATION_PARTS = {"demo", "export", "models", "parity", "training"}
 # The runtime's own imports; backends/pytorch.py, loaded by name, is the exception.
-RUNTIME_PARTS = {"errors", "files", "manifest", "metrics", "runtime"}
+RUNTIME_PARTS = {"doctor", "errors", "files", "manifest", "metrics", "runtime"}
 PYTORCH_BACKEND = "edgeunet.runtime.backends.pytorch"
 
 

@@ -237,16 +237,16 @@ def test_stream_yields_the_frames_before_a_fault(
 def test_stream_raises_a_fault_of_the_backend(
     segmenter: Segmenter, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    segment = segmenter.backend.segment
+    infer = segmenter.backend.infer
     calls = []
 
-    def failing(part: list[Frame]) -> object:
-        calls.append(len(part))
+    def failing(images: npt.NDArray[np.float32]) -> object:
+        calls.append(len(images))
         if len(calls) == 3:
             raise ZeroDivisionError
-        return segment(part)
+        return infer(images)
 
-    monkeypatch.setattr(segmenter.backend, "segment", failing)
+    monkeypatch.setattr(segmenter.backend, "infer", failing)
     stream = segmenter.stream(source(frames), batch=2)
     assert [frame.index for frame, _ in islice(stream, 4)] == [0, 1, 2, 3]
     with pytest.raises(ZeroDivisionError):

@@ -30,7 +30,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_loss_falls_and_the_best_epoch_is_kept(data: Path, tmp_path: Path) -> None:
-    config = replace(SHORT, epochs=12, validate_every=4)
+    config = replace(SHORT, epochs=12, validate_every=4, learning_rate=1e-2)
     news: list[Progress] = []
     card = train(
         "mobile_unet", data, tmp_path, config=config, size=(96, 96), report=news.append, width=8

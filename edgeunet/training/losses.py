@@ -38,12 +38,15 @@ def cross_entropy_dice(logits: Tensor, target: Tensor) -> Tensor:
     """Pixel-wise cross entropy plus `soft_dice`, logits upsampled to the target's size.
 
     Raises:
-        ShapeError: the target is no multiple of the logits, as behind a net that crops its borders.
+        ShapeError: the target is not 1, 2, 4, … times the logits, as behind a net that crops its
+            borders.
     """
-    if any(big % small for big, small in zip(target.shape[1:], logits.shape[2:], strict=True)):
+    factor = target.shape[1] // logits.shape[2]
+    whole = tuple(target.shape[1:]) == (factor * logits.shape[2], factor * logits.shape[3])
+    if not whole or factor & (factor - 1):
         raise ShapeError(
             f"logits are {tuple(logits.shape[2:])}, the target is {tuple(target.shape[1:])}: it "
-            "must be a multiple. Crop the target to what the net sees, or use padding='same'."
+            "must be 1, 2, 4, … times that. Crop it to what the net sees, or use padding='same'."
         )
     logits = functional.interpolate(
         logits.float(), size=target.shape[1:], mode="bilinear", align_corners=False
