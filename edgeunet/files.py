@@ -14,6 +14,9 @@ from typing import Any
 
 from .errors import OutputExistsError
 
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+"""Endings, in lower case, of the files that are read as images."""
+
 
 def write_bytes(path: Path, content: bytes, *, sync: bool = True) -> None:
     """Write a file by way of a temporary sibling, so that a kill leaves the old one.

@@ -13,10 +13,10 @@ import onnxruntime
 from onnx import TensorProto
 
 from edgeunet.errors import CalibrationError
+from edgeunet.files import IMAGE_SUFFIXES
 from edgeunet.manifest import InputSpec
 from edgeunet.runtime.preprocess import Frame, Preprocessor
 from edgeunet.runtime.sources import read_image
-from edgeunet.training.data import IMAGE_SUFFIXES
 
 CALIBRATION_FRAMES = 32
 """Frames taken of a longer list, evenly spaced: ranges settle before."""

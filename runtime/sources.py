@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeunet.errors import FrameError, MissingDependencyError, SourceError, UsageError
+from edgeunet.files import IMAGE_SUFFIXES
 
 from .preprocess import Frame, as_rgb
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".ts"})
 
 

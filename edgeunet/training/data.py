@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DatasetError
+from ..files import IMAGE_SUFFIXES
 from ..metrics import IGNORE, Mask
 
 Image = npt.NDArray[np.uint8]
-
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
 @dataclass(frozen=True)
