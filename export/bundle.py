@@ -222,6 +222,7 @@ def _manifest(folder: Path, options: ExportOptions, card: Card, source: Path) ->
         input=card.input,
         logits_size=(height, width),
         max_batch=options.max_batch,
+        gate=card.gate,
         files={name: sha256(folder / name) for name in files},
         versions={
             "python": platform.python_version(),

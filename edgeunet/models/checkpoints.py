@@ -20,6 +20,7 @@ from ..manifest import InputSpec
 from ..schema import SchemaError, decode, encode
 from .base import SegmentationNet
 from .registry import create_model
+from .structure import resize
 
 CARD_VERSION = 1
 WEIGHTS_DIR = Path(__file__).resolve().parents[1] / "weights"
@@ -32,6 +33,8 @@ class Card:
     arguments: those of `create_model`, num_classes, in_channels and cgm among them.
     palette: RGB by class id. data: name of the training data. metrics: on the validation data,
     such as `miou` in percent. training: how it was made, `seed`, `epochs`, `minutes` among it.
+    structure: channels of the layers where they are not those of the variant, see `structure`.
+    gate: thresholds of the presence by class id, where a gate was calibrated.
     """
 
     model: str
@@ -42,6 +45,8 @@ class Card:
     data: str
     metrics: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    structure: dict[str, tuple[int, int]] | None = None
+    gate: tuple[float, ...] | None = None
     card_version: int = CARD_VERSION
 
     def __post_init__(self) -> None:
@@ -49,6 +54,8 @@ class Card:
             raise ValueError(f"card_version is {self.card_version}; {CARD_VERSION} is known")
         if len(self.classes) != len(self.palette):
             raise ValueError(f"{len(self.classes)} classes, but {len(self.palette)} colours")
+        if self.gate is not None and len(self.gate) != len(self.classes):
+            raise ValueError(f"{len(self.classes)} classes, but {len(self.gate)} gate thresholds")
 
 
 def list_weights(model: str) -> list[str]:
@@ -122,6 +129,8 @@ def build(card: Card, path: Path) -> SegmentationNet:
         raise CheckpointError(
             f"{source} names {len(card.classes)} classes, but its net has {net.num_classes}."
         )
+    if card.structure is not None:
+        resize(net, card.structure, source=str(source))
     load_weights(net, read_tensors(path), source=str(path))
     return net.eval()
 
