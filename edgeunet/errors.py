@@ -8,6 +8,7 @@
     ├── MissingDependencyError   an extra is not installed
     ├── CheckpointError          weights or card that do not fit the net
     ├── DatasetError             a data set that is not in the documented layout
+    ├── TrainingError            a training run that cannot go on
     ├── BundleError              a bundle that is damaged, foreign or unsafe
     ├── FrameError               a frame that cannot be converted as the manifest says
     ├── SourceError              an image, directory or video that cannot be read
@@ -70,6 +71,10 @@ class CheckpointError(EdgeUNetError):
 
 class DatasetError(EdgeUNetError):
     """A data set that is not in the documented layout."""
+
+
+class TrainingError(EdgeUNetError):
+    """A training run that cannot go on."""
 
 
 class BundleError(EdgeUNetError):

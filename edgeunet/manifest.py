@@ -15,6 +15,8 @@ SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 
 Precision = Literal["fp32", "fp16", "int8"]
+Color = Literal["rgb", "bgr", "gray"]
+Resize = Literal["stretch", "pad"]
 Flavour = Literal["fp32", "fp16", "int8", "int8.fp16", "int8.cpu"]
 
 FLAVOURS: dict[Precision, tuple[Flavour, ...]] = {
@@ -43,8 +45,8 @@ class InputSpec:
 
     height: int
     width: int
-    color: Literal["rgb", "bgr", "gray"] = "rgb"
-    resize: Literal["stretch", "pad"] = "stretch"
+    color: Color = "rgb"
+    resize: Resize = "stretch"
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
 

@@ -35,7 +35,7 @@ def trace(net: SegmentationNet, path: Path, *, height: int, width: int, channels
     convolutions become a 1x1 convolution and a DepthToSpace, which quantize everywhere.
 
     Raises:
-        ExportError: the exporter wrote another opset, or the net crops its borders.
+        ExportError: the exporter wrote another opset.
     """
     outputs = ["logits"] if net.cgm is None else ["logits", "presence"]
     with warnings.catch_warnings(), torch.inference_mode():
@@ -58,19 +58,7 @@ def trace(net: SegmentationNet, path: Path, *, height: int, width: int, channels
         raise ExportError(f"torch {torch.__version__} wrote opset {found}; {OPSET} was asked for.")
     model = clean(deconv_to_depth_to_space(model))
     onnx.checker.check_model(model, full_check=True)
-    rows, columns = _logits_size(model)
-    factor = height // rows
-    if (height, width) != (factor * rows, factor * columns) or factor & (factor - 1):
-        raise ExportError(
-            f"logits are {rows}x{columns} for an input of {height}x{width}: the net crops its "
-            "borders, and their place in the image would be lost. Use padding='same'."
-        )
     onnx.save(model, path)
-
-
-def _logits_size(model: onnx.ModelProto) -> tuple[int, int]:
-    shape = model.graph.output[0].type.tensor_type.shape
-    return int(shape.dim[2].dim_value), int(shape.dim[3].dim_value)
 
 
 def _opset(model: onnx.ModelProto) -> int:

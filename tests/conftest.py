@@ -15,7 +15,7 @@ from edgeunet.models import create_model
 from edgeunet.models.checkpoints import Card, save_checkpoint
 from edgeunet.training.cells import CLASSES, PALETTE, snapshots
 from edgeunet.training.evaluate import to_input
-from edgeunet.training.losses import cross_entropy_dice
+from edgeunet.training.losses import Target, cross_entropy_dice
 
 settings.register_profile("edgeunet", deadline=None, max_examples=25)
 settings.load_profile("edgeunet")
@@ -46,7 +46,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for step in range(steps):
         batch = torch.arange(step * 8, step * 8 + 8) % len(images)
         optimizer.zero_grad()
-        cross_entropy_dice(net.run(images[batch]).heads[0], masks[batch]).backward()
+        cross_entropy_dice(net.run(images[batch]).heads[0], Target(masks[batch])).backward()
         optimizer.step()
         schedule.step()
     card = Card(

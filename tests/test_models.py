@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -251,15 +252,15 @@ def test_evaluation_is_deterministic(name: str) -> None:
 @pytest.mark.parametrize(("side", "out"), [(572, 388), (188, 4)])
 def test_valid_unet_has_the_papers_output_size(side: int, out: int) -> None:
     net = tiny("unet", num_classes=2, padding="valid")
-    assert net(torch.zeros(1, 3, side, 204)).shape == (1, 2, out, 20)
-    assert side % net.size_multiple == 0
+    assert net.run(torch.zeros(1, 3, side, 204)).heads[0].shape == (1, 2, out, 20)
+    assert side - out == 2 * net.margin
 
 
 @pytest.mark.parametrize("side", [172, 192, 200, 573])
 def test_valid_unet_refuses_sizes_that_do_not_come_out(side: int) -> None:
     net = tiny("unet", padding="valid")
     with pytest.raises(ShapeError, match=f"image is 188x{side}; .* 188 \\+ 16 k"):
-        net(torch.zeros(1, 3, 188, side))
+        net.run(torch.zeros(1, 3, 188, side))
 
 
 def test_valid_unet_sees_the_image_in_place() -> None:
@@ -268,8 +269,26 @@ def test_valid_unet_sees_the_image_in_place() -> None:
     valid.load_state_dict(padded.state_dict())
     x = torch.randn(1, 3, 192, 192, generator=torch.Generator().manual_seed(0))
     # Two pixels bring the poolings of both to the same grid; 92 is the margin that valid loses.
-    inner = valid(x[:, :, 2:190, 2:190])
+    inner = valid.run(x[:, :, 2:190, 2:190]).heads[0]
     torch.testing.assert_close(inner, padded(x)[:, :, 94:98, 94:98], atol=1e-5, rtol=1e-5)
+
+
+def test_valid_unet_predicts_every_pixel_of_an_image_mirrored_at_its_borders() -> None:
+    net = tiny("unet", padding="valid").eval()
+    image = torch.randn(1, 3, 112, 144, generator=torch.Generator().manual_seed(0))
+    logits, _ = net.predict(image)
+    assert logits.shape[2:] == (112, 144)
+    rows, columns = (
+        torch.from_numpy(np.pad(np.arange(side), (92, 96), mode="reflect")) for side in (112, 144)
+    )
+    mirrored = net.run(image[:, :, rows][..., columns]).heads[0]
+    assert torch.equal(logits, mirrored[:, :, :112, :144])
+
+
+def test_valid_unet_refuses_images_too_small_to_be_mirrored() -> None:
+    net = tiny("unet", padding="valid").eval()
+    with pytest.raises(ShapeError, match=r"image is 96x128; .* sides of 112 or more"):
+        net.predict(torch.zeros(1, 3, 96, 128))
 
 
 def test_unet_refuses_other_paddings() -> None:

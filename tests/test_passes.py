@@ -157,7 +157,12 @@ def test_a_size_that_the_net_cannot_take_is_refused_with_one_that_it_can(
     check_size(net, height, width, name="mobile_unet")
 
 
-def test_a_net_that_crops_its_borders_is_not_traced(tmp_path: Path) -> None:
-    net = create_model("unet", num_classes=2, width=4, padding="valid")
-    with pytest.raises(ExportError, match="crops its borders"):
-        trace(net, tmp_path / "net.onnx", height=188, width=188, channels=3)
+def test_unpadded_unet_traces_with_its_mirrored_borders(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = create_model("unet", num_classes=2, width=4, padding="valid").eval()
+    trace(net, tmp_path / "net.onnx", height=112, width=128, channels=3)
+    image = torch.randn(2, 3, 112, 128)
+    (found,) = run(onnx.load(tmp_path / "net.onnx"), image.numpy())
+    with torch.inference_mode():
+        wanted = net.predict(image)[0].numpy()
+    np.testing.assert_allclose(found, wanted, atol=1e-4)

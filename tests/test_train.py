@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -13,10 +14,22 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from edgeunet.errors import CheckpointError, DatasetError, UnknownNameError, UsageError
+from edgeunet.errors import (
+    CheckpointError,
+    DatasetError,
+    ShapeError,
+    TrainingError,
+    UnknownNameError,
+    UsageError,
+)
+from edgeunet.manifest import InputSpec
+from edgeunet.models import list_models
 from edgeunet.models.checkpoints import load_checkpoint
 from edgeunet.training.cells import write_dataset
-from edgeunet.training.loop import Progress, TrainConfig, Trainer
+from edgeunet.training.config import Progress, TrainConfig
+from edgeunet.training.data import open_dataset
+from edgeunet.training.loop import Trainer
+from edgeunet.training.losses import LOSSES
 from edgeunet.training.train import train
 
 SHORT = TrainConfig(crop=(64, 64), epochs=4, batch_size=4, validate_every=2, amp=False)
@@ -45,6 +58,103 @@ def test_loss_falls_and_the_best_epoch_is_kept(data: Path, tmp_path: Path) -> No
     net, read = load_checkpoint(tmp_path / "best.safetensors")
     assert read == card
     assert net.num_classes == 3
+
+
+# The paper's recipe needs nothing of the size of the paper's nets.
+TINY = {
+    "eff_unet": {"width": 8},
+    "mobile_unet": {"width": 8},
+    "resunet": {"width": 4},
+    "unet": {"width": 4},
+    "unet3p": {"width": 4},
+    "unetpp": {"width": 4},
+}
+
+
+@pytest.mark.parametrize("model", list_models())
+def test_every_variant_learns_by_its_papers_recipe(model: str, data: Path, tmp_path: Path) -> None:
+    config = TrainConfig.for_model(
+        model, crop=(64, 64), epochs=5, batch_size=4, validate_every=5, learning_rate=1e-2
+    )
+    news: list[Progress] = []
+    card = train(
+        model, data, tmp_path, config=config, size=(96, 96), report=news.append, **TINY[model]
+    )
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    first, last = log[0]["loss"], log[-1]["loss"]
+    floor = -1 if config.loss == "cross_entropy_pixel_dice" else 0
+    assert last - floor < 0.9 * (first - floor)
+    assert card.training["loss"] == config.loss
+    assert all(0 < entry.rate < 1e6 for entry in news)
+    assert news[-1].remaining == 0
+
+
+def test_unpadded_unet_trains_on_crops_with_their_context(data: Path, tmp_path: Path) -> None:
+    config = TrainConfig.for_model("unet", crop=(36, 52), epochs=2, batch_size=4, validate_every=2)
+    card = train("unet", data, tmp_path, config=config, size=(112, 112), width=4, padding="valid")
+    assert card.metrics["miou"] > 0
+    assert any((tmp_path / "weight_maps").iterdir())
+    with pytest.raises(ShapeError, match=r"crops of 4 \+ 16 k"):
+        train("unet", data, tmp_path / "x", config=replace(config, crop=(32, 32)), padding="valid")
+
+
+def test_crops_that_the_net_cannot_take_are_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ShapeError, match="image is 60x64; MobileUNet needs multiples of 32"):
+        train("mobile_unet", data, tmp_path, config=replace(SHORT, crop=(60, 64)))
+
+
+def test_workers_change_nothing(data: Path, tmp_path: Path) -> None:
+    found = []
+    for workers in (0, 2):
+        output = tmp_path / str(workers)
+        config = replace(SHORT, epochs=2)
+        train("mobile_unet", data, output, config=config, size=(64, 64), width=8, workers=workers)
+        found.append(load_file(output / "best.safetensors"))
+    assert all((found[0][name] == found[1][name]).all() for name in found[0])
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_what_was_saved(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(SHORT, validate_every=1)
+    arguments = {"config": config, "size": (64, 64), "width": 8}
+
+    factor = [1.0]
+    plain = LOSSES[config.loss]
+    monkeypatch.setitem(LOSSES, config.loss, lambda *given: plain(*given) * factor[0])
+
+    def spoil(news: Progress) -> None:
+        if news.epoch == 2:
+            factor[0] = math.nan
+
+    with pytest.raises(TrainingError, match=r"loss is nan in step 1 of epoch 3.*--lr"):
+        train("mobile_unet", data, tmp_path, report=spoil, **arguments)
+    net, card = load_checkpoint(tmp_path / "best.safetensors")
+    assert card.training["best_epoch"] <= 2
+    assert all(bool(tensor.isfinite().all()) for tensor in net.state_dict().values())
+    factor[0] = 1.0
+    train("mobile_unet", data, tmp_path, **arguments)  # goes on from the second epoch
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == config.epochs
+
+
+def test_a_full_disk_leaves_the_earlier_checkpoint(data: Path, tmp_path: Path) -> None:
+    """A limit on file sizes stands in for the disk: both end a write half way."""
+    config = replace(SHORT, epochs=1)
+    train("mobile_unet", data, tmp_path, config=config, size=(64, 64), width=8)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    script = (
+        "import resource, sys\n"
+        "from edgeunet.models.checkpoints import load_checkpoint, save_checkpoint\n"
+        "from pathlib import Path\n"
+        "path = Path(sys.argv[1])\n"
+        "net, card = load_checkpoint(path)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
+        "save_checkpoint(path, net, card)\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "best.safetensors")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "File too large" in result.stderr
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(data: Path, tmp_path: Path) -> None:
@@ -81,9 +191,6 @@ def test_a_killed_run_leaves_whole_files_and_can_be_resumed(data: Path, tmp_path
     process.wait()
     log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
     config = TrainConfig(crop=(64, 64), epochs=200, batch_size=4)
-    from edgeunet.manifest import InputSpec
-    from edgeunet.training.data import open_dataset
-
     trainer = Trainer(
         "mobile_unet",
         open_dataset(data),
@@ -125,3 +232,7 @@ def test_bad_calls_are_refused(data: Path, tmp_path: Path) -> None:
         train("alexnet", data, tmp_path / "run", config=SHORT)
     with pytest.raises(UsageError, match="must be positive"):
         TrainConfig(learning_rate=0.0)
+    with pytest.raises(UsageError, match="elastic -1; neither can be negative"):
+        TrainConfig(elastic=-1.0)
+    with pytest.raises(UnknownNameError, match=r"unknown loss 'x'\. Known: cross_entropy_dice"):
+        TrainConfig(loss="x")

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
+from typing import Any, get_args
 
 import click
 
-from ..training.loop import TrainConfig
-from ..training.train import train
-from .common import DIRECTORY, SIZE, echo_json, json_option, progress
+from ..manifest import Color, Resize
+from ..schema import encode
+from ..training.check import check_dataset
+from ..training.config import Progress, TrainConfig
+from ..training.losses import LOSSES
+from ..training.train import dataset_of, train
+from .common import DIRECTORY, SIZE, echo_json, json_option
 
 _DEFAULT = TrainConfig()
+_PAPER = "  [what the variant's paper has]"
 
 
 @click.command("train")
@@ -18,17 +28,31 @@ _DEFAULT = TrainConfig()
 @click.option("--data", required=True, help="Data set, or `cells` for procedural frames.")
 @click.option("--width", type=click.IntRange(1), help="Channels of the first stage.")
 @click.option("--cgm", is_flag=True, help="Add the classification-guided gate.")
+@click.option(
+    "--deep-supervision/--no-deep-supervision",
+    default=None,
+    help="Heads at every scale, for unetpp and unet3p.  [on]",
+)
+@click.option("--padding", type=click.Choice(["same", "valid"]), help="Of unet.  [same]")
 @click.option("--size", type=SIZE, help="Input of the net at inference.  [that of the images]")
+@click.option("--color", type=click.Choice(get_args(Color)), default="rgb", show_default=True)
+@click.option("--resize", type=click.Choice(get_args(Resize)), default="stretch", show_default=True)
 @click.option("--crop", type=SIZE, default=_DEFAULT.crop, help="Training crops.  [192x256]")
 @click.option(
     "--scale", nargs=2, type=float, default=_DEFAULT.scale, show_default=True, help="Zoom of crops."
 )
+@click.option("--loss", type=click.Choice(sorted(LOSSES)), help=f"Of every head.{_PAPER}")
+@click.option("--border", type=float, help=f"Weight between touching instances.{_PAPER}")
+@click.option("--elastic", type=float, help=f"Elastic deformation, sigma in pixels.{_PAPER}")
 @click.option("--weights", type=DIRECTORY, help="Checkpoint to start from.  [random weights]")
 @click.option("--epochs", type=click.IntRange(1), default=_DEFAULT.epochs, show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=_DEFAULT.batch_size, show_default=True)
 @click.option("--lr", type=float, default=_DEFAULT.learning_rate, show_default=True)
 @click.option("--seed", type=int, default=_DEFAULT.seed, show_default=True)
 @click.option("--amp/--no-amp", default=_DEFAULT.amp, show_default=True, help="BF16 autocast.")
+@click.option("--device", default="cpu", show_default=True, help="Of PyTorch, such as cuda.")
+@click.option("--workers", type=click.IntRange(0), default=0, help="Processes that make crops.")
+@click.option("--check", is_flag=True, help="Read the whole data set, tell what is in it, and end.")
 @click.option("-o", "output", type=DIRECTORY, required=True, help="Run; resumed where it exists.")
 @json_option
 def command(
@@ -36,20 +60,34 @@ def command(
     data: str,
     width: int | None,
     cgm: bool,
+    deep_supervision: bool | None,
+    padding: str | None,
     size: tuple[int, int] | None,
+    color: Color,
+    resize: Resize,
     crop: tuple[int, int],
     scale: tuple[float, float],
+    loss: str | None,
+    border: float | None,
+    elastic: float | None,
     weights: Path | None,
     epochs: int,
     batch: int,
     lr: float,
     seed: int,
     amp: bool,
+    device: str,
+    workers: int,
+    check: bool,
     output: Path,
     as_json: bool,
 ) -> None:
     """Train a variant; best.safetensors is the epoch with the highest validation mIoU."""
-    config = TrainConfig(
+    if check:
+        contents = check_dataset(dataset_of(data, output))
+        return echo_json(encode(contents)) if as_json else click.echo(contents.table())
+    config = TrainConfig.for_model(
+        model,
         crop=crop,
         scale=scale,
         epochs=epochs,
@@ -57,20 +95,62 @@ def command(
         learning_rate=lr,
         seed=seed,
         amp=amp,
+        **_given(loss=loss, border=border, elastic=elastic),
     )
-    arguments = {"cgm": cgm} if width is None else {"cgm": cgm, "width": width}
-    with progress(f"training {model}", 1000) as report:
+    with _news(f"training {model}") as report:
         card = train(
             model,
             data,
             output,
             config=config,
             size=size,
+            color=color,
+            resize=resize,
             initial=weights,
-            report=lambda news: report(round(1000 * news.done)),
-            **arguments,
+            device=device,
+            workers=workers,
+            report=report,
+            cgm=cgm,
+            **_given(width=width, deep_supervision=deep_supervision, padding=padding),
         )
     if as_json:
         echo_json({"checkpoint": str(output / "best.safetensors"), "metrics": card.metrics})
     else:
         click.echo(f"mIoU {card.metrics['miou']:.2f} %, wrote {output / 'best.safetensors'}")
+
+
+@contextmanager
+def _news(label: str) -> Iterator[Callable[[Progress], None]]:
+    """Bar on a terminal, a line for each epoch elsewhere, both on stderr."""
+    terminal = sys.stderr.isatty()
+    told = 0
+    bar: Any  # of Progress; click does not tell the item of a bar that has only a length
+    with click.progressbar(
+        length=1000,
+        label=label,
+        show_eta=False,  # resumed runs begin in the middle: ours knows
+        item_show_func=lambda news: None if news is None else _line(news),
+        file=sys.stderr,
+        hidden=not terminal,
+    ) as bar:
+
+        def report(news: Progress) -> None:
+            nonlocal told
+            bar.update(round(1000 * news.done) - bar.pos, news)
+            if not terminal and news.epoch > told:
+                click.echo(_line(news), err=True)
+            told = news.epoch
+
+        yield report
+
+
+def _line(news: Progress) -> str:
+    """One line of news."""
+    miou = "" if news.miou is None else f", mIoU {news.miou:.2f} %"
+    left = timedelta(seconds=round(news.remaining))
+    return f"epoch {news.epoch}, loss {news.loss:.4f}, {news.rate:.1f} img/s, {left} left{miou}"
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Options that the user gave."""
+    return {name: value for name, value in options.items() if value is not None}

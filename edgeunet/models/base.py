@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from ..errors import ShapeError
 from .cgm import ClassificationGuidedModule
 
 
@@ -26,11 +27,13 @@ class NetOutput(NamedTuple):
 class SegmentationNet(nn.Module, ABC):
     """A U-shaped net: `encode` to a pyramid, `decode` to heads.
 
-    Subclasses set `size_multiple` (height and width must be multiples of it) and implement
-    `encode` and `decode`; the encoder stands alone so that a closed gate can skip the decoder.
+    Subclasses set `size_multiple` (height and width of `predict` must be multiples of it) and
+    implement `encode` and `decode`; the encoder stands alone so that a closed gate can skip the
+    decoder. `margin` is what the heads of `run` lack of the image on every side, in pixels.
     """
 
     size_multiple: int = 1
+    margin: int = 0
 
     def __init__(self, *, deepest_channels: int, num_classes: int, cgm: bool) -> None:
         super().__init__()
@@ -48,6 +51,14 @@ class SegmentationNet(nn.Module, ABC):
     def select(self, heads: Sequence[Tensor]) -> Tensor:
         """Logits for inference from the heads of `decode`: the first head."""
         return heads[0]
+
+    def check_input(self, height: int, width: int) -> None:
+        """ShapeError where `run` cannot take an image of this size."""
+        step = self.size_multiple
+        if height % step or width % step:
+            raise ShapeError(
+                f"image is {height}x{width}; {type(self).__name__} needs multiples of {step}."
+            )
 
     def run(self, image: Tensor) -> NetOutput:
         """All heads and the gate, for training."""

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..errors import ShapeError, UsageError
 from .base import SegmentationNet
@@ -17,6 +18,8 @@ Padding = Literal["same", "valid"]
 
 # Smallest side that unpadded convolutions leave something of: 188 -> 4; then steps of 16.
 _VALID_MINIMUM = 188
+_VALID_MARGIN = 92
+_VALID_EXCESS = 4  # pixels that the logits of 16 k + 188 have more than 16 k
 
 
 @register_model("unet")
@@ -32,8 +35,9 @@ class UNet(SegmentationNet):
     Args:
         width: channels of the first stage; each of the four stages below has twice as many.
         padding: "same", or "valid" for the paper's unpadded convolutions and cropped skips. Then
-            a side of n pixels must be 188 + 16 k, and the logits are those of its n - 184 inner
-            pixels (572 -> 388).
+            `run` takes sides of n = 188 + 16 k pixels, and its logits are those of the n - 184
+            inner ones (572 -> 388); `predict` mirrors the image at its borders, as the paper does
+            for its tiles (figure 2), so that no pixel lacks its context.
     """
 
     size_multiple = 16
@@ -63,7 +67,7 @@ class UNet(SegmentationNet):
         self.decoder = nn.ModuleList()
         crop = 0
         if padding == "valid":
-            self.size_multiple = 4  # necessary, not sufficient: see `_check_valid`
+            self.margin = _VALID_MARGIN
             crop = 4  # the two convolutions at the bottom take 4 of its pixels: 8 above, 4 a side
         for level in reversed(range(4)):
             self.decoder.append(
@@ -75,16 +79,43 @@ class UNet(SegmentationNet):
             crop = 2 * crop + 8 if crop else 0
         self.head = nn.Conv2d(width, num_classes, kernel_size=1)
 
+    def check_input(self, height: int, width: int) -> None:
+        """ShapeError where `run` cannot take an image of this size."""
+        if not self.margin:
+            super().check_input(height, width)
+        elif any(side < _VALID_MINIMUM or (side - _VALID_MINIMUM) % 16 for side in (height, width)):
+            raise ShapeError(
+                f"image is {height}x{width}; unet with padding 'valid' needs sides of 188 + 16 k "
+                "pixels, such as 572, which is crops of 4 + 16 k. Use such a size, or padding "
+                "'same'."
+            )
+
+    def predict(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits (N, C, H, W) for sides that are multiples of 16, and presence or None.
+
+        Raises:
+            ShapeError: an image too small to be mirrored by 96 pixels.
+        """
+        if not self.margin:
+            return super().predict(image)
+        before, after = _VALID_MARGIN, _VALID_MARGIN + _VALID_EXCESS
+        if not _tracing() and min(image.shape[-2:]) <= after:
+            raise ShapeError(
+                f"image is {image.shape[-2]}x{image.shape[-1]}; unet with padding 'valid' mirrors "
+                f"{after} pixels of it and needs sides of 112 or more. Use padding 'same'."
+            )
+        mirrored = functional.pad(image, (before, after, before, after), mode="reflect")
+        logits, presence = super().predict(mirrored)
+        return logits[:, :, :-_VALID_EXCESS, :-_VALID_EXCESS], presence
+
     def encode(self, image: Tensor) -> list[Tensor]:
         """(N, in_channels, H, W) -> features at strides 1, 2, 4, 8, 16.
 
         Raises:
             ShapeError: a size that "valid" cannot take.
         """
-        # While tracing, sizes are tensors and the check would end up in the graph.
-        tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        if self.padding == "valid" and not tracing:
-            _check_valid(*image.shape[-2:])
+        if self.margin and not _tracing():
+            self.check_input(*image.shape[-2:])
         x = self.encoder[0](image)
         features = [x]
         for stage in self.encoder[1:]:
@@ -100,10 +131,7 @@ class UNet(SegmentationNet):
         return (self.head(x),)
 
 
-def _check_valid(height: int, width: int) -> None:
-    """ShapeError unless both sides are even before each of the four poolings, and large enough."""
-    if any(side < _VALID_MINIMUM or (side - _VALID_MINIMUM) % 16 for side in (height, width)):
-        raise ShapeError(
-            f"image is {height}x{width}; unet with padding 'valid' needs sides of 188 + 16 k "
-            "pixels, such as 572. Resize the image, or use padding 'same'."
-        )
+def _tracing() -> bool:
+    """Whether sizes are tensors, so that checks of them would end up in the graph."""
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return tracing

@@ -91,17 +91,18 @@ def write_dataset(
     """
     with new_directory(root, force=False) as folder:
         for number, (split, count) in enumerate((("train", train), ("val", val))):
-            for kind in ("images", "masks"):
+            for kind in ("images", "masks", "instances"):
                 (folder / split / kind).mkdir(parents=True)
             samples = snapshots(count, height=height, width=width, seed=2 * seed + number)
             for index, sample in enumerate(samples):
                 _write_png(folder / split / "images" / f"{index:06}.png", sample.image[..., ::-1])
                 _write_png(folder / split / "masks" / f"{index:06}.png", sample.mask)
+                _write_png(folder / split / "instances" / f"{index:06}.png", sample.instances)
         info = {"name": "cells", "classes": CLASSES, "palette": PALETTE, "ignore": IGNORE}
         write_json(folder / "dataset.json", info)
 
 
-def _write_png(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
+def _write_png(path: Path, pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> None:
     if not cv2.imwrite(str(path), pixels):
         raise OSError(f"{path} could not be written.")
 

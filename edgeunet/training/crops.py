@@ -10,34 +10,49 @@ from torch.utils.data import Dataset as TorchDataset
 from ..manifest import InputSpec
 from .augment import Augmentation
 from .data import Sample, read_image, read_mask
+from .weight_map import WeightMaps
 
 
-class Crops(TorchDataset[tuple[Tensor, Tensor]]):
+class Crops(TorchDataset[tuple[Tensor, ...]]):
     """One random crop of every sample: image (C, h, w) normalised, class ids (h, w).
 
-    The crops depend on `epoch_seed` and the index alone, so that a resumed run sees the same ones.
+    With weight maps their weights (h, w) come third. The image is larger than the others by the
+    augmentation's margin on every side. The crops depend on `epoch_seed` and the index alone, so
+    that a resumed run sees the same ones.
     """
 
     def __init__(
-        self, samples: list[Sample], spec: InputSpec, *, num_classes: int, augment: Augmentation
+        self,
+        samples: list[Sample],
+        spec: InputSpec,
+        *,
+        num_classes: int,
+        augment: Augmentation,
+        weight_maps: WeightMaps | None = None,
     ) -> None:
         self.samples = samples
         self.spec = spec
         self.num_classes = num_classes
         self.augment = augment
+        self.weight_maps = weight_maps
         self.epoch_seed = 0
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
         rng = np.random.default_rng((self.epoch_seed, index))
         sample = self.samples[index]
         image = read_image(sample.image, channels=self.spec.channels)
         mask = read_mask(sample.mask, num_classes=self.num_classes)
-        image, mask = self.augment(image, mask, rng)
+        warp = self.augment.warp(mask.shape, rng)
+        image = self.augment.colour(warp.image(image), rng)
         if self.spec.color == "bgr":
             image = image[..., ::-1]
         mean, std = (np.asarray(v, np.float32) for v in (self.spec.mean, self.spec.std))
         pixels = (image.astype(np.float32) / 255 - mean) / std
-        return torch.from_numpy(pixels).movedim(-1, 0), torch.from_numpy(mask).long()
+        within = warp.inner(self.augment.margin)
+        crop = [torch.from_numpy(pixels).movedim(-1, 0), torch.from_numpy(within.mask(mask)).long()]
+        if self.weight_maps is not None:
+            crop.append(torch.from_numpy(within.weights(self.weight_maps(sample, mask))))
+        return tuple(crop)

@@ -1,4 +1,7 @@
-"""Data sets: `DIR/{train,val}/images/*`, `DIR/{train,val}/masks/*.png`, `DIR/dataset.json`."""
+"""Data sets: `DIR/{train,val}/images/*`, `DIR/{train,val}/masks/*.png`, `DIR/dataset.json`.
+
+`DIR/{train,val}/instances/*.png`, 16 bit, 0 = none, may tell instances of one class apart.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +22,11 @@ Image = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Sample:
-    """Paths of one image and its mask."""
+    """Paths of one image, its mask and, where there are any, its instances."""
 
     image: Path
     mask: Path
+    instances: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -68,12 +72,12 @@ def open_dataset(root: str | Path) -> Dataset:
 
 
 def list_samples(folder: Path) -> list[Sample]:
-    """Pairs of `images/NAME.*` and `masks/NAME.png` in `folder`."""
+    """`images/NAME.*`, `masks/NAME.png` and perhaps `instances/NAME.png` in `folder`."""
     images = folder / "images"
     if not images.is_dir():
         raise DatasetError(f"{images} is not a directory.")
     samples = [
-        Sample(image, folder / "masks" / f"{image.stem}.png")
+        Sample(image, folder / "masks" / f"{image.stem}.png", _instances_path(folder, image.stem))
         for image in sorted(images.iterdir())
         if image.suffix.lower() in IMAGE_SUFFIXES
     ]
@@ -109,6 +113,19 @@ def read_mask(path: Path, *, num_classes: int) -> Mask:
             f"(0..{num_classes - 1}, {IGNORE} = ignore)."
         )
     return np.asarray(mask, np.uint8)
+
+
+def read_instances(path: Path) -> npt.NDArray[np.int32]:
+    """Instance ids (H, W), 0 = none."""
+    instances = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if instances is None or instances.ndim != 2 or instances.dtype not in (np.uint8, np.uint16):
+        raise DatasetError(f"{path} is not a single-channel PNG of instance ids, 8 or 16 bit.")
+    return instances.astype(np.int32)
+
+
+def _instances_path(folder: Path, stem: str) -> Path | None:
+    path = folder / "instances" / f"{stem}.png"
+    return path if path.exists() else None
 
 
 def _palette(given: object, num_classes: int, path: Path) -> tuple[tuple[int, int, int], ...]:

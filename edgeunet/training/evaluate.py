@@ -82,5 +82,6 @@ def confusion_on(
 @torch.inference_mode()
 def reference_mask(net: SegmentationNet, image: Image, spec: InputSpec) -> Mask:
     """Class ids (H, W) of one image, without the gate."""
-    logits, _ = net.predict(to_input(image, spec))
-    return to_mask(logits, None, spec, (image.shape[0], image.shape[1]), thresholds=None)
+    device = next(net.parameters()).device
+    logits, _ = net.predict(to_input(image, spec).to(device))
+    return to_mask(logits.cpu(), None, spec, (image.shape[0], image.shape[1]), thresholds=None)

@@ -8,7 +8,7 @@ import math
 import pickle
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,69 +18,34 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, update_bn
 from torch.utils.data import DataLoader
 
-from ..errors import CheckpointError, UsageError
+from ..errors import CheckpointError, TrainingError
 from ..files import write_bytes
 from ..manifest import InputSpec
 from ..metrics import Mask, Scores, dice_per_class, iou_per_class, mean_iou
 from ..models import SegmentationNet, create_model
 from ..models.checkpoints import Card, load_weights, read_card, read_tensors, save_checkpoint
 from .augment import Augmentation
+from .averaging import warm_ema
+from .check import Contents, check_dataset
+from .clock import Clock
+from .config import Progress, TrainConfig
 from .crops import Crops
 from .data import Dataset, Image, read_image
 from .evaluate import confusion_on, reference_mask, to_input
-from .losses import cross_entropy_dice, gate_loss
-
-_Tensors = tuple[Tensor, ...] | list[Tensor]
+from .losses import Target, find_loss, gate_loss
+from .weight_map import WeightMaps, class_weights
 
 STATISTICS_IMAGES = 96
 """Training images that the batch statistics are taken from."""
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """How to train. `crop` is (height, width) of the training crops, in pixels.
-
-    scale: smallest and largest zoom of a crop. warmup: share of the steps with a rising learning
-    rate; a cosine to 0 follows. ema: decay of the weights' moving average, which is what is
-    validated and saved. validate_every: in epochs.
-    """
-
-    crop: tuple[int, int] = (192, 256)
-    scale: tuple[float, float] = (0.5, 1.6)
-    epochs: int = 100
-    batch_size: int = 12
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-2
-    warmup: float = 0.05
-    ema: float = 0.995
-    amp: bool = True
-    seed: int = 0
-    validate_every: int = 5
-
-    def __post_init__(self) -> None:
-        if min(self.crop) < 1 or self.learning_rate <= 0 or not 0 < self.scale[0] <= self.scale[1]:
-            raise UsageError(
-                f"crop is {self.crop[0]}x{self.crop[1]}, the learning rate {self.learning_rate:g}, "
-                f"the scale {self.scale[0]:g} to {self.scale[1]:g}; all must be positive, and the "
-                "smaller scale must come first."
-            )
-
-
-@dataclass(frozen=True)
-class Progress:
-    """News of a step: share of the run that is done, epoch, mean loss of the epoch so far.
-
-    `miou` is in percent, set where the epoch was validated.
-    """
-
-    done: float
-    epoch: int
-    loss: float
-    miou: float | None = None
-
-
 class Trainer:
-    """Trains one net on one data set; files as `train` says."""
+    """Trains one net on one data set; files as `train` says.
+
+    Raises:
+        DatasetError: data that cannot be trained on, see `check_dataset`. ShapeError: crops that
+            the net cannot take.
+    """
 
     def __init__(
         self,
@@ -90,22 +55,34 @@ class Trainer:
         *,
         spec: InputSpec,
         config: TrainConfig,
+        device: str = "cpu",
+        workers: int = 0,
         **arguments: Any,
     ) -> None:
+        contents = check_dataset(dataset)
         torch.manual_seed(config.seed)
         classes = len(dataset.classes)
         self.model_name = model
         self.arguments = {"num_classes": classes, "in_channels": spec.channels, **arguments}
         self.dataset, self.output, self.spec, self.config = dataset, output, spec, config
+        self.device, self.workers = torch.device(device), workers
         self.net = create_model(model, **self.arguments)
-        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.averaged = AveragedModel(self.net, multi_avg_fn=_warm_ema(config.ema))
+        self.net.check_input(*(side + 2 * self.net.margin for side in config.crop))
+        self.net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.averaged = AveragedModel(self.net, multi_avg_fn=warm_ema(config.ema))
         self.crops = Crops(
             dataset.samples("train"),
             spec,
             num_classes=classes,
-            augment=Augmentation(config.crop, scale=config.scale),
+            augment=Augmentation(
+                config.crop,
+                scale=config.scale,
+                margin=self.net.margin,
+                elastic=config.elastic,
+            ),
+            weight_maps=self._weight_maps(contents),
         )
+        self.segmentation_loss = find_loss(config.loss)
         self.steps = max(1, len(self.crops) // config.batch_size)
         self.optimizer = torch.optim.AdamW(
             self._parameter_groups(), lr=config.learning_rate, fused=True
@@ -120,10 +97,15 @@ class Trainer:
         self.initial: dict[str, Any] | None = None  # how the weights it starts from were trained
 
     def run(self, report: Callable[[Progress], None] = lambda news: None) -> Card:
-        """Train to the last epoch and return the best epoch's card."""
+        """Train to the last epoch and return the best epoch's card.
+
+        Raises:
+            TrainingError: the loss is not finite any more; what was saved before stays.
+        """
+        clock = Clock(self.epoch / self.config.epochs, len(self.crops) * self.config.epochs)
         while self.epoch < self.config.epochs:
             started = time.monotonic()
-            loss = self._train_epoch(report)
+            loss = self._train_epoch(clock, report)
             self.epoch += 1
             miou = None
             if self.epoch % self.config.validate_every == 0 or self.epoch == self.config.epochs:
@@ -131,7 +113,7 @@ class Trainer:
             self.seconds += time.monotonic() - started
             self._save_state()
             self._log(loss, miou)
-            report(Progress(self.epoch / self.config.epochs, self.epoch, loss, miou))
+            report(clock.news(self.epoch / self.config.epochs, self.epoch, loss, miou))
         return read_card(self.output / "best.safetensors")
 
     def start_from(self, checkpoint: Path) -> None:
@@ -163,32 +145,58 @@ class Trainer:
         self.initial = state["initial"]
         return True
 
-    def _train_epoch(self, report: Callable[[Progress], None]) -> float:
+    def _train_epoch(self, clock: Clock, report: Callable[[Progress], None]) -> float:
         self.net.train()
         seed = self.config.seed * 100_003 + self.epoch
         self.crops.epoch_seed = seed
         torch.manual_seed(seed)
         size = min(self.config.batch_size, len(self.crops))
-        loader = DataLoader(self.crops, batch_size=size, shuffle=True, drop_last=True)
+        loader = DataLoader(
+            self.crops, batch_size=size, shuffle=True, drop_last=True, num_workers=self.workers
+        )
         total = 0.0
-        for step, (images, masks) in enumerate(loader, start=1):
-            loss = self._loss(images.contiguous(memory_format=torch.channels_last), masks)
+        for step, batch in enumerate(loader, start=1):
+            images, *truth = (tensor.to(self.device, non_blocking=True) for tensor in batch)
+            loss = self._loss(images.contiguous(memory_format=torch.channels_last), Target(*truth))
+            total += self._finite(loss.item(), step)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
             self.optimizer.step()
             self.schedule.step()
             self.averaged.update_parameters(self.net)
-            total += loss.item()
             done = (self.epoch + step / self.steps) / self.config.epochs
-            report(Progress(done, self.epoch, total / step))
+            report(clock.news(done, self.epoch, total / step))
         return total / self.steps
 
-    def _loss(self, images: Tensor, masks: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.amp):
+    def _finite(self, loss: float, step: int) -> float:
+        if math.isfinite(loss):
+            return loss
+        kept = "best.safetensors and last.pt are those of" if self.epoch else "nothing was saved in"
+        raise TrainingError(
+            f"the loss is {loss} in step {step} of epoch {self.epoch + 1}; {kept} the epochs "
+            f"before. Lower the learning rate (--lr {self.config.learning_rate / 4:g}), or train "
+            "without BF16 (--no-amp)."
+        )
+
+    def _loss(self, images: Tensor, target: Target) -> Tensor:
+        with self._autocast():
             heads, presence = self.net.run(images)
-        loss = torch.stack([cross_entropy_dice(head, masks) for head in heads]).mean()
-        return loss if presence is None else loss + gate_loss(presence, masks)
+        loss = torch.stack([self.segmentation_loss(head, target) for head in heads]).mean()
+        return loss if presence is None else loss + gate_loss(presence, target)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.amp)
+
+    def _weight_maps(self, contents: Contents) -> WeightMaps | None:
+        """Weights where the loss is the one that is made for them."""
+        if self.config.loss != "weighted_cross_entropy":
+            return None
+        return WeightMaps(
+            self.output / "weight_maps",
+            border=self.config.border,
+            balance=class_weights(np.array(contents.train.pixels)),
+        )
 
     def _validate(self, seconds: float) -> float:
         """MIoU of the averaged weights, in percent; saves them where they are the best so far."""
@@ -197,7 +205,7 @@ class Trainer:
         net.eval()
 
         def predict(image: Image) -> Mask:
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.config.amp):
+            with self._autocast():
                 return reference_mask(net, image, self.spec)
 
         confusion = confusion_on(predict, self.dataset, "val", channels=self.spec.channels)
@@ -229,8 +237,8 @@ class Trainer:
             batch_size=min(self.config.batch_size, len(samples)),
             drop_last=True,
         )
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.amp):
-            update_bn(inputs, net)
+        with self._autocast():
+            update_bn(inputs, net, device=self.device)
 
     def _card(self, metrics: dict[str, Any], minutes: float) -> Card:
         return Card(
@@ -290,24 +298,6 @@ class Trainer:
         entry = {"epoch": self.epoch, "loss": round(loss, 5), "miou": miou, "minutes": minutes}
         with (self.output / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
-
-
-def _warm_ema(
-    decay: float,
-) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:
-    """Exponential moving average whose decay grows to `decay`.
-
-    With a fixed decay the first, random weights linger for hundreds of steps.
-    """
-
-    @torch.no_grad()
-    def update(averaged: _Tensors, current: _Tensors, count: Tensor | int) -> None:
-        step = float(count)
-        weight = 1 - min(decay, (1 + step) / (10 + step))
-        for mean, value in zip(averaged, current, strict=True):
-            mean.lerp_(value, weight)
-
-    return update
 
 
 def _percent(scores: Scores) -> list[float | None]:

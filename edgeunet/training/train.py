@@ -6,15 +6,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..manifest import InputSpec
+from ..manifest import Color, InputSpec, Resize
 from ..models import model_class
 from ..models.checkpoints import Card
 from .cells import write_dataset
+from .config import Progress, TrainConfig
 from .data import Dataset, open_dataset, read_image
-from .loop import Progress, TrainConfig, Trainer
+from .loop import Trainer
 
 PROCEDURAL = "cells"
 """Name that stands for the procedural data instead of a directory."""
+
+_RGB = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+# Mean and standard deviation by colour order: ImageNet's, and those of its luma.
+_STATISTICS = {"rgb": _RGB, "bgr": (_RGB[0][::-1], _RGB[1][::-1]), "gray": ((0.449,), (0.226,))}
 
 CELLS_TRAIN, CELLS_VAL, CELLS_SIZE = 600, 60, (256, 320)
 
@@ -26,7 +31,11 @@ def train(
     *,
     config: TrainConfig,
     size: tuple[int, int] | None = None,
+    color: Color = "rgb",
+    resize: Resize = "stretch",
     initial: Path | None = None,
+    device: str = "cpu",
+    workers: int = 0,
     report: Callable[[Progress], None] = lambda news: None,
     **arguments: Any,
 ) -> Card:
@@ -37,24 +46,43 @@ def train(
         output: holds best.safetensors and best.json, last.pt to resume from, log.jsonl.
         size: (height, width) of the net's input at inference, None for the first image's size,
             rounded to what the net takes.
+        color, resize: as in `InputSpec`.
         initial: checkpoint whose weights the run starts from; None starts from random ones.
+        device: of PyTorch. workers: processes that make crops; 0 makes them in this one.
         arguments: those of the variant.
 
     Raises:
-        DatasetError: not a data set. CheckpointError: `output` belongs to another run.
+        DatasetError: not a data set, or one that cannot be trained on. CheckpointError: `output`
+            belongs to another run. TrainingError: the loss is not finite any more.
     """
-    if str(data) == PROCEDURAL:
-        data = output / "data"
-        if not data.exists():
-            height, width = CELLS_SIZE
-            write_dataset(data, train=CELLS_TRAIN, val=CELLS_VAL, height=height, width=width)
-    dataset = open_dataset(data)
-    spec = InputSpec(*(size or _usual_size(dataset, model_class(model).size_multiple)))
+    dataset = dataset_of(data, output)
+    height, width = size or _usual_size(dataset, model_class(model).size_multiple)
+    spec = InputSpec(height, width, color, resize, *_STATISTICS[color])
     output.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(model, dataset, output, spec=spec, config=config, **arguments)
+    trainer = Trainer(
+        model,
+        dataset,
+        output,
+        spec=spec,
+        config=config,
+        device=device,
+        workers=workers,
+        **arguments,
+    )
     if not trainer.resume() and initial is not None:
         trainer.start_from(initial)
     return trainer.run(report)
+
+
+def dataset_of(data: str | Path, output: Path) -> Dataset:
+    """The data set to train on; procedural frames are written into `output` once."""
+    if str(data) != PROCEDURAL:
+        return open_dataset(data)
+    folder = output / "data"
+    if not folder.exists():
+        height, width = CELLS_SIZE
+        write_dataset(folder, train=CELLS_TRAIN, val=CELLS_VAL, height=height, width=width)
+    return open_dataset(folder)
 
 
 def _usual_size(dataset: Dataset, multiple: int) -> tuple[int, int]:

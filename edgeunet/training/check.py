@@ -1,0 +1,105 @@
+"""What a data set holds, and everything that is wrong with it, before any training starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import DatasetError
+from ..metrics import IGNORE
+from .data import Dataset, Sample, read_image, read_instances, read_mask
+
+SHOWN = 8
+"""Problems that the error lists; the others are counted."""
+
+
+@dataclass(frozen=True)
+class SplitContents:
+    """One split. pixels: by class id. holding: images that hold each class."""
+
+    images: int
+    pixels: tuple[int, ...]
+    holding: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A data set that can be trained on."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: SplitContents
+    val: SplitContents
+
+    def table(self) -> str:
+        """Aligned text for a terminal: share of the pixels and images with each class."""
+        lines = [
+            f"{self.name}: {self.train.images} training images, {self.val.images} for validation",
+            f"{'class':<16}{'train pixels':>14}{'images':>8}{'val pixels':>14}{'images':>8}",
+        ]
+        for index, name in enumerate(self.classes):
+            cells = "".join(
+                f"{split.pixels[index] / max(1, sum(split.pixels)):>14.3%}{split.holding[index]:>8}"
+                for split in (self.train, self.val)
+            )
+            lines.append(f"{name:<16}{cells}")
+        return "\n".join(lines)
+
+
+def check_dataset(
+    dataset: Dataset, *, report: Callable[[int], None] = lambda images: None
+) -> Contents:
+    """Read every image and mask once.
+
+    Args:
+        report: told how many images were read.
+
+    Raises:
+        DatasetError: an empty split; or it lists images or masks that cannot be read, masks with
+            unknown class ids, of another size than the image or without any pixel that counts.
+    """
+    problems: list[str] = []
+    splits = []
+    read = 0
+    for split in ("train", "val"):
+        samples = dataset.samples(split)
+        pixels = np.zeros((len(samples), len(dataset.classes)), np.int64)
+        for index, sample in enumerate(samples):
+            try:
+                pixels[index] = _class_pixels(sample, len(dataset.classes))
+            except DatasetError as error:
+                problems.append(str(error))
+            read += 1
+            report(read)
+        splits.append(
+            SplitContents(
+                images=len(samples),
+                pixels=tuple(int(count) for count in pixels.sum(0)),
+                holding=tuple(int(count) for count in (pixels > 0).sum(0)),
+            )
+        )
+    if problems:
+        more = f"\n  and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        listed = "".join(f"\n  {problem}" for problem in problems[:SHOWN])
+        raise DatasetError(f"{dataset.root} cannot be trained on:{listed}{more}")
+    return Contents(dataset.name, dataset.classes, *splits)
+
+
+def _class_pixels(sample: Sample, num_classes: int) -> list[int]:
+    """Pixels of each class; DatasetError where image and mask do not go together."""
+    height, width = read_image(sample.image).shape[:2]
+    mask = read_mask(sample.mask, num_classes=num_classes)
+    shapes = {sample.mask: mask.shape}
+    if sample.instances is not None:
+        shapes[sample.instances] = read_instances(sample.instances).shape
+    for path, (rows, columns) in shapes.items():
+        if (rows, columns) != (height, width):
+            raise DatasetError(
+                f"{path} is {rows}x{columns}, its image {sample.image.name} {height}x{width}."
+            )
+    counted = mask[mask != IGNORE]
+    if not counted.size:
+        raise DatasetError(f"{sample.mask} has no pixel that counts: all are {IGNORE}.")
+    return [int(count) for count in np.bincount(counted, minlength=num_classes)]
