@@ -7,13 +7,26 @@ against it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ..manifest import InputSpec
-from ..metrics import Mask, Matrix, confusion_matrix
+from ..metrics import (
+    IGNORE,
+    Mask,
+    Matrix,
+    Scores,
+    boundary_f1,
+    confusion_matrix,
+    dice_per_class,
+    iou_per_class,
+    mean_iou,
+)
 from ..models import SegmentationNet
 from .data import Dataset, Image, read_image, read_mask
 
@@ -66,17 +79,46 @@ def to_mask(
     return mask
 
 
-def confusion_on(
+@dataclass(frozen=True)
+class Evaluation:
+    """Masks against labels over a split.
+
+    confusion: pixels by (true class, predicted class). boundary: F1 of the class boundaries at 2
+    pixels, the images' mean, 0..1.
+    """
+
+    confusion: Matrix
+    boundary: float
+
+    @property
+    def miou(self) -> float:
+        """Mean IoU in percent."""
+        return round(100 * mean_iou(self.confusion), 3)
+
+    def metrics(self) -> dict[str, Any]:
+        """What a card tells, in percent; None for a class that does not appear."""
+        return {
+            "miou": self.miou,
+            "iou": _percent(iou_per_class(self.confusion)),
+            "dice": _percent(dice_per_class(self.confusion)),
+            "boundary_f1": round(100 * self.boundary, 2),
+        }
+
+
+def evaluate_on(
     predict: Callable[[Image], Mask], dataset: Dataset, split: str, *, channels: int
-) -> Matrix:
-    """Confusion matrix of `predict` over a split, at the images' own resolution."""
+) -> Evaluation:
+    """Judge `predict` over a split, at the images' own resolution."""
     num_classes = len(dataset.classes)
-    total = torch.zeros(num_classes, num_classes, dtype=torch.int64).numpy()
+    confusion = np.zeros((num_classes, num_classes), np.int64)
+    boundaries = []
     for sample in dataset.samples(split):
         truth = read_mask(sample.mask, num_classes=num_classes)
         predicted = predict(read_image(sample.image, channels=channels))
-        total += confusion_matrix(truth, predicted, num_classes=num_classes)
-    return total
+        confusion += confusion_matrix(truth, predicted, num_classes=num_classes)
+        # Ignored pixels alike on both sides, so that what is predicted there counts for nothing.
+        boundaries.append(boundary_f1(truth, np.where(truth == IGNORE, truth, predicted)))
+    return Evaluation(confusion, float(np.mean(boundaries)))
 
 
 @torch.inference_mode()
@@ -85,3 +127,7 @@ def reference_mask(net: SegmentationNet, image: Image, spec: InputSpec) -> Mask:
     device = next(net.parameters()).device
     logits, _ = net.predict(to_input(image, spec).to(device))
     return to_mask(logits.cpu(), None, spec, (image.shape[0], image.shape[1]), thresholds=None)
+
+
+def _percent(scores: Scores) -> list[float | None]:
+    return [None if np.isnan(score) else round(100 * float(score), 2) for score in scores]

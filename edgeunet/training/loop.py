@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from ..errors import CheckpointError, TrainingError
 from ..files import write_bytes
 from ..manifest import InputSpec
-from ..metrics import Mask, Scores, dice_per_class, iou_per_class, mean_iou
+from ..metrics import Mask
 from ..models import SegmentationNet, create_model
 from ..models.checkpoints import Card, load_weights, read_card, read_tensors, save_checkpoint
 from .augment import Augmentation
@@ -31,7 +31,7 @@ from .clock import Clock
 from .config import Progress, TrainConfig
 from .crops import Crops
 from .data import Dataset, Image, read_image
-from .evaluate import confusion_on, reference_mask, to_input
+from .evaluate import evaluate_on, reference_mask, to_input
 from .losses import Target, find_loss, gate_loss
 from .weight_map import WeightMaps, class_weights
 
@@ -208,18 +208,12 @@ class Trainer:
             with self._autocast():
                 return reference_mask(net, image, self.spec)
 
-        confusion = confusion_on(predict, self.dataset, "val", channels=self.spec.channels)
-        miou = round(100 * mean_iou(confusion), 3)
-        if miou > self.best:
-            self.best = miou
-            metrics = {
-                "miou": miou,
-                "iou": _percent(iou_per_class(confusion)),
-                "dice": _percent(dice_per_class(confusion)),
-            }
-            card = self._card(metrics, round(seconds / 60, 1))
+        found = evaluate_on(predict, self.dataset, "val", channels=self.spec.channels)
+        if found.miou > self.best:
+            self.best = found.miou
+            card = self._card(found.metrics(), round(seconds / 60, 1))
             save_checkpoint(self.output / "best.safetensors", net, card, half=True)
-        return miou
+        return found.miou
 
     def _averaged_net(self) -> SegmentationNet:
         return cast(SegmentationNet, self.averaged.module)
@@ -298,7 +292,3 @@ class Trainer:
         entry = {"epoch": self.epoch, "loss": round(loss, 5), "miou": miou, "minutes": minutes}
         with (self.output / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
-
-
-def _percent(scores: Scores) -> list[float | None]:
-    return [None if np.isnan(score) else round(100 * float(score), 2) for score in scores]
