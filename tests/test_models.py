@@ -296,6 +296,45 @@ def test_unet_refuses_other_paddings() -> None:
         tiny("unet", padding="reflect")
 
 
+# U-Net: bilinear upsampling
+
+
+def test_bilinear_unet_has_half_the_parameters_and_the_same_shapes() -> None:
+    with torch.device("meta"):
+        net = create_model("unet", num_classes=2, upsampling="bilinear")
+    assert parameters(net) == 17_263_042
+    x = image("unet")
+    one, two = (tiny("unet", upsampling="bilinear", align_corners=a) for a in (False, True))
+    assert one(x).shape == two(x).shape == tiny("unet")(x).shape
+    assert one.state_dict().keys() == two.state_dict().keys()
+
+
+@pytest.mark.parametrize("name", ["unet", "unetpp"])
+def test_align_corners_keeps_corners_in_place(name: str) -> None:
+    """A horizontal ramp of n pixels stays one, with (n - 1) / (2n - 1) of its slope."""
+    arguments = {"upsampling": "bilinear"} if name == "unet" else {}
+    ramp = torch.arange(8.0).expand(1, 1, 8, 8)
+    for align_corners, slope in ((True, 7 / 15), (False, 0.5)):
+        net = tiny(name, align_corners=align_corners, **arguments)
+        up = next(module for module in net.modules() if isinstance(module, torch.nn.Upsample))
+        row = up(ramp)[0, 0, 0]
+        assert row[0] == 0
+        assert row[-1] == 7
+        torch.testing.assert_close(row[2:-1] - row[1:-2], torch.full((13,), slope))
+
+
+def test_align_corners_needs_something_interpolated() -> None:
+    with pytest.raises(UsageError, match="align_corners is set, but upsampling is 'transposed'"):
+        tiny("unet", align_corners=True)
+
+
+def test_unet_refuses_other_upsamplings() -> None:
+    with pytest.raises(
+        UsageError, match="upsampling is 'nearest'; it must be one of: transposed, bilinear"
+    ):
+        tiny("unet", upsampling="nearest")
+
+
 # U-Net++: depth, heads, ensemble
 
 

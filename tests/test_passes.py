@@ -13,10 +13,13 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeunet.errors import ExportError, ShapeError
+from edgeunet.export.calibrate import calibrate
 from edgeunet.export.half import half
 from edgeunet.export.passes.clean import clean
 from edgeunet.export.passes.upsampling import deconv_to_depth_to_space
+from edgeunet.export.quantize import quantize_for_cpu
 from edgeunet.export.trace import check_size, trace
+from edgeunet.manifest import InputSpec
 from edgeunet.models import create_model, list_models
 
 Array = npt.NDArray[np.float32]
@@ -118,6 +121,37 @@ def test_trace_computes_what_the_net_computes_for_any_batch(
     np.testing.assert_allclose(found[0], logits.numpy(), atol=1e-4)
     if presence is not None:
         np.testing.assert_allclose(found[1], presence.numpy(), atol=1e-4)
+
+
+ALIGNED = [
+    ("unet", {"upsampling": "bilinear", "align_corners": True}),
+    ("unetpp", {"align_corners": True}),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments"), ALIGNED)
+def test_aligned_corners_survive_every_flavour(
+    name: str, arguments: dict[str, object], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    net = create_model(name, num_classes=4, width=8, **arguments).eval()
+    full, halved, integer = (tmp_path / f"{n}.onnx" for n in ("fp32", "fp16", "int8"))
+    trace(net, full, height=64, width=96, channels=3)
+    half(full, halved)
+    image = np.random.default_rng(0).normal(size=(2, 3, 64, 96)).astype(np.float32)
+    frames = [np.random.default_rng(n).integers(0, 256, (64, 96, 3), np.uint8) for n in range(2)]
+    quantize_for_cpu(full, integer, calibrate(full, frames, InputSpec(64, 96)))
+    with torch.inference_mode():
+        expected = net(torch.from_numpy(image)).numpy()
+    spread = float(np.ptp(expected))
+    for path, tolerance in ((full, 1e-4), (halved, 5e-3), (integer, 0.1 * spread)):
+        model = onnx.load(path)
+        resizes = [node for node in model.graph.node if node.op_type == "Resize"]
+        assert len(resizes) == (4 if name == "unet" else 10)
+        for node in resizes:
+            given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+            assert given["coordinate_transformation_mode"] == b"align_corners"
+        np.testing.assert_allclose(run(model, image)[0], expected, atol=tolerance)
 
 
 def test_half_keeps_the_interface_and_nearly_the_values(tmp_path: Path) -> None:

@@ -44,19 +44,33 @@ class ConvNormAct(nn.Sequential):
 
 
 class DoubleConv(nn.Sequential):
-    """Two 3x3 convolutions, each with batch normalisation and ReLU: U-Net's stage."""
+    """Two 3x3 convolutions, each with batch normalisation and ReLU: U-Net's stage.
 
-    def __init__(self, in_channels: int, out_channels: int, *, padding: int = 1) -> None:
+    Args:
+        middle_channels: channels between the two; `out_channels` by default.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        middle_channels: int | None = None,
+        padding: int = 1,
+    ) -> None:
+        middle = out_channels if middle_channels is None else middle_channels
         super().__init__(
-            ConvNormAct(in_channels, out_channels, padding=padding),
-            ConvNormAct(out_channels, out_channels, padding=padding),
+            ConvNormAct(in_channels, middle, padding=padding),
+            ConvNormAct(middle, out_channels, padding=padding),
         )
 
 
 class UpDoubleConv(nn.Module):
-    """Learned 2x upsampling, concatenation with the skip, two convolutions: U-Net's way up.
+    """2x upsampling, concatenation with the skip, two convolutions: U-Net's way up.
 
     Args:
+        up: 2x upsampling that keeps the channels; by default a learned one to `out_channels`.
+        middle_channels: channels between the convolutions; `out_channels` by default.
         padding: of the 3x3 convolutions, 1 or 0.
         crop: pixels cut from every side of the skip, where unpadded convolutions left it larger.
     """
@@ -67,12 +81,17 @@ class UpDoubleConv(nn.Module):
         skip_channels: int,
         out_channels: int,
         *,
+        up: nn.Module | None = None,
+        middle_channels: int | None = None,
         padding: int = 1,
         crop: int = 0,
     ) -> None:
         super().__init__()
-        self.up = nn.ConvTranspose2d(in_channels, out_channels, kernel_size=2, stride=2)
-        self.fuse = DoubleConv(out_channels + skip_channels, out_channels, padding=padding)
+        risen = out_channels if up is None else in_channels
+        self.up = up or nn.ConvTranspose2d(in_channels, out_channels, kernel_size=2, stride=2)
+        self.fuse = DoubleConv(
+            risen + skip_channels, out_channels, middle_channels=middle_channels, padding=padding
+        )
         self.crop = crop
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
@@ -84,9 +103,13 @@ class UpDoubleConv(nn.Module):
         return fused
 
 
-def bilinear(factor: int = 2) -> nn.Upsample:
-    """Upsampling by a fixed factor; a scale, unlike a size, is a constant of the traced graph."""
-    return nn.Upsample(scale_factor=factor, mode="bilinear", align_corners=False)
+def bilinear(factor: int = 2, *, align_corners: bool = False) -> nn.Upsample:
+    """Upsampling by a fixed factor; a scale, unlike a size, is a constant of the traced graph.
+
+    Args:
+        align_corners: the centres of the corner pixels stay in place, instead of the borders.
+    """
+    return nn.Upsample(scale_factor=factor, mode="bilinear", align_corners=align_corners)
 
 
 class InvertedResidual(nn.Module):

@@ -11,10 +11,11 @@ from torch.nn import functional
 
 from ..errors import ShapeError, UsageError
 from .base import SegmentationNet
-from .blocks import DoubleConv, UpDoubleConv
+from .blocks import DoubleConv, UpDoubleConv, bilinear
 from .registry import register_model
 
 Padding = Literal["same", "valid"]
+Upsampling = Literal["transposed", "bilinear"]
 
 # Smallest side that unpadded convolutions leave something of: 188 -> 4; then steps of 16.
 _VALID_MINIMUM = 188
@@ -38,6 +39,15 @@ class UNet(SegmentationNet):
             `run` takes sides of n = 188 + 16 k pixels, and its logits are those of the n - 184
             inner ones (572 -> 388); `predict` mirrors the image at its borders, as the paper does
             for its tiles (figure 2), so that no pixel lacks its context.
+        upsampling: "transposed" for the paper's learned 2x2 convolutions, or "bilinear" without
+            weights (17.3 M parameters at width 64): the deepest stage and every decoder stage but
+            the last then return half the channels, which keeps the concatenations as wide.
+        align_corners: bilinear upsampling keeps the centres of the corner pixels in place, as nets
+            trained elsewhere do, instead of the borders.
+
+    Raises:
+        UsageError: a padding or an upsampling that is not known, or `align_corners` where nothing
+            is interpolated.
     """
 
     size_multiple = 16
@@ -50,12 +60,21 @@ class UNet(SegmentationNet):
         width: int = 64,
         cgm: bool = False,
         padding: Padding = "same",
+        upsampling: Upsampling = "transposed",
+        align_corners: bool = False,
     ) -> None:
-        if padding not in get_args(Padding):
+        _check_one_of("padding", padding, get_args(Padding))
+        _check_one_of("upsampling", upsampling, get_args(Upsampling))
+        if align_corners and upsampling != "bilinear":
             raise UsageError(
-                f"padding is {padding!r}; it must be one of: {', '.join(get_args(Padding))}."
+                f"align_corners is set, but upsampling is {upsampling!r}, which interpolates "
+                "nothing. Use upsampling 'bilinear'."
             )
-        channels = [width << level for level in range(5)]
+        channels = [width << level for level in range(5)]  # of the stages that are skips
+        returned = list(channels)  # of the stages on the way up
+        if upsampling == "bilinear":
+            returned[1:] = [count // 2 for count in channels[1:]]
+            channels[-1] = returned[-1]
         super().__init__(deepest_channels=channels[-1], num_classes=num_classes, cgm=cgm)
         self.padding = padding
         pad = 1 if padding == "same" else 0
@@ -64,19 +83,14 @@ class UNet(SegmentationNet):
             DoubleConv(before, after, padding=pad)
             for before, after in zip([in_channels, *channels[:-1]], channels, strict=True)
         )
-        self.decoder = nn.ModuleList()
-        crop = 0
         if padding == "valid":
             self.margin = _VALID_MARGIN
-            crop = 4  # the two convolutions at the bottom take 4 of its pixels: 8 above, 4 a side
-        for level in reversed(range(4)):
-            self.decoder.append(
-                UpDoubleConv(
-                    channels[level + 1], channels[level], channels[level], padding=pad, crop=crop
-                )
-            )
-            # A level up the margin is twice as wide, and two double convolutions lie between.
-            crop = 2 * crop + 8 if crop else 0
+        self.decoder = _decoder(
+            channels,
+            returned,
+            padding=pad,
+            up=bilinear(align_corners=align_corners) if upsampling == "bilinear" else None,
+        )
         self.head = nn.Conv2d(width, num_classes, kernel_size=1)
 
     def check_input(self, height: int, width: int) -> None:
@@ -129,6 +143,39 @@ class UNet(SegmentationNet):
         for block, skip in zip(self.decoder, reversed(features[:-1]), strict=True):
             x = block(x, skip)
         return (self.head(x),)
+
+
+def _decoder(
+    channels: Sequence[int], returned: Sequence[int], *, padding: int, up: nn.Module | None
+) -> nn.ModuleList:
+    """Up-blocks from the deepest level to the finest.
+
+    Args:
+        channels: of the skips by level. returned: of the stages on the way up, by level.
+    """
+    blocks = nn.ModuleList()
+    # Unpadded, the two convolutions at the bottom take 4 of its pixels: 8 above, 4 a side.
+    crop = 0 if padding else 4
+    for level in reversed(range(len(channels) - 1)):
+        blocks.append(
+            UpDoubleConv(
+                returned[level + 1],
+                channels[level],
+                returned[level],
+                up=up,
+                middle_channels=channels[level],
+                padding=padding,
+                crop=crop,
+            )
+        )
+        # A level up the margin is twice as wide, and two double convolutions lie between.
+        crop = 2 * crop + 8 if crop else 0
+    return blocks
+
+
+def _check_one_of(label: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise UsageError(f"{label} is {value!r}; it must be one of: {', '.join(known)}.")
 
 
 def _tracing() -> bool:

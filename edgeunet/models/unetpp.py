@@ -37,6 +37,8 @@ class UNetPP(SegmentationNet):
         deep_supervision: a head at every X^{0,j}, j = 1..depth; otherwise at X^{0,depth} alone.
         head: j of the X^{0,j} whose head inference uses; the deepest by default.
         ensemble: inference uses the mean of all heads (the paper's accurate mode) instead.
+        align_corners: the bilinear upsampling keeps the centres of the corner pixels in place, as
+            nets trained elsewhere do, instead of the borders.
 
     Raises:
         UsageError: a depth out of range, or a head or ensemble of heads that the net has not.
@@ -55,6 +57,7 @@ class UNetPP(SegmentationNet):
         deep_supervision: bool = True,
         head: int | None = None,
         ensemble: bool = False,
+        align_corners: bool = False,
     ) -> None:
         if not 1 <= depth <= MAX_DEPTH:
             raise UsageError(f"depth is {depth}; unetpp has depths 1 to {MAX_DEPTH}.")
@@ -68,7 +71,7 @@ class UNetPP(SegmentationNet):
         # The column that inference uses comes first, then the deepest.
         self.columns = columns if head is None else sorted(columns, key=lambda j: (j != head, -j))
         self.pool = nn.MaxPool2d(2)
-        self.up = bilinear()
+        self.up = bilinear(align_corners=align_corners)
         self.nodes = nn.ModuleDict()
         for i, out in enumerate(channels):
             self.nodes[_name(i, 0)] = DoubleConv(channels[i - 1] if i else in_channels, out)
