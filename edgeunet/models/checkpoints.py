@@ -6,9 +6,10 @@ Nothing is unpickled but through `torch.load(weights_only=True)`, for foreign st
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file, save
@@ -24,6 +25,11 @@ from .structure import resize
 
 CARD_VERSION = 1
 WEIGHTS_DIR = Path(__file__).resolve().parents[1] / "weights"
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+_PARALLEL = "module."
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -81,8 +87,7 @@ def save_checkpoint(path: Path, net: SegmentationNet, card: Card, *, half: bool 
     """Write `path` (.safetensors) and its card; `half` stores floating weights as FP16."""
     tensors = {
         name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous()
-        for name, tensor in net.state_dict().items()
-        if not name.endswith("num_batches_tracked")
+        for name, tensor in without_counters(net.state_dict()).items()
     }
     broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
     if broken:
@@ -111,8 +116,13 @@ def load_checkpoint(path: Path) -> tuple[SegmentationNet, Card]:
     return build(card, path), card
 
 
-def build(card: Card, path: Path) -> SegmentationNet:
+def build(
+    card: Card, path: Path, *, tensors: Mapping[str, Tensor] | None = None
+) -> SegmentationNet:
     """Net of a card in evaluation mode, with the weights in `path` as FP32.
+
+    Args:
+        tensors: the net's state dict where it was made from `path` already; None reads it.
 
     Raises:
         CheckpointError: arguments that the variant does not take, or weights that do not fit.
@@ -131,15 +141,19 @@ def build(card: Card, path: Path) -> SegmentationNet:
         )
     if card.structure is not None:
         resize(net, card.structure, source=str(source))
-    load_weights(net, read_tensors(path), source=str(path))
+    weights = read_tensors(path) if tensors is None else tensors
+    load_weights(net, weights, source=str(path))
     return net.eval()
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """State dict of a `.safetensors` file, or of a PyTorch file that holds tensors only."""
+    """State dict of a `.safetensors` file, or of a PyTorch file that holds no code.
+
+    What wraps it is taken off, see `unwrap`, and what is no tensor is left out.
+    """
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return unwrap(load_file(path))
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist.") from None
@@ -151,42 +165,71 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         ) from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}; a state dict was wanted.")
-    return {str(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+    return unwrap(content)
 
 
-def load_weights(net: SegmentationNet, tensors: dict[str, Tensor], *, source: str) -> None:
+def unwrap(content: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """State dict inside what training code saved beside it: optimizer, epoch, `module.` of keys.
+
+    Training loops save `{"net": ..., "optim": ...}` and the like, `DataParallel` and
+    `DistributedDataParallel` put `module.` before every key.
+    """
+    for name in _WRAPPERS:
+        inner = content.get(name)
+        if isinstance(inner, Mapping) and any(isinstance(v, Tensor) for v in inner.values()):
+            content = inner
+            break
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    if all(name.startswith(_PARALLEL) for name in tensors):
+        return {name.removeprefix(_PARALLEL): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def mismatches(
+    wanted: Mapping[str, Sequence[int]], tensors: Mapping[str, Tensor], *, shown: int = 4
+) -> list[str]:
+    """What a state dict lacks, has besides, and has in another shape; empty where it fits.
+
+    Args:
+        wanted: shapes by key. The counters of batch normalisation count in neither.
+        shown: keys named of each kind.
+    """
+    wanted, given = without_counters(wanted), without_counters(tensors)
+    differing = [
+        f"{name} {tuple(given[name].shape)} instead of {tuple(shape)}"
+        for name, shape in wanted.items()
+        if name in given and tuple(given[name].shape) != tuple(shape)
+    ]
+    return [
+        *_listed("lacks", sorted(set(wanted) - set(given)), shown=shown),
+        *_listed("has unknown", sorted(set(given) - set(wanted)), shown=shown),
+        *_listed("differs in", differing, shown=shown),
+    ]
+
+
+def without_counters(state: Mapping[str, Value]) -> dict[str, Value]:
+    """A state dict without the counters of batch normalisation, which only training needs."""
+    return {name: v for name, v in state.items() if not name.endswith("num_batches_tracked")}
+
+
+def load_weights(net: SegmentationNet, tensors: Mapping[str, Tensor], *, source: str) -> None:
     """Copy `tensors` into the net as FP32.
 
     Raises:
         CheckpointError: names the keys that are missing or unknown, and the shapes that differ.
     """
-    wanted = {
-        name: tensor
-        for name, tensor in net.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
-    given = {n: t for n, t in tensors.items() if not n.endswith("num_batches_tracked")}
-    complaints = [
-        *_listed("lacks", sorted(set(wanted) - set(given))),
-        *_listed("has unknown", sorted(set(given) - set(wanted))),
-        *_listed(
-            "differs in",
-            [
-                f"{name} {tuple(given[name].shape)} instead of {tuple(tensor.shape)}"
-                for name, tensor in wanted.items()
-                if name in given and given[name].shape != tensor.shape
-            ],
-        ),
-    ]
+    complaints = mismatches({n: t.shape for n, t in net.state_dict().items()}, tensors)
     if complaints:
         raise CheckpointError(
             f"{source} does not fit {type(net).__name__} with {net.num_classes} classes: it "
             f"{'; it '.join(complaints)}."
         )
-    net.load_state_dict({name: tensor.float() for name, tensor in given.items()}, strict=False)
+    net.load_state_dict(
+        {name: tensor.float() for name, tensor in without_counters(tensors).items()}, strict=False
+    )
 
 
-def _listed(verb: str, names: list[str], *, shown: int = 4) -> list[str]:
+def _listed(verb: str, names: list[str], *, shown: int) -> list[str]:
     if not names:
         return []
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
