@@ -12,18 +12,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edgeunet.errors import CalibrationError, CheckpointError, ParityError, UsageError
+from edgeunet.errors import CalibrationError, ParityError
 from edgeunet.files import new_directory, sha256, write_json
 from edgeunet.manifest import FLAVOURS, InputSpec, Manifest, Precision, flavour_file, manifest_json
-from edgeunet.models import SegmentationNet, model_class
-from edgeunet.models.checkpoints import (
-    WEIGHTS_DIR,
-    Card,
-    build,
-    find_weights,
-    read_card,
-    save_checkpoint,
-)
+from edgeunet.models import SegmentationNet
+from edgeunet.models.checkpoints import WEIGHTS_DIR, Card, save_checkpoint
 from edgeunet.parity import (
     ParityReport,
     ParitySample,
@@ -35,12 +28,12 @@ from edgeunet.parity import (
 from edgeunet.runtime.bundle import CHECKPOINT_NAME, GOLDEN_NAME, Bundle, open_bundle
 from edgeunet.runtime.preprocess import Frame, Preprocessor
 from edgeunet.training.cells import snapshots
-from edgeunet.training.data import default_palette
 from edgeunet.training.evaluate import reference_mask
 
 from .calibrate import CALIBRATION_FRAMES, calibrate, calibration_files, read_frames
 from .half import half
 from .quantize import quantize_for_cpu, quantize_for_tensorrt
+from .source import load_source
 from .trace import check_size, trace
 
 GOLDEN_FRAMES = 4
@@ -58,7 +51,8 @@ PROCEDURAL_TAG = "cells"
 class ExportOptions:
     """What to export.
 
-    weights: a tag of the package's weights or a file. num_classes: for weights without a card.
+    weights: a tag of the package's weights or a file, see `source`. num_classes: for weights
+    without a card whose format does not tell it.
     calib: directory of frames or data set to calibrate with; INT8 needs it unless the weights are
     the procedural ones. size: (height, width) of the net's input, None for the card's.
     data: data set to measure parity on; None for procedural frames with procedural weights, else
@@ -95,7 +89,9 @@ def export_bundle(
         CalibrationError: INT8 without frames to calibrate with. OutputExistsError: see `output`.
         ParityError: the bundle loses more than `max_iou_drop`; nothing is written.
     """
-    source, net, card = load_source(options)
+    source, net, card = load_source(
+        options.model, options.weights, num_classes=options.num_classes, size=options.size
+    )
     height, width = options.size or (card.input.height, card.input.width)
     check_size(net, height, width, name=options.model)
     card = replace(card, input=replace(card.input, height=height, width=width))
@@ -114,44 +110,6 @@ def export_bundle(
         )
         report("parity")
         return _prove(folder, Path(output).name, options, card)
-
-
-def load_source(options: ExportOptions) -> tuple[Path, SegmentationNet, Card]:
-    """Checkpoint file, net and card that the options name."""
-    model_class(options.model)
-    path = find_weights(options.model, options.weights)
-    if path.with_suffix(".json").is_file():
-        card = read_card(path)
-        if card.model != options.model:
-            raise CheckpointError(
-                f"{path} is a checkpoint of {card.model}; {options.model} was asked for."
-            )
-        if options.num_classes not in (None, len(card.classes)):
-            raise CheckpointError(
-                f"{path} has {len(card.classes)} classes; --num-classes {options.num_classes} was "
-                "asked for."
-            )
-    else:
-        card = _bare_card(options, path)
-    return path, build(card, path), card
-
-
-def _bare_card(options: ExportOptions, path: Path) -> Card:
-    """Card for a plain state dict: what cannot be known must be said, the rest is the default."""
-    if options.num_classes is None or options.size is None:
-        raise UsageError(
-            f"{path} has no card {path.with_suffix('.json').name} beside it. Pass --num-classes "
-            "and --size, or a checkpoint that `edgeunet train` wrote."
-        )
-    height, width = options.size
-    return Card(
-        model=options.model,
-        arguments={"num_classes": options.num_classes},
-        classes=tuple(f"class {index}" for index in range(options.num_classes)),
-        palette=default_palette(options.num_classes),
-        input=InputSpec(height, width),
-        data="unknown",
-    )
 
 
 def _frames(options: ExportOptions, card: Card) -> list[Frame]:

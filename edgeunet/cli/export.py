@@ -15,7 +15,7 @@ from .common import DIRECTORY, SIZE, echo_json, force_option, json_option
 @click.command("export")
 @click.option("--model", required=True, help="Variant; `edgeunet models` lists them.")
 @click.option("--weights", default="cells", show_default=True, help="Tag or checkpoint file.")
-@click.option("--num-classes", type=int, help="Classes of a checkpoint that has no card.")
+@click.option("--num-classes", type=int, help="Classes, where weights have no card.")
 @click.option("--fp16", is_flag=True, help="Write the FP16 graph too.")
 @click.option("--int8", is_flag=True, help="Write the FP16 and INT8 graphs too.")
 @click.option("--calib", type=DIRECTORY, help="Frames or data set to calibrate INT8 with.")

@@ -1,0 +1,5 @@
+"""Checkpoints of others: recognised by their keys and shapes, and translated into our nets."""
+
+from .registry import FORMATS, Foreign, closest, likeness, recognise
+
+__all__ = ["FORMATS", "Foreign", "closest", "likeness", "recognise"]
