@@ -87,8 +87,11 @@ class UpDoubleConv(nn.Module):
         crop: int = 0,
     ) -> None:
         super().__init__()
-        risen = out_channels if up is None else in_channels
-        self.up = up or nn.ConvTranspose2d(in_channels, out_channels, kernel_size=2, stride=2)
+        risen = in_channels
+        if up is None:
+            risen = out_channels
+            up = nn.ConvTranspose2d(in_channels, out_channels, kernel_size=2, stride=2)
+        self.up = up
         self.fuse = DoubleConv(
             risen + skip_channels, out_channels, middle_channels=middle_channels, padding=padding
         )
