@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from originals import mobilenet_v2
 from safetensors.torch import load_file
 
 from edgeunet.errors import (
@@ -183,7 +185,7 @@ def test_a_killed_run_leaves_whole_files_and_can_be_resumed(data: Path, tmp_path
     ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not (tmp_path / "run" / "last.pt").exists():
+    while not (tmp_path / "run" / "log.jsonl").exists():
         assert process.poll() is None, "training ended by itself"
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -236,3 +238,21 @@ def test_bad_calls_are_refused(data: Path, tmp_path: Path) -> None:
         TrainConfig(elastic=-1.0)
     with pytest.raises(UnknownNameError, match=r"unknown loss 'x'\. Known: cross_entropy_dice"):
         TrainConfig(loss="x")
+
+
+def test_training_starts_from_a_classifiers_encoder(data: Path, tmp_path: Path) -> None:
+    classifier = mobilenet_v2()
+    torch.save(classifier.state_dict(), tmp_path / "mobilenet_v2.pth")
+    config = replace(SHORT, epochs=1, learning_rate=1e-9)
+    card = train(
+        "mobile_unet",
+        data,
+        tmp_path / "run",
+        config=config,
+        size=(64, 64),
+        encoder=tmp_path / "mobilenet_v2.pth",
+    )
+    assert card.training["initial"] == {"encoder": "mobilenet_v2.pth"}
+    net, _ = load_checkpoint(tmp_path / "run" / "best.safetensors")
+    found = net.get_submodule("encoder.stem.0").weight
+    torch.testing.assert_close(found, classifier.features[0][0].weight, rtol=1e-3, atol=1e-4)

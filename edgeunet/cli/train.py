@@ -45,6 +45,7 @@ _PAPER = "  [what the variant's paper has]"
 @click.option("--border", type=float, help=f"Weight between touching instances.{_PAPER}")
 @click.option("--elastic", type=float, help=f"Elastic deformation, sigma in pixels.{_PAPER}")
 @click.option("--weights", type=DIRECTORY, help="Checkpoint to start from.  [random weights]")
+@click.option("--encoder-weights", type=DIRECTORY, help="torchvision's classifier to start from.")
 @click.option("--epochs", type=click.IntRange(1), default=_DEFAULT.epochs, show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=_DEFAULT.batch_size, show_default=True)
 @click.option("--lr", type=float, default=_DEFAULT.learning_rate, show_default=True)
@@ -71,6 +72,7 @@ def command(
     border: float | None,
     elastic: float | None,
     weights: Path | None,
+    encoder_weights: Path | None,
     epochs: int,
     batch: int,
     lr: float,
@@ -107,6 +109,7 @@ def command(
             color=color,
             resize=resize,
             initial=weights,
+            encoder=encoder_weights,
             device=device,
             workers=workers,
             report=report,

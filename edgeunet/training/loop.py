@@ -24,6 +24,7 @@ from ..manifest import InputSpec
 from ..metrics import Mask
 from ..models import SegmentationNet, create_model
 from ..models.checkpoints import Card, load_weights, read_card, read_tensors, save_checkpoint
+from ..models.foreign import load_encoder
 from .augment import Augmentation
 from .averaging import warm_ema
 from .check import Contents, check_dataset
@@ -122,6 +123,13 @@ class Trainer:
             load_weights(net, read_tensors(checkpoint), source=str(checkpoint))
         if checkpoint.with_suffix(".json").is_file():
             self.initial = read_card(checkpoint).training
+
+    def start_encoder_from(self, checkpoint: Path) -> None:
+        """Begin with the encoder of torchvision's classifier; see `load_encoder`."""
+        tensors = read_tensors(checkpoint)
+        for net in (self.net, self._averaged_net()):
+            load_encoder(net, tensors, source=str(checkpoint))
+        self.initial = {"encoder": checkpoint.name}
 
     def resume(self) -> bool:
         """Go on from `last.pt` where there is one; CheckpointError where it is of another run."""

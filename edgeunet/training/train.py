@@ -34,6 +34,7 @@ def train(
     color: Color = "rgb",
     resize: Resize = "stretch",
     initial: Path | None = None,
+    encoder: Path | None = None,
     device: str = "cpu",
     workers: int = 0,
     report: Callable[[Progress], None] = lambda news: None,
@@ -48,6 +49,7 @@ def train(
             rounded to what the net takes.
         color, resize: as in `InputSpec`.
         initial: checkpoint whose weights the run starts from; None starts from random ones.
+        encoder: state dict of torchvision's classifier that the encoder starts from.
         device: of PyTorch. workers: processes that make crops; 0 makes them in this one.
         arguments: those of the variant.
 
@@ -69,8 +71,11 @@ def train(
         workers=workers,
         **arguments,
     )
-    if not trainer.resume() and initial is not None:
-        trainer.start_from(initial)
+    if not trainer.resume():
+        if initial is not None:
+            trainer.start_from(initial)
+        if encoder is not None:
+            trainer.start_encoder_from(encoder)
     return trainer.run(report)
 
 
