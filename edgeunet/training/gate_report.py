@@ -1,0 +1,182 @@
+"""What a gate does on labelled images: plain numbers, JSON-ready.
+
+An image is *empty* where it holds no class but the most common one, the background; its true mask
+is constant. A frame is *skipped* where at most one class is open: its mask is constant whatever the
+decoder says, which therefore need not run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import UsageError
+from ..metrics import IGNORE, Mask
+
+Presence = npt.NDArray[np.float32]
+Pixels = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class ClassGate:
+    """The gate of one class. Rates and shares in 0..1, None where no image could show them.
+
+    threshold: presences below it close the class. auc: area under `roc_curve`, the probability
+    that an image with the class has the higher presence than one without. lost: share of the
+    class's true pixels in images that it is closed on. open_where_held: share of the images with
+    the class that it is open on. closed_where_not: share of those without that it is closed on.
+    """
+
+    name: str
+    threshold: float
+    auc: float | None
+    lost: float | None
+    open_where_held: float | None
+    closed_where_not: float | None
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """The gate of all classes, and what early exit makes of it. Rates in 0..1.
+
+    images, empty: how many, and how many of them are empty. skipped: share of all images that are
+    skipped. skipped_empty: share of the empty ones that are. open_filled: share of the others that
+    are not. None where there is no such image.
+    """
+
+    images: int
+    empty: int
+    skipped: float
+    skipped_empty: float | None
+    open_filled: float | None
+    classes: tuple[ClassGate, ...]
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """Thresholds by class id, as `Card.gate` and the manifest have them."""
+        return tuple(entry.threshold for entry in self.classes)
+
+    def summary(self) -> str:
+        """What early exit makes of the gate, in a sentence."""
+        return (
+            f"gate: skips the decoder on {_percent(self.skipped)} of {self.images} images: on "
+            f"{_percent(self.skipped_empty)} of the {self.empty} empty ones; open on "
+            f"{_percent(self.open_filled)} of the others"
+        )
+
+    def table(self) -> str:
+        """Aligned text for a terminal."""
+        lines = [
+            f"{'class':<15}{'threshold':>10}{'AUC':>8}{'pixels lost':>13}{'open where held':>17}"
+            f"{'closed where not':>18}"
+        ]
+        for entry in self.classes:
+            auc = "–" if entry.auc is None else f"{entry.auc:.4f}"
+            lines.append(
+                f"{entry.name:<15}{entry.threshold:>10.4g}{auc:>8}{_percent(entry.lost):>13}"
+                f"{_percent(entry.open_where_held):>17}{_percent(entry.closed_where_not):>18}"
+            )
+        return "\n".join([*lines, self.summary()])
+
+
+def class_pixels(mask: Mask, *, num_classes: int) -> Pixels:
+    """Pixels (C,) that a mask has of each class, the ignored ones left out."""
+    return np.bincount(mask[mask != IGNORE], minlength=num_classes).astype(np.int64)
+
+
+def gate_report(
+    presence: Presence, pixels: Pixels, *, thresholds: Sequence[float], classes: Sequence[str]
+) -> GateReport:
+    """Judge thresholds by presence (M, C) and true pixels (M, C) of M images.
+
+    Raises:
+        UsageError: no image, shapes that differ, or a presence that is not a probability.
+    """
+    check_images(presence, pixels)
+    opened = presence >= np.asarray(thresholds, np.float32)
+    held = pixels > 0
+    common = int(pixels.sum(0).argmax())
+    empty: Flags = np.delete(held, common, axis=1).sum(1) == 0
+    skipped = opened.sum(1) <= 1
+    return GateReport(
+        images=len(presence),
+        empty=int(empty.sum()),
+        skipped=float(skipped.mean()),
+        skipped_empty=_share(skipped, empty),
+        open_filled=_share(~skipped, ~empty),
+        classes=tuple(
+            ClassGate(
+                name=name,
+                threshold=thresholds[index],
+                auc=_area(roc_curve(presence[:, index], held[:, index])),
+                lost=_lost(pixels[:, index], opened[:, index]),
+                open_where_held=_share(opened[:, index], held[:, index]),
+                closed_where_not=_share(~opened[:, index], ~held[:, index]),
+            )
+            for index, name in enumerate(classes)
+        ),
+    )
+
+
+def check_images(presence: Presence, pixels: Pixels) -> None:
+    """UsageError where presence and pixels are not one row an image, or not probabilities."""
+    if presence.shape != pixels.shape or presence.ndim != 2 or len(presence) == 0:
+        raise UsageError(
+            f"presence is {presence.shape}, pixels are {pixels.shape}; both must be (images, "
+            "classes), of one image or more."
+        )
+    if not bool(((presence >= 0) & (presence <= 1)).all()):  # NaN fails both
+        wrong = presence[~((presence >= 0) & (presence <= 1))][0]
+        raise UsageError(
+            f"presence holds {wrong}; probabilities 0..1 were wanted. Are the weights finite?"
+        )
+
+
+def roc_curve(presence: Presence, held: Flags) -> tuple[tuple[float, float], ...]:
+    """Receiver operating characteristic of one class's gate.
+
+    Args:
+        presence: (M,). held: (M,), whether the image holds the class.
+
+    Returns:
+        Corners (false-open rate, open rate) from (0, 0) to (1, 1) as the threshold falls: the
+        share of the images without the class, and of those with it, that the gate is open on.
+        Nothing where every image holds the class or none does.
+    """
+    if held.all() or not held.any():
+        return ()
+    order = np.argsort(-presence, kind="stable")
+    # Images of one presence open together: the curve has a point behind the last of them.
+    last = np.append(np.flatnonzero(np.diff(presence[order])), len(order) - 1)
+    counts = np.stack([np.cumsum(~held[order])[last], np.cumsum(held[order])[last]], axis=1)
+    counts = np.concatenate([np.zeros((1, 2), counts.dtype), counts])
+    steps = np.diff(counts, axis=0)
+    turns = steps[:-1, 0] * steps[1:, 1] != steps[:-1, 1] * steps[1:, 0]
+    corners = counts[np.concatenate([[True], turns, [True]])] / counts[-1]
+    return tuple((float(false), float(true)) for false, true in corners)
+
+
+def _area(curve: Sequence[tuple[float, float]]) -> float | None:
+    """Area under a curve by trapezoids; ties count half, as in Mann and Whitney's U."""
+    if not curve:
+        return None
+    points = np.asarray(curve)
+    heights = (points[1:, 1] + points[:-1, 1]) / 2
+    return float(np.diff(points[:, 0]) @ heights)
+
+
+def _lost(pixels: Pixels, opened: Flags) -> float | None:
+    total = pixels.sum()
+    return None if total == 0 else float(pixels[~opened].sum() / total)
+
+
+def _share(flags: Flags, among: Flags) -> float | None:
+    return float(flags[among].mean()) if among.any() else None
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.2%}"
