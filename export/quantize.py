@@ -17,8 +17,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from .calibrate import CalibrationTable
 
-# What runs in INT8. The gate's sigmoid and pooling stay float: they are small, and their values
-# are compared with a threshold.
+# What runs in INT8.
 _OPS = ("Conv", "Add", "Concat", "DepthToSpace", "MaxPool", "Resize", "Mul")
 
 
@@ -76,21 +75,34 @@ def _quantize(
 
 
 def _float_nodes(model: onnx.ModelProto) -> list[str]:
-    """Nodes that stay float: those that read the image, and those behind the last convolutions.
+    """Nodes that stay float: those at the image, those behind the last convolutions, and the gate.
 
     The first convolution has three input channels and sees every bit of the frame: an image rounded
     to 256 levels of its whole range costs more agreement than all other layers together (measured
     on CamVid), and so few channels gain nothing in INT8. The last convolution takes INT8, but its
     sums stay float, for 256 levels over the range of all logits are coarser than what decides the
-    argmax at a boundary.
+    argmax at a boundary. The gate's presence is compared with a threshold, and its one convolution,
+    at the coarsest level, costs next to nothing.
     """
-    outputs = {value.name for value in model.graph.output}
+    logits = model.graph.output[0].name
+    needed = _needed_for(logits, model)
     inputs = {value.name for value in model.graph.input}
     return [
         node.name
         for node in model.graph.node
-        if inputs & set(node.input) or (outputs & set(node.output) and node.op_type != "Conv")
+        if inputs & set(node.input)
+        or (logits in node.output and node.op_type != "Conv")
+        or not needed & set(node.output)
     ]
+
+
+def _needed_for(output: str, model: onnx.ModelProto) -> set[str]:
+    """Names of the tensors that an output is computed from, itself included."""
+    needed = {output}
+    for node in reversed(model.graph.node):  # sorted by the ONNX standard
+        if needed & set(node.output):
+            needed |= set(node.input)
+    return needed
 
 
 def _tensors_data(table: CalibrationTable) -> TensorsData:
