@@ -96,6 +96,8 @@ def export_bundle(
     check_size(net, height, width, name=options.model)
     card = replace(card, input=replace(card.input, height=height, width=width))
     frames = _frames(options, card)
+    if net.cgm is not None and card.gate is None:
+        report("the gate is not calibrated and stays unused; `edgeunet gate` calibrates it")
     with new_directory(Path(output), force=force) as folder:
         report("trace")
         reference = folder / flavour_file("fp32")
@@ -156,7 +158,7 @@ def _write_golden(folder: Path, net: SegmentationNet, card: Card, frames: Sequen
     masks, logits = [], []
     with torch.inference_mode():
         for frame in golden:
-            masks.append(reference_mask(net, frame, card.input))
+            masks.append(reference_mask(net, frame, card.input, thresholds=card.gate))
             logits.append(net.predict(torch.from_numpy(prepare([frame])))[0].numpy())
     np.savez_compressed(
         folder / GOLDEN_NAME,

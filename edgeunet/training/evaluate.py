@@ -122,11 +122,19 @@ def evaluate_on(
 
 
 @torch.inference_mode()
-def reference_mask(net: SegmentationNet, image: Image, spec: InputSpec) -> Mask:
-    """Class ids (H, W) of one image, without the gate."""
+def reference_mask(
+    net: SegmentationNet,
+    image: Image,
+    spec: InputSpec,
+    *,
+    thresholds: Sequence[float] | None = None,
+) -> Mask:
+    """Class ids (H, W) of one image; without thresholds the gate is left out."""
     device = next(net.parameters()).device
-    logits, _ = net.predict(to_input(image, spec).to(device))
-    return to_mask(logits.cpu(), None, spec, (image.shape[0], image.shape[1]), thresholds=None)
+    logits, presence = net.predict(to_input(image, spec).to(device))
+    presence = None if presence is None else presence.cpu()
+    size = (image.shape[0], image.shape[1])
+    return to_mask(logits.cpu(), presence, spec, size, thresholds=thresholds)
 
 
 def _percent(scores: Scores) -> list[float | None]:
