@@ -30,7 +30,18 @@ from edgeunet.training.cells import snapshots
 
 ROOT = Path(__file__).parents[1]
 VARIANTS = ["eff_unet", "mobile_unet", "resunet", "unet", "unet3p", "unetpp"]
-COMMANDS = ["bench", "demo", "doctor", "export", "inspect", "models", "parity", "run", "train"]
+COMMANDS = [
+    "bench",
+    "demo",
+    "doctor",
+    "export",
+    "gate",
+    "inspect",
+    "models",
+    "parity",
+    "run",
+    "train",
+]
 
 
 def call(*arguments: object) -> Result:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..manifest import flavour_file, manifest_json
+from ..manifest import Manifest, flavour_file, manifest_json
 from ..runtime.bundle import open_bundle
 from .common import DIRECTORY, echo_json, json_option
 
@@ -30,7 +30,7 @@ def command(bundle: Path, as_json: bool) -> None:
         "input": f"{spec.height}x{spec.width} {spec.color}, {spec.resize}; batch 1 to "
         f"{manifest.max_batch}",
         "logits": f"{manifest.logits_size[0]}x{manifest.logits_size[1]}",
-        "gate": "none" if manifest.gate is None else ", ".join(map(str, manifest.gate)),
+        "gate": _gate(manifest),
         "graphs": ", ".join(
             f"{flavour} ({(opened.root / flavour_file(flavour)).stat().st_size / 1e6:.1f} MB)"
             for flavour in manifest.flavours
@@ -40,3 +40,13 @@ def command(bundle: Path, as_json: bool) -> None:
     for label, value in rows.items():
         click.echo(f"{label:<11}{value}")
     click.echo(f"{'files':<11}{len(manifest.files)}, all hashes right")
+
+
+def _gate(manifest: Manifest) -> str:
+    """Thresholds by class, or why there are none."""
+    if manifest.gate is not None:
+        pairs = zip(manifest.classes, manifest.gate, strict=True)
+        return ", ".join(f"{name} {threshold:.4g}" for name, threshold in pairs)
+    if manifest.arguments.get("cgm"):
+        return "not calibrated, so unused; `edgeunet gate` calibrates the checkpoint"
+    return "none"

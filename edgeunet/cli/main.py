@@ -18,6 +18,7 @@ _COMMANDS = {
     "demo": "demo",
     "doctor": "doctor",
     "export": "export",
+    "gate": "gate",
     "inspect": "inspect",
     "models": "models",
     "parity": "parity",

@@ -1,0 +1,53 @@
+"""`edgeunet gate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..errors import CheckpointError
+from ..models.checkpoints import find_weights, read_card
+from ..schema import encode
+from ..training.data import open_dataset
+from ..training.gate import MAX_LOST, calibrate_checkpoint
+from .common import DIRECTORY, echo_json, force_option, json_option, progress
+
+
+@click.command("gate")
+@click.option("--model", required=True, help="Variant; `edgeunet models` lists them.")
+@click.option("--weights", required=True, help="Tag or checkpoint file of a net with a gate.")
+@click.option("--data", type=DIRECTORY, required=True, help="Data set; its val split is used.")
+@click.option(
+    "--max-lost",
+    type=float,
+    default=100 * MAX_LOST,
+    show_default=True,
+    help="Percent of a class's true pixels that its gate may lose.",
+)
+@click.option("-o", "output", type=DIRECTORY, required=True, help="Checkpoint to write.")
+@force_option
+@json_option
+def command(
+    model: str,
+    weights: str,
+    data: Path,
+    max_lost: float,
+    output: Path,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Calibrate a checkpoint's gate: the thresholds that close classes an image lacks."""
+    source = find_weights(model, weights)
+    found = read_card(source).model
+    if found != model:
+        raise CheckpointError(f"{source} is a checkpoint of {found}; {model} was asked for.")
+    dataset = open_dataset(data)
+    with progress("calibrating", len(dataset.samples("val"))) as report:
+        gate = calibrate_checkpoint(
+            source, dataset, output, max_lost=max_lost / 100, force=force, report=report
+        )
+    if as_json:
+        echo_json({"checkpoint": str(output), "gate": encode(gate)})
+    else:
+        click.echo(f"{gate.table()}\nwrote {output}")
