@@ -14,6 +14,7 @@ from ..files import write_bytes
 from ..metrics import Mask
 from ..runtime.preprocess import Frame
 from ..runtime.sinks import Palette, colourise
+from .gate_html import gate_section
 from .measure import WorstFrame
 from .report import ParityReport
 
@@ -55,6 +56,7 @@ def write_html(
         _stages(report),
         "<h2>Classes, IoU in percent</h2>",
         _classes(report, palette),
+        "" if report.gate is None else gate_section(report.gate, palette),
         "<h2>Worst frames</h2>",
         *(_frame(frame, palette) for frame in worst),
         "<h2>Environment</h2><p>"

@@ -6,7 +6,7 @@ import heapq
 import platform
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ from ..runtime.preprocess import Frame
 from ..runtime.sources import open_source, read_image
 from ..training.data import list_samples, open_dataset, read_mask
 from ..training.evaluate import to_input, to_mask
+from .gate import GateTally
 from .report import FrameReport, ParityReport, StageReport
 
 # Stage -> (share of pixels that must agree with PyTorch, IoU points that may be lost).
@@ -101,10 +102,8 @@ class _Stages:
 
     bundle: Bundle
     backends: dict[str, Backend]
-    thresholds: tuple[float, ...] | None = field(init=False)
 
     def __post_init__(self) -> None:
-        self.thresholds = self.bundle.manifest.gate
         self.net, self.card = load_checkpoint(self.bundle.root / CHECKPOINT_NAME)
 
     @torch.inference_mode()
@@ -113,7 +112,7 @@ class _Stages:
         spec = self.card.input
         logits, presence = self.net.predict(to_input(image, spec))
         size = (image.shape[0], image.shape[1])
-        mask = to_mask(logits, presence, spec, size, thresholds=self.thresholds)
+        mask = to_mask(logits, presence, spec, size, thresholds=self.card.gate)
         return _as_numpy(logits, presence), mask
 
     @torch.inference_mode()
@@ -124,8 +123,8 @@ class _Stages:
         images = any_backend.preprocess([image])
         logits, presence = self.net.predict(torch.from_numpy(images))
         outputs = _as_numpy(logits, presence)
-        spec = self.bundle.manifest.input
-        mask = to_mask(logits, presence, spec, size, thresholds=self.thresholds)
+        manifest = self.bundle.manifest
+        mask = to_mask(logits, presence, manifest.input, size, thresholds=manifest.gate)
         yield "preprocessing", outputs, mask
         yield "postprocessing", outputs, any_backend.postprocess(*outputs, size)[0]
         for name, backend in self.backends.items():
@@ -180,6 +179,7 @@ def measure(
     labelled = False
     with ExitStack() as stack:
         stages = _Stages(bundle, _backends(bundle, backend, stack))
+        gate = GateTally(stages.card.gate, bundle.manifest.gate)
         for index, sample in enumerate(samples):
             outputs, reference = stages.reference(sample.image)
             labelled = sample.labels is not None
@@ -190,6 +190,7 @@ def measure(
                 error = np.abs(answer.logits - outputs.logits)
                 agreement = tally.add(truth, reference, mask, error)
             # The last stage is the candidate.
+            gate.add(outputs.presence, answer.presence, sample.labels)
             frame = WorstFrame(sample.name, agreement, sample.image, reference, mask)
             heapq.heappush(worst, (-agreement, -index, frame))
             if len(worst) > WORST:
@@ -211,6 +212,7 @@ def measure(
         reference_iou=_points(expected),
         reference_miou=round(100 * mean_iou(expected), 3),
         stages=tuple(_stage(tally, expected, labelled) for tally in tallies.values()),
+        gate=gate.result(classes),
         worst=tuple(FrameReport(frame.name, round(frame.agreement, 6)) for frame in frames),
         environment={
             "machine": platform.machine(),

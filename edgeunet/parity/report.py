@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..schema import encode
+from .gate import GateParity
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,10 @@ class FrameReport:
 
 @dataclass(frozen=True)
 class ParityReport:
-    """A whole run. `labelled` is false where the reference's own masks stand in for labels."""
+    """A whole run. `labelled` is false where the reference's own masks stand in for labels.
+
+    gate: of the candidate; None where the bundle runs ungated.
+    """
 
     bundle: str
     model: str
@@ -59,6 +63,7 @@ class ParityReport:
     reference_iou: tuple[float | None, ...]
     reference_miou: float
     stages: tuple[StageReport, ...]
+    gate: GateParity | None
     worst: tuple[FrameReport, ...]
     environment: dict[str, str]
 
@@ -93,6 +98,8 @@ class ParityReport:
                 f"{stage.drop:>7.2f}{stage.boundary:>10.2%}{stage.logit_max:>11.3g}"
                 f"{stage.logit_mean:>9.2g}" + ("" if stage.ok else "  OUT OF TOLERANCE")
             )
+        if self.gate is not None:
+            lines.append(self.gate.lines())
         failure = self.first_failure
         lines.append(
             "all stages within tolerance"
