@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner, Result
 from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from edgeunet.cli import main
 from edgeunet.errors import CheckpointError, DatasetError, OutputExistsError, UsageError
 from edgeunet.manifest import InputSpec
 from edgeunet.models import create_model
@@ -379,3 +381,49 @@ def test_val_split_without_images_is_refused(gated: Path, data: Dataset, tmp_pat
     with pytest.raises(DatasetError, match="holds no image"):
         calibrate_checkpoint(gated, open_dataset(copy), tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
+
+
+# Command line
+
+
+def call(*arguments: object) -> Result:
+    words = ["gate", "--model", "unet", *map(str, arguments)]
+    return CliRunner().invoke(main, words, catch_exceptions=False)
+
+
+def test_command_writes_the_checkpoint_and_prints_the_report(
+    gated: Path, data: Dataset, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.safetensors"
+    arguments = ("--weights", gated, "--data", data.root, "-o", output)
+    printed = json.loads(call(*arguments, "--max-lost", "25", "--json").stdout)
+    card = read_card(output)
+    assert printed["checkpoint"] == str(output)
+    assert [entry["threshold"] for entry in printed["gate"]["classes"]] == list(card.gate or ())
+    assert {"max_lost": 0.25, **printed["gate"]} == card.metrics["gate"]
+    table = call(*arguments, "--force").stdout
+    for words in ("closed where not", "skips the decoder on", f"wrote {output}"):
+        assert words in table
+    assert read_card(output).metrics["gate"]["max_lost"] == 0.005
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--model", "mobile_unet", "--weights", "cells"], 1, "MobileUNet has no gate"),
+        (["--model", "unetpp"], 1, "is a checkpoint of unet; unetpp was asked for"),
+        (["--weights", "nosuch"], 2, "unknown weights of unet 'nosuch'"),
+        (["--max-lost", "100"], 2, "a share from 0 to less than 1"),
+        (["-o", "out.pt"], 2, "NAME.safetensors"),
+        (["--data", "nowhere"], 1, "nowhere/dataset.json does not exist"),
+    ],
+)
+def test_command_refuses(
+    gated: Path, data: Dataset, tmp_path: Path, arguments: list[str], code: int, words: str
+) -> None:
+    output = tmp_path / "out.safetensors"
+    result = call("--weights", gated, "--data", data.root, "-o", output, *arguments)
+    assert result.exit_code == code
+    assert words in result.stderr
+    assert result.stdout == ""
+    assert not output.exists()

@@ -35,7 +35,7 @@ class GateParity:
     curves: tuple[tuple[tuple[float, float], ...], ...]
 
     def lines(self) -> str:
-        """Two sentences for a terminal."""
+        """Sentences, one a line: what is skipped, where there are labels, and what changed."""
         deviation = (
             f"{self.changed} of {self.decisions} gate decisions differ from PyTorch's; presence "
             f"deviates by {self.presence_max:.3g} at most, {self.presence_mean:.2g} on average"

@@ -13,7 +13,7 @@ from .roc import Roc, roc_svg
 def gate_section(gate: GateParity, palette: Palette) -> str:
     """HTML of the section; curves and table need labels."""
     parts = ["<h2>Gate</h2>"]
-    parts += [f"<p>{escape(line)}.</p>" for line in gate.lines().splitlines()]
+    parts += [f"<p>{escape(line[0].upper() + line[1:])}.</p>" for line in gate.lines().splitlines()]
     if gate.report is not None:
         parts += [_curves(gate, gate.report, palette), _table(gate.report, palette)]
     return "".join(parts)

@@ -99,7 +99,7 @@ class ParityReport:
                 f"{stage.logit_mean:>9.2g}" + ("" if stage.ok else "  OUT OF TOLERANCE")
             )
         if self.gate is not None:
-            lines.append(self.gate.lines())
+            lines += [f"gate: {line}" for line in self.gate.lines().splitlines()]
         failure = self.first_failure
         lines.append(
             "all stages within tolerance"

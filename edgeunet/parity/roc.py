@@ -31,7 +31,7 @@ def roc_svg(rocs: Sequence[Roc]) -> str:
     """`<svg>` of the curves, with a marker at each chosen threshold and the AUC in the legend."""
     height = max(_TOP + _SIDE + 48, _TOP + _ROW * (len(rocs) + 2))
     # Lines that coincide show as bands: those below are the wider ones.
-    widths = [2.0 + min(1.5 * (len(rocs) - 1 - index), 4.5) for index in range(len(rocs))]
+    widths = [2.0 + min(1.0 * (len(rocs) - 1 - index), 3.0) for index in range(len(rocs))]
     lines = [_line(roc, width) for roc, width in zip(rocs, widths, strict=True)]
     markers = [_marker(roc.colour, *_at(*roc.chosen)) for roc in rocs]
     legend = [_entry(roc, _TOP + 12 + _ROW * index) for index, roc in enumerate(rocs)]

@@ -63,7 +63,7 @@ class GateReport:
     def summary(self) -> str:
         """What early exit makes of the gate, in a sentence."""
         return (
-            f"gate: skips the decoder on {_percent(self.skipped)} of {self.images} images: on "
+            f"skips the decoder on {_percent(self.skipped)} of {self.images} images: on "
             f"{_percent(self.skipped_empty)} of the {self.empty} empty ones; open on "
             f"{_percent(self.open_filled)} of the others"
         )

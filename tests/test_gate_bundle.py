@@ -1,0 +1,270 @@
+"""A gated net from calibration to the bundle: the same thresholds, masks and decisions."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from conftest import make_bundle
+from torch.nn import functional
+
+from edgeunet.cli import main
+from edgeunet.manifest import Flavour
+from edgeunet.metrics import pixel_agreement
+from edgeunet.models import create_model
+from edgeunet.models.checkpoints import load_checkpoint, read_card, save_checkpoint
+from edgeunet.parity import ParityReport, ParitySample, golden_samples, measure, write_html
+from edgeunet.runtime import load
+from edgeunet.runtime.backends import create_backend
+from edgeunet.runtime.bundle import open_bundle
+from edgeunet.training.cells import CellFrame, Scene, time_lapse
+from edgeunet.training.evaluate import reference_mask, to_input
+from edgeunet.training.gate import calibrate_gate
+from edgeunet.training.gate_report import class_pixels
+
+FLAVOURS: tuple[Flavour, ...] = ("fp32", "fp16", "int8.cpu")
+
+
+def film(*, seed: int, frames: int) -> list[CellFrame]:
+    """Time-lapse that spends a good part of every 40 frames on medium without any cell."""
+    scene = Scene(64, 96, cells=6, radius=10.0, empty=0.5, period=40, seed=seed)
+    return list(time_lapse(scene, frames))
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[CellFrame]:
+    """Frames after those that the gate was trained and calibrated on."""
+    return film(seed=1, frames=200)[160:]
+
+
+@pytest.fixture(scope="module")
+def uncalibrated(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny net with a gate, which alone is trained, on the deepest features."""
+    torch.manual_seed(0)
+    plain, card = load_checkpoint(checkpoint)
+    arguments = {**card.arguments, "cgm": True}
+    net = create_model("mobile_unet", **arguments).eval()
+    net.load_state_dict(plain.state_dict(), strict=False)
+    shown = film(seed=1, frames=120)
+    held = np.stack([class_pixels(frame.mask, num_classes=3) > 0 for frame in shown])
+    with torch.no_grad():
+        images = torch.cat([to_input(frame.image, card.input) for frame in shown])
+        deepest = net.encode(images)[-1]
+    assert net.cgm is not None
+    optimizer = torch.optim.AdamW(net.cgm.parameters(), lr=3e-2)
+    for _ in range(400):
+        optimizer.zero_grad()
+        functional.binary_cross_entropy(net.cgm(deepest), torch.from_numpy(held).float()).backward()
+        optimizer.step()
+    path = tmp_path_factory.mktemp("gated") / "gated.safetensors"
+    save_checkpoint(path, net, replace(card, arguments=arguments))
+    return path
+
+
+@pytest.fixture(scope="module")
+def calibrated(uncalibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    net, card = load_checkpoint(uncalibrated)
+    shown = film(seed=1, frames=120)
+    with torch.inference_mode():
+        images = torch.cat([to_input(frame.image, card.input) for frame in shown])
+        presence = net.predict(images)[1]
+    assert presence is not None
+    pixels = np.stack([class_pixels(frame.mask, num_classes=3) for frame in shown])
+    gate = calibrate_gate(presence.numpy(), pixels, max_lost=0.005)
+    assert gate[0] == 0 < min(gate[1:]), "nothing to test"
+    path = tmp_path_factory.mktemp("calibrated") / "gated.safetensors"
+    save_checkpoint(path, net, replace(card, gate=gate))
+    return path
+
+
+@pytest.fixture(scope="module")
+def bundle(calibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """INT8 bundle of the calibrated net; it holds the FP32 graph too."""
+    return make_bundle(calibrated, tmp_path_factory.mktemp("int8"), "int8")
+
+
+@pytest.fixture(scope="module")
+def ungated(uncalibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(uncalibrated, tmp_path_factory.mktemp("ungated"), "fp32")
+
+
+def compare(bundle: Path, frames: Sequence[CellFrame], **arguments: Any) -> ParityReport:
+    samples = [ParitySample(str(i), frame.image, frame.mask) for i, frame in enumerate(frames)]
+    return measure(open_bundle(bundle), samples, data="cells", **arguments)[0]
+
+
+@pytest.fixture(scope="module")
+def parity(bundle: Path, frames: Sequence[CellFrame]) -> ParityReport:
+    return compare(bundle, frames)
+
+
+def call(*arguments: object) -> Result:
+    words = [str(argument) for argument in arguments]
+    result = CliRunner().invoke(main, words, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def test_manifest_has_the_gate_of_the_card(bundle: Path, calibrated: Path) -> None:
+    opened = open_bundle(bundle)
+    assert opened.manifest.gate == read_card(calibrated).gate
+    assert read_card(bundle / "checkpoint.safetensors").gate == opened.manifest.gate
+
+
+@pytest.mark.parametrize(
+    ("flavour", "wanted"), [("fp32", 0.9999), ("fp16", 0.999), ("int8.cpu", 0.99)]
+)
+def test_masks_are_those_of_pytorch_with_the_same_thresholds(
+    bundle: Path, calibrated: Path, frames: Sequence[CellFrame], flavour: Flavour, wanted: float
+) -> None:
+    net, card = load_checkpoint(calibrated)
+    agreements, changed = [], 0
+    with create_backend("onnxruntime", open_bundle(bundle), flavour=flavour) as backend:
+        for frame in frames:
+            mask = backend.segment([frame.image]).masks[0]
+            reference = reference_mask(net, frame.image, card.input, thresholds=card.gate)
+            agreements.append(pixel_agreement(mask, reference))
+            changed += bool((reference != reference_mask(net, frame.image, card.input)).any())
+    assert np.mean(agreements) >= wanted
+    assert changed > 0, "the gate made no difference: nothing was tested"
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_frames_without_cells_are_background_and_skipped(
+    bundle: Path, frames: Sequence[CellFrame], flavour: Flavour
+) -> None:
+    empty = [frame for frame in frames if not frame.mask.any()]
+    assert len(empty) > 5
+    opened = open_bundle(bundle)
+    assert opened.manifest.gate is not None
+    with create_backend("onnxruntime", opened, flavour=flavour) as backend:
+        for frame in empty:
+            result = backend.segment([frame.image])
+            assert result.presence is not None
+            closed = result.presence[0] < np.float32(opened.manifest.gate)
+            assert closed.tolist() == [False, True, True]
+            assert not result.masks.any()
+
+
+def test_parity_counts_what_is_skipped(
+    parity: ParityReport, bundle: Path, frames: Sequence[CellFrame]
+) -> None:
+    gate = parity.gate
+    assert gate is not None and gate.report is not None
+    empty = sum(not frame.mask.any() for frame in frames)
+    assert (gate.report.images, gate.report.empty) == (len(frames), empty)
+    assert gate.report.skipped_empty == 1
+    assert gate.report.open_filled == 1
+    assert gate.report.skipped == empty / len(frames)
+    assert gate.decisions == 3 * len(frames)
+    assert gate.report.thresholds == open_bundle(bundle).manifest.gate
+    assert [len(curve) > 1 for curve in gate.curves] == [False, True, True]
+
+
+def test_presence_of_int8_is_near_that_of_pytorch(
+    parity: ParityReport, bundle: Path, frames: Sequence[CellFrame]
+) -> None:
+    gate = parity.gate
+    assert gate is not None
+    assert 0 < gate.presence_mean < 0.05
+    assert gate.changed <= 0.05 * gate.decisions
+    exact = compare(bundle, frames[::5], backend="pytorch").gate
+    assert exact is not None
+    assert (exact.changed, exact.presence_max < 1e-3) == (0, True)
+
+
+def test_golden_masks_are_gated(bundle: Path) -> None:
+    net, card = load_checkpoint(bundle / "checkpoint.safetensors")
+    golden = open_bundle(bundle).golden()
+    for frame, mask in zip(golden.frames, golden.masks, strict=True):
+        wanted = reference_mask(net, frame, card.input, thresholds=card.gate)
+        np.testing.assert_array_equal(mask, wanted)
+
+
+def test_manifest_with_another_gate_is_found_out(
+    bundle: Path, frames: Sequence[CellFrame], tmp_path: Path
+) -> None:
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["gate"] = [0.0, 1.0, 1.0]  # closes what is there
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    report = compare(copy, frames[::5], backend="pytorch")
+    assert report.first_failure == "preprocessing"
+    assert report.gate is not None and report.gate.changed > 0
+
+
+def test_without_labels_the_decisions_alone_are_compared(bundle: Path, tmp_path: Path) -> None:
+    opened = open_bundle(bundle)
+    report, worst = measure(opened, golden_samples(opened), data="golden")
+    assert report.gate is not None
+    assert report.gate.report is None
+    assert report.gate.decisions == 3 * len(opened.golden().frames)
+    assert "gate decisions differ" in report.table()
+    write_html(tmp_path / "parity.html", report, worst, opened.manifest.palette)
+    assert "<svg" not in (tmp_path / "parity.html").read_text()
+
+
+def test_page_and_json_have_the_gate(parity: ParityReport, bundle: Path, tmp_path: Path) -> None:
+    palette = open_bundle(bundle).manifest.palette
+    renamed = replace(parity, classes=("background", "a<b", "c&d"))
+    assert renamed.gate is not None and renamed.gate.report is not None
+    entries = [
+        replace(entry, name=name)
+        for entry, name in zip(renamed.gate.report.classes, renamed.classes, strict=True)
+    ]
+    judged = replace(renamed.gate.report, classes=tuple(entries))
+    write_html(
+        tmp_path / "parity.html",
+        replace(renamed, gate=replace(renamed.gate, report=judged)),
+        [],
+        palette,
+    )
+    page = (tmp_path / "parity.html").read_text()
+    assert page.count("<svg") == 1
+    assert page.count("<polyline") == 2, "a class that every frame holds has no curve"
+    assert "a&lt;b, AUC" in page and "c&amp;d" in page
+    assert "a<b" not in page
+    assert "http" not in page
+    data = json.loads(json.dumps(parity.to_json()))["gate"]
+    assert data["report"]["classes"][1]["name"] == "cell"
+    assert data["curves"][1][-1] == [1, 1]
+    assert data["changed"] == renamed.gate.changed
+
+
+def test_bundle_without_thresholds_runs_ungated(
+    ungated: Path, uncalibrated: Path, frames: Sequence[CellFrame]
+) -> None:
+    net, card = load_checkpoint(uncalibrated)
+    with load(ungated) as segmenter:
+        assert segmenter.manifest.gate is None
+        for frame in frames[::5]:
+            result = segmenter([frame.image])
+            assert result.presence is not None and result.presence.shape == (1, 3)
+            wanted = reference_mask(net, frame.image, card.input)
+            assert pixel_agreement(result.masks[0], wanted) >= 0.9999
+    report = compare(ungated, frames[::5])
+    assert report.gate is None
+    assert report.to_json()["gate"] is None
+
+
+def test_inspect_says_how_the_gate_stands(bundle: Path, ungated: Path, fp32_bundle: Path) -> None:
+    gate = open_bundle(bundle).manifest.gate
+    assert gate is not None
+    shown = re.search(
+        r"^gate +background 0, cell (\S+), dividing (\S+)$",
+        call("inspect", bundle).stdout,
+        re.MULTILINE,
+    )
+    assert shown is not None
+    assert [float(value) for value in shown.groups()] == pytest.approx(gate[1:], rel=1e-3)
+    assert re.search("gate +not calibrated, so unused", call("inspect", ungated).stdout)
+    assert re.search("gate +none", call("inspect", fp32_bundle).stdout)
