@@ -206,12 +206,15 @@ def test_a_killed_run_leaves_whole_files_and_can_be_resumed(data: Path, tmp_path
     assert trainer.epoch >= len(log) > 0
 
 
-def test_the_gate_learns_along(data: Path, tmp_path: Path) -> None:
+def test_the_gate_learns_along_and_is_calibrated(data: Path, tmp_path: Path) -> None:
     config = replace(SHORT, epochs=1)
     card = train("mobile_unet", data, tmp_path, config=config, size=(64, 64), width=8, cgm=True)
     net, _ = load_checkpoint(tmp_path / "best.safetensors")
     assert card.arguments["cgm"] is True
     assert net.cgm is not None
+    assert card.gate is not None and len(card.gate) == 3
+    assert card.metrics["gate"]["images"] == 4
+    assert card.metrics["miou"] > 0
 
 
 def test_another_run_in_the_same_place_is_refused(data: Path, tmp_path: Path) -> None:

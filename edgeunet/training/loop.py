@@ -33,6 +33,7 @@ from .config import Progress, TrainConfig
 from .crops import Crops
 from .data import Dataset, Image, read_image
 from .evaluate import evaluate_on, reference_mask, to_input
+from .gate import calibrate_checkpoint
 from .losses import Target, find_loss, gate_loss
 from .weight_map import WeightMaps, class_weights
 
@@ -98,7 +99,7 @@ class Trainer:
         self.initial: dict[str, Any] | None = None  # how the weights it starts from were trained
 
     def run(self, report: Callable[[Progress], None] = lambda news: None) -> Card:
-        """Train to the last epoch and return the best epoch's card.
+        """Train to the last epoch, calibrate the gate, and return the best epoch's card.
 
         Raises:
             TrainingError: the loss is not finite any more; what was saved before stays.
@@ -115,7 +116,11 @@ class Trainer:
             self._save_state()
             self._log(loss, miou)
             report(clock.news(self.epoch / self.config.epochs, self.epoch, loss, miou))
-        return read_card(self.output / "best.safetensors")
+        best = self.output / "best.safetensors"
+        if self.net.cgm is not None:
+            # On the file, so that the thresholds are those of the weights as they were rounded.
+            calibrate_checkpoint(best, self.dataset, best, force=True)
+        return read_card(best)
 
     def start_from(self, checkpoint: Path) -> None:
         """Begin with the weights of a checkpoint; CheckpointError where they do not fit."""
