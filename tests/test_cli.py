@@ -451,6 +451,12 @@ def test_export_with_two_precisions(checkpoint: Path, tmp_path: Path) -> None:
     assert "--int8" in message
 
 
+def test_export_at_a_depth_is_for_unetpp(checkpoint: Path, tmp_path: Path) -> None:
+    message = fails(2, *export(checkpoint, tmp_path / "bundle", "--depth", "2"))
+    assert "mobile_unet has no depth to prune; unetpp has" in message
+    assert names(tmp_path) == []
+
+
 def test_export_of_an_unknown_model_lists_the_known_ones(checkpoint: Path, tmp_path: Path) -> None:
     message = fails(2, *export(checkpoint, tmp_path / "bundle", model="vnet"))
     assert "'vnet'" in message
