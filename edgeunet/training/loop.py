@@ -24,6 +24,7 @@ from ..manifest import InputSpec
 from ..metrics import Mask, Scores, dice_per_class, iou_per_class, mean_iou
 from ..models import SegmentationNet, create_model
 from ..models.checkpoints import Card, load_weights, read_card, read_tensors, save_checkpoint
+from ..models.structure import Structure, resize
 from .augment import Augmentation
 from .crops import Crops
 from .data import Dataset, Image, read_image
@@ -90,6 +91,7 @@ class Trainer:
         *,
         spec: InputSpec,
         config: TrainConfig,
+        structure: Structure | None = None,
         **arguments: Any,
     ) -> None:
         torch.manual_seed(config.seed)
@@ -98,6 +100,9 @@ class Trainer:
         self.arguments = {"num_classes": classes, "in_channels": spec.channels, **arguments}
         self.dataset, self.output, self.spec, self.config = dataset, output, spec, config
         self.net = create_model(model, **self.arguments)
+        self.structure = None if structure is None else dict(structure)  # of a pruned net
+        if structure is not None:
+            resize(self.net, structure, source="the structure to train")
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = AveragedModel(self.net, multi_avg_fn=_warm_ema(config.ema))
         self.crops = Crops(
@@ -247,6 +252,7 @@ class Trainer:
                 "minutes": minutes,
                 "initial": self.initial,
             },
+            structure=self.structure,
         )
 
     def _parameter_groups(self) -> list[dict[str, object]]:
@@ -266,6 +272,7 @@ class Trainer:
             "data": self.dataset.name,
             "input": asdict(self.spec),
             **asdict(self.config),
+            **({} if self.structure is None else {"structure": self.structure}),
         }
         return json.dumps(run, sort_keys=True)
 

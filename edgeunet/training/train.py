@@ -8,7 +8,8 @@ from typing import Any
 
 from ..manifest import InputSpec
 from ..models import model_class
-from ..models.checkpoints import Card
+from ..models.checkpoints import Card, read_card
+from ..models.structure import Structure
 from .cells import write_dataset
 from .data import Dataset, open_dataset, read_image
 from .loop import Progress, TrainConfig, Trainer
@@ -37,7 +38,8 @@ def train(
         output: holds best.safetensors and best.json, last.pt to resume from, log.jsonl.
         size: (height, width) of the net's input at inference, None for the first image's size,
             rounded to what the net takes.
-        initial: checkpoint whose weights the run starts from; None starts from random ones.
+        initial: checkpoint whose weights the run starts from, and the channels of its layers where
+            it was pruned; None starts from random ones.
         arguments: those of the variant.
 
     Raises:
@@ -51,10 +53,19 @@ def train(
     dataset = open_dataset(data)
     spec = InputSpec(*(size or _usual_size(dataset, model_class(model).size_multiple)))
     output.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(model, dataset, output, spec=spec, config=config, **arguments)
+    structure = None if initial is None else _structure_in(initial)
+    trainer = Trainer(
+        model, dataset, output, spec=spec, config=config, structure=structure, **arguments
+    )
     if not trainer.resume() and initial is not None:
         trainer.start_from(initial)
     return trainer.run(report)
+
+
+def _structure_in(checkpoint: Path) -> Structure | None:
+    """Channels of the layers of a pruned checkpoint; None for others, and without a card."""
+    has_card = checkpoint.with_suffix(".json").is_file()
+    return read_card(checkpoint).structure if has_card else None
 
 
 def _usual_size(dataset: Dataset, multiple: int) -> tuple[int, int]:
