@@ -68,8 +68,9 @@ def names(folder: Path) -> list[str]:
 
 
 def test_channels_without_fine_tuning(data: Path, tmp_path: Path) -> None:
-    source, output = saved(tmp_path, half=True), tmp_path / "small.safetensors"
-    report = prune(output, by_ratio(source, data, epochs=0))
+    source, output = saved(tmp_path, half=True, cgm=True), tmp_path / "small.safetensors"
+    said: list[str] = []
+    report = prune(output, by_ratio(source, data, epochs=0), report=said.append)
     assert names(tmp_path) == ["small.json", "small.safetensors", "source"]
     before, pruned = report.rows
     assert (before.name, pruned.name) == ("before", "pruned")
@@ -85,6 +86,9 @@ def test_channels_without_fine_tuning(data: Path, tmp_path: Path) -> None:
     assert card.training["epochs"] == 90
     assert card.training["pruned"][0]["ratio"] == 0.5
     assert {tensor.dtype for tensor in load_file(output).values()} == {torch.float16}
+    assert net.cgm is not None
+    assert card.gate is None
+    assert any("thresholds are dropped" in step for step in said)
 
 
 def test_fine_tuning_trains_the_pruned_net_as_the_whole_one_was(data: Path, tmp_path: Path) -> None:
@@ -130,16 +134,6 @@ def test_fine_tuning_that_was_stopped_goes_on_bit_for_bit(data: Path, tmp_path: 
     assert not (tmp_path / "parts.finetune").exists()
 
 
-def test_the_thresholds_of_a_pruned_gate_are_dropped(data: Path, tmp_path: Path) -> None:
-    said: list[str] = []
-    output = tmp_path / "small.safetensors"
-    prune(output, by_ratio(saved(tmp_path, cgm=True), data, epochs=0), report=said.append)
-    net, card = load_checkpoint(output)
-    assert net.cgm is not None
-    assert card.gate is None
-    assert any("thresholds are dropped" in step for step in said)
-
-
 def test_depth_is_measured_on_data(data: Path, tmp_path: Path) -> None:
     source, output = saved(tmp_path, "unetpp"), tmp_path / "d2.safetensors"
     report = prune(output, PruneOptions("unetpp", str(source), depth=2, data=data))
@@ -152,18 +146,15 @@ def test_depth_is_measured_on_data(data: Path, tmp_path: Path) -> None:
     assert pruned.gflops < before.gflops
 
 
-def test_depth_without_data_has_no_metrics(tmp_path: Path) -> None:
-    source, output = saved(tmp_path, "unetpp", cgm=True), tmp_path / "d2.safetensors"
+def test_depth_without_data_has_no_metrics_and_the_table_says_what_the_json_says(
+    tmp_path: Path,
+) -> None:
+    source, output = saved(tmp_path, "unetpp", cgm=True), tmp_path / "d1.safetensors"
     said: list[str] = []
-    report = prune(output, PruneOptions("unetpp", str(source), depth=2), report=said.append)
+    report = prune(output, PruneOptions("unetpp", str(source), depth=1), report=said.append)
     assert [row.miou for row in report.rows] == [None, None]
     assert read_card(output).metrics == {}
     assert "the gate is lost" in said[0]
-
-
-def test_the_table_and_the_json_say_the_same(tmp_path: Path) -> None:
-    source = saved(tmp_path, "unetpp")
-    report = prune(tmp_path / "d1.safetensors", PruneOptions("unetpp", str(source), depth=1))
     table, told = report.table(), json.loads(json.dumps(report.to_json()))
     for row in told["rows"]:
         assert f"{row['parameters']:,}" in table
@@ -187,16 +178,16 @@ def test_options_that_exclude_each_other_are_refused(options: Any, message: str)
         PruneOptions("unetpp", **options)
 
 
-@pytest.mark.parametrize("existing", ["small.safetensors", "small.json"])
-def test_what_exists_is_replaced_by_force_alone(data: Path, tmp_path: Path, existing: str) -> None:
+def test_what_exists_is_replaced_by_force_alone(data: Path, tmp_path: Path) -> None:
     options = by_ratio(saved(tmp_path), data, epochs=0)
-    (tmp_path / existing).write_text("kept")
-    with pytest.raises(OutputExistsError, match=f"{existing} exists already"):
-        prune(tmp_path / "small.safetensors", options)
-    assert (tmp_path / existing).read_text() == "kept"
-    assert names(tmp_path) == sorted([existing, "source"])
+    for existing in ("small.json", "small.safetensors"):
+        (tmp_path / existing).write_text("kept")
+        with pytest.raises(OutputExistsError, match=r"small\.\w+ exists already"):
+            prune(tmp_path / "small.safetensors", options)
+        assert (tmp_path / existing).read_text() == "kept"
     prune(tmp_path / "small.safetensors", options, force=True)
     load_checkpoint(tmp_path / "small.safetensors")
+    assert names(tmp_path) == ["small.json", "small.safetensors", "source"]
 
 
 def test_a_failure_leaves_nothing(data: Path, tmp_path: Path) -> None:

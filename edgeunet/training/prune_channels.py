@@ -4,11 +4,11 @@ Skips, concatenations, residual additions, depthwise convolutions and squeeze-ex
 channels of several layers together. Torch-Pruning finds those groups from the net's own graph:
 Fang et al., "DepGraph: Towards Any Structural Pruning", CVPR 2023 (arXiv 2301.12900).
 
-Which channels go is told by the loss, not by the size of the weights: batch normalisation makes
-sizes of kernels say little, and on the `cells` weights of mobile_unet a tenth of the channels cost
-1.0 mIoU points by the Taylor criterion, 10.9 by the L2 norm of the group (24 frames, not
-fine-tuned). Molchanov et al., "Importance Estimation for Neural Network Pruning", CVPR 2019 (arXiv
-1906.10771).
+Which channels go is told by the loss, not by the size of the weights, of which batch normalisation
+takes most of the meaning: Molchanov et al., "Importance Estimation for Neural Network Pruning",
+CVPR 2019 (arXiv 1906.10771). On mobile_unet, before any fine-tuning, mIoU points that pruning by
+this Taylor criterion cost, and by the group's L2 norm: `cells`, a tenth of the channels, 1.0 and
+10.9; a fifth, 2.8 and 31.6; `camvid`, a tenth, 5.3 and 3.8 (24 and 17 validation frames).
 """
 
 from __future__ import annotations
