@@ -8,7 +8,7 @@ Which channels go is told by the loss, not by the size of the weights, of which 
 takes most of the meaning: Molchanov et al., "Importance Estimation for Neural Network Pruning",
 CVPR 2019 (arXiv 1906.10771). On mobile_unet, before any fine-tuning, mIoU points that pruning by
 this Taylor criterion cost, and by the group's L2 norm: `cells`, a tenth of the channels, 1.0 and
-10.9; a fifth, 2.8 and 31.6; `camvid`, a tenth, 5.3 and 3.8 (24 and 17 validation frames).
+10.9; a fifth, 2.8 and 31.6; `camvid`, a tenth, 5.3 and 3.8 (on 24 and 17 held-out frames).
 """
 
 from __future__ import annotations
