@@ -11,11 +11,10 @@ this run. Masks are checked beside the timings.
 from __future__ import annotations
 
 import json
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import cycle
 from pathlib import Path
 
 import click
@@ -25,6 +24,7 @@ import torch
 
 from edgeunet import ExportOptions, export_bundle, load
 from edgeunet.doctor import environment
+from edgeunet.latency import median_latencies
 from edgeunet.models.checkpoints import load_checkpoint
 from edgeunet.runtime.bundle import CHECKPOINT_NAME, Bundle, open_bundle
 from edgeunet.runtime.preprocess import Preprocessor
@@ -33,7 +33,6 @@ from edgeunet.runtime.video import VideoWriter
 from edgeunet.training.cells import Scene, time_lapse
 
 SIZE = (352, 480)
-WARM_UP, CALLS = 3, 5  # of a block
 # Share of pixels whose class must be PyTorch eager's.
 AGREEMENT = {"torch.compile": 0.9999, "ONNX Runtime FP32": 0.9999, "INT8 bundle": 0.98}
 
@@ -103,32 +102,20 @@ def _compare(
             "ONNX Runtime FP32": lambda image: fp32.backend.infer(image).logits,
             "INT8 bundle": lambda image: int8.backend.infer(image).logits,
         }
-        seconds: dict[str, list[float]] = {name: [] for name in nets}
-        for _ in range(rounds):
-            for name, run_net in nets.items():
-                seconds[name] += _block(run_net, images)
+        calls = {name: _on_each(run_net, images) for name, run_net in nets.items()}
+        medians = median_latencies(calls, rounds=rounds)
         classes = {
             name: np.concatenate([run_net(image[None]).argmax(1) for image in images])
             for name, run_net in nets.items()
         }
-    medians = {name: 1000 * statistics.median(times) for name, times in seconds.items()}
     reference = classes["PyTorch eager"]
     return medians, {name: float(np.mean(found == reference)) for name, found in classes.items()}
 
 
-def _block(run_net: Net, images: Logits) -> list[float]:
-    """Seconds of a few calls in a row.
-
-    The threads of the candidate before spin on for a while after its last call, so the first calls
-    of a block are not counted.
-    """
-    seconds = []
-    for turn in range(WARM_UP + CALLS):
-        image = images[turn % len(images)][None]
-        started = time.perf_counter()
-        run_net(image)
-        seconds.append(time.perf_counter() - started)
-    return seconds[WARM_UP:]
+def _on_each(run_net: Net, images: Logits) -> Callable[[], object]:
+    """A call of the net on the next of the images."""
+    turns = cycle(images)
+    return lambda: run_net(next(turns)[None])
 
 
 def _video_rate(bundle: Bundle, video: Path, output: str, threads: int) -> float:

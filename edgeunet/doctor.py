@@ -18,6 +18,7 @@ _PARTS = {
     "onnx": ("onnx", "export", "exporting"),
     "onnx-ir": ("onnx_ir", "export", "exporting"),
     "safetensors": ("safetensors", "export", "checkpoints"),
+    "torch-pruning": ("torch_pruning", "train", "pruning"),
 }
 
 

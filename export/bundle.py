@@ -29,6 +29,7 @@ from edgeunet.runtime.bundle import CHECKPOINT_NAME, GOLDEN_NAME, Bundle, open_b
 from edgeunet.runtime.preprocess import Frame, Preprocessor
 from edgeunet.training.cells import snapshots
 from edgeunet.training.evaluate import reference_mask
+from edgeunet.training.prune_depth import prune_depth
 
 from .calibrate import CALIBRATION_FRAMES, calibrate, calibration_files, read_frames
 from .half import half
@@ -53,6 +54,7 @@ class ExportOptions:
 
     weights: a tag of the package's weights or a file, see `source`. num_classes: for weights
     without a card whose format does not tell it.
+    depth: of the U-Net++ that is left when the deeper nodes are cut off, None for the whole net.
     calib: directory of frames or data set to calibrate with; INT8 needs it unless the weights are
     the procedural ones. size: (height, width) of the net's input, None for the card's.
     data: data set to measure parity on; None for procedural frames with procedural weights, else
@@ -64,6 +66,7 @@ class ExportOptions:
     weights: str = PROCEDURAL_TAG
     precision: Precision = "fp32"
     num_classes: int | None = None
+    depth: int | None = None
     calib: Path | None = None
     data: Path | None = None
     size: tuple[int, int] | None = None
@@ -86,12 +89,15 @@ def export_bundle(
 
     Raises:
         UnknownNameError: no such model or weights. CheckpointError: weights that do not fit.
+        UsageError: a depth that the net has not.
         CalibrationError: INT8 without frames to calibrate with. OutputExistsError: see `output`.
         ParityError: the bundle loses more than `max_iou_drop`; nothing is written.
     """
     source, net, card = load_source(
         options.model, options.weights, num_classes=options.num_classes, size=options.size
     )
+    if options.depth is not None:
+        net, card = prune_depth(net, card, depth=options.depth, report=report)
     height, width = options.size or (card.input.height, card.input.width)
     check_size(net, height, width, name=options.model)
     card = replace(card, input=replace(card.input, height=height, width=width))

@@ -26,7 +26,7 @@ from edgeunet.files import sha256
 from edgeunet.models.checkpoints import list_weights
 from edgeunet.runtime import load
 from edgeunet.runtime.sources import open_source
-from edgeunet.training.cells import snapshots
+from edgeunet.training.cells import snapshots, write_dataset
 
 ROOT = Path(__file__).parents[1]
 VARIANTS = ["eff_unet", "mobile_unet", "resunet", "unet", "unet3p", "unetpp"]
@@ -39,6 +39,7 @@ COMMANDS = [
     "inspect",
     "models",
     "parity",
+    "prune",
     "run",
     "train",
 ]
@@ -413,6 +414,46 @@ def test_parity_of_a_wrong_bundle_fails_and_says_where(wrong_bundle: Path) -> No
     assert call("parity", wrong_bundle, "--backend", "pytorch").exit_code == 0
 
 
+# prune
+
+
+def test_prune_writes_a_checkpoint_that_exports(checkpoint: Path, tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data", train=2, val=1, height=64, width=96)
+    output = tmp_path / "small.safetensors"
+    arguments = ["prune", "--model", "mobile_unet", "--weights", checkpoint, "-o", output]
+    channels = ["--ratio", "0.5", "--data", tmp_path / "data", "--finetune-epochs", "0"]
+    report = data(*arguments, *channels)
+    assert report["checkpoint"] == str(output)
+    before, pruned = report["rows"]
+    assert pruned["parameters"] < 0.5 * before["parameters"]
+    assert "--force" in fails(2, *arguments, *channels)
+    result = call(*arguments, *channels, "--force")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"^pruned +[\d,]+ +\d+%", result.stdout, re.MULTILINE)
+    assert result.stdout.endswith(f"wrote {output}\n")
+    assert data(*export(output, tmp_path / "bundle", "--max-iou-drop", "100"))["parity"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "neither --depth nor --ratio came"),
+        (["--depth", "2", "--ratio", "0.5"], "--depth and --ratio came"),
+        (["--depth", "5"], "1<=x<=4"),
+        (["--depth", "2"], "mobile_unet has no depth to prune"),
+        (["--ratio", "0.5"], "--ratio came without --data"),
+        (["--ratio", "0.5", "--data", "absent", "--finetune-epochs", "-1"], "x>=0"),
+    ],
+)
+def test_prune_with_wrong_options(
+    checkpoint: Path, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    output = tmp_path / "small.safetensors"
+    common = ["prune", "--model", "mobile_unet", "--weights", checkpoint, "-o", output]
+    assert words in fails(2, *common, *arguments).splitlines()[-1]
+    assert names(tmp_path) == []
+
+
 # export
 
 
@@ -460,6 +501,12 @@ def test_export_with_two_precisions(checkpoint: Path, tmp_path: Path) -> None:
     message = fails(2, *export(checkpoint, tmp_path / "bundle", "--fp16", "--int8"))
     assert "--fp16" in message
     assert "--int8" in message
+
+
+def test_export_at_a_depth_is_for_unetpp(checkpoint: Path, tmp_path: Path) -> None:
+    message = fails(2, *export(checkpoint, tmp_path / "bundle", "--depth", "2"))
+    assert "mobile_unet has no depth to prune; unetpp has" in message
+    assert names(tmp_path) == []
 
 
 def test_export_of_an_unknown_model_lists_the_known_ones(checkpoint: Path, tmp_path: Path) -> None:

@@ -17,10 +17,21 @@ from media import write_video
 import edgeunet
 
 ROOT = Path(__file__).parents[1]
-HEAVY = {"av", "cv2", "numpy", "onnx", "onnx_ir", "onnxruntime", "safetensors", "scipy", "torch"}
+HEAVY = {
+    "av",
+    "cv2",
+    "numpy",
+    "onnx",
+    "onnx_ir",
+    "onnxruntime",
+    "safetensors",
+    "scipy",
+    "torch",
+    "torch_pruning",
+}
 # What a device that only runs bundles does without.
 WORKSTATION = {"onnx", "onnx_ir", "onnxscript", "safetensors", "torch"}
-WORKSTATION_PARTS = {"demo", "export", "models", "parity", "training"}
+WORKSTATION_PARTS = {"demo", "export", "models", "parity", "prune", "training"}
 # The runtime's own imports; backends/pytorch.py, loaded by name, is the exception.
 RUNTIME_PARTS = {"doctor", "errors", "files", "manifest", "metrics", "runtime"}
 PYTORCH_BACKEND = "edgeunet.runtime.backends.pytorch"
@@ -200,7 +211,7 @@ def test_imports_are_found_in_every_form(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("module", ["errors", "files", "manifest", "metrics", "schema"])
+@pytest.mark.parametrize("module", ["errors", "files", "latency", "manifest", "metrics", "schema"])
 def test_common_modules_import_only_each_other(module: str) -> None:
     found = set(imports(ROOT / "edgeunet" / f"{module}.py", f"edgeunet.{module}"))
     assert parts(found) <= {"errors", "schema"}

@@ -26,12 +26,14 @@ from edgeunet.errors import (
 )
 from edgeunet.manifest import InputSpec
 from edgeunet.models import list_models
-from edgeunet.models.checkpoints import load_checkpoint
+from edgeunet.models.checkpoints import load_checkpoint, save_checkpoint
+from edgeunet.models.structure import structure_of
 from edgeunet.training.cells import write_dataset
 from edgeunet.training.config import Progress, TrainConfig
 from edgeunet.training.data import open_dataset
 from edgeunet.training.loop import Trainer
 from edgeunet.training.losses import LOSSES
+from edgeunet.training.prune_channels import prune_channels
 from edgeunet.training.train import train
 
 SHORT = TrainConfig(crop=(64, 64), epochs=4, batch_size=4, validate_every=2, amp=False)
@@ -204,6 +206,23 @@ def test_a_killed_run_leaves_whole_files_and_can_be_resumed(data: Path, tmp_path
     )
     assert trainer.resume()
     assert trainer.epoch >= len(log) > 0
+
+
+def test_training_goes_on_with_the_channels_of_a_pruned_net(data: Path, tmp_path: Path) -> None:
+    once = replace(SHORT, epochs=1)
+    card = train("unet", data, tmp_path / "whole", config=once, size=(64, 64), width=4)
+    net, _ = load_checkpoint(tmp_path / "whole" / "best.safetensors")
+    pruned = prune_channels(net, open_dataset(data), ratio=0.5, spec=card.input)
+    structure = structure_of(pruned)
+    initial = tmp_path / "pruned.safetensors"
+    save_checkpoint(initial, pruned, replace(card, structure=structure))
+    run = tmp_path / "run"
+    for _ in range(2):  # the second takes up what the first has ended
+        tuned = train("unet", data, run, config=once, size=(64, 64), initial=initial, width=4)
+        assert tuned.structure == structure
+        assert structure_of(load_checkpoint(run / "best.safetensors")[0]) == structure
+    with pytest.raises(CheckpointError, match="belongs to another run"):
+        train("unet", data, run, config=once, size=(64, 64), width=4)
 
 
 def test_the_gate_learns_along_and_is_calibrated(data: Path, tmp_path: Path) -> None:

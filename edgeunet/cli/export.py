@@ -16,6 +16,7 @@ from .common import DIRECTORY, SIZE, echo_json, force_option, json_option
 @click.option("--model", required=True, help="Variant; `edgeunet models` lists them.")
 @click.option("--weights", default="cells", show_default=True, help="Tag or checkpoint file.")
 @click.option("--num-classes", type=int, help="Classes, where weights have no card.")
+@click.option("--depth", type=click.IntRange(1, 4), help="Cut unetpp down to a depth.  [whole]")
 @click.option("--fp16", is_flag=True, help="Write the FP16 graph too.")
 @click.option("--int8", is_flag=True, help="Write the FP16 and INT8 graphs too.")
 @click.option("--calib", type=DIRECTORY, help="Frames or data set to calibrate INT8 with.")
@@ -30,6 +31,7 @@ def command(
     model: str,
     weights: str,
     num_classes: int | None,
+    depth: int | None,
     fp16: bool,
     int8: bool,
     calib: Path | None,
@@ -50,6 +52,7 @@ def command(
         weights=weights,
         precision=precision,
         num_classes=num_classes,
+        depth=depth,
         calib=calib,
         data=data,
         size=size,

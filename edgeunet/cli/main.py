@@ -22,6 +22,7 @@ _COMMANDS = {
     "inspect": "inspect",
     "models": "models",
     "parity": "parity",
+    "prune": "prune",
     "run": "run",
     "train": "train",
 }
@@ -31,6 +32,7 @@ _EXTRAS = {
     "onnx": "export",
     "onnx_ir": "export",
     "safetensors": "export",
+    "torch_pruning": "train",
     "onnxruntime": "cpu",
     "cv2": "cpu",
     "av": "video",

@@ -66,9 +66,13 @@ class SegmentationNet(nn.Module, ABC):
         presence = self.cgm(features[-1]) if self.cgm is not None else None
         return NetOutput(self.decode(features), presence)
 
+    def run_whole(self, image: Tensor) -> NetOutput:
+        """`run` for an image that ends at its borders: no margin is lost."""
+        return self.run(image)
+
     def predict(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         """Logits (N, C, h, w) that inference uses, and presence (N, C) or None."""
-        heads, presence = self.run(image)
+        heads, presence = self.run_whole(image)
         return self.select(heads), presence
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from .base import SegmentationNet
 from .checkpoints import list_weights
 from .registry import create_model, list_models
 
 
 @dataclass(frozen=True)
+class Cost:
+    """Parameters of a net, and GFLOPs of one image; a multiply-add counts as two FLOPs."""
+
+    parameters: int
+    gflops: float
+
+
+@dataclass(frozen=True)
 class Summary:
-    """One variant with 2 classes at its default width; a multiply-add counts as two FLOPs."""
+    """One variant with 2 classes at its default width; see `Cost`."""
 
     name: str
     parameters: int
@@ -21,18 +31,24 @@ class Summary:
     weights: list[str]
 
 
+def count(net: SegmentationNet, *, height: int, width: int, channels: int = 3) -> Cost:
+    """Cost of a net for one image (channels, height, width) that it can take."""
+    # On "meta" nothing is computed: the counter only needs shapes.
+    shapes = deepcopy(net).eval().to("meta")
+    image = torch.empty(1, channels, height, width, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        shapes(image)
+    parameters = sum(parameter.numel() for parameter in shapes.parameters())
+    return Cost(parameters, counter.get_total_flops() / 1e9)
+
+
 def summarise(height: int, width: int) -> list[Summary]:
     """All variants; GFLOPs for one image of the size, rounded up to what each net takes."""
     rows = []
     for name in list_models():
-        # On "meta" nothing is computed: the counter only needs shapes.
         with torch.device("meta"):
-            net = create_model(name, num_classes=2).eval()
-            step = net.size_multiple
-            image = torch.empty(1, 3, -(-height // step) * step, -(-width // step) * step)
-        with FlopCounterMode(display=False) as counter, torch.inference_mode():
-            net(image)
-        parameters = sum(parameter.numel() for parameter in net.parameters())
-        gflops = counter.get_total_flops() / 1e9
-        rows.append(Summary(name, parameters, round(gflops, 2), list_weights(name)))
+            net = create_model(name, num_classes=2)
+        step = net.size_multiple
+        cost = count(net, height=-(-height // step) * step, width=-(-width // step) * step)
+        rows.append(Summary(name, cost.parameters, round(cost.gflops, 2), list_weights(name)))
     return rows

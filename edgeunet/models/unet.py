@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import ShapeError, UsageError
-from .base import SegmentationNet
+from .base import NetOutput, SegmentationNet
 from .blocks import DoubleConv, UpDoubleConv, bilinear
 from .registry import register_model
 
@@ -37,8 +37,8 @@ class UNet(SegmentationNet):
         width: channels of the first stage; each of the four stages below has twice as many.
         padding: "same", or "valid" for the paper's unpadded convolutions and cropped skips. Then
             `run` takes sides of n = 188 + 16 k pixels, and its logits are those of the n - 184
-            inner ones (572 -> 388); `predict` mirrors the image at its borders, as the paper does
-            for its tiles (figure 2), so that no pixel lacks its context.
+            inner ones (572 -> 388); `run_whole` and `predict` mirror the image at its borders, as
+            the paper does for its tiles (figure 2), so that no pixel lacks its context.
         upsampling: "transposed" for the paper's learned 2x2 convolutions, or "bilinear" without
             weights (17.3 M parameters at width 64): the deepest stage and every decoder stage but
             the last then return half the channels, which keeps the concatenations as wide.
@@ -104,14 +104,14 @@ class UNet(SegmentationNet):
                 "'same'."
             )
 
-    def predict(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Logits (N, C, H, W) for sides that are multiples of 16, and presence or None.
+    def run_whole(self, image: Tensor) -> NetOutput:
+        """Head (N, C, H, W) for sides that are multiples of 16, and presence or None.
 
         Raises:
             ShapeError: an image too small to be mirrored by 96 pixels.
         """
         if not self.margin:
-            return super().predict(image)
+            return super().run_whole(image)
         before, after = _VALID_MARGIN, _VALID_MARGIN + _VALID_EXCESS
         if not _tracing() and min(image.shape[-2:]) <= after:
             raise ShapeError(
@@ -119,8 +119,8 @@ class UNet(SegmentationNet):
                 f"{after} pixels of it and needs sides of 112 or more. Use padding 'same'."
             )
         mirrored = functional.pad(image, (before, after, before, after), mode="reflect")
-        logits, presence = super().predict(mirrored)
-        return logits[:, :, :-_VALID_EXCESS, :-_VALID_EXCESS], presence
+        (logits,), presence = self.run(mirrored)
+        return NetOutput((logits[:, :, :-_VALID_EXCESS, :-_VALID_EXCESS],), presence)
 
     def encode(self, image: Tensor) -> list[Tensor]:
         """(N, in_channels, H, W) -> features at strides 1, 2, 4, 8, 16.

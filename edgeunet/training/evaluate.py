@@ -137,5 +137,13 @@ def reference_mask(
     return to_mask(logits.cpu(), presence, spec, size, thresholds=thresholds)
 
 
+def validate(net: SegmentationNet, dataset: Dataset, *, spec: InputSpec) -> dict[str, Any]:
+    """What a card holds as metrics, on the validation split, without the gate."""
+    found = evaluate_on(
+        lambda image: reference_mask(net, image, spec), dataset, "val", channels=spec.channels
+    )
+    return found.metrics()
+
+
 def _percent(scores: Scores) -> list[float | None]:
     return [None if np.isnan(score) else round(100 * float(score), 2) for score in scores]

@@ -25,6 +25,7 @@ from ..metrics import Mask
 from ..models import SegmentationNet, create_model
 from ..models.checkpoints import Card, load_weights, read_card, read_tensors, save_checkpoint
 from ..models.foreign import load_encoder
+from ..models.structure import Structure, resize
 from .augment import Augmentation
 from .averaging import warm_ema
 from .check import Contents, check_dataset
@@ -59,6 +60,7 @@ class Trainer:
         config: TrainConfig,
         device: str = "cpu",
         workers: int = 0,
+        structure: Structure | None = None,
         **arguments: Any,
     ) -> None:
         contents = check_dataset(dataset)
@@ -69,6 +71,9 @@ class Trainer:
         self.dataset, self.output, self.spec, self.config = dataset, output, spec, config
         self.device, self.workers = torch.device(device), workers
         self.net = create_model(model, **self.arguments)
+        self.structure = None if structure is None else dict(structure)  # of a pruned net
+        if structure is not None:
+            resize(self.net, structure, source="the structure to train")
         self.net.check_input(*(side + 2 * self.net.margin for side in config.crop))
         self.net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = AveragedModel(self.net, multi_avg_fn=warm_ema(config.ema))
@@ -262,6 +267,7 @@ class Trainer:
                 "minutes": minutes,
                 "initial": self.initial,
             },
+            structure=self.structure,
         )
 
     def _parameter_groups(self) -> list[dict[str, object]]:
@@ -281,6 +287,7 @@ class Trainer:
             "data": self.dataset.name,
             "input": asdict(self.spec),
             **asdict(self.config),
+            **({} if self.structure is None else {"structure": self.structure}),
         }
         return json.dumps(run, sort_keys=True)
 

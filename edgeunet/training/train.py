@@ -8,7 +8,8 @@ from typing import Any
 
 from ..manifest import Color, InputSpec, Resize
 from ..models import model_class
-from ..models.checkpoints import Card
+from ..models.checkpoints import Card, read_card
+from ..models.structure import Structure
 from .cells import write_dataset
 from .config import Progress, TrainConfig
 from .data import Dataset, open_dataset, read_image
@@ -48,7 +49,8 @@ def train(
         size: (height, width) of the net's input at inference, None for the first image's size,
             rounded to what the net takes.
         color, resize: as in `InputSpec`.
-        initial: checkpoint whose weights the run starts from; None starts from random ones.
+        initial: checkpoint whose weights the run starts from, and the channels of its layers where
+            it was pruned; None starts from random ones.
         encoder: state dict of torchvision's classifier that the encoder starts from.
         device: of PyTorch. workers: processes that make crops; 0 makes them in this one.
         arguments: those of the variant.
@@ -61,6 +63,7 @@ def train(
     height, width = size or _usual_size(dataset, model_class(model).size_multiple)
     spec = InputSpec(height, width, color, resize, *_STATISTICS[color])
     output.mkdir(parents=True, exist_ok=True)
+    structure = None if initial is None else _structure_in(initial)
     trainer = Trainer(
         model,
         dataset,
@@ -69,6 +72,7 @@ def train(
         config=config,
         device=device,
         workers=workers,
+        structure=structure,
         **arguments,
     )
     if not trainer.resume():
@@ -88,6 +92,12 @@ def dataset_of(data: str | Path, output: Path) -> Dataset:
         height, width = CELLS_SIZE
         write_dataset(folder, train=CELLS_TRAIN, val=CELLS_VAL, height=height, width=width)
     return open_dataset(folder)
+
+
+def _structure_in(checkpoint: Path) -> Structure | None:
+    """Channels of the layers of a pruned checkpoint; None for others, and without a card."""
+    has_card = checkpoint.with_suffix(".json").is_file()
+    return read_card(checkpoint).structure if has_card else None
 
 
 def _usual_size(dataset: Dataset, multiple: int) -> tuple[int, int]:

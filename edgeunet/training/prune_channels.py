@@ -1,0 +1,136 @@
+"""Channel pruning of any variant: whole groups of coupled channels, the least important first.
+
+Skips, concatenations, residual additions, depthwise convolutions and squeeze-excitation tie the
+channels of several layers together. Torch-Pruning finds those groups from the net's own graph:
+Fang et al., "DepGraph: Towards Any Structural Pruning", CVPR 2023 (arXiv 2301.12900).
+
+Which channels go is told by the loss, not by the size of the weights, of which batch normalisation
+takes most of the meaning: Molchanov et al., "Importance Estimation for Neural Network Pruning",
+CVPR 2019 (arXiv 1906.10771). mIoU points that mobile_unet loses by this Taylor criterion, and by
+the group's L2 norm, before any fine-tuning, on 24 and 17 held-out frames: `cells`, a tenth of the
+channels, 1.0 and 10.9; a fifth, 2.8 and 31.6; `camvid`, a tenth, 5.3 and 3.8; a fifth, 48.5 and
+44.4. It is far better there, and little worse here, where neither is of use without fine-tuning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+
+import torch
+import torch_pruning as tp
+from torch import Tensor, nn
+
+from ..errors import UsageError
+from ..manifest import InputSpec
+from ..metrics import Mask
+from ..models import SegmentationNet
+from .data import Dataset, Image, read_image, read_mask
+from .evaluate import to_input, to_logits
+from .losses import Target, cross_entropy_dice, gate_loss
+
+IMPORTANCE_IMAGES = 32
+"""Training images that the importance is taken from, evenly spaced."""
+
+ROUND_TO = 8
+"""Channels that remain are a multiple of this, as kernels for vectors and tensor cores like it."""
+
+
+def prune_channels(
+    net: SegmentationNet, dataset: Dataset, *, ratio: float, spec: InputSpec
+) -> SegmentationNet:
+    """A copy of the net with fewer channels; `structure_of` says which layers have how many.
+
+    Args:
+        dataset: its training images tell the importance.
+        ratio: share of the channels that goes, the same in every group of coupled channels, 0..1
+            exclusive. What remains of a group is rounded as `remaining` says. Parameters and
+            arithmetic fall faster: to about (1 - ratio)^2. The channels of the image, of the
+            logits and of the presence stay.
+        spec: the net's input.
+
+    Raises:
+        UsageError: a ratio out of range, or one that removes nothing from this net.
+    """
+    if not 0 < ratio < 1:
+        raise UsageError(
+            f"ratio is {ratio:g}; it is the share of the channels that goes, between 0 and 1, such "
+            "as 0.5."
+        )
+    pruned = deepcopy(net).eval()
+    groups = coupled_channels(pruned, torch.zeros(1, spec.channels, spec.height, spec.width))
+    _loss_gradients(pruned, dataset, spec)
+    chosen = [least_important(group, ratio=ratio) for group in groups]
+    if not any(chosen):
+        raise UsageError(
+            f"ratio {ratio:g} removes nothing: channels are kept in multiples of {ROUND_TO}, and "
+            "this net is too narrow for so small a share. Pass a larger ratio."
+        )
+    remove(groups, chosen)
+    pruned.zero_grad(set_to_none=True)
+    return pruned
+
+
+def remaining(channels: int, *, ratio: float) -> int:
+    """Channels that remain of a group: the nearest multiple of 8; of fewer than 8, any number."""
+    wanted = channels * (1 - ratio)
+    if wanted < ROUND_TO:
+        return max(1, round(wanted))
+    return min(channels, int(wanted + ROUND_TO / 2) // ROUND_TO * ROUND_TO)
+
+
+def coupled_channels(net: SegmentationNet, image: Tensor) -> list[tp.Group]:
+    """Groups of channels that can only go together; those of the net's outputs are left out.
+
+    Args:
+        image: (1, C, H, W) of a size that the net takes; its values do not matter.
+    """
+    with torch.enable_grad():
+        graph = tp.DependencyGraph().build_dependency(net, image, forward_fn=_outputs)
+    groups = graph.get_all_groups(root_module_types=(nn.Conv2d, nn.ConvTranspose2d))
+    return [
+        group
+        for group in groups
+        if not any(dependency.target.type == tp.ops.OPTYPE.OUTPUT for dependency, _ in group)
+    ]
+
+
+def least_important(group: tp.Group, *, ratio: float) -> list[int]:
+    """Channels of the group's first layer that go; the net must hold gradients of a loss."""
+    # Ranked within the group alone, so there is nothing to normalise; a dead group has mean 0.
+    importance = tp.importance.GroupTaylorImportance(normalizer=None)(group)
+    surplus = len(importance) - remaining(len(importance), ratio=ratio)
+    return [int(index) for index in torch.argsort(importance)[:surplus]]
+
+
+def remove(groups: Sequence[tp.Group], chosen: Sequence[Sequence[int]]) -> None:
+    """Remove the chosen channels of each group from all layers that they go through."""
+    for group, channels in zip(groups, chosen, strict=True):
+        if channels:
+            group.prune(list(channels))
+
+
+def _outputs(net: SegmentationNet, image: Tensor) -> list[Tensor]:
+    """All heads, not those of inference alone, and the presence."""
+    heads, presence = net.run_whole(image)
+    outputs = [*heads] if presence is None else [*heads, presence]
+    # Cloned: the graph marks an output only where it is not a layer's own result.
+    return [output.clone() for output in outputs]
+
+
+def _loss_gradients(net: SegmentationNet, dataset: Dataset, spec: InputSpec) -> None:
+    """Sum the gradients of the training loss over whole images, batch statistics fixed."""
+    samples = dataset.samples("train")
+    for sample in samples[:: max(1, len(samples) // IMPORTANCE_IMAGES)]:
+        image = read_image(sample.image, channels=spec.channels)
+        mask = read_mask(sample.mask, num_classes=len(dataset.classes))
+        with torch.enable_grad():
+            _loss(net, image, mask, spec).backward()  # type: ignore[no-untyped-call]
+
+
+def _loss(net: SegmentationNet, image: Image, mask: Mask, spec: InputSpec) -> Tensor:
+    heads, presence = net.run_whole(to_input(image, spec))
+    target = Target(torch.from_numpy(mask).long()[None])  # (1, H, W)
+    logits = [to_logits(head, spec, mask.shape[0], mask.shape[1]) for head in heads]
+    loss = torch.stack([cross_entropy_dice(head, target) for head in logits]).mean()
+    return loss if presence is None else loss + gate_loss(presence, target)

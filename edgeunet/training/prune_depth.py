@@ -1,0 +1,94 @@
+"""U-Net++ at a smaller depth: what one of its heads needs, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from ..errors import CheckpointError, UsageError
+from ..models import SegmentationNet, UNetPP, create_model
+from ..models.checkpoints import Card
+from ..models.structure import resize, structure_of
+
+_HEAD_CHOICE = ("head", "ensemble")  # arguments that make sense with several heads only
+
+
+def prune_depth(
+    net: SegmentationNet,
+    card: Card,
+    *,
+    depth: int,
+    report: Callable[[str], None] = lambda message: None,
+) -> tuple[SegmentationNet, Card]:
+    """The net of head X^{0,depth}, whose logits are those of that head bit for bit, and its card.
+
+    Zhou et al., "UNet++", DLMIA 2018 (arXiv 1807.10165), section 3.2 and figure 1c: the
+    nodes with i + j > depth take no part in the head at column `depth`, nor do the other heads.
+    Below the net's own depth its gate goes too: it looks at the deepest feature, which is cut off.
+
+    Args:
+        net: a U-Net++ in evaluation mode; it stays as it is.
+        card: the net's. Metrics of the result are empty: the old ones are of another head.
+        depth: 1 to the net's own.
+        report: told in plain words when the gate is lost.
+
+    Raises:
+        UsageError: another variant, or a depth that the net has not.
+        CheckpointError: the net has no head there, as without deep supervision.
+    """
+    if not isinstance(net, UNetPP):
+        raise UsageError(
+            f"depth is {depth}, but {card.model} has no depth to prune; unetpp has. Prune the "
+            "channels of other variants: edgeunet prune --ratio."
+        )
+    _check_head(net, depth)
+    gated = net.cgm is not None and depth == net.depth
+    pruned = _empty_net(card, depth=depth, gated=gated)
+    state = net.state_dict()
+    pruned.load_state_dict({name: state[name] for name in pruned.state_dict()})
+    record: dict[str, Any] = {"depth": depth, "of": net.depth}
+    if net.cgm is not None and not gated:
+        record["gate"] = "lost"
+        report(
+            f"the gate is lost: it looks at the deepest feature of depth {net.depth}, which a net "
+            f"of depth {depth} does not compute"
+        )
+    return pruned.eval(), replace(
+        card,
+        arguments=_arguments(card, depth=depth, gated=gated),
+        metrics={},
+        training=pruned_training(card, record),
+        structure=None if card.structure is None else structure_of(pruned),
+        gate=card.gate if gated else None,
+    )
+
+
+def pruned_training(card: Card, record: dict[str, Any]) -> dict[str, Any]:
+    """How the weights were made, with one more pruning at the end of the list."""
+    return {**card.training, "pruned": [*card.training.get("pruned", []), record]}
+
+
+def _check_head(net: UNetPP, depth: int) -> None:
+    if not 1 <= depth <= net.depth:
+        raise UsageError(f"depth is {depth}; this unetpp has depths 1 to {net.depth}.")
+    if str(depth) not in net.heads:
+        raise CheckpointError(
+            f"this unetpp has no head at depth {depth}, only at {', '.join(sorted(net.heads))}: it "
+            "was trained without deep supervision. Train it with deep supervision, unetpp's "
+            "default, so that every depth has a head."
+        )
+
+
+def _arguments(card: Card, *, depth: int, gated: bool) -> dict[str, Any]:
+    """Arguments of the net with that one head."""
+    kept = {name: value for name, value in card.arguments.items() if name not in _HEAD_CHOICE}
+    return {**kept, "cgm": gated, "depth": depth, "deep_supervision": False}
+
+
+def _empty_net(card: Card, *, depth: int, gated: bool) -> SegmentationNet:
+    """The smaller net with fresh weights; its layers are as wide as those of the card."""
+    net = create_model(card.model, **_arguments(card, depth=depth, gated=gated))
+    if card.structure is not None:
+        resize(net, {name: card.structure[name] for name in structure_of(net)}, source="card")
+    return net
