@@ -34,7 +34,7 @@ from edgeunet.training.prune_depth import prune_depth
 from .calibrate import CALIBRATION_FRAMES, calibrate, calibration_files, read_frames
 from .half import half
 from .quantize import quantize_for_cpu, quantize_for_tensorrt
-from .source import load_source
+from .source import AS_ASSUMED, Preparation, load_source
 from .trace import check_size, trace
 
 GOLDEN_FRAMES = 4
@@ -53,7 +53,7 @@ class ExportOptions:
     """What to export.
 
     weights: a tag of the package's weights or a file, see `source`. num_classes: for weights
-    without a card whose format does not tell it.
+    without a card whose format does not tell it. preparation: of the frames, for weights without.
     depth: of the U-Net++ that is left when the deeper nodes are cut off, None for the whole net.
     calib: directory of frames or data set to calibrate with; INT8 needs it unless the weights are
     the procedural ones. size: (height, width) of the net's input, None for the card's.
@@ -66,6 +66,7 @@ class ExportOptions:
     weights: str = PROCEDURAL_TAG
     precision: Precision = "fp32"
     num_classes: int | None = None
+    preparation: Preparation = AS_ASSUMED
     depth: int | None = None
     calib: Path | None = None
     data: Path | None = None
@@ -94,7 +95,11 @@ def export_bundle(
         ParityError: the bundle loses more than `max_iou_drop`; nothing is written.
     """
     source, net, card = load_source(
-        options.model, options.weights, num_classes=options.num_classes, size=options.size
+        options.model,
+        options.weights,
+        num_classes=options.num_classes,
+        size=options.size,
+        preparation=options.preparation,
     )
     if options.depth is not None:
         net, card = prune_depth(net, card, depth=options.depth, report=report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from edgeunet.errors import CheckpointError, UsageError
-from edgeunet.manifest import InputSpec
+from edgeunet.manifest import Color, InputSpec
 from edgeunet.models import SegmentationNet, create_model, model_class
 from edgeunet.models.checkpoints import (
     Card,
@@ -25,8 +26,50 @@ from edgeunet.models.foreign import FORMATS, Foreign, closest, likeness, recogni
 from edgeunet.training.data import default_palette
 
 
+@dataclass(frozen=True)
+class Preparation:
+    """How weights without a card want their frames, where they are not prepared as assumed.
+
+    Assumed is what the format's original code does where that is certain, else RGB with ImageNet's
+    statistics, and 0..1 in gray. Parity with PyTorch cannot tell: both sides see the same input.
+
+    color: order of the channels. mean, std: for values scaled to 0..1, one for all channels or one
+    each.
+    """
+
+    color: Color | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    def apply(self, spec: InputSpec, *, source: Path) -> InputSpec:
+        """The input with what was given; UsageError where that does not go together."""
+        color, channels = self.color or spec.color, spec.channels
+        if (color == "gray") != (spec.color == "gray"):
+            raise UsageError(f"{source} takes {channels} channels; --color {color} does not fit.")
+        # Statistics follow the order of the channels.
+        order = slice(None, None, 1 if color == spec.color else -1)
+        try:
+            return replace(
+                spec,
+                color=color,
+                mean=_each(self.mean, channels) or spec.mean[order],
+                std=_each(self.std, channels) or spec.std[order],
+            )
+        except ValueError as error:
+            raise UsageError(f"{error}. Pass --mean and --std that fit.") from None
+
+
+AS_ASSUMED = Preparation()
+"""Nothing was given."""
+
+
 def load_source(
-    model: str, weights: str, *, num_classes: int | None, size: tuple[int, int] | None
+    model: str,
+    weights: str,
+    *,
+    num_classes: int | None,
+    size: tuple[int, int] | None,
+    preparation: Preparation = AS_ASSUMED,
 ) -> tuple[Path, SegmentationNet, Card]:
     """File, net and card of weights: a tag, a checkpoint with its card, or a state dict without.
 
@@ -36,10 +79,11 @@ def load_source(
     Args:
         num_classes: for a state dict of ours without a card; elsewhere it must agree.
         size: (height, width) of the input, for weights without a card.
+        preparation: of their frames.
 
     Raises:
         UnknownNameError: no such model or weights.
-        UsageError: `num_classes` or `size` is needed.
+        UsageError: `num_classes` or `size` is needed, or a preparation that does not fit.
         CheckpointError: weights of another model or another number of classes, or of no known
             format; names the closest one and what does not fit.
     """
@@ -47,6 +91,11 @@ def load_source(
     path = find_weights(model, weights)
     if path.with_suffix(".json").is_file():
         card = read_card(path)
+        if preparation != AS_ASSUMED:
+            raise UsageError(
+                f"{path} has a card, which says how frames are prepared. Leave out --color, --mean "
+                "and --std, or correct the card."
+            )
         _check_model(path, f"a checkpoint of {card.model}", card.model, model)
         _check_classes(path, len(card.classes), num_classes)
         return path, build(card, path), card
@@ -54,9 +103,16 @@ def load_source(
     foreign = recognise(tensors)
     if foreign is None:
         card = _plain_card(path, tensors, model, num_classes, size)
-        return path, build(card, path, tensors=tensors), card
-    card = _foreign_card(path, foreign, model, num_classes, size)
-    return path, build(card, path, tensors=foreign.tensors), card
+    else:
+        card = _foreign_card(path, foreign, model, num_classes, size)
+        tensors = foreign.tensors
+    card = replace(card, input=preparation.apply(card.input, source=path))
+    return path, build(card, path, tensors=tensors), card
+
+
+def _each(values: tuple[float, ...] | None, channels: int) -> tuple[float, ...] | None:
+    """One value for all channels, or one for each."""
+    return values * channels if values is not None and len(values) == 1 else values
 
 
 def _foreign_card(

@@ -567,6 +567,13 @@ def test_weights_without_a_card(checkpoint: Path, tmp_path: Path) -> None:
     assert re.search(r"differs in \S+ \(\d.*\) instead of \(\d", message)
 
 
+def test_normalisation_is_for_weights_without_a_card(checkpoint: Path, tmp_path: Path) -> None:
+    message = fails(2, *export(checkpoint, tmp_path / "bundle", "--mean", "0.5"))
+    assert "has a card, which says how frames are prepared" in message
+    message = fails(2, *export(checkpoint, tmp_path / "bundle", "--std", "0.5,x"))
+    assert "'0.5,x' is not a list of numbers" in message
+
+
 def test_weights_that_cannot_be_read(checkpoint: Path, tmp_path: Path) -> None:
     weights = cut_to(copied(checkpoint, tmp_path), 0.5)
     message = fails(1, *export(weights, tmp_path / "bundle"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from edgeunet.errors import CheckpointError, UsageError
 from edgeunet.export import ExportOptions, export_bundle
-from edgeunet.export.source import load_source
+from edgeunet.export.source import Preparation, load_source
 from edgeunet.models import SegmentationNet, create_model
 from edgeunet.models.checkpoints import load_weights, unwrap
 from edgeunet.models.foreign import recognise
@@ -314,6 +315,50 @@ def test_images_are_normalised_as_the_original_does(
     weights = saved(tmp_path, state(form, channels=channels))
     _, _, card = load_source(FORMS[form][0], weights, num_classes=None, size=(32, 48))
     assert (card.input.mean, card.input.std, card.input.channels) == (mean, std, channels)
+
+
+@pytest.mark.parametrize(
+    ("given", "color", "mean", "std"),
+    [
+        (Preparation("bgr"), "bgr", (0.406, 0.456, 0.485), (0.225, 0.224, 0.229)),
+        (Preparation(mean=(0.5,), std=(0.25,)), "rgb", (0.5,) * 3, (0.25,) * 3),
+        (Preparation("bgr", (0.1, 0.2, 0.3)), "bgr", (0.1, 0.2, 0.3), (0.225, 0.224, 0.229)),
+    ],
+)
+def test_frames_are_prepared_as_the_user_says(
+    tmp_path: Path, given: Preparation, color: str, mean: tuple[float, ...], std: tuple[float, ...]
+) -> None:
+    weights = saved(tmp_path, state("tutorial"))
+    _, _, card = load_source("unet", weights, num_classes=None, size=(32, 48), preparation=given)
+    assert (card.input.color, card.input.mean, card.input.std) == (color, mean, std)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (Preparation("gray"), "takes 3 channels; --color gray does not fit"),
+        (Preparation(mean=(0.1, 0.2)), "mean and std need 3 values for colour 'rgb'. Pass --mean"),
+        (Preparation(std=(0.0,)), "std is (0.0, 0.0, 0.0); it must be positive. Pass --mean"),
+    ],
+)
+def test_preparations_that_do_not_fit_are_refused(
+    tmp_path: Path, given: Preparation, words: str
+) -> None:
+    with pytest.raises(UsageError, match=re.escape(words)):
+        load_source(
+            "unet",
+            saved(tmp_path, state("tutorial")),
+            num_classes=None,
+            size=(32, 48),
+            preparation=given,
+        )
+
+
+def test_a_card_says_itself_how_frames_are_prepared() -> None:
+    with pytest.raises(UsageError, match="has a card, which says how frames are prepared"):
+        load_source(
+            "mobile_unet", "cells", num_classes=None, size=None, preparation=Preparation("bgr")
+        )
 
 
 def test_channels_that_no_frame_has_are_refused(tmp_path: Path) -> None:

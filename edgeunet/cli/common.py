@@ -30,7 +30,23 @@ class SizeType(click.ParamType[Any]):
         return int(match[1]), int(match[2])
 
 
+class NumbersType(click.ParamType[Any]):
+    """Numbers with commas between them, such as 0.485,0.456,0.406."""
+
+    name = "N[,N…]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """The numbers."""
+        try:
+            return tuple(float(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers, such as 0.5 or 0.485,0.456,0.406.")
+
+
 SIZE = SizeType()
+NUMBERS = NumbersType()
 DIRECTORY = click.Path(path_type=Path)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 force_option = click.option("--force", is_flag=True, help="Replace what exists.")

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import click
 
 from ..errors import UsageError
-from ..export import ExportOptions, export_bundle
-from ..manifest import Precision
-from .common import DIRECTORY, SIZE, echo_json, force_option, json_option
+from ..export import ExportOptions, Preparation, export_bundle
+from ..manifest import Color, Precision
+from .common import DIRECTORY, NUMBERS, SIZE, echo_json, force_option, json_option
 
 
 @click.command("export")
 @click.option("--model", required=True, help="Variant; `edgeunet models` lists them.")
 @click.option("--weights", default="cells", show_default=True, help="Tag or checkpoint file.")
 @click.option("--num-classes", type=int, help="Classes, where weights have no card.")
+@click.option("--color", type=click.Choice(get_args(Color)), help="Where weights have no card.")
+@click.option("--mean", type=NUMBERS, help="Of values in 0..1, where weights have no card.")
+@click.option("--std", type=NUMBERS, help="Of values in 0..1, where weights have no card.")
 @click.option("--depth", type=click.IntRange(1, 4), help="Cut unetpp down to a depth.  [whole]")
 @click.option("--fp16", is_flag=True, help="Write the FP16 graph too.")
 @click.option("--int8", is_flag=True, help="Write the FP16 and INT8 graphs too.")
@@ -31,6 +35,9 @@ def command(
     model: str,
     weights: str,
     num_classes: int | None,
+    color: Color | None,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
     depth: int | None,
     fp16: bool,
     int8: bool,
@@ -52,6 +59,7 @@ def command(
         weights=weights,
         precision=precision,
         num_classes=num_classes,
+        preparation=Preparation(color, mean, std),
         depth=depth,
         calib=calib,
         data=data,
