@@ -55,23 +55,17 @@ def test_counts_pixels_and_images_of_each_class(root: Path) -> None:
 
 
 def test_the_command_tells_and_ends(root: Path) -> None:
-    arguments = [
-        "train",
-        "--check",
-        "--model",
-        "unet",
-        "--data",
-        str(root),
-        "-o",
-        str(root / "run"),
-    ]
+    arguments = ["train", "--check", "--model", "unet", "--data", str(root)]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0
     assert "3 training images, 1 for validation" in result.output
     assert "road" in result.output
-    assert not (root / "run").exists()
+    assert not {path.name for path in root.iterdir()} - {"train", "val", "dataset.json"}
     told = json.loads(CliRunner().invoke(main, [*arguments, "--json"]).output)
     assert told["train"]["holding"] == [3, 2]
+    result = CliRunner().invoke(main, ["train", "--model", "unet", "--data", str(root)])
+    assert result.exit_code == 2
+    assert "Pass -o DIR for the run, or --check" in result.output
     (root / "train" / "masks" / "a.png").unlink()
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 1

@@ -11,12 +11,14 @@ from typing import Any, get_args
 
 import click
 
+from ..errors import UsageError
 from ..manifest import Color, Resize
 from ..schema import encode
 from ..training.check import check_dataset
 from ..training.config import Progress, TrainConfig
+from ..training.data import open_dataset
 from ..training.losses import LOSSES
-from ..training.train import dataset_of, train
+from ..training.train import train
 from .common import DIRECTORY, SIZE, echo_json, json_option
 
 _DEFAULT = TrainConfig()
@@ -54,7 +56,7 @@ _PAPER = "  [what the variant's paper has]"
 @click.option("--device", default="cpu", show_default=True, help="Of PyTorch, such as cuda.")
 @click.option("--workers", type=click.IntRange(0), default=0, help="Processes that make crops.")
 @click.option("--check", is_flag=True, help="Read the whole data set, tell what is in it, and end.")
-@click.option("-o", "output", type=DIRECTORY, required=True, help="Run; resumed where it exists.")
+@click.option("-o", "output", type=DIRECTORY, help="Run; resumed where it exists.")
 @json_option
 def command(
     model: str,
@@ -81,13 +83,15 @@ def command(
     device: str,
     workers: int,
     check: bool,
-    output: Path,
+    output: Path | None,
     as_json: bool,
 ) -> None:
     """Train a variant; best.safetensors is the epoch with the highest validation mIoU."""
     if check:
-        contents = check_dataset(dataset_of(data, output))
+        contents = check_dataset(open_dataset(data))
         return echo_json(encode(contents)) if as_json else click.echo(contents.table())
+    if output is None:
+        raise UsageError("nowhere to train was given. Pass -o DIR for the run, or --check.")
     config = TrainConfig.for_model(
         model,
         crop=crop,

@@ -59,7 +59,7 @@ def train(
         DatasetError: not a data set, or one that cannot be trained on. CheckpointError: `output`
             belongs to another run. TrainingError: the loss is not finite any more.
     """
-    dataset = dataset_of(data, output)
+    dataset = _dataset_of(data, output)
     height, width = size or _usual_size(dataset, model_class(model).size_multiple)
     spec = InputSpec(height, width, color, resize, *_STATISTICS[color])
     output.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def train(
     return trainer.run(report)
 
 
-def dataset_of(data: str | Path, output: Path) -> Dataset:
+def _dataset_of(data: str | Path, output: Path) -> Dataset:
     """The data set to train on; procedural frames are written into `output` once."""
     if str(data) != PROCEDURAL:
         return open_dataset(data)
