@@ -26,7 +26,9 @@ def exported(camvid: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     return bundle, export_bundle(bundle, options)
 
 
-def test_weights_reach_67_points_and_what_their_card_claims(exported: tuple[Path, ParityReport]) -> None:
+def test_weights_reach_67_points_and_what_their_card_claims(
+    exported: tuple[Path, ParityReport],
+) -> None:
     report = exported[1]
     card = read_card(find_weights("mobile_unet", "camvid"))
     assert report.frames == 101

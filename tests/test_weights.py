@@ -1,0 +1,52 @@
+"""The weights that come with the package: their cards, their size, and that they export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgeunet.export import ExportOptions, export_bundle
+from edgeunet.models import list_models
+from edgeunet.models.checkpoints import (
+    WEIGHTS_DIR,
+    find_weights,
+    list_weights,
+    load_checkpoint,
+    read_tensors,
+)
+
+TAGGED = [(model, tag) for model in list_models() for tag in list_weights(model)]
+every_weights = pytest.mark.parametrize(("model", "tag"), TAGGED)
+
+
+def test_they_keep_the_package_light() -> None:
+    sizes = {path.name: path.stat().st_size for path in WEIGHTS_DIR.glob("*.safetensors")}
+    assert max(sizes.values()) <= 5_000_000
+    assert sum(sizes.values()) <= 20_000_000
+    assert {path.stem for path in WEIGHTS_DIR.glob("*.json")} == {name[:-12] for name in sizes}
+
+
+@every_weights
+def test_cards_tell_how_good_they_are_and_how_they_were_made(model: str, tag: str) -> None:
+    net, card = load_checkpoint(find_weights(model, tag))
+    assert card.model == model
+    assert card.data == tag
+    assert 0 < card.metrics["miou"] <= 100
+    assert len(card.metrics["dice"]) == len(card.metrics["iou"]) == len(card.classes)
+    assert {"epochs", "minutes", "seed"} <= set(card.training)
+    assert (net.cgm is None) == (card.gate is None)
+
+
+@every_weights
+def test_weights_are_finite_halves(model: str, tag: str) -> None:
+    for name, tensor in read_tensors(find_weights(model, tag)).items():
+        assert bool(tensor.isfinite().all()), name
+        assert tensor.element_size() == 2, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [model for model, tag in TAGGED if tag == "cells"])
+def test_default_weights_export_to_int8_within_tolerance(model: str, tmp_path: Path) -> None:
+    report = export_bundle(tmp_path / "bundle", ExportOptions(model, precision="int8"))
+    assert report.first_failure is None, report.table()
