@@ -174,9 +174,16 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(data: Path, tmp_path: Path) 
 
     with pytest.raises(Stopped):
         train("mobile_unet", data, parts, config=SHORT, size=(64, 64), width=8, report=stop)
+    (parts / "log.jsonl").unlink()  # as if it was killed before the log was written
     train("mobile_unet", data, parts, config=SHORT, size=(64, 64), width=8)
     expected, found = (load_file(path / "best.safetensors") for path in (whole, parts))
     assert all((expected[name] == found[name]).all() for name in expected)
+    assert losses(parts) == losses(whole)
+
+
+def losses(run: Path) -> list[tuple[int, float]]:
+    lines = (run / "log.jsonl").read_text().splitlines()
+    return [(entry["epoch"], entry["loss"]) for entry in map(json.loads, lines)]
 
 
 def test_a_killed_run_leaves_whole_files_and_can_be_resumed(data: Path, tmp_path: Path) -> None:

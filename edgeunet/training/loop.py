@@ -101,6 +101,7 @@ class Trainer:
             lambda step: min((step + 1) / warmup, 0.5 + 0.5 * math.cos(math.pi * step / total)),
         )
         self.epoch, self.best, self.seconds = 0, -1.0, 0.0
+        self.log: list[dict[str, Any]] = []  # an entry for each epoch
         self.initial: dict[str, Any] | None = None  # how the weights it starts from were trained
 
     def run(self, report: Callable[[Progress], None] = lambda news: None) -> Card:
@@ -118,8 +119,12 @@ class Trainer:
             if self.epoch % self.config.validate_every == 0 or self.epoch == self.config.epochs:
                 miou = self._validate(self.seconds + time.monotonic() - started)
             self.seconds += time.monotonic() - started
+            minutes = round(self.seconds / 60, 2)
+            self.log.append(
+                {"epoch": self.epoch, "loss": round(loss, 5), "miou": miou, "minutes": minutes}
+            )
             self._save_state()
-            self._log(loss, miou)
+            self._write_log()
             report(clock.news(self.epoch / self.config.epochs, self.epoch, loss, miou))
         best = self.output / "best.safetensors"
         if self.net.cgm is not None:
@@ -160,7 +165,8 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.epoch, self.best, self.seconds = state["epoch"], state["best"], state["seconds"]
-        self.initial = state["initial"]
+        self.initial, self.log = state["initial"], state["log"]
+        self._write_log()
         return True
 
     def _train_epoch(self, clock: Clock, report: Callable[[Progress], None]) -> float:
@@ -302,13 +308,13 @@ class Trainer:
             "best": self.best,
             "seconds": self.seconds,
             "initial": self.initial,
+            "log": self.log,
         }
         buffer = io.BytesIO()
         torch.save(state, buffer)
         write_bytes(self.output / "last.pt", buffer.getvalue())
 
-    def _log(self, loss: float, miou: float | None) -> None:
-        minutes = round(self.seconds / 60, 2)
-        entry = {"epoch": self.epoch, "loss": round(loss, 5), "miou": miou, "minutes": minutes}
-        with (self.output / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+    def _write_log(self) -> None:
+        """Whole, so that an epoch whose state was saved is not missing after a kill."""
+        lines = "".join(json.dumps(entry) + "\n" for entry in self.log)
+        write_bytes(self.output / "log.jsonl", lines.encode())
