@@ -32,6 +32,7 @@ from edgeunet.training.evaluate import reference_mask
 from edgeunet.training.prune_depth import prune_depth
 
 from .calibrate import CALIBRATION_FRAMES, calibrate, calibration_files, read_frames
+from .ensemble import ensemble_of
 from .half import half
 from .quantize import quantize_for_cpu, quantize_for_tensorrt
 from .source import AS_ASSUMED, Preparation, load_source
@@ -55,6 +56,7 @@ class ExportOptions:
     weights: a tag of the package's weights or a file, see `source`. num_classes: for weights
     without a card whose format does not tell it. preparation: of the frames, for weights without.
     depth: of the U-Net++ that is left when the deeper nodes are cut off, None for the whole net.
+    ensemble: U-Net++ answers with the mean of all heads instead of the deepest.
     calib: directory of frames or data set to calibrate with; INT8 needs it unless the weights are
     the procedural ones. size: (height, width) of the net's input, None for the card's.
     data: data set to measure parity on; None for procedural frames with procedural weights, else
@@ -68,6 +70,7 @@ class ExportOptions:
     num_classes: int | None = None
     preparation: Preparation = AS_ASSUMED
     depth: int | None = None
+    ensemble: bool = False
     calib: Path | None = None
     data: Path | None = None
     size: tuple[int, int] | None = None
@@ -90,7 +93,7 @@ def export_bundle(
 
     Raises:
         UnknownNameError: no such model or weights. CheckpointError: weights that do not fit.
-        UsageError: a depth that the net has not.
+        UsageError: a depth or an ensemble that the net has not.
         CalibrationError: INT8 without frames to calibrate with. OutputExistsError: see `output`.
         ParityError: the bundle loses more than `max_iou_drop`; nothing is written.
     """
@@ -103,6 +106,8 @@ def export_bundle(
     )
     if options.depth is not None:
         net, card = prune_depth(net, card, depth=options.depth, report=report)
+    if options.ensemble:
+        net, card = ensemble_of(net, card)
     height, width = options.size or (card.input.height, card.input.width)
     check_size(net, height, width, name=options.model)
     card = replace(card, input=replace(card.input, height=height, width=width))

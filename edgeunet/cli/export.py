@@ -21,6 +21,7 @@ from .common import DIRECTORY, NUMBERS, SIZE, echo_json, force_option, json_opti
 @click.option("--mean", type=NUMBERS, help="Of values in 0..1, where weights have no card.")
 @click.option("--std", type=NUMBERS, help="Of values in 0..1, where weights have no card.")
 @click.option("--depth", type=click.IntRange(1, 4), help="Cut unetpp down to a depth.  [whole]")
+@click.option("--ensemble", is_flag=True, help="Mean of the heads of unetpp.  [the deepest]")
 @click.option("--fp16", is_flag=True, help="Write the FP16 graph too.")
 @click.option("--int8", is_flag=True, help="Write the FP16 and INT8 graphs too.")
 @click.option("--calib", type=DIRECTORY, help="Frames or data set to calibrate INT8 with.")
@@ -39,6 +40,7 @@ def command(
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
     depth: int | None,
+    ensemble: bool,
     fp16: bool,
     int8: bool,
     calib: Path | None,
@@ -61,6 +63,7 @@ def command(
         num_classes=num_classes,
         preparation=Preparation(color, mean, std),
         depth=depth,
+        ensemble=ensemble,
         calib=calib,
         data=data,
         size=size,
