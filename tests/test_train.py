@@ -93,6 +93,17 @@ def test_every_variant_learns_by_its_papers_recipe(model: str, data: Path, tmp_p
     assert news[-1].remaining == 0
 
 
+def test_narrow_strided_shortcuts_do_not_crash(tmp_path: Path) -> None:
+    """In a process of its own: what it guards against is a segmentation fault."""
+    write_dataset(tmp_path / "data", train=4, val=1, height=160, width=192, seed=0)
+    command = [
+        *(sys.executable, "-m", "edgeunet", "train", "--model", "resunet", "--width", "12"),
+        *("--data", str(tmp_path / "data"), "--crop", "160x192", "--batch", "4"),
+        *("--epochs", "3", "-o", str(tmp_path / "run")),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+
+
 def test_unpadded_unet_trains_on_crops_with_their_context(data: Path, tmp_path: Path) -> None:
     config = TrainConfig.for_model("unet", crop=(36, 52), epochs=2, batch_size=4, validate_every=2)
     card = train("unet", data, tmp_path, config=config, size=(112, 112), width=4, padding="valid")

@@ -36,6 +36,7 @@ from .data import Dataset, Image, read_image
 from .evaluate import evaluate_on, reference_mask, to_input
 from .gate import calibrate_checkpoint
 from .losses import Target, find_loss, gate_loss
+from .memory_format import training_format
 from .weight_map import WeightMaps, class_weights
 
 STATISTICS_IMAGES = 96
@@ -75,7 +76,8 @@ class Trainer:
         if structure is not None:
             resize(self.net, structure, source="the structure to train")
         self.net.check_input(*(side + 2 * self.net.margin for side in config.crop))
-        self.net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.memory_format = training_format(self.net, self.device)
+        self.net.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
         self.averaged = AveragedModel(self.net, multi_avg_fn=warm_ema(config.ema))
         self.crops = Crops(
             dataset.samples("train"),
@@ -181,7 +183,7 @@ class Trainer:
         total = 0.0
         for step, batch in enumerate(loader, start=1):
             images, *truth = (tensor.to(self.device, non_blocking=True) for tensor in batch)
-            loss = self._loss(images.contiguous(memory_format=torch.channels_last), Target(*truth))
+            loss = self._loss(images.contiguous(memory_format=self.memory_format), Target(*truth))
             total += self._finite(loss.item(), step)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
