@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import torch
 
 from .doctor import environment
 from .errors import CheckpointError, DatasetError, OutputExistsError, UsageError
@@ -24,8 +23,8 @@ from .models.checkpoints import (
     Card,
     find_weights,
     load_checkpoint,
-    read_tensors,
     save_checkpoint,
+    stored_as_half,
 )
 from .models.structure import structure_of
 from .models.summary import count
@@ -168,7 +167,7 @@ def prune(
         stages += _by_channels(output, options, source, dataset, report)
     rows, stages = _measured(stages, dataset, report)
     # As exact as the weights came: halves stay halves, and lose nothing.
-    half = any(tensor.dtype == torch.float16 for tensor in read_tensors(source).values())
+    half = stored_as_half(source)
     save_checkpoint(output, stages[-1].net, stages[-1].card, half=half)
     shutil.rmtree(_run_directory(output), ignore_errors=True)
     return PruneReport(

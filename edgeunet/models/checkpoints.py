@@ -212,6 +212,11 @@ def without_counters(state: Mapping[str, Value]) -> dict[str, Value]:
     return {name: v for name, v in state.items() if not name.endswith("num_batches_tracked")}
 
 
+def stored_as_half(path: Path) -> bool:
+    """Whether a checkpoint keeps FP16 weights, which can be stored so again without loss."""
+    return any(tensor.dtype == torch.float16 for tensor in read_tensors(path).values())
+
+
 def load_weights(net: SegmentationNet, tensors: Mapping[str, Tensor], *, source: str) -> None:
     """Copy `tensors` into the net as FP32.
 

@@ -17,7 +17,7 @@ import torch
 from ..errors import CheckpointError, DatasetError, OutputExistsError, UsageError
 from ..manifest import InputSpec
 from ..models import SegmentationNet
-from ..models.checkpoints import load_checkpoint, read_tensors, save_checkpoint
+from ..models.checkpoints import load_checkpoint, save_checkpoint, stored_as_half
 from ..schema import encode
 from .data import Dataset, read_image, read_mask
 from .evaluate import to_input
@@ -149,7 +149,7 @@ def calibrate_checkpoint(
     metrics = {**card.metrics, "gate": {"max_lost": max_lost, **encode(found)}}
     card = replace(card, gate=found.thresholds, metrics=metrics)
     # FP16 weights were widened to load them, so they are narrowed again without loss.
-    half = any(tensor.dtype == torch.float16 for tensor in read_tensors(source).values())
+    half = stored_as_half(source)
     save_checkpoint(output, net, card, half=half)
     return found
 
