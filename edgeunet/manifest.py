@@ -78,6 +78,24 @@ class InputSpec:
         return min(rows, self.height), min(columns, self.width)
 
 
+def check_classes(
+    classes: tuple[str, ...],
+    palette: tuple[tuple[int, int, int], ...],
+    gate: tuple[float, ...] | None,
+) -> None:
+    """ValueError unless colours and thresholds are one for each class, and in range."""
+    if len(palette) != len(classes):
+        raise ValueError(f"{len(classes)} classes, but {len(palette)} colours")
+    if any(not 0 <= value <= 255 for colour in palette for value in colour):
+        raise ValueError(f"palette is {palette}; its values go from 0 to 255")
+    if gate is None:
+        return
+    if len(gate) != len(classes):
+        raise ValueError(f"{len(classes)} classes, but {len(gate)} gate thresholds")
+    if not all(0 <= threshold <= 1 for threshold in gate):  # NaN too
+        raise ValueError(f"gate is {gate}; thresholds of a probability go from 0 to 1")
+
+
 @dataclass(frozen=True)
 class Manifest:
     """Contents of manifest.json.
@@ -104,12 +122,7 @@ class Manifest:
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
-        if len(self.palette) != len(self.classes):
-            raise ValueError(f"{len(self.classes)} classes, but {len(self.palette)} colours")
-        if self.gate is not None and len(self.gate) != len(self.classes):
-            raise ValueError(f"{len(self.classes)} classes, but {len(self.gate)} gate thresholds")
-        if any(not 0 <= value <= 255 for colour in self.palette for value in colour):
-            raise ValueError(f"palette is {self.palette}; its values go from 0 to 255")
+        check_classes(self.classes, self.palette, self.gate)
         if min(self.logits_size) < 1:
             raise ValueError(f"logits_size is {self.logits_size}; sides must be positive")
         if self.max_batch < 1:

@@ -13,6 +13,11 @@ Matrix = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float64]
 
 
+def class_pixels(mask: Mask, *, num_classes: int) -> Matrix:
+    """Pixels (C,) that a mask has of each class, the ignored ones left out."""
+    return np.bincount(mask[mask != IGNORE], minlength=num_classes).astype(np.int64)
+
+
 def confusion_matrix(truth: Mask, predicted: Mask, *, num_classes: int) -> Matrix:
     """Count pixels by (true class, predicted class).
 

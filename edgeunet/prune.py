@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 
 from .doctor import environment
-from .errors import CheckpointError, DatasetError, OutputExistsError, UsageError
+from .errors import CheckpointError, DatasetError, UsageError
 from .export.trace import trace
 from .files import sha256
 from .latency import median_latencies
@@ -21,6 +21,7 @@ from .manifest import InputSpec
 from .models import SegmentationNet
 from .models.checkpoints import (
     Card,
+    check_output,
     find_weights,
     load_checkpoint,
     save_checkpoint,
@@ -150,7 +151,7 @@ def prune(
         CheckpointError: weights that do not fit, or a run of another pruning beside the output.
         DatasetError: not a data set, or one of other classes. ExportError: a net without a graph.
     """
-    _check_output(output, force=force)
+    check_output(output, force=force)
     source = find_weights(options.model, options.weights)
     net, card = load_checkpoint(source)
     if card.model != options.model:
@@ -181,14 +182,6 @@ def prune(
         rows=tuple(rows),
         environment=environment(),
     )
-
-
-def _check_output(output: Path, *, force: bool) -> None:
-    if output.suffix != ".safetensors":
-        raise UsageError(f"{output} is not a name for weights; pass -o NAME.safetensors.")
-    for path in (output, output.with_suffix(".json")):
-        if path.exists() and not force:
-            raise OutputExistsError(path)
 
 
 def _open(data: Path, card: Card) -> Dataset:

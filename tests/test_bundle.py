@@ -182,6 +182,7 @@ def test_manifest_without_a_schema_version_is_refused(bundle: Path, content: str
         ("max_batch", 0, "max_batch is 0; it must be at least 1"),
         ("max_batch", True, "$.max_batch is True; int was wanted"),
         ("gate", [0.5], "3 classes, but 1 gate thresholds"),
+        ("gate", [0.5, 1.5, 0.5], "thresholds of a probability go from 0 to 1"),
         ("gate", 0.5, "$.gate is float; a list was wanted"),
         ("files", [], "$.files is list; an object was wanted"),
         ("files", {"model.fp32.onnx": 3}, "$.files.model.fp32.onnx is 3; str was wanted"),

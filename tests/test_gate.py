@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from edgeunet.cli import main
 from edgeunet.errors import CheckpointError, DatasetError, OutputExistsError, UsageError
 from edgeunet.manifest import InputSpec
+from edgeunet.metrics import class_pixels
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import Card, load_checkpoint, read_card, save_checkpoint
 from edgeunet.schema import encode
@@ -36,7 +37,6 @@ from edgeunet.training.gate import (
 from edgeunet.training.gate_report import (
     Pixels,
     Presence,
-    class_pixels,
     gate_report,
     roc_curve,
 )

@@ -18,7 +18,7 @@ from conftest import make_bundle
 
 from edgeunet.cli import main
 from edgeunet.manifest import Flavour
-from edgeunet.metrics import pixel_agreement
+from edgeunet.metrics import class_pixels, pixel_agreement
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import load_checkpoint, read_card, save_checkpoint
 from edgeunet.parity import ParityReport, ParitySample, golden_samples, measure, write_html
@@ -28,7 +28,6 @@ from edgeunet.runtime.bundle import open_bundle
 from edgeunet.training.cells import CellFrame, Scene, time_lapse
 from edgeunet.training.evaluate import reference_mask, to_input
 from edgeunet.training.gate import calibrate_gate
-from edgeunet.training.gate_report import class_pixels
 from edgeunet.training.losses import Target, cross_entropy_dice, gate_loss
 
 STEPS = 100

@@ -25,15 +25,16 @@ from edgeunet.errors import (
     UsageError,
 )
 from edgeunet.manifest import InputSpec
-from edgeunet.models import list_models
-from edgeunet.models.checkpoints import load_checkpoint, save_checkpoint
+from edgeunet.models import create_model, list_models
+from edgeunet.models.checkpoints import Card, find_weights, load_checkpoint, save_checkpoint
 from edgeunet.models.structure import structure_of
 from edgeunet.training.cells import write_dataset
 from edgeunet.training.config import Progress, TrainConfig
-from edgeunet.training.data import open_dataset
+from edgeunet.training.data import default_palette, open_dataset
 from edgeunet.training.loop import Trainer
 from edgeunet.training.losses import LOSSES
 from edgeunet.training.prune_channels import prune_channels
+from edgeunet.training.prune_depth import prune_depth
 from edgeunet.training.train import train
 
 SHORT = TrainConfig(crop=(64, 64), epochs=4, batch_size=4, validate_every=2, amp=False)
@@ -219,7 +220,6 @@ def test_a_killed_run_leaves_whole_files_and_can_be_resumed(data: Path, tmp_path
         tmp_path / "run",
         spec=InputSpec(64, 64),
         config=config,
-        cgm=False,
         width=8,
     )
     assert trainer.resume()
@@ -241,6 +241,70 @@ def test_training_goes_on_with_the_channels_of_a_pruned_net(data: Path, tmp_path
         assert structure_of(load_checkpoint(run / "best.safetensors")[0]) == structure
     with pytest.raises(CheckpointError, match="belongs to another run"):
         train("unet", data, run, config=once, size=(64, 64), width=4)
+
+
+def test_training_goes_on_with_a_net_of_one_head(data: Path, tmp_path: Path) -> None:
+    once = replace(SHORT, epochs=1, learning_rate=1e-9)
+    whole = train("unetpp", data, tmp_path / "whole", config=once, size=(64, 64), width=4)
+    net, _ = load_checkpoint(tmp_path / "whole" / "best.safetensors")
+    pruned, card = prune_depth(net, whole, depth=2)
+    initial = tmp_path / "pruned.safetensors"
+    save_checkpoint(initial, pruned, card)
+    tuned = train("unetpp", data, tmp_path / "run", config=once, size=(64, 64), initial=initial)
+    assert tuned.arguments == card.arguments
+    assert tuned.training["initial"]["pruned"] == [{"depth": 2, "of": 4}]
+
+
+def test_training_goes_on_with_other_classes_and_a_new_gate(data: Path, tmp_path: Path) -> None:
+    """The body and the input are those of the checkpoint; what answers in classes is fresh."""
+    once = replace(SHORT, epochs=1, learning_rate=1e-9)
+    spec = InputSpec(32, 32, color="gray", resize="pad", mean=(0.5,), std=(0.25,))
+    arguments = {"num_classes": 5, "in_channels": 1, "width": 4}
+    net = create_model("unet", **arguments)
+    card = Card("unet", arguments, tuple("abcde"), default_palette(5), spec, "letters")
+    initial = tmp_path / "initial.safetensors"
+    save_checkpoint(initial, net, card)
+    run = tmp_path / "run"
+    tuned = train("unet", data, run, config=once, size=(64, 64), initial=initial, cgm=True)
+    assert tuned.arguments == {"num_classes": 3, "in_channels": 1, "width": 4, "cgm": True}
+    assert tuned.input == replace(spec, height=64, width=64)
+    found, _ = load_checkpoint(run / "best.safetensors")
+    body = [name for name in net.state_dict() if name.endswith("0.weight") and "head" not in name]
+    assert len(body) == 18
+    for name in body:
+        kept = net.state_dict()[name]
+        torch.testing.assert_close(found.state_dict()[name], kept, rtol=1e-3, atol=1e-4)
+
+
+def test_a_pruned_net_answers_in_other_classes(data: Path, tmp_path: Path) -> None:
+    once = replace(SHORT, epochs=1, learning_rate=1e-9)
+    net = prune_channels(
+        create_model("unet", num_classes=3, width=4),
+        open_dataset(data),
+        ratio=0.5,
+        spec=InputSpec(64, 64),
+    )
+    net.head = torch.nn.Conv2d(net.head.in_channels, 5, 1)
+    card = Card(
+        "unet",
+        {"num_classes": 5, "width": 4},
+        tuple("abcde"),
+        default_palette(5),
+        InputSpec(64, 64),
+        "letters",
+        structure=structure_of(net),
+    )
+    initial = tmp_path / "initial.safetensors"
+    save_checkpoint(initial, net, card)
+    tuned = train("unet", data, tmp_path / "run", config=once, size=(64, 64), initial=initial)
+    kept = structure_of(net)
+    assert tuned.structure == {**kept, "head": (kept["head"][0], 3)}
+
+
+def test_weights_of_another_variant_are_refused(data: Path, tmp_path: Path) -> None:
+    initial = find_weights("unet", "cells")
+    with pytest.raises(CheckpointError, match=r"is a checkpoint of unet; unetpp was asked for"):
+        train("unetpp", data, tmp_path, config=SHORT, initial=initial)
 
 
 def test_the_gate_learns_along_and_is_calibrated(data: Path, tmp_path: Path) -> None:

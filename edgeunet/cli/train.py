@@ -13,6 +13,7 @@ import click
 
 from ..errors import UsageError
 from ..manifest import Color, Resize
+from ..models.checkpoints import find_weights
 from ..schema import encode
 from ..training.check import check_dataset
 from ..training.config import Progress, TrainConfig
@@ -29,7 +30,7 @@ _PAPER = "  [what the variant's paper has]"
 @click.option("--model", required=True, help="Variant; `edgeunet models` lists them.")
 @click.option("--data", required=True, help="Data set, or `cells` for procedural frames.")
 @click.option("--width", type=click.IntRange(1), help="Channels of the first stage.")
-@click.option("--cgm", is_flag=True, help="Add the classification-guided gate.")
+@click.option("--cgm/--no-cgm", default=None, help="The classification-guided gate.  [off]")
 @click.option(
     "--deep-supervision/--no-deep-supervision",
     default=None,
@@ -37,8 +38,8 @@ _PAPER = "  [what the variant's paper has]"
 )
 @click.option("--padding", type=click.Choice(["same", "valid"]), help="Of unet.  [same]")
 @click.option("--size", type=SIZE, help="Input of the net at inference.  [that of the images]")
-@click.option("--color", type=click.Choice(get_args(Color)), default="rgb", show_default=True)
-@click.option("--resize", type=click.Choice(get_args(Resize)), default="stretch", show_default=True)
+@click.option("--color", type=click.Choice(get_args(Color)), help="[rgb]")
+@click.option("--resize", type=click.Choice(get_args(Resize)), help="[stretch]")
 @click.option("--crop", type=SIZE, default=_DEFAULT.crop, help="Training crops.  [192x256]")
 @click.option(
     "--scale", nargs=2, type=float, default=_DEFAULT.scale, show_default=True, help="Zoom of crops."
@@ -46,7 +47,11 @@ _PAPER = "  [what the variant's paper has]"
 @click.option("--loss", type=click.Choice(sorted(LOSSES)), help=f"Of every head.{_PAPER}")
 @click.option("--border", type=float, help=f"Weight between touching instances.{_PAPER}")
 @click.option("--elastic", type=float, help=f"Elastic deformation, sigma in pixels.{_PAPER}")
-@click.option("--weights", type=DIRECTORY, help="Checkpoint to start from.  [random weights]")
+@click.option(
+    "--weights",
+    help="Tag or checkpoint to start from; it also sets the options that shape the net and its "
+    "input, where they are not given.  [random weights]",
+)
 @click.option("--encoder-weights", type=DIRECTORY, help="torchvision's classifier to start from.")
 @click.option("--epochs", type=click.IntRange(1), default=_DEFAULT.epochs, show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=_DEFAULT.batch_size, show_default=True)
@@ -62,18 +67,18 @@ def command(
     model: str,
     data: str,
     width: int | None,
-    cgm: bool,
+    cgm: bool | None,
     deep_supervision: bool | None,
     padding: str | None,
     size: tuple[int, int] | None,
-    color: Color,
-    resize: Resize,
+    color: Color | None,
+    resize: Resize | None,
     crop: tuple[int, int],
     scale: tuple[float, float],
     loss: str | None,
     border: float | None,
     elastic: float | None,
-    weights: Path | None,
+    weights: str | None,
     encoder_weights: Path | None,
     epochs: int,
     batch: int,
@@ -112,13 +117,12 @@ def command(
             size=size,
             color=color,
             resize=resize,
-            initial=weights,
+            initial=None if weights is None else find_weights(model, weights),
             encoder=encoder_weights,
             device=device,
             workers=workers,
             report=report,
-            cgm=cgm,
-            **_given(width=width, deep_supervision=deep_supervision, padding=padding),
+            **_given(width=width, cgm=cgm, deep_supervision=deep_supervision, padding=padding),
         )
     if as_json:
         echo_json({"checkpoint": str(output / "best.safetensors"), "metrics": card.metrics})

@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from ..errors import CheckpointError, UnknownNameError
+from ..errors import CheckpointError, OutputExistsError, UnknownNameError, UsageError
 from ..files import write_bytes, write_json
-from ..manifest import InputSpec
+from ..manifest import InputSpec, check_classes
 from ..schema import SchemaError, decode, encode
 from .base import SegmentationNet
 from .registry import create_model
@@ -58,10 +58,7 @@ class Card:
     def __post_init__(self) -> None:
         if self.card_version != CARD_VERSION:
             raise ValueError(f"card_version is {self.card_version}; {CARD_VERSION} is known")
-        if len(self.classes) != len(self.palette):
-            raise ValueError(f"{len(self.classes)} classes, but {len(self.palette)} colours")
-        if self.gate is not None and len(self.gate) != len(self.classes):
-            raise ValueError(f"{len(self.classes)} classes, but {len(self.gate)} gate thresholds")
+        check_classes(self.classes, self.palette, self.gate)
 
 
 def list_weights(model: str) -> list[str]:
@@ -81,6 +78,20 @@ def find_weights(model: str, weights: str) -> Path:
     if Path(weights).is_file():
         return Path(weights)
     raise UnknownNameError(f"weights of {model}", weights, list_weights(model))
+
+
+def check_output(output: Path, *, force: bool) -> None:
+    """Refuse a place for a checkpoint before any work is done.
+
+    Raises:
+        UsageError: not NAME.safetensors. OutputExistsError: it or its card stands there already
+            and `force` is false.
+    """
+    if output.suffix != ".safetensors":
+        raise UsageError(f"output is {output}; a checkpoint is written as NAME.safetensors.")
+    for path in (output, output.with_suffix(".json")):
+        if path.exists() and not force:
+            raise OutputExistsError(path)
 
 
 def save_checkpoint(path: Path, net: SegmentationNet, card: Card, *, half: bool = False) -> None:
@@ -104,7 +115,8 @@ def read_card(path: Path) -> Card:
     except FileNotFoundError:
         raise CheckpointError(
             f"{path} has no card {card_path.name} beside it. `edgeunet train` writes one; it names "
-            "the model, its arguments, the classes and the input."
+            "the model, its arguments, the classes and the input. A known format from elsewhere "
+            "gets one by `edgeunet export`: take BUNDLE/checkpoint.safetensors."
         ) from None
     except (OSError, SchemaError, ValueError) as error:
         raise CheckpointError(f"{card_path} is not a card: {error}") from None

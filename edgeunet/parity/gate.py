@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..metrics import Mask
+from ..metrics import Mask, class_pixels
 from ..training.gate_report import (
     GateReport,
     Pixels,
     Presence,
-    class_pixels,
     gate_report,
     roc_curve,
 )

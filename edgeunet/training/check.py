@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import DatasetError
-from ..metrics import IGNORE
+from ..metrics import IGNORE, class_pixels
 from .data import Dataset, Sample, read_image, read_instances, read_mask
 
 SHOWN = 8
@@ -68,7 +69,7 @@ def check_dataset(
         pixels = np.zeros((len(samples), len(dataset.classes)), np.int64)
         for index, sample in enumerate(samples):
             try:
-                pixels[index] = _class_pixels(sample, len(dataset.classes))
+                pixels[index] = _count(sample, len(dataset.classes))
             except DatasetError as error:
                 problems.append(str(error))
             read += 1
@@ -87,7 +88,7 @@ def check_dataset(
     return Contents(dataset.name, dataset.classes, *splits)
 
 
-def _class_pixels(sample: Sample, num_classes: int) -> list[int]:
+def _count(sample: Sample, num_classes: int) -> npt.NDArray[np.int64]:
     """Pixels of each class; DatasetError where image and mask do not go together."""
     height, width = read_image(sample.image).shape[:2]
     mask = read_mask(sample.mask, num_classes=num_classes)
@@ -99,7 +100,7 @@ def _class_pixels(sample: Sample, num_classes: int) -> list[int]:
             raise DatasetError(
                 f"{path} is {rows}x{columns}, its image {sample.image.name} {height}x{width}."
             )
-    counted = mask[mask != IGNORE]
-    if not counted.size:
+    pixels = class_pixels(mask, num_classes=num_classes)
+    if not pixels.any():
         raise DatasetError(f"{sample.mask} has no pixel that counts: all are {IGNORE}.")
-    return [int(count) for count in np.bincount(counted, minlength=num_classes)]
+    return pixels

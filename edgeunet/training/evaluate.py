@@ -71,7 +71,7 @@ def to_mask(
     """Head (1, C, h, w), presence (1, C) -> class ids at `size`, classes below threshold closed."""
     logits = to_logits(head.float(), spec, *size)
     if presence is not None and thresholds is not None:
-        closed = presence[0] < torch.tensor(thresholds)
+        closed = ~(presence[0] >= torch.tensor(thresholds))  # NaN closes, as in the runtime
         if bool(closed.all()):
             closed[0] = False
         logits[:, closed] = -torch.inf

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from ..errors import CheckpointError
 from ..models import SegmentationNet
-from ..models.checkpoints import Card, load_checkpoint
+from ..models.checkpoints import Card, load_checkpoint, read_card
 from ..schema import SchemaError, decode
 from .config import Progress, TrainConfig
 from .data import Dataset
 from .loop import Trainer
+from .start import Start
 
 
 def finetune(
@@ -31,12 +32,8 @@ def finetune(
     Raises:
         CheckpointError: `run` belongs to another run.
     """
-    _, card = load_checkpoint(checkpoint)
-    arguments = {
-        name: value
-        for name, value in card.arguments.items()
-        if name not in ("num_classes", "in_channels")  # those follow from the data and the input
-    }
+    card = read_card(checkpoint)
+    start = Start(checkpoint, card)
     run.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(
         card.model,
@@ -45,10 +42,10 @@ def finetune(
         spec=card.input,
         config=_config(card, epochs),
         structure=card.structure,
-        **arguments,
+        **start.arguments,
     )
     if not trainer.resume():
-        trainer.start_from(checkpoint)
+        trainer.start_from(start)
     trainer.run(report)
     return load_checkpoint(run / "best.safetensors")
 

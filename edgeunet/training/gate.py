@@ -14,10 +14,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..errors import CheckpointError, DatasetError, OutputExistsError, UsageError
+from ..errors import CheckpointError, DatasetError, UsageError
 from ..manifest import InputSpec
+from ..metrics import class_pixels
 from ..models import SegmentationNet
-from ..models.checkpoints import load_checkpoint, save_checkpoint, stored_as_half
+from ..models.checkpoints import (
+    check_output,
+    load_checkpoint,
+    save_checkpoint,
+    stored_as_half,
+)
 from ..schema import encode
 from .data import Dataset, read_image, read_mask
 from .evaluate import to_input
@@ -26,7 +32,6 @@ from .gate_report import (
     Pixels,
     Presence,
     check_images,
-    class_pixels,
     gate_report,
 )
 
@@ -139,11 +144,7 @@ def calibrate_checkpoint(
         OutputExistsError: `output` stands already and `force` is false.
         UsageError: `output` is no .safetensors. Those of `calibrated`.
     """
-    if output.suffix != ".safetensors":
-        raise UsageError(f"output is {output}; a checkpoint is written as NAME.safetensors.")
-    for path in (output, output.with_suffix(".json")):
-        if path.exists() and not force:
-            raise OutputExistsError(path)
+    check_output(output, force=force)
     net, card = load_checkpoint(source)
     found = calibrated(net, dataset, card.input, max_lost=max_lost, report=report)
     metrics = {**card.metrics, "gate": {"max_lost": max_lost, **encode(found)}}

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError
-from ..metrics import IGNORE, Mask
 
 Presence = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.int64]
@@ -81,11 +80,6 @@ class GateReport:
                 f"{_percent(entry.open_where_held):>17}{_percent(entry.closed_where_not):>18}"
             )
         return "\n".join([*lines, self.summary()])
-
-
-def class_pixels(mask: Mask, *, num_classes: int) -> Pixels:
-    """Pixels (C,) that a mask has of each class, the ignored ones left out."""
-    return np.bincount(mask[mask != IGNORE], minlength=num_classes).astype(np.int64)
 
 
 def gate_report(

@@ -23,7 +23,7 @@ from ..files import write_bytes
 from ..manifest import InputSpec
 from ..metrics import Mask
 from ..models import SegmentationNet, create_model
-from ..models.checkpoints import Card, load_weights, read_card, read_tensors, save_checkpoint
+from ..models.checkpoints import Card, read_card, read_tensors, save_checkpoint
 from ..models.foreign import load_encoder
 from ..models.structure import Structure, resize
 from .augment import Augmentation
@@ -37,6 +37,7 @@ from .evaluate import evaluate_on, reference_mask, to_input
 from .gate import calibrate_checkpoint
 from .losses import Target, find_loss, gate_loss
 from .memory_format import training_format
+from .start import Start
 from .weight_map import WeightMaps, class_weights
 
 STATISTICS_IMAGES = 96
@@ -134,12 +135,11 @@ class Trainer:
             calibrate_checkpoint(best, self.dataset, best, force=True)
         return read_card(best)
 
-    def start_from(self, checkpoint: Path) -> None:
+    def start_from(self, start: Start) -> None:
         """Begin with the weights of a checkpoint; CheckpointError where they do not fit."""
-        for net in (self.net, self._averaged_net()):
-            load_weights(net, read_tensors(checkpoint), source=str(checkpoint))
-        if checkpoint.with_suffix(".json").is_file():
-            self.initial = read_card(checkpoint).training
+        start.load(self.net)
+        self._averaged_net().load_state_dict(self.net.state_dict())
+        self.initial = start.training
 
     def start_encoder_from(self, checkpoint: Path) -> None:
         """Begin with the encoder of torchvision's classifier; see `load_encoder`."""
@@ -198,11 +198,11 @@ class Trainer:
     def _finite(self, loss: float, step: int) -> float:
         if math.isfinite(loss):
             return loss
-        kept = "best.safetensors and last.pt are those of" if self.epoch else "nothing was saved in"
+        kept = f"what epoch {self.epoch} saved stays" if self.epoch else "nothing was saved yet"
         raise TrainingError(
-            f"the loss is {loss} in step {step} of epoch {self.epoch + 1}; {kept} the epochs "
-            f"before. Lower the learning rate (--lr {self.config.learning_rate / 4:g}), or train "
-            "without BF16 (--no-amp)."
+            f"the loss is {loss} in step {step} of epoch {self.epoch + 1}; {kept}. Lower the "
+            f"learning rate (--lr {self.config.learning_rate / 4:g}), or train without BF16 "
+            "(--no-amp)."
         )
 
     def _loss(self, images: Tensor, target: Target) -> Tensor:

@@ -8,12 +8,12 @@ from typing import Any
 
 from ..manifest import Color, InputSpec, Resize
 from ..models import model_class
-from ..models.checkpoints import Card, read_card
-from ..models.structure import Structure
+from ..models.checkpoints import Card
 from .cells import write_dataset
 from .config import Progress, TrainConfig
 from .data import Dataset, open_dataset, read_image
 from .loop import Trainer
+from .start import Start, open_start
 
 PROCEDURAL = "cells"
 """Name that stands for the procedural data instead of a directory."""
@@ -32,8 +32,8 @@ def train(
     *,
     config: TrainConfig,
     size: tuple[int, int] | None = None,
-    color: Color = "rgb",
-    resize: Resize = "stretch",
+    color: Color | None = None,
+    resize: Resize | None = None,
     initial: Path | None = None,
     encoder: Path | None = None,
     device: str = "cpu",
@@ -48,22 +48,26 @@ def train(
         output: holds best.safetensors and best.json, last.pt to resume from, log.jsonl.
         size: (height, width) of the net's input at inference, None for the first image's size,
             rounded to what the net takes.
-        color, resize: as in `InputSpec`.
-        initial: checkpoint whose weights the run starts from, and the channels of its layers where
-            it was pruned; None starts from random ones.
+        color, resize: as in `InputSpec`; None for those of `initial`, else rgb and stretch.
+        initial: checkpoint that the run starts from: its weights, and its card's arguments but for
+            those in `arguments`. The heads and the gate are fresh where the data has other classes.
+            None starts from random weights.
         encoder: state dict of torchvision's classifier that the encoder starts from.
         device: of PyTorch. workers: processes that make crops; 0 makes them in this one.
-        arguments: those of the variant.
+        arguments: those of the variant, but for num_classes and in_channels.
 
     Raises:
         DatasetError: not a data set, or one that cannot be trained on. CheckpointError: `output`
-            belongs to another run. TrainingError: the loss is not finite any more.
+            belongs to another run, or `initial` does not fit. TrainingError: the loss is not
+            finite any more.
     """
     dataset = _dataset_of(data, output)
     height, width = size or _usual_size(dataset, model_class(model).size_multiple)
-    spec = InputSpec(height, width, color, resize, *_STATISTICS[color])
+    start = None if initial is None else open_start(initial, model=model)
+    spec = _input(height, width, color, resize, start)
+    structure = None if start is None else start.structure(num_classes=len(dataset.classes))
+    known = {} if start is None else start.arguments
     output.mkdir(parents=True, exist_ok=True)
-    structure = None if initial is None else _structure_in(initial)
     trainer = Trainer(
         model,
         dataset,
@@ -73,11 +77,11 @@ def train(
         device=device,
         workers=workers,
         structure=structure,
-        **arguments,
+        **{**known, **arguments},
     )
     if not trainer.resume():
-        if initial is not None:
-            trainer.start_from(initial)
+        if start is not None:
+            trainer.start_from(start)
         if encoder is not None:
             trainer.start_encoder_from(encoder)
     return trainer.run(report)
@@ -94,10 +98,22 @@ def _dataset_of(data: str | Path, output: Path) -> Dataset:
     return open_dataset(folder)
 
 
-def _structure_in(checkpoint: Path) -> Structure | None:
-    """Channels of the layers of a pruned checkpoint; None for others, and without a card."""
-    has_card = checkpoint.with_suffix(".json").is_file()
-    return read_card(checkpoint).structure if has_card else None
+def _input(
+    height: int,
+    width: int,
+    color: Color | None,
+    resize: Resize | None,
+    start: Start | None,
+) -> InputSpec:
+    """Input as it was asked for, else as the net that the run starts from knows it."""
+    known = None if start is None or start.card is None else start.card.input
+    if known is None:
+        color = color or "rgb"
+        return InputSpec(height, width, color, resize or "stretch", *_STATISTICS[color])
+    statistics = (known.mean, known.std)
+    if color not in (None, known.color):
+        statistics = _STATISTICS[color]
+    return InputSpec(height, width, color or known.color, resize or known.resize, *statistics)
 
 
 def _usual_size(dataset: Dataset, multiple: int) -> tuple[int, int]:

@@ -1,0 +1,68 @@
+"""The checkpoint that a run starts from: what it tells of the net, and its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError
+from ..models import SegmentationNet
+from ..models.checkpoints import Card, load_weights, read_card, read_tensors
+from ..models.structure import Structure
+
+_ANSWERS = ("head.", "heads.", "cgm.")
+"""Keys of the layers that answer in classes, in every variant."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """A checkpoint, and its card where it has one."""
+
+    path: Path
+    card: Card | None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of the variant, but for those that follow from the data and the input."""
+        given = {} if self.card is None else self.card.arguments
+        return {k: v for k, v in given.items() if k not in ("num_classes", "in_channels")}
+
+    @property
+    def training(self) -> dict[str, Any] | None:
+        """How the weights were made, as their card has it."""
+        return None if self.card is None else self.card.training
+
+    def structure(self, *, num_classes: int) -> Structure | None:
+        """Channels of the layers of a pruned net that answers in so many classes, else None."""
+        if self.card is None or self.card.structure is None:
+            return None
+        return {
+            name: (before, num_classes if f"{name}.".startswith(_ANSWERS) else after)
+            for name, (before, after) in self.card.structure.items()
+        }
+
+    def load(self, net: SegmentationNet) -> None:
+        """Copy the weights; layers that answer in other classes, or are new, stay fresh.
+
+        Raises:
+            CheckpointError: anything else that the checkpoint lacks or has besides.
+        """
+        own = net.state_dict()
+        tensors = read_tensors(self.path)
+        answers = {name: tensor for name, tensor in own.items() if name.startswith(_ANSWERS)}
+        body = {name: t for name, t in tensors.items() if not name.startswith(_ANSWERS)}
+        kept = {
+            name: tensors[name]
+            for name, tensor in answers.items()
+            if name in tensors and tensors[name].shape == tensor.shape
+        }
+        load_weights(net, {**body, **answers, **kept}, source=str(self.path))
+
+
+def open_start(path: Path, *, model: str) -> Start:
+    """A checkpoint to start a variant from; CheckpointError where it is another's."""
+    card = read_card(path) if path.with_suffix(".json").is_file() else None
+    if card is not None and card.model != model:
+        raise CheckpointError(f"{path} is a checkpoint of {card.model}; {model} was asked for.")
+    return Start(path, card)
