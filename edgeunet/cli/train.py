@@ -14,7 +14,6 @@ import click
 from ..errors import UsageError
 from ..manifest import Color, Resize
 from ..models.checkpoints import find_weights
-from ..schema import encode
 from ..training.check import check_dataset
 from ..training.config import Progress, TrainConfig
 from ..training.data import open_dataset
@@ -48,6 +47,13 @@ _PAPER = "  [what the variant's paper has]"
 @click.option("--border", type=float, help=f"Weight between touching instances.{_PAPER}")
 @click.option("--elastic", type=float, help=f"Elastic deformation, sigma in pixels.{_PAPER}")
 @click.option(
+    "--focus",
+    type=float,
+    default=_DEFAULT.focus,
+    show_default=True,
+    help="Share of the crops that are placed on rare classes.",
+)
+@click.option(
     "--weights",
     help="Tag or checkpoint to start from; it also sets the options that shape the net and its "
     "input, where they are not given.  [random weights]",
@@ -78,6 +84,7 @@ def command(
     loss: str | None,
     border: float | None,
     elastic: float | None,
+    focus: float,
     weights: str | None,
     encoder_weights: Path | None,
     epochs: int,
@@ -94,7 +101,7 @@ def command(
     """Train a variant; best.safetensors is the epoch with the highest validation mIoU."""
     if check:
         contents = check_dataset(open_dataset(data))
-        return echo_json(encode(contents)) if as_json else click.echo(contents.table())
+        return echo_json(contents.to_json()) if as_json else click.echo(contents.table())
     if output is None:
         raise UsageError("nowhere to train was given. Pass -o DIR for the run, or --check.")
     config = TrainConfig.for_model(
@@ -106,6 +113,7 @@ def command(
         learning_rate=lr,
         seed=seed,
         amp=amp,
+        focus=focus,
         **_given(loss=loss, border=border, elastic=elastic),
     )
     with _news(f"training {model}") as report:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .data import Image
+from .focus import Point
 from .warp import Warp, affine, elastic_displacement
 
 
@@ -30,18 +31,22 @@ class Augmentation:
     brightness: float = 0.2
     tint: float = 0.06
 
-    def warp(self, size: tuple[int, ...], rng: np.random.Generator) -> Warp:
-        """Random place of a crop with its margin in an image of the given (H, W)."""
+    def warp(
+        self, size: tuple[int, ...], rng: np.random.Generator, *, point: Point | None = None
+    ) -> Warp:
+        """Random place of a crop with its margin in an image of the given (H, W).
+
+        Args:
+            point: row and column, measured from the image's corner, that the crop shall hold.
+        """
         height, width = (side + 2 * self.margin for side in self.crop)
         zoom = float(np.exp(rng.uniform(*np.log(self.scale))))
         flip = -1.0 if rng.random() < 0.5 else 1.0
         angle = np.deg2rad(rng.uniform(-self.rotation, self.rotation))
-        # Source point that lands in the crop's centre: anywhere that keeps the crop inside the
-        # image, or the image's centre where the zoomed image is smaller than the crop.
+        reach = [out / zoom / 2 for out in self.crop]  # from the centre to a side, source pixels
         centre = [
-            rng.uniform(-slack, slack) + side / 2
-            for side, out in zip(size, self.crop, strict=True)
-            for slack in [max(0.0, side - out / zoom) / 2]
+            _centre(side, half, None if point is None else point[axis], rng)
+            for axis, (side, half) in enumerate(zip(size, reach, strict=True))
         ]
         turn = np.array(
             [[flip * np.cos(angle), flip * np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
@@ -63,3 +68,17 @@ class Augmentation:
         levels = (np.arange(256.0)[:, None] - 128.0) * gain * tint + 128.0 + shift
         table = np.clip(levels, 0, 255).astype(np.uint8)  # (256, C)
         return np.stack([table[image[..., c], c] for c in range(image.shape[2])], axis=-1)
+
+
+def _centre(side: int, half: float, point: float | None, rng: np.random.Generator) -> float:
+    """Source coordinate that lands in the crop's centre, on one axis.
+
+    Anywhere that keeps the crop of 2 `half` inside the image of length `side`, or the image's
+    centre where the zoomed image is smaller than the crop. A point comes no nearer to the crop's
+    side than a tenth of its length, where the image allows, so that the rotation does not lose it.
+    """
+    slack = max(0.0, side / 2 - half)
+    lowest, highest = side / 2 - slack, side / 2 + slack
+    if point is not None:
+        lowest, highest = np.clip([point - 0.8 * half, point + 0.8 * half], lowest, highest)
+    return float(rng.uniform(lowest, highest))

@@ -12,17 +12,42 @@ from ..errors import DatasetError
 from ..metrics import IGNORE, class_pixels
 from .data import Dataset, Sample, read_image, read_instances, read_mask
 
+Pixels = npt.NDArray[np.int64]
+
 SHOWN = 8
 """Problems that the error lists; the others are counted."""
 
 
 @dataclass(frozen=True)
 class SplitContents:
-    """One split. pixels: by class id. holding: images that hold each class."""
+    """One split. by_image: pixels (M, C) that each image has of each class."""
 
-    images: int
-    pixels: tuple[int, ...]
-    holding: tuple[int, ...]
+    by_image: Pixels
+
+    @property
+    def images(self) -> int:
+        """How many there are."""
+        return len(self.by_image)
+
+    @property
+    def pixels(self) -> Pixels:
+        """Pixels (C,) of each class."""
+        total: Pixels = self.by_image.sum(0)
+        return total
+
+    @property
+    def holding(self) -> Pixels:
+        """Images (C,) that hold each class."""
+        images: Pixels = (self.by_image > 0).sum(0)
+        return images
+
+    def to_json(self) -> dict[str, object]:
+        """JSON-ready form, without the single images."""
+        return {
+            "images": self.images,
+            "pixels": self.pixels.tolist(),
+            "holding": self.holding.tolist(),
+        }
 
 
 @dataclass(frozen=True)
@@ -34,16 +59,26 @@ class Contents:
     train: SplitContents
     val: SplitContents
 
+    def to_json(self) -> dict[str, object]:
+        """JSON-ready form."""
+        return {
+            "name": self.name,
+            "classes": list(self.classes),
+            "train": self.train.to_json(),
+            "val": self.val.to_json(),
+        }
+
     def table(self) -> str:
         """Aligned text for a terminal: share of the pixels and images with each class."""
         lines = [
             f"{self.name}: {self.train.images} training images, {self.val.images} for validation",
             f"{'class':<16}{'train pixels':>14}{'images':>8}{'val pixels':>14}{'images':>8}",
         ]
+        columns = [(split.pixels, split.holding) for split in (self.train, self.val)]
         for index, name in enumerate(self.classes):
             cells = "".join(
-                f"{split.pixels[index] / max(1, sum(split.pixels)):>14.3%}{split.holding[index]:>8}"
-                for split in (self.train, self.val)
+                f"{pixels[index] / max(1, pixels.sum()):>14.3%}{holding[index]:>8}"
+                for pixels, holding in columns
             )
             lines.append(f"{name:<16}{cells}")
         return "\n".join(lines)
@@ -74,13 +109,7 @@ def check_dataset(
                 problems.append(str(error))
             read += 1
             report(read)
-        splits.append(
-            SplitContents(
-                images=len(samples),
-                pixels=tuple(int(count) for count in pixels.sum(0)),
-                holding=tuple(int(count) for count in (pixels > 0).sum(0)),
-            )
-        )
+        splits.append(SplitContents(pixels))
     if problems:
         more = f"\n  and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         listed = "".join(f"\n  {problem}" for problem in problems[:SHOWN])
@@ -88,7 +117,7 @@ def check_dataset(
     return Contents(dataset.name, dataset.classes, *splits)
 
 
-def _count(sample: Sample, num_classes: int) -> npt.NDArray[np.int64]:
+def _count(sample: Sample, num_classes: int) -> Pixels:
     """Pixels of each class; DatasetError where image and mask do not go together."""
     height, width = read_image(sample.image).shape[:2]
     mask = read_mask(sample.mask, num_classes=num_classes)

@@ -17,6 +17,7 @@ class TrainConfig:
     scale: smallest and largest zoom of a crop. warmup: share of the steps with a rising learning
     rate; a cosine to 0 follows. ema: decay of the weights' moving average, which is what is
     validated and saved. validate_every: in epochs. loss, border, elastic: as in `Recipe`.
+    focus: share of the crops that are placed on rare classes, see `Focus`.
     """
 
     crop: tuple[int, int] = (192, 256)
@@ -33,6 +34,7 @@ class TrainConfig:
     loss: str = "cross_entropy_dice"
     border: float = 0.0
     elastic: float = 0.0
+    focus: float = 0.0
 
     def __post_init__(self) -> None:
         if min(self.crop) < 1 or self.learning_rate <= 0 or not 0 < self.scale[0] <= self.scale[1]:
@@ -45,6 +47,8 @@ class TrainConfig:
             raise UsageError(
                 f"border is {self.border:g}, elastic {self.elastic:g}; neither can be negative."
             )
+        if not 0 <= self.focus <= 1:
+            raise UsageError(f"focus is {self.focus:g}; a share of the crops is 0 to 1.")
         find_loss(self.loss)
 
     @classmethod

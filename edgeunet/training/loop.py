@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, update_bn
@@ -34,6 +33,7 @@ from .config import Progress, TrainConfig
 from .crops import Crops
 from .data import Dataset, Image, read_image
 from .evaluate import evaluate_on, reference_mask, to_input
+from .focus import focus_on
 from .gate import calibrate_checkpoint
 from .losses import Target, find_loss, gate_loss
 from .memory_format import training_format
@@ -90,6 +90,7 @@ class Trainer:
                 margin=self.net.margin,
                 elastic=config.elastic,
             ),
+            focus=focus_on(contents.train.by_image, share=config.focus),
             weight_maps=self._weight_maps(contents),
         )
         self.segmentation_loss = find_loss(config.loss)
@@ -221,7 +222,7 @@ class Trainer:
         return WeightMaps(
             self.output / "weight_maps",
             border=self.config.border,
-            balance=class_weights(np.array(contents.train.pixels)),
+            balance=class_weights(contents.train.pixels),
         )
 
     def _validate(self, seconds: float) -> float:

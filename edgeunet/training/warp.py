@@ -28,6 +28,12 @@ class Warp:
         inside = (slice(margin, -margin), slice(margin, -margin))
         return Warp(self.x[inside], self.y[inside])
 
+    def outside(self, size: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+        """Whether pixels (h, w) come from beyond the borders of a source of the given (H, W)."""
+        height, width = size
+        inside = (self.x >= -0.5) & (self.x < width - 0.5) & (self.y >= -0.5)
+        return ~(inside & (self.y < height - 0.5))
+
     def image(self, image: Image) -> Image:
         """(H, W, C) -> (h, w, C), bilinear, mirrored at the borders."""
         warped = cv2.remap(
