@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ..models.summary import summarise
+from ..schema import encode
 from .common import SIZE, echo_json, json_option
 
 
@@ -15,11 +16,17 @@ def command(size: tuple[int, int], as_json: bool) -> None:
     """List the variants: parameters, GFLOPs, pretrained weights."""
     rows = summarise(*size)
     if as_json:
-        echo_json([vars(row) for row in rows])
-        return
-    click.echo(f"{'variant':<14}{'parameters':>12}{'GFLOPs':>9}   weights")
+        return echo_json([encode(row) for row in rows])
+    click.echo(f"{'variant':<14}{'parameters':>12}{'GFLOPs':>9}")
     for row in rows:
-        click.echo(
-            f"{row.name:<14}{row.parameters:>12,}{row.gflops:>9.2f}   "
-            f"{', '.join(row.weights) or '-'}"
-        )
+        click.echo(f"{row.name:<14}{row.parameters:>12,}{row.gflops:>9.2f}")
+    click.echo(
+        f"\n{'weights':<14}{'':<16}{'parameters':>12}{'input':>10}{'classes':>9}{'gate':>6}"
+        f"{'mIoU %':>8}"
+    )
+    for row in rows:
+        for entry in row.weights:
+            click.echo(
+                f"{row.name:<14}{entry.tag:<16}{entry.parameters:>12,}{entry.input:>10}"
+                f"{entry.classes:>9}{'yes' if entry.gated else 'no':>6}{entry.miou:>8.2f}"
+            )

@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from .base import SegmentationNet
-from .checkpoints import list_weights
+from .checkpoints import find_weights, list_weights, load_checkpoint
 from .registry import create_model, list_models
 
 
@@ -22,13 +22,25 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class WeightsSummary:
+    """Weights that come with the package. input: HxW. miou: on validation data, percent."""
+
+    tag: str
+    parameters: int
+    input: str
+    classes: int
+    gated: bool
+    miou: float
+
+
+@dataclass(frozen=True)
 class Summary:
     """One variant with 2 classes at its default width; see `Cost`."""
 
     name: str
     parameters: int
     gflops: float
-    weights: list[str]
+    weights: tuple[WeightsSummary, ...]
 
 
 def count(net: SegmentationNet, *, height: int, width: int, channels: int = 3) -> Cost:
@@ -50,5 +62,18 @@ def summarise(height: int, width: int) -> list[Summary]:
             net = create_model(name, num_classes=2)
         step = net.size_multiple
         cost = count(net, height=-(-height // step) * step, width=-(-width // step) * step)
-        rows.append(Summary(name, cost.parameters, round(cost.gflops, 2), list_weights(name)))
+        weights = tuple(_weights(name, tag) for tag in list_weights(name))
+        rows.append(Summary(name, cost.parameters, round(cost.gflops, 2), weights))
     return rows
+
+
+def _weights(model: str, tag: str) -> WeightsSummary:
+    net, card = load_checkpoint(find_weights(model, tag))
+    return WeightsSummary(
+        tag=tag,
+        parameters=sum(parameter.numel() for parameter in net.parameters()),
+        input=f"{card.input.height}x{card.input.width}",
+        classes=len(card.classes),
+        gated=card.gate is not None,
+        miou=card.metrics["miou"],
+    )
