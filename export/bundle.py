@@ -214,18 +214,19 @@ def _prove(folder: Path, name: str, options: ExportOptions, card: Card) -> Parit
     """Measure the finished bundle; ParityError keeps it from being written."""
     bundle = open_bundle(folder)
     samples, data = _proof_samples(bundle, options, card)
-    report, worst = measure(bundle, samples, data=data)
+    report, worst = measure(bundle, samples, data=data, simulate=True)
     report = replace(report, bundle=name)
-    found = report.candidate
+    found = max(report.deployed, key=lambda stage: stage.drop)
     if report.labelled and found.drop > options.max_iou_drop:
         raise ParityError(
-            f"{options.precision} loses {found.drop:.2f} IoU points on {data}; "
+            f"{found.name} loses {found.drop:.2f} IoU points on {data}; "
             f"{options.max_iou_drop:g} are allowed (--max-iou-drop). First stage out of tolerance: "
             f"{report.first_failure}. No bundle was written."
         )
+    found = min(report.deployed, key=lambda stage: stage.agreement)
     if not report.labelled and found.agreement < found.wanted:
         raise ParityError(
-            f"{options.precision} agrees with PyTorch on {found.agreement:.2%} of the pixels of "
+            f"{found.name} agrees with PyTorch on {found.agreement:.2%} of the pixels of "
             f"{data}; {found.wanted:.2%} were promised. Pass --data with labels to judge by IoU. "
             "No bundle was written."
         )

@@ -97,9 +97,14 @@ def cells_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def camvid() -> Path:
-    """CamVid; skips where it does not stand."""
-    path = SHARED / "camvid"
-    if not path.is_dir():
-        pytest.skip(f"CamVid is not in {path}; set EDGEUNET_DATA to the folder of the data sets")
-    return path
+def data_folder() -> Path:
+    """Folder of the real data sets; skips where it does not stand."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no data sets in {SHARED}; set EDGEUNET_DATA to the folder that holds them")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def camvid(data_folder: Path) -> Path:
+    """CamVid."""
+    return data_folder / "camvid"

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -31,7 +32,7 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def compare(bundle: Path, data: Path, **arguments: str) -> ParityReport:
+def compare(bundle: Path, data: Path, **arguments: Any) -> ParityReport:
     opened = open_bundle(bundle)
     return measure(opened, samples_of(data, num_classes=3), data="cells", **arguments)[0]
 
@@ -80,6 +81,17 @@ def test_stages_of_an_cells_bundle_are_all_there_and_within_tolerance(
     assert report.first_failure is None, report.table()
 
 
+def test_the_graphs_for_tensorrt_are_simulated_on_request(cells_bundle: Path, cells: Path) -> None:
+    report = compare(cells_bundle, cells, simulate=True)
+    names = [stage.name for stage in report.stages]
+    assert names[3:] == ["fp16", "trt int8", "trt int8.fp16", "int8"]
+    assert [stage.name for stage in report.deployed] == names[4:]
+    assert report.first_failure is None, report.table()
+    _, signed, halves, unsigned = (stage.logit_mean for stage in report.stages[3:])
+    assert signed != unsigned
+    assert halves == pytest.approx(signed, rel=0.2)
+
+
 def _swap_colours(copy: Path) -> str:
     path = copy / "manifest.json"
     manifest = json.loads(path.read_text())
@@ -107,13 +119,15 @@ def _scale_a_weight(flavour: str) -> Callable[[Path], str]:
         (_swap_colours, "preprocessing"),
         (_scale_a_weight("fp32"), "fp32"),
         (_scale_a_weight("fp16"), "fp16"),
+        (_scale_a_weight("int8"), "trt int8"),
+        (_scale_a_weight("int8.fp16"), "trt int8.fp16"),
         (_scale_a_weight("int8.cpu"), "int8"),
     ],
 )
 def test_the_first_broken_stage_is_named(
     cells_bundle: Path, cells: Path, tmp_path: Path, edit: Callable[[Path], str], stage: str
 ) -> None:
-    report = compare(edited(cells_bundle, tmp_path, edit), cells)
+    report = compare(edited(cells_bundle, tmp_path, edit), cells, simulate=True)
     assert report.first_failure == stage
     assert "OUT OF TOLERANCE" in report.table()
     assert report.to_json()["first_failure"] == stage

@@ -19,10 +19,18 @@ from .common import DIRECTORY, backend_option, echo_json, json_option, progress
     "--data", type=DIRECTORY, help="Data set (val), images or video.  [the golden frames]"
 )
 @backend_option
+@click.option(
+    "--tensorrt", is_flag=True, help="Also the INT8 graphs for TensorRT, simulated on the CPU."
+)
 @click.option("-o", "output", type=DIRECTORY, help="Directory for parity.json and parity.html.")
 @json_option
 def command(
-    bundle: Path, data: Path | None, backend: str, output: Path | None, as_json: bool
+    bundle: Path,
+    data: Path | None,
+    backend: str,
+    tensorrt: bool,
+    output: Path | None,
+    as_json: bool,
 ) -> None:
     """Compare a bundle with PyTorch at mask level, stage by stage."""
     opened = open_bundle(bundle)
@@ -32,7 +40,9 @@ def command(
         classes = len(opened.manifest.classes)
         samples, name = list(samples_of(data, num_classes=classes)), data.resolve().name
     with progress("comparing", len(samples)) as report:
-        parity, worst = measure(opened, samples, data=name, backend=backend, progress=report)
+        parity, worst = measure(
+            opened, samples, data=name, backend=backend, simulate=tensorrt, progress=report
+        )
     if output is not None:
         write_json(output / "parity.json", parity.to_json())
         write_html(output / "parity.html", parity, worst, opened.manifest.palette)

@@ -41,7 +41,10 @@ _TOLERANCES = {
     "fp32": (0.9999, 0.05),
     "fp16": (0.999, 0.05),
     "int8": (0.99, 0.5),
+    "trt int8": (0.99, 0.5),
+    "trt int8.fp16": (0.99, 0.5),
 }
+_SIMULATED: dict[str, Flavour] = {"trt int8": "int8", "trt int8.fp16": "int8.fp16"}
 WORST = 6
 """Frames shown in the report."""
 
@@ -160,6 +163,7 @@ def measure(
     *,
     data: str,
     backend: str = "auto",
+    simulate: bool = False,
     progress: Callable[[int], None] = lambda frames: None,
 ) -> tuple[ParityReport, list[WorstFrame]]:
     """Compare the bundle with its own checkpoint in PyTorch, stage by stage.
@@ -167,6 +171,10 @@ def measure(
     The stages build on each other: preprocessing (PyTorch on the runtime's input), postprocessing
     (and the runtime's masks), then the graphs fp32, fp16 and int8 as the bundle holds them, so the
     first stage out of tolerance is the one to look at.
+
+    Args:
+        simulate: also the INT8 graphs that TensorRT reads, as ONNX Runtime computes them node by
+            node: the rounding is theirs, the speed is not.
 
     Returns:
         The report, and the frames with the fewest agreeing pixels, worst first.
@@ -178,7 +186,7 @@ def measure(
     worst: list[tuple[float, int, WorstFrame]] = []
     labelled = False
     with ExitStack() as stack:
-        stages = _Stages(bundle, _backends(bundle, backend, stack))
+        stages = _Stages(bundle, _backends(bundle, backend, stack, simulate=simulate))
         gate = GateTally(stages.card.gate, bundle.manifest.gate)
         for index, sample in enumerate(samples):
             outputs, reference = stages.reference(sample.image)
@@ -223,16 +231,21 @@ def measure(
     return report, frames
 
 
-def _backends(bundle: Bundle, backend: str, stack: ExitStack) -> dict[str, Backend]:
+def _backends(
+    bundle: Bundle, backend: str, stack: ExitStack, *, simulate: bool
+) -> dict[str, Backend]:
     """Backend by stage: the graphs up to the bundle's precision, or the one backend asked for."""
     precision = bundle.manifest.precision
     if backend not in ("auto", "onnxruntime"):
         return {precision: stack.enter_context(create_backend(backend, bundle))}
-    flavours: list[tuple[str, Flavour]] = [("fp32", "fp32"), ("fp16", "fp16"), ("int8", "int8.cpu")]
-    wanted = flavours[: [name for name, _ in flavours].index(precision) + 1]
+    flavours: dict[str, Flavour] = {"fp32": "fp32"}
+    if precision != "fp32":
+        flavours["fp16"] = "fp16"
+    if precision == "int8":
+        flavours |= {**(_SIMULATED if simulate else {}), "int8": "int8.cpu"}
     return {
         name: stack.enter_context(create_backend("onnxruntime", bundle, flavour=flavour))
-        for name, flavour in wanted
+        for name, flavour in flavours.items()
     }
 
 

@@ -77,6 +77,11 @@ class ParityReport:
         """Name of the first stage out of tolerance."""
         return next((stage.name for stage in self.stages if not stage.ok), None)
 
+    @property
+    def deployed(self) -> tuple[StageReport, ...]:
+        """Stages of the bundle's precision: the candidate and, simulated, TensorRT's graphs."""
+        return tuple(stage for stage in self.stages if self.precision in stage.name)
+
     def to_json(self) -> dict[str, object]:
         """JSON-ready form, verdicts included."""
         data: dict[str, object] = encode(self)
