@@ -22,6 +22,7 @@ from edgeunet.training.data import (
     list_samples,
     open_dataset,
     read_image,
+    read_labels,
     read_mask,
 )
 from edgeunet.training.warp import elastic_displacement
@@ -141,6 +142,58 @@ def test_default_palette_is_black_and_distinct_colours(count: int) -> None:
 
 
 # Samples
+
+
+# Views
+
+
+def view_of(dataset: Path, **info: object) -> Path:
+    root = dataset.parent / "view"
+    root.mkdir()
+    write_info(root, {"source": "../roads", **info})
+    return root
+
+
+KINDS = ["sky", "crack", "road", "fray"]
+CRACKS = {"defect": ["crack", "fray"]}
+
+
+def test_a_view_makes_several_classes_one(dataset: Path) -> None:
+    write_info(dataset, {"name": "roads", "classes": KINDS})
+    stored = np.array([[0, 1, 2], [3, 255, 1]], np.uint8)
+    write(dataset / "val" / "masks" / "c.png", stored)
+    view = open_dataset(view_of(dataset, merge=CRACKS))
+    assert view.classes == ("sky", "defect", "road")
+    assert view.name == "roads"
+    assert view.palette == default_palette(3)
+    (sample,) = view.samples("val")
+    assert sample.image.parent.samefile(dataset / "val" / "images")
+    assert read_labels(sample, num_classes=3).tolist() == [[0, 1, 2], [1, 255, 1]]
+    (plain,) = open_dataset(dataset).samples("val")
+    assert np.array_equal(read_labels(plain, num_classes=4), stored)
+    write(dataset / "val" / "masks" / "c.png", np.full((2, 3), 4, np.uint8))
+    with pytest.raises(DatasetError, match="holds class id 4; there are 4 classes"):
+        read_labels(sample, num_classes=3)
+
+
+@pytest.mark.parametrize(
+    ("info", "words"),
+    [
+        ({}, "is no view of a data set"),
+        ({"merge": ["crack"]}, "is no view of a data set"),
+        ({"merge": {"defect": "crack"}}, "is no view of a data set"),
+        ({"merge": CRACKS, "classes": ["a", "b"]}, "is no view of a data set"),
+        ({"merge": {"defect": ["hole"]}}, "\"merge\" names 'hole'"),
+        ({"merge": {"all": KINDS}}, "leaves one class, 'all'"),
+        ({"merge": CRACKS, "palette": [[0, 0, 0]]}, '"palette" must list'),
+        ({"merge": CRACKS, "source": "../nowhere"}, "dataset.json does not exist"),
+        ({"merge": CRACKS, "source": 3}, "is no view of a data set"),
+        ({"merge": CRACKS, "source": "."}, "which is a view too. Name its source"),
+    ],
+)
+def test_wrong_views_are_refused(dataset: Path, info: dict[str, object], words: str) -> None:
+    write_info(dataset, {"name": "roads", "classes": KINDS})
+    assert words in refusal(view_of(dataset, **info))
 
 
 def test_samples_are_pairs_sorted_by_name(dataset: Path) -> None:

@@ -29,7 +29,7 @@ from ..runtime.backends import Backend, NetOutputs, create_backend
 from ..runtime.bundle import CHECKPOINT_NAME, Bundle
 from ..runtime.preprocess import Frame
 from ..runtime.sources import open_source, read_image
-from ..training.data import list_samples, open_dataset, read_mask
+from ..training.data import open_dataset, read_labels
 from ..training.evaluate import to_input, to_mask
 from .gate import GateTally
 from .report import FrameReport, ParityReport, StageReport
@@ -143,8 +143,8 @@ def samples_of(path: Path, *, num_classes: int) -> Iterator[ParitySample]:
             raise DatasetError(
                 f"{path} has {len(dataset.classes)} classes, the bundle has {num_classes}."
             )
-        for sample in list_samples(path / "val"):
-            labels = read_mask(sample.mask, num_classes=num_classes)
+        for sample in dataset.samples("val"):
+            labels = read_labels(sample, num_classes=num_classes)
             yield ParitySample(sample.image.name, read_image(sample.image), labels)
         return
     for frame in open_source(path):

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..errors import DatasetError
 from ..metrics import IGNORE, class_pixels
-from .data import Dataset, Sample, read_image, read_instances, read_mask
+from .data import Dataset, Sample, read_image, read_instances, read_labels
 
 Pixels = npt.NDArray[np.int64]
 
@@ -120,7 +120,7 @@ def check_dataset(
 def _count(sample: Sample, num_classes: int) -> Pixels:
     """Pixels of each class; DatasetError where image and mask do not go together."""
     height, width = read_image(sample.image).shape[:2]
-    mask = read_mask(sample.mask, num_classes=num_classes)
+    mask = read_labels(sample, num_classes=num_classes)
     shapes = {sample.mask: mask.shape}
     if sample.instances is not None:
         shapes[sample.instances] = read_instances(sample.instances).shape

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from ..manifest import InputSpec
 from .augment import Augmentation
-from .data import Sample, read_image, read_mask
+from .data import Sample, read_image, read_labels
 from .focus import Focus, random_point
 from .weight_map import WeightMaps
 
@@ -49,7 +49,7 @@ class Crops(TorchDataset[tuple[Tensor, ...]]):
         image_index, class_id = self.focus.choose(index, rng)
         sample = self.samples[image_index]
         image = read_image(sample.image, channels=self.spec.channels)
-        mask = read_mask(sample.mask, num_classes=self.num_classes)
+        mask = read_labels(sample, num_classes=self.num_classes)
         point = None if class_id is None else random_point(mask, class_id, rng)
         warp = self.augment.warp(mask.shape, rng, point=point)
         image = self.augment.colour(warp.image(image), rng)

@@ -1,13 +1,17 @@
 """Data sets: `DIR/{train,val}/images/*`, `DIR/{train,val}/masks/*.png`, `DIR/dataset.json`.
 
 `DIR/{train,val}/instances/*.png`, 16 bit, 0 = none, may tell instances of one class apart.
+
+A `dataset.json` alone is a view of another data set, some of whose classes it makes one:
+`{"source": "../tiles", "merge": {"defect": ["crack", "fray"]}}`.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,33 +26,44 @@ Image = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Sample:
-    """Paths of one image, its mask and, where there are any, its instances."""
+    """Paths of one image, its mask and, where there are any, its instances.
+
+    ids: class ids by those in the mask's file, None where they are the same.
+    """
 
     image: Path
     mask: Path
     instances: Path | None = None
+    ids: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Dataset:
     """A data set in the layout above.
 
-    classes: names by class id. palette: RGB colour by class id.
+    root: folder of the splits. classes: names by class id. palette: RGB colour by class id.
+    ids: of a view, its class ids by those of its source.
     """
 
     root: Path
     name: str
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
+    ids: tuple[int, ...] | None = None
 
     def samples(self, split: str) -> list[Sample]:
         """Images of `train` or `val` with their masks, sorted by name."""
-        return list_samples(self.root / split)
+        return [replace(sample, ids=self.ids) for sample in list_samples(self.root / split)]
 
 
 def open_dataset(root: str | Path) -> Dataset:
     """Read `dataset.json`; DatasetError says what is missing."""
     path = Path(root) / "dataset.json"
+    info = _read_info(path)
+    return _view(path, info) if "source" in info else _dataset(path, info)
+
+
+def _read_info(path: Path) -> dict[str, Any]:
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -58,16 +73,60 @@ def open_dataset(root: str | Path) -> Dataset:
         ) from None
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path} cannot be read as JSON: {error}") from None
-    if not isinstance(info, dict) or not isinstance(info.get("classes"), list):
+    if not isinstance(info, dict) or not ("source" in info or "classes" in info):
+        raise DatasetError(f'{path} has no list "classes" of class names.')
+    return info
+
+
+def _dataset(path: Path, info: dict[str, Any]) -> Dataset:
+    if not isinstance(info["classes"], list):
         raise DatasetError(f'{path} has no list "classes" of class names.')
     classes = tuple(str(name) for name in info["classes"])
     if not 2 <= len(classes) <= IGNORE:
         raise DatasetError(f"{path} names {len(classes)} classes; 2 to {IGNORE} are possible.")
     return Dataset(
-        root=Path(root),
-        name=str(info.get("name", Path(root).name)),
+        root=path.parent,
+        name=str(info.get("name", path.parent.name)),
         classes=classes,
         palette=_palette(info.get("palette"), len(classes), path),
+    )
+
+
+def _view(path: Path, info: dict[str, Any]) -> Dataset:
+    """The data set that a view names as its source, with some of its classes made one."""
+    merge = info.get("merge")
+    if (
+        set(info) - {"source", "name", "merge", "palette"}
+        or not isinstance(info["source"], str)
+        or not isinstance(merge, dict)
+        or not all(isinstance(members, list) for members in merge.values())
+    ):
+        raise DatasetError(
+            f'{path} is no view of a data set: {{"source": DIR, "merge": {{NAME: [CLASS, ...]}}}} '
+            f'was wanted, with "name" and "palette" where they differ; {json.dumps(info)} came.'
+        )
+    source_path = path.parent / info["source"] / "dataset.json"
+    source_info = _read_info(source_path)
+    if "source" in source_info:
+        raise DatasetError(
+            f"{path} is a view of {source_path}, which is a view too. Name its source."
+        )
+    source = _dataset(source_path, source_info)
+    merged = {old: new for new, members in merge.items() for old in members}
+    if odd := sorted(set(merged) - set(source.classes)):
+        raise DatasetError(
+            f'{path}: "merge" names {odd[0]!r}; {source.root} has: {", ".join(source.classes)}.'
+        )
+    names = [merged.get(name, name) for name in source.classes]
+    classes = tuple(dict.fromkeys(names))  # in the order in which they come first
+    if len(classes) < 2:
+        raise DatasetError(f"{path} leaves one class, {classes[0]!r}; two or more were wanted.")
+    return Dataset(
+        root=source.root,
+        name=str(info.get("name", source.name)),
+        classes=classes,
+        palette=_palette(info.get("palette"), len(classes), path),
+        ids=tuple(classes.index(name) for name in names),
     )
 
 
@@ -113,6 +172,16 @@ def read_mask(path: Path, *, num_classes: int) -> Mask:
             f"(0..{num_classes - 1}, {IGNORE} = ignore)."
         )
     return np.asarray(mask, np.uint8)
+
+
+def read_labels(sample: Sample, *, num_classes: int) -> Mask:
+    """Class ids (H, W) of a sample, as its data set counts them; errors as of `read_mask`."""
+    if sample.ids is None:
+        return read_mask(sample.mask, num_classes=num_classes)
+    new_ids = np.full(IGNORE + 1, IGNORE, np.uint8)
+    new_ids[: len(sample.ids)] = sample.ids
+    labels: Mask = new_ids[read_mask(sample.mask, num_classes=len(sample.ids))]
+    return labels
 
 
 def read_instances(path: Path) -> npt.NDArray[np.int32]:

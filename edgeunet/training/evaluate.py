@@ -28,7 +28,7 @@ from ..metrics import (
     mean_iou,
 )
 from ..models import SegmentationNet
-from .data import Dataset, Image, read_image, read_mask
+from .data import Dataset, Image, read_image, read_labels
 
 
 def to_input(image: Image, spec: InputSpec) -> Tensor:
@@ -113,7 +113,7 @@ def evaluate_on(
     confusion = np.zeros((num_classes, num_classes), np.int64)
     boundaries = []
     for sample in dataset.samples(split):
-        truth = read_mask(sample.mask, num_classes=num_classes)
+        truth = read_labels(sample, num_classes=num_classes)
         predicted = predict(read_image(sample.image, channels=channels))
         confusion += confusion_matrix(truth, predicted, num_classes=num_classes)
         # Ignored pixels alike on both sides, so that what is predicted there counts for nothing.

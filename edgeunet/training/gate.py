@@ -25,7 +25,7 @@ from ..models.checkpoints import (
     stored_as_half,
 )
 from ..schema import encode
-from .data import Dataset, read_image, read_mask
+from .data import Dataset, read_image, read_labels
 from .evaluate import to_input
 from .gate_report import (
     GateReport,
@@ -102,7 +102,7 @@ def collect_presence(
         image = to_input(read_image(sample.image, channels=spec.channels), spec)
         with torch.inference_mode():
             presence.append(net.cgm(net.encode(image)[-1])[0].numpy())
-        mask = read_mask(sample.mask, num_classes=net.num_classes)
+        mask = read_labels(sample, num_classes=net.num_classes)
         pixels.append(class_pixels(mask, num_classes=net.num_classes))
         report(index + 1)
     return np.stack(presence), np.stack(pixels)

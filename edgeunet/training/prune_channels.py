@@ -25,7 +25,7 @@ from ..errors import UsageError
 from ..manifest import InputSpec
 from ..metrics import Mask
 from ..models import SegmentationNet
-from .data import Dataset, Image, read_image, read_mask
+from .data import Dataset, Image, read_image, read_labels
 from .evaluate import to_input, to_logits
 from .losses import Target, cross_entropy_dice, gate_loss
 
@@ -123,7 +123,7 @@ def _loss_gradients(net: SegmentationNet, dataset: Dataset, spec: InputSpec) -> 
     samples = dataset.samples("train")
     for sample in samples[:: max(1, len(samples) // IMPORTANCE_IMAGES)]:
         image = read_image(sample.image, channels=spec.channels)
-        mask = read_mask(sample.mask, num_classes=len(dataset.classes))
+        mask = read_labels(sample, num_classes=len(dataset.classes))
         with torch.enable_grad():
             _loss(net, image, mask, spec).backward()  # type: ignore[no-untyped-call]
 

@@ -7,13 +7,14 @@ of the nearest and the second nearest instance, sigma = 5 pixels.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..files import sha256, write_bytes
+from ..files import write_bytes
 from ..metrics import IGNORE, Mask
 from .data import Sample, read_instances
 
@@ -101,11 +102,13 @@ class WeightMaps:
         return weights
 
     def _term(self, sample: Sample, mask: Mask) -> Weights:
-        truth = sample.instances or sample.mask
-        path = self.folder / f"{sha256(truth)[:32]}.png"
+        known = None if sample.instances is None else read_instances(sample.instances)
+        truth = mask if known is None else known
+        content = repr(truth.shape).encode() + truth.tobytes()
+        path = self.folder / f"{hashlib.sha256(content).hexdigest()[:32]}.png"
         levels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.exists() else None
         if levels is None:
-            instances = read_instances(truth) if sample.instances else instances_of(mask)
+            instances = instances_of(mask) if known is None else known
             levels = np.round(border_term(instances) * _LEVELS).astype(np.uint16)
             write_bytes(path, cv2.imencode(".png", levels)[1].tobytes(), sync=False)
         term: Weights = np.divide(levels, _LEVELS, dtype=np.float32)
