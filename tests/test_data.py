@@ -428,3 +428,13 @@ def test_colour_changes_the_image_alone_and_stays_in_range() -> None:
         means.append(after.mean() - before.mean())
     assert min(means) < -5
     assert max(means) > 5
+
+
+def test_dark_images_keep_what_is_in_them() -> None:
+    """A shift by a share of the whole range would make them black."""
+    image = np.arange(10, 50, dtype=np.uint8).reshape(5, 8, 1)
+    augment = Augmentation((5, 8), scale=(1, 1))
+    for seed in range(50):
+        after = augment.colour(image, np.random.default_rng(seed))
+        assert len(np.unique(after)) >= 15
+        assert after.min() > 0

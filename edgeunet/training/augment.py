@@ -19,7 +19,8 @@ class Augmentation:
     scale: smallest and largest zoom; chosen log-uniformly.
     rotation: largest angle, in degrees.
     elastic: sigma of the elastic displacements, in pixels of the crop; 0 for none.
-    contrast, brightness, tint: largest relative change of contrast, of all channels and of each.
+    contrast, brightness, tint: largest relative change of the distance from the crop's mean, of all
+    channels and of each. They are relative so that dark frames keep what is in them.
     """
 
     crop: tuple[int, int]
@@ -28,7 +29,7 @@ class Augmentation:
     rotation: float = 4.0
     elastic: float = 0.0
     contrast: float = 0.3
-    brightness: float = 0.2
+    brightness: float = 0.3
     tint: float = 0.06
 
     def warp(
@@ -62,10 +63,11 @@ class Augmentation:
 
     def colour(self, image: Image, rng: np.random.Generator) -> Image:
         """(H, W, C) -> the same with other brightness, contrast and tint."""
-        gain = 1.0 + rng.uniform(-self.contrast, self.contrast)
-        shift = 255.0 * rng.uniform(-self.brightness, self.brightness)
+        contrast = 1.0 + rng.uniform(-self.contrast, self.contrast)
+        brightness = 1.0 + rng.uniform(-self.brightness, self.brightness)
         tint = 1.0 + rng.uniform(-self.tint, self.tint, size=image.shape[2])
-        levels = (np.arange(256.0)[:, None] - 128.0) * gain * tint + 128.0 + shift
+        mean = image.mean()
+        levels = ((np.arange(256.0)[:, None] - mean) * contrast + mean) * brightness * tint
         table = np.clip(levels, 0, 255).astype(np.uint8)  # (256, C)
         return np.stack([table[image[..., c], c] for c in range(image.shape[2])], axis=-1)
 
