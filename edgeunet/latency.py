@@ -5,21 +5,24 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+Name = TypeVar("Name", bound=str)
 
 WARM_UP, CALLS = 3, 5
 """Calls of a block that are not counted, and that are."""
 
 
 def median_latencies(
-    candidates: Mapping[str, Callable[[], object]], *, rounds: int = 8
-) -> dict[str, float]:
+    candidates: Mapping[Name, Callable[[], object]], *, rounds: int = 8
+) -> dict[Name, float]:
     """Median milliseconds of a call, by candidate.
 
     The candidates take turns in blocks of a few calls, so that what else the machine does hits all
     of them. The first calls of a block are not counted: the threads of the candidate before spin
     on for a while after its last call.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    seconds: dict[Name, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, call in candidates.items():
             seconds[name] += _block(call)

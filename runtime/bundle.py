@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from zipfile import BadZipFile
 
@@ -11,7 +11,14 @@ import numpy.typing as npt
 
 from edgeunet.errors import BundleError, UsageError
 from edgeunet.files import sha256
-from edgeunet.manifest import MANIFEST_NAME, Flavour, Manifest, flavour_file, read_manifest
+from edgeunet.manifest import (
+    MANIFEST_NAME,
+    Flavour,
+    Manifest,
+    Precision,
+    flavour_file,
+    read_manifest,
+)
 
 GOLDEN_NAME = "golden.npz"
 CHECKPOINT_NAME = "checkpoint.safetensors"
@@ -45,6 +52,15 @@ class Bundle:
                 "--fp16 or --int8."
             )
         return self.root / flavour_file(flavour)
+
+    def at(self, precision: Precision) -> Bundle:
+        """The same bundle, to be run in a precision that it holds as well.
+
+        Raises:
+            UsageError: it was exported without that precision.
+        """
+        self.model_path(precision)
+        return replace(self, manifest=replace(self.manifest, precision=precision))
 
     def golden(self) -> Golden:
         """The golden frames."""

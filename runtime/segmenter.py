@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeunet.errors import ParityError, UsageError
-from edgeunet.manifest import Manifest
+from edgeunet.manifest import Manifest, Precision
 
 from .backends import Backend, Result, Timings, create_backend
 from .bundle import Bundle, open_bundle
@@ -119,18 +119,30 @@ class Segmenter(Closing):
         self.backend.close()
 
 
-def load(bundle: str | Path, backend: str = "auto", **arguments: Any) -> Segmenter:
+def load(
+    bundle: str | Path,
+    backend: str = "auto",
+    *,
+    precision: Precision | None = None,
+    **arguments: Any,
+) -> Segmenter:
     """Open a bundle and put it on a backend.
 
     Args:
         bundle: directory that `edgeunet export` wrote.
         backend: "auto", "onnxruntime" or "pytorch".
+        precision: one that the bundle holds, None for the one that it was exported for.
         arguments: those of the backend, such as `threads` of ONNX Runtime.
 
     Raises:
-        BundleError: not a whole bundle. MissingDependencyError: the backend's extra is missing.
+        BundleError: not a whole bundle. UsageError: a precision that it does not hold,
+        or the backend has not. MissingDependencyError: the backend's extra is missing.
     """
     opened = open_bundle(bundle)
+    if precision is not None:
+        opened = opened.at(precision)
+    if backend == "pytorch" and precision not in (None, "fp32"):
+        raise UsageError(f"pytorch computes in FP32; precision {precision} needs another backend.")
     return Segmenter(opened, create_backend(backend, opened, **arguments))
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ import torch
 from hypothesis import settings
 
 from edgeunet.export import ExportOptions, export_bundle
+from edgeunet.files import sha256
 from edgeunet.manifest import InputSpec, Precision
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import Card, save_checkpoint
@@ -74,6 +78,18 @@ def make_bundle(checkpoint: Path, folder: Path, precision: Precision) -> Path:
     )
     export_bundle(output, options)
     return output
+
+
+def edited_bundle(bundle: Path, folder: Path, edit: Callable[[Path], str]) -> Path:
+    """Copy of a bundle after `edit`, which returns the name of the file it changed."""
+    copy = folder / bundle.name
+    shutil.copytree(bundle, copy)
+    name = edit(copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    if name in manifest["files"]:
+        manifest["files"][name] = sha256(copy / name)
+        (copy / "manifest.json").write_text(json.dumps(manifest))
+    return copy
 
 
 @pytest.fixture(scope="session")

@@ -383,6 +383,18 @@ def test_bench_decodes_a_source(fp32_bundle: Path, tmp_path: Path) -> None:
         assert words in result.stdout
 
 
+def test_bench_says_which_precision_to_use(int8_bundle: Path) -> None:
+    report = data("bench", int8_bundle, "--repeats", "3")
+    results = report["verdict"]["results"]
+    assert [entry["precision"] for entry in results] == ["fp32", "fp16", "int8"]
+    assert all(entry["latency_ms"] > 0 and entry["agreement"] > 0.98 for entry in results)
+    use = report["verdict"]["use"]
+    assert f"use {use.upper()}" in call("bench", int8_bundle, "--repeats", "1").output
+    alone = data("bench", int8_bundle, "--repeats", "1", "--precision", "fp32")
+    assert alone["verdict"] is None
+    assert alone["precision"] == "fp32"
+
+
 @pytest.mark.parametrize(
     ("batch", "words"), [("1,x", "'1,x' is not a list"), ("1,9", "batch is 9"), ("0", "batch is 0")]
 )

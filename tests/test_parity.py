@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from conftest import edited_bundle
 from onnx import numpy_helper
 
 from edgeunet.errors import DatasetError
-from edgeunet.files import sha256
 from edgeunet.manifest import flavour_file
 from edgeunet.metrics import confusion_matrix, mean_iou
 from edgeunet.models.checkpoints import load_checkpoint
@@ -35,18 +34,6 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def compare(bundle: Path, data: Path, **arguments: Any) -> ParityReport:
     opened = open_bundle(bundle)
     return measure(opened, samples_of(data, num_classes=3), data="cells", **arguments)[0]
-
-
-def edited(bundle: Path, folder: Path, edit: Callable[[Path], str]) -> Path:
-    """Copy of a bundle after `edit`, which returns the name of the file it changed."""
-    copy = folder / bundle.name
-    shutil.copytree(bundle, copy)
-    name = edit(copy)
-    manifest = json.loads((copy / "manifest.json").read_text())
-    if name in manifest["files"]:
-        manifest["files"][name] = sha256(copy / name)
-        (copy / "manifest.json").write_text(json.dumps(manifest))
-    return copy
 
 
 def test_numbers_are_those_of_the_masks(cells_bundle: Path, cells: Path) -> None:
@@ -127,7 +114,7 @@ def _scale_a_weight(flavour: str) -> Callable[[Path], str]:
 def test_the_first_broken_stage_is_named(
     cells_bundle: Path, cells: Path, tmp_path: Path, edit: Callable[[Path], str], stage: str
 ) -> None:
-    report = compare(edited(cells_bundle, tmp_path, edit), cells, simulate=True)
+    report = compare(edited_bundle(cells_bundle, tmp_path, edit), cells, simulate=True)
     assert report.first_failure == stage
     assert "OUT OF TOLERANCE" in report.table()
     assert report.to_json()["first_failure"] == stage

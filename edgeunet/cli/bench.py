@@ -7,9 +7,11 @@ from pathlib import Path
 
 import click
 
+from ..manifest import Precision
 from ..runtime.bench import BenchReport, bench
 from ..runtime.segmenter import load
-from .common import DIRECTORY, backend_option, echo_json, json_option
+from ..runtime.verdict import compare_precisions
+from .common import DIRECTORY, backend_option, echo_json, json_option, precision_option
 
 
 class BatchList(click.ParamType[list[int]]):
@@ -31,19 +33,32 @@ class BatchList(click.ParamType[list[int]]):
 @click.argument("bundle", type=DIRECTORY)
 @click.option("--source", help="Images or video to take frames from.  [the golden frames]")
 @backend_option
+@precision_option
 @click.option("--batch", "batches", type=BatchList(), default="1", show_default=True)
 @click.option("--repeats", type=click.IntRange(1), default=40, show_default=True)
 @json_option
 def command(
-    bundle: Path, source: str | None, backend: str, batches: list[int], repeats: int, as_json: bool
+    bundle: Path,
+    source: str | None,
+    backend: str,
+    precision: Precision | None,
+    batches: list[int],
+    repeats: int,
+    as_json: bool,
 ) -> None:
-    """Time a bundle on this machine, stage by stage."""
-    with load(bundle, backend) as segmenter:
+    """Time a bundle on this machine, stage by stage, and say which precision to use."""
+    with load(bundle, backend, precision=precision) as segmenter:
         report = bench(segmenter, batches=batches, source=source, repeats=repeats)
+        opened = segmenter.bundle
+    # PyTorch is the reference, and computes in one precision.
+    alone = precision is not None or backend == "pytorch"
+    verdict = None if alone else compare_precisions(opened, backend)
     if as_json:
-        echo_json(asdict(report))
+        echo_json({**asdict(report), "verdict": verdict and asdict(verdict)})
     else:
         click.echo(table(report))
+        if verdict is not None:
+            click.echo(verdict.why)
 
 
 def table(report: BenchReport) -> str:

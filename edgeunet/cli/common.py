@@ -8,9 +8,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
+
+from ..manifest import Precision
 
 
 class SizeType(click.ParamType[Any]):
@@ -52,6 +54,12 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 force_option = click.option("--force", is_flag=True, help="Replace what exists.")
 backend_option = click.option(
     "--backend", default="auto", show_default=True, help="auto, onnxruntime or pytorch."
+)
+
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    help="One that the bundle holds.  [the one that it was exported for]",
 )
 
 

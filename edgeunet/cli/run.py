@@ -7,9 +7,18 @@ from pathlib import Path
 
 import click
 
+from ..manifest import Precision
 from ..runtime.run import run
 from ..runtime.sources import describe
-from .common import DIRECTORY, backend_option, echo_json, force_option, json_option, progress
+from .common import (
+    DIRECTORY,
+    backend_option,
+    echo_json,
+    force_option,
+    json_option,
+    precision_option,
+    progress,
+)
 
 
 @click.command("run")
@@ -23,16 +32,31 @@ from .common import DIRECTORY, backend_option, echo_json, force_option, json_opt
     help="NAME.mp4 (overlay), a directory (PNG masks) or - (none).",
 )
 @backend_option
+@precision_option
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True)
 @force_option
 @json_option
 def command(
-    bundle: Path, source: str, output: str, backend: str, batch: int, force: bool, as_json: bool
+    bundle: Path,
+    source: str,
+    output: str,
+    backend: str,
+    precision: Precision | None,
+    batch: int,
+    force: bool,
+    as_json: bool,
 ) -> None:
     """Segment an image, a directory or glob of images, or a video."""
     with progress("segmenting", describe(source).frames) as report:
         summary = run(
-            bundle, source, output, backend=backend, batch=batch, force=force, report=report
+            bundle,
+            source,
+            output,
+            backend=backend,
+            precision=precision,
+            batch=batch,
+            force=force,
+            report=report,
         )
     if as_json:
         echo_json(asdict(summary))
