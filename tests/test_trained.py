@@ -1,0 +1,46 @@
+"""What the committed weights reach on real data, beside `camvid`, which has tests of its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgeunet.models.checkpoints import find_weights, load_checkpoint
+from edgeunet.training.data import Dataset, open_dataset
+from edgeunet.training.evaluate import validate
+from edgeunet.training.gate import collect_presence
+from edgeunet.training.gate_report import gate_report
+
+pytestmark = [pytest.mark.data, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def tiles(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Magnetic tiles with all kinds of defects as one class, as the weights were trained."""
+    kinds = ["blowhole", "break", "crack", "fray", "uneven"]
+    view = {"source": str(data_folder / "magnetic_tile"), "merge": {"defect": kinds}}
+    root = tmp_path_factory.mktemp("tiles")
+    (root / "dataset.json").write_text(json.dumps(view))
+    return open_dataset(root)
+
+
+@pytest.mark.parametrize("model", ["mobile_unet", "unet3p"])
+def test_the_gate_tells_flawless_tiles_from_others(model: str, tiles: Dataset) -> None:
+    net, card = load_checkpoint(find_weights(model, "magnetic_tile"))
+    assert card.gate is not None
+    presence, pixels = collect_presence(net, tiles, card.input)
+    found = gate_report(presence, pixels, thresholds=card.gate, classes=card.classes)
+    assert (found.images, found.empty) == (203, 143)
+    assert found.open_filled is not None and found.open_filled >= 0.98
+    assert found.skipped_empty is not None and found.skipped_empty >= 0.85
+
+
+def test_membranes_are_found(data_folder: Path) -> None:
+    net, card = load_checkpoint(find_weights("unetpp", "em_membrane"))
+    found = validate(net, open_dataset(data_folder / "em_membrane"), spec=card.input)
+    membrane, cell = found["iou"]
+    assert membrane >= 69
+    assert cell >= 90
+    assert found["boundary_f1"] >= 92
