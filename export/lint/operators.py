@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 
 from .graph import ONNX_DOMAINS, Graph, operand
-from .rule import EVERY, TENSORRT, Broken, Rule
+from .rule import TENSORRT, Broken, Rule
 
 _NEWEST_OPSET_8 = 17
 # Reductions whose axes became an input with opset 18; those of ReduceSum did so with 13.
@@ -42,7 +42,20 @@ def reduce_axes(graph: Graph) -> Broken:
 
 
 def unknown_op(graph: Graph) -> Broken:
-    """Parsers take an unknown operator for a plugin and find none; ONNX Runtime refuses it."""
+    """Parsers take an operator that no ONNX has for a plugin, and find none."""
+    for node in graph.nodes:
+        if node.domain in ONNX_DOMAINS and not onnx.defs.has(node.op_type):
+            yield (
+                node,
+                f"{node.op_type} is no operator of ONNX. Express it in standard operators.",
+            )
+
+
+def unknown_at_opset(graph: Graph) -> Broken:
+    """ONNX Runtime refuses what the file's opset does not have, and 8.x knows no newer ones.
+
+    Parsers of 10 and later read an operator whatever the opset says (seen in TensorRT-RTX 1.7).
+    """
     for node in graph.nodes:
         if node.domain in ONNX_DOMAINS and not _is_known(node.op_type, graph.opset):
             yield (
@@ -53,13 +66,16 @@ def unknown_op(graph: Graph) -> Broken:
 
 
 def tensorrt_domain(graph: Graph) -> Broken:
-    """TensorRT's parser takes operators of other domains for plugins, and none are loaded here."""
+    """TensorRT takes other domains' operators for plugins, or for the standard's of that name.
+
+    TensorRT-RTX 1.7 reads `org.example.Relu` as Relu and says nothing.
+    """
     for node in graph.nodes:
         if node.domain not in ONNX_DOMAINS:
             yield (
                 node,
-                f"{node.op_type} is of domain {node.domain!r}, for which TensorRT wants a plugin. "
-                "Express it in standard operators.",
+                f"{node.op_type} is of domain {node.domain!r}; TensorRT wants a plugin for it, or "
+                "takes it for the standard's of that name. Express it in standard operators.",
             )
 
 
@@ -84,7 +100,8 @@ def _is_known(op_type: str, version: int) -> bool:
 RULES = (
     Rule("opset", "error", ("trt8.6",), opset),
     Rule("reduce-axes", "error", ("trt8.6",), reduce_axes),
-    Rule("unknown-op", "error", EVERY, unknown_op),
+    Rule("unknown-op", "error", ("trt10", "trt11", "rtx"), unknown_op),
+    Rule("unknown-op", "error", ("trt8.6", "ort-cpu"), unknown_at_opset),
     Rule("custom-domain", "error", TENSORRT, tensorrt_domain),
     Rule("custom-domain", "error", ("ort-cpu",), onnx_runtime_domain),
 )

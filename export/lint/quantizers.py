@@ -7,10 +7,12 @@ from onnx import TensorProto
 
 from .graph import Graph, attribute, operand, type_name
 from .qdq import DQ, Q, is_per_channel, is_weight
+from .report import Target
 from .rule import TENSORRT, Broken, Rule
 
 # Types that TensorRT has no quantization for.
 _UNFIT = (TensorProto.UINT8, TensorProto.UINT16, TensorProto.INT16, TensorProto.UINT4)
+_NOT_RTX: tuple[Target, ...] = ("trt8.6", "trt10", "trt11")
 _HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 # Axis of the output channels in the weights.
 _WEIGHT_AXIS = {"Conv": 0, "ConvTranspose": 1}
@@ -97,7 +99,10 @@ def float32_scale(graph: Graph) -> Broken:
 
 
 def half_opset(graph: Graph) -> Broken:
-    """Before opset 19 the standard knows FP32 scales alone; ONNX Runtime and parsers refuse."""
+    """Before opset 19 the standard has FP32 scales alone, and ONNX Runtime refuses the file.
+
+    TensorRT's parsers of 10 and later take FP16 scales whatever the opset says.
+    """
     for node in graph.of_type(Q, DQ):
         kind = graph.element_type(operand(node, 1))
         if kind in _HALVES and graph.opset < 19:
@@ -120,7 +125,10 @@ def axis(graph: Graph) -> Broken:
 
 
 def weight_axis(graph: Graph) -> Broken:
-    """TensorRT fuses weights whose scales run along the output channels, and refuses others."""
+    """INT8 kernels want weights whose scales run along the output channels.
+
+    TensorRT documents no others; TensorRT-RTX 1.7 builds them nevertheless.
+    """
     for node in graph.of_type(*_WEIGHT_AXIS):
         pair = graph.producer(operand(node, 1))
         if pair is None or pair.op_type != DQ or not is_per_channel(graph, pair):
@@ -136,7 +144,10 @@ def weight_axis(graph: Graph) -> Broken:
 
 
 def per_channel_activation(graph: Graph) -> Broken:
-    """TensorRT: per-channel scales are for weights; activations take one for the tensor."""
+    """TensorRT's parser: "Activations-quantization does not support per-axis quantization".
+
+    TensorRT-RTX 1.7 builds it nevertheless.
+    """
     for node in graph.of_type(Q):
         if is_per_channel(graph, node) and not is_weight(graph, operand(node, 0)):
             yield (
@@ -164,9 +175,11 @@ RULES = (
     Rule("signed", "error", TENSORRT, signed_type),
     Rule("scale", "error", TENSORRT, scale),
     Rule("float32-scale", "error", ("trt8.6",), float32_scale),
-    Rule("half-opset", "error", ("trt10", "trt11", "rtx", "ort-cpu"), half_opset),
+    Rule("half-opset", "error", ("ort-cpu",), half_opset),
     Rule("axis", "error", TENSORRT, axis),
-    Rule("weight-axis", "error", TENSORRT, weight_axis),
-    Rule("per-channel-activation", "error", TENSORRT, per_channel_activation),
+    Rule("weight-axis", "error", _NOT_RTX, weight_axis),
+    Rule("weight-axis", "warning", ("rtx",), weight_axis),
+    Rule("per-channel-activation", "error", _NOT_RTX, per_channel_activation),
+    Rule("per-channel-activation", "warning", ("rtx",), per_channel_activation),
     Rule("int32-bias", "error", TENSORRT, int32_bias),
 )

@@ -15,14 +15,17 @@ _COORDINATES = (
 
 
 def scales(graph: Graph) -> Broken:
-    """TensorRT: "Resize scales must be an initializer"; even an Identity in between is too much."""
+    """8.x: "Resize scales must be an initializer", and an Identity in between is too much.
+
+    Newer parsers take them as a shape tensor, which no DLA does.
+    """
     for node in graph.of_type("Resize"):
         name = operand(node, 2)
         if name and not graph.is_constant(name):
             yield (
                 node,
-                f"computes its scales ({name}); TensorRT wants constants. Export with fixed "
-                "sizes, or fold constants.",
+                f"computes its scales ({name}); TensorRT 8.x and every DLA want constants. "
+                "Export with fixed sizes, or fold constants.",
             )
 
 
@@ -75,7 +78,8 @@ def coordinates(graph: Graph) -> Broken:
 
 
 RULES = (
-    Rule("resize-scales", "error", TENSORRT, scales),
+    Rule("resize-scales", "error", ("trt8.6",), scales),
+    Rule("resize-scales", "warning", ("trt10", "trt11"), scales),
     Rule("resize-sizes", "warning", ("trt8.6", "trt10", "trt11"), sizes),
     Rule("resize-antialias", "error", TENSORRT, antialias),
     Rule("resize-coordinates", "error", TENSORRT, coordinates),
