@@ -56,6 +56,14 @@ def test_other_files(tmp_path: Path, content: bytes) -> None:
     assert "ONNX model, or was cut off" in refusal(path)
 
 
+def test_suffix_does_not_choose_the_parser(tmp_path: Path) -> None:
+    onnx.save(convolution(), tmp_path / "a.onnx")
+    (tmp_path / "a.onnx").rename(tmp_path / "a.json")
+    assert lint(tmp_path / "a.json", "rtx").ok
+    (tmp_path / "b.json").write_text("{}")
+    assert "ONNX model, or was cut off" in refusal(tmp_path / "b.json")
+
+
 @given(share=st.floats(0, 1, exclude_max=True))
 def test_truncated_file(tmp_path_factory: pytest.TempPathFactory, share: float) -> None:
     path = tmp_path_factory.mktemp("cut") / "cut.onnx"

@@ -51,7 +51,7 @@ def _parse(path: Path) -> onnx.ModelProto:
     if not path.is_file():
         raise GraphError(f"{path} is not a file; an ONNX model was wanted.")
     try:
-        model = onnx.load(path, load_external_data=False)
+        model = onnx.load(path, "protobuf", load_external_data=False)  # not by the suffix
     except DecodeError:
         raise GraphError(
             f"{path} is not an ONNX model, or was cut off. Export or download it again."
