@@ -12,6 +12,7 @@
     ├── BundleError              a bundle that is damaged, foreign or unsafe
     ├── FrameError               a frame that cannot be converted as the manifest says
     ├── SourceError              an image, directory or video that cannot be read
+    ├── GraphError               an ONNX file that is damaged, not ONNX or unsafe
     ├── ExportError              a graph that could not be made
     │   └── CalibrationError     calibration data that is missing or unfit
     ├── BackendError             a backend that is not available or failed
@@ -87,6 +88,10 @@ class FrameError(EdgeUNetError):
 
 class SourceError(EdgeUNetError):
     """An image, directory or video that cannot be read."""
+
+
+class GraphError(EdgeUNetError):
+    """An ONNX file that is damaged, not ONNX or unsafe."""
 
 
 class ExportError(EdgeUNetError):

@@ -34,6 +34,7 @@ from edgeunet.training.prune_depth import prune_depth
 from .calibrate import CALIBRATION_FRAMES, calibrate, calibration_files, read_frames
 from .ensemble import ensemble_of
 from .half import half
+from .lint import lint_flavours
 from .quantize import quantize_for_cpu, quantize_for_tensorrt
 from .source import AS_ASSUMED, Preparation, load_source
 from .trace import check_size, trace
@@ -95,6 +96,7 @@ def export_bundle(
         UnknownNameError: no such model or weights. CheckpointError: weights that do not fit.
         UsageError: a depth or an ensemble that the net has not.
         CalibrationError: INT8 without frames to calibrate with. OutputExistsError: see `output`.
+        ExportError: a graph that one of its targets refuses or misreads, see `lint`.
         ParityError: the bundle loses more than `max_iou_drop`; nothing is written.
     """
     source, net, card = load_source(
@@ -164,6 +166,8 @@ def _write_flavours(
         signed = folder / flavour_file("int8")
         quantize_for_tensorrt(reference, signed, table)
         half(signed, folder / flavour_file("int8.fp16"), opset=STRONGLY_TYPED_OPSET)
+    report("lint")
+    lint_flavours(folder, FLAVOURS[precision])
 
 
 def _write_golden(folder: Path, net: SegmentationNet, card: Card, frames: Sequence[Frame]) -> None:

@@ -37,6 +37,7 @@ COMMANDS = [
     "export",
     "gate",
     "inspect",
+    "lint",
     "models",
     "parity",
     "prune",

@@ -20,6 +20,7 @@ _COMMANDS = {
     "export": "export",
     "gate": "gate",
     "inspect": "inspect",
+    "lint": "lint",
     "models": "models",
     "parity": "parity",
     "prune": "prune",
