@@ -5,6 +5,8 @@ It parses and builds without a GPU. That proves the graphs legal; nothing here i
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,6 +122,24 @@ def test_an_interruption_ends_the_build_and_is_raised(tmp_path: Path, toolkit: T
     graph = write_graph(tmp_path / "relu.onnx", "Relu")
     with pytest.raises(KeyboardInterrupt):
         compile_plan(toolkit, graph, targets=["sm89"], max_batch=2, progress=interrupt)
+
+
+def test_ctrl_c_ends_the_build(tmp_path: Path, toolkit: Toolkit) -> None:
+    """As it comes: before a call of the logger, which has nobody to raise to."""
+    before = signal.getsignal(signal.SIGINT)
+    told: list[float] = []
+
+    def press(done: float) -> None:
+        told.append(done)
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(0.001)  # the interpreter runs the handler here, and nothing is raised
+        told.append(done)
+
+    graph = write_graph(tmp_path / "relu.onnx", "Relu")
+    with pytest.raises(KeyboardInterrupt):
+        compile_plan(toolkit, graph, targets=["sm89"], max_batch=2, progress=press)
+    assert len(told) == 2
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 # Refusals

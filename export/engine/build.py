@@ -89,7 +89,7 @@ def build_engine(
     """Build a graph of the flavour that the toolkit wants for the precision; plan into `folder`.
 
     Of several processes that ask for one engine, one builds it, and the others wait and keep it.
-    A process that dies leaves the old engine or none.
+    A process that dies leaves nothing that passes for whole.
 
     Raises:
         EngineError: no such graph, or one that was refused, or `folder` cannot be written.

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgeunet.errors import EngineError
 
-from .progress import progress_monitor
+from .progress import noted_interrupt, progress_monitor
 from .toolkit import Toolkit
 
 _MESSAGES = 4  # of the log's last errors, in an error
@@ -31,9 +31,14 @@ def compile_plan(
     Raises:
         EngineError: the parser or the builder refused; carries what they said.
     """
-    result = _attempt(toolkit.module, graph, targets, max_batch, progress)
+    with noted_interrupt() as interrupted:
+        monitor = progress_monitor(toolkit.module, progress, interrupted)
+        result = _attempt(toolkit.module, graph, targets, max_batch, monitor)
+    if interrupted.is_set():
+        raise KeyboardInterrupt
     if isinstance(result, _Refusal):
         raise EngineError(f"{toolkit.title} cannot {result.step} {graph}: {result.words}.")
+    progress(1.0)  # the last step of all is not always told
     return result
 
 
@@ -50,7 +55,7 @@ def _attempt(
     graph: Path,
     targets: Sequence[str],
     max_batch: int,
-    progress: Callable[[float], None],
+    monitor: Any,
 ) -> bytes | _Refusal:
     # Returns refusals: while a builder lives, TensorRT ignores the loggers of later ones, and an
     # error raised here would keep this frame, and so the builder, alive.
@@ -68,14 +73,12 @@ def _attempt(
     for index, target in enumerate(targets):
         config.set_compute_capability(getattr(trt.ComputeCapability, target.upper()), index)
     _add_profile(builder, config, network, max_batch)
-    monitor = progress_monitor(trt, progress)
     config.progress_monitor = monitor
     plan = builder.build_serialized_network(network, config)
     if monitor.interruption is not None:
         raise monitor.interruption
     if plan is None:
         return _Refusal("build", "; ".join(log.errors[-_MESSAGES:]) or "it gave no reason")
-    progress(1.0)  # the last step of all is not always told
     return bytes(plan)
 
 

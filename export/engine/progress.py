@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,11 +44,31 @@ class ShareOfPhases:
         self._phases.pop(name, None)
 
 
-def progress_monitor(trt: Any, progress: Callable[[float], None]) -> Any:
+@contextmanager
+def noted_interrupt() -> Iterator[threading.Event]:
+    """Ctrl-C sets an event while the block runs, instead of raising KeyboardInterrupt.
+
+    It would be raised in whatever Python code runs next: mostly the logger, where TensorRT swallows
+    it and builds on.
+    """
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # signals do not reach others
+        yield event
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: event.set())
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
+
+
+def progress_monitor(
+    trt: Any, progress: Callable[[float], None], interrupted: threading.Event
+) -> Any:
     """IProgressMonitor that tells `progress` the share done.
 
-    Ctrl-C arrives in one of its calls, and TensorRT swallows what they raise: the monitor cancels
-    the build and keeps the exception in `interruption`, for the caller to raise.
+    TensorRT swallows what its calls raise: the monitor cancels the build where `progress` fails or
+    `interrupted` is set, and keeps the exception in `interruption`, for the caller to raise.
     """
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # known at run time only
@@ -60,6 +83,8 @@ def progress_monitor(trt: Any, progress: Callable[[float], None]) -> Any:
         def step_complete(self, name: str, step: int) -> bool:
             try:
                 progress(self._share.step(name, step))
+                if interrupted.is_set():
+                    raise KeyboardInterrupt
             except BaseException as error:
                 self.interruption = error
             return self.interruption is None

@@ -90,9 +90,7 @@ _TOOLKITS: dict[str, Callable[[], Toolkit]] = {"rtx": _rtx}
 def _import(module: str, title: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name != module:
-            raise
-        raise MissingDependencyError(title, extra) from None
-    except (ImportError, OSError) as error:  # a library that this system cannot load
+    except (ImportError, OSError) as error:  # missing, or a library that this system cannot load
+        if isinstance(error, ModuleNotFoundError) and error.name == module:
+            raise MissingDependencyError(title, extra) from None
         raise EngineError(f"{title} is installed, but cannot be loaded: {error}") from error
