@@ -15,6 +15,7 @@
     ├── GraphError               an ONNX file that is damaged, not ONNX or unsafe
     ├── ExportError              a graph that could not be made
     │   └── CalibrationError     calibration data that is missing or unfit
+    ├── EngineError              an engine that could not be built, or that does not fit
     ├── BackendError             a backend that is not available or failed
     └── ParityError              results outside the promised tolerance
 
@@ -100,6 +101,10 @@ class ExportError(EdgeUNetError):
 
 class CalibrationError(ExportError):
     """Calibration data that is missing or unfit."""
+
+
+class EngineError(EdgeUNetError):
+    """An engine that could not be built, or that does not fit."""
 
 
 class BackendError(EdgeUNetError):

@@ -1,6 +1,25 @@
-"""From a checkpoint to a bundle: trace -> half | calibrate -> quantize -> bundle."""
+"""From a checkpoint to a bundle: trace -> half | calibrate -> quantize -> bundle; then engines."""
 
-from .bundle import ExportOptions, export_bundle
-from .source import Preparation
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .bundle import ExportOptions, export_bundle
+    from .source import Preparation
+
+# Resolved on first use (PEP 562): `export.engine` builds on devices that have no torch.
+_EXPORTS = {
+    "ExportOptions": ".bundle",
+    "Preparation": ".source",
+    "export_bundle": ".bundle",
+}
 
 __all__ = ["ExportOptions", "Preparation", "export_bundle"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'edgeunet.export' has no attribute {name!r}")
+    return getattr(importlib.import_module(_EXPORTS[name], __name__), name)

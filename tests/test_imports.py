@@ -26,6 +26,7 @@ HEAVY = {
     "onnxruntime",
     "safetensors",
     "scipy",
+    "tensorrt_rtx_bindings",
     "torch",
     "torch_pruning",
 }
@@ -33,7 +34,7 @@ HEAVY = {
 WORKSTATION = {"onnx", "onnx_ir", "onnxscript", "safetensors", "torch"}
 WORKSTATION_PARTS = {"demo", "export", "models", "parity", "prune", "training"}
 # The runtime's own imports; backends/pytorch.py, loaded by name, is the exception.
-RUNTIME_PARTS = {"doctor", "errors", "files", "manifest", "metrics", "runtime"}
+RUNTIME_PARTS = {"doctor", "errors", "files", "manifest", "metrics", "runtime", "schema"}
 PYTORCH_BACKEND = "edgeunet.runtime.backends.pytorch"
 
 
@@ -88,6 +89,13 @@ def test_runtime_loads_nothing_of_the_workstation(code: str) -> None:
     assert parts(modules) & WORKSTATION_PARTS == set()
 
 
+def test_engines_are_built_without_torch() -> None:
+    modules = loaded_by("import edgeunet.cli.build")
+    assert "edgeunet.export.engine.build" in modules
+    assert tops(modules) & WORKSTATION == set()
+    assert parts(modules) & WORKSTATION_PARTS == {"export"}
+
+
 def test_run_loads_nothing_of_the_workstation(fp32_bundle: Path, tmp_path: Path) -> None:
     source = write_video(tmp_path / "clip.mp4", 3)
     modules = loaded_by(
@@ -128,7 +136,9 @@ def test_other_names_are_attribute_errors() -> None:
         edgeunet.segment  # noqa: B018 - reading it raises
 
 
-@pytest.mark.parametrize("package", ["export", "models", "parity", "runtime", "runtime.backends"])
+@pytest.mark.parametrize(
+    "package", ["export", "export.engine", "models", "parity", "runtime", "runtime.backends"]
+)
 def test_names_of_a_package_are_sorted_and_resolve(package: str) -> None:
     module = importlib.import_module(f"edgeunet.{package}")
     assert module.__all__ == sorted(module.__all__)

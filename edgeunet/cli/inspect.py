@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from ..manifest import Manifest, flavour_file, manifest_json
 from ..runtime.bundle import open_bundle
+from ..runtime.engines import Engine, list_engines
+from ..schema import encode
 from .common import DIRECTORY, echo_json, json_option
 
 
@@ -15,11 +18,12 @@ from .common import DIRECTORY, echo_json, json_option
 @click.argument("bundle", type=DIRECTORY)
 @json_option
 def command(bundle: Path, as_json: bool) -> None:
-    """Check a bundle's files and say what it is."""
+    """Check a bundle's files and its engines, and say what it is."""
     opened = open_bundle(bundle)
     manifest = opened.manifest
+    engines = list_engines(opened)
     if as_json:
-        echo_json(manifest_json(manifest))
+        echo_json({**manifest_json(manifest), "engines": [_engine_json(e) for e in engines]})
         return
     spec = manifest.input
     rows = {
@@ -40,6 +44,25 @@ def command(bundle: Path, as_json: bool) -> None:
     for label, value in rows.items():
         click.echo(f"{label:<11}{value}")
     click.echo(f"{'files':<11}{len(manifest.files)}, all hashes right")
+    for engine in engines:
+        click.echo(f"{'engine':<11}{engine.path.name}: {_engine(engine)}")
+
+
+def _engine(engine: Engine) -> str:
+    """What an engine is, or why it cannot be used."""
+    if engine.problem is not None:
+        return f"not usable, {engine.problem}; `edgeunet build` builds it again"
+    assert engine.card is not None
+    request = engine.card.request
+    return (
+        f"{request.precision} for {', '.join(request.targets)}, batch 1 to {request.max_batch} "
+        f"({engine.card.plan_bytes / 1e6:.1f} MB)"
+    )
+
+
+def _engine_json(engine: Engine) -> dict[str, Any]:
+    card = None if engine.card is None else encode(engine.card)
+    return {"file": engine.path.name, "card": card, "problem": engine.problem}
 
 
 def _gate(manifest: Manifest) -> str:

@@ -15,6 +15,7 @@ from ..errors import EdgeUNetError, MissingDependencyError
 # device without the training extra still has its commands.
 _COMMANDS = {
     "bench": "bench",
+    "build": "build",
     "demo": "demo",
     "doctor": "doctor",
     "export": "export",
@@ -37,6 +38,7 @@ _EXTRAS = {
     "onnxruntime": "cpu",
     "cv2": "cpu",
     "av": "video",
+    "filelock": "rtx",
 }
 
 
