@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from ..calibration import TABLE_NAME, read_table
 from ..manifest import Manifest, flavour_file, manifest_json
-from ..runtime.bundle import open_bundle
+from ..runtime.bundle import Bundle, open_bundle
 from .common import DIRECTORY, echo_json, json_option
 
 
@@ -31,6 +32,7 @@ def command(bundle: Path, as_json: bool) -> None:
         f"{manifest.max_batch}",
         "logits": f"{manifest.logits_size[0]}x{manifest.logits_size[1]}",
         "gate": _gate(manifest),
+        "calibration": _calibration(opened),
         "graphs": ", ".join(
             f"{flavour} ({(opened.root / flavour_file(flavour)).stat().st_size / 1e6:.1f} MB)"
             for flavour in manifest.flavours
@@ -38,8 +40,8 @@ def command(bundle: Path, as_json: bool) -> None:
         "versions": ", ".join(f"{name} {value}" for name, value in manifest.versions.items()),
     }
     for label, value in rows.items():
-        click.echo(f"{label:<11}{value}")
-    click.echo(f"{'files':<11}{len(manifest.files)}, all hashes right")
+        click.echo(f"{label:<12}{value}")
+    click.echo(f"{'files':<12}{len(manifest.files)}, all hashes right")
 
 
 def _gate(manifest: Manifest) -> str:
@@ -50,3 +52,11 @@ def _gate(manifest: Manifest) -> str:
     if manifest.arguments.get("cgm"):
         return "not calibrated, so unused; `edgeunet gate` calibrates the checkpoint"
     return "none"
+
+
+def _calibration(bundle: Bundle) -> str:
+    """Method and frames that the INT8 ranges come from."""
+    if TABLE_NAME not in bundle.manifest.files:
+        return "none"
+    table = read_table(bundle.root / TABLE_NAME)
+    return f"{table.method} on {table.frames} frames of {table.source}"
