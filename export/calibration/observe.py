@@ -38,8 +38,8 @@ class Observation:
 def observe(graph: Path, frames: Iterable[Frame], spec: InputSpec) -> Observation:
     """Run the reference graph on frames, one at a time, and note what its activations hold.
 
-    Memory: one frame, what the graph itself needs for it, at most `ELEMENTS_AT_ONCE` activation
-    values (or the largest activation, where that alone is larger), and 16 KB for each activation.
+    Memory: one frame, what ONNX Runtime holds to run the graph on it, at most `ELEMENTS_AT_ONCE`
+    activation values (or the largest activation, where that is larger), 16 KB an activation.
     Where the activations of one frame are more than that, the graph is run in parts, and the frames
     are iterated over once for each.
 
@@ -110,7 +110,6 @@ def _session(model: onnx.ModelProto, names: list[str]) -> onnxruntime.InferenceS
     observed.graph.output.extend(known[name] for name in names)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.enable_cpu_mem_arena = False  # it keeps what the largest run needed
     return onnxruntime.InferenceSession(
         observed.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
