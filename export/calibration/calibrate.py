@@ -32,9 +32,8 @@ def calibrate(
         CalibrationError: an activation that is not finite, or frames with a single class.
     """
     observation = observe(graph, selection.chosen, card.input)
-    if not isinstance(
-        selection.chosen.source, Drawn
-    ):  # those hold all classes: the net is at fault
+    # Drawn frames hold all classes: a net that sees one is untrained, which they cannot help.
+    if not isinstance(selection.chosen.source, Drawn):
         check_classes(observation.classes, card.classes)
     source = selection.chosen.source.name
     if method is not None:
