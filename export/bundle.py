@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from edgeunet.calibration import TABLE_NAME, CalibrationTable, Method, read_table, table_json
 from edgeunet.errors import CalibrationError, ParityError
 from edgeunet.files import new_directory, sha256, write_json
-from edgeunet.manifest import FLAVOURS, InputSpec, Manifest, Precision, flavour_file, manifest_json
+from edgeunet.manifest import FLAVOURS, Manifest, Precision, flavour_file, manifest_json
 from edgeunet.models import SegmentationNet
 from edgeunet.models.checkpoints import WEIGHTS_DIR, Card, save_checkpoint
 from edgeunet.parity import (
@@ -26,12 +26,23 @@ from edgeunet.parity import (
     write_html,
 )
 from edgeunet.runtime.bundle import CHECKPOINT_NAME, GOLDEN_NAME, Bundle, open_bundle
-from edgeunet.runtime.preprocess import Frame, Preprocessor
+from edgeunet.runtime.preprocess import Preprocessor
 from edgeunet.training.cells import snapshots
 from edgeunet.training.evaluate import reference_mask
 from edgeunet.training.prune_depth import prune_depth
 
-from .calibrate import CALIBRATION_FRAMES, calibrate, calibration_files, read_frames
+from .calibration import (
+    CHOSEN,
+    HELD_OUT,
+    Drawn,
+    Selection,
+    calibrate,
+    check_table,
+    drawn_selection,
+    examine,
+    open_frames,
+    select,
+)
 from .ensemble import ensemble_of
 from .half import half
 from .lint import lint_flavours
@@ -58,8 +69,11 @@ class ExportOptions:
     without a card whose format does not tell it. preparation: of the frames, for weights without.
     depth: of the U-Net++ that is left when the deeper nodes are cut off, None for the whole net.
     ensemble: U-Net++ answers with the mean of all heads instead of the deepest.
-    calib: directory of frames or data set to calibrate with; INT8 needs it unless the weights are
-    the procedural ones. size: (height, width) of the net's input, None for the card's.
+    calib: directory of frames, data set or video to calibrate with, and to take golden frames from;
+    INT8 needs it, or a table, unless the weights are the procedural ones. calib_method: how ranges
+    are made of values, None for the best by measurement. calib_table: calibration.json of an
+    earlier export of the same graph, instead of calibrating.
+    size: (height, width) of the net's input, None for the card's.
     data: data set to measure parity on; None for procedural frames with procedural weights, else
     for the golden frames. max_batch: largest batch. max_iou_drop: IoU points that the bundle may
     lose against PyTorch on labelled frames; without labels the promised agreement must hold.
@@ -73,6 +87,8 @@ class ExportOptions:
     depth: int | None = None
     ensemble: bool = False
     calib: Path | None = None
+    calib_method: Method | None = None
+    calib_table: Path | None = None
     data: Path | None = None
     size: tuple[int, int] | None = None
     max_batch: int = 8
@@ -95,7 +111,8 @@ def export_bundle(
     Raises:
         UnknownNameError: no such model or weights. CheckpointError: weights that do not fit.
         UsageError: a depth or an ensemble that the net has not.
-        CalibrationError: INT8 without frames to calibrate with. OutputExistsError: see `output`.
+        CalibrationError: INT8 without frames to calibrate with, with unfit ones, or with a table
+            of another graph. OutputExistsError: see `output`.
         ExportError: a graph that one of its targets refuses or misreads, see `lint`.
         ParityError: the bundle loses more than `max_iou_drop`; nothing is written.
     """
@@ -113,17 +130,17 @@ def export_bundle(
     height, width = options.size or (card.input.height, card.input.width)
     check_size(net, height, width, name=options.model)
     card = replace(card, input=replace(card.input, height=height, width=width))
-    frames = _frames(options, card)
+    selection = _selection(options, net, card, report)
     if net.cgm is not None and card.gate is None:
         report("the gate is not calibrated and stays unused; `edgeunet gate` calibrates it")
     with new_directory(Path(output), force=force) as folder:
         report("trace")
         reference = folder / flavour_file("fp32")
         trace(net, reference, height=height, width=width, channels=card.input.channels)
-        _write_flavours(folder, options.precision, frames, card.input, report)
+        _write_flavours(folder, options, selection, card, report)
         report("golden frames")
         save_checkpoint(folder / CHECKPOINT_NAME, net, card)
-        _write_golden(folder, net, card, frames)
+        _write_golden(folder, net, card, selection)
         write_json(
             folder / "manifest.json",
             manifest_json(_manifest(folder, options, card, source)),
@@ -132,48 +149,72 @@ def export_bundle(
         return _prove(folder, Path(output).name, options, card)
 
 
-def _frames(options: ExportOptions, card: Card) -> list[Frame]:
-    """Frames to calibrate with and to take golden ones from."""
+def _selection(
+    options: ExportOptions, net: SegmentationNet, card: Card, report: Callable[[str], None]
+) -> Selection:
+    """Frames to calibrate with, examined where that is done, and to take golden ones from."""
+    calibrates = options.precision == "int8" and options.calib_table is None
     if options.calib is not None:
-        return list(read_frames(calibration_files(options.calib)))
-    if options.precision == "int8" and card.data != PROCEDURAL_TAG:
+        source = open_frames(options.calib, num_classes=len(card.classes))
+        candidates = source.scan()
+        selection = select(source, candidates)
+        if calibrates:
+            report(examine(net, candidates, selection.typical, card.input))
+        return selection
+    if calibrates and card.data != PROCEDURAL_TAG:
         raise CalibrationError(
             f"INT8 needs frames like those of the application, and the {card.data} data does not "
-            "come with the package. Pass --calib DIR with a few dozen images, or a data set."
+            "come with the package. Pass --calib with a few dozen images, a data set or a video."
         )
-    count = CALIBRATION_FRAMES if options.precision == "int8" else GOLDEN_FRAMES
-    spec = card.input
-    frames = snapshots(count, height=spec.height, width=spec.width, seed=1)
-    return [frame.image for frame in frames]
+    count = CHOSEN + HELD_OUT if calibrates else GOLDEN_FRAMES
+    drawn = list(snapshots(count, height=card.input.height, width=card.input.width, seed=1))
+    images, masks = [frame.image for frame in drawn], [frame.mask for frame in drawn]
+    return drawn_selection(Drawn("procedural cells", images, masks))
 
 
 def _write_flavours(
     folder: Path,
-    precision: Precision,
-    frames: Sequence[Frame],
-    spec: InputSpec,
+    options: ExportOptions,
+    selection: Selection,
+    card: Card,
     report: Callable[[str], None],
 ) -> None:
     reference = folder / flavour_file("fp32")
-    if "fp16" in FLAVOURS[precision]:
+    if "fp16" in FLAVOURS[options.precision]:
         report("FP16")
         half(reference, folder / flavour_file("fp16"))
-    if precision == "int8":
-        report(f"calibration on {len(frames)} frames")
-        table = calibrate(reference, frames, spec)
+    if options.precision == "int8":
+        table = _table(reference, options, selection, card, report)
+        write_json(folder / TABLE_NAME, table_json(table))
         report("INT8")
         quantize_for_cpu(reference, folder / flavour_file("int8.cpu"), table)
         signed = folder / flavour_file("int8")
         quantize_for_tensorrt(reference, signed, table)
         half(signed, folder / flavour_file("int8.fp16"), opset=STRONGLY_TYPED_OPSET)
     report("lint")
-    lint_flavours(folder, FLAVOURS[precision])
+    lint_flavours(folder, FLAVOURS[options.precision])
 
 
-def _write_golden(folder: Path, net: SegmentationNet, card: Card, frames: Sequence[Frame]) -> None:
-    alike = [frame for frame in frames if frame.shape == frames[0].shape]
-    step = max(1, len(alike) // GOLDEN_FRAMES)
-    golden = list(islice(alike, 0, None, step))[:GOLDEN_FRAMES]
+def _table(
+    reference: Path,
+    options: ExportOptions,
+    selection: Selection,
+    card: Card,
+    report: Callable[[str], None],
+) -> CalibrationTable:
+    """Table of the reference graph: the one that was given, or a new one."""
+    if options.calib_table is not None:
+        table = read_table(options.calib_table)
+        check_table(table, reference, model=card.model, path=options.calib_table)
+        return table
+    report(f"calibration on {len(selection.chosen)} frames")
+    table = calibrate(reference, selection, card, method=options.calib_method)
+    report(f"calibrated by {table.method}")
+    return table
+
+
+def _write_golden(folder: Path, net: SegmentationNet, card: Card, selection: Selection) -> None:
+    golden = selection.chosen.alike(GOLDEN_FRAMES)
     prepare = Preprocessor(card.input)
     masks, logits = [], []
     with torch.inference_mode():

@@ -15,7 +15,7 @@ from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-from .calibrate import CalibrationTable
+from edgeunet.calibration import CalibrationTable
 
 # What runs in INT8.
 _OPS = ("Conv", "Add", "Concat", "DepthToSpace", "MaxPool", "Resize", "Mul")

@@ -221,7 +221,9 @@ def test_imports_are_found_in_every_form(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("module", ["errors", "files", "latency", "manifest", "metrics", "schema"])
+@pytest.mark.parametrize(
+    "module", ["calibration", "errors", "files", "latency", "manifest", "metrics", "schema"]
+)
 def test_common_modules_import_only_each_other(module: str) -> None:
     found = set(imports(ROOT / "edgeunet" / f"{module}.py", f"edgeunet.{module}"))
     assert parts(found) <= {"errors", "schema"}

@@ -13,7 +13,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeunet.errors import ExportError, ShapeError
-from edgeunet.export.calibrate import calibrate
+from edgeunet.export.calibration.calibrate import make_table
+from edgeunet.export.calibration.observe import observe
 from edgeunet.export.half import half
 from edgeunet.export.passes.clean import clean
 from edgeunet.export.passes.upsampling import deconv_to_depth_to_space
@@ -140,7 +141,9 @@ def test_aligned_corners_survive_every_flavour(
     half(full, halved)
     image = np.random.default_rng(0).normal(size=(2, 3, 64, 96)).astype(np.float32)
     frames = [np.random.default_rng(n).integers(0, 256, (64, 96, 3), np.uint8) for n in range(2)]
-    quantize_for_cpu(full, integer, calibrate(full, frames, InputSpec(64, 96)))
+    observation = observe(full, frames, InputSpec(64, 96))
+    table = make_table(full, observation, "percentile", model=name, source="noise")
+    quantize_for_cpu(full, integer, table)
     with torch.inference_mode():
         expected = net(torch.from_numpy(image)).numpy()
     spread = float(np.ptp(expected))

@@ -11,12 +11,18 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
+from edgeunet.calibration import CalibrationTable
 from edgeunet.errors import CalibrationError
-from edgeunet.export.calibrate import calibrate, calibration_files, evenly
+from edgeunet.export.calibration.calibrate import make_table
+from edgeunet.export.calibration.observe import observe
 from edgeunet.manifest import InputSpec, flavour_file
 from edgeunet.runtime.bundle import open_bundle
 from edgeunet.runtime.preprocess import Preprocessor
-from edgeunet.training.cells import write_dataset
+
+
+def calibrate(graph: Path, frames: list[np.ndarray], spec: InputSpec) -> CalibrationTable:
+    observation = observe(graph, frames, spec)
+    return make_table(graph, observation, "percentile", model="mobile_unet", source="test")
 
 
 def graph(bundle: Path, flavour: str) -> onnx.GraphProto:
@@ -178,25 +184,3 @@ def test_moving_values_does_not_change_their_range(int8_bundle: Path) -> None:
 def test_calibration_without_frames_is_refused(int8_bundle: Path) -> None:
     with pytest.raises(CalibrationError, match="no calibration frame"):
         calibrate(open_bundle(int8_bundle).model_path("fp32"), [], InputSpec(64, 96))
-
-
-def test_calibration_takes_training_images_of_a_data_set(tmp_path: Path) -> None:
-    write_dataset(tmp_path / "data", train=3, val=2, height=64, width=96)
-    files = calibration_files(tmp_path / "data")
-    assert len(files) == 3
-    assert {path.parent.parent.name for path in files} == {"train"}
-
-
-def test_calibration_refuses_a_folder_without_images(tmp_path: Path) -> None:
-    with pytest.raises(CalibrationError, match="holds no image"):
-        calibration_files(tmp_path)
-    with pytest.raises(CalibrationError, match="not a directory"):
-        calibration_files(tmp_path / "nowhere")
-
-
-def test_evenly_keeps_the_ends_and_the_order() -> None:
-    paths = [Path(str(index)) for index in range(100)]
-    chosen = evenly(paths, 10)
-    assert (chosen[0], chosen[-1], len(set(chosen))) == (paths[0], paths[-1], 10)
-    assert chosen == sorted(chosen, key=lambda path: int(path.name))
-    assert evenly(paths[:4], 10) == paths[:4]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import click
 
+from ..calibration import Method
 from ..errors import UsageError
 from ..export import ExportOptions, Preparation, export_bundle
 from ..manifest import Color, Precision
@@ -24,7 +25,15 @@ from .common import DIRECTORY, NUMBERS, SIZE, echo_json, force_option, json_opti
 @click.option("--ensemble", is_flag=True, help="Mean of the heads of unetpp.  [the deepest]")
 @click.option("--fp16", is_flag=True, help="Write the FP16 graph too.")
 @click.option("--int8", is_flag=True, help="Write the FP16 and INT8 graphs too.")
-@click.option("--calib", type=DIRECTORY, help="Frames or data set to calibrate INT8 with.")
+@click.option("--calib", type=DIRECTORY, help="Frames, data set or video to calibrate INT8 with.")
+@click.option(
+    "--calib-method",
+    type=click.Choice(["auto", *get_args(Method)]),
+    default="auto",
+    show_default=True,
+    help="How ranges are made of values; auto measures which is best.",
+)
+@click.option("--calib-table", type=DIRECTORY, help="calibration.json to use instead of frames.")
 @click.option("--data", type=DIRECTORY, help="Data set to measure parity on.  [golden frames]")
 @click.option("--size", type=SIZE, help="Input of the net.  [that of the checkpoint]")
 @click.option("--max-batch", type=click.IntRange(1), default=8, show_default=True)
@@ -44,6 +53,8 @@ def command(
     fp16: bool,
     int8: bool,
     calib: Path | None,
+    calib_method: Literal["auto"] | Method,
+    calib_table: Path | None,
     data: Path | None,
     size: tuple[int, int] | None,
     max_batch: int,
@@ -55,6 +66,13 @@ def command(
     """Turn a checkpoint into a bundle and prove it against PyTorch."""
     if fp16 and int8:
         raise UsageError("--fp16 and --int8 came together; --int8 writes the FP16 graph as well.")
+    if calib_table is not None and not int8:
+        raise UsageError("--calib-table came without --int8; only INT8 is calibrated. Add --int8.")
+    if calib_table is not None and calib_method != "auto":
+        raise UsageError(
+            f"--calib-table and --calib-method {calib_method} came together; a table has its "
+            "method already. Leave one out."
+        )
     precision: Precision = "int8" if int8 else "fp16" if fp16 else "fp32"
     options = ExportOptions(
         model=model,
@@ -65,6 +83,8 @@ def command(
         depth=depth,
         ensemble=ensemble,
         calib=calib,
+        calib_method=None if calib_method == "auto" else calib_method,
+        calib_table=calib_table,
         data=data,
         size=size,
         max_batch=max_batch,

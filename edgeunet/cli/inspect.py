@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
+from ..calibration import TABLE_NAME, read_table
 from ..manifest import Manifest, flavour_file, manifest_json
-from ..runtime.bundle import open_bundle
+from ..runtime.bundle import Bundle, open_bundle
 from ..runtime.engines import Engine, list_engines
 from ..schema import encode
 from .common import DIRECTORY, echo_json, json_option
@@ -35,6 +36,7 @@ def command(bundle: Path, as_json: bool) -> None:
         f"{manifest.max_batch}",
         "logits": f"{manifest.logits_size[0]}x{manifest.logits_size[1]}",
         "gate": _gate(manifest),
+        "calibration": _calibration(opened),
         "graphs": ", ".join(
             f"{flavour} ({(opened.root / flavour_file(flavour)).stat().st_size / 1e6:.1f} MB)"
             for flavour in manifest.flavours
@@ -42,10 +44,10 @@ def command(bundle: Path, as_json: bool) -> None:
         "versions": ", ".join(f"{name} {value}" for name, value in manifest.versions.items()),
     }
     for label, value in rows.items():
-        click.echo(f"{label:<11}{value}")
-    click.echo(f"{'files':<11}{len(manifest.files)}, all hashes right")
+        click.echo(f"{label:<12}{value}")
+    click.echo(f"{'files':<12}{len(manifest.files)}, all hashes right")
     for engine in engines:
-        click.echo(f"{'engine':<11}{engine.path.name}: {_engine(engine)}")
+        click.echo(f"{'engine':<12}{engine.path.name}: {_engine(engine)}")
 
 
 def _engine(engine: Engine) -> str:
@@ -73,3 +75,11 @@ def _gate(manifest: Manifest) -> str:
     if manifest.arguments.get("cgm"):
         return "not calibrated, so unused; `edgeunet gate` calibrates the checkpoint"
     return "none"
+
+
+def _calibration(bundle: Bundle) -> str:
+    """Method and frames that the INT8 ranges come from."""
+    if TABLE_NAME not in bundle.manifest.files:
+        return "none"
+    table = read_table(bundle.root / TABLE_NAME)
+    return f"{table.method} on {table.frames} frames of {table.source}"

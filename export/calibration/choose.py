@@ -1,0 +1,123 @@
+"""Which method's ranges serve best, by measurement with the CPU's INT8 graph."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from edgeunet.calibration import CalibrationTable, Method, MethodScore
+from edgeunet.errors import DatasetError
+from edgeunet.manifest import InputSpec
+from edgeunet.metrics import Mask, confusion_matrix, mean_iou, pixel_agreement
+from edgeunet.runtime.postprocess import Postprocessor
+from edgeunet.runtime.preprocess import Frame, Preprocessor
+
+from ..quantize import quantize_for_cpu
+from .frames import Frames
+from .methods import METHODS
+
+_SAME_MIOU = 0.05
+"""IoU points that so few frames cannot tell apart: rounding flips as many pixels by chance."""
+
+
+def score_methods(
+    graph: Path,
+    tables: Mapping[Method, CalibrationTable],
+    held_out: Frames,
+    spec: InputSpec,
+    *,
+    gate: Sequence[float] | None,
+) -> tuple[MethodScore, ...]:
+    """Quantize the reference graph with each method's table and compare the masks.
+
+    Memory: the graphs, and one frame with its masks at a time.
+
+    Args:
+        gate: thresholds of the presence, None where the net has no gate or it is not calibrated.
+
+    Raises:
+        DatasetError: a mask that is not of its frame's size.
+    """
+    labelled = held_out.source.labelled
+    with tempfile.TemporaryDirectory(prefix="edgeunet-") as folder:
+        nets = {}
+        for method, table in tables.items():
+            path = Path(folder) / f"{method}.onnx"
+            quantize_for_cpu(graph, path, table)
+            nets[method] = _Net(path, spec, gate)
+        reference = _Net(graph, spec, gate)
+        tallies = {method: _Tally() for method in nets}
+        prepare = Preprocessor(spec)
+        for number, frame in zip(held_out.numbers, held_out, strict=True):
+            image, size = prepare([frame]), (frame.shape[0], frame.shape[1])
+            wanted = reference(image, size)
+            labels = _labels(held_out, number, frame) if labelled else None
+            for method, net in nets.items():
+                tallies[method].add(wanted, net(image, size), labels, classes=reference.classes)
+    return tuple(tally.score(method) for method, tally in tallies.items())
+
+
+def best(scores: Sequence[MethodScore]) -> Method:
+    """Method with the highest mIoU; of those within `_SAME_MIOU` points, the highest agreement.
+
+    What is still equal goes to the first in the order of `METHODS`.
+    """
+    top = max((score.miou for score in scores if score.miou is not None), default=None)
+    rivals = [s for s in scores if top is None or (s.miou or 0.0) >= top - _SAME_MIOU]
+    return max(rivals, key=lambda s: (s.agreement, -METHODS.index(s.method))).method
+
+
+class _Net:
+    """A graph on ONNX Runtime, from input to mask."""
+
+    def __init__(self, path: Path, spec: InputSpec, gate: Sequence[float] | None) -> None:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+        self._finish = Postprocessor(spec, gate)
+        self.classes = 0
+
+    def __call__(self, image: npt.NDArray[np.float32], size: tuple[int, int]) -> Mask:
+        logits, *presence = self._session.run(None, {"image": image})
+        self.classes = logits.shape[1]
+        mask: Mask = self._finish(logits, presence[0] if presence else None, size)[0]
+        return mask
+
+
+class _Tally:
+    """Running sums of one method."""
+
+    def __init__(self) -> None:
+        self._agreements: list[float] = []
+        self._confusion: npt.NDArray[np.int64] | None = None
+
+    def add(self, wanted: Mask, found: Mask, labels: Mask | None, *, classes: int) -> None:
+        self._agreements.append(pixel_agreement(wanted, found))
+        if labels is not None:
+            counted = confusion_matrix(labels, found, num_classes=classes)
+            self._confusion = counted if self._confusion is None else self._confusion + counted
+
+    def score(self, method: Method) -> MethodScore:
+        miou = None if self._confusion is None else mean_iou(self._confusion)
+        return MethodScore(
+            method,
+            None if miou is None or np.isnan(miou) else round(100 * miou, 3),
+            round(float(np.mean(self._agreements)), 6),
+        )
+
+
+def _labels(frames: Frames, number: int, frame: Frame) -> Mask:
+    mask = frames.source.mask(number)
+    if mask.shape != frame.shape[:2]:
+        raise DatasetError(
+            f"frame {number} of {frames.source.name} is {frame.shape[0]}x{frame.shape[1]}, its "
+            f"mask {'x'.join(map(str, mask.shape))}. They must be of one size."
+        )
+    return mask

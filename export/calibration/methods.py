@@ -1,0 +1,101 @@
+"""From what was seen of an activation to its range: three methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeunet.calibration import Method
+
+from .statistics import BINS, Histogram, Statistics
+
+Range = tuple[float, float]
+
+METHODS: tuple[Method, ...] = get_args(Method)
+"""In the order in which they win where measurements cannot tell them apart."""
+
+LEVELS = 128  # of the magnitudes in symmetric INT8, for which TensorRT reads the table
+_STRIDE = 8  # bins between two thresholds that are tried
+
+# A dead activation has no range, and no scale that FP16 can hold: it gets this one, which makes the
+# symmetric scale the smallest normal FP16 number.
+_NARROWEST = 127 * 2.0**-14
+
+
+def ranges_of(statistics: Mapping[str, Statistics], method: Method) -> dict[str, Range]:
+    """Range of every activation by one method."""
+    rule = _RULES[method]
+    return {name: _alive(rule(seen)) for name, seen in statistics.items()}
+
+
+def minmax(seen: Statistics) -> Range:
+    """All values: nothing is clipped, and single outliers cost all others their resolution."""
+    return seen.lowest, seen.highest
+
+
+def percentile(seen: Statistics) -> Range:
+    """The widest of the frames' ranges, each without its most extreme values at either end."""
+    return seen.low, seen.high
+
+
+def entropy(seen: Statistics) -> Range:
+    """All values up to the magnitude that `entropy_threshold` gives."""
+    threshold = entropy_threshold(seen.histogram)
+    return max(seen.lowest, -threshold), min(seen.highest, threshold)
+
+
+def entropy_threshold(histogram: Histogram) -> float:
+    """Magnitude at which clipping and rounding to `LEVELS` levels lose the least information.
+
+    The Kullback-Leibler divergence of the histogram, clipped, from its rounded form: Migacz, "8-bit
+    Inference with TensorRT", GTC 2017, slides 25 to 36, with the two details of NVIDIA's
+    pytorch-quantization (calib/histogram.py): the bin at zero, which holds all that a ReLU closes,
+    counts as its neighbour does, and of equal divergences the larger threshold wins. Thresholds are
+    tried every `_STRIDE` bins, and at the last bin with values.
+    """
+    counts = histogram.counts.copy()
+    counts[0] = counts[1]
+    occupied = np.flatnonzero(counts)
+    if not occupied.size:
+        return histogram.span
+    last = int(occupied[-1]) + 1
+    tried = [*range(LEVELS, last, _STRIDE), last]
+    divergences = [_divergence(counts, bins) for bins in tried]
+    best = len(tried) - 1 - int(np.argmin(divergences[::-1]))
+    return float(tried[best] * histogram.span / BINS)
+
+
+def _divergence(counts: npt.NDArray[np.int64], bins: int) -> float:
+    """KL(P || Q): P the first bins with all beyond in the last, Q the bins rounded to levels."""
+    kept = counts[:bins]
+    held = kept > 0
+    level = np.arange(bins) * LEVELS // bins
+    total = np.bincount(level, kept, LEVELS)
+    # A level spreads over those of its bins that hold values.
+    share = total / np.maximum(np.bincount(level, held, LEVELS), 1)
+    rounded = share[level][held]
+    clipped = kept.astype(np.float64)
+    outliers = float(counts[bins:].sum())
+    if not held.any() or (outliers and not held[-1]):
+        return float("inf")  # values where the rounded form has none
+    clipped[-1] += outliers
+    clipped = clipped[held]
+    p, q = clipped / clipped.sum(), rounded / rounded.sum()
+    return float(np.sum(p * np.log(p / q)))
+
+
+def _alive(limits: Range) -> Range:
+    lowest, highest = limits
+    if max(-lowest, highest) < _NARROWEST:
+        return -_NARROWEST, _NARROWEST
+    return lowest, highest
+
+
+_RULES: dict[Method, Callable[[Statistics], Range]] = {
+    "percentile": percentile,
+    "entropy": entropy,
+    "minmax": minmax,
+}

@@ -1,0 +1,91 @@
+"""What batch normalisation remembers of the training data, against what frames show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edgeunet.manifest import InputSpec
+from edgeunet.models import SegmentationNet
+from edgeunet.runtime.preprocess import Frame, Preprocessor
+
+LAYERS = 8
+"""Normalisations looked at, the first of the encoder: exposure fades with depth, less so what is
+no picture of the training's kind."""
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far frames are from the training data, 0 where they are of one kind.
+
+    Of each layer the channels' median is taken. mean: distance of the means, in standard deviations
+    of the training, in the layer where it is largest: a wrong scale shows in the first and is
+    normalised away behind it. variance: natural logarithm of the variances' ratio, negative where
+    the frames vary less, the layers' median. spread: the same of its absolute value.
+    """
+
+    mean: float
+    variance: float
+    spread: float
+
+
+@dataclass
+class _Moments:
+    count: int = 0
+    total: Tensor | float = 0.0
+    squares: Tensor | float = 0.0
+
+    def add(self, values: Tensor) -> None:
+        """Take in (N, C, H, W)."""
+        exact = values.double()
+        self.count += exact.numel() // exact.shape[1]
+        self.total = self.total + exact.sum((0, 2, 3))
+        self.squares = self.squares + exact.square().sum((0, 2, 3))
+
+
+@torch.inference_mode()
+def distance(net: SegmentationNet, frames: Iterable[Frame], spec: InputSpec) -> Distance | None:
+    """Distance of frames from what the net was trained on; None for a net without statistics.
+
+    The inputs of the first `LAYERS` batch normalisations of the encoder are compared with the
+    running mean and variance stored in them. Nothing is held but sums.
+    """
+    norms = [
+        module
+        for module in net.modules()
+        if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None
+    ]
+    seen: dict[nn.Module, _Moments] = {}  # in the order of the forward pass
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if module in seen or len(seen) < LAYERS:
+            seen.setdefault(module, _Moments()).add(inputs[0])
+
+    hooks = [norm.register_forward_pre_hook(note) for norm in norms]
+    try:
+        prepare = Preprocessor(spec)
+        for frame in frames:
+            net.encode(torch.from_numpy(prepare([frame])))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    layers = [_layer(norm, seen[norm]) for norm in norms if norm in seen]
+    if not layers:
+        return None
+    shift, ratio, spread = zip(*layers, strict=True)
+    return Distance(max(shift), float(np.median(ratio)), float(np.median(spread)))
+
+
+def _layer(norm: nn.BatchNorm2d, moments: _Moments) -> tuple[float, float, float]:
+    """Medians over the channels: shift of the mean, logarithm of the variances' ratio, its size."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    mean = torch.as_tensor(moments.total) / moments.count
+    variance = torch.as_tensor(moments.squares) / moments.count - mean.square()
+    trained = norm.running_var.double() + norm.eps
+    shift = (mean - norm.running_mean).abs() / trained.sqrt()
+    ratio = ((variance.clamp(min=0) + norm.eps) / trained).log()
+    return float(shift.median()), float(ratio.median()), float(ratio.abs().median())

@@ -1,0 +1,120 @@
+"""One pass of frames through the reference graph: what every method needs of every activation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+from onnx import TensorProto
+
+from edgeunet.errors import CalibrationError
+from edgeunet.manifest import InputSpec
+from edgeunet.runtime.preprocess import Frame, Preprocessor
+
+from .statistics import Statistics
+
+ELEMENTS_AT_ONCE = 1 << 26
+"""Activation values held at a time: 256 MB."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What frames showed.
+
+    statistics: by activation of the graph, and `image`. frames: their number. classes: ids that
+    the net gave to a pixel at least.
+    """
+
+    statistics: dict[str, Statistics]
+    frames: int
+    classes: frozenset[int]
+
+
+def observe(graph: Path, frames: Iterable[Frame], spec: InputSpec) -> Observation:
+    """Run the reference graph on frames, one at a time, and note what its activations hold.
+
+    Memory: one frame, what ONNX Runtime holds to run the graph on it, at most `ELEMENTS_AT_ONCE`
+    activation values (or the largest activation, where that is larger), 16 KB an activation.
+    Where the activations of one frame are more than that, the graph is run in parts, and the frames
+    are iterated over once for each.
+
+    Args:
+        frames: iterated over anew for each part, so no iterator where there are several.
+
+    Raises:
+        CalibrationError: no frame, or an activation that is not finite.
+    """
+    model = onnx.load(graph)
+    prepare = Preprocessor(spec)
+    statistics = {"image": Statistics()}
+    classes: set[int] = set()
+    count = 0
+    for part, names in enumerate(_parts(model)):
+        session = _session(model, names)
+        statistics |= {name: Statistics() for name in names}
+        for frame in frames:
+            image = prepare([frame])
+            if part == 0:
+                count += 1
+                _add(statistics, "image", image)
+            for name, values in zip(names, session.run(names, {"image": image}), strict=True):
+                _add(statistics, name, values)
+                if name == "logits":
+                    classes |= set(np.unique(values.argmax(1)).tolist())
+    if not count:
+        raise CalibrationError("no calibration frame came; pass --calib DIR with images.")
+    for node in model.graph.node:
+        if node.op_type == "DepthToSpace":
+            # It only moves values: with another range behind it, it would run in float.
+            statistics[node.output[0]] = statistics[node.input[0]]
+    return Observation(statistics, count, frozenset(classes))
+
+
+def activations(model: onnx.ModelProto) -> dict[str, int]:
+    """Float tensors that the nodes of a graph make, and their elements for one frame."""
+    made = {name for node in model.graph.node for name in node.output}
+    return {
+        value.name: int(np.prod([max(1, d.dim_value) for d in value.type.tensor_type.shape.dim]))
+        for value in [*model.graph.value_info, *model.graph.output]
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT and value.name in made
+    }
+
+
+def _parts(model: onnx.ModelProto) -> list[list[str]]:
+    """Names of the activations, in groups that fit the memory."""
+    parts: list[list[str]] = [[]]
+    held = 0
+    for name, elements in activations(model).items():
+        held += elements
+        if held > ELEMENTS_AT_ONCE and parts[-1]:
+            parts.append([])
+            held = elements
+        parts[-1].append(name)
+    return parts
+
+
+def _session(model: onnx.ModelProto, names: list[str]) -> onnxruntime.InferenceSession:
+    """Session whose only outputs are these activations.
+
+    A graph's outputs live until a run ends, those that nobody asked for too.
+    """
+    known = {value.name: value for value in [*model.graph.value_info, *model.graph.output]}
+    observed = onnx.ModelProto()
+    observed.CopyFrom(model)
+    del observed.graph.output[:]
+    observed.graph.output.extend(known[name] for name in names)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(
+        observed.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def _add(statistics: dict[str, Statistics], name: str, values: npt.NDArray[np.float32]) -> None:
+    if not statistics[name].add(values):
+        raise CalibrationError(f"activation {name} is not finite on the calibration frames.")
