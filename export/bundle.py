@@ -14,12 +14,22 @@ import torch
 from edgeunet.calibration import TABLE_NAME, CalibrationTable, Method, read_table, table_json
 from edgeunet.errors import CalibrationError, ParityError
 from edgeunet.files import new_directory, sha256, write_json
-from edgeunet.manifest import FLAVOURS, Manifest, Precision, flavour_file, manifest_json
+from edgeunet.manifest import (
+    FLAVOURS,
+    MANIFEST_NAME,
+    Manifest,
+    Precision,
+    flavour_file,
+    manifest_json,
+)
 from edgeunet.models import SegmentationNet
 from edgeunet.models.checkpoints import WEIGHTS_DIR, Card, save_checkpoint
 from edgeunet.parity import (
+    TOLERANCES,
+    Fallback,
     ParityReport,
     ParitySample,
+    WorstFrame,
     golden_samples,
     measure,
     samples_of,
@@ -31,6 +41,7 @@ from edgeunet.training.cells import snapshots
 from edgeunet.training.evaluate import reference_mask
 from edgeunet.training.prune_depth import prune_depth
 
+from .budget import hold_budget
 from .calibration import (
     CHOSEN,
     HELD_OUT,
@@ -45,17 +56,14 @@ from .calibration import (
 )
 from .ensemble import ensemble_of
 from .half import half
+from .int8 import write_int8
 from .lint import lint_flavours
-from .quantize import quantize_for_cpu, quantize_for_tensorrt
 from .source import AS_ASSUMED, Preparation, load_source
 from .trace import check_size, trace
 
 GOLDEN_FRAMES = 4
 PROOF_FRAMES = 24
 """Labelled procedural frames that bundles of procedural weights are proved on."""
-
-STRONGLY_TYPED_OPSET = 19
-"""First opset whose QuantizeLinear takes FP16."""
 
 PROCEDURAL_TAG = "cells"
 """Weights trained on procedural frames, which can therefore be calibrated without any data."""
@@ -141,12 +149,19 @@ def export_bundle(
         report("golden frames")
         save_checkpoint(folder / CHECKPOINT_NAME, net, card)
         _write_golden(folder, net, card, selection)
-        write_json(
-            folder / "manifest.json",
-            manifest_json(_manifest(folder, options, card, source)),
-        )
+        _seal(folder, options, card, source)
         report("parity")
-        return _prove(folder, Path(output).name, options, card)
+        parity, worst = _measure(folder, options, card)
+        if options.precision == "int8" and _excess(parity, options) > 0:
+            fallbacks = _fall_back(folder, options, card, report, labelled=parity.labelled)
+            _seal(folder, options, card, source)
+            parity, worst = _measure(folder, options, card)
+            parity = replace(parity, fallbacks=fallbacks)
+        _check(parity, options)
+        parity = replace(parity, bundle=Path(output).name)
+        write_json(folder / "parity.json", parity.to_json())
+        write_html(folder / "parity.html", parity, worst, card.palette)
+        return parity
 
 
 def _selection(
@@ -187,10 +202,7 @@ def _write_flavours(
         table = _table(reference, options, selection, card, report)
         write_json(folder / TABLE_NAME, table_json(table))
         report("INT8")
-        quantize_for_cpu(reference, folder / flavour_file("int8.cpu"), table)
-        signed = folder / flavour_file("int8")
-        quantize_for_tensorrt(reference, signed, table)
-        half(signed, folder / flavour_file("int8.fp16"), opset=STRONGLY_TYPED_OPSET)
+        write_int8(folder, table)
     report("lint")
     lint_flavours(folder, FLAVOURS[options.precision])
 
@@ -255,29 +267,61 @@ def _manifest(folder: Path, options: ExportOptions, card: Card, source: Path) ->
     )
 
 
-def _prove(folder: Path, name: str, options: ExportOptions, card: Card) -> ParityReport:
-    """Measure the finished bundle; ParityError keeps it from being written."""
+def _seal(folder: Path, options: ExportOptions, card: Card, source: Path) -> None:
+    """Write the manifest of the files as they are now."""
+    path = folder / MANIFEST_NAME
+    path.unlink(missing_ok=True)
+    write_json(path, manifest_json(_manifest(folder, options, card, source)))
+
+
+def _measure(
+    folder: Path, options: ExportOptions, card: Card
+) -> tuple[ParityReport, list[WorstFrame]]:
     bundle = open_bundle(folder)
     samples, data = _proof_samples(bundle, options, card)
-    report, worst = measure(bundle, samples, data=data, simulate=True)
-    report = replace(report, bundle=name)
-    found = max(report.deployed, key=lambda stage: stage.drop)
-    if report.labelled and found.drop > options.max_iou_drop:
+    return measure(bundle, samples, data=data, simulate=True)
+
+
+def _excess(parity: ParityReport, options: ExportOptions) -> float:
+    """Points that the worst graph loses beyond its budget; without labels, of agreement."""
+    if parity.labelled:
+        return max(stage.drop for stage in parity.deployed) - options.max_iou_drop
+    return 100 * max(stage.wanted - stage.agreement for stage in parity.deployed)
+
+
+def _fall_back(
+    folder: Path,
+    options: ExportOptions,
+    card: Card,
+    report: Callable[[str], None],
+    *,
+    labelled: bool,
+) -> tuple[Fallback, ...]:
+    """Layers that were given back to float, see `hold_budget`."""
+    samples, _ = _proof_samples(open_bundle(folder), options, card)
+    allowed = options.max_iou_drop if labelled else 100 * (1 - TOLERANCES["int8"][0])
+    table = read_table(folder / TABLE_NAME)
+    return hold_budget(folder, table, samples, card, allowed=allowed, report=report)
+
+
+def _check(parity: ParityReport, options: ExportOptions) -> None:
+    """ParityError keeps a bundle outside its budget from being written."""
+    if _excess(parity, options) <= 0:
+        return
+    if parity.labelled:
+        worst = max(parity.deployed, key=lambda stage: stage.drop)
         raise ParityError(
-            f"{found.name} loses {found.drop:.2f} IoU points on {data}; "
-            f"{options.max_iou_drop:g} are allowed (--max-iou-drop). First stage out of tolerance: "
-            f"{report.first_failure}. No bundle was written."
+            f"{worst.name} loses {worst.drop:.2f} IoU points on {parity.data}; "
+            f"{options.max_iou_drop:g} are allowed (--max-iou-drop), and no choice of layers in "
+            f"float holds that. First stage out of tolerance: {parity.first_failure}. No bundle "
+            "was written."
         )
-    found = min(report.deployed, key=lambda stage: stage.agreement)
-    if not report.labelled and found.agreement < found.wanted:
-        raise ParityError(
-            f"{found.name} agrees with PyTorch on {found.agreement:.2%} of the pixels of "
-            f"{data}; {found.wanted:.2%} were promised. Pass --data with labels to judge by IoU. "
-            "No bundle was written."
-        )
-    write_json(folder / "parity.json", report.to_json())
-    write_html(folder / "parity.html", report, worst, bundle.manifest.palette)
-    return report
+    worst = min(parity.deployed, key=lambda stage: stage.agreement)
+    raise ParityError(
+        f"{worst.name} agrees with PyTorch on {worst.agreement:.2%} of the pixels of "
+        f"{parity.data}; {worst.wanted:.2%} were promised. Pass --data with labels to judge by "
+        "IoU. No bundle was written."
+    )
 
 
 def _proof_samples(

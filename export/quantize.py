@@ -6,6 +6,7 @@ range; TensorRT reads only symmetric signed Q/DQ with float biases.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,48 +18,60 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from edgeunet.calibration import CalibrationTable
 
-# What runs in INT8.
-_OPS = ("Conv", "Add", "Concat", "DepthToSpace", "MaxPool", "Resize", "Mul")
+from .passes.clean import clean
+from .passes.resize_in_float import resize_in_float
+from .placement import int8_nodes, tensorrt_nodes
+from .shared_ranges import Range, share_ranges
 
 
-def quantize_for_cpu(source: Path, path: Path, table: CalibrationTable) -> None:
-    """Write model.int8.cpu.onnx: asymmetric unsigned activations, signed weights per channel."""
-    _quantize(source, path, table, QuantType.QUInt8, {})
-
-
-def quantize_for_tensorrt(source: Path, path: Path, table: CalibrationTable) -> None:
-    """Write model.int8.onnx: symmetric signed Q/DQ on data and weights, biases float."""
-    _quantize(
-        source,
-        path,
-        table,
-        QuantType.QInt8,
-        {
-            "ActivationSymmetric": True,
-            "AddQDQPairToWeight": True,
-            "QuantizeBias": False,
-        },
-    )
-
-
-def _quantize(
-    source: Path,
-    path: Path,
-    table: CalibrationTable,
-    activation: QuantType,
-    options: dict[str, Any],
+def quantize_for_cpu(
+    source: Path, path: Path, table: CalibrationTable, *, nodes: Collection[str] | None = None
 ) -> None:
+    """Write model.int8.cpu.onnx: asymmetric unsigned activations, signed weights per channel.
+
+    Args:
+        nodes: names of those that run in INT8, None for all of `int8_nodes`.
+    """
     model = onnx.load(source)
+    chosen = int8_nodes(model) if nodes is None else nodes
+    ranges = share_ranges(model, table.ranges, keep_clamps=True)
+    onnx.save(_quantized(model, ranges, chosen, QuantType.QUInt8, {}), path)
+
+
+def quantize_for_tensorrt(
+    source: Path, path: Path, table: CalibrationTable, *, nodes: Collection[str] | None = None
+) -> None:
+    """Write model.int8.onnx: symmetric signed Q/DQ on data and weights, biases float.
+
+    Args:
+        nodes: names of those that may run in INT8, None for all; of them, `tensorrt_nodes` do.
+    """
+    model = onnx.load(source)
+    wanted = tensorrt_nodes(model)
+    chosen = wanted if nodes is None else [name for name in wanted if name in nodes]
+    ranges = share_ranges(model, table.ranges, keep_clamps=False)
+    options = {"ActivationSymmetric": True, "AddQDQPairToWeight": True, "QuantizeBias": False}
+    quantized = _quantized(model, ranges, chosen, QuantType.QInt8, options)
+    onnx.save(clean(resize_in_float(quantized)), path)
+
+
+def _quantized(
+    model: onnx.ModelProto,
+    ranges: Mapping[str, Range],
+    nodes: Collection[str],
+    activation: QuantType,
+    options: Mapping[str, Any],
+) -> onnx.ModelProto:
     quantizer = QDQQuantizer(
         model,
         per_channel=True,
         reduce_range=False,
         weight_qType=QuantType.QInt8,
         activation_qType=activation,
-        tensors_range=_tensors_data(table),
+        tensors_range=_tensors_data(ranges),
         nodes_to_quantize=[],
-        nodes_to_exclude=_float_nodes(model),
-        op_types_to_quantize=list(_OPS),
+        nodes_to_exclude=[node.name for node in model.graph.node if node.name not in nodes],
+        op_types_to_quantize=sorted({node.op_type for node in model.graph.node}),
         # A convolution's output is quantized by those who read it: between it and its Clip or Relu
         # a pair would keep the two from fusing, and round twice.
         extra_options={
@@ -71,45 +84,14 @@ def _quantize(
     quantizer.model.topological_sort()
     quantized: onnx.ModelProto = quantizer.model.model
     onnx.checker.check_model(quantized)
-    onnx.save(quantized, path)
+    return quantized
 
 
-def _float_nodes(model: onnx.ModelProto) -> list[str]:
-    """Nodes that stay float: those at the image, those behind the last convolutions, and the gate.
-
-    The first convolution has three input channels and sees every bit of the frame: an image rounded
-    to 256 levels of its whole range costs more agreement than all other layers together (measured
-    on CamVid), and so few channels gain nothing in INT8. The last convolution takes INT8, but its
-    sums stay float, for 256 levels over the range of all logits are coarser than what decides the
-    argmax at a boundary. The gate's presence is compared with a threshold, and its one convolution,
-    at the coarsest level, costs next to nothing.
-    """
-    logits = model.graph.output[0].name
-    needed = _needed_for(logits, model)
-    inputs = {value.name for value in model.graph.input}
-    return [
-        node.name
-        for node in model.graph.node
-        if inputs & set(node.input)
-        or (logits in node.output and node.op_type != "Conv")
-        or not needed & set(node.output)
-    ]
-
-
-def _needed_for(output: str, model: onnx.ModelProto) -> set[str]:
-    """Names of the tensors that an output is computed from, itself included."""
-    needed = {output}
-    for node in reversed(model.graph.node):  # sorted by the ONNX standard
-        if needed & set(node.output):
-            needed |= set(node.input)
-    return needed
-
-
-def _tensors_data(table: CalibrationTable) -> TensorsData:
+def _tensors_data(ranges: Mapping[str, Range]) -> TensorsData:
     return TensorsData(
         CalibrationMethod.MinMax,
         {
             name: TensorData(lowest=np.float32(lowest), highest=np.float32(highest))
-            for name, (lowest, highest) in table.ranges.items()
+            for name, (lowest, highest) in ranges.items()
         },
     )

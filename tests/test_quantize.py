@@ -14,8 +14,12 @@ from onnx import numpy_helper
 from edgeunet.calibration import CalibrationTable
 from edgeunet.errors import CalibrationError
 from edgeunet.export.calibration.calibrate import make_table
-from edgeunet.export.calibration.observe import observe
+from edgeunet.export.calibration.observe import activations, observe
+from edgeunet.export.lint import lint
+from edgeunet.export.quantize import quantize_for_tensorrt
+from edgeunet.export.trace import trace
 from edgeunet.manifest import InputSpec, flavour_file
+from edgeunet.models import create_model
 from edgeunet.runtime.bundle import open_bundle
 from edgeunet.runtime.preprocess import Preprocessor
 
@@ -184,3 +188,32 @@ def test_moving_values_does_not_change_their_range(int8_bundle: Path) -> None:
 def test_calibration_without_frames_is_refused(int8_bundle: Path) -> None:
     with pytest.raises(CalibrationError, match="no calibration frame"):
         calibrate(open_bundle(int8_bundle).model_path("fp32"), [], InputSpec(64, 96))
+
+
+def test_tensorrt_gets_one_scale_around_a_concat_and_no_pair_where_it_would_hurt(
+    tmp_path: Path,
+) -> None:
+    """Linted: the rules know what TensorRT makes of it. U-Net++ has Resize, Eff-UNet has SiLU."""
+    for model, width in (("unetpp", 4), ("eff_unet", 8)):
+        net = create_model(model, num_classes=3, width=width).eval()
+        reference, signed = tmp_path / f"{model}.onnx", tmp_path / f"{model}.int8.onnx"
+        trace(net, reference, height=64, width=64, channels=3)
+        table = some_table(reference)
+        quantize_for_tensorrt(reference, signed, table)
+        rules = {finding.rule for finding in lint(signed, "trt10").findings}
+        assert not rules & {"concat-scales", "resize-input", "silu"}, model
+        graph = onnx.load(signed).graph
+        assert any(node.op_type == "QuantizeLinear" for node in graph.node)
+
+
+def some_table(reference: Path) -> CalibrationTable:
+    """Ranges that differ from tensor to tensor."""
+    names = ["image", *activations(onnx.load(reference))]
+    return CalibrationTable(
+        model="any",
+        graph="0" * 64,
+        method="minmax",
+        source="nowhere",
+        frames=1,
+        ranges={name: (-1.0 - index, 2.0 + index) for index, name in enumerate(names)},
+    )

@@ -1,14 +1,24 @@
 """Candidate against PyTorch at mask level, stage by stage."""
 
 from .html import write_html
-from .measure import ParitySample, golden_samples, measure, samples_of
-from .report import FrameReport, ParityReport, StageReport
+from .measure import (
+    TOLERANCES,
+    ParitySample,
+    WorstFrame,
+    golden_samples,
+    measure,
+    samples_of,
+)
+from .report import Fallback, FrameReport, ParityReport, StageReport
 
 __all__ = [
+    "TOLERANCES",
+    "Fallback",
     "FrameReport",
     "ParityReport",
     "ParitySample",
     "StageReport",
+    "WorstFrame",
     "golden_samples",
     "measure",
     "samples_of",

@@ -54,6 +54,7 @@ def write_html(
         f"{truth}.</p>",
         "<h2>Stages</h2>",
         _stages(report),
+        _fallbacks(report),
         "<h2>Classes, IoU in percent</h2>",
         _classes(report, palette),
         "" if report.gate is None else gate_section(report.gate, palette),
@@ -81,6 +82,20 @@ def _stages(report: ParityReport) -> str:
     return (
         "<table><tr><th>stage</th><th>pixels agree</th><th>wanted</th><th>mIoU</th><th>lost</th>"
         "<th>allowed</th><th>boundary F1</th><th>logit error max</th><th>mean</th><th></th></tr>"
+        f"{''.join(rows)}</table>"
+    )
+
+
+def _fallbacks(report: ParityReport) -> str:
+    if not report.fallbacks:
+        return ""
+    rows = [
+        f"<tr><td>{escape(entry.layer)}</td><td>{entry.cost:.2g}</td><td>{entry.gain:+.2f}</td></tr>"
+        for entry in report.fallbacks
+    ]
+    return (
+        "<h2>Layers in float, because INT8 lost too much</h2><table><tr><th>layer</th><th>squared "
+        "error of the logits over their variance, alone in INT8</th><th>points won back</th></tr>"
         f"{''.join(rows)}</table>"
     )
 

@@ -34,8 +34,7 @@ from ..training.evaluate import to_input, to_mask
 from .gate import GateTally
 from .report import FrameReport, ParityReport, StageReport
 
-# Stage -> (share of pixels that must agree with PyTorch, IoU points that may be lost).
-_TOLERANCES = {
+TOLERANCES = {
     "preprocessing": (0.9999, 0.05),
     "postprocessing": (0.9999, 0.05),
     "fp32": (0.9999, 0.05),
@@ -44,6 +43,8 @@ _TOLERANCES = {
     "trt int8": (0.99, 0.5),
     "trt int8.fp16": (0.99, 0.5),
 }
+"""Stage -> (share of pixels that must agree with PyTorch, IoU points that may be lost)."""
+
 _SIMULATED: dict[str, Flavour] = {"trt int8": "int8", "trt int8.fp16": "int8.fp16"}
 WORST = 6
 """Frames shown in the report."""
@@ -250,7 +251,7 @@ def _backends(
 
 
 def _stage(tally: _Tally, expected: Matrix, labelled: bool) -> StageReport:
-    wanted, allowed = _TOLERANCES[tally.name]
+    wanted, allowed = TOLERANCES[tally.name]
     return StageReport(
         name=tally.name,
         agreement=tally.equal / tally.frames,

@@ -45,10 +45,23 @@ class FrameReport:
 
 
 @dataclass(frozen=True)
+class Fallback:
+    """A layer of an INT8 graph that runs in float, because INT8 lost too much.
+
+    cost: squared error of the logits over their variance with this layer alone in INT8. gain:
+    points of mIoU that its fallback won back, or percent of the pixels where there are no labels.
+    """
+
+    layer: str
+    cost: float
+    gain: float
+
+
+@dataclass(frozen=True)
 class ParityReport:
     """A whole run. `labelled` is false where the reference's own masks stand in for labels.
 
-    gate: of the candidate; None where the bundle runs ungated.
+    gate: of the candidate; None where the bundle runs ungated. fallbacks: told by the export.
     """
 
     bundle: str
@@ -66,6 +79,7 @@ class ParityReport:
     gate: GateParity | None
     worst: tuple[FrameReport, ...]
     environment: dict[str, str]
+    fallbacks: tuple[Fallback, ...] = ()
 
     @property
     def candidate(self) -> StageReport:
@@ -105,6 +119,8 @@ class ParityReport:
             )
         if self.gate is not None:
             lines += [f"gate: {line}" for line in self.gate.lines().splitlines()]
+        for entry in self.fallbacks:
+            lines.append(f"float: {entry.layer}, which won back {entry.gain:.2f} points")
         failure = self.first_failure
         lines.append(
             "all stages within tolerance"

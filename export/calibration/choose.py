@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from edgeunet.calibration import CalibrationTable, Method, MethodScore
 from edgeunet.errors import DatasetError
 from edgeunet.manifest import InputSpec
 from edgeunet.metrics import Mask, confusion_matrix, mean_iou, pixel_agreement
-from edgeunet.runtime.postprocess import Postprocessor
 from edgeunet.runtime.preprocess import Frame, Preprocessor
 
+from ..masks import MaskNet
 from ..quantize import quantize_for_cpu
 from .frames import Frames
 from .methods import METHODS
@@ -49,8 +48,8 @@ def score_methods(
         for method, table in tables.items():
             path = Path(folder) / f"{method}.onnx"
             quantize_for_cpu(graph, path, table)
-            nets[method] = _Net(path, spec, gate)
-        reference = _Net(graph, spec, gate)
+            nets[method] = MaskNet(path, spec, gate=gate)
+        reference = MaskNet(graph, spec, gate=gate)
         tallies = {method: _Tally() for method in nets}
         prepare = Preprocessor(spec)
         for number, frame in zip(held_out.numbers, held_out, strict=True):
@@ -70,25 +69,6 @@ def best(scores: Sequence[MethodScore]) -> Method:
     top = max((score.miou for score in scores if score.miou is not None), default=None)
     rivals = [s for s in scores if top is None or (s.miou or 0.0) >= top - _SAME_MIOU]
     return max(rivals, key=lambda s: (s.agreement, -METHODS.index(s.method))).method
-
-
-class _Net:
-    """A graph on ONNX Runtime, from input to mask."""
-
-    def __init__(self, path: Path, spec: InputSpec, gate: Sequence[float] | None) -> None:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
-        self._finish = Postprocessor(spec, gate)
-        self.classes = 0
-
-    def __call__(self, image: npt.NDArray[np.float32], size: tuple[int, int]) -> Mask:
-        logits, *presence = self._session.run(None, {"image": image})
-        self.classes = logits.shape[1]
-        mask: Mask = self._finish(logits, presence[0] if presence else None, size)[0]
-        return mask
 
 
 class _Tally:

@@ -68,10 +68,6 @@ def observe(graph: Path, frames: Iterable[Frame], spec: InputSpec) -> Observatio
                     classes |= set(np.unique(values.argmax(1)).tolist())
     if not count:
         raise CalibrationError("no calibration frame came; pass --calib DIR with images.")
-    for node in model.graph.node:
-        if node.op_type == "DepthToSpace":
-            # It only moves values: with another range behind it, it would run in float.
-            statistics[node.output[0]] = statistics[node.input[0]]
     return Observation(statistics, count, frozenset(classes))
 
 

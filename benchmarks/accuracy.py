@@ -1,0 +1,105 @@
+"""What every graph of every committed weights loses against PyTorch, as Markdown.
+
+    python benchmarks/accuracy.py [--data ../shared/data] [--only mobile_unet.camvid] [--json]
+
+Each of the package's weights is exported to an INT8 bundle, calibrated on the training images and
+judged on the validation split of its data set (`cells`: on procedural frames). The CPU's graphs run
+as they are deployed. Those for TensorRT are simulated: ONNX Runtime computes them node by node as
+they are written, so their rounding is measured and no GPU has seen them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+
+from edgeunet import ExportOptions, export_bundle, list_models
+from edgeunet.models.checkpoints import list_weights
+from edgeunet.parity import ParityReport
+from edgeunet.parity.report import StageReport
+
+STAGES = {
+    "fp16": "FP16",
+    "int8": "INT8 on the CPU",
+    "trt int8": "INT8 for TensorRT",
+    "trt int8.fp16": "INT8 over FP16 for TensorRT",
+}
+PROMISED = {"fp16": (0.999, 0.05), "int8": (0.99, 0.3)}
+"""Share of the pixels that must agree, and points of mIoU that may be lost."""
+
+# Weights that know fewer classes than their data set.
+MERGED = {
+    "magnetic_tile": {"defect": ["blowhole", "break", "crack", "fray", "uneven"]},
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One of the weights. reference: PyTorch's mIoU, percent. stages: by name of `STAGES`."""
+
+    name: str
+    frames: int
+    reference: float
+    stages: dict[str, StageReport]
+
+    def markdown(self) -> str:
+        """Agreement and points lost, stage by stage; what breaks a promise is in bold."""
+        cells = (_cell(name, stage) for name, stage in self.stages.items())
+        return f"| {self.name} | {self.frames} | {self.reference:.2f} | {' | '.join(cells)} |"
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path), default=Path("../shared/data"))
+@click.option("--only", help="MODEL.TAG instead of all.")
+@click.option("--json", "as_json", is_flag=True)
+def main(data: Path, only: str | None, as_json: bool) -> None:
+    """Export, measure, print."""
+    rows = []
+    for model in list_models():
+        for tag in list_weights(model):
+            if only in (None, f"{model}.{tag}"):
+                rows.append(_measure(model, tag, data))
+                click.echo(rows[-1].markdown(), err=True)
+    if as_json:
+        click.echo(json.dumps([asdict(row) for row in rows], indent=1))
+        return
+    click.echo(f"| weights | frames | PyTorch mIoU | {' | '.join(STAGES.values())} |")
+    click.echo("|---" * (3 + len(STAGES)) + "|")
+    for row in rows:
+        click.echo(row.markdown())
+
+
+def _measure(model: str, tag: str, data: Path) -> Row:
+    with TemporaryDirectory(prefix="edgeunet-accuracy-") as folder:
+        source = None if tag == "cells" else _source(tag, data, Path(folder))
+        options = ExportOptions(model, tag, "int8", calib=source, data=source, max_iou_drop=100.0)
+        report = export_bundle(Path(folder) / "bundle", options)
+    return Row(f"`{model}` {tag}", report.frames, report.reference_miou, _stages(report))
+
+
+def _source(tag: str, data: Path, folder: Path) -> Path:
+    """The data set that the weights know, or a view of it."""
+    if tag not in MERGED:
+        return data / tag
+    view = {"source": str((data / tag).resolve()), "merge": MERGED[tag]}
+    (folder / "dataset.json").write_text(json.dumps(view))
+    return folder
+
+
+def _stages(report: ParityReport) -> dict[str, StageReport]:
+    found = {stage.name: stage for stage in report.stages}
+    return {name: found[name] for name in STAGES}
+
+
+def _cell(name: str, stage: StageReport) -> str:
+    agreement, drop = PROMISED[name.split()[-1].split(".")[0]]
+    text = f"{stage.agreement:.3%}, {stage.drop:+.2f}"
+    return text if stage.agreement >= agreement and stage.drop <= drop else f"**{text}**"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""INT8 that loses too much: which layers go back to float, until it loses no more than it may."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import onnx
+
+from edgeunet.calibration import CalibrationTable
+from edgeunet.manifest import flavour_file
+from edgeunet.models.checkpoints import Card
+from edgeunet.parity import Fallback, ParitySample
+
+from .fallback import fall_back
+from .int8 import write_int8
+from .masks import Judge
+from .placement import int8_nodes
+from .sensitivity import rank_layers
+
+SAMPLES = 128
+"""Frames that the search holds and judges by, evenly spaced."""
+
+RANKED_ON = 4
+"""Frames that the layers are ranked on."""
+
+SMALLEST_SHARE = 0.5
+"""Of the nodes, that must stay in INT8 for the bundle to be called so."""
+
+
+def hold_budget(
+    folder: Path,
+    table: CalibrationTable,
+    samples: Iterable[ParitySample],
+    card: Card,
+    *,
+    allowed: float,
+    report: Callable[[str], None],
+) -> tuple[Fallback, ...]:
+    """Rewrite the INT8 graphs in `folder` with layers in float, as few as the budget needs.
+
+    They stay as they are where no choice of layers holds the budget.
+
+    Args:
+        samples: frames to judge by; with labels by mIoU, without by agreement with FP32.
+        allowed: points of mIoU, or percent of the pixels, that may be lost.
+
+    Returns:
+        The layers in float, the costliest first.
+    """
+    reference = folder / flavour_file("fp32")
+    judge = Judge(reference, thinned(samples, SAMPLES), card.input, gate=card.gate)
+    nodes = int8_nodes(onnx.load(reference))
+    report(f"INT8 loses more than {allowed:g} points; ranking its layers")
+    ranked = rank_layers(reference, table, judge.images[:RANKED_ON])
+
+    def loss_of(chosen: Sequence[str]) -> float:
+        with tempfile.TemporaryDirectory(prefix="edgeunet-") as name:
+            trial = Path(name)
+            (trial / reference.name).symlink_to(reference.resolve())
+            write_int8(trial, table, nodes=chosen)
+            loss = max(
+                judge.loss(trial / flavour_file("int8.cpu")),
+                judge.loss(trial / flavour_file("int8"), as_written=True),
+            )
+        report(f"{len(nodes) - len(chosen)} of {len(nodes)} nodes in float: {loss:.2f} points lost")
+        return loss
+
+    placement = fall_back(ranked, nodes, loss_of, allowed=allowed)
+    if placement.loss > allowed or len(placement.nodes) < SMALLEST_SHARE * len(nodes):
+        return ()
+    write_int8(folder, table, nodes=placement.nodes)
+    return placement.fallbacks
+
+
+def thinned(samples: Iterable[ParitySample], most: int) -> list[ParitySample]:
+    """At most `most` of the samples, evenly spaced, however many come."""
+    kept: list[ParitySample] = []
+    step = 1
+    for index, sample in enumerate(samples):
+        if index % step:
+            continue
+        kept.append(sample)
+        if len(kept) > most:
+            kept = kept[::2]
+            step *= 2
+    return kept

@@ -1,0 +1,29 @@
+"""The three INT8 graphs of a bundle, from one table."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from edgeunet.calibration import CalibrationTable
+from edgeunet.manifest import flavour_file
+
+from .half import half
+from .quantize import quantize_for_cpu, quantize_for_tensorrt
+
+STRONGLY_TYPED_OPSET = 19
+"""First opset whose QuantizeLinear takes FP16."""
+
+
+def write_int8(
+    folder: Path, table: CalibrationTable, *, nodes: Collection[str] | None = None
+) -> None:
+    """Write the INT8 flavours beside the reference graph in `folder`.
+
+    Args:
+        nodes: names of those that may run in INT8, None for all.
+    """
+    reference, signed = folder / flavour_file("fp32"), folder / flavour_file("int8")
+    quantize_for_cpu(reference, folder / flavour_file("int8.cpu"), table, nodes=nodes)
+    quantize_for_tensorrt(reference, signed, table, nodes=nodes)
+    half(signed, folder / flavour_file("int8.fp16"), opset=STRONGLY_TYPED_OPSET)

@@ -1,0 +1,83 @@
+"""Ranges around Concats and moves: one for all, and clamps that stay where they fold."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+from edgeunet.export.shared_ranges import share_ranges
+
+IMAGE = [1, 2, 4, 4]
+
+
+def graph(*nodes: onnx.NodeProto) -> onnx.ModelProto:
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, IMAGE) for name in ("x", "y")]
+    return helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:]))
+
+
+def node(kind: str, inputs: str, output: str) -> onnx.NodeProto:
+    return helper.make_node(kind, inputs.split(), [output])
+
+
+DECODER = graph(
+    node("Conv", "x w", "c"),
+    node("Relu", "c", "skip"),
+    node("MaxPool", "skip", "pooled"),
+    node("Conv", "pooled w", "deep"),
+    node("Relu", "deep", "low"),
+    node("Resize", "low", "up"),
+    node("Concat", "skip up", "both"),
+    node("Conv", "both w", "signed"),
+    node("DepthToSpace", "signed", "risen"),
+    node("Concat", "both risen", "mixed"),
+    node("Conv", "mixed w", "y"),
+)
+RANGES = {
+    **{"x": (-2.0, 2.0), "c": (-3.0, 3.0), "skip": (0.0, 1.0), "pooled": (0.0, 2.0)},
+    **{"deep": (-9.0, 9.0), "low": (0.0, 5.0), "up": (0.0, 4.0), "both": (0.0, 3.0)},
+    **{"signed": (-6.0, 1.0), "risen": (-5.0, 2.0), "mixed": (-4.0, 3.5), "y": (-7.0, 7.0)},
+}
+
+
+@pytest.mark.parametrize(
+    ("keep_clamps", "inner", "outer", "mixed"),
+    [
+        (False, (-6.0, 5.0), (-6.0, 5.0), (-6.0, 5.0)),
+        (True, (0.0, 5.0), (-6.0, 2.0), (-4.0, 3.5)),
+    ],
+)
+def test_what_meets_has_the_widest_range(
+    keep_clamps: bool, inner: object, outer: object, mixed: object
+) -> None:
+    found = share_ranges(DECODER, RANGES, keep_clamps=keep_clamps)
+    assert {found[name] for name in ("skip", "pooled", "low", "up", "both")} == {inner}
+    assert {found[name] for name in ("signed", "risen")} == {outer}
+    assert found["mixed"] == mixed
+    assert {name: found[name] for name in ("x", "c", "deep", "y")} == {
+        name: RANGES[name] for name in ("x", "c", "deep", "y")
+    }
+
+
+limits = st.tuples(st.floats(-10, 0), st.floats(0, 10))
+
+
+@given(
+    ranges=st.fixed_dictionaries(dict.fromkeys(RANGES, limits)),
+    keep_clamps=st.booleans(),
+)
+def test_no_range_narrows_and_a_second_time_changes_nothing(
+    ranges: dict[str, tuple[float, float]], keep_clamps: bool
+) -> None:
+    found = share_ranges(DECODER, ranges, keep_clamps=keep_clamps)
+    assert all(
+        found[name][0] <= low and high <= found[name][1] for name, (low, high) in ranges.items()
+    )
+    assert share_ranges(DECODER, found, keep_clamps=keep_clamps) == found
+
+
+def test_tensors_without_a_range_are_left_out() -> None:
+    found = share_ranges(DECODER, {"skip": (0.0, 1.0), "both": (0.0, 2.0)}, keep_clamps=True)
+    assert found == {"skip": (0.0, 2.0), "both": (0.0, 2.0)}
