@@ -74,7 +74,7 @@ def reference_threshold(counts: list[int], span: float) -> float:
     bins = [counts[1], *counts[1:]]
     last = max(index for index, count in enumerate(bins) if count) + 1
     best, threshold = float("inf"), span
-    for kept in [*range(128, last, 8), last]:
+    for kept in [*range(128, last, 16), last]:
         total, held = [0.0] * 128, [0] * 128
         for index in range(kept):
             if bins[index]:

@@ -20,8 +20,9 @@ from ..quantize import quantize_for_cpu
 from .frames import Frames
 from .methods import METHODS
 
-_SAME_MIOU = 0.05
-"""IoU points that so few frames cannot tell apart: rounding flips as many pixels by chance."""
+_SAME_MIOU = 0.1
+"""IoU points that so few frames cannot tell apart: measured on cells, the methods lie 0.08 apart,
+and the one that agrees most with FP32 is the lowest."""
 
 
 def score_methods(

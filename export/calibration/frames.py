@@ -15,7 +15,7 @@ from .sources import Drawn, Source
 CHOSEN = 32
 """Frames that calibrate: ranges settle before."""
 
-HELD_OUT = 12
+HELD_OUT = 8
 """Frames to compare the methods on."""
 
 

@@ -18,7 +18,7 @@ METHODS: tuple[Method, ...] = get_args(Method)
 """In the order in which they win where measurements cannot tell them apart."""
 
 LEVELS = 128  # of the magnitudes in symmetric INT8, for which TensorRT reads the table
-_STRIDE = 8  # bins between two thresholds that are tried
+_STRIDE = 16  # bins between two thresholds that are tried
 
 # A dead activation has no range, and no scale that FP16 can hold: it gets this one, which makes the
 # symmetric scale the smallest normal FP16 number.
