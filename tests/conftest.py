@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
 
+from edgeunet.calibration import CalibrationTable
 from edgeunet.export import ExportOptions, export_bundle
+from edgeunet.export.calibration.calibrate import make_table
+from edgeunet.export.calibration.observe import observe
 from edgeunet.files import sha256
 from edgeunet.manifest import InputSpec, Precision
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import Card, save_checkpoint
+from edgeunet.runtime.preprocess import Frame
 from edgeunet.training.cells import CLASSES, PALETTE, snapshots
 from edgeunet.training.evaluate import to_input
 from edgeunet.training.losses import Target, cross_entropy_dice
@@ -78,6 +82,12 @@ def make_bundle(checkpoint: Path, folder: Path, precision: Precision) -> Path:
     )
     export_bundle(output, options)
     return output
+
+
+def table_of(graph: Path, frames: Sequence[Frame], spec: InputSpec) -> CalibrationTable:
+    """Calibration of a graph on frames by percentiles."""
+    observation = observe(graph, frames, spec)
+    return make_table(graph, observation, "percentile", model="any", source="test")
 
 
 def edited_bundle(bundle: Path, folder: Path, edit: Callable[[Path], str]) -> Path:

@@ -14,15 +14,14 @@ from typing import Any
 import onnx
 import pytest
 import torch
+from conftest import table_of
 from onnx import TensorProto, helper
 
 from edgeunet.errors import EngineError
-from edgeunet.export.bundle import STRONGLY_TYPED_OPSET
-from edgeunet.export.calibrate import calibrate
 from edgeunet.export.engine import Toolkit, load_toolkit
 from edgeunet.export.engine.compile import compile_plan
 from edgeunet.export.half import half
-from edgeunet.export.quantize import quantize_for_tensorrt
+from edgeunet.export.int8 import write_int8
 from edgeunet.export.trace import trace
 from edgeunet.manifest import InputSpec, flavour_file
 from edgeunet.models import create_model, list_models
@@ -63,12 +62,11 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Export:
 def write_graphs(folder: Path, *, model: str, **arguments: Any) -> None:
     torch.manual_seed(0)
     net = create_model(model, num_classes=3, width=8, **arguments).eval()
-    reference, signed = folder / flavour_file("fp32"), folder / flavour_file("int8")
+    reference = folder / flavour_file("fp32")
     trace(net, reference, height=SIZE, width=SIZE, channels=3)
     half(reference, folder / flavour_file("fp16"))
     frames = [frame.image for frame in snapshots(1, height=SIZE, width=SIZE, seed=0)]
-    quantize_for_tensorrt(reference, signed, calibrate(reference, frames, InputSpec(SIZE, SIZE)))
-    half(signed, folder / flavour_file("int8.fp16"), opset=STRONGLY_TYPED_OPSET)
+    write_int8(folder, table_of(reference, frames, InputSpec(SIZE, SIZE)))
 
 
 def write_graph(path: Path, op: str, *, batch: int | str = "batch") -> Path:

@@ -10,11 +10,10 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from conftest import table_of
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeunet.errors import ExportError, ShapeError
-from edgeunet.export.calibration.calibrate import make_table
-from edgeunet.export.calibration.observe import observe
 from edgeunet.export.half import half
 from edgeunet.export.passes.clean import clean
 from edgeunet.export.passes.resize_in_float import resize_in_float
@@ -142,8 +141,7 @@ def test_aligned_corners_survive_every_flavour(
     half(full, halved)
     image = np.random.default_rng(0).normal(size=(2, 3, 64, 96)).astype(np.float32)
     frames = [np.random.default_rng(n).integers(0, 256, (64, 96, 3), np.uint8) for n in range(2)]
-    observation = observe(full, frames, InputSpec(64, 96))
-    table = make_table(full, observation, "percentile", model=name, source="noise")
+    table = table_of(full, frames, InputSpec(64, 96))
     quantize_for_cpu(full, integer, table)
     with torch.inference_mode():
         expected = net(torch.from_numpy(image)).numpy()

@@ -9,12 +9,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from conftest import table_of
 from onnx import numpy_helper
 
 from edgeunet.calibration import CalibrationTable
 from edgeunet.errors import CalibrationError
-from edgeunet.export.calibration.calibrate import make_table
-from edgeunet.export.calibration.observe import activations, observe
+from edgeunet.export.calibration.observe import activations
 from edgeunet.export.lint import lint
 from edgeunet.export.quantize import quantize_for_tensorrt
 from edgeunet.export.trace import trace
@@ -22,11 +22,6 @@ from edgeunet.manifest import InputSpec, flavour_file
 from edgeunet.models import create_model
 from edgeunet.runtime.bundle import open_bundle
 from edgeunet.runtime.preprocess import Preprocessor
-
-
-def calibrate(graph: Path, frames: list[np.ndarray], spec: InputSpec) -> CalibrationTable:
-    observation = observe(graph, frames, spec)
-    return make_table(graph, observation, "percentile", model="mobile_unet", source="test")
 
 
 def graph(bundle: Path, flavour: str) -> onnx.GraphProto:
@@ -143,7 +138,7 @@ def test_calibration_leaves_outliers_out_and_keeps_zero(int8_bundle: Path) -> No
     spec = bundle.manifest.input
     frame = np.full((64, 96, 3), 200, np.uint8)
     frame[0, 0, 0] = 255
-    table = calibrate(bundle.model_path("fp32"), [frame], spec)
+    table = table_of(bundle.model_path("fp32"), [frame], spec)
     lowest, highest = table.ranges["image"]
     values = (200 / 255 - np.array(spec.mean)) / np.array(spec.std)
     assert (lowest, highest) == pytest.approx((0.0, values.max()), rel=1e-3)
@@ -154,7 +149,7 @@ def test_calibration_covers_all_frames_and_activations(int8_bundle: Path) -> Non
     bundle = open_bundle(int8_bundle)
     spec = bundle.manifest.input
     frames = [np.full((64, 96, 3), level, np.uint8) for level in (0, 255)]
-    table = calibrate(bundle.model_path("fp32"), frames, spec)
+    table = table_of(bundle.model_path("fp32"), frames, spec)
     lowest, highest = ((level - np.array(spec.mean)) / np.array(spec.std) for level in (0, 1))
     assert table.ranges["image"] == pytest.approx((lowest.min(), highest.max()), rel=1e-4)
     made = {name for node in graph(int8_bundle, "fp32").node for name in node.output}
@@ -170,7 +165,7 @@ def test_calibration_refuses_activations_that_are_not_finite(
     bias.CopyFrom(numpy_helper.from_array(np.full(bias.dims, np.nan, np.float32), bias.name))
     onnx.save(model, tmp_path / "broken.onnx")
     with pytest.raises(CalibrationError, match="not finite"):
-        calibrate(tmp_path / "broken.onnx", [np.zeros((64, 96, 3), np.uint8)], InputSpec(64, 96))
+        table_of(tmp_path / "broken.onnx", [np.zeros((64, 96, 3), np.uint8)], InputSpec(64, 96))
 
 
 def test_moving_values_does_not_change_their_range(int8_bundle: Path) -> None:
@@ -187,7 +182,7 @@ def test_moving_values_does_not_change_their_range(int8_bundle: Path) -> None:
 
 def test_calibration_without_frames_is_refused(int8_bundle: Path) -> None:
     with pytest.raises(CalibrationError, match="no calibration frame"):
-        calibrate(open_bundle(int8_bundle).model_path("fp32"), [], InputSpec(64, 96))
+        table_of(open_bundle(int8_bundle).model_path("fp32"), [], InputSpec(64, 96))
 
 
 def test_tensorrt_gets_one_scale_around_a_concat_and_no_pair_where_it_would_hurt(
