@@ -25,7 +25,6 @@ from edgeunet.manifest import (
 from edgeunet.models import SegmentationNet
 from edgeunet.models.checkpoints import WEIGHTS_DIR, Card, save_checkpoint
 from edgeunet.parity import (
-    TOLERANCES,
     Fallback,
     ParityReport,
     ParitySample,
@@ -35,6 +34,7 @@ from edgeunet.parity import (
     samples_of,
     write_html,
 )
+from edgeunet.parity.measure import TOLERANCES
 from edgeunet.runtime.bundle import CHECKPOINT_NAME, GOLDEN_NAME, Bundle, open_bundle
 from edgeunet.runtime.preprocess import Preprocessor
 from edgeunet.training.cells import snapshots

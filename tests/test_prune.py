@@ -207,7 +207,7 @@ def test_a_failure_leaves_nothing(data: Path, tmp_path: Path) -> None:
 def test_bad_input_is_refused(data: Path, tmp_path: Path) -> None:
     source, output = saved(tmp_path), tmp_path / "small.safetensors"
     good = by_ratio(source, data, epochs=0)
-    with pytest.raises(UsageError, match=r"small\.pt is not a name .*NAME\.safetensors"):
+    with pytest.raises(UsageError, match=r"small\.pt; .* as NAME\.safetensors"):
         prune(tmp_path / "small.pt", good)
     with pytest.raises(UsageError, match=r"ratio is 1\.5"):
         prune(output, replace(good, ratio=1.5))

@@ -2,7 +2,6 @@
 
 from .html import write_html
 from .measure import (
-    TOLERANCES,
     ParitySample,
     WorstFrame,
     golden_samples,
@@ -12,7 +11,6 @@ from .measure import (
 from .report import Fallback, FrameReport, ParityReport, StageReport
 
 __all__ = [
-    "TOLERANCES",
     "Fallback",
     "FrameReport",
     "ParityReport",
