@@ -17,6 +17,7 @@ from .fallback import fall_back
 from .int8 import write_int8
 from .masks import Judge
 from .placement import int8_nodes
+from .quantize import quantize_for_cpu, quantize_for_tensorrt
 from .sensitivity import rank_layers
 
 SAMPLES = 128
@@ -57,13 +58,10 @@ def hold_budget(
 
     def loss_of(chosen: Sequence[str]) -> float:
         with tempfile.TemporaryDirectory(prefix="edgeunet-") as name:
-            trial = Path(name)
-            (trial / reference.name).symlink_to(reference.resolve())
-            write_int8(trial, table, nodes=chosen)
-            loss = max(
-                judge.loss(trial / flavour_file("int8.cpu")),
-                judge.loss(trial / flavour_file("int8"), as_written=True),
-            )
+            cpu, signed = Path(name) / "cpu.onnx", Path(name) / "signed.onnx"
+            quantize_for_cpu(reference, cpu, table, nodes=chosen)
+            quantize_for_tensorrt(reference, signed, table, nodes=chosen)
+            loss = max(judge.loss(cpu), judge.loss(signed, as_written=True))
         report(f"{len(nodes) - len(chosen)} of {len(nodes)} nodes in float: {loss:.2f} points lost")
         return loss
 

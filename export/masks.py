@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from edgeunet.manifest import InputSpec
 from edgeunet.metrics import Mask, confusion_matrix, mean_iou, pixel_agreement
 from edgeunet.parity import ParitySample
 from edgeunet.runtime.postprocess import Postprocessor
 from edgeunet.runtime.preprocess import Preprocessor
+
+from .session import open_session
 
 Size = tuple[int, int]
 
@@ -23,7 +24,7 @@ class MaskNet:
 
     Args:
         gate: thresholds of the presence, None where the net has no gate or it is not calibrated.
-        as_written: node by node, as a graph for TensorRT is simulated.
+        as_written: see `open_session`.
     """
 
     def __init__(
@@ -34,13 +35,7 @@ class MaskNet:
         gate: Sequence[float] | None,
         as_written: bool = False,
     ) -> None:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        if as_written:
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        self._session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = open_session(path, as_written=as_written)
         self._finish = Postprocessor(spec, gate)
         self.classes: int = self._session.get_outputs()[0].shape[1]
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 
 from edgeunet.calibration import CalibrationTable
 
 from .placement import int8_nodes
 from .quantize import quantize_for_cpu
+from .session import open_session
 
 Images = npt.NDArray[np.float32]
 
@@ -76,7 +76,5 @@ def rank_layers(
 
 
 def _logits(path: Path, images: Sequence[Images]) -> Images:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = open_session(path)
     return np.stack([session.run(["logits"], {"image": image})[0] for image in images])

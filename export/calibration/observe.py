@@ -16,6 +16,7 @@ from edgeunet.errors import CalibrationError
 from edgeunet.manifest import InputSpec
 from edgeunet.runtime.preprocess import Frame, Preprocessor
 
+from ..session import open_session
 from .statistics import Statistics
 
 ELEMENTS_AT_ONCE = 1 << 26
@@ -104,11 +105,7 @@ def _session(model: onnx.ModelProto, names: list[str]) -> onnxruntime.InferenceS
     observed.CopyFrom(model)
     del observed.graph.output[:]
     observed.graph.output.extend(known[name] for name in names)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        observed.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    return open_session(observed.SerializeToString())
 
 
 def _add(statistics: dict[str, Statistics], name: str, values: npt.NDArray[np.float32]) -> None:
