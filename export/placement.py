@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import onnx
 
-_OPS = ("Conv", "Add", "Concat", "DepthToSpace", "MaxPool", "Resize", "Mul")
+_OPS = (
+    "Conv",
+    "Add",
+    "BatchNormalization",
+    "Concat",
+    "DepthToSpace",
+    "MaxPool",
+    "Mul",
+    "Resize",
+)
 
 
 def int8_nodes(model: onnx.ModelProto) -> list[str]:
@@ -35,14 +44,15 @@ def tensorrt_nodes(model: onnx.ModelProto) -> list[str]:
     """Those of `int8_nodes` that TensorRT takes in INT8 and gains by.
 
     Not a Resize, which it wants in front of the Q/DQ pair that the next convolution reads, nor the
-    Mul of a SiLU, which it fuses with the Sigmoid where no pair stands between the two.
+    Mul of a SiLU, which it fuses with the Sigmoid where no pair stands between the two, nor a
+    BatchNormalization, which it fuses with what stands before it.
     """
     nodes = model.graph.node
     activated = {node.output[0]: node.input[0] for node in nodes if node.op_type == "Sigmoid"}
     floats = {
         node.name
         for node in nodes
-        if node.op_type == "Resize"
+        if node.op_type in ("BatchNormalization", "Resize")
         or (node.op_type == "Mul" and any(activated.get(n) in node.input for n in node.input))
     }
     return [name for name in int8_nodes(model) if name not in floats]

@@ -43,6 +43,15 @@ def share_ranges(
     return {name: _widest([ranges[member] for member in groups[name]]) for name in ranges}
 
 
+def inherit_ranges(model: onnx.ModelProto, ranges: Mapping[str, Range]) -> dict[str, Range]:
+    """The ranges, and for tensors without one that are only moved, the range of where they go."""
+    known = dict(ranges)
+    for node in reversed(model.graph.node):  # sorted by the ONNX standard
+        if node.op_type in _MOVES and node.output[0] in known:
+            known.setdefault(node.input[0], known[node.output[0]])
+    return known
+
+
 def _meeting(node: onnx.NodeProto) -> list[str]:
     """Inputs and outputs of a node that ought to have one range."""
     if node.op_type == "Concat":
