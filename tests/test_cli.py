@@ -394,7 +394,9 @@ def test_bench_says_which_precision_to_use(int8_bundle: Path) -> None:
     use = report["verdict"]["use"]
     assert f"use {use.upper()}" in report["verdict"]["why"]
     # Another run may come to another verdict: the machine is not the same twice.
-    assert re.search("ms: use (FP32|FP16|INT8)", call("bench", int8_bundle, "--repeats", "1").output)
+    assert re.search(
+        "ms: use (FP32|FP16|INT8)", call("bench", int8_bundle, "--repeats", "1").output
+    )
     alone = data("bench", int8_bundle, "--repeats", "1", "--precision", "fp32")
     assert alone["verdict"] is None
     assert alone["precision"] == "fp32"
