@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
+from commands import call
 from media import write_png
 
 from edgeunet.calibration import (
@@ -22,7 +23,6 @@ from edgeunet.calibration import (
     read_table,
     table_json,
 )
-from edgeunet.cli import main
 from edgeunet.errors import CalibrationError, DatasetError
 from edgeunet.export.calibration import Drawn, calibrate, check_table, drawn_selection
 from edgeunet.export.calibration.choose import best, score_methods
@@ -216,13 +216,9 @@ def test_table_that_lost_a_range_is_refused(int8_bundle: Path) -> None:
 # From the command line
 
 
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
 def export(checkpoint: Path, output: Path, *more: object) -> Result:
     base = ("export", "--model", "mobile_unet", "--weights", checkpoint, "-o", output)
-    return run(*base, "--max-iou-drop", 100, *more)
+    return call(*base, "--max-iou-drop", 100, *more)
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +236,7 @@ def test_video_calibrates_and_its_table_is_used_again(
     first, second = tmp_path / "first", tmp_path / "second"
     done = export(checkpoint, first, "--int8", "--calib", clip, "--calib-method", "entropy")
     assert done.exit_code == 0, done.output
-    shown = run("inspect", first).output
+    shown = call("inspect", first).output
     assert "calibration entropy on 5 frames of cells.mp4" in shown
     table = shutil.copy(first / TABLE_NAME, tmp_path / "table.json")
     done = export(checkpoint, second, "--int8", "--calib-table", table)
@@ -283,4 +279,4 @@ def test_table_with_what_contradicts_it_is_wrong_usage(
 
 
 def test_bundle_without_int8_shows_no_calibration(fp32_bundle: Path) -> None:
-    assert "calibration none" in run("inspect", fp32_bundle).output
+    assert "calibration none" in call("inspect", fp32_bundle).output

@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner, Result
+from commands import call, fails
 from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 from media import write_png
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeunet.cli import main
 from edgeunet.errors import (
     BundleError,
     EngineError,
@@ -100,19 +99,6 @@ def standing(built: tuple[Path, BuiltEngine], tmp_path: Path) -> tuple[Path, Pat
 def names(folder: Path) -> list[str]:
     """Files that are not hidden: the lock is."""
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(
-        main, [str(argument) for argument in arguments], catch_exceptions=False
-    )
-
-
-def fails(code: int, *arguments: object) -> str:
-    result = call(*arguments)
-    assert result.exit_code == code, result.output
-    assert result.stdout == ""
-    return result.stderr
 
 
 def start(code: str, *arguments: object) -> subprocess.Popen[str]:
