@@ -19,6 +19,13 @@ Color = Literal["rgb", "bgr", "gray"]
 Resize = Literal["stretch", "pad"]
 Flavour = Literal["fp32", "fp16", "int8", "int8.fp16", "int8.cpu"]
 
+IMAGENET: dict[Color, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "rgb": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "bgr": ((0.406, 0.456, 0.485), (0.225, 0.224, 0.229)),
+    "gray": ((0.449,), (0.226,)),
+}
+"""Mean and standard deviation of values in 0..1: ImageNet's, and those of its luma."""
+
 FLAVOURS: dict[Precision, tuple[Flavour, ...]] = {
     "fp32": ("fp32",),
     "fp16": ("fp32", "fp16"),
@@ -47,8 +54,8 @@ class InputSpec:
     width: int
     color: Color = "rgb"
     resize: Resize = "stretch"
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = IMAGENET["rgb"][0]
+    std: tuple[float, ...] = IMAGENET["rgb"][1]
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
