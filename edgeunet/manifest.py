@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from .errors import BundleError
-from .schema import SchemaError, decode, encode
+from .schema import SchemaError, encode, read
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -154,20 +153,12 @@ def read_manifest(path: Path) -> Manifest:
         BundleError: missing, not JSON, of an unknown schema version, or not in the schema.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        return read(Manifest, path, version=SCHEMA_VERSION)
     except FileNotFoundError:
         raise BundleError(
             f"{path.parent} is not a bundle: it has no {path.name}. `edgeunet export` writes one."
         ) from None
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path} cannot be read as JSON: {error}") from None
-    version = data.get("schema_version") if isinstance(data, dict) else None
-    if version != SCHEMA_VERSION:
-        raise BundleError(
-            f"{path} has schema version {version!r}; this edgeunet reads {SCHEMA_VERSION}. Export "
-            "the bundle again, or install the edgeunet that wrote it."
-        )
-    try:
-        return decode(Manifest, data)
     except SchemaError as error:
-        raise BundleError(f"{path} is damaged: {error}.") from None
+        raise BundleError(
+            f"{path} {error}. Export the bundle again, or install the edgeunet that wrote it."
+        ) from None

@@ -241,7 +241,7 @@ def edit(plan: Path, **values: Any) -> None:
         (lose_sidecar, r"\.json is missing"),
         (lose_plan, r"\.engine is missing"),
         (break_sidecar, r"\.json cannot be read"),
-        (age_sidecar, r"\.json has version 0; 1 was wanted"),
+        (age_sidecar, r"\.json has card version 0; this edgeunet reads 1"),
         (misname_sidecar, r"\.json is damaged: \$\.plan_bytes is 'many'; int was wanted"),
         (other_version, "version 1.0; 1.* was wanted"),
         (other_graph, "the graph has changed since"),
