@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .errors import CalibrationError
-from .schema import SchemaError, decode, encode
+from .schema import SchemaError, encode, read
 
 TABLE_NAME = "calibration.json"
 TABLE_VERSION = 1
@@ -80,19 +79,11 @@ def read_table(path: Path) -> CalibrationTable:
         CalibrationError: missing, not JSON, of an unknown schema version, or not in the schema.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CalibrationError(
-            f"{path} cannot be read as a calibration table: {error}. `edgeunet export --int8` "
-            f"writes one, BUNDLE/{TABLE_NAME}."
-        ) from None
-    version = data.get("schema_version") if isinstance(data, dict) else None
-    if version != TABLE_VERSION:
-        raise CalibrationError(
-            f"{path} has schema version {version!r}; this edgeunet reads {TABLE_VERSION}. Pass "
-            f"BUNDLE/{TABLE_NAME} of an INT8 bundle, or --calib with frames."
-        )
-    try:
-        return decode(CalibrationTable, data)
+        return read(CalibrationTable, path, version=TABLE_VERSION)
+    except FileNotFoundError:
+        problem = "does not exist"
     except SchemaError as error:
-        raise CalibrationError(f"{path} is no valid calibration table: {error}.") from None
+        problem = f"is no calibration table: it {error}"
+    raise CalibrationError(
+        f"{path} {problem}. Pass BUNDLE/{TABLE_NAME} of an INT8 bundle, or --calib with frames."
+    )

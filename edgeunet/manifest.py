@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from .errors import BundleError
-from .schema import SchemaError, decode, encode
+from .schema import SchemaError, encode, read
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -18,6 +17,13 @@ Precision = Literal["fp32", "fp16", "int8"]
 Color = Literal["rgb", "bgr", "gray"]
 Resize = Literal["stretch", "pad"]
 Flavour = Literal["fp32", "fp16", "int8", "int8.fp16", "int8.cpu"]
+
+IMAGENET: dict[Color, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "rgb": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "bgr": ((0.406, 0.456, 0.485), (0.225, 0.224, 0.229)),
+    "gray": ((0.449,), (0.226,)),
+}
+"""Mean and standard deviation of values in 0..1: ImageNet's, and those of its luma."""
 
 FLAVOURS: dict[Precision, tuple[Flavour, ...]] = {
     "fp32": ("fp32",),
@@ -47,8 +53,8 @@ class InputSpec:
     width: int
     color: Color = "rgb"
     resize: Resize = "stretch"
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = IMAGENET["rgb"][0]
+    std: tuple[float, ...] = IMAGENET["rgb"][1]
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
@@ -147,20 +153,12 @@ def read_manifest(path: Path) -> Manifest:
         BundleError: missing, not JSON, of an unknown schema version, or not in the schema.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        return read(Manifest, path, version=SCHEMA_VERSION)
     except FileNotFoundError:
         raise BundleError(
             f"{path.parent} is not a bundle: it has no {path.name}. `edgeunet export` writes one."
         ) from None
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path} cannot be read as JSON: {error}") from None
-    version = data.get("schema_version") if isinstance(data, dict) else None
-    if version != SCHEMA_VERSION:
-        raise BundleError(
-            f"{path} has schema version {version!r}; this edgeunet reads {SCHEMA_VERSION}. Export "
-            "the bundle again, or install the edgeunet that wrote it."
-        )
-    try:
-        return decode(Manifest, data)
     except SchemaError as error:
-        raise BundleError(f"{path} is damaged: {error}.") from None
+        raise BundleError(
+            f"{path} {error}. Export the bundle again, or install the edgeunet that wrote it."
+        ) from None

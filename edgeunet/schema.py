@@ -7,8 +7,10 @@ optional values and scalars. What does not fit is refused with the path to it.
 from __future__ import annotations
 
 import dataclasses
+import json
 import types
 import typing
+from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -41,6 +43,29 @@ def decode(cls: type[T], data: object, *, where: str = "$") -> T:
         return cls(**values)
     except ValueError as error:
         raise SchemaError(f"{where}: {error}") from None
+
+
+def read(cls: type[T], path: Path, *, version: int, key: str = "schema_version") -> T:
+    """Build the dataclass `cls` from a JSON file that says in `key` which version it has.
+
+    Raises:
+        FileNotFoundError: no such file. SchemaError: it is unreadable, not JSON, of another version
+            or not in the schema; the message goes on from the file's name.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise SchemaError(f"cannot be read as JSON: {error}") from None
+    found = data.get(key) if isinstance(data, dict) else None
+    if found != version:
+        name = key.replace("_", " ")
+        raise SchemaError(f"has {name} {found!r}; this edgeunet reads {version}")
+    try:
+        return decode(cls, data)
+    except SchemaError as error:
+        raise SchemaError(f"is damaged: {error}") from None
 
 
 def encode(value: Any) -> Any:

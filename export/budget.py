@@ -13,6 +13,7 @@ from edgeunet.manifest import flavour_file
 from edgeunet.models.checkpoints import Card
 from edgeunet.parity import Fallback, ParitySample
 
+from .calibration.selection import thinned
 from .fallback import fall_back
 from .int8 import write_int8
 from .masks import Judge
@@ -51,7 +52,8 @@ def hold_budget(
         The layers in float, the costliest first.
     """
     reference = folder / flavour_file("fp32")
-    judge = Judge(reference, thinned(samples, SAMPLES), card.input, gate=card.gate)
+    held = thinned(samples, SAMPLES, kept=lambda sample: sample)
+    judge = Judge(reference, held, card.input, gate=card.gate)
     nodes = int8_nodes(onnx.load(reference))
     report(f"INT8 loses more than {allowed:g} points; ranking its layers")
     ranked = rank_layers(reference, table, judge.images[:RANKED_ON])
@@ -70,17 +72,3 @@ def hold_budget(
         return ()
     write_int8(folder, table, nodes=placement.nodes)
     return placement.fallbacks
-
-
-def thinned(samples: Iterable[ParitySample], most: int) -> list[ParitySample]:
-    """At most `most` of the samples, evenly spaced, however many come."""
-    kept: list[ParitySample] = []
-    step = 1
-    for index, sample in enumerate(samples):
-        if index % step:
-            continue
-        kept.append(sample)
-        if len(kept) > most:
-            kept = kept[::2]
-            step *= 2
-    return kept

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from edgeunet.calibration import TABLE_NAME, CalibrationTable, Method, read_table, table_json
-from edgeunet.errors import CalibrationError, ParityError
+from edgeunet.errors import CalibrationError
 from edgeunet.files import new_directory, sha256, write_json
 from edgeunet.manifest import (
     FLAVOURS,
@@ -24,24 +24,13 @@ from edgeunet.manifest import (
 )
 from edgeunet.models import SegmentationNet
 from edgeunet.models.checkpoints import WEIGHTS_DIR, Card, save_checkpoint
-from edgeunet.parity import (
-    Fallback,
-    ParityReport,
-    ParitySample,
-    WorstFrame,
-    golden_samples,
-    measure,
-    samples_of,
-    write_html,
-)
-from edgeunet.parity.measure import TOLERANCES
+from edgeunet.parity import ParityReport, write_html
 from edgeunet.runtime.bundle import CHECKPOINT_NAME, GOLDEN_NAME, Bundle, open_bundle
 from edgeunet.runtime.preprocess import Preprocessor
-from edgeunet.training.cells import snapshots
+from edgeunet.training import cells
 from edgeunet.training.evaluate import reference_mask
 from edgeunet.training.prune_depth import prune_depth
 
-from .budget import hold_budget
 from .calibration import (
     CHOSEN,
     HELD_OUT,
@@ -58,15 +47,11 @@ from .ensemble import ensemble_of
 from .half import half
 from .int8 import write_int8
 from .lint import lint_flavours
+from .proof import Proof
 from .source import AS_ASSUMED, Preparation, load_source
 from .trace import check_size, trace
 
 GOLDEN_FRAMES = 4
-PROOF_FRAMES = 24
-"""Labelled procedural frames that bundles of procedural weights are proved on."""
-
-PROCEDURAL_TAG = "cells"
-"""Weights trained on procedural frames, which can therefore be calibrated without any data."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +73,7 @@ class ExportOptions:
     """
 
     model: str
-    weights: str = PROCEDURAL_TAG
+    weights: str = cells.NAME
     precision: Precision = "fp32"
     num_classes: int | None = None
     preparation: Preparation = AS_ASSUMED
@@ -149,15 +134,16 @@ def export_bundle(
         report("golden frames")
         save_checkpoint(folder / CHECKPOINT_NAME, net, card)
         _write_golden(folder, net, card, selection)
-        _seal(folder, options, card, source)
+        bundle = _seal(folder, options, card, source)
         report("parity")
-        parity, worst = _measure(folder, options, card)
-        if options.precision == "int8" and _excess(parity, options) > 0:
-            fallbacks = _fall_back(folder, options, card, report, labelled=parity.labelled)
-            _seal(folder, options, card, source)
-            parity, worst = _measure(folder, options, card)
-            parity = replace(parity, fallbacks=fallbacks)
-        _check(parity, options)
+        proof = Proof(card, options.data, options.max_iou_drop)
+        parity, worst = proof.measure(bundle)
+        if options.precision == "int8" and proof.excess(parity) > 0:
+            fallbacks = proof.repair(bundle, labelled=parity.labelled, report=report)
+            if fallbacks:
+                parity, worst = proof.measure(_seal(folder, options, card, source))
+                parity = replace(parity, fallbacks=fallbacks)
+        proof.check(parity)
         parity = replace(parity, bundle=Path(output).name)
         write_json(folder / "parity.json", parity.to_json())
         write_html(folder / "parity.html", parity, worst, card.palette)
@@ -176,13 +162,13 @@ def _selection(
         if calibrates:
             report(examine(net, candidates, selection.typical, card.input))
         return selection
-    if calibrates and card.data != PROCEDURAL_TAG:
+    if calibrates and card.data != cells.NAME:
         raise CalibrationError(
             f"INT8 needs frames like those of the application, and the {card.data} data does not "
             "come with the package. Pass --calib with a few dozen images, a data set or a video."
         )
     count = CHOSEN + HELD_OUT if calibrates else GOLDEN_FRAMES
-    drawn = list(snapshots(count, height=card.input.height, width=card.input.width, seed=1))
+    drawn = list(cells.snapshots(count, height=card.input.height, width=card.input.width, seed=1))
     images, masks = [frame.image for frame in drawn], [frame.mask for frame in drawn]
     return drawn_selection(Drawn("procedural cells", images, masks))
 
@@ -267,74 +253,9 @@ def _manifest(folder: Path, options: ExportOptions, card: Card, source: Path) ->
     )
 
 
-def _seal(folder: Path, options: ExportOptions, card: Card, source: Path) -> None:
-    """Write the manifest of the files as they are now."""
+def _seal(folder: Path, options: ExportOptions, card: Card, source: Path) -> Bundle:
+    """Write the manifest of the files as they are now, and open the bundle."""
     path = folder / MANIFEST_NAME
     path.unlink(missing_ok=True)
     write_json(path, manifest_json(_manifest(folder, options, card, source)))
-
-
-def _measure(
-    folder: Path, options: ExportOptions, card: Card
-) -> tuple[ParityReport, list[WorstFrame]]:
-    bundle = open_bundle(folder)
-    samples, data = _proof_samples(bundle, options, card)
-    return measure(bundle, samples, data=data, simulate=True)
-
-
-def _excess(parity: ParityReport, options: ExportOptions) -> float:
-    """Points that the worst graph loses beyond its budget; without labels, of agreement."""
-    if parity.labelled:
-        return max(stage.drop for stage in parity.deployed) - options.max_iou_drop
-    return 100 * max(stage.wanted - stage.agreement for stage in parity.deployed)
-
-
-def _fall_back(
-    folder: Path,
-    options: ExportOptions,
-    card: Card,
-    report: Callable[[str], None],
-    *,
-    labelled: bool,
-) -> tuple[Fallback, ...]:
-    """Layers that were given back to float, see `hold_budget`."""
-    samples, _ = _proof_samples(open_bundle(folder), options, card)
-    allowed = options.max_iou_drop if labelled else 100 * (1 - TOLERANCES["int8"][0])
-    table = read_table(folder / TABLE_NAME)
-    return hold_budget(folder, table, samples, card, allowed=allowed, report=report)
-
-
-def _check(parity: ParityReport, options: ExportOptions) -> None:
-    """ParityError keeps a bundle outside its budget from being written."""
-    if _excess(parity, options) <= 0:
-        return
-    if parity.labelled:
-        worst = max(parity.deployed, key=lambda stage: stage.drop)
-        raise ParityError(
-            f"{worst.name} loses {worst.drop:.2f} IoU points on {parity.data}; "
-            f"{options.max_iou_drop:g} are allowed (--max-iou-drop), and no choice of layers in "
-            f"float holds that. First stage out of tolerance: {parity.first_failure}. No bundle "
-            "was written."
-        )
-    worst = min(parity.deployed, key=lambda stage: stage.agreement)
-    raise ParityError(
-        f"{worst.name} agrees with PyTorch on {worst.agreement:.2%} of the pixels of "
-        f"{parity.data}; {worst.wanted:.2%} were promised. Pass --data with labels to judge by "
-        "IoU. No bundle was written."
-    )
-
-
-def _proof_samples(
-    bundle: Bundle, options: ExportOptions, card: Card
-) -> tuple[Iterator[ParitySample], str]:
-    """Frames to prove the bundle on, and what they are: labelled ones where there are any."""
-    if options.data is not None:
-        return samples_of(options.data, num_classes=len(card.classes)), options.data.name
-    if card.data == PROCEDURAL_TAG:
-        spec = card.input
-        frames = snapshots(PROOF_FRAMES, height=spec.height, width=spec.width, seed=2)
-        return (
-            ParitySample(f"procedural {index}", frame.image, frame.mask)
-            for index, frame in enumerate(frames)
-        ), "procedural cells"
-    return golden_samples(bundle), "its golden frames"
+    return open_bundle(folder)

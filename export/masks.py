@@ -46,6 +46,30 @@ class MaskNet:
         return mask
 
 
+class Tally:
+    """Running sums over the masks of one net: against a reference's, and against labels."""
+
+    def __init__(self, classes: int) -> None:
+        self._agreements: list[float] = []
+        self._confusion = np.zeros((classes, classes), np.int64)
+
+    def add(self, wanted: Mask, found: Mask, labels: Mask | None) -> None:
+        """Take in one frame's masks; labels: None where there are none."""
+        self._agreements.append(pixel_agreement(wanted, found))
+        if labels is not None:
+            self._confusion += confusion_matrix(labels, found, num_classes=len(self._confusion))
+
+    @property
+    def agreement(self) -> float:
+        """Share of the pixels on which the reference says the same, the frames' mean, 0..1."""
+        return float(np.mean(self._agreements))
+
+    @property
+    def miou(self) -> float | None:
+        """Against the labels, 0..1, None where no pixel had one."""
+        return mean_iou(self._confusion) if self._confusion.any() else None
+
+
 class Judge:
     """What graphs lose against the reference graph on the same samples, which it holds.
 
@@ -63,33 +87,22 @@ class Judge:
         self._spec, self._gate = spec, gate
         prepare = Preprocessor(spec)
         net = MaskNet(reference, spec, gate=gate)
-        self._classes = net.classes
+        own = Tally(net.classes)
         self.images: list[npt.NDArray[np.float32]] = []
-        self._wanted: list[Mask] = []
-        self._labels: list[Mask] = []
+        self._wanted: list[tuple[Mask, Mask | None]] = []
         for sample in samples:
             self.images.append(prepare([sample.image]))
-            self._wanted.append(net(self.images[-1], sample.image.shape[:2]))
-            if sample.labels is not None:
-                self._labels.append(sample.labels)
+            mask = net(self.images[-1], sample.image.shape[:2])
+            own.add(mask, mask, sample.labels)
+            self._wanted.append((mask, sample.labels))
+        self._miou = own.miou
 
     def loss(self, path: Path, *, as_written: bool = False) -> float:
         """Points of mIoU that a graph loses, or, without labels, percent of pixels that differ."""
         net = MaskNet(path, self._spec, gate=self._gate, as_written=as_written)
-        found = [
-            net(image, (mask.shape[0], mask.shape[1]))
-            for image, mask in zip(self.images, self._wanted, strict=True)
-        ]
-        if self._labels:
-            return 100 * (self._miou(self._wanted) - self._miou(found))
-        pairs = zip(self._wanted, found, strict=True)
-        return 100 * (1 - float(np.mean([pixel_agreement(*pair) for pair in pairs])))
-
-    def _miou(self, masks: Sequence[Mask]) -> float:
-        pairs = zip(self._labels, masks, strict=True)
-        return mean_iou(
-            sum(
-                (confusion_matrix(*pair, num_classes=self._classes) for pair in pairs),
-                start=np.zeros((self._classes, self._classes), np.int64),
-            )
-        )
+        tally = Tally(net.classes)
+        for image, (mask, labels) in zip(self.images, self._wanted, strict=True):
+            tally.add(mask, net(image, (mask.shape[0], mask.shape[1])), labels)
+        if self._miou is None or tally.miou is None:
+            return 100 * (1 - tally.agreement)
+        return 100 * (self._miou - tally.miou)

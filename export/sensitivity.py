@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,11 +45,7 @@ def layers_of(model: onnx.ModelProto) -> list[Layer]:
 
 
 def rank_layers(
-    reference: Path,
-    table: CalibrationTable,
-    images: Sequence[Images],
-    *,
-    report: Callable[[int], None] = lambda layers: None,
+    reference: Path, table: CalibrationTable, images: Sequence[Images]
 ) -> list[tuple[Layer, float]]:
     """Layers by what they cost, the worst first: each one's INT8 nodes alone against FP32.
 
@@ -59,7 +55,6 @@ def rank_layers(
 
     Args:
         images: net inputs (1, C, H, W); a handful is enough for an order.
-        report: told how many layers were measured.
     """
     layers = layers_of(onnx.load(reference))
     wanted = _logits(reference, images)
@@ -67,11 +62,10 @@ def rank_layers(
     costs = []
     with tempfile.TemporaryDirectory(prefix="edgeunet-") as folder:
         path = Path(folder) / "layer.onnx"
-        for index, layer in enumerate(layers):
+        for layer in layers:
             quantize_for_cpu(reference, path, table, nodes=layer.readers)
             error = _logits(path, images) - wanted
             costs.append((layer, float(np.square(error).mean()) / power))
-            report(index + 1)
     return sorted(costs, key=lambda entry: -entry[1])
 
 

@@ -5,14 +5,13 @@ The manifest does not list them: a bundle is the same on every machine, its engi
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeunet.errors import EngineError
 from edgeunet.files import sha256
 from edgeunet.manifest import Flavour, Precision, flavour_file
-from edgeunet.schema import SchemaError, decode
+from edgeunet.schema import SchemaError, read
 
 from .bundle import Bundle
 
@@ -78,18 +77,14 @@ def read_card(plan: Path) -> EngineCard:
     """
     path = card_path(plan)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        version = data.get("card_version") if isinstance(data, dict) else None
-        if version != CARD_VERSION:
-            raise EngineError(f"{path.name} has version {version!r}; {CARD_VERSION} was wanted")
-        card = decode(EngineCard, data)
+        card = read(EngineCard, path, version=CARD_VERSION, key="card_version")
         found = sha256(plan)
     except FileNotFoundError as error:
         raise EngineError(f"{Path(error.filename).name} is missing") from None
     except SchemaError as error:
-        raise EngineError(f"{path.name} is damaged: {error}") from None
-    except (OSError, ValueError) as error:
-        raise EngineError(f"{path.name} cannot be read: {error}") from None
+        raise EngineError(f"{path.name} {error}") from None
+    except OSError as error:
+        raise EngineError(f"{plan.name} cannot be read: {error}") from None
     if found != card.plan_sha256:
         raise EngineError(
             f"{plan.name} has SHA-256 {found[:12]}…, its sidecar says {card.plan_sha256[:12]}…"

@@ -6,7 +6,9 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -36,19 +38,23 @@ def _two_threads() -> None:
     torch.set_num_threads(min(2, torch.get_num_threads()))
 
 
-@pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Mobile U-Net, three classes, input 64x96, trained for seconds.
+@cache
+def drawn_batch() -> tuple[torch.Tensor, torch.Tensor]:
+    """Net inputs (64, 3, 64, 96) and class ids (64, 64, 96) of procedural frames."""
+    frames = list(snapshots(64, height=64, width=96, seed=0))
+    images = torch.cat([to_input(frame.image, InputSpec(64, 96)) for frame in frames])
+    return images, torch.stack([torch.from_numpy(frame.mask).long() for frame in frames])
+
+
+def train_tiny(path: Path, model: str, *, steps: int, **arguments: Any) -> Path:
+    """Checkpoint of a small net, three classes, input 64x96, trained for seconds.
 
     Random weights decide nothing: whatever rounds flips their masks.
     """
     torch.manual_seed(0)
-    spec = InputSpec(64, 96)
-    net = create_model("mobile_unet", num_classes=3, width=8).train()
-    frames = list(snapshots(64, height=64, width=96, seed=0))
-    images = torch.cat([to_input(frame.image, spec) for frame in frames])
-    masks = torch.stack([torch.from_numpy(frame.mask).long() for frame in frames])
-    steps = 150
+    arguments = {"num_classes": 3, "in_channels": 3, **arguments}
+    net = create_model(model, **arguments).train()
+    images, masks = drawn_batch()
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps)
     for step in range(steps):
@@ -58,16 +64,29 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         optimizer.step()
         schedule.step()
     card = Card(
-        model="mobile_unet",
-        arguments={"num_classes": 3, "in_channels": 3, "width": 8},
+        model=model,
+        arguments=arguments,
         classes=CLASSES,
         palette=PALETTE,
-        input=spec,
+        input=InputSpec(64, 96),
         data="cells",
     )
-    path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
     save_checkpoint(path, net, card)
     return path
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Mobile U-Net, see `train_tiny`."""
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
+    return train_tiny(path, "mobile_unet", steps=150, width=8)
+
+
+@pytest.fixture(scope="session")
+def shallow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A U-Net++ of depth 1: few layers, for what is done with each of them, or often."""
+    path = tmp_path_factory.mktemp("shallow") / "shallow.safetensors"
+    return train_tiny(path, "unetpp", steps=40, width=8, depth=1)
 
 
 def make_bundle(checkpoint: Path, folder: Path, precision: Precision) -> Path:

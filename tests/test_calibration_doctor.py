@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -18,8 +19,8 @@ from edgeunet.export.calibration.doctor import check_classes, check_pixels
 from edgeunet.export.calibration.moments import distance
 from edgeunet.export.calibration.selection import describe_frame
 from edgeunet.manifest import InputSpec
-from edgeunet.models import SegmentationNet
-from edgeunet.models.checkpoints import Card, find_weights, load_checkpoint
+from edgeunet.models import SegmentationNet, list_models
+from edgeunet.models.checkpoints import find_weights, load_checkpoint
 from edgeunet.runtime.preprocess import Frame
 from edgeunet.training.cells import snapshots
 
@@ -27,11 +28,6 @@ from edgeunet.training.cells import snapshots
 @pytest.fixture(scope="module")
 def cells() -> list[Frame]:
     return [frame.image for frame in snapshots(6, height=256, width=320, seed=3)]
-
-
-@pytest.fixture(scope="module")
-def trained() -> tuple[SegmentationNet, Card]:
-    return load_checkpoint(find_weights("mobile_unet", "cells"))
 
 
 def noise(index: int) -> Frame:
@@ -112,68 +108,126 @@ def examined(net: SegmentationNet, spec: InputSpec, folder: Path) -> str:
     return examine(net, candidates, select(source, candidates).typical, spec)
 
 
-@pytest.mark.parametrize("exposure", EXPOSURES)
+@pytest.fixture(scope="module", params=list_models())
+def trained(request: pytest.FixtureRequest) -> tuple[SegmentationNet, InputSpec]:
+    """Each variant with its weights for cells, and their input at a quarter of the pixels."""
+    net, card = load_checkpoint(find_weights(request.param, "cells"))
+    return net, replace(card.input, height=128, width=160)
+
+
+@pytest.fixture(scope="module")
+def corners(cells: list[Frame]) -> list[Frame]:
+    """Frames of that size, of cells as large as in the training."""
+    return [frame[:128, :160] for frame in cells]
+
+
 def test_good_frames_pass_at_any_exposure(
-    cells: list[Frame], trained: tuple[SegmentationNet, Card], tmp_path: Path, exposure: str
+    corners: list[Frame], trained: tuple[SegmentationNet, InputSpec], tmp_path: Path
 ) -> None:
-    net, card = trained
-    folder = save([EXPOSURES[exposure](frame) for frame in cells[:4]], tmp_path / "frames")
-    assert "distance from the training data" in examined(net, card.input, folder)
+    net, spec = trained
+    for number, exposure in enumerate(EXPOSURES.values()):
+        folder = save([exposure(frame) for frame in corners], tmp_path / str(number))
+        said = examined(net, spec, folder)
+        assert "distance from the training data" in said
+        assert "exchanged" not in said
 
 
-@pytest.mark.parametrize(
-    ("mean", "std"), [(0.0, 1.0), (0.0, 1 / 255)], ids=["left out", "left at 0..255"]
-)
-def test_wrong_normalisation_is_refused(
-    cells: list[Frame],
-    trained: tuple[SegmentationNet, Card],
+WRONG = {"left out": (0.0, 1.0), "left at 0..255": (0.0, 1 / 255)}
+
+
+@pytest.mark.parametrize("way", WRONG)
+def test_wrong_normalisation_is_refused_and_the_right_one_named(
+    corners: list[Frame],
+    trained: tuple[SegmentationNet, InputSpec],
     tmp_path: Path,
-    mean: float,
-    std: float,
+    way: str,
 ) -> None:
-    net, card = trained
-    wrong = replace(card.input, mean=(mean,) * 3, std=(std,) * 3)
-    with pytest.raises(CalibrationError, match=r"unlike what the net was trained on.*--mean"):
-        examined(net, wrong, save(cells[:4], tmp_path / "frames"))
+    net, spec = trained
+    mean, std = WRONG[way]
+    wrong = replace(spec, mean=(mean,) * 3, std=(std,) * 3)
+    wanted = r"as rgb with mean 0.485, 0.456, 0.406 and std 0.229, 0.224, 0.225 they fit \d+ times"
+    with pytest.raises(CalibrationError, match=wanted):
+        examined(net, wrong, save(corners, tmp_path / "frames"))
+
+
+class Unnormed(SegmentationNet):
+    """Its only feature is the image."""
+
+    def __init__(self) -> None:
+        super().__init__(deepest_channels=3, num_classes=2, cgm=False)
+
+    def encode(self, image: torch.Tensor) -> list[torch.Tensor]:
+        return [image]
+
+    def decode(self, features: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        return tuple(features)
+
+
+class Normed(Unnormed):
+    """Its only feature is the normalised image."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3, eps=0.0)
+        self.norm.running_mean = torch.tensor(mean)
+        self.norm.running_var = torch.tensor(std).square()
+        self.eval()
+
+    def encode(self, image: torch.Tensor) -> list[torch.Tensor]:
+        return [self.norm(image)]
+
+
+AS_READ = InputSpec(64, 96, mean=(0.0,) * 3, std=(1.0,) * 3)
+"""Values in 0..1."""
 
 
 def test_net_without_batch_normalisation_is_not_compared(
     cells: list[Frame], tmp_path: Path
 ) -> None:
-    class Plain(SegmentationNet):
-        def __init__(self) -> None:
-            super().__init__(deepest_channels=3, num_classes=2, cgm=False)
-
-        def encode(self, image: torch.Tensor) -> list[torch.Tensor]:
-            return [image]
-
-        def decode(self, features: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-            return tuple(features)
-
-    found = examined(Plain(), InputSpec(64, 96), save(cells[:3], tmp_path / "frames"))
+    found = examined(Unnormed(), AS_READ, save(cells[:3], tmp_path / "frames"))
     assert "no batch normalisation" in found
 
 
-def test_distance_is_that_of_the_moments() -> None:
-    class Normed(SegmentationNet):
-        def __init__(self) -> None:
-            super().__init__(deepest_channels=3, num_classes=2, cgm=False)
-            self.norm = nn.BatchNorm2d(3, eps=0.0)
-
-        def encode(self, image: torch.Tensor) -> list[torch.Tensor]:
-            return [self.norm(image)]
-
-        def decode(self, features: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-            return tuple(features)
-
-    net = Normed().eval()
+def test_distance_is_the_relative_entropy_of_normal_distributions() -> None:
     frames = [noise(0), noise(1)]
     values = np.stack(frames).reshape(-1, 3) / 255
-    found = distance(net, frames, InputSpec(64, 96, mean=(0.0,) * 3, std=(1.0,) * 3))
-    assert found is not None
-    assert found.mean == pytest.approx(np.median(values.mean(0)), rel=1e-4)
-    assert found.variance == pytest.approx(np.median(np.log(values.var(0))), rel=1e-4)
-    assert found.spread == pytest.approx(-found.variance, rel=1e-4)
+    ratio = values.var(0) / 0.09
+    entropy = 0.5 * (ratio + (values.mean(0) - 0.2) ** 2 / 0.09 - 1 - np.log(ratio))
+    found = distance(Normed([0.2] * 3, [0.3] * 3), frames, AS_READ)
+    assert found == pytest.approx(np.median(entropy), rel=1e-4)
+    own = Normed(values.mean(0).tolist(), values.std(0).tolist())
+    assert distance(own, frames, AS_READ) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_unknown_preparation_that_fits_nothing_customary_is_refused(
+    cells: list[Frame], tmp_path: Path
+) -> None:
+    """Such as values in 0..65535."""
+    net = Normed([30000.0] * 3, [4000.0] * 3)
+    with pytest.raises(CalibrationError, match=r"at most are due to the exposure.*--mean"):
+        examined(net, AS_READ, save(cells[:3], tmp_path / "frames"))
+
+
+def test_contrast_is_not_taken_for_a_preparation(cells: list[Frame], tmp_path: Path) -> None:
+    """Prepared for -1..1, frames of little contrast look like ImageNet's statistics left out."""
+    half = replace(AS_READ, mean=(0.5,) * 3, std=(0.5,) * 3)
+    bright = [frame + np.uint8(10) for frame in cells]
+    prepared = (np.stack(bright).reshape(-1, 3) / 255 - 0.5) / 0.5
+    net = Normed(prepared.mean(0).tolist(), prepared.std(0).tolist())
+    flat = [(frame.mean() + 0.45 * (frame - frame.mean())).astype(np.uint8) for frame in bright]
+    assert "distance" in examined(net, half, save(flat, tmp_path / "frames"))
+
+
+def test_frames_that_fit_better_with_red_and_blue_exchanged_are_told_of(tmp_path: Path) -> None:
+    tinted = [noise(index) // 2 + np.array([60, 30, 0], np.uint8) for index in range(3)]
+    smooth = [cv2.blur(frame, (3, 3)) for frame in tinted]
+    values = np.stack(smooth).reshape(-1, 3) / 255
+    net = Normed(values.mean(0).tolist(), values.std(0).tolist())
+    assert "exchanged" not in examined(net, AS_READ, save(smooth, tmp_path / "rgb"))
+    frames = [np.ascontiguousarray(frame[..., ::-1]) for frame in smooth]
+    said = examined(net, AS_READ, save(frames, tmp_path / "bgr"))
+    assert "with red and blue exchanged" in said
+    assert "not rgb" in said
 
 
 # By what the net sees
@@ -189,10 +243,36 @@ def test_frames_of_one_class_are_refused() -> None:
 # Real data
 
 
+@pytest.fixture(scope="module")
+def streets(camvid: Path) -> list[Frame]:
+    """The middle of street scenes."""
+    source = open_frames(camvid, num_classes=11)
+    return [frame[:, 128:352] for frame in source.read(range(0, 360, 45))]
+
+
+@pytest.fixture(scope="module")
+def street_net() -> tuple[SegmentationNet, InputSpec]:
+    net, card = load_checkpoint(find_weights("mobile_unet", "camvid"))
+    return net, replace(card.input, width=224)
+
+
 @pytest.mark.data
 @pytest.mark.parametrize("exposure", ["as they are", "a stop darker", "a stop brighter"])
-def test_street_scenes_pass(camvid: Path, tmp_path: Path, exposure: str) -> None:
-    net, card = load_checkpoint(find_weights("mobile_unet", "camvid"))
-    source = open_frames(camvid, num_classes=11)
-    frames = [EXPOSURES[exposure](frame) for frame in source.read(range(0, 360, 90))]
-    assert "distance" in examined(net, card.input, save(frames, tmp_path / "frames"))
+def test_street_scenes_pass(
+    streets: list[Frame],
+    street_net: tuple[SegmentationNet, InputSpec],
+    tmp_path: Path,
+    exposure: str,
+) -> None:
+    frames = [EXPOSURES[exposure](frame) for frame in streets[::2]]
+    said = examined(*street_net, save(frames, tmp_path / "frames"))
+    assert "distance" in said
+    assert "exchanged" not in said
+
+
+@pytest.mark.data
+def test_street_scenes_in_bgr_are_told_of(
+    streets: list[Frame], street_net: tuple[SegmentationNet, InputSpec], tmp_path: Path
+) -> None:
+    frames = [np.ascontiguousarray(frame[..., ::-1]) for frame in streets]
+    assert "exchanged" in examined(*street_net, save(frames, tmp_path / "frames"))

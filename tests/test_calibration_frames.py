@@ -14,7 +14,7 @@ from media import number_of, numbered_frame, write_png, write_video
 
 from edgeunet.errors import CalibrationError, DatasetError, SourceError
 from edgeunet.export.calibration import drawn_selection, open_frames, select, sources
-from edgeunet.export.calibration.selection import describe_frame, evenly, farthest_first
+from edgeunet.export.calibration.selection import describe_frame, evenly, farthest_first, thinned
 from edgeunet.export.calibration.sources import Drawn, Images, Video
 from edgeunet.training.cells import snapshots, write_dataset
 
@@ -66,6 +66,20 @@ def test_evenly_keeps_the_ends_and_the_order() -> None:
     assert (chosen[0], chosen[-1], len(set(chosen))) == (0, 99, 10)
     assert chosen == sorted(chosen)
     assert evenly(range(4), 10) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("count", "wanted"), [(0, 0), (5, 5), (8, 8), (9, 5), (100, 7)])
+def test_what_comes_in_unknown_number_is_thinned_evenly(count: int, wanted: int) -> None:
+    made: list[int] = []
+
+    def make(item: int) -> int:
+        made.append(item)
+        return item
+
+    found = thinned(iter(range(count)), 8, kept=make)
+    assert len(found) == wanted
+    assert len(set(np.diff(found))) <= 1
+    assert len(made) <= 40
 
 
 def test_descriptors_of_alike_frames_are_near_and_of_others_far() -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
+from commands import call
 from media import write_png
 
 from edgeunet.calibration import (
@@ -22,7 +23,6 @@ from edgeunet.calibration import (
     read_table,
     table_json,
 )
-from edgeunet.cli import main
 from edgeunet.errors import CalibrationError, DatasetError
 from edgeunet.export.calibration import Drawn, calibrate, check_table, drawn_selection
 from edgeunet.export.calibration.choose import best, score_methods
@@ -216,13 +216,9 @@ def test_table_that_lost_a_range_is_refused(int8_bundle: Path) -> None:
 # From the command line
 
 
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-def export(checkpoint: Path, output: Path, *more: object) -> Result:
-    base = ("export", "--model", "mobile_unet", "--weights", checkpoint, "-o", output)
-    return run(*base, "--max-iou-drop", 100, *more)
+def export(weights: Path, output: Path, *more: object) -> Result:
+    base = ("export", "--model", "unetpp", "--weights", weights, "-o", output)
+    return call(*base, "--max-iou-drop", 100, *more)
 
 
 @pytest.fixture(scope="module")
@@ -235,32 +231,30 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_video_calibrates_and_its_table_is_used_again(
-    checkpoint: Path, clip: Path, tmp_path: Path
+    shallow: Path, clip: Path, tmp_path: Path
 ) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
-    done = export(checkpoint, first, "--int8", "--calib", clip, "--calib-method", "entropy")
+    done = export(shallow, first, "--int8", "--calib", clip, "--calib-method", "entropy")
     assert done.exit_code == 0, done.output
-    shown = run("inspect", first).output
+    shown = call("inspect", first).output
     assert "calibration entropy on 5 frames of cells.mp4" in shown
     table = shutil.copy(first / TABLE_NAME, tmp_path / "table.json")
-    done = export(checkpoint, second, "--int8", "--calib-table", table)
+    done = export(shallow, second, "--int8", "--calib-table", table)
     assert done.exit_code == 0, done.output
     for name in (TABLE_NAME, "model.int8.cpu.onnx", "model.int8.onnx"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
-    done = export(
-        checkpoint, tmp_path / "third", "--int8", "--calib-table", table, "--size", "96x128"
-    )
+    done = export(shallow, tmp_path / "third", "--int8", "--calib-table", table, "--size", "96x128")
     assert done.exit_code == 1
-    assert "table.json belongs to a graph of mobile_unet" in done.output
+    assert "table.json belongs to a graph of unetpp" in done.output
     assert not (tmp_path / "third").exists()
 
 
-def test_unfit_frames_are_refused_before_anything_is_made(checkpoint: Path, tmp_path: Path) -> None:
+def test_unfit_frames_are_refused_before_anything_is_made(shallow: Path, tmp_path: Path) -> None:
     (tmp_path / "noise").mkdir()
     for index in range(3):
         frame = np.random.default_rng(index).integers(0, 256, (64, 96, 3), np.uint8)
         write_png(tmp_path / "noise" / f"{index}.png", frame)
-    done = export(checkpoint, tmp_path / "bundle", "--int8", "--calib", tmp_path / "noise")
+    done = export(shallow, tmp_path / "bundle", "--int8", "--calib", tmp_path / "noise")
     assert done.exit_code == 1
     assert "the frames of noise are noise" in done.output
     assert "trace" not in done.output
@@ -275,12 +269,12 @@ def test_unfit_frames_are_refused_before_anything_is_made(checkpoint: Path, tmp_
     ],
 )
 def test_table_with_what_contradicts_it_is_wrong_usage(
-    checkpoint: Path, tmp_path: Path, more: list[str], reason: str
+    shallow: Path, tmp_path: Path, more: list[str], reason: str
 ) -> None:
-    done = export(checkpoint, tmp_path / "bundle", "--calib-table", tmp_path / "t.json", *more)
+    done = export(shallow, tmp_path / "bundle", "--calib-table", tmp_path / "t.json", *more)
     assert done.exit_code == 2
     assert reason in done.output
 
 
 def test_bundle_without_int8_shows_no_calibration(fp32_bundle: Path) -> None:
-    assert "calibration none" in run("inspect", fp32_bundle).output
+    assert "calibration none" in call("inspect", fp32_bundle).output

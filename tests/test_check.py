@@ -10,9 +10,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
-from click.testing import CliRunner
+from commands import fails, succeeds
 
-from edgeunet.cli import main
 from edgeunet.errors import DatasetError
 from edgeunet.metrics import IGNORE
 from edgeunet.training.check import SHOWN, check_dataset
@@ -55,21 +54,17 @@ def test_counts_pixels_and_images_of_each_class(root: Path) -> None:
 
 
 def test_the_command_tells_and_ends(root: Path) -> None:
-    arguments = ["train", "--check", "--model", "unet", "--data", str(root)]
-    result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == 0
+    arguments = ["train", "--check", "--model", "unet", "--data", root]
+    result = succeeds(*arguments)
     assert "3 training images, 1 for validation" in result.output
     assert "road" in result.output
     assert not {path.name for path in root.iterdir()} - {"train", "val", "dataset.json"}
-    told = json.loads(CliRunner().invoke(main, [*arguments, "--json"]).output)
+    told = json.loads(succeeds(*arguments, "--json").stdout)
     assert told["train"]["holding"] == [3, 2]
-    result = CliRunner().invoke(main, ["train", "--model", "unet", "--data", str(root)])
-    assert result.exit_code == 2
-    assert "Pass -o DIR for the run, or --check" in result.output
+    said = fails(2, "train", "--model", "unet", "--data", root)
+    assert "Pass -o DIR for the run, or --check" in said
     (root / "train" / "masks" / "a.png").unlink()
-    result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == 1
-    assert "has no mask for 1 images, a.png the first" in result.output
+    assert "has no mask for 1 images, a.png the first" in fails(1, *arguments)
 
 
 def test_all_problems_are_listed_at_once(root: Path) -> None:

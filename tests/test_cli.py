@@ -17,11 +17,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner, Result
+from commands import call, fails, succeeds
 from media import cut_to, decode, read_mask_png, write_png, write_video
 
 import edgeunet
-from edgeunet.cli import main
 from edgeunet.files import sha256
 from edgeunet.models.checkpoints import list_weights
 from edgeunet.runtime import load
@@ -47,27 +46,9 @@ COMMANDS = [
 ]
 
 
-def call(*arguments: object) -> Result:
-    """Run the command line in this process; an exception that it lets through is raised."""
-    return CliRunner().invoke(
-        main, [str(argument) for argument in arguments], catch_exceptions=False
-    )
-
-
-def fails(code: int, *arguments: object) -> str:
-    """What a failing command says on stderr; it prints nothing on stdout."""
-    result = call(*arguments)
-    assert result.exit_code == code, result.output
-    assert result.stdout == ""
-    assert "Traceback" not in result.stderr
-    return result.stderr
-
-
 def data(*arguments: object) -> Any:
     """What a command prints as JSON."""
-    result = call(*arguments, "--json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
+    return json.loads(succeeds(*arguments, "--json").stdout)
 
 
 def start(*arguments: object, without: Sequence[str] = (), **options: Any) -> subprocess.Popen[str]:

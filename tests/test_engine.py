@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner, Result
+from commands import call, fails
 from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 from media import write_png
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeunet.cli import main
 from edgeunet.errors import (
     BundleError,
     EngineError,
@@ -100,19 +99,6 @@ def standing(built: tuple[Path, BuiltEngine], tmp_path: Path) -> tuple[Path, Pat
 def names(folder: Path) -> list[str]:
     """Files that are not hidden: the lock is."""
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(
-        main, [str(argument) for argument in arguments], catch_exceptions=False
-    )
-
-
-def fails(code: int, *arguments: object) -> str:
-    result = call(*arguments)
-    assert result.exit_code == code, result.output
-    assert result.stdout == ""
-    return result.stderr
 
 
 def start(code: str, *arguments: object) -> subprocess.Popen[str]:
@@ -255,7 +241,7 @@ def edit(plan: Path, **values: Any) -> None:
         (lose_sidecar, r"\.json is missing"),
         (lose_plan, r"\.engine is missing"),
         (break_sidecar, r"\.json cannot be read"),
-        (age_sidecar, r"\.json has version 0; 1 was wanted"),
+        (age_sidecar, r"\.json has card version 0; this edgeunet reads 1"),
         (misname_sidecar, r"\.json is damaged: \$\.plan_bytes is 'many'; int was wanted"),
         (other_version, "version 1.0; 1.* was wanted"),
         (other_graph, "the graph has changed since"),

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from commands import succeeds
 from conftest import make_bundle
 
-from edgeunet.cli import main
 from edgeunet.manifest import Flavour
 from edgeunet.metrics import class_pixels, pixel_agreement
 from edgeunet.models import create_model
@@ -114,13 +113,6 @@ def compare(bundle: Path, frames: Sequence[CellFrame], **arguments: Any) -> Pari
 @pytest.fixture(scope="module")
 def parity(bundle: Path, frames: Sequence[CellFrame]) -> ParityReport:
     return compare(bundle, frames)
-
-
-def call(*arguments: object) -> Result:
-    words = [str(argument) for argument in arguments]
-    result = CliRunner().invoke(main, words, catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result
 
 
 def test_manifest_has_the_gate_of_the_card(bundle: Path, calibrated: Path) -> None:
@@ -270,10 +262,10 @@ def test_inspect_says_how_the_gate_stands(bundle: Path, ungated: Path, fp32_bund
     assert gate is not None
     shown = re.search(
         r"^gate +background 0, cell (\S+), dividing (\S+)$",
-        call("inspect", bundle).stdout,
+        succeeds("inspect", bundle).stdout,
         re.MULTILINE,
     )
     assert shown is not None
     assert [float(value) for value in shown.groups()] == pytest.approx(gate[1:], rel=1e-3)
-    assert re.search("gate +not calibrated, so unused", call("inspect", ungated).stdout)
-    assert re.search("gate +none", call("inspect", fp32_bundle).stdout)
+    assert re.search("gate +not calibrated, so unused", succeeds("inspect", ungated).stdout)
+    assert re.search("gate +none", succeeds("inspect", fp32_bundle).stdout)

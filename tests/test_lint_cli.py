@@ -7,14 +7,8 @@ from pathlib import Path
 
 import onnx
 import pytest
-from click.testing import CliRunner, Result
+from commands import call
 from lint_graphs import Sketch
-
-from edgeunet.cli import main
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(main, ["lint", *map(str, arguments)], catch_exceptions=False)
 
 
 @pytest.fixture
@@ -28,31 +22,31 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_clean_file(file: Path) -> None:
-    result = call(file, "--target", "ort-cpu")
+    result = call("lint", file, "--target", "ort-cpu")
     assert (result.exit_code, result.stdout) == (0, "net.onnx for ort-cpu: 0 errors, 0 warnings\n")
 
 
 def test_warnings_do_not_fail(file: Path) -> None:
-    result = call(file, "--target", "trt10")
+    result = call("lint", file, "--target", "trt10")
     assert result.exit_code == 0
     assert "net.onnx for trt10: 0 errors, 1 warnings\n  warning dynamic-size: " in result.stdout
 
 
 def test_errors_fail(file: Path) -> None:
-    result = call(file, "--target", "trt8.6")
+    result = call("lint", file, "--target", "trt8.6")
     assert result.exit_code == 1
     assert "error opset: opset 18; TensorRT 8.x reads 17 at most." in result.stdout
 
 
 def test_one_bad_target_of_several_fails(file: Path) -> None:
-    result = call(file, "--target", "trt8.6", "--target", "ort-cpu")
+    result = call("lint", file, "--target", "trt8.6", "--target", "ort-cpu")
     assert result.exit_code == 1
     assert "for trt8.6: 1 errors" in result.stdout
     assert "for ort-cpu: 0 errors" in result.stdout
 
 
 def test_json(file: Path) -> None:
-    result = call(file, "--target", "ort-cpu", "--target", "trt8.6", "--json")
+    result = call("lint", file, "--target", "ort-cpu", "--target", "trt8.6", "--json")
     assert result.exit_code == 1
     data = json.loads(result.stdout)
     assert data["ok"] is False
@@ -67,14 +61,14 @@ def test_json(file: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [[], ["--target", "trt9"]])
 def test_target_must_be_a_known_one(file: Path, arguments: list[str]) -> None:
-    result = call(file, *arguments)
+    result = call("lint", file, *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "trt8.6" in result.stderr
 
 
 def test_file_that_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_text("hello")
-    result = call(tmp_path / "a.onnx", "--target", "rtx")
+    result = call("lint", tmp_path / "a.onnx", "--target", "rtx")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("error: ")
     assert "is not an ONNX model" in result.stderr

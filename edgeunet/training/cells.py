@@ -23,6 +23,9 @@ from ..metrics import IGNORE
 from .colony import Colony
 from .microscope import CellFrame, Microscope, Optics
 
+NAME = "cells"
+"""Of the data set. Weights trained on it are calibrated and proved without any data."""
+
 CLASSES = ("background", "cell", "dividing")
 PALETTE = ((0, 0, 0), (32, 178, 170), (255, 140, 66))
 """RGB by class id: black, teal, orange."""
@@ -98,7 +101,7 @@ def write_dataset(
                 _write_png(folder / split / "images" / f"{index:06}.png", sample.image[..., ::-1])
                 _write_png(folder / split / "masks" / f"{index:06}.png", sample.mask)
                 _write_png(folder / split / "instances" / f"{index:06}.png", sample.instances)
-        info = {"name": "cells", "classes": CLASSES, "palette": PALETTE, "ignore": IGNORE}
+        info = {"name": NAME, "classes": CLASSES, "palette": PALETTE, "ignore": IGNORE}
         write_json(folder / "dataset.json", info)
 
 

@@ -6,21 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..manifest import Color, InputSpec, Resize
+from ..manifest import IMAGENET, Color, InputSpec, Resize
 from ..models import model_class
 from ..models.checkpoints import Card
-from .cells import write_dataset
+from . import cells
 from .config import Progress, TrainConfig
 from .data import Dataset, open_dataset, read_image
 from .loop import Trainer
 from .start import Start, open_start
-
-PROCEDURAL = "cells"
-"""Name that stands for the procedural data instead of a directory."""
-
-_RGB = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-# Mean and standard deviation by colour order: ImageNet's, and those of its luma.
-_STATISTICS = {"rgb": _RGB, "bgr": (_RGB[0][::-1], _RGB[1][::-1]), "gray": ((0.449,), (0.226,))}
 
 CELLS_TRAIN, CELLS_VAL, CELLS_SIZE = 600, 60, (256, 320)
 
@@ -89,12 +82,12 @@ def train(
 
 def _dataset_of(data: str | Path, output: Path) -> Dataset:
     """The data set to train on; procedural frames are written into `output` once."""
-    if str(data) != PROCEDURAL:
+    if str(data) != cells.NAME:
         return open_dataset(data)
     folder = output / "data"
     if not folder.exists():
         height, width = CELLS_SIZE
-        write_dataset(folder, train=CELLS_TRAIN, val=CELLS_VAL, height=height, width=width)
+        cells.write_dataset(folder, train=CELLS_TRAIN, val=CELLS_VAL, height=height, width=width)
     return open_dataset(folder)
 
 
@@ -109,10 +102,10 @@ def _input(
     known = None if start is None or start.card is None else start.card.input
     if known is None:
         color = color or "rgb"
-        return InputSpec(height, width, color, resize or "stretch", *_STATISTICS[color])
+        return InputSpec(height, width, color, resize or "stretch", *IMAGENET[color])
     statistics = (known.mean, known.std)
     if color not in (None, known.color):
-        statistics = _STATISTICS[color]
+        statistics = IMAGENET[color]
     return InputSpec(height, width, color or known.color, resize or known.resize, *statistics)
 
 

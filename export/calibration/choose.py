@@ -6,16 +6,13 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from edgeunet.calibration import CalibrationTable, Method, MethodScore
 from edgeunet.errors import DatasetError
 from edgeunet.manifest import InputSpec
-from edgeunet.metrics import Mask, confusion_matrix, mean_iou, pixel_agreement
+from edgeunet.metrics import Mask
 from edgeunet.runtime.preprocess import Frame, Preprocessor
 
-from ..masks import MaskNet
+from ..masks import MaskNet, Tally
 from ..quantize import quantize_for_cpu
 from .frames import Frames
 from .methods import METHODS
@@ -51,15 +48,15 @@ def score_methods(
             quantize_for_cpu(graph, path, table)
             nets[method] = MaskNet(path, spec, gate=gate)
         reference = MaskNet(graph, spec, gate=gate)
-        tallies = {method: _Tally() for method in nets}
+        tallies = {method: Tally(reference.classes) for method in nets}
         prepare = Preprocessor(spec)
         for number, frame in zip(held_out.numbers, held_out, strict=True):
             image, size = prepare([frame]), (frame.shape[0], frame.shape[1])
             wanted = reference(image, size)
             labels = _labels(held_out, number, frame) if labelled else None
             for method, net in nets.items():
-                tallies[method].add(wanted, net(image, size), labels, classes=reference.classes)
-    return tuple(tally.score(method) for method, tally in tallies.items())
+                tallies[method].add(wanted, net(image, size), labels)
+    return tuple(_score(method, tally) for method, tally in tallies.items())
 
 
 def best(scores: Sequence[MethodScore]) -> Method:
@@ -72,26 +69,9 @@ def best(scores: Sequence[MethodScore]) -> Method:
     return max(rivals, key=lambda s: (s.agreement, -METHODS.index(s.method))).method
 
 
-class _Tally:
-    """Running sums of one method."""
-
-    def __init__(self) -> None:
-        self._agreements: list[float] = []
-        self._confusion: npt.NDArray[np.int64] | None = None
-
-    def add(self, wanted: Mask, found: Mask, labels: Mask | None, *, classes: int) -> None:
-        self._agreements.append(pixel_agreement(wanted, found))
-        if labels is not None:
-            counted = confusion_matrix(labels, found, num_classes=classes)
-            self._confusion = counted if self._confusion is None else self._confusion + counted
-
-    def score(self, method: Method) -> MethodScore:
-        miou = None if self._confusion is None else mean_iou(self._confusion)
-        return MethodScore(
-            method,
-            None if miou is None or np.isnan(miou) else round(100 * miou, 3),
-            round(float(np.mean(self._agreements)), 6),
-        )
+def _score(method: Method, tally: Tally) -> MethodScore:
+    miou = None if tally.miou is None else round(100 * tally.miou, 3)
+    return MethodScore(method, miou, round(tally.agreement, 6))
 
 
 def _labels(frames: Frames, number: int, frame: Frame) -> Mask:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -16,21 +17,6 @@ from edgeunet.runtime.preprocess import Frame, Preprocessor
 LAYERS = 8
 """Normalisations looked at, the first of the encoder: exposure fades with depth, less so what is
 no picture of the training's kind."""
-
-
-@dataclass(frozen=True)
-class Distance:
-    """How far frames are from the training data, 0 where they are of one kind.
-
-    Of each layer the channels' median is taken. mean: distance of the means, in standard deviations
-    of the training, in the layer where it is largest: a wrong scale shows in the first and is
-    normalised away behind it. variance: natural logarithm of the variances' ratio, negative where
-    the frames vary less, the layers' median. spread: the same of its absolute value.
-    """
-
-    mean: float
-    variance: float
-    spread: float
 
 
 @dataclass
@@ -48,11 +34,13 @@ class _Moments:
 
 
 @torch.inference_mode()
-def distance(net: SegmentationNet, frames: Iterable[Frame], spec: InputSpec) -> Distance | None:
-    """Distance of frames from what the net was trained on; None for a net without statistics.
+def distance(net: SegmentationNet, frames: Iterable[Frame], spec: InputSpec) -> float:
+    """Distance of frames from what the net was trained on; NaN for a net without statistics.
 
     The inputs of the first `LAYERS` batch normalisations of the encoder are compared with the
-    running mean and variance stored in them. Nothing is held but sums.
+    running mean and variance stored in them: relative entropy of two normal distributions, in nats,
+    of each layer the channels' median, of those the mean. 0 where the frames are of the training's
+    kind. Nothing is held but sums.
     """
     norms = [
         module
@@ -73,19 +61,16 @@ def distance(net: SegmentationNet, frames: Iterable[Frame], spec: InputSpec) -> 
     finally:
         for hook in hooks:
             hook.remove()
-    layers = [_layer(norm, seen[norm]) for norm in norms if norm in seen]
-    if not layers:
-        return None
-    shift, ratio, spread = zip(*layers, strict=True)
-    return Distance(max(shift), float(np.median(ratio)), float(np.median(spread)))
+    layers = [_entropy(norm, seen[norm]) for norm in norms if norm in seen]
+    return float(np.mean(layers)) if layers else math.nan
 
 
-def _layer(norm: nn.BatchNorm2d, moments: _Moments) -> tuple[float, float, float]:
-    """Medians over the channels: shift of the mean, logarithm of the variances' ratio, its size."""
+def _entropy(norm: nn.BatchNorm2d, moments: _Moments) -> float:
+    """Median over the channels of the relative entropy, nats."""
     assert norm.running_mean is not None and norm.running_var is not None
     mean = torch.as_tensor(moments.total) / moments.count
     variance = torch.as_tensor(moments.squares) / moments.count - mean.square()
     trained = norm.running_var.double() + norm.eps
-    shift = (mean - norm.running_mean).abs() / trained.sqrt()
-    ratio = ((variance.clamp(min=0) + norm.eps) / trained).log()
-    return float(shift.median()), float(ratio.median()), float(ratio.abs().median())
+    ratio = (variance.clamp(min=0) + norm.eps) / trained
+    shift = (mean - norm.running_mean).square() / trained
+    return float(((ratio + shift - 1 - ratio.log()) / 2).median())

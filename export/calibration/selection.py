@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from edgeunet.runtime.preprocess import Frame
+
+Item = TypeVar("Item")
+Kept = TypeVar("Kept")
 
 _SIDE = 16  # of the thumbnails, pixels
 SAME = 0.5
@@ -73,6 +77,23 @@ def evenly(items: Sequence[int], count: int) -> list[int]:
     if len(items) <= count:
         return list(items)
     return [items[round(index * (len(items) - 1) / (count - 1))] for index in range(count)]
+
+
+def thinned(items: Iterable[Item], most: int, *, kept: Callable[[Item], Kept]) -> list[Kept]:
+    """What `kept` makes of at most `most` items, evenly spaced, however many come.
+
+    Spaced by a power of two, for how many come is not known before; nothing is made of the others.
+    """
+    found: list[Kept] = []
+    step = 1
+    for index, item in enumerate(items):
+        if index % step:
+            continue
+        found.append(kept(item))
+        if len(found) > most:
+            found = found[::2]
+            step *= 2
+    return found
 
 
 def _correlation(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:

@@ -14,7 +14,7 @@ from edgeunet.runtime.preprocess import Frame
 from edgeunet.runtime.sources import VIDEO_SUFFIXES, open_source, read_image
 from edgeunet.training.data import Sample, open_dataset, read_labels
 
-from .selection import Descriptor, describe_frame, evenly
+from .selection import Descriptor, describe_frame, evenly, thinned
 
 CANDIDATES = 512
 """Frames of a source that are looked at, evenly spaced: 3 MB of descriptors."""
@@ -97,20 +97,9 @@ class Video:
         return self.path.name
 
     def scan(self) -> dict[int, Descriptor]:
-        """Descriptors of at most `CANDIDATES` frames, evenly spaced, by number.
-
-        Spaced by a power of two, for not every format knows its number of frames.
-        """
-        found: dict[int, Descriptor] = {}
-        step = 1
-        for frame in open_source(self.path):
-            if frame.index % step:
-                continue
-            found[frame.index] = describe_frame(frame.image)
-            if len(found) > CANDIDATES:
-                step *= 2
-                found = {n: descriptor for n, descriptor in found.items() if n % step == 0}
-        return found
+        """Descriptors of at most `CANDIDATES` frames, evenly spaced, by number."""
+        frames = open_source(self.path)
+        return dict(thinned(frames, CANDIDATES, kept=lambda f: (f.index, describe_frame(f.image))))
 
     def read(self, numbers: Collection[int]) -> Iterator[Frame]:
         """See `Source`."""

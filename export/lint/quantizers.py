@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+import onnx
 from onnx import TensorProto
 
 from .graph import Graph, attribute, operand, type_name
@@ -88,14 +91,12 @@ def scale(graph: Graph) -> Broken:
 
 def float32_scale(graph: Graph) -> Broken:
     """8.x's QuantizeLinear takes no FP16, and its parser reads the bits of the scales as FP32."""
-    for node in graph.of_type(Q, DQ):
-        kind = graph.element_type(operand(node, 1))
-        if kind in _HALVES:
-            yield (
-                node,
-                f"its scale is {type_name(kind)}; TensorRT 8.x wants FLOAT. Keep the Q/DQ graph "
-                "in FP32 and set the FP16 flag of the builder.",
-            )
+    for node, kind in _half_scales(graph):
+        yield (
+            node,
+            f"its scale is {kind}; TensorRT 8.x wants FLOAT. Keep the Q/DQ graph in FP32 and set "
+            "the FP16 flag of the builder.",
+        )
 
 
 def half_opset(graph: Graph) -> Broken:
@@ -103,14 +104,12 @@ def half_opset(graph: Graph) -> Broken:
 
     TensorRT's parsers of 10 and later take FP16 scales whatever the opset says.
     """
-    for node in graph.of_type(Q, DQ):
-        kind = graph.element_type(operand(node, 1))
-        if kind in _HALVES and graph.opset < 19:
-            yield (
-                node,
-                f"its scale is {type_name(kind)}, which Q/DQ takes from opset 19 on; the file "
-                f"has {graph.opset}. Convert it to opset 19.",
-            )
+    for node, kind in _half_scales(graph) if graph.opset < 19 else ():
+        yield (
+            node,
+            f"its scale is {kind}, which Q/DQ takes from opset 19 on; the file has {graph.opset}. "
+            "Convert it to opset 19.",
+        )
 
 
 def axis(graph: Graph) -> Broken:
@@ -166,6 +165,14 @@ def int32_bias(graph: Graph) -> Broken:
                 "dequantizes INT32, as ONNX Runtime's tools do with biases; TensorRT refuses. "
                 "Keep biases float (QuantizeBias=False).",
             )
+
+
+def _half_scales(graph: Graph) -> Iterator[tuple[onnx.NodeProto, str]]:
+    """Each Q and DQ whose scale is of 16 bits, and its type's name."""
+    for node in graph.of_type(Q, DQ):
+        kind = graph.element_type(operand(node, 1))
+        if kind in _HALVES:
+            yield node, type_name(kind)
 
 
 RULES = (

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import onnx
+
 from .graph import Graph, attribute, operand
 from .rule import TENSORRT, Broken, Rule
 
@@ -19,26 +23,22 @@ def scales(graph: Graph) -> Broken:
 
     Newer parsers take them as a shape tensor, which no DLA does.
     """
-    for node in graph.of_type("Resize"):
-        name = operand(node, 2)
-        if name and not graph.is_constant(name):
-            yield (
-                node,
-                f"computes its scales ({name}); TensorRT 8.x and every DLA want constants. "
-                "Export with fixed sizes, or fold constants.",
-            )
+    for node, name in _computed(graph, 2):
+        yield (
+            node,
+            f"computes its scales ({name}); TensorRT 8.x and every DLA want constants. "
+            "Export with fixed sizes, or fold constants.",
+        )
 
 
 def sizes(graph: Graph) -> Broken:
     """TensorRT reads computed sizes as a shape tensor; the DLA takes constants alone."""
-    for node in graph.of_type("Resize"):
-        name = operand(node, 3)
-        if name and not graph.is_constant(name):
-            yield (
-                node,
-                f"computes its sizes ({name}), so it cannot run on a DLA. Export with fixed "
-                "height and width, or write scales.",
-            )
+    for node, name in _computed(graph, 3):
+        yield (
+            node,
+            f"computes its sizes ({name}), so it cannot run on a DLA. Export with fixed "
+            "height and width, or write scales.",
+        )
 
 
 def antialias(graph: Graph) -> Broken:
@@ -75,6 +75,14 @@ def coordinates(graph: Graph) -> Broken:
                 f"keep_aspect_ratio_policy is {policy}; TensorRT has stretch alone. "
                 "Write the sizes that come out.",
             )
+
+
+def _computed(graph: Graph, index: int) -> Iterator[tuple[onnx.NodeProto, str]]:
+    """Each Resize with an input at `index` that is no constant, and that input's name."""
+    for node in graph.of_type("Resize"):
+        name = operand(node, index)
+        if name and not graph.is_constant(name):
+            yield node, name
 
 
 RULES = (

@@ -1,0 +1,97 @@
+"""The proof of a written bundle: what it loses against PyTorch, and whether it may."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeunet.calibration import TABLE_NAME, read_table
+from edgeunet.errors import ParityError
+from edgeunet.models.checkpoints import Card
+from edgeunet.parity import (
+    Fallback,
+    ParityReport,
+    ParitySample,
+    WorstFrame,
+    golden_samples,
+    measure,
+    samples_of,
+)
+from edgeunet.parity.measure import TOLERANCES
+from edgeunet.runtime.bundle import Bundle
+from edgeunet.training import cells
+
+from .budget import hold_budget
+
+FRAMES = 24
+"""Labelled procedural frames that bundles of procedural weights are proved on."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What a bundle is measured on, and what it may lose.
+
+    data: data set; None for procedural frames with procedural weights, else the golden frames.
+    max_iou_drop: IoU points that may be lost on labelled frames; without labels the promised
+    agreement must hold.
+    """
+
+    card: Card
+    data: Path | None
+    max_iou_drop: float
+
+    def measure(self, bundle: Bundle) -> tuple[ParityReport, list[WorstFrame]]:
+        """Compare all graphs of the bundle with PyTorch."""
+        samples, name = self._samples(bundle)
+        return measure(bundle, samples, data=name, simulate=True)
+
+    def excess(self, parity: ParityReport) -> float:
+        """Points that the worst graph loses beyond its budget; without labels, of agreement."""
+        if parity.labelled:
+            return max(stage.drop for stage in parity.deployed) - self.max_iou_drop
+        return 100 * max(stage.wanted - stage.agreement for stage in parity.deployed)
+
+    def repair(
+        self, bundle: Bundle, *, labelled: bool, report: Callable[[str], None]
+    ) -> tuple[Fallback, ...]:
+        """Give layers of the INT8 graphs back to float, see `hold_budget`.
+
+        The bundle's manifest stays that of the graphs before.
+        """
+        samples, _ = self._samples(bundle)
+        allowed = self.max_iou_drop if labelled else 100 * (1 - TOLERANCES["int8"][0])
+        table = read_table(bundle.root / TABLE_NAME)
+        return hold_budget(bundle.root, table, samples, self.card, allowed=allowed, report=report)
+
+    def check(self, parity: ParityReport) -> None:
+        """ParityError keeps a bundle outside its budget from being written."""
+        if self.excess(parity) <= 0:
+            return
+        if parity.labelled:
+            worst = max(parity.deployed, key=lambda stage: stage.drop)
+            raise ParityError(
+                f"{worst.name} loses {worst.drop:.2f} IoU points on {parity.data}; "
+                f"{self.max_iou_drop:g} are allowed (--max-iou-drop), and no choice of layers in "
+                f"float holds that. First stage out of tolerance: {parity.first_failure}. No "
+                "bundle was written."
+            )
+        worst = min(parity.deployed, key=lambda stage: stage.agreement)
+        raise ParityError(
+            f"{worst.name} agrees with PyTorch on {worst.agreement:.2%} of the pixels of "
+            f"{parity.data}; {worst.wanted:.2%} were promised. Pass --data with labels to judge by "
+            "IoU. No bundle was written."
+        )
+
+    def _samples(self, bundle: Bundle) -> tuple[Iterator[ParitySample], str]:
+        """Frames to measure on, and what they are: labelled ones where there are any."""
+        if self.data is not None:
+            return samples_of(self.data, num_classes=len(self.card.classes)), self.data.name
+        if self.card.data != cells.NAME:
+            return golden_samples(bundle), "its golden frames"
+        spec = self.card.input
+        frames = cells.snapshots(FRAMES, height=spec.height, width=spec.width, seed=2)
+        return (
+            ParitySample(f"procedural {index}", frame.image, frame.mask)
+            for index, frame in enumerate(frames)
+        ), "procedural cells"
