@@ -9,6 +9,7 @@ from edgeunet.errors import BackendError, MissingDependencyError
 from edgeunet.manifest import Flavour, Precision
 
 from ..bundle import Bundle
+from ..vnni import lacks_vnni
 from .base import Backend, NetOutputs
 
 try:
@@ -36,6 +37,8 @@ class OnnxRuntimeBackend(Backend):
         options.log_severity_level = 3  # errors; its warnings are about its own optimiser
         if self.flavour in _OF_TENSORRT:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if self.flavour == "int8.cpu" and lacks_vnni():
+            options.add_session_config_entry("session.x64quantprecision", "1")
         if threads is not None:
             options.intra_op_num_threads = threads
         path = bundle.model_path(self.flavour)
