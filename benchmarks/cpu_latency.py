@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import torch
-from int8_graphs import Graphs, make_graphs
+from int8_graphs import make_graphs
 from int8_peak import peak, product
 from openvino_nets import openvino_nets
 
@@ -177,36 +177,41 @@ def _variants(folder: Path, *, threads: int, rounds: int) -> list[Variant]:
         name: make_graphs(model, folder, size=SIZE, depth=depth)
         for name, (model, depth) in VARIANTS.items()
     }
-    calls: dict[str, Callable[[], Logits]] = {}
-    for name, made in graphs.items():
-        for precision, path in (("fp32", made.fp32), ("int8", made.int8)):
-            calls[f"{name} {precision}"] = _session_call(path, made.image, threads)
+    nets = {
+        (name, precision): _session(path, threads)
+        for name, made in graphs.items()
+        for precision, path in (("fp32", made.fp32), ("int8", made.int8))
+    }
+    calls = {" ".join(key): _on_each(net, graphs[key[0]].images) for key, net in nets.items()}
     medians = median_latencies({**calls, "peak": product(threads)}, rounds=rounds)
-    return [_variant(name, made, calls, medians) for name, made in graphs.items()]
+    variants = []
+    for name, made in graphs.items():
+        fp32, int8 = (
+            np.stack([nets[name, precision](image[None]).argmax(1) for image in made.images])
+            for precision in ("fp32", "int8")
+        )
+        int8_ms = medians[f"{name} int8"]
+        rate = made.gmacs / int8_ms * 1e3
+        variants.append(
+            Variant(
+                name=name,
+                width=made.width,
+                gmacs=made.gmacs,
+                fp32_ms=medians[f"{name} fp32"],
+                int8_ms=int8_ms,
+                agreement=float(np.mean(fp32 == int8)),
+                peak_share=rate / peak(medians["peak"]),
+            )
+        )
+    return variants
 
 
-def _session_call(path: Path, image: Logits, threads: int) -> Callable[[], Logits]:
+def _session(path: Path, threads: int) -> Net:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda: session.run(["logits"], {"image": image})[0]
-
-
-def _variant(
-    name: str, graphs: Graphs, calls: dict[str, Callable[[], Logits]], medians: dict[str, float]
-) -> Variant:
-    fp32, int8 = (calls[f"{name} {precision}"]().argmax(1) for precision in ("fp32", "int8"))
-    fp32_ms, int8_ms = medians[f"{name} fp32"], medians[f"{name} int8"]
-    return Variant(
-        name=name,
-        width=graphs.width,
-        gmacs=graphs.gmacs,
-        fp32_ms=fp32_ms,
-        int8_ms=int8_ms,
-        agreement=float(np.mean(fp32 == int8)),
-        peak_share=graphs.gmacs / int8_ms * 1e3 / peak(medians["peak"]),
-    )
+    return lambda image: session.run(["logits"], {"image": image})[0]
 
 
 def _text(report: dict[str, object], variants: list[Variant]) -> str:

@@ -19,16 +19,16 @@ from edgeunet.training.cells import snapshots
 from edgeunet.training.prune_depth import prune_depth
 
 FRAMES = 8
-"""Procedural frames that the ranges come from; the first also is the one that is timed."""
+"""Procedural frames that the ranges come from; the timed calls take turns on them."""
 
 
 @dataclass(frozen=True)
 class Graphs:
-    """One net. image: (1, C, H, W). gmacs: multiply-adds of one image, in units of 10^9."""
+    """One net. images: (N, C, H, W). gmacs: multiply-adds of one image, in units of 10^9."""
 
     fp32: Path
     int8: Path
-    image: npt.NDArray[np.float32]
+    images: npt.NDArray[np.float32]
     width: str
     gmacs: float
 
@@ -51,5 +51,5 @@ def make_graphs(
     table = make_table(fp32, observation, "percentile", model=model, source="procedural")
     quantize_for_cpu(fp32, int8, table)
     cost = count(net, height=height, width=width, channels=spec.channels)
-    image = Preprocessor(spec)(frames[:1])
-    return Graphs(fp32, int8, image, str(card.arguments["width"]), cost.gflops / 2)
+    images = Preprocessor(spec)(frames)
+    return Graphs(fp32, int8, images, str(card.arguments["width"]), cost.gflops / 2)
