@@ -17,6 +17,8 @@ Precision = Literal["fp32", "fp16", "int8"]
 Color = Literal["rgb", "bgr", "gray"]
 Resize = Literal["stretch", "pad"]
 Flavour = Literal["fp32", "fp16", "int8", "int8.fp16", "int8.cpu"]
+Part = Literal["encoder", "decoder"]
+PARTS: tuple[Part, ...] = ("encoder", "decoder")
 
 IMAGENET: dict[Color, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "rgb": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -32,10 +34,19 @@ FLAVOURS: dict[Precision, tuple[Flavour, ...]] = {
 }
 """Graphs that a bundle of each precision holds; `fp32` is the reference in all of them."""
 
+IN_PARTS: tuple[Flavour, ...] = ("fp32", "int8.cpu")
+"""Graphs of a gated bundle that come in two parts besides, for a closed gate to spare the second:
+`encoder`, `image` -> `presence` and features, and `decoder`, features -> `logits`."""
+
 
 def flavour_file(flavour: Flavour) -> str:
     """File name of a graph inside the bundle."""
     return f"model.{flavour}.onnx"
+
+
+def part_file(flavour: Flavour, part: Part) -> str:
+    """File name of one part of a gated graph inside the bundle."""
+    return f"model.{flavour}.{part}.onnx"
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ from .int8 import write_int8
 from .lint import lint_flavours
 from .proof import Proof
 from .source import AS_ASSUMED, Preparation, load_source
+from .split import split_flavours
 from .trace import check_size, trace
 
 GOLDEN_FRAMES = 4
@@ -254,7 +255,9 @@ def _manifest(folder: Path, options: ExportOptions, card: Card, source: Path) ->
 
 
 def _seal(folder: Path, options: ExportOptions, card: Card, source: Path) -> Bundle:
-    """Write the manifest of the files as they are now, and open the bundle."""
+    """Write what follows from the graphs as they are now: parts and manifest. Open the bundle."""
+    if card.gate is not None:
+        split_flavours(folder, FLAVOURS[options.precision])
     path = folder / MANIFEST_NAME
     path.unlink(missing_ok=True)
     write_json(path, manifest_json(_manifest(folder, options, card, source)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import onnx
 
+from .passes.graph import needed_for
+
 _OPS = (
     "Conv",
     "Add",
@@ -28,7 +30,7 @@ def int8_nodes(model: onnx.ModelProto) -> list[str]:
     one convolution, at the coarsest level, costs next to nothing.
     """
     logits = model.graph.output[0].name
-    needed = _needed_for(logits, model)
+    needed = needed_for(logits, model)
     inputs = {value.name for value in model.graph.input}
     return [
         node.name
@@ -56,12 +58,3 @@ def tensorrt_nodes(model: onnx.ModelProto) -> list[str]:
         or (node.op_type == "Mul" and any(activated.get(n) in node.input for n in node.input))
     }
     return [name for name in int8_nodes(model) if name not in floats]
-
-
-def _needed_for(output: str, model: onnx.ModelProto) -> set[str]:
-    """Names of the tensors that an output is computed from, itself included."""
-    needed = {output}
-    for node in reversed(model.graph.node):  # sorted by the ONNX standard
-        if needed & set(node.output):
-            needed |= set(node.input)
-    return needed

@@ -12,11 +12,15 @@ import numpy.typing as npt
 from edgeunet.errors import BundleError, UsageError
 from edgeunet.files import sha256
 from edgeunet.manifest import (
+    IN_PARTS,
     MANIFEST_NAME,
+    PARTS,
     Flavour,
     Manifest,
+    Part,
     Precision,
     flavour_file,
+    part_file,
     read_manifest,
 )
 
@@ -53,6 +57,11 @@ class Bundle:
             )
         return self.root / flavour_file(flavour)
 
+    def part_path(self, flavour: Flavour, part: Part) -> Path | None:
+        """Path of one part of a graph, None where the graph does not come in parts."""
+        name = part_file(flavour, part)
+        return self.root / name if name in self.manifest.files else None
+
     def at(self, precision: Precision) -> Bundle:
         """The same bundle, to be run in a precision that it holds as well.
 
@@ -87,6 +96,9 @@ def open_bundle(path: str | Path) -> Bundle:
     manifest = read_manifest(root / MANIFEST_NAME)
     required = {flavour_file(flavour) for flavour in manifest.flavours}
     required |= {GOLDEN_NAME, CHECKPOINT_NAME}
+    if manifest.gate is not None:
+        split = set(IN_PARTS) & set(manifest.flavours)
+        required |= {part_file(flavour, part) for flavour in split for part in PARTS}
     unlisted = sorted(required - set(manifest.files))
     if unlisted:
         raise BundleError(f"{root / MANIFEST_NAME} lists no hash for {unlisted[0]}.")

@@ -33,20 +33,19 @@ class Postprocessor:
         """Logits (N, C, h, w), presence (N, C) or None -> masks (N, height, width) for `size`."""
         height, width = size
         masks = np.empty((len(logits), height, width), np.uint8)
+        shape = logits.shape[:2]
+        opened = np.ones(shape, bool) if presence is None else self.open_classes(presence)
         for index, planes in enumerate(logits):
-            masks[index] = self._mask(planes, self._open(planes, presence, index), height, width)
+            classes = [int(class_id) for class_id in np.flatnonzero(opened[index])] or [0]
+            masks[index] = self._mask(planes, classes, height, width)
         return masks
 
-    def _open(
-        self,
-        planes: npt.NDArray[np.float32],
-        presence: npt.NDArray[np.float32] | None,
-        index: int,
-    ) -> list[int]:
-        """Ids of the classes whose gate is open."""
-        if presence is None or self.thresholds is None:
-            return list(range(len(planes)))
-        return [int(c) for c in np.flatnonzero(presence[index] >= self.thresholds)] or [0]
+    def open_classes(self, presence: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+        """Which classes the gate leaves in the argmax, (N, C); all of them without thresholds."""
+        if self.thresholds is None:
+            return np.ones(presence.shape, bool)
+        opened: npt.NDArray[np.bool_] = presence >= self.thresholds
+        return opened
 
     def _mask(
         self, planes: npt.NDArray[np.float32], classes: list[int], height: int, width: int

@@ -11,18 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from commands import succeeds
 from conftest import make_bundle
 
-from edgeunet.manifest import Flavour
+from edgeunet.errors import BundleError
+from edgeunet.manifest import IN_PARTS, PARTS, Flavour, part_file
 from edgeunet.metrics import class_pixels, pixel_agreement
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import load_checkpoint, read_card, save_checkpoint
 from edgeunet.parity import ParityReport, ParitySample, golden_samples, measure, write_html
 from edgeunet.runtime import load
 from edgeunet.runtime.backends import create_backend
+from edgeunet.runtime.backends.ort import Arrays, OnnxRuntimeBackend
 from edgeunet.runtime.bundle import open_bundle
 from edgeunet.training.cells import CellFrame, Scene, time_lapse
 from edgeunet.training.evaluate import reference_mask, to_input
@@ -154,6 +157,64 @@ def test_frames_without_cells_are_background_and_skipped(
             closed = result.presence[0] < np.float32(opened.manifest.gate)
             assert closed.tolist() == [False, True, True]
             assert not result.masks.any()
+
+
+@pytest.mark.parametrize("flavour", IN_PARTS)
+@pytest.mark.parametrize("batch", [1, 3, 4])
+def test_masks_are_those_of_the_whole_net_gated_afterwards(
+    bundle: Path, frames: Sequence[CellFrame], flavour: Flavour, batch: int
+) -> None:
+    with create_backend("onnxruntime", open_bundle(bundle), flavour=flavour) as backend:
+        for start in range(0, len(frames) - batch, batch):
+            images = [frame.image for frame in frames[start : start + batch]]
+            everything = backend.infer(backend.preprocess(images))
+            wanted = backend.postprocess(*everything, images[0].shape[:2])
+            found = backend.segment(images)
+            np.testing.assert_array_equal(found.masks, wanted)
+            np.testing.assert_array_equal(found.presence, everything.presence)
+
+
+@pytest.mark.parametrize("flavour", IN_PARTS)
+def test_decoder_runs_for_open_frames_only(
+    bundle: Path, frames: Sequence[CellFrame], flavour: Flavour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = []
+    run = OnnxRuntimeBackend._run_session
+
+    def counting(
+        backend: OnnxRuntimeBackend, session: onnxruntime.InferenceSession, inputs: Arrays
+    ) -> Arrays:
+        if [value.name for value in session.get_outputs()] == ["logits"]:
+            decoded.append(len(inputs[0]))
+        return run(backend, session, inputs)
+
+    monkeypatch.setattr(OnnxRuntimeBackend, "_run_session", counting)
+    filled = [frame.image for frame in frames if frame.mask.any()]
+    empty = [frame.image for frame in frames if not frame.mask.any()]
+    with create_backend("onnxruntime", open_bundle(bundle), flavour=flavour) as backend:
+        backend.segment(empty[:3])
+        assert decoded == []
+        masks = backend.segment([empty[0], filled[0], empty[1], filled[1]]).masks
+        assert decoded == [2]
+        assert [bool(mask.any()) for mask in masks] == [False, True, False, True]
+        backend.segment(filled[:2])
+        assert decoded == [2, 2]
+
+
+def test_only_calibrated_gates_come_in_parts(bundle: Path, ungated: Path) -> None:
+    for flavour in IN_PARTS:
+        for part in PARTS:
+            assert (bundle / part_file(flavour, part)).is_file()
+    assert not list(ungated.glob("*encoder*"))
+
+
+def test_bundle_with_one_part_alone_is_refused(bundle: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    del manifest["files"][part_file("fp32", "decoder")]
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="lists no hash for"):
+        open_bundle(copy)
 
 
 def test_parity_counts_what_is_skipped(

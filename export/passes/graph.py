@@ -42,6 +42,15 @@ def readers(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
     return found
 
 
+def needed_for(output: str, model: onnx.ModelProto) -> set[str]:
+    """Names of the tensors that an output is computed from, itself included."""
+    needed = {output}
+    for node in reversed(model.graph.node):  # sorted by the ONNX standard
+        if needed & set(node.output):
+            needed |= set(node.input)
+    return needed
+
+
 def part(node: onnx.NodeProto, name: str) -> str:
     """Name for a node or a tensor that a pass makes out of `node`."""
     return f"{node.name}{_PART}{name}"

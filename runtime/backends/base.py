@@ -59,9 +59,9 @@ class Result:
 class Backend(Closing, ABC):
     """One net on one device; a context manager that frees what it holds.
 
-    A backend implements `infer`. One that keeps the pixels on its device also overrides `segment`
-    and `stream`, whose defaults run pre- and post-processing on the host; all must give the same
-    masks.
+    A backend implements `infer`. One that can spare the decoder where the gate is closed also
+    overrides `infer_gated`; one that keeps the pixels on its device `segment` and `stream`, whose
+    defaults run pre- and post-processing on the host. All must give the same masks.
     """
 
     name: ClassVar[str]
@@ -74,6 +74,13 @@ class Backend(Closing, ABC):
     @abstractmethod
     def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
         """Run the net on (N, C, H, W), N at most the manifest's `max_batch`."""
+
+    def infer_gated(self, images: npt.NDArray[np.float32]) -> NetOutputs:
+        """`infer` for masks alone: logits may be missing (zeros) where the gate decides the mask.
+
+        It does where it leaves at most one class open, see `Postprocessor`.
+        """
+        return self.infer(images)
 
     def segment(self, frames: Sequence[Frame]) -> Result:
         """8-bit RGB frames of one size -> masks at that size."""
@@ -98,7 +105,7 @@ class Backend(Closing, ABC):
 
     def _run(self, prepared: _Prepared) -> _Inferred:
         started = time.perf_counter()
-        outputs = self.infer(prepared.images)
+        outputs = self.infer_gated(prepared.images)
         return _Inferred(prepared, outputs, time.perf_counter() - started)
 
     def _finish(self, inferred: _Inferred) -> Result:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -22,9 +25,15 @@ _FLAVOUR: dict[Precision, Flavour] = {"fp32": "fp32", "fp16": "fp16", "int8": "i
 # Run as written they round where TensorRT does; fused for this CPU they would round elsewhere.
 _OF_TENSORRT = ("int8", "int8.fp16")
 
+Arrays = list[npt.NDArray[Any]]
+
 
 class OnnxRuntimeBackend(Backend):
-    """Runs the graph of the bundle's precision, or `flavour`, on all cores, or on `threads`."""
+    """Runs the graph of the bundle's precision, or `flavour`, on all cores, or on `threads`.
+
+    Where the graph comes in parts, the decoder runs for those frames of a batch only whose gate
+    leaves more than one class open.
+    """
 
     name = "onnxruntime"
 
@@ -33,6 +42,37 @@ class OnnxRuntimeBackend(Backend):
     ) -> None:
         super().__init__(bundle)
         self.flavour = flavour or _FLAVOUR[bundle.manifest.precision]
+        encoder = bundle.part_path(self.flavour, "encoder")
+        decoder = bundle.part_path(self.flavour, "decoder")
+        whole = bundle.model_path(self.flavour)
+        self._session = self._open(encoder or whole, threads)
+        self._decoder = None if decoder is None else self._open(decoder, threads)
+
+    def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
+        """Run the net on (N, C, H, W)."""
+        outputs = self._run_session(self._session, [images])
+        if self._decoder is None:
+            return NetOutputs(*outputs) if len(outputs) > 1 else NetOutputs(outputs[0], None)
+        presence, *features = outputs
+        return NetOutputs(self._run_session(self._decoder, features)[0], presence)
+
+    def infer_gated(self, images: npt.NDArray[np.float32]) -> NetOutputs:
+        """See `Backend`."""
+        if self._decoder is None:
+            return self.infer(images)
+        presence, *features = self._run_session(self._session, [images])
+        undecided = np.flatnonzero(self.postprocess.open_classes(presence).sum(axis=1) > 1)
+        manifest = self.bundle.manifest
+        shape = (len(images), len(manifest.classes), *manifest.logits_size)
+        logits = np.zeros(shape, np.float32)
+        if len(undecided) == len(images):
+            logits = self._run_session(self._decoder, features)[0]
+        elif len(undecided):
+            chosen = [feature[undecided] for feature in features]
+            logits[undecided] = self._run_session(self._decoder, chosen)[0]
+        return NetOutputs(logits, presence)
+
+    def _open(self, path: Path, threads: int | None) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors; its warnings are about its own optimiser
         if self.flavour in _OF_TENSORRT:
@@ -41,19 +81,17 @@ class OnnxRuntimeBackend(Backend):
             options.add_session_config_entry("session.x64quantprecision", "1")
         if threads is not None:
             options.intra_op_num_threads = threads
-        path = bundle.model_path(self.flavour)
         try:
-            self._session = onnxruntime.InferenceSession(
+            return onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # ONNX Runtime raises several unrelated classes
             raise BackendError(f"ONNX Runtime cannot load {path}: {error}") from error
-        self._gated = len(self._session.get_outputs()) > 1
 
-    def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
-        """Run the net on (N, C, H, W)."""
+    def _run_session(self, session: onnxruntime.InferenceSession, inputs: Arrays) -> Arrays:
+        names = [value.name for value in session.get_inputs()]
         try:
-            outputs = self._session.run(None, {"image": images})
+            outputs: Arrays = session.run(None, dict(zip(names, inputs, strict=True)))
         except Exception as error:  # as above
-            raise BackendError(f"ONNX Runtime failed on {images.shape}: {error}") from error
-        return NetOutputs(outputs[0], outputs[1] if self._gated else None)
+            raise BackendError(f"ONNX Runtime failed on {inputs[0].shape}: {error}") from error
+        return outputs

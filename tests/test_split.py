@@ -1,0 +1,82 @@
+"""A gated graph in two parts: one after the other they compute what the whole does."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import pytest
+import torch
+from conftest import table_of
+
+from edgeunet.export.quantize import quantize_for_cpu
+from edgeunet.export.split import split
+from edgeunet.export.trace import trace
+from edgeunet.manifest import InputSpec
+from edgeunet.models import create_model, list_models
+
+SIZE = (64, 96)
+
+
+def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def images() -> npt.NDArray[np.float32]:
+    return np.random.default_rng(9).normal(size=(2, 3, *SIZE)).astype(np.float32)
+
+
+@pytest.fixture(scope="module", params=list_models())
+def graphs(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, onnx.ModelProto]:
+    """FP32 and INT8 of a gated variant, by precision."""
+    folder = tmp_path_factory.mktemp(request.param)
+    torch.manual_seed(0)
+    net = create_model(request.param, num_classes=3, width=8, cgm=True).eval()
+    fp32, int8 = folder / "fp32.onnx", folder / "int8.onnx"
+    trace(net, fp32, height=SIZE[0], width=SIZE[1], channels=3)
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(0, 255, (*SIZE, 3), np.uint8) for _ in range(2)]
+    quantize_for_cpu(fp32, int8, table_of(fp32, frames, InputSpec(*SIZE)))
+    return {"fp32": onnx.load(fp32), "int8": onnx.load(int8)}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_parts_compute_what_the_whole_does(
+    graphs: dict[str, onnx.ModelProto], precision: str
+) -> None:
+    encoder, decoder = map(session, split(graphs[precision]))
+    presence, *features = encoder.run(None, {"image": images()})
+    names = [value.name for value in decoder.get_inputs()]
+    assert names == [value.name for value in encoder.get_outputs()][1:]
+    logits = decoder.run(["logits"], dict(zip(names, features, strict=True)))[0]
+    wanted = session(graphs[precision]).run(["logits", "presence"], {"image": images()})
+    # In FP32 another layout of the features may round elsewhere; INT8 sums are exact.
+    tolerance = 1e-4 if precision == "fp32" else 0
+    np.testing.assert_allclose(logits, wanted[0], rtol=0, atol=tolerance)
+    np.testing.assert_allclose(presence, wanted[1], rtol=0, atol=tolerance)
+
+
+def test_quantized_features_cross_as_int8(graphs: dict[str, onnx.ModelProto]) -> None:
+    encoder, decoder = map(session, split(graphs["int8"]))
+    crossing = decoder.get_inputs()
+    assert len(crossing) >= 4
+    assert {value.type for value in crossing} == {"tensor(uint8)"}
+    assert encoder.get_outputs()[0].name == "presence"
+
+
+def test_no_convolution_is_computed_twice(graphs: dict[str, onnx.ModelProto]) -> None:
+    whole = [node.name for node in graphs["int8"].graph.node if node.op_type == "Conv"]
+    parts = [
+        node.name
+        for part in split(graphs["int8"])
+        for node in part.graph.node
+        if node.op_type == "Conv"
+    ]
+    assert sorted(parts) == sorted(whole)
