@@ -15,7 +15,7 @@ from .schema import SchemaError, decode, encode
 TABLE_NAME = "calibration.json"
 TABLE_VERSION = 1
 
-Method = Literal["percentile", "entropy", "minmax"]
+Method = Literal["mse", "percentile", "entropy", "minmax"]
 
 
 @dataclass(frozen=True)

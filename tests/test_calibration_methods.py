@@ -20,6 +20,7 @@ from edgeunet.export.calibration.methods import (
     entropy,
     entropy_threshold,
     minmax,
+    mse,
     percentile,
     ranges_of,
 )
@@ -110,6 +111,37 @@ def test_entropy_clips_a_lone_outlier_and_keeps_an_even_spread() -> None:
     assert 2 < entropy(seen_in([outlier]))[1] < 30
     even = rng.uniform(-3, 3, 100_000).astype(np.float32)
     assert entropy(seen_in([even])) == pytest.approx((-3, 3), rel=0.02)
+
+
+def squared_error(frames: list[Array], limits: tuple[float, float]) -> float:
+    """What symmetric INT8 over a range makes of the values."""
+    step = max(-limits[0], limits[1]) / 127
+    values = np.concatenate([frame.ravel() for frame in frames]).astype(np.float64)
+    return float(np.square(np.clip(np.round(values / step), -127, 127) * step - values).sum())
+
+
+@given(seeds)
+def test_mse_loses_the_least_squared_error_of_all_methods(seed: int) -> None:
+    frames = frames_of(seed)
+    seen = seen_in(frames)
+    lost = {
+        method: squared_error(frames, ranges_of({"x": seen}, method)["x"]) for method in METHODS
+    }
+    assert lost["mse"] <= 1.1 * min(lost.values())  # bins and steps are coarse
+
+
+def test_mse_clips_a_lone_outlier_less_the_more_it_weighs() -> None:
+    normal = np.random.default_rng(0).normal(size=100_000).astype(np.float32)
+    few = mse(seen_in([np.append(normal, np.full(1, 60, np.float32))]))[1]
+    many = mse(seen_in([np.append(normal, np.full(1000, 60, np.float32))]))[1]
+    assert few < 0.9 * many
+    assert many == pytest.approx(60, rel=0.05)
+
+
+def test_mse_of_what_a_relu_closes_is_that_of_the_rest() -> None:
+    opened = np.abs(np.random.default_rng(0).standard_t(3, 20_000)).astype(np.float32)
+    closed = np.append(opened, np.zeros(100_000, np.float32))
+    assert mse(seen_in([closed])) == mse(seen_in([opened]))
 
 
 @given(seeds)

@@ -27,6 +27,7 @@ from edgeunet.errors import CalibrationError, DatasetError
 from edgeunet.export.calibration import Drawn, calibrate, check_table, drawn_selection
 from edgeunet.export.calibration.choose import best, score_methods
 from edgeunet.export.calibration.frames import Frames
+from edgeunet.export.calibration.methods import METHODS
 from edgeunet.files import sha256, write_json
 from edgeunet.manifest import InputSpec
 from edgeunet.models.checkpoints import load_checkpoint
@@ -67,8 +68,9 @@ def test_without_labels_agreement_decides() -> None:
 
 
 def test_what_is_equal_goes_by_a_fixed_order() -> None:
-    scores = [score(method, 70, 0.99) for method in ("minmax", "entropy", "percentile")]
-    assert best(scores) == "percentile"
+    scores = [score(method, 70, 0.99) for method in ("minmax", "entropy", "percentile", "mse")]
+    assert best(scores) == "mse"
+    assert best(scores[:3]) == "percentile"
     assert best(scores[:2]) == "entropy"
 
 
@@ -127,7 +129,7 @@ def test_bundle_holds_the_table_with_what_was_tried(int8_bundle: Path) -> None:
     table = read_table(int8_bundle / TABLE_NAME)
     assert table.graph == sha256(int8_bundle / "model.fp32.onnx")
     assert (table.model, table.source, table.frames) == ("mobile_unet", "procedural cells", 32)
-    assert {found.method for found in table.scores} == {"percentile", "entropy", "minmax"}
+    assert {found.method for found in table.scores} == set(METHODS)
     assert table.method == best(table.scores)
     assert table.compared_on == "8 labelled frames of procedural cells, held out"
     assert TABLE_NAME in open_bundle(int8_bundle).manifest.files
@@ -138,8 +140,7 @@ def test_method_asked_for_is_taken_without_comparing(int8_bundle: Path, drawn: D
     few = replace(drawn, frames=drawn.frames[:4], masks=drawn.masks[:4])
     graph = int8_bundle / "model.fp32.onnx"
     tables = {
-        method: calibrate(graph, drawn_selection(few), card, method=method)
-        for method in ("percentile", "entropy", "minmax")
+        method: calibrate(graph, drawn_selection(few), card, method=method) for method in METHODS
     }
     assert {name: table.method for name, table in tables.items()} == {m: m for m in tables}
     assert all(table.scores == () and table.compared_on is None for table in tables.values())
@@ -162,7 +163,7 @@ def test_table_comes_back_as_written(tmp_path: Path) -> None:
     [
         ({"schema_version": 2}, "schema version 2; this edgeunet reads 1"),
         ({"graph": "abc"}, "graph is 'abc'"),
-        ({"method": "mean"}, "'mean'; one of percentile, entropy, minmax"),
+        ({"method": "mean"}, "'mean'; one of mse, percentile, entropy, minmax"),
         ({"frames": 0}, "frames is 0"),
         ({"ranges": {}}, "no activation"),
         ({"ranges": {"x": [1.0, 2.0]}}, "range of x is 1.0 to 2.0"),
