@@ -22,8 +22,8 @@ Method = Literal["mse", "percentile", "entropy", "minmax"]
 class MethodScore:
     """How the CPU's INT8 graph does with a method's ranges.
 
-    miou: against labels, percent, None without labels. agreement: share of the pixels on which the
-    FP32 graph says the same, 0..1.
+    miou: against labels, percent, at most the FP32 graph's; None without labels. agreement: share
+    of the pixels on which the FP32 graph says the same, 0..1.
     """
 
     method: Method

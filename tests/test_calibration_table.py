@@ -28,10 +28,13 @@ from edgeunet.export.calibration import Drawn, calibrate, check_table, drawn_sel
 from edgeunet.export.calibration.choose import best, score_methods
 from edgeunet.export.calibration.frames import Frames
 from edgeunet.export.calibration.methods import METHODS
+from edgeunet.export.masks import MaskNet
+from edgeunet.export.quantize import quantize_for_cpu
 from edgeunet.files import sha256, write_json
 from edgeunet.manifest import InputSpec
 from edgeunet.models.checkpoints import load_checkpoint
 from edgeunet.runtime.bundle import open_bundle
+from edgeunet.runtime.preprocess import Preprocessor
 from edgeunet.runtime.video import VideoWriter
 from edgeunet.training.cells import snapshots
 
@@ -99,6 +102,24 @@ def test_worse_ranges_measure_worse(int8_bundle: Path, drawn: Drawn) -> None:
     assert by_method["minmax"].agreement < by_method["percentile"].agreement - 0.05
     assert all(found.miou is not None and 0 <= found.miou <= 100 for found in scores)
     assert best(scores) == "percentile"
+
+
+def test_what_ranges_win_by_luck_does_not_count(
+    int8_bundle: Path, drawn: Drawn, tmp_path: Path
+) -> None:
+    bundle = open_bundle(int8_bundle)
+    good, spec = read_table(int8_bundle / TABLE_NAME), bundle.manifest.input
+    ranges = {name: (low / 20, high / 20) for name, (low, high) in good.ranges.items()}
+    narrow = replace(good, ranges=ranges)
+    graph, path = bundle.model_path("fp32"), tmp_path / "narrow.onnx"
+    quantize_for_cpu(graph, path, narrow)
+    net, prepare = MaskNet(path, spec, gate=None), Preprocessor(spec)
+    right = [net(prepare([frame]), (64, 96)) for frame in drawn.frames]
+    held_out = drawn_selection(replace(drawn, masks=right)).held_out
+    tables: dict[Method, CalibrationTable] = {"percentile": good, "minmax": narrow}
+    scores = score_methods(graph, tables, held_out, spec, gate=None)
+    assert best(scores) == "percentile"
+    assert scores[1].miou is not None and scores[1].miou < 100
 
 
 def test_frames_without_labels_are_compared_by_agreement_alone(
