@@ -71,10 +71,10 @@ def entropy_threshold(histogram: Histogram) -> float:
 def mse_threshold(histogram: Histogram) -> float:
     """Magnitude at which clipping and rounding to `LEVELS` levels make the least squared error.
 
-    The error that Banner et al., "Post training 4-bit quantization of convolutional networks"
-    (arXiv 1810.05723), section 3, minimise by formula is summed over the bins: a value beyond the
-    threshold moves to it, one within errs by a twelfth of the squared step, and one that rounds to
-    zero by its own square. What a ReLU closes is zero and costs nothing.
+    The error by whose formula Banner et al., "Post training 4-bit quantization of convolutional
+    networks" (arXiv 1810.05723), clip is summed over the bins here: a value beyond the threshold
+    moves to it, one within errs by a twelfth of the squared step, and one that rounds to zero by
+    its own square. What a ReLU closes is zero and costs nothing.
     """
     magnitudes = np.arange(BINS, dtype=np.float64) + 0.5  # in bins
     magnitudes[0] = 0.0
