@@ -14,15 +14,15 @@ from .schema import SchemaError, encode, read
 TABLE_NAME = "calibration.json"
 TABLE_VERSION = 1
 
-Method = Literal["percentile", "entropy", "minmax"]
+Method = Literal["mse", "percentile", "entropy", "minmax"]
 
 
 @dataclass(frozen=True)
 class MethodScore:
     """How the CPU's INT8 graph does with a method's ranges.
 
-    miou: against labels, percent, None without labels. agreement: share of the pixels on which the
-    FP32 graph says the same, 0..1.
+    miou: against labels, percent, at most the FP32 graph's; None without labels. agreement: share
+    of the pixels on which the FP32 graph says the same, 0..1.
     """
 
     method: Method

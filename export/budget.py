@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 
 import onnx
@@ -15,10 +16,9 @@ from edgeunet.parity import Fallback, ParitySample
 
 from .calibration.selection import thinned
 from .fallback import fall_back
-from .int8 import write_int8
+from .int8 import CPU, TENSORRT, Emitter, write_int8
 from .masks import Judge
 from .placement import int8_nodes
-from .quantize import quantize_for_cpu, quantize_for_tensorrt
 from .sensitivity import rank_layers
 
 SAMPLES = 128
@@ -54,20 +54,27 @@ def hold_budget(
     reference = folder / flavour_file("fp32")
     held = thinned(samples, SAMPLES, kept=lambda sample: sample)
     judge = Judge(reference, held, card.input, gate=card.gate)
-    nodes = int8_nodes(onnx.load(reference))
-    report(f"INT8 loses more than {allowed:g} points; ranking its layers")
-    ranked = rank_layers(reference, table, judge.images[:RANKED_ON])
+    nodes = tuple(int8_nodes(onnx.load(reference)))
 
-    def loss_of(chosen: Sequence[str]) -> float:
+    @cache
+    def losses(chosen: tuple[str, ...]) -> dict[Emitter, float]:
+        found = {}
         with tempfile.TemporaryDirectory(prefix="edgeunet-") as name:
-            cpu, signed = Path(name) / "cpu.onnx", Path(name) / "signed.onnx"
-            quantize_for_cpu(reference, cpu, table, nodes=chosen)
-            quantize_for_tensorrt(reference, signed, table, nodes=chosen)
-            loss = max(judge.loss(cpu), judge.loss(signed, as_written=True))
-        report(f"{len(nodes) - len(chosen)} of {len(nodes)} nodes in float: {loss:.2f} points lost")
-        return loss
+            path = Path(name) / "int8.onnx"
+            for emitter in (CPU, TENSORRT):
+                emitter.quantize(reference, path, table, nodes=chosen)
+                found[emitter] = judge.loss(path, as_written=emitter.as_written)
+        floats = f"{len(nodes) - len(chosen)} of {len(nodes)} nodes in float"
+        report(f"{floats}: {max(found.values()):.2f} points lost")
+        return found
 
-    placement = fall_back(ranked, nodes, loss_of, allowed=allowed)
+    report(f"INT8 loses more than {allowed:g} points; ranking its layers")
+    whole = losses(nodes)
+    worst = max(whole, key=whole.__getitem__)
+    ranked = rank_layers(reference, table, judge.images[:RANKED_ON], emitter=worst)
+    placement = fall_back(
+        ranked, nodes, lambda chosen: max(losses(tuple(chosen)).values()), allowed=allowed
+    )
     if placement.loss > allowed or len(placement.nodes) < SMALLEST_SHARE * len(nodes):
         return ()
     write_int8(folder, table, nodes=placement.nodes)

@@ -1,8 +1,9 @@
-"""The three INT8 graphs of a bundle, from one table."""
+"""The INT8 graphs of a bundle, three from one table, of two kinds."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgeunet.calibration import CalibrationTable
@@ -13,6 +14,22 @@ from .quantize import quantize_for_cpu, quantize_for_tensorrt
 
 STRONGLY_TYPED_OPSET = 19
 """First opset whose QuantizeLinear takes FP16."""
+
+
+@dataclass(frozen=True)
+class Emitter:
+    """One kind of INT8 graph.
+
+    quantize: writes it; takes source, path, table and `nodes`. as_written: whether ONNX Runtime
+    simulates it node by node, see `open_session`.
+    """
+
+    quantize: Callable[..., None]
+    as_written: bool
+
+
+CPU = Emitter(quantize_for_cpu, as_written=False)
+TENSORRT = Emitter(quantize_for_tensorrt, as_written=True)
 
 
 def write_int8(

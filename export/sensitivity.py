@@ -13,8 +13,8 @@ import onnx
 
 from edgeunet.calibration import CalibrationTable
 
+from .int8 import CPU, Emitter
 from .placement import int8_nodes
-from .quantize import quantize_for_cpu
 from .session import open_session
 
 Images = npt.NDArray[np.float32]
@@ -45,7 +45,11 @@ def layers_of(model: onnx.ModelProto) -> list[Layer]:
 
 
 def rank_layers(
-    reference: Path, table: CalibrationTable, images: Sequence[Images]
+    reference: Path,
+    table: CalibrationTable,
+    images: Sequence[Images],
+    *,
+    emitter: Emitter = CPU,
 ) -> list[tuple[Layer, float]]:
     """Layers by what they cost, the worst first: each one's INT8 nodes alone against FP32.
 
@@ -55,6 +59,7 @@ def rank_layers(
 
     Args:
         images: net inputs (1, C, H, W); a handful is enough for an order.
+        emitter: of the graph that loses; what is costly in one may be free in another.
     """
     layers = layers_of(onnx.load(reference))
     wanted = _logits(reference, images)
@@ -63,12 +68,12 @@ def rank_layers(
     with tempfile.TemporaryDirectory(prefix="edgeunet-") as folder:
         path = Path(folder) / "layer.onnx"
         for layer in layers:
-            quantize_for_cpu(reference, path, table, nodes=layer.readers)
-            error = _logits(path, images) - wanted
+            emitter.quantize(reference, path, table, nodes=layer.readers)
+            error = _logits(path, images, as_written=emitter.as_written) - wanted
             costs.append((layer, float(np.square(error).mean()) / power))
     return sorted(costs, key=lambda entry: -entry[1])
 
 
-def _logits(path: Path, images: Sequence[Images]) -> Images:
-    session = open_session(path)
+def _logits(path: Path, images: Sequence[Images], *, as_written: bool = False) -> Images:
+    session = open_session(path, as_written=as_written)
     return np.stack([session.run(["logits"], {"image": image})[0] for image in images])

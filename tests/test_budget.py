@@ -11,10 +11,15 @@ import pytest
 
 from edgeunet.calibration import TABLE_NAME, read_table, table_json
 from edgeunet.errors import ParityError
-from edgeunet.export import ExportOptions, export_bundle
+from edgeunet.export import ExportOptions, budget, export_bundle
+from edgeunet.export.budget import hold_budget
+from edgeunet.export.int8 import CPU, TENSORRT, Emitter
+from edgeunet.export.masks import Judge
 from edgeunet.export.placement import int8_nodes, tensorrt_nodes
-from edgeunet.export.sensitivity import layers_of, rank_layers
+from edgeunet.export.sensitivity import Layer, layers_of, rank_layers
 from edgeunet.manifest import flavour_file
+from edgeunet.models.checkpoints import load_checkpoint
+from edgeunet.parity import golden_samples
 from edgeunet.runtime.bundle import open_bundle
 from edgeunet.runtime.preprocess import Preprocessor
 
@@ -87,15 +92,40 @@ def test_what_cannot_hold_its_budget_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_spoiled_layer_ranks_first(bundle: Path, spoiled: Path) -> None:
+@pytest.mark.parametrize("emitter", [CPU, TENSORRT])
+def test_the_spoiled_layer_ranks_first(bundle: Path, spoiled: Path, emitter: Emitter) -> None:
     opened = open_bundle(bundle)
     prepare = Preprocessor(opened.manifest.input)
     images = [prepare([frame]) for frame in opened.golden().frames[:2]]
     reference = opened.model_path("fp32")
-    ranked = rank_layers(reference, read_table(spoiled), images)
+    ranked = rank_layers(reference, read_table(spoiled), images, emitter=emitter)
     assert ranked[0][0].name == LAYER
     assert [cost for _, cost in ranked] == sorted((cost for _, cost in ranked), reverse=True)
     assert len(ranked) == len(layers_of(onnx.load(reference)))
+
+
+@pytest.mark.parametrize("worst", [CPU, TENSORRT])
+def test_layers_are_ranked_in_the_graph_that_loses_more(
+    int8_bundle: Path, monkeypatch: pytest.MonkeyPatch, worst: Emitter
+) -> None:
+    bundle = open_bundle(int8_bundle)
+    _, card = load_checkpoint(int8_bundle / "checkpoint.safetensors")
+    asked: list[Emitter] = []
+
+    def rank(*_: object, emitter: Emitter) -> list[tuple[Layer, float]]:
+        asked.append(emitter)
+        return []
+
+    def loss(_: Judge, path: Path, *, as_written: bool = False) -> float:
+        return 3.0 if as_written == worst.as_written else 2.0
+
+    monkeypatch.setattr(budget, "rank_layers", rank)
+    monkeypatch.setattr(Judge, "loss", loss)
+    table, said = read_table(int8_bundle / TABLE_NAME), list[str]()
+    samples = list(golden_samples(bundle))[:1]
+    found = hold_budget(int8_bundle, table, samples, card, allowed=1.0, report=said.append)
+    assert (found, asked) == ((), [worst])
+    assert sum("3.00 points lost" in line for line in said) == 1, "measured twice"
 
 
 def test_layers_read_by_int8_nodes_are_all_there(int8_bundle: Path) -> None:

@@ -15,19 +15,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeunet.export.calibration import observe as observing
+from edgeunet.export.calibration.calibrate import make_table
 from edgeunet.export.calibration.methods import (
     METHODS,
     entropy,
     entropy_threshold,
     minmax,
+    mse,
     percentile,
     ranges_of,
 )
 from edgeunet.export.calibration.observe import observe
 from edgeunet.export.calibration.statistics import BINS, Histogram, Statistics
+from edgeunet.export.quantize import quantize_for_tensorrt
+from edgeunet.export.session import open_session
 from edgeunet.export.trace import trace
 from edgeunet.manifest import InputSpec
 from edgeunet.models import create_model
+from edgeunet.models.checkpoints import find_weights, load_checkpoint
+from edgeunet.runtime.preprocess import Preprocessor
+from edgeunet.training.cells import snapshots
 
 Array = npt.NDArray[np.float32]
 seeds = st.integers(0, 2**32 - 1)
@@ -110,6 +117,37 @@ def test_entropy_clips_a_lone_outlier_and_keeps_an_even_spread() -> None:
     assert 2 < entropy(seen_in([outlier]))[1] < 30
     even = rng.uniform(-3, 3, 100_000).astype(np.float32)
     assert entropy(seen_in([even])) == pytest.approx((-3, 3), rel=0.02)
+
+
+def squared_error(frames: list[Array], limits: tuple[float, float]) -> float:
+    """What symmetric INT8 over a range makes of the values."""
+    step = max(-limits[0], limits[1]) / 127
+    values = np.concatenate([frame.ravel() for frame in frames]).astype(np.float64)
+    return float(np.square(np.clip(np.round(values / step), -127, 127) * step - values).sum())
+
+
+@given(seeds)
+def test_mse_loses_the_least_squared_error_of_all_methods(seed: int) -> None:
+    frames = frames_of(seed)
+    seen = seen_in(frames)
+    lost = {
+        method: squared_error(frames, ranges_of({"x": seen}, method)["x"]) for method in METHODS
+    }
+    assert lost["mse"] <= 1.1 * min(lost.values())  # bins and steps are coarse
+
+
+def test_mse_clips_a_lone_outlier_less_the_more_it_weighs() -> None:
+    normal = np.random.default_rng(0).normal(size=100_000).astype(np.float32)
+    few = mse(seen_in([np.append(normal, np.full(1, 60, np.float32))]))[1]
+    many = mse(seen_in([np.append(normal, np.full(1000, 60, np.float32))]))[1]
+    assert few < 0.9 * many
+    assert many == pytest.approx(60, rel=0.05)
+
+
+def test_mse_of_what_a_relu_closes_is_that_of_the_rest() -> None:
+    opened = np.abs(np.random.default_rng(0).standard_t(3, 20_000)).astype(np.float32)
+    closed = np.append(opened, np.zeros(100_000, np.float32))
+    assert mse(seen_in([closed])) == mse(seen_in([opened]))
 
 
 @given(seeds)
@@ -198,6 +236,7 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from edgeunet.export.calibration import observe as observing
+from edgeunet.export.calibration.calibrate import make_table
 from edgeunet.manifest import InputSpec
 class Large:
     def __iter__(self):
@@ -223,3 +262,28 @@ def test_memory_is_bounded_by_the_part_and_not_by_the_net(tmp_path: Path) -> Non
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < every / 2
+
+
+# On trained weights
+
+
+@pytest.mark.slow
+def test_mse_wins_back_what_tensorrt_loses_by_the_silu_of_eff_unet(tmp_path: Path) -> None:
+    """A SiLU is as low as -0.28 and as high as 26: most of its values lie in a few levels."""
+    net, card = load_checkpoint(find_weights("eff_unet", "cells"))
+    spec, graph, path = card.input, tmp_path / "net.onnx", tmp_path / "int8.onnx"
+    trace(net, graph, height=spec.height, width=spec.width, channels=spec.channels)
+    drawn = [s.image for s in snapshots(10, height=spec.height, width=spec.width, seed=1)]
+    observation = observe(graph, drawn[:8], spec)
+    images = [Preprocessor(spec)([frame]) for frame in drawn[8:]]
+
+    def logits(of: Path) -> Array:
+        session = open_session(of, as_written=True)
+        return np.stack([session.run(["logits"], {"image": image})[0] for image in images])
+
+    wanted, errors = logits(graph), {}
+    for method in ("mse", "percentile"):
+        table = make_table(graph, observation, method, model="eff_unet", source="cells")
+        quantize_for_tensorrt(graph, path, table)
+        errors[method] = float(np.square(logits(path) - wanted).mean())
+    assert errors["mse"] < 0.75 * errors["percentile"]

@@ -27,10 +27,14 @@ from edgeunet.errors import CalibrationError, DatasetError
 from edgeunet.export.calibration import Drawn, calibrate, check_table, drawn_selection
 from edgeunet.export.calibration.choose import best, score_methods
 from edgeunet.export.calibration.frames import Frames
+from edgeunet.export.calibration.methods import METHODS
+from edgeunet.export.masks import MaskNet
+from edgeunet.export.quantize import quantize_for_cpu
 from edgeunet.files import sha256, write_json
 from edgeunet.manifest import InputSpec
 from edgeunet.models.checkpoints import load_checkpoint
 from edgeunet.runtime.bundle import open_bundle
+from edgeunet.runtime.preprocess import Preprocessor
 from edgeunet.runtime.video import VideoWriter
 from edgeunet.training.cells import snapshots
 
@@ -67,8 +71,9 @@ def test_without_labels_agreement_decides() -> None:
 
 
 def test_what_is_equal_goes_by_a_fixed_order() -> None:
-    scores = [score(method, 70, 0.99) for method in ("minmax", "entropy", "percentile")]
-    assert best(scores) == "percentile"
+    scores = [score(method, 70, 0.99) for method in ("minmax", "entropy", "percentile", "mse")]
+    assert best(scores) == "mse"
+    assert best(scores[:3]) == "percentile"
     assert best(scores[:2]) == "entropy"
 
 
@@ -99,6 +104,24 @@ def test_worse_ranges_measure_worse(int8_bundle: Path, drawn: Drawn) -> None:
     assert best(scores) == "percentile"
 
 
+def test_what_ranges_win_by_luck_does_not_count(
+    int8_bundle: Path, drawn: Drawn, tmp_path: Path
+) -> None:
+    bundle = open_bundle(int8_bundle)
+    good, spec = read_table(int8_bundle / TABLE_NAME), bundle.manifest.input
+    ranges = {name: (low / 20, high / 20) for name, (low, high) in good.ranges.items()}
+    narrow = replace(good, ranges=ranges)
+    graph, path = bundle.model_path("fp32"), tmp_path / "narrow.onnx"
+    quantize_for_cpu(graph, path, narrow)
+    net, prepare = MaskNet(path, spec, gate=None), Preprocessor(spec)
+    right = [net(prepare([frame]), (64, 96)) for frame in drawn.frames]
+    held_out = drawn_selection(replace(drawn, masks=right)).held_out
+    tables: dict[Method, CalibrationTable] = {"percentile": good, "minmax": narrow}
+    scores = score_methods(graph, tables, held_out, spec, gate=None)
+    assert best(scores) == "percentile"
+    assert scores[1].miou is not None and scores[1].miou < 100
+
+
 def test_frames_without_labels_are_compared_by_agreement_alone(
     int8_bundle: Path, drawn: Drawn
 ) -> None:
@@ -127,7 +150,7 @@ def test_bundle_holds_the_table_with_what_was_tried(int8_bundle: Path) -> None:
     table = read_table(int8_bundle / TABLE_NAME)
     assert table.graph == sha256(int8_bundle / "model.fp32.onnx")
     assert (table.model, table.source, table.frames) == ("mobile_unet", "procedural cells", 32)
-    assert {found.method for found in table.scores} == {"percentile", "entropy", "minmax"}
+    assert {found.method for found in table.scores} == set(METHODS)
     assert table.method == best(table.scores)
     assert table.compared_on == "8 labelled frames of procedural cells, held out"
     assert TABLE_NAME in open_bundle(int8_bundle).manifest.files
@@ -138,8 +161,7 @@ def test_method_asked_for_is_taken_without_comparing(int8_bundle: Path, drawn: D
     few = replace(drawn, frames=drawn.frames[:4], masks=drawn.masks[:4])
     graph = int8_bundle / "model.fp32.onnx"
     tables = {
-        method: calibrate(graph, drawn_selection(few), card, method=method)
-        for method in ("percentile", "entropy", "minmax")
+        method: calibrate(graph, drawn_selection(few), card, method=method) for method in METHODS
     }
     assert {name: table.method for name, table in tables.items()} == {m: m for m in tables}
     assert all(table.scores == () and table.compared_on is None for table in tables.values())
@@ -162,7 +184,7 @@ def test_table_comes_back_as_written(tmp_path: Path) -> None:
     [
         ({"schema_version": 2}, "schema version 2; this edgeunet reads 1"),
         ({"graph": "abc"}, "graph is 'abc'"),
-        ({"method": "mean"}, "'mean'; one of percentile, entropy, minmax"),
+        ({"method": "mean"}, "'mean'; one of mse, percentile, entropy, minmax"),
         ({"frames": 0}, "frames is 0"),
         ({"ranges": {}}, "no activation"),
         ({"ranges": {"x": [1.0, 2.0]}}, "range of x is 1.0 to 2.0"),
