@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable
 from functools import cache
+from math import ceil
 from pathlib import Path
 
 import onnx
@@ -73,9 +74,13 @@ def hold_budget(
     worst = max(whole, key=whole.__getitem__)
     ranked = rank_layers(reference, table, judge.images[:RANKED_ON], emitter=worst)
     placement = fall_back(
-        ranked, nodes, lambda chosen: max(losses(tuple(chosen)).values()), allowed=allowed
+        ranked,
+        nodes,
+        lambda chosen: max(losses(tuple(chosen)).values()),
+        allowed=allowed,
+        fewest=ceil(SMALLEST_SHARE * len(nodes)),
     )
-    if placement.loss > allowed or len(placement.nodes) < SMALLEST_SHARE * len(nodes):
+    if placement.loss > allowed:
         return ()
     write_int8(folder, table, nodes=placement.nodes)
     return placement.fallbacks

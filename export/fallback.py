@@ -25,6 +25,7 @@ def fall_back(
     loss_of: Callable[[Sequence[str]], float],
     *,
     allowed: float,
+    fewest: int = 0,
 ) -> Placement:
     """Give layers back to float, the costliest first, until the loss is allowed or none is left.
 
@@ -35,6 +36,8 @@ def fall_back(
         nodes: names of all nodes that may run in INT8.
         loss_of: points lost with exactly these nodes in INT8.
         allowed: points.
+        fewest: nodes that must stay in INT8; the search ends in front of the layer that would
+            leave fewer.
     """
     kept, fallbacks = list(nodes), []
     loss = loss_of(kept)
@@ -42,6 +45,8 @@ def fall_back(
         fewer = [name for name in kept if name not in layer.readers]
         if len(fewer) == len(kept):
             continue  # its readers went with other layers
+        if len(fewer) < fewest:
+            break
         left = loss_of(fewer)
         if left < loss:
             fallbacks.append(Fallback(layer.name, cost, loss - left))

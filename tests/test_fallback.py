@@ -46,6 +46,19 @@ def test_what_no_fallback_cures_is_said() -> None:
     assert (placement.nodes, placement.fallbacks, placement.loss) == (NODES, (), 2.0)
 
 
+def test_the_search_ends_where_too_few_nodes_would_stay_in_int8() -> None:
+    measured: list[int] = []
+
+    def lost(nodes: Sequence[str]) -> float:
+        measured.append(len(nodes))
+        return points_lost(nodes)
+
+    placement = fall_back(RANKED, NODES, lost, allowed=0.3, fewest=2)
+    assert [entry.layer for entry in placement.fallbacks] == ["a"]
+    assert placement.loss == pytest.approx(0.4), "not held, and said so"
+    assert min(measured) == 2
+
+
 def test_nothing_is_ranked_where_nothing_is_lost() -> None:
     def measured() -> Iterator[tuple[Layer, float]]:
         raise AssertionError("measured for nothing")
