@@ -26,8 +26,9 @@ def tiles(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Datase
     return open_dataset(root)
 
 
-def test_the_gate_tells_flawless_tiles_from_others(tiles: Dataset) -> None:
-    net, card = load_checkpoint(find_weights("mobile_unet", "magnetic_tile"))
+@pytest.mark.parametrize("model", ["mobile_unet", "unet3p"])
+def test_the_gate_tells_flawless_tiles_from_others(tiles: Dataset, model: str) -> None:
+    net, card = load_checkpoint(find_weights(model, "magnetic_tile"))
     assert card.gate is not None
     presence, pixels = collect_presence(net, tiles, card.input)
     found = gate_report(presence, pixels, thresholds=card.gate, classes=card.classes)
