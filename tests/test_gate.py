@@ -132,6 +132,32 @@ def test_threshold_is_halfway_in_logits() -> None:
     assert logit(threshold) == pytest.approx((logit(0.02) + logit(0.9)) / 2, abs=1e-6)
 
 
+def test_margin_keeps_the_threshold_below_what_must_stay_open() -> None:
+    presence, pixels = np.float32([[0.2], [0.55], [0.6], [0.9]]), np.array([[0], [0], [5], [5]])
+    near, far = (
+        calibrate_gate(presence, pixels, max_lost=0, margin=margin)[0] for margin in (0, 0.5)
+    )
+    assert 0.55 < near < 0.6
+    assert 0.2 < far < 0.55
+    assert logit(0.6) - logit(far) >= 0.5 - 1e-6
+
+
+@given(case=images(), margin=st.floats(0, 3))
+def test_a_presence_may_fall_by_the_margin(case: Images, margin: float) -> None:
+    presence, pixels = case
+    lowered = presence / (presence + (1 - presence) * np.exp(margin) + 1e-30)
+    for c, threshold in enumerate(calibrate_gate(presence, pixels, max_lost=0, margin=margin)):
+        held = pixels[:, c] > 0
+        assert (lowered[held, c] >= threshold * (1 - 1e-5)).all()
+
+
+@pytest.mark.parametrize("margin", [-0.1, float("inf"), float("nan")])
+def test_margin_out_of_range_is_refused(margin: float) -> None:
+    presence, pixels = np.float32([[0.2], [0.9]]), np.array([[0], [5]])
+    with pytest.raises(UsageError, match="the margin is"):
+        calibrate_gate(presence, pixels, max_lost=0, margin=margin)
+
+
 def test_what_may_be_lost_is_given_up_only_for_an_image_without_the_class() -> None:
     presence = [0.1, 0.2, 0.5, 0.9]
     # One pixel of 201 lies at 0.2: giving it up closes the image at 0.5.
@@ -394,11 +420,12 @@ def test_command_writes_the_checkpoint_and_prints_the_report(
     card = read_card(output)
     assert printed["checkpoint"] == str(output)
     assert [entry["threshold"] for entry in printed["gate"]["classes"]] == list(card.gate or ())
-    assert {"max_lost": 0.25, **printed["gate"]} == card.metrics["gate"]
-    table = call(*base, "--force").stdout
+    assert {"max_lost": 0.25, "margin": 0, **printed["gate"]} == card.metrics["gate"]
+    table = call(*base, "--margin", "0.3", "--force").stdout
     for words in ("closed where not", "skips the decoder on", f"wrote {output}"):
         assert words in table
-    assert read_card(output).metrics["gate"]["max_lost"] == 0.005
+    written = read_card(output).metrics["gate"]
+    assert (written["max_lost"], written["margin"]) == (0.005, 0.3)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,13 @@ from .common import DIRECTORY, echo_json, force_option, json_option, progress
     show_default=True,
     help="Percent of a class's true pixels that its gate may lose.",
 )
+@click.option(
+    "--margin",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Logits that a presence may fall by, as in INT8, without more being lost.",
+)
 @click.option("-o", "output", type=DIRECTORY, required=True, help="Checkpoint to write.")
 @force_option
 @json_option
@@ -33,6 +40,7 @@ def command(
     weights: str,
     data: Path,
     max_lost: float,
+    margin: float,
     output: Path,
     force: bool,
     as_json: bool,
@@ -45,7 +53,13 @@ def command(
     dataset = open_dataset(data)
     with progress("calibrating", len(dataset.samples("val"))) as report:
         gate = calibrate_checkpoint(
-            source, dataset, output, max_lost=max_lost / 100, force=force, report=report
+            source,
+            dataset,
+            output,
+            max_lost=max_lost / 100,
+            margin=margin,
+            force=force,
+            report=report,
         )
     if as_json:
         echo_json({"checkpoint": str(output), "gate": encode(gate)})

@@ -39,7 +39,9 @@ MAX_LOST = 0.005
 """Share of a class's true pixels that its gate may lose."""
 
 
-def calibrate_gate(presence: Presence, pixels: Pixels, *, max_lost: float) -> tuple[float, ...]:
+def calibrate_gate(
+    presence: Presence, pixels: Pixels, *, max_lost: float, margin: float = 0.0
+) -> tuple[float, ...]:
     """Thresholds by class id that close each class on as many images without it as possible.
 
     `presence < threshold` closes. Of a class's true pixels, at most the share `max_lost` lies in
@@ -54,22 +56,26 @@ def calibrate_gate(presence: Presence, pixels: Pixels, *, max_lost: float) -> tu
     Args:
         presence: (M, C), of M images. pixels: (M, C), true pixels of each class.
         max_lost: share of the pixels, from 0 to less than 1.
+        margin: logits by which every presence may come out lower than here, as in INT8, without
+            more than `max_lost` being lost.
 
     Returns:
         Thresholds that FP32 holds exactly.
 
     Raises:
         UsageError: no image, shapes that differ, a presence that is not a probability, or
-            `max_lost` out of range.
+            `max_lost` or `margin` out of range.
     """
     if not 0 <= max_lost < 1:
         raise UsageError(
             f"the pixels that may be lost are {max_lost:.4g} of all; a share from 0 to less than 1 "
             "was wanted."
         )
+    if not 0 <= margin < np.inf:
+        raise UsageError(f"the margin is {margin:.4g} logits; it must be finite and not negative.")
     check_images(presence, pixels)
     return tuple(
-        _threshold(presence[:, index], pixels[:, index], max_lost)
+        _threshold(presence[:, index], pixels[:, index], max_lost, margin)
         for index in range(presence.shape[1])
     )
 
@@ -114,6 +120,7 @@ def calibrated(
     spec: InputSpec,
     *,
     max_lost: float = MAX_LOST,
+    margin: float = 0.0,
     report: Callable[[int], None] = lambda images: None,
 ) -> GateReport:
     """Calibrate a net's gate on the val split; the thresholds and what they do there.
@@ -122,7 +129,7 @@ def calibrated(
     are those of `calibrate_gate` and `collect_presence`.
     """
     presence, pixels = collect_presence(net, dataset, spec, report=report)
-    thresholds = calibrate_gate(presence, pixels, max_lost=max_lost)
+    thresholds = calibrate_gate(presence, pixels, max_lost=max_lost, margin=margin)
     return gate_report(presence, pixels, thresholds=thresholds, classes=dataset.classes)
 
 
@@ -132,6 +139,7 @@ def calibrate_checkpoint(
     output: Path,
     *,
     max_lost: float = MAX_LOST,
+    margin: float = 0.0,
     force: bool = False,
     report: Callable[[int], None] = lambda images: None,
 ) -> GateReport:
@@ -146,8 +154,9 @@ def calibrate_checkpoint(
     """
     check_output(output, force=force)
     net, card = load_checkpoint(source)
-    found = calibrated(net, dataset, card.input, max_lost=max_lost, report=report)
-    metrics = {**card.metrics, "gate": {"max_lost": max_lost, **encode(found)}}
+    found = calibrated(net, dataset, card.input, max_lost=max_lost, margin=margin, report=report)
+    gate = {"max_lost": max_lost, "margin": margin, **encode(found)}
+    metrics = {**card.metrics, "gate": gate}
     card = replace(card, gate=found.thresholds, metrics=metrics)
     # FP16 weights were widened to load them, so they are narrowed again without loss.
     half = stored_as_half(source)
@@ -155,12 +164,12 @@ def calibrate_checkpoint(
     return found
 
 
-def _threshold(presence: Presence, pixels: Pixels, max_lost: float) -> float:
+def _threshold(presence: Presence, pixels: Pixels, max_lost: float, margin: float) -> float:
     """Threshold of one class from presence (M,) and pixels (M,)."""
     held = pixels > 0
     if held.all() or not held.any():
         return 0.0
-    levels, level_of = np.unique(presence[held], return_inverse=True)  # ascending
+    levels, level_of = np.unique(_lowered(presence[held], margin), return_inverse=True)  # ascending
     lost = np.cumsum(np.bincount(level_of, weights=pixels[held]))  # by closing up to each level
     must_open = levels[lost / lost[-1] > max_lost][0]
     closable = presence[~held & (presence < must_open)]
@@ -168,6 +177,15 @@ def _threshold(presence: Presence, pixels: Pixels, max_lost: float) -> float:
         return 0.0
     highest = closable.max()
     return _between(float(highest), float(levels[levels > highest][0]))
+
+
+def _lowered(presence: Presence, margin: float) -> Presence:
+    """The presence with `margin` taken off its logits."""
+    if margin == 0:
+        return presence
+    wide = presence.astype(np.float64)
+    lowered: Presence = (wide / (wide + (1 - wide) * np.exp(margin))).astype(np.float32)
+    return lowered
 
 
 def _between(closed: float, opened: float) -> float:
