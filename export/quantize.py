@@ -42,9 +42,10 @@ def quantize_for_cpu(
     """
     model = onnx.load(source)
     chosen = int8_nodes(model) if nodes is None else nodes
+    convolutions = {node.name for node in model.graph.node if node.op_type == "Conv"}
     for rewrite in FOR_CPU:
         model = rewrite(model)
-    parts = [node.name for node in model.graph.node if origin(node.name) in chosen]
+    parts = _parts(model, chosen, convolutions)
     ranges = share_ranges(model, inherit_ranges(model, table.ranges), keep_clamps=True)
     # A Relu that only a Resize or MaxPool reads would else stay float, and its convolution with it.
     options = {"ForceQuantizeNoInputCheck": True}
@@ -66,6 +67,25 @@ def quantize_for_tensorrt(
     options = {"ActivationSymmetric": True, "AddQDQPairToWeight": True, "QuantizeBias": False}
     quantized = _quantized(model, ranges, chosen, QuantType.QInt8, options)
     onnx.save(clean(resize_in_float(quantized)), path)
+
+
+def _parts(
+    model: onnx.ModelProto, chosen: Collection[str], convolutions: Collection[str]
+) -> list[str]:
+    """Names of the nodes that the chosen ones became.
+
+    What only moves a convolution's output is among them if a node that reads it there is: else the
+    convolution, chosen by itself, would answer for the range of its output as well.
+    """
+    parts: list[str] = []
+    read: set[str] = set()  # by the nodes among them
+    for node in reversed(model.graph.node):  # sorted by the ONNX standard
+        stem = origin(node.name)
+        moves_output = stem != node.name and stem in convolutions
+        if stem in chosen and not (moves_output and read.isdisjoint(node.output)):
+            parts.append(node.name)
+            read.update(node.input)
+    return parts
 
 
 def _quantized(

@@ -213,3 +213,19 @@ def test_only_convolutions_at_the_borders_run_in_float(name: str, tmp_path: Path
     ]
     floats = ("BatchNormalization", "Conv", "FusedConv")
     assert sum(run_ops.count(op) for op in floats) == len(borders)
+
+
+def test_a_convolution_chosen_by_itself_leaves_its_output_in_float(tmp_path: Path) -> None:
+    """Or it would answer for the range of its output, when layers are ranked."""
+    source, int8 = traced("unetpp", tmp_path), tmp_path / "int8.onnx"
+    frames = [np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)]
+    table = table_of(source, frames, InputSpec(height=64, width=96))
+    narrow, reader = "/x01/x01.0/x01.0.0/Conv", "/x01/x01.1/x01.1.0/Conv"
+
+    def quantized(*nodes: str) -> set[str]:
+        quantize_for_cpu(source, int8, table, nodes=nodes)
+        found = onnx.load(int8).graph.node
+        return {node.input[0] for node in found if node.op_type == "QuantizeLinear"}
+
+    assert quantized(narrow) == {"/Concat_output_0"}
+    assert f"{narrow}::widened_output" in quantized(narrow, reader)

@@ -33,9 +33,9 @@ def widen_convolutions(model: onnx.ModelProto) -> onnx.ModelProto:
     # Activations that come between a widened convolution and its columns, so that they still fuse.
     waiting: dict[str, tuple[onnx.NodeProto, int]] = {}
     for node in model.graph.node:
-        conv, columns = waiting.pop(node.input[0], (node, 1))
+        conv, columns = waiting.pop(next(iter(node.input), ""), (node, 1))
         if node.op_type == "Conv" and borders.isdisjoint((*node.input, *node.output)):
-            columns = _columns(node, shapes.get(node.output[0]), values)
+            columns = _columns(node, shapes.get(node.output[0]))
         new = onnx.NodeProto()
         new.CopyFrom(node)
         nodes.append(new)
@@ -56,11 +56,7 @@ def widen_convolutions(model: onnx.ModelProto) -> onnx.ModelProto:
     return rebuilt(model, nodes, initializers)
 
 
-def _columns(
-    node: onnx.NodeProto,
-    shape: tuple[int, int, int] | None,
-    values: dict[str, npt.NDArray[np.float32]],
-) -> int:
+def _columns(node: onnx.NodeProto, shape: tuple[int, int, int] | None) -> int:
     """Neighbours that fill the tile; 1 where the convolution stays as it is."""
     given = attributes(node)
     if shape is None or any(given.get(name, value) != value for name, value in _DEFAULTS.items()):
