@@ -11,11 +11,18 @@ import onnx
 from onnx import helper, numpy_helper
 
 _PART = "::"
+_PLAIN = {"group": 1, "strides": [1, 1], "dilations": [1, 1]}
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     """Attributes that the node states, without ONNX's defaults."""
     return {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+
+
+def is_plain_conv(node: onnx.NodeProto) -> bool:
+    """Whether it is a Conv of one group, with stride and dilation 1."""
+    given = attributes(node)
+    return node.op_type == "Conv" and all(given.get(k, v) == v for k, v in _PLAIN.items())
 
 
 def constants(model: onnx.ModelProto) -> dict[str, npt.NDArray[np.float32]]:

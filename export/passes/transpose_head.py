@@ -6,9 +6,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from .graph import attributes, constants, part, rebuilt
-
-_DEFAULTS = {"group": 1, "strides": [1, 1], "dilations": [1, 1]}
+from .graph import attributes, constants, is_plain_conv, part, rebuilt
 
 
 def transpose_head(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -21,12 +19,11 @@ def transpose_head(model: onnx.ModelProto) -> onnx.ModelProto:
     nodes = list(model.graph.node)
     at = next(i for i, node in enumerate(nodes) if model.graph.output[0].name in node.output)
     node = nodes[at]
-    given = attributes(node)
-    if node.op_type != "Conv" or any(given.get(k, v) != v for k, v in _DEFAULTS.items()):
+    if not is_plain_conv(node):
         return model
     weight = constants(model)[node.input[1]]  # (O, I, k, k)
     size = weight.shape[2]
-    pads = {int(pad) for pad in np.atleast_1d(given.get("pads", 0))}
+    pads = {int(pad) for pad in np.atleast_1d(attributes(node).get("pads", 0))}
     if size == 1 or weight.shape[3] != size or len(pads) > 1 or max(pads) >= size:
         return model
     name = part(node, "weight")

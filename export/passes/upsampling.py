@@ -6,6 +6,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from .graph import attributes
+
 _EXACT = {"kernel_shape": [2, 2], "strides": [2, 2]}
 _DEFAULTS = {"pads": [0] * 4, "dilations": [1, 1], "group": 1, "output_padding": [0, 0]}
 
@@ -56,7 +58,7 @@ def deconv_to_depth_to_space(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _is_exact(node: onnx.NodeProto) -> bool:
-    given = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    given = attributes(node)
     return all(given.get(name) == value for name, value in _EXACT.items()) and all(
         given.get(name, value) == value for name, value in _DEFAULTS.items()
     )
