@@ -1,4 +1,4 @@
-"""From a checkpoint to a bundle: trace -> half | calibrate -> quantize -> bundle; then engines."""
+"""From a checkpoint to a bundle: trace -> half | calibrate -> quantize -> bundle."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from .bundle import ExportOptions, export_bundle
     from .source import Preparation
 
-# Resolved on first use (PEP 562): `export.engine` builds on devices that have no torch.
+# Resolved on first use (PEP 562): `export.lint` needs no torch.
 _EXPORTS = {
     "ExportOptions": ".bundle",
     "Preparation": ".source",

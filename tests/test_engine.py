@@ -29,12 +29,12 @@ from edgeunet.errors import (
     UnknownNameError,
     UsageError,
 )
-from edgeunet.export.engine import BuiltEngine, build_bundle_engine, build_engine, load_toolkit
-from edgeunet.export.engine.progress import ShareOfPhases
 from edgeunet.export.half import half
 from edgeunet.files import sha256, write_json
 from edgeunet.manifest import InputSpec, Manifest, flavour_file, manifest_json
 from edgeunet.runtime.bundle import CHECKPOINT_NAME, GOLDEN_NAME, open_bundle
+from edgeunet.runtime.engine import BuiltEngine, build_bundle_engine, build_engine, load_toolkit
+from edgeunet.runtime.engine.progress import ShareOfPhases
 from edgeunet.runtime.engines import list_engines
 
 ROOT = Path(__file__).parents[1]
@@ -264,12 +264,12 @@ def test_one_that_does_not_fit_is_built_again_and_why(
 
 BUILD = """
 import sys
-from edgeunet.export.engine import build_bundle_engine
+from edgeunet.runtime.engine import build_bundle_engine
 print(build_bundle_engine(sys.argv[1]).built)
 """
 STALL = """
 import sys, time
-from edgeunet.export.engine import build_bundle_engine
+from edgeunet.runtime.engine import build_bundle_engine
 def stall(done):
     print("building", flush=True)
     time.sleep(600)
@@ -323,7 +323,7 @@ def test_a_stop_between_plan_and_sidecar_is_noticed(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("edgeunet.export.engine.build.write_json", stop)
+        patch.setattr("edgeunet.runtime.engine.build.write_json", stop)
         with pytest.raises(KeyboardInterrupt):
             build_bundle_engine(bundle)
     (engine,) = list_engines(open_bundle(bundle))

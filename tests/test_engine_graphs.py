@@ -18,13 +18,13 @@ from conftest import table_of
 from onnx import TensorProto, helper
 
 from edgeunet.errors import EngineError
-from edgeunet.export.engine import Toolkit, load_toolkit
-from edgeunet.export.engine.compile import compile_plan
 from edgeunet.export.half import half
 from edgeunet.export.int8 import write_int8
 from edgeunet.export.trace import trace
 from edgeunet.manifest import InputSpec, flavour_file
 from edgeunet.models import create_model, list_models
+from edgeunet.runtime.engine import Toolkit, load_toolkit
+from edgeunet.runtime.engine.compile import compile_plan
 from edgeunet.training.cells import snapshots
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed")

@@ -91,9 +91,9 @@ def test_runtime_loads_nothing_of_the_workstation(code: str) -> None:
 
 def test_engines_are_built_without_torch() -> None:
     modules = loaded_by("import edgeunet.cli.build")
-    assert "edgeunet.export.engine.build" in modules
+    assert "edgeunet.runtime.engine.build" in modules
     assert tops(modules) & WORKSTATION == set()
-    assert parts(modules) & WORKSTATION_PARTS == {"export"}
+    assert parts(modules) & WORKSTATION_PARTS == set()
 
 
 def test_run_loads_nothing_of_the_workstation(fp32_bundle: Path, tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_other_names_are_attribute_errors() -> None:
 
 
 @pytest.mark.parametrize(
-    "package", ["export", "export.engine", "models", "parity", "runtime", "runtime.backends"]
+    "package", ["export", "models", "parity", "runtime", "runtime.backends", "runtime.engine"]
 )
 def test_names_of_a_package_are_sorted_and_resolve(package: str) -> None:
     module = importlib.import_module(f"edgeunet.{package}")

@@ -9,8 +9,8 @@ from typing import get_args
 
 import click
 
-from ..export.engine import build_bundle_engine, list_toolkits
 from ..manifest import Precision
+from ..runtime.engine import build_bundle_engine, list_toolkits
 from ..schema import encode
 from .common import DIRECTORY, echo_json, force_option, json_option, progress
 

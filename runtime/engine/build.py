@@ -13,10 +13,10 @@ from filelock import FileLock, Timeout
 from edgeunet.errors import EngineError
 from edgeunet.files import sha256, write_bytes, write_json
 from edgeunet.manifest import Precision
-from edgeunet.runtime.bundle import open_bundle
-from edgeunet.runtime.engines import ENGINES_DIR, EngineCard, EngineRequest, card_path, read_card
 from edgeunet.schema import encode
 
+from ..bundle import open_bundle
+from ..engines import ENGINES_DIR, EngineCard, EngineRequest, card_path, read_card
 from .compile import compile_plan
 from .toolkit import Toolkit, load_toolkit
 
