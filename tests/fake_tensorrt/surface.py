@@ -1,0 +1,284 @@
+"""A module with exactly the names of a recorded TensorRT, its classes filled with behaviour."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from .calls import Signature, accepts, plain_type
+
+_RECORDS = Path(__file__).parents[1] / "tensorrt_api"
+_RUNS_ALWAYS = ("__enter__", "__exit__", "__bool__", "__len__", "__getitem__", "__setitem__")
+
+
+def recorded_versions() -> list[str]:
+    """Versions that `tests/tensorrt_api` holds."""
+    return sorted(path.stem for path in _RECORDS.glob("*.json"))
+
+
+def read_surface(version: str) -> dict[str, Any]:
+    """What `record.py` wrote of a version."""
+    surface: dict[str, Any] = json.loads((_RECORDS / f"{version}.json").read_text())
+    return surface
+
+
+def build_module(
+    surface: Mapping[str, Any], behaviour: Mapping[str, type], functions: Mapping[str, Any]
+) -> ModuleType:
+    """Module of the recorded names; `behaviour` holds for a class's name what its members do.
+
+    A member that was recorded and has no behaviour raises NotImplementedError when it is used; one
+    that has behaviour and was not recorded does not exist.
+    """
+    module = ModuleType("tensorrt")
+    module.__spec__ = ModuleSpec("tensorrt", None)
+    module.__version__ = surface["version"]  # type: ignore[attr-defined]
+    kinds: dict[str, type] = {}
+    for name, enum in surface["enums"].items():
+        kinds[name] = _enum(name, enum)
+    for name in _bases_first(surface["classes"]):
+        kinds[name] = _class(name, surface["classes"][name], kinds, behaviour.get(name), module)
+    for name, kind in kinds.items():
+        outer, _, inner = name.rpartition(".")
+        setattr(kinds[outer] if outer else module, inner, kind)
+    for name, record in surface["classes"].items():
+        for constant, value in record["constants"].items():
+            setattr(kinds[name], constant, _constant(value, kinds))
+    for name, value in surface["constants"].items():
+        setattr(module, name, _constant(value, kinds))
+    for name in surface["functions"]:
+        function = functions.get(name)
+        setattr(module, name, function(module) if function else _absent(name))
+    return module
+
+
+class StrictType(type):
+    """Makes objects as pybind11 does: where a constructor exists, and only when it has run."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        if not cls.__dict__.get("_constructible", True):
+            raise TypeError(f"tensorrt.tensorrt.{cls.__name__}: No constructor defined!")
+        made = super().__call__(*args, **kwargs)
+        if not made.__dict__.get("_made"):
+            recorded = next(kind.__name__ for kind in cls.__mro__ if "_recorded" in vars(kind))
+            raise TypeError(
+                f"tensorrt.tensorrt.{recorded}.__init__() must be called when overriding __init__"
+            )
+        return made
+
+
+class Strict(metaclass=StrictType):
+    """Base of all classes: takes no attribute that the real one has not.
+
+    Behaviour keeps its state in attributes with an underscore, and finds the module as `_trt`.
+    """
+
+    _trt: Any
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        subclassed = "_recorded" not in vars(type(self))  # Python's own classes take everything
+        found = getattr(type(self), name, None)
+        if not (name.startswith("_") or isinstance(found, property) or subclassed):
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+        object.__setattr__(self, name, value)
+
+    def _new(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Object of another class of the module, which `_setup` of its behaviour fills."""
+        return make_object(getattr(self._trt, name), *args, **kwargs)
+
+
+def make_object(kind: type, *args: Any, **kwargs: Any) -> Any:
+    """Object of a class without a constructor."""
+    made = kind.__new__(kind)
+    made.__dict__["_made"] = True
+    made._setup(*args, **kwargs)
+    return made
+
+
+def _bases_first(classes: Mapping[str, Any]) -> list[str]:
+    ordered: list[str] = []
+
+    def place(name: str) -> None:
+        for base in classes[name]["bases"]:
+            if base in classes:
+                place(base)
+        if name not in ordered:
+            ordered.append(name)
+
+    for name in classes:
+        place(name)
+    return ordered
+
+
+def _class(
+    name: str,
+    record: Mapping[str, Any],
+    kinds: dict[str, type],
+    behaviour: type | None,
+    module: ModuleType,
+) -> type:
+    bases = tuple(kinds[base] for base in record["bases"] if base in kinds) or (Strict,)
+    deeds = vars(behaviour) if behaviour else {}
+    members: dict[str, Any] = {
+        key: value
+        for key, value in deeds.items()
+        if key.startswith("_") and not key.endswith("__") and not key.startswith("__")
+    }
+    members |= {
+        "_trt": module,
+        "_recorded": True,
+        "_constructible": record["init"] is not None,
+        "__doc__": behaviour.__doc__ if behaviour else None,
+        "__module__": "tensorrt.tensorrt",
+        "__init__": _constructor(name, record["init"] or [], deeds.get("_setup"), kinds),
+    }
+    for special in set(record["special"]).intersection(_RUNS_ALWAYS):
+        members[special] = deeds.get(special) or _absent(f"{name}.{special}")
+    for method, signatures in record["methods"].items():
+        members[method] = _method(f"{name}.{method}", signatures, deeds.get(method), kinds)
+    for attribute, (read, written) in record["properties"].items():
+        deed = deeds.get(attribute)
+        members[attribute] = _property(f"{name}.{attribute}", read, written, deed, kinds)
+    return StrictType(name.rpartition(".")[2], bases, members)
+
+
+def _constructor(
+    name: str, signatures: Sequence[str], setup: Any, kinds: dict[str, type]
+) -> Callable[..., None]:
+    checked = _method(f"{name}.__init__", signatures, setup or (lambda self: None), kinds)
+
+    def construct(self: Any, *args: Any, **kwargs: Any) -> None:
+        checked(self, *args, **kwargs)
+        self.__dict__["_made"] = True
+
+    return construct
+
+
+def _method(
+    name: str, signatures: Sequence[str], deed: Any, kinds: dict[str, type]
+) -> Callable[..., Any]:
+    if isinstance(deed, staticmethod):
+        deed = deed.__func__
+    overloads = [Signature.parse(text) for text in signatures]
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not overloads:
+            return (deed or _absent(name))(self, *args, **kwargs)
+        for overload in overloads:
+            bound = overload.bind(kinds, args, kwargs)
+            if bound is not None:
+                return (deed or _absent(name))(self, **bound)
+        texts = "".join(f"\n    {n}. {form.text}" for n, form in enumerate(overloads, 1))
+        raise TypeError(
+            f"{name}(): incompatible function arguments. The following argument types are "
+            f"supported:{texts}\n\nInvoked with: {args} {kwargs}"
+        )
+
+    call.__name__ = name.rpartition(".")[2]
+    return call
+
+
+def _property(
+    name: str, read: str | None, written: str | None, deed: Any, kinds: dict[str, type]
+) -> property:
+    getter = deed.fget if isinstance(deed, property) else _absent(name)
+    setter = (deed.fset if isinstance(deed, property) else None) or _absent(name)
+
+    def assign(self: Any, value: Any) -> None:
+        if written and not accepts(plain_type(written), value, kinds):
+            raise TypeError(f"{name} takes {written}, not {value!r}")
+        setter(self, value)
+
+    return property(getter if read is not None else None, assign if written is not None else None)
+
+
+def _absent(name: str) -> Callable[..., Any]:
+    def refuse(*_args: Any, **_kwargs: Any) -> Any:
+        raise NotImplementedError(f"the stand-in for TensorRT has no behaviour for {name}")
+
+    return refuse
+
+
+def _constant(value: Any, kinds: Mapping[str, type]) -> Any:
+    """A recorded constant: "DataType.HALF" is the member."""
+    if isinstance(value, str):
+        kind, _, member = value.rpartition(".")
+        if kind in kinds:
+            return getattr(kinds[kind], member)
+    return value
+
+
+def _enum(name: str, record: Mapping[str, Any]) -> type:
+    members: dict[str, int] = record["members"]
+    short = name.rpartition(".")[2]
+    body: dict[str, Any] = {
+        "__module__": "tensorrt.tensorrt",
+        "_ordered": "__lt__" in record["special"],
+    }
+    kind = type(short, (_Member,), body)
+    made = {member: kind(value) for member, value in members.items()}
+    for member, value in made.items():
+        setattr(kind, member, value)
+    kind.__members__ = made  # type: ignore[attr-defined]
+    if "itemsize" in record["properties"]:
+        kind.itemsize = property(lambda self: _BYTES[self.name])  # type: ignore[attr-defined]
+    return kind
+
+
+_BYTES = {
+    **{"FLOAT": 4, "HALF": 2, "BF16": 2, "INT8": 1, "INT32": 4, "INT64": 8, "BOOL": 1},
+    **{"UINT8": 1, "FP8": 1, "INT4": 0.5, "FP4": 0.5},
+}
+
+
+class _Member:
+    """Member of an enum of pybind11: no int, and equal to its own kind alone."""
+
+    _ordered: bool
+    __members__: dict[str, _Member]
+
+    def __init__(self, value: int) -> None:
+        object.__setattr__(self, "value", int(value))
+
+    @property
+    def name(self) -> str:
+        names = (name for name, member in self.__members__.items() if member == self)
+        return next(names, "???")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+
+    def __int__(self) -> int:
+        return self.value  # type: ignore[no-any-return, attr-defined]
+
+    __index__ = __hash__ = __int__
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and int(self) == int(other)  # type: ignore[call-overload]
+
+    def __lt__(self, other: Any) -> bool:
+        return int(self) < self._comparable(other)
+
+    def __le__(self, other: Any) -> bool:
+        return int(self) <= self._comparable(other)
+
+    def __gt__(self, other: Any) -> bool:
+        return int(self) > self._comparable(other)
+
+    def __ge__(self, other: Any) -> bool:
+        return int(self) >= self._comparable(other)
+
+    def _comparable(self, other: Any) -> int:
+        if not self._ordered or type(other) is not type(self):
+            raise TypeError("Expected an enumeration of matching type!")
+        return int(other)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}.{self.name}: {int(self)}>"
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}.{self.name}"
