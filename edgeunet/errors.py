@@ -61,10 +61,9 @@ class OutputExistsError(UsageError):
 class MissingDependencyError(EdgeUNetError):
     """An optional dependency is not installed."""
 
-    def __init__(self, module: str, extra: str) -> None:
-        super().__init__(
-            f"{module} is not installed. Install it with: pip install 'edgeunet[{extra}]'."
-        )
+    def __init__(self, module: str, extra: str, *, hint: str = "") -> None:
+        message = f"{module} is not installed. Install it with: pip install 'edgeunet[{extra}]'."
+        super().__init__(f"{message} {hint}".rstrip())
 
 
 class CheckpointError(EdgeUNetError):

@@ -5,53 +5,73 @@ The manifest does not list them: a bundle is the same on every machine, its engi
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeunet.errors import EngineError
 from edgeunet.files import sha256
-from edgeunet.manifest import Flavour, Precision, flavour_file
+from edgeunet.manifest import Flavour, Part, Precision, flavour_file, part_file
 from edgeunet.schema import SchemaError, read
 
 from .bundle import Bundle
 
 ENGINES_DIR = "engines"
 PLAN_SUFFIX = ".engine"
-CARD_VERSION = 1
+CARD_VERSION = 2
+_SHORT = {"tensorrt": "trt"}
 
 
 @dataclass(frozen=True)
 class EngineRequest:
     """What an engine is to be; two that are equal need one plan.
 
-    runtime: kind of TensorRT, "rtx". version: of it. targets: compute capabilities that the plan
-    runs on, such as "sm89". flavour: graph that the precision is built from, onnx_sha256: its hash.
-    max_batch: end of the optimization profile, which begins at 1.
+    runtime: kind of TensorRT, "tensorrt" or "rtx". version: of it. gpu: name of the card that the
+    plan is tuned on, None for one that is built ahead of time. targets: compute capabilities that
+    it runs on, such as "sm89". flavour: graph that the precision is built from, part: of a gated
+    one, None for the whole, onnx_sha256: hash of its file. max_batch: end of the optimization
+    profile. dla: core of the Deep Learning Accelerator, None for the GPU.
     """
 
     runtime: str
     version: str
+    gpu: str | None
     targets: tuple[str, ...]
     precision: Precision
     flavour: Flavour
+    part: Part | None
     max_batch: int
+    dla: int | None
     onnx_sha256: str
 
     @property
+    def min_batch(self) -> int:
+        """Begin of the optimization profile: 1, but a DLA takes no other batch than the largest."""
+        return 1 if self.dla is None else self.max_batch
+
+    @property
     def file_name(self) -> str:
-        """Name of the plan: `sm86-sm89-rtx1.7.1.116-fp16.engine`."""
-        targets = "-".join(self.targets)
-        return f"{targets}-{self.runtime}{self.version}-{self.precision}{PLAN_SUFFIX}"
+        """Name of the plan: `orin-sm87-trt10.3.0-fp16.engine`, `…-fp16-encoder-dla0.engine`."""
+        words = [] if self.gpu is None else [slug(self.gpu)]
+        words += [*self.targets, f"{_SHORT.get(self.runtime, self.runtime)}{self.version}"]
+        words += [self.precision]
+        words += [] if self.part is None else [self.part]
+        words += [] if self.dla is None else [f"dla{self.dla}"]
+        return "-".join(words) + PLAN_SUFFIX
 
 
 @dataclass(frozen=True)
 class EngineCard:
-    """Contents of the sidecar `NAME.json` of `NAME.engine`; sizes in bytes."""
+    """Contents of the sidecar `NAME.json` of `NAME.engine`; sizes in bytes.
+
+    fallback: layers that were meant for the DLA, but run on the GPU.
+    """
 
     request: EngineRequest
     plan_sha256: str
     plan_bytes: int
     onnx_bytes: int
+    fallback: tuple[str, ...]
     card_version: int = CARD_VERSION
 
 
@@ -62,6 +82,11 @@ class Engine:
     path: Path
     card: EngineCard | None
     problem: str | None
+
+
+def slug(name: str) -> str:
+    """A card's name as a part of file names: "NVIDIA H100 PCIe" -> "nvidia-h100-pcie"."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def card_path(plan: Path) -> Path:
@@ -103,6 +128,7 @@ def _examine(bundle: Bundle, plan: Path) -> Engine:
         card = read_card(plan)
     except EngineError as error:
         return Engine(plan, None, str(error))
-    graph = bundle.manifest.files.get(flavour_file(card.request.flavour))
-    stale = card.request.onnx_sha256 != graph
+    flavour, part = card.request.flavour, card.request.part
+    name = flavour_file(flavour) if part is None else part_file(flavour, part)
+    stale = card.request.onnx_sha256 != bundle.manifest.files.get(name)
     return Engine(plan, card, "it was built from another graph" if stale else None)

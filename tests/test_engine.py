@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,15 @@ from edgeunet.export.half import half
 from edgeunet.files import sha256, write_json
 from edgeunet.manifest import InputSpec, Manifest, flavour_file, manifest_json
 from edgeunet.runtime.bundle import CHECKPOINT_NAME, GOLDEN_NAME, open_bundle
-from edgeunet.runtime.engine import BuiltEngine, build_bundle_engine, build_engine, load_toolkit
+from edgeunet.runtime.engine import BuiltEngine, build_bundle_engine, load_toolkit
 from edgeunet.runtime.engine.progress import ShareOfPhases
 from edgeunet.runtime.engines import list_engines
 
 ROOT = Path(__file__).parents[1]
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed")
+build_rtx = partial(build_bundle_engine, runtime="rtx")
+RTX = ("--runtime", "rtx")
 
 
 def write_bundle(root: Path, *, max_batch: int = 4, weight: float = 1.0) -> Path:
@@ -85,7 +88,7 @@ def bundle(tmp_path: Path) -> Path:
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, BuiltEngine]:
     """A bundle with an engine. Do not change it: copy it."""
     root = write_bundle(tmp_path_factory.mktemp("built") / "bundle")
-    return root, build_bundle_engine(root)
+    return root, build_rtx(root)
 
 
 @pytest.fixture
@@ -125,44 +128,30 @@ def test_plan_and_sidecar_say_what_they_are(built: tuple[Path, BuiltEngine]) -> 
         "request": {
             "runtime": "rtx",
             "version": version,
+            "gpu": None,
             "targets": ["sm86", "sm89", "sm120"],
             "precision": "fp16",
             "flavour": "fp16",
+            "part": None,
             "max_batch": 4,
+            "dla": None,
             "onnx_sha256": sha256(graph),
         },
         "plan_sha256": sha256(engine.path),
         "plan_bytes": engine.path.stat().st_size,
         "onnx_bytes": graph.stat().st_size,
-        "card_version": 1,
+        "fallback": [],
+        "card_version": 2,
     }
 
 
 def test_targets_and_precision_have_engines_of_their_own(standing: tuple[Path, Path]) -> None:
     root, plan = standing
-    engine = build_bundle_engine(root, precision="fp32", targets=["sm89", "sm75", "sm89"])
+    engine = build_rtx(root, precision="fp32", targets=["sm89", "sm75", "sm89"])
     assert engine.built
     assert engine.card.request.targets == ("sm75", "sm89")
     assert engine.path.name.startswith("sm75-sm89-rtx")
     assert plan.is_file() and len(list_engines(open_bundle(root))) == 2
-
-
-def test_a_graph_builds_on_its_own_into_any_folder(bundle: Path, tmp_path: Path) -> None:
-    toolkit = load_toolkit("rtx")
-    engine = build_engine(
-        bundle / flavour_file("fp32"),
-        tmp_path / "plans",
-        toolkit=toolkit,
-        precision="fp32",
-        targets=("sm120",),
-        max_batch=1,
-    )
-    assert engine.path.parent == tmp_path / "plans"
-    with pytest.raises(EngineError, match=r"nowhere.*is not a file"):
-        build_engine(
-            tmp_path / "nowhere.onnx", tmp_path, toolkit=toolkit, precision="fp32",
-            targets=("sm120",), max_batch=1,
-        )  # fmt: skip
 
 
 # Kept or built again
@@ -171,7 +160,7 @@ def test_a_graph_builds_on_its_own_into_any_folder(bundle: Path, tmp_path: Path)
 def test_an_engine_that_fits_is_kept(standing: tuple[Path, Path]) -> None:
     root, plan = standing
     before = plan.stat().st_mtime_ns
-    engine = build_bundle_engine(root)
+    engine = build_rtx(root)
     assert (engine.built, engine.reason) == (False, "it fits graph, version and targets")
     assert plan.stat().st_mtime_ns == before
 
@@ -179,13 +168,13 @@ def test_an_engine_that_fits_is_kept(standing: tuple[Path, Path]) -> None:
 def test_keeping_waits_for_no_lock(standing: tuple[Path, Path]) -> None:
     root, plan = standing
     with FileLock(plan.parent / f".{plan.name}.lock"):
-        assert not build_bundle_engine(root, report=pytest.fail).built
+        assert not build_rtx(root, report=pytest.fail).built
 
 
 def test_force_builds_again(standing: tuple[Path, Path]) -> None:
     root, plan = standing
     before = plan.stat().st_ino
-    engine = build_bundle_engine(root, force=True)
+    engine = build_rtx(root, force=True)
     assert (engine.built, engine.reason) == (True, "--force was given")
     assert plan.stat().st_ino != before
 
@@ -205,7 +194,7 @@ def lose_plan(root: Path, plan: Path) -> None:
 
 
 def break_sidecar(root: Path, plan: Path) -> None:
-    plan.with_suffix(".json").write_text('{"card_version": 1')
+    plan.with_suffix(".json").write_text('{"card_version": 2')
 
 
 def age_sidecar(root: Path, plan: Path) -> None:
@@ -241,7 +230,7 @@ def edit(plan: Path, **values: Any) -> None:
         (lose_sidecar, r"\.json is missing"),
         (lose_plan, r"\.engine is missing"),
         (break_sidecar, r"\.json cannot be read"),
-        (age_sidecar, r"\.json has card version 0; this edgeunet reads 1"),
+        (age_sidecar, r"\.json has card version 0; this edgeunet reads 2"),
         (misname_sidecar, r"\.json is damaged: \$\.plan_bytes is 'many'; int was wanted"),
         (other_version, "version 1.0; 1.* was wanted"),
         (other_graph, "the graph has changed since"),
@@ -253,11 +242,11 @@ def test_one_that_does_not_fit_is_built_again_and_why(
 ) -> None:
     root, plan = standing
     change(root, plan)
-    engine = build_bundle_engine(root)
+    engine = build_rtx(root)
     assert engine.built
     assert re.search(reason, engine.reason), engine.reason
     assert sha256(plan) == engine.card.plan_sha256
-    assert not build_bundle_engine(root).built
+    assert not build_rtx(root).built
 
 
 # One at a time, whole or not at all
@@ -265,7 +254,7 @@ def test_one_that_does_not_fit_is_built_again_and_why(
 BUILD = """
 import sys
 from edgeunet.runtime.engine import build_bundle_engine
-print(build_bundle_engine(sys.argv[1]).built)
+print(build_bundle_engine(sys.argv[1], runtime="rtx").built)
 """
 STALL = """
 import sys, time
@@ -273,7 +262,7 @@ from edgeunet.runtime.engine import build_bundle_engine
 def stall(done):
     print("building", flush=True)
     time.sleep(600)
-build_bundle_engine(sys.argv[1], progress=stall)
+build_bundle_engine(sys.argv[1], runtime="rtx", progress=stall)
 """
 
 
@@ -294,9 +283,7 @@ def test_who_finds_the_lock_taken_says_so_and_waits(bundle: Path) -> None:
         if step == "another process builds this engine; waiting for it":
             waiting.set()
 
-    thread = threading.Thread(
-        target=lambda: done.append(build_bundle_engine(bundle, report=report))
-    )
+    thread = threading.Thread(target=lambda: done.append(build_rtx(bundle, report=report)))
     with FileLock(folder / f".{plan.name}.lock"):
         thread.start()
         assert waiting.wait(timeout=300)
@@ -313,7 +300,7 @@ def test_a_killed_build_leaves_nothing_and_no_lock(bundle: Path) -> None:
     process.kill()
     process.communicate(timeout=60)
     assert names(bundle / "engines") == []
-    assert build_bundle_engine(bundle).reason == "there is none yet"
+    assert build_rtx(bundle).reason == "there is none yet"
 
 
 def test_a_stop_between_plan_and_sidecar_is_noticed(
@@ -323,12 +310,12 @@ def test_a_stop_between_plan_and_sidecar_is_noticed(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("edgeunet.runtime.engine.build.write_json", stop)
+        patch.setattr("edgeunet.runtime.engine.keep.write_json", stop)
         with pytest.raises(KeyboardInterrupt):
-            build_bundle_engine(bundle)
+            build_rtx(bundle)
     (engine,) = list_engines(open_bundle(bundle))
     assert engine.problem is not None and engine.problem.endswith(".json is missing")
-    assert build_bundle_engine(bundle).reason == engine.problem
+    assert build_rtx(bundle).reason == engine.problem
 
 
 # Bad input
@@ -336,37 +323,37 @@ def test_a_stop_between_plan_and_sidecar_is_noticed(
 
 def test_no_bundle(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="is not a directory"):
-        build_bundle_engine(tmp_path / "nowhere")
+        build_rtx(tmp_path / "nowhere")
     assert "is not a bundle" in fails(1, "build", tmp_path)
 
 
 def test_a_damaged_bundle_gets_no_engine(bundle: Path) -> None:
     (bundle / flavour_file("fp16")).write_bytes(b"damaged")
     with pytest.raises(BundleError, match="SHA-256"):
-        build_bundle_engine(bundle)
+        build_rtx(bundle)
     assert not (bundle / "engines").exists()
 
 
 def test_a_precision_that_the_bundle_does_not_hold(bundle: Path) -> None:
-    message = fails(2, "build", bundle, "--precision", "int8")
-    assert "exported for fp16 and holds fp32, fp16; int8.fp16 was wanted" in message
+    message = fails(2, "build", bundle, *RTX, "--precision", "int8")
+    assert "exported for fp16 and holds fp32, fp16; int8 was wanted" in message
     assert not (bundle / "engines").exists()
 
 
 def test_unknown_target_and_runtime_name_the_known_ones(bundle: Path) -> None:
-    message = fails(2, "build", bundle, "--targets", "sm86,SM99")
+    message = fails(2, "build", bundle, *RTX, "--targets", "sm86,SM99")
     assert "unknown target of TensorRT-RTX 'sm99'. Known: " in message
     assert {"sm75", "sm86", "sm89", "sm120"} <= set(re.findall(r"sm\d+", message))
-    with pytest.raises(UnknownNameError, match=r"unknown runtime 'tpu'\. Known: rtx"):
+    with pytest.raises(UnknownNameError, match=r"unknown runtime 'tpu'\. Known: rtx, tensorrt\."):
         build_bundle_engine(bundle, runtime="tpu")
     with pytest.raises(UsageError, match="no target was given"):
-        build_bundle_engine(bundle, targets=[])
+        build_rtx(bundle, targets=[])
 
 
 def test_missing_tensorrt_names_the_extra(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt_rtx_bindings", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'edgeunet\[rtx\]'"):
-        build_bundle_engine(bundle)
+        build_rtx(bundle)
 
 
 def test_tensorrt_that_does_not_load_says_why(
@@ -376,12 +363,14 @@ def test_tensorrt_that_does_not_load_says_why(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "tensorrt_rtx_bindings", raising=False)
     with pytest.raises(EngineError, match=r"cannot be loaded: libfoo\.so"):
-        build_bundle_engine(bundle)
+        build_rtx(bundle)
 
 
 def test_where_nothing_can_be_written(bundle: Path) -> None:
     (bundle / "engines").write_text("a file")
-    assert re.search(r"engines cannot be written: .*Copy the bundle", fails(1, "build", bundle))
+    assert re.search(
+        r"engines cannot be written: .*Copy the bundle", fails(1, "build", bundle, *RTX)
+    )
 
 
 @pytest.mark.skipif(
@@ -390,7 +379,7 @@ def test_where_nothing_can_be_written(bundle: Path) -> None:
 def test_a_read_only_bundle(bundle: Path) -> None:
     bundle.chmod(0o555)
     try:
-        assert "engines cannot be written" in fails(1, "build", bundle)
+        assert "engines cannot be written" in fails(1, "build", bundle, *RTX)
     finally:
         bundle.chmod(0o755)
 
@@ -399,14 +388,14 @@ def test_a_read_only_bundle(bundle: Path) -> None:
 
 
 def test_build_prints_what_it_did(bundle: Path) -> None:
-    first = call("build", bundle, "--targets", "SM89", "--json")
+    first = call("build", bundle, *RTX, "--targets", "SM89", "--json")
     assert first.exit_code == 0, first.output
-    said = json.loads(first.stdout)
+    (said,) = json.loads(first.stdout)["engines"]
     assert said["built"] is True and said["card"]["request"]["targets"] == ["sm89"]
     assert "building sm89-rtx" in first.stderr
-    again = call("build", bundle, "--targets", "sm89")
+    again = call("build", bundle, *RTX, "--targets", "sm89")
     assert again.stdout == f"kept {said['engine']}: it fits graph, version and targets\n"
-    forced = call("build", bundle, "--targets", "sm89", "--force")
+    forced = call("build", bundle, *RTX, "--targets", "sm89", "--force")
     assert forced.stdout.startswith(f"wrote {said['engine']} (")
     assert "was not run" in forced.stdout
 
@@ -431,7 +420,7 @@ def test_inspect_says_that_an_engine_is_of_another_graph(standing: tuple[Path, P
 
 def test_a_bundle_with_engines_runs(fp32_bundle: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(fp32_bundle, tmp_path / "bundle"))
-    build_bundle_engine(root)
+    build_rtx(root)
     source = tmp_path / "frame.png"
     write_png(source, open_bundle(root).golden().frames[0])
     result = call("run", root, source, "--json")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from edgeunet.manifest import InputSpec, flavour_file
 from edgeunet.models import create_model, list_models
 from edgeunet.runtime.engine import Toolkit, load_toolkit
 from edgeunet.runtime.engine.compile import compile_plan
+from edgeunet.runtime.engines import EngineRequest
 from edgeunet.training.cells import snapshots
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed")
@@ -83,6 +84,30 @@ def write_graph(path: Path, op: str, *, batch: int | str = "batch") -> Path:
     return path
 
 
+def build(
+    toolkit: Toolkit,
+    graph: Path,
+    *,
+    targets: Sequence[str] = ("sm89",),
+    max_batch: int = 4,
+    progress: Callable[[float], None] = lambda done: None,
+) -> bytes:
+    """The plan of a graph; a strongly typed builder reads no precision."""
+    request = EngineRequest(
+        runtime=toolkit.name,
+        version=toolkit.version,
+        gpu=None,
+        targets=tuple(targets),
+        precision="fp32",
+        flavour="fp32",
+        part=None,
+        max_batch=max_batch,
+        dla=None,
+        onnx_sha256="not read here",
+    )
+    return compile_plan(toolkit, graph, request, progress=progress).content
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 @pytest.mark.parametrize(
     "name",
@@ -95,20 +120,20 @@ def write_graph(path: Path, op: str, *, batch: int | str = "batch") -> Path:
 )
 def test_every_net_builds(name: str, precision: Any, export: Export, toolkit: Toolkit) -> None:
     graph = export(name) / flavour_file(toolkit.flavours[precision])
-    plan = compile_plan(toolkit, graph, targets=toolkit.default_targets, max_batch=4)
+    plan = build(toolkit, graph, targets=toolkit.default_targets)
     assert len(plan) > 10_000
 
 
 @pytest.mark.parametrize("target", load_toolkit("rtx").targets)
 def test_every_target_builds(target: str, tmp_path: Path, toolkit: Toolkit) -> None:
     graph = write_graph(tmp_path / "relu.onnx", "Relu")
-    assert compile_plan(toolkit, graph, targets=[target], max_batch=1)
+    assert build(toolkit, graph, targets=[target], max_batch=1)
 
 
 def test_progress_rises_to_the_end(tmp_path: Path, toolkit: Toolkit) -> None:
     told: list[float] = []
     graph = write_graph(tmp_path / "relu.onnx", "Relu")
-    compile_plan(toolkit, graph, targets=["sm89"], max_batch=2, progress=told.append)
+    build(toolkit, graph, progress=told.append)
     assert told == sorted(told)
     assert 0 < told[0] < told[-1] == 1.0
 
@@ -119,7 +144,7 @@ def test_an_interruption_ends_the_build_and_is_raised(tmp_path: Path, toolkit: T
 
     graph = write_graph(tmp_path / "relu.onnx", "Relu")
     with pytest.raises(KeyboardInterrupt):
-        compile_plan(toolkit, graph, targets=["sm89"], max_batch=2, progress=interrupt)
+        build(toolkit, graph, progress=interrupt)
 
 
 def test_ctrl_c_ends_the_build(tmp_path: Path, toolkit: Toolkit) -> None:
@@ -135,7 +160,7 @@ def test_ctrl_c_ends_the_build(tmp_path: Path, toolkit: Toolkit) -> None:
 
     graph = write_graph(tmp_path / "relu.onnx", "Relu")
     with pytest.raises(KeyboardInterrupt):
-        compile_plan(toolkit, graph, targets=["sm89"], max_batch=2, progress=press)
+        build(toolkit, graph, progress=press)
     assert len(told) == 2
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -145,7 +170,7 @@ def test_ctrl_c_ends_the_build(tmp_path: Path, toolkit: Toolkit) -> None:
 
 def refusal(toolkit: Toolkit, graph: Path) -> str:
     with pytest.raises(EngineError) as error:
-        compile_plan(toolkit, graph, targets=["sm89"], max_batch=4)
+        build(toolkit, graph)
     return str(error.value)
 
 
@@ -168,7 +193,7 @@ def test_a_build_has_its_own_words_while_the_error_of_another_lives(
     """TensorRT ignores a logger while a builder with another one is alive."""
     graph = write_graph(tmp_path / "fixed.onnx", "Relu", batch=2)
     with pytest.raises(EngineError) as first:
-        compile_plan(toolkit, graph, targets=["sm89"], max_batch=4)
+        build(toolkit, graph)
     assert refusal(toolkit, graph) == str(first.value)
 
 

@@ -10,7 +10,14 @@ from typing import get_args
 import click
 
 from ..manifest import Precision
-from ..runtime.engine import build_bundle_engine, list_toolkits
+from ..runtime.bundle import open_bundle
+from ..runtime.engine import (
+    BuiltEngine,
+    build_bundle_engine,
+    default_toolkit,
+    engine_parts,
+    list_toolkits,
+)
 from ..schema import encode
 from .common import DIRECTORY, echo_json, force_option, json_option, progress
 
@@ -29,52 +36,120 @@ class TargetList(click.ParamType[list[str]]):
 
 @click.command("build")
 @click.argument("bundle", type=DIRECTORY)
-@click.option("--runtime", type=click.Choice(list_toolkits()), default="rtx", show_default=True)
+@click.option(
+    "--runtime",
+    type=click.Choice(list_toolkits()),
+    help="Kind of TensorRT.  [tensorrt where it is installed, else rtx]",
+)
 @click.option("--precision", type=click.Choice(get_args(Precision)), help="[that of the bundle]")
+@click.option(
+    "--device",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="GPU to tune the engine on; tensorrt only.",
+)
+@click.option(
+    "--dla",
+    type=click.IntRange(0),
+    help="Core of the Deep Learning Accelerator; what it cannot run falls back to the GPU.  "
+    "tensorrt only.",
+)
+@click.option(
+    "--workspace",
+    type=click.IntRange(1),
+    help="Most scratch memory of a layer, MB; tensorrt only.  [half of the free memory; a quarter, "
+    "at most 1024, where the GPU shares it with the system]",
+)
 @click.option(
     "--targets",
     type=TargetList(),
-    help="Compute capabilities of the GPUs that the engine is for.  [sm86,sm89,sm120]",
+    help="Compute capabilities of the GPUs that the engine is for; rtx only.  [sm86,sm89,sm120]",
 )
 @force_option
 @json_option
 def command(
     bundle: Path,
-    runtime: str,
+    runtime: str | None,
     precision: Precision | None,
+    device: int,
+    dla: int | None,
+    workspace: int | None,
     targets: list[str] | None,
     force: bool,
     as_json: bool,
 ) -> None:
-    """Build a TensorRT engine into BUNDLE/engines; one that fits is kept."""
-    with ExitStack() as stack:
-        bars: list[Callable[[int], None]] = []
+    """Build TensorRT engines into BUNDLE/engines; those that fit are kept.
 
-        def advance(done: float) -> None:
-            if not bars:  # only now, so that the steps stand above it
-                bars.append(stack.enter_context(progress("building", 100)))
-            bars[0](round(100 * done))
-
-        engine = build_bundle_engine(
-            bundle,
-            runtime=runtime,
-            precision=precision,
-            targets=targets,
-            force=force,
-            report=lambda step: click.echo(f"  {step}", err=True),
-            progress=advance,
-        )
+    One engine, or two for a gated bundle in its two parts: those that `edgeunet run` uses.
+    """
+    if runtime is None:
+        runtime = default_toolkit()
+        click.echo(f"  runtime {runtime}", err=True)
+    opened = open_bundle(bundle)
+    parts = engine_parts(opened, runtime=runtime, precision=precision)
+    engines = []
+    for part in parts:
+        with ExitStack() as stack:
+            engines.append(
+                build_bundle_engine(
+                    opened,
+                    runtime=runtime,
+                    precision=precision,
+                    part=part,
+                    targets=targets,
+                    device=device,
+                    dla=dla,
+                    workspace_mb=workspace,
+                    force=force,
+                    report=lambda step: click.echo(f"  {step}", err=True),
+                    progress=_late_bar(stack, f"building {part}" if part else "building"),
+                )
+            )
     if as_json:
-        echo_json(
-            {
-                "engine": str(engine.path),
-                "built": engine.built,
-                "reason": engine.reason,
-                "card": encode(engine.card),
-            }
-        )
-    elif engine.built:
-        size = engine.card.plan_bytes / 1e6
-        click.echo(f"wrote {engine.path} ({size:.1f} MB). It was not run: that needs its GPU.")
+        echo_json({"runtime": runtime, "engines": [_as_json(engine) for engine in engines]})
     else:
-        click.echo(f"kept {engine.path}: {engine.reason}")
+        for engine in engines:
+            click.echo(_as_text(engine))
+
+
+def _late_bar(stack: ExitStack, label: str) -> Callable[[float], None]:
+    """Bar that stands below the steps told before it: it comes with the first share."""
+    bars: list[Callable[[int], None]] = []
+
+    def advance(done: float) -> None:
+        if not bars:
+            bars.append(stack.enter_context(progress(label, 100)))
+        bars[0](round(100 * done))
+
+    return advance
+
+
+def _as_json(engine: BuiltEngine) -> dict[str, object]:
+    return {
+        "engine": str(engine.path),
+        "built": engine.built,
+        "reason": engine.reason,
+        "card": encode(engine.card),
+    }
+
+
+def _as_text(engine: BuiltEngine) -> str:
+    if engine.built:
+        size = engine.card.plan_bytes / 1e6
+        text = f"wrote {engine.path} ({size:.1f} MB)"
+        if engine.card.request.gpu is None:
+            text += ". It was not run: that needs its GPU."
+    else:
+        text = f"kept {engine.path}: {engine.reason}"
+    if engine.card.request.dla is not None:
+        text += "\n" + _fallback(engine, engine.card.request.dla)
+    return text
+
+
+def _fallback(engine: BuiltEngine, dla: int) -> str:
+    """Layers that the DLA does not run."""
+    if not engine.fallback:
+        return f"all layers run on DLA {dla}"
+    layers = "".join(f"\n  {name}" for name in engine.fallback)
+    return f"{len(engine.fallback)} layers run on the GPU, not on DLA {dla}:{layers}"

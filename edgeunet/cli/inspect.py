@@ -56,10 +56,12 @@ def _engine(engine: Engine) -> str:
         return f"not usable, {engine.problem}; `edgeunet build` builds it again"
     assert engine.card is not None
     request = engine.card.request
-    return (
-        f"{request.precision} for {', '.join(request.targets)}, batch 1 to {request.max_batch} "
-        f"({engine.card.plan_bytes / 1e6:.1f} MB)"
-    )
+    what = request.precision if request.part is None else f"{request.precision} {request.part}"
+    cards = ", ".join(request.targets)
+    where = cards if request.gpu is None else f"{request.gpu} ({cards})"
+    dla = "" if request.dla is None else f", DLA {request.dla}"
+    batch = f"{request.min_batch} to {request.max_batch}" if dla == "" else f"{request.max_batch}"
+    return f"{what} for {where}{dla}, batch {batch} ({engine.card.plan_bytes / 1e6:.1f} MB)"
 
 
 def _engine_json(engine: Engine) -> dict[str, Any]:

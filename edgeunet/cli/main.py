@@ -38,7 +38,8 @@ _EXTRAS = {
     "onnxruntime": "cpu",
     "cv2": "cpu",
     "av": "video",
-    "filelock": "rtx",
+    "filelock": "trt",
+    "packaging": "trt",
 }
 
 

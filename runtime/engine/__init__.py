@@ -1,13 +1,15 @@
 """Engines: a graph of a bundle in, a plan for GPUs out. Needs TensorRT, and no torch."""
 
-from .build import BuiltEngine, build_bundle_engine, build_engine
-from .toolkit import Toolkit, list_toolkits, load_toolkit
+from .build import build_bundle_engine, engine_parts
+from .keep import BuiltEngine
+from .toolkit import Toolkit, default_toolkit, list_toolkits, load_toolkit
 
 __all__ = [
     "BuiltEngine",
     "Toolkit",
     "build_bundle_engine",
-    "build_engine",
+    "default_toolkit",
+    "engine_parts",
     "list_toolkits",
     "load_toolkit",
 ]

@@ -1,181 +1,159 @@
-"""A graph -> BUNDLE/engines/NAME.engine and its sidecar, built once and kept while it fits."""
+"""A bundle -> BUNDLE/engines/NAME.engine and its sidecar."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from edgeunet.errors import UsageError
+from edgeunet.manifest import PARTS, Part, Precision
 
-from edgeunet.errors import EngineError
-from edgeunet.files import sha256, write_bytes, write_json
-from edgeunet.manifest import Precision
-from edgeunet.schema import encode
-
-from ..bundle import open_bundle
-from ..engines import ENGINES_DIR, EngineCard, EngineRequest, card_path, read_card
-from .compile import compile_plan
+from ..bundle import Bundle, open_bundle
+from ..engines import ENGINES_DIR, EngineRequest
+from .compile import Plan, Tuning, compile_plan
+from .device import open_device, workspace_bytes
+from .keep import BuiltEngine, keep_or_build
+from .timing_cache import timing_cache_path
 from .toolkit import Toolkit, load_toolkit
 
 
-@dataclass(frozen=True)
-class BuiltEngine:
-    """A plan that stands, and whether it had to be built; `reason` says why."""
-
-    path: Path
-    card: EngineCard
-    built: bool
-    reason: str
-
-
 def build_bundle_engine(
-    bundle: str | Path,
+    bundle: str | Path | Bundle,
     *,
-    runtime: str = "rtx",
+    runtime: str = "tensorrt",
     precision: Precision | None = None,
+    part: Part | None = None,
     targets: Sequence[str] | None = None,
+    device: int = 0,
+    dla: int | None = None,
+    workspace_mb: int | None = None,
     force: bool = False,
     report: Callable[[str], None] = lambda step: None,
     progress: Callable[[float], None] = lambda done: None,
 ) -> BuiltEngine:
     """Build an engine of a bundle into its `engines/`, or keep the one that is there and fits.
 
+    Of several processes that ask for one engine, one builds it, and the others wait and keep it.
+    A process that dies leaves nothing that passes for whole.
+
     Args:
         runtime: kind of TensorRT. precision: the bundle's own for None.
-        targets: compute capabilities to build for, such as "sm89"; the runtime's default for None.
+        part: of a gated bundle's graph, None for the whole.
+        targets: compute capabilities to build ahead of time for, such as "sm89"; the runtime's
+            default for None. device: index of the GPU that any other plan is tuned on.
+        dla: core of the Deep Learning Accelerator, for what it can run; None for the GPU. Such a
+            plan takes no batch but the largest.
+        workspace_mb: scratch memory of a layer; a share of what is free for None. An engine that
+            fits is kept, whatever it was built with.
         force: build even where an engine fits. report: told each step. progress: the share done.
 
     Raises:
         BundleError: no bundle, or a damaged one. UnknownNameError: no such runtime or target.
-        MissingDependencyError: the runtime is not installed.
-        UsageError: the bundle does not hold the precision.
+        MissingDependencyError: the runtime or PyCUDA is not installed.
+        UsageError: the bundle does not hold precision or part, or an option is not for the runtime.
+        BackendError: the runtime tunes its plans, and there is no such GPU.
         EngineError: the graph was refused, or `engines/` cannot be written.
     """
     toolkit = load_toolkit(runtime)
-    chosen = toolkit.select_targets(targets)
-    opened = open_bundle(bundle)
-    wanted = precision or opened.manifest.precision
-    graph = opened.model_path(toolkit.flavours[wanted])
-    if wanted in toolkit.remarks:
-        report(toolkit.remarks[wanted])
-    return build_engine(
-        graph,
-        opened.root / ENGINES_DIR,
-        toolkit=toolkit,
-        precision=wanted,
-        targets=chosen,
-        max_batch=opened.manifest.max_batch,
-        force=force,
-        report=report,
-        progress=progress,
+    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    opened = opened if precision is None else opened.at(precision)
+    if toolkit.ahead_of_time:
+        _refuse_tuning(toolkit, device=device, dla=dla, workspace_mb=workspace_mb)
+    elif targets is not None:
+        raise UsageError(
+            f"{toolkit.title} tunes an engine on the card that it is for: --targets is for "
+            "--runtime rtx."
+        )
+    graph, request = _request(toolkit, opened, part, targets, dla)
+    compile_graph = partial(compile_plan, toolkit, graph, report=report, progress=progress)
+    keep = partial(
+        keep_or_build, opened.root / ENGINES_DIR, graph=graph, force=force, report=report
     )
+    _remark(toolkit, request, report)
+    if toolkit.ahead_of_time:
+        return keep(request, make=partial(compile_graph, request))
+    with closing(open_device(device)) as card:
+        request = replace(request, gpu=card.name, targets=(card.capability,))
+
+        def tune() -> Plan:
+            workspace = workspace_bytes(card, workspace_mb, report)
+            with card.current("building an engine"):
+                return compile_graph(request, tuning=Tuning(workspace, timing_cache_path(request)))
+
+        return keep(request, make=tune)
 
 
-def build_engine(
-    graph: Path,
-    folder: Path,
-    *,
-    toolkit: Toolkit,
-    precision: Precision,
-    targets: tuple[str, ...],
-    max_batch: int,
-    force: bool = False,
-    report: Callable[[str], None] = lambda step: None,
-    progress: Callable[[float], None] = lambda done: None,
-) -> BuiltEngine:
-    """Build a graph of the flavour that the toolkit wants for the precision; plan into `folder`.
+def engine_parts(
+    bundle: Bundle, *, runtime: str, precision: Precision | None = None
+) -> tuple[Part | None, ...]:
+    """Engines that running a bundle takes: two for a graph that comes in parts, else the whole.
 
-    Of several processes that ask for one engine, one builds it, and the others wait and keep it.
-    A process that dies leaves nothing that passes for whole.
-
-    Raises:
-        EngineError: no such graph, or one that was refused, or `folder` cannot be written.
+    Plans that are built ahead of time are of the whole graph. Raises as `build_bundle_engine`.
     """
-    if not graph.is_file():
-        raise EngineError(f"{graph} is not a file; an ONNX graph was wanted.")
+    toolkit = load_toolkit(runtime)
+    flavour = toolkit.flavours[precision or bundle.manifest.precision]
+    if toolkit.ahead_of_time or bundle.part_path(flavour, "encoder") is None:
+        return (None,)
+    return PARTS
+
+
+def _request(
+    toolkit: Toolkit,
+    bundle: Bundle,
+    part: Part | None,
+    targets: Sequence[str] | None,
+    dla: int | None,
+) -> tuple[Path, EngineRequest]:
+    """Graph, and what is asked of it; its card is not known yet."""
+    manifest = bundle.manifest
+    if dla is not None and manifest.precision == "fp32":
+        raise UsageError(
+            "the DLA computes in FP16 and INT8, not in FP32: pass --precision fp16, or leave --dla "
+            "out."
+        )
+    flavour = toolkit.flavours[manifest.precision]
+    graph: Path | None = bundle.model_path(flavour)
+    if part is not None:
+        graph = bundle.part_path(flavour, part)
+    if graph is None:
+        raise UsageError(
+            f"{bundle.root} holds no {part} of its {flavour} graph: only a gated bundle comes in "
+            "parts. Build the whole graph."
+        )
     request = EngineRequest(
         runtime=toolkit.name,
         version=toolkit.version,
-        targets=targets,
-        precision=precision,
-        flavour=toolkit.flavours[precision],
-        max_batch=max_batch,
-        onnx_sha256=sha256(graph),
+        gpu=None,
+        targets=toolkit.select_targets(targets),
+        precision=manifest.precision,
+        flavour=flavour,
+        part=part,
+        max_batch=manifest.max_batch,
+        dla=dla,
+        onnx_sha256=manifest.files[graph.name],
     )
-    plan = folder / request.file_name
-    card, reason = _standing(plan, request)
-    if card is not None and not force:
-        return BuiltEngine(plan, card, built=False, reason=reason)
-    try:
-        folder.mkdir(exist_ok=True)
-        with _locked(folder / f".{plan.name}.lock", report):
-            card, reason = _standing(plan, request)
-            if card is not None and not force:  # another process was building it
-                return BuiltEngine(plan, card, built=False, reason=reason)
-            reason = "--force was given" if card is not None else reason
-            report(f"building {plan.name}: {reason}")
-            card = _make(toolkit, graph, plan, request, progress)
-            return BuiltEngine(plan, card, built=True, reason=reason)
-    except OSError as error:
-        raise EngineError(
-            f"{folder} cannot be written: {error}. Copy the bundle to where you may write."
-        ) from error
+    return graph, request
 
 
-def _make(
-    toolkit: Toolkit,
-    graph: Path,
-    plan: Path,
-    request: EngineRequest,
-    progress: Callable[[float], None],
-) -> EngineCard:
-    """Build a plan and write it with its sidecar."""
-    content = compile_plan(
-        toolkit, graph, targets=request.targets, max_batch=request.max_batch, progress=progress
-    )
-    card = EngineCard(
-        request,
-        plan_sha256=hashlib.sha256(content).hexdigest(),
-        plan_bytes=len(content),
-        onnx_bytes=graph.stat().st_size,
-    )
-    # A kill between the two leaves a plan whose hash the old sidecar denies.
-    write_bytes(plan, content)
-    write_json(card_path(plan), encode(card))
-    return card
+def _refuse_tuning(
+    toolkit: Toolkit, *, device: int, dla: int | None, workspace_mb: int | None
+) -> None:
+    """UsageError for an option of a card that is there."""
+    if device or dla is not None or workspace_mb is not None:
+        raise UsageError(
+            f"{toolkit.title} builds ahead of time, for any card: --device, --dla and --workspace "
+            "are for --runtime tensorrt."
+        )
 
 
-def _standing(plan: Path, request: EngineRequest) -> tuple[EngineCard | None, str]:
-    """Sidecar of an engine that is there and fits, else None; and why."""
-    if not plan.exists() and not card_path(plan).exists():
-        return None, "there is none yet"
-    try:
-        card = read_card(plan)
-    except EngineError as error:
-        return None, str(error)
-    for field in fields(request):
-        found, wanted = getattr(card.request, field.name), getattr(request, field.name)
-        if found == wanted:
-            continue
-        if field.name == "onnx_sha256":
-            return None, "the graph has changed since the one there was built"
-        return None, f"the one there has {field.name} {found}; {wanted} was wanted"
-    return card, "it fits graph, version and targets"
-
-
-@contextmanager
-def _locked(path: Path, report: Callable[[str], None]) -> Iterator[None]:
-    """Hold a lock that its process cannot leave behind, not even killed."""
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        report("another process builds this engine; waiting for it")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+def _remark(toolkit: Toolkit, request: EngineRequest, report: Callable[[str], None]) -> None:
+    """Say what to know of the precision, and of the DLA."""
+    if request.precision in toolkit.remarks:
+        report(toolkit.remarks[request.precision])
+    if request.dla is not None:
+        report(f"the DLA takes no dynamic shapes: batch {request.max_batch} alone")
+        if request.precision in toolkit.dla_remarks:
+            report(toolkit.dla_remarks[request.precision])

@@ -2,112 +2,132 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeunet.errors import EngineError
+from edgeunet.errors import EdgeUNetError, EngineError, UsageError
 
+from ..engines import EngineRequest
+from .configure import list_fallback, make_config
+from .heartbeat import heartbeat
+from .log import collecting_logger, last_words
 from .progress import noted_interrupt, progress_monitor
+from .timing_cache import attach_timing_cache, keep_timing_cache
 from .toolkit import Toolkit
 
-_MESSAGES = 4  # of the log's last errors, in an error
+
+@dataclass(frozen=True)
+class Tuning:
+    """What a build may use that times tactics on the card: memory, in bytes, and earlier times."""
+
+    workspace: int
+    timing_cache: Path
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A serialised plan; fallback: layers that the DLA does not run."""
+
+    content: bytes
+    fallback: tuple[str, ...]
 
 
 def compile_plan(
     toolkit: Toolkit,
     graph: Path,
+    request: EngineRequest,
     *,
-    targets: Sequence[str],
-    max_batch: int,
+    tuning: Tuning | None = None,
+    report: Callable[[str], None] = lambda step: None,
     progress: Callable[[float], None] = lambda done: None,
-) -> bytes:
-    """Parse a strongly typed graph and build it for the targets, for batches 1 to `max_batch`.
+) -> Plan:
+    """Parse a graph of the flavour that the toolkit wants, and build it as the request says.
 
     Args:
-        progress: told the share that is done, 0 to 1.
+        tuning: None for a toolkit that builds ahead of time.
+        report: told what is worth knowing. progress: told the share that is done, 0 to 1, where
+            this version tells it; `report` is told every few seconds where not.
 
     Raises:
         EngineError: the parser or the builder refused; carries what they said.
+        UsageError: the machine has no such DLA core.
     """
-    with noted_interrupt() as interrupted:
-        monitor = progress_monitor(toolkit.module, progress, interrupted)
-        result = _attempt(toolkit.module, graph, targets, max_batch, monitor)
+    with noted_interrupt() as interrupted, ExitStack() as stack:
+        monitor = None
+        if toolkit.tells:
+            monitor = progress_monitor(toolkit.module, progress, interrupted)
+        else:
+            stack.enter_context(heartbeat(report, interrupted))
+        result = _attempt(toolkit, graph, request, tuning, monitor, report)
     if interrupted.is_set():
         raise KeyboardInterrupt
-    if isinstance(result, _Refusal):
-        raise EngineError(f"{toolkit.title} cannot {result.step} {graph}: {result.words}.")
+    if isinstance(result, EdgeUNetError):
+        raise result
     progress(1.0)  # the last step of all is not always told
     return result
 
 
-@dataclass(frozen=True)
-class _Refusal:
-    """The step, "parse" or "build", that failed, and what was said of it."""
-
-    step: str
-    words: str
-
-
 def _attempt(
-    trt: Any,
+    toolkit: Toolkit,
     graph: Path,
-    targets: Sequence[str],
-    max_batch: int,
+    request: EngineRequest,
+    tuning: Tuning | None,
     monitor: Any,
-) -> bytes | _Refusal:
-    # Returns refusals: while a builder lives, TensorRT ignores the loggers of later ones, and an
+    report: Callable[[str], None],
+) -> Plan | EdgeUNetError:
+    # Returns its errors: while a builder lives, TensorRT ignores the loggers of later ones, and an
     # error raised here would keep this frame, and so the builder, alive.
-    log = _collecting_logger(trt)
-    builder = trt.Builder(log)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    trt = toolkit.module
+    log = collecting_logger(trt)
+    try:
+        builder = trt.Builder(log)
+    except TypeError:  # how the binding says that there is none
+        return EngineError(f"{toolkit.title} cannot start its builder: {last_words(log)}")
+    if request.dla is not None and not 0 <= request.dla < builder.num_DLA_cores:
+        return _no_such_dla(toolkit, request.dla, builder.num_DLA_cores)
+    network = builder.create_network(_network_flags(toolkit))
     parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(str(graph)):
-        faults = [_fault(parser.get_error(index)) for index in range(parser.num_errors)]
-        return _Refusal("parse", "; ".join(faults))
-    config = builder.create_builder_config()
-    # FP32 is what parity was measured in; TF32 would round the factors to 10 bits of mantissa.
-    config.clear_flag(trt.BuilderFlag.TF32)
-    config.num_compute_capabilities = len(targets)
-    for index, target in enumerate(targets):
-        config.set_compute_capability(getattr(trt.ComputeCapability, target.upper()), index)
-    _add_profile(builder, config, network, max_batch)
-    config.progress_monitor = monitor
+        faults = [_fault(toolkit, parser.get_error(index)) for index in range(parser.num_errors)]
+        return EngineError(f"{toolkit.title} cannot parse {graph}: {'; '.join(faults)}.")
+    config = make_config(toolkit, builder, network, request)
+    if tuning is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, tuning.workspace)
+        attach_timing_cache(config, tuning.timing_cache, report)
+    if monitor is not None:
+        config.progress_monitor = monitor
+    fallback = () if request.dla is None else list_fallback(trt, network, config)
     plan = builder.build_serialized_network(network, config)
-    if monitor.interruption is not None:
+    if monitor is not None and monitor.interruption is not None:
         raise monitor.interruption
     if plan is None:
-        return _Refusal("build", "; ".join(log.errors[-_MESSAGES:]) or "it gave no reason")
-    return bytes(plan)
+        return EngineError(f"{toolkit.title} cannot build {graph}: {last_words(log)}")
+    if tuning is not None:
+        keep_timing_cache(config, tuning.timing_cache, report)
+    return Plan(bytes(plan), fallback)
 
 
-def _add_profile(builder: Any, config: Any, network: Any, max_batch: int) -> None:
-    """One optimization profile: batch 1 to `max_batch`, tuned for the largest."""
-    profile = builder.create_optimization_profile()
-    for index in range(network.num_inputs):
-        value = network.get_input(index)
-        rest = tuple(value.shape)[1:]  # (C, H, W), fixed
-        profile.set_shape(value.name, (1, *rest), (max_batch, *rest), (max_batch, *rest))
-    config.add_optimization_profile(profile)
+def _network_flags(toolkit: Toolkit) -> int:
+    flags = toolkit.module.NetworkDefinitionCreationFlag
+    return 0 if toolkit.network_flag is None else 1 << int(getattr(flags, toolkit.network_flag))
 
 
-def _fault(error: Any) -> str:
+def _no_such_dla(toolkit: Toolkit, wanted: int, cores: int) -> UsageError:
+    known = f"the DLA cores 0 to {cores - 1}" if cores > 1 else f"{cores or 'no'} DLA core"
+    return UsageError(
+        f"there is no DLA core {wanted}: {toolkit.title} {toolkit.version} finds {known} on this "
+        "machine (num_DLA_cores). Name one that is there, or leave --dla out."
+    )
+
+
+def _fault(toolkit: Toolkit, error: Any) -> str:
     """One error of the parser: where, and its words."""
-    place = f"node {error.node_name()!r} ({error.node_operator()}): " if error.node() >= 0 else ""
+    place = ""
+    if error.node() >= 0:
+        place = f"node {error.node()}: "
+        if toolkit.tells:
+            place = f"node {error.node_name()!r} ({error.node_operator()}): "
     return f"{place}{error.code().name}, {error.desc()}"
-
-
-def _collecting_logger(trt: Any) -> Any:
-    """Logger that keeps the errors: a failed build returns None, and says why only there."""
-
-    class Log(trt.ILogger):  # type: ignore[misc]  # the module is known at run time only
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-                self.errors.append(message)
-
-    return Log()

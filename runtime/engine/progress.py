@@ -49,13 +49,19 @@ def noted_interrupt() -> Iterator[threading.Event]:
     """Ctrl-C sets an event while the block runs, instead of raising KeyboardInterrupt.
 
     It would be raised in whatever Python code runs next: mostly the logger, where TensorRT swallows
-    it and builds on.
+    it and builds on. A second one ends the process at once: a build may take minutes to stop, and
+    none leaves anything half-written.
     """
     event = threading.Event()
+
+    def note(*_: object) -> None:
+        event.set()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     if threading.current_thread() is not threading.main_thread():  # signals do not reach others
         yield event
         return
-    before = signal.signal(signal.SIGINT, lambda *_: event.set())
+    before = signal.signal(signal.SIGINT, note)
     try:
         yield event
     finally:

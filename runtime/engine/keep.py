@@ -1,0 +1,134 @@
+"""Plans and their sidecars on disk: one that fits is kept, one builder at a time, whole or not."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from edgeunet.errors import EngineError
+from edgeunet.files import write_bytes, write_json
+from edgeunet.schema import encode
+
+from ..engines import PLAN_SUFFIX, EngineCard, EngineRequest, card_path, read_card
+from .compile import Plan
+
+_OF_THE_MACHINE = {"version", "gpu", "targets"}
+
+
+@dataclass(frozen=True)
+class BuiltEngine:
+    """A plan that stands, and whether it had to be built; `reason` says why."""
+
+    path: Path
+    card: EngineCard
+    built: bool
+    reason: str
+
+    @property
+    def fallback(self) -> tuple[str, ...]:
+        """Layers that were meant for the DLA, but run on the GPU."""
+        return self.card.fallback
+
+
+def keep_or_build(
+    folder: Path,
+    request: EngineRequest,
+    graph: Path,
+    *,
+    make: Callable[[], Plan],
+    force: bool,
+    report: Callable[[str], None],
+) -> BuiltEngine:
+    """Keep the plan in `folder` that fits the request, or write what `make` makes of the graph.
+
+    Raises:
+        EngineError: `folder` cannot be written; and what `make` raises.
+    """
+    path = folder / request.file_name
+    card, reason = _standing(path, request)
+    if card is not None and not force:
+        return BuiltEngine(path, card, built=False, reason=reason)
+    try:
+        folder.mkdir(exist_ok=True)
+        with _locked(folder / f".{path.name}.lock", report):
+            card, reason = _standing(path, request)
+            if card is not None and not force:  # another process was building it
+                return BuiltEngine(path, card, built=False, reason=reason)
+            reason = "--force was given" if card is not None else reason
+            report(f"building {path.name}: {reason}")
+            card = _write(path, request, graph, make())
+            return BuiltEngine(path, card, built=True, reason=reason)
+    except OSError as error:
+        raise EngineError(
+            f"{folder} cannot be written: {error}. Copy the bundle to where you may write."
+        ) from error
+
+
+def _write(path: Path, request: EngineRequest, graph: Path, plan: Plan) -> EngineCard:
+    card = EngineCard(
+        request,
+        plan_sha256=hashlib.sha256(plan.content).hexdigest(),
+        plan_bytes=len(plan.content),
+        onnx_bytes=graph.stat().st_size,
+        fallback=plan.fallback,
+    )
+    # A kill between the two leaves a plan whose hash the old sidecar denies.
+    write_bytes(path, plan.content)
+    write_json(card_path(path), encode(card))
+    return card
+
+
+def _standing(path: Path, request: EngineRequest) -> tuple[EngineCard | None, str]:
+    """Sidecar of an engine that is there and fits, else None; and why."""
+    if not path.exists() and not card_path(path).exists():
+        return None, _why_none(path.parent, request)
+    try:
+        card = read_card(path)
+    except EngineError as error:
+        return None, str(error)
+    for name, found, wanted in _differences(card.request, request):
+        if name == "onnx_sha256":
+            return None, "the graph has changed since the one there was built"
+        return None, f"the one there has {name} {found}; {wanted} was wanted"
+    return card, "it fits graph, version and targets"
+
+
+def _why_none(folder: Path, request: EngineRequest) -> str:
+    """There is no such plan: perhaps one of another version or card, which has another name."""
+    for path in sorted(folder.glob(f"[!.]*{PLAN_SUFFIX}")):
+        try:
+            other = read_card(path).request
+        except EngineError:
+            continue
+        differences = _differences(other, request)
+        names = {name for name, _, _ in differences}
+        if names <= _OF_THE_MACHINE and names != {"targets"}:
+            name, found, wanted = differences[0]
+            return f"{path.name} has {name} {found}; {wanted} was wanted"
+    return "there is none yet"
+
+
+def _differences(one: EngineRequest, other: EngineRequest) -> list[tuple[str, object, object]]:
+    """Fields in which they differ: name and both values."""
+    pairs = ((f.name, getattr(one, f.name), getattr(other, f.name)) for f in fields(one))
+    return [(name, left, right) for name, left, right in pairs if left != right]
+
+
+@contextmanager
+def _locked(path: Path, report: Callable[[str], None]) -> Iterator[None]:
+    """Hold a lock that its process cannot leave behind, not even killed."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        report("another process builds this engine; waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
