@@ -17,7 +17,7 @@ _OF_INTEGERS = re.compile(r"(List|list|Sequence)\[(int|SupportsInt)\]")
 class _Parameter:
     name: str
     kind: str
-    required: bool
+    default: str
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,14 @@ class Signature:
             return None
         named |= kwargs
         kinds_of = {parameter.name: parameter.kind for parameter in self.parameters}
-        if any(parameter.required and parameter.name not in named for parameter in self.parameters):
+        if any(
+            not parameter.default and parameter.name not in named for parameter in self.parameters
+        ):
             return None
+        may_be_none = {each.name for each in self.parameters if each.default == "None"}
         fits = all(
-            name in kinds_of and accepts(kinds_of[name], value, kinds)
+            name in kinds_of
+            and (accepts(kinds_of[name], value, kinds) or (value is None and name in may_be_none))
             for name, value in named.items()
         )
         return named if fits else None
@@ -67,8 +71,7 @@ def accepts(kind: str, value: Any, kinds: Mapping[str, type]) -> bool:
     if plain == "Dims":
         listed = isinstance(value, (tuple, list)) and all(_is_integer(item) for item in value)
         return listed or isinstance(value, wanted)
-    # A pointer may be null, a value may not.
-    return isinstance(value, wanted) or (value is None and not hasattr(wanted, "__members__"))
+    return isinstance(value, wanted)
 
 
 def _is_integer(value: Any) -> bool:
@@ -108,7 +111,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
 def _parameter(text: str) -> _Parameter:
     name, _, rest = text.partition(": ")
     kind, default, _ = rest.partition(" = ")
-    return _Parameter(name, plain_type(kind), required=not default)
+    return _Parameter(name, plain_type(kind), default)
 
 
 def plain_type(kind: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import ModuleSpec
@@ -12,7 +13,8 @@ from typing import Any
 from .calls import Signature, accepts, plain_type
 
 _RECORDS = Path(__file__).parents[1] / "tensorrt_api"
-_RUNS_ALWAYS = ("__enter__", "__exit__", "__bool__", "__len__", "__getitem__", "__setitem__")
+_SPECIAL = ("__bool__", "__getitem__", "__len__", "__setitem__")
+_COMMON = ("__eq__", "__hash__", "__repr__", "__str__")
 
 
 def recorded_versions() -> list[str]:
@@ -36,7 +38,7 @@ def build_module(
     """
     module = ModuleType("tensorrt")
     module.__spec__ = ModuleSpec("tensorrt", None)
-    module.__version__ = surface["version"]  # type: ignore[attr-defined]
+    module.__version__ = surface["version"]
     kinds: dict[str, type] = {}
     for name, enum in surface["enums"].items():
         kinds[name] = _enum(name, enum)
@@ -136,8 +138,9 @@ def _class(
         "__module__": "tensorrt.tensorrt",
         "__init__": _constructor(name, record["init"] or [], deeds.get("_setup"), kinds),
     }
-    for special in set(record["special"]).intersection(_RUNS_ALWAYS):
+    for special in set(record["special"]).intersection(_SPECIAL):
         members[special] = deeds.get(special) or _absent(f"{name}.{special}")
+    members |= {special: deeds[special] for special in _COMMON if special in deeds}
     for method, signatures in record["methods"].items():
         members[method] = _method(f"{name}.{method}", signatures, deeds.get(method), kinds)
     for attribute, (read, written) in record["properties"].items():
@@ -163,6 +166,7 @@ def _method(
 ) -> Callable[..., Any]:
     if isinstance(deed, staticmethod):
         deed = deed.__func__
+    known = set(inspect.signature(deed).parameters) if deed else set()
     overloads = [Signature.parse(text) for text in signatures]
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -170,8 +174,10 @@ def _method(
             return (deed or _absent(name))(self, *args, **kwargs)
         for overload in overloads:
             bound = overload.bind(kinds, args, kwargs)
-            if bound is not None:
+            if bound is not None and (deed is None or bound.keys() <= known):
                 return (deed or _absent(name))(self, **bound)
+            if bound is not None:
+                _absent(f"{name} with {', '.join(bound)}")()
         texts = "".join(f"\n    {n}. {form.text}" for n, form in enumerate(overloads, 1))
         raise TypeError(
             f"{name}(): incompatible function arguments. The following argument types are "
@@ -189,7 +195,9 @@ def _property(
     setter = (deed.fset if isinstance(deed, property) else None) or _absent(name)
 
     def assign(self: Any, value: Any) -> None:
-        if written and not accepts(plain_type(written), value, kinds):
+        kind = plain_type(written or "")
+        detached = value is None and kind in kinds and not hasattr(kinds[kind], "__members__")
+        if not detached and not accepts(kind, value, kinds):
             raise TypeError(f"{name} takes {written}, not {value!r}")
         setter(self, value)
 
@@ -223,9 +231,9 @@ def _enum(name: str, record: Mapping[str, Any]) -> type:
     made = {member: kind(value) for member, value in members.items()}
     for member, value in made.items():
         setattr(kind, member, value)
-    kind.__members__ = made  # type: ignore[attr-defined]
+    kind.__members__ = made
     if "itemsize" in record["properties"]:
-        kind.itemsize = property(lambda self: _BYTES[self.name])  # type: ignore[attr-defined]
+        kind.itemsize = property(lambda self: _BYTES[self.name])
     return kind
 
 
@@ -258,7 +266,7 @@ class _Member:
     __index__ = __hash__ = __int__
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and int(self) == int(other)  # type: ignore[call-overload]
+        return type(other) is type(self) and int(self) == int(other)
 
     def __lt__(self, other: Any) -> bool:
         return int(self) < self._comparable(other)

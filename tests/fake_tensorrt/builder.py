@@ -1,0 +1,181 @@
+"""The builder: a network and a configuration in, a plan out, or None and words in the log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .plan import Plan, PlanTensor
+from .values import call, claim_logger, host_memory, need_gpu, stored, tell
+
+_BUILD = "Building Engine"
+_TACTICS = "Tactic selection"
+
+
+class Builder:
+    def _setup(self, logger: Any) -> None:
+        need_gpu(self, logger)
+        self._logger = claim_logger(self, logger)
+
+    max_threads = stored("max_threads", lambda self: 1)
+    logger = property(lambda self: self._logger)
+    num_DLA_cores = property(lambda self: self._trt.scenario.dla_cores)
+    max_DLA_batch_size = property(lambda self: 4096 if self._trt.scenario.dla_cores else 0)
+    platform_has_fast_fp16 = property(lambda self: self._trt.scenario.fast_fp16)
+    platform_has_fast_int8 = property(lambda self: self._trt.scenario.fast_int8)
+    platform_has_tf32 = property(lambda self: self._trt.scenario.tf32)
+
+    def create_network(self, flags: int = 0) -> Any:
+        return self._new("INetworkDefinition", self, int(flags))
+
+    def create_builder_config(self) -> Any:
+        return self._new("IBuilderConfig", self)
+
+    def create_optimization_profile(self) -> Any:
+        return self._new("IOptimizationProfile")
+
+    def is_network_supported(self, network: Any, config: Any) -> bool:
+        return not _faults(network, config)
+
+    def build_serialized_network(self, network: Any, config: Any, kernel_text: Any = None) -> Any:
+        faults = _faults(network, config)
+        if not faults:
+            faults = _place(network, config)
+        if not faults and not self._step_through(_monitor(config)):
+            return None
+        scenario = self._trt.scenario
+        if scenario.build_raises is not None:
+            raise scenario.build_raises
+        faults = faults or list(scenario.build_errors)
+        for fault in faults:
+            tell(self._logger, "ERROR", fault)
+        if faults:
+            return None
+        if config._timing_cache is not None:
+            config._timing_cache._layers.update(layer._name for layer in network._layers)
+        return host_memory(self._trt, _plan(network, config).to_bytes())
+
+    def _step_through(self, monitor: Any) -> bool:
+        """Phases within a phase, as the real builder tells them; whether it may go on."""
+        steps = self._trt.scenario.build_steps
+        _told(monitor, "phase_start", _BUILD, None, 2)
+        _told(monitor, "phase_start", _TACTICS, _BUILD, steps)
+        for step in range(steps):
+            self._trt.scenario.before_step(step)
+            if _told(monitor, "step_complete", _TACTICS, step) is False:
+                return False
+        _told(monitor, "phase_finish", _TACTICS)
+        for step in range(2):
+            if _told(monitor, "step_complete", _BUILD, step) is False:
+                return False
+        _told(monitor, "phase_finish", _BUILD)
+        return True
+
+
+def _monitor(config: Any) -> Any:
+    return config._progress_monitor if "_progress_monitor" in config.__dict__ else None
+
+
+def _told(monitor: Any, method: str, *arguments: Any) -> Any:
+    return None if monitor is None else call(monitor, method, *arguments)
+
+
+def _faults(network: Any, config: Any) -> list[str]:
+    """Why a build would fail, before it begins."""
+    step = "IBuilder::buildSerializedNetwork: "
+    if not network._outputs:
+        return [f"{step}Error Code 4: Internal Error (Network must have at least one output)"]
+    flags = config._flag_names()
+    if network._strong:
+        for flag in ("FP16", "BF16", "INT8", "FP8"):
+            if flag in flags:
+                return [
+                    f"{step}Error Code 3: API Usage Error (Parameter check failed, condition: "
+                    f"!config.getFlag(BuilderFlag::k{flag}). )"
+                ]
+    faults = _profile_faults(network, config)
+    needed = network._trt.scenario.needs_workspace
+    if config.get_memory_pool_limit(network._trt.MemoryPoolType.WORKSPACE) < needed:
+        faults.append(
+            "Error Code 10: Internal Error (Could not find any implementation for node "
+            f"{network._layers[0]._name} due to insufficient workspace.)"
+        )
+    return [step + fault for fault in faults]
+
+
+def _profile_faults(network: Any, config: Any) -> list[str]:
+    dynamic = [tensor for tensor in network._inputs if -1 in tuple(tensor.shape)]
+    if dynamic and not config._profiles:
+        return [
+            "Error Code 4: API Usage Error (Network has dynamic or shape inputs, but no "
+            "optimization profile has been defined.)"
+        ]
+    for index, profile in enumerate(config._profiles):
+        for tensor in dynamic:
+            if tensor._name not in profile._shapes:
+                return [
+                    f"Error Code 4: API Usage Error (optimization profile {index} is missing "
+                    f"values for input {tensor._name})"
+                ]
+        for tensor in network._inputs:
+            shape = tuple(tensor.shape)
+            for wanted in profile._shapes.get(tensor._name, ()):
+                if len(wanted) != len(shape) or any(
+                    size not in (-1, given) for size, given in zip(shape, wanted, strict=True)
+                ):
+                    return [
+                        f"Error Code 4: API Usage Error (profile {index}: {wanted} does not fit "
+                        f"the shape {shape} of input {tensor._name})"
+                    ]
+    return []
+
+
+def _place(network: Any, config: Any) -> list[str]:
+    """Tell in the log which device each layer runs on; why that is not allowed, if it is not."""
+    trt = network._trt
+    placed: dict[str, str] = {}
+    core = config.DLA_core
+    for layer in network._layers:
+        wanted = config.get_device_type(layer)
+        refusal = config._dla_refusal(layer) if wanted == trt.DeviceType.DLA else None
+        if wanted == trt.DeviceType.DLA and core >= trt.scenario.dla_cores:
+            return [f"Error Code 3: API Usage Error (DLA core {core} does not exist)"]
+        if refusal and "GPU_FALLBACK" not in config._flag_names():
+            return [
+                refusal,
+                f"Error Code 4: Internal Error (DLA validation failed for layer {layer._name}, "
+                "and GPU fallback is not enabled.)",
+            ]
+        if refusal:
+            tell(config._logger, "WARNING", refusal)
+            tell(
+                config._logger,
+                "WARNING",
+                f"Default DLA is enabled but layer {layer._name} is not supported on DLA, "
+                "falling back to GPU.",
+            )
+        placed[layer._name] = "GPU" if refusal else wanted.name
+    for device in ("DLA", "GPU"):
+        tell(config._logger, "INFO", f"---------- Layers Running on {device} ----------")
+        for name in (name for name, place in placed.items() if place == device):
+            tell(config._logger, "INFO", f"[{device.capitalize()}Layer] {name}")
+    return []
+
+
+def _plan(network: Any, config: Any) -> Plan:
+    trt = network._trt
+    on_dla = config.default_device_type == trt.DeviceType.DLA
+    return Plan(
+        version=trt.__version__,
+        card=trt.scenario.card,
+        capability=trt.scenario.capability,
+        dla=max(config.DLA_core, 0) if on_dla else None,
+        tensors=tuple(
+            PlanTensor(tensor._name, tensor._is_input, tensor._dtype, tensor._dims)
+            for tensor in (*network._inputs, *network._outputs)
+        ),
+        profiles=tuple(dict(profile._shapes) for profile in config._profiles),
+        layers=tuple(layer._name for layer in network._layers),
+        verbosity=config.profiling_verbosity.name,
+        flags=config._flag_names(),
+        onnx=network._onnx,
+    )

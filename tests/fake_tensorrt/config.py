@@ -1,0 +1,168 @@
+"""Builder configuration, optimization profiles and timing caches."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from .values import host_memory, stored, tell
+
+_CACHE = b"fake-timing-cache\n"
+
+
+class IOptimizationProfile:
+    def _setup(self) -> None:
+        self._shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
+
+    def set_shape(self, input: str, min: Any, opt: Any, max: Any) -> None:  # noqa: A002
+        least, middle, most = tuple(min), tuple(opt), tuple(max)
+        if not len(least) == len(middle) == len(most) or not all(
+            0 <= a <= b <= c for a, b, c in zip(least, middle, most, strict=True)
+        ):
+            raise ValueError(f"Shapes of {input} are not min <= opt <= max")
+        self._shapes[input] = (least, middle, most)
+
+    def get_shape(self, input: str) -> list[Any]:  # noqa: A002
+        return [self._new("Dims", shape) for shape in self._shapes.get(input, ())]
+
+    def __bool__(self) -> bool:
+        return True
+
+    def _is_fixed(self) -> bool:
+        return all(least == most for least, _, most in self._shapes.values())
+
+
+class ITimingCache:
+    """Names of the layers that were timed, for one version of TensorRT and one card."""
+
+    def _setup(self, version: str, capability: str, layers: set[str]) -> None:
+        self._version = version
+        self._capability = capability
+        self._layers = layers
+
+    def serialize(self) -> Any:
+        content = [self._version, self._capability, sorted(self._layers)]
+        return host_memory(self._trt, _CACHE + json.dumps(content).encode())
+
+    def combine(self, input_cache: Any, ignore_mismatch: bool) -> bool:
+        if not input_cache._fits(ignore_mismatch):
+            return False
+        self._layers |= input_cache._layers
+        return True
+
+    def reset(self) -> bool:
+        self._layers = set()
+        return True
+
+    def _fits(self, ignore_mismatch: bool) -> bool:
+        here = self._version == self._trt.__version__
+        return here and (ignore_mismatch or self._capability == self._trt.scenario.capability)
+
+
+class IBuilderConfig:
+    def _setup(self, builder: Any) -> None:
+        self._logger = builder._logger
+        self._flags = 1 << int(self._trt.BuilderFlag.TF32)  # the only one that is on
+        self._pools: dict[Any, int] = {}
+        self._profiles: list[Any] = []
+        self._timing_cache: Any = None
+        self._devices: dict[str, Any] = {}
+
+    DLA_core = stored("DLA_core", lambda self: -1)
+    avg_timing_iterations = stored("avg_timing_iterations", lambda self: 1)
+    builder_optimization_level = stored("builder_optimization_level", lambda self: 3)
+    default_device_type = stored("default_device_type", lambda self: self._trt.DeviceType.GPU)
+    engine_capability = stored(
+        "engine_capability", lambda self: self._trt.EngineCapability.STANDARD
+    )
+    hardware_compatibility_level = stored(
+        "hardware_compatibility_level", lambda self: self._trt.HardwareCompatibilityLevel.NONE
+    )
+    max_aux_streams = stored("max_aux_streams", lambda self: -1)
+    profiling_verbosity = stored(
+        "profiling_verbosity", lambda self: self._trt.ProfilingVerbosity.LAYER_NAMES_ONLY
+    )
+    progress_monitor = stored("progress_monitor")
+    flags = stored("flags")
+    num_optimization_profiles = property(lambda self: len(self._profiles))
+
+    def set_flag(self, flag: Any) -> None:
+        self._flags |= 1 << int(flag)
+
+    def clear_flag(self, flag: Any) -> None:
+        self._flags &= ~(1 << int(flag))
+
+    def get_flag(self, flag: Any) -> bool:
+        return bool(self._flags >> int(flag) & 1)
+
+    def set_memory_pool_limit(self, pool: Any, pool_size: int) -> None:
+        self._pools[pool] = int(pool_size)
+
+    def get_memory_pool_limit(self, pool: Any) -> int:
+        whole = self._trt.scenario.memory if pool.name == "WORKSPACE" else 0
+        return self._pools.get(pool, whole)
+
+    def set_tactic_sources(self, tactic_sources: int) -> bool:
+        self._tactic_sources = int(tactic_sources)
+        return tactic_sources >> len(self._trt.TacticSource.__members__) == 0
+
+    def get_tactic_sources(self) -> int:
+        everything = (1 << len(self._trt.TacticSource.__members__)) - 1
+        return self.__dict__.get("_tactic_sources", everything)
+
+    def add_optimization_profile(self, profile: Any) -> int:
+        self._profiles.append(profile)
+        return len(self._profiles) - 1
+
+    def set_device_type(self, layer: Any, device_type: Any) -> None:
+        self._devices[layer._name] = device_type
+
+    def get_device_type(self, layer: Any) -> Any:
+        return self._devices.get(layer._name, self.default_device_type)
+
+    def is_device_type_set(self, layer: Any) -> bool:
+        return layer._name in self._devices
+
+    def reset_device_type(self, layer: Any) -> None:
+        self._devices.pop(layer._name, None)
+
+    def can_run_on_DLA(self, layer: Any) -> bool:
+        return self._dla_refusal(layer) is None
+
+    def create_timing_cache(self, serialized_timing_cache: Any) -> Any:
+        scenario, version = self._trt.scenario, self._trt.__version__
+        content = bytes(serialized_timing_cache)
+        if not content:
+            return self._new("ITimingCache", version, scenario.capability, set())
+        try:
+            version, capability, layers = json.loads(content.removeprefix(_CACHE))
+        except ValueError:
+            tell(self._logger, "ERROR", "The serialized timing cache is corrupted.")
+            return None
+        return self._new("ITimingCache", version, capability, set(layers))
+
+    def set_timing_cache(self, cache: Any, ignore_mismatch: bool) -> bool:
+        if not cache._fits(ignore_mismatch):
+            tell(self._logger, "WARNING", "The timing cache is of another TensorRT or device.")
+            return False
+        self._timing_cache = cache
+        return True
+
+    def get_timing_cache(self) -> Any:
+        return self._timing_cache
+
+    def _flag_names(self) -> tuple[str, ...]:
+        kinds = self._trt.BuilderFlag.__members__
+        return tuple(name for name, flag in kinds.items() if self._flags >> int(flag) & 1)
+
+    def _dla_refusal(self, layer: Any) -> str | None:
+        """Why a layer does not run on the DLA."""
+        scenario, network = self._trt.scenario, layer._network
+        if not network._strong and not {"FP16", "INT8"} & set(self._flag_names()):
+            return f"DLA only supports FP16 and Int8 precision type. {layer._name} has neither."
+        dynamic = any(-1 in tuple(tensor.shape) for tensor in network._inputs)
+        if dynamic and not (self._profiles and all(each._is_fixed() for each in self._profiles)):
+            return f"DLA Layer {layer._name} does not support dynamic shapes in any dimension."
+        if not scenario.dla_cores or {layer._name, layer._operator} & scenario.dla_refuses:
+            return f"{layer._name}: not supported by the DLA."
+        return None

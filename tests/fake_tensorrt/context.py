@@ -1,0 +1,207 @@
+"""An execution context: ONNX Runtime on the plan's graph, at raw addresses of the host."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from .plan import Plan, PlanTensor
+from .values import NUMPY, stored, tell
+
+Shape = tuple[int, ...]
+
+
+class IExecutionContext:
+    def _setup(self, engine: Any, own_memory: bool) -> None:
+        self._engine = engine
+        self._logger = engine._logger
+        self._own_memory = own_memory
+        self._memory: int | None = None
+        self._addresses: dict[str, int] = {}
+        self._profile = 0
+        self._shapes: dict[str, Shape] = {
+            tensor.name: tensor.shape
+            for tensor in engine._plan.tensors
+            if tensor.is_input and -1 not in tensor.shape
+        }
+
+    name = stored("name", lambda self: "")
+    debug_sync = stored("debug_sync", lambda self: False)
+    enqueue_emits_profile = stored("enqueue_emits_profile", lambda self: True)
+    nvtx_verbosity = stored("nvtx_verbosity", lambda self: self._engine.profiling_verbosity)
+    persistent_cache_limit = stored("persistent_cache_limit", lambda self: 0)
+    engine = property(lambda self: self._engine)
+    all_binding_shapes_specified = property(lambda self: not self.infer_shapes())
+
+    @property
+    def active_optimization_profile(self) -> int:
+        return self._profile
+
+    @active_optimization_profile.setter
+    def active_optimization_profile(self, value: int) -> None:  # 8.6 only
+        self._profile = value
+
+    def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
+        if not 0 <= profile_index < self._engine.num_optimization_profiles:
+            return self._refuse(f"setOptimizationProfileAsync: no profile {profile_index}")
+        self._profile = profile_index
+        return True
+
+    # Memory that the caller lends
+
+    @property
+    def device_memory(self) -> None: ...
+
+    @device_memory.setter
+    def device_memory(self, value: int) -> None:
+        self.__dict__["_memory"] = value
+
+    def set_device_memory(self, memory: int, size: int) -> None:
+        if size < self._trt.scenario.device_memory:
+            self._refuse(f"setDeviceMemoryV2: {size} bytes are fewer than the engine needs")
+            return
+        self._memory = memory
+
+    def update_device_memory_size_for_shapes(self) -> int:
+        return self._trt.scenario.device_memory
+
+    # Shapes and addresses
+
+    def set_input_shape(self, name: str, shape: Any) -> bool:
+        tensor = self._engine._tensor(name)
+        if tensor is None:
+            return False
+        wanted = tuple(shape)
+        if not tensor.is_input:
+            return self._refuse(f"setInputShape: {name} is no input")
+        if len(wanted) != len(tensor.shape) or any(
+            size not in (-1, given) for size, given in zip(tensor.shape, wanted, strict=True)
+        ):
+            return self._refuse(
+                "IExecutionContext::setInputShape: Error Code 3: API Usage Error (Static dimension "
+                f"mismatch while setting input shape for {name}. Set dimensions are {_told(wanted)}"
+                f". Expected dimensions are {_told(tensor.shape)}.)"
+            )
+        least, _, most = self._engine.get_tensor_profile_shape(name, self._profile)
+        if not all(a <= b <= c for a, b, c in zip(least, wanted, most, strict=True)):
+            return self._refuse(
+                "IExecutionContext::setInputShape: Error Code 3: API Usage Error (Parameter check "
+                f"failed, condition: satisfyProfile. Set dimension {_told(wanted)} for tensor "
+                f"{name} does not satisfy any optimization profiles. Valid range for profile "
+                f"{self._profile}: {_told(least)}..{_told(most)}.)"
+            )
+        self._shapes[name] = wanted
+        return True
+
+    def get_tensor_shape(self, name: str) -> Any:
+        tensor = self._engine._tensor(name)
+        return self._new("Dims", self._shape(tensor) if tensor else ())
+
+    def infer_shapes(self) -> list[str]:
+        inputs = (tensor.name for tensor in self._engine._plan.tensors if tensor.is_input)
+        return [name for name in inputs if name not in self._shapes]
+
+    def set_tensor_address(self, name: str, memory: int) -> bool:
+        if self._engine._tensor(name) is None:
+            return False
+        alignment = self._trt.scenario.alignment
+        if memory % alignment:
+            return self._refuse(
+                f"setTensorAddress: the address {memory:#x} of {name} is not aligned to "
+                f"{alignment} bytes"
+            )
+        self._addresses[name] = int(memory)
+        return True
+
+    def get_tensor_address(self, name: str) -> int:
+        return self._addresses.get(name, 0)
+
+    # Running
+
+    def execute_async_v3(self, stream_handle: int) -> bool:
+        for fault in self._enqueue_faults():
+            return self._refuse(f"IExecutionContext::enqueueV3: {fault}")
+        self._trt.enqueue(int(stream_handle), self._work())
+        return True
+
+    def _enqueue_faults(self) -> list[str]:
+        faults = list(self._trt.scenario.enqueue_errors)
+        if missing := self.infer_shapes():
+            faults.append(
+                "Error Code 7: Internal Error (Not all shapes are specified. Following input "
+                f"tensors' dimensions are not specified: {', '.join(missing)}.)"
+            )
+        for tensor in self._engine._plan.tensors:
+            if not self._addresses.get(tensor.name):
+                kind = "input" if tensor.is_input else "output"
+                faults.append(
+                    "Error Code 3: API Usage Error (Parameter check failed: no address is set "
+                    f"for {kind} tensor {tensor.name}.)"
+                )
+        if not self._own_memory and not self._memory and self._trt.scenario.device_memory:
+            faults.append("Error Code 3: API Usage Error (no device memory was set.)")
+        return faults
+
+    def _work(self) -> Callable[[], None]:
+        """The run, with the shapes and addresses of now; it reads the inputs when it is called."""
+        plan: Plan = self._engine._plan
+        bound = [(each, self._addresses[each.name], self._shape(each)) for each in plan.tensors]
+
+        def work() -> None:
+            session = _session(plan.onnx)
+            given = {value.name: value.type for value in session.get_inputs()}
+            feeds = {
+                tensor.name: _at(address, shape, tensor.dtype).astype(_numpy_of(given[tensor.name]))
+                for tensor, address, shape in bound
+                if tensor.is_input
+            }
+            outputs = [(tensor, address) for tensor, address, _ in bound if not tensor.is_input]
+            results = session.run([tensor.name for tensor, _ in outputs], feeds)
+            for (tensor, address), result in zip(outputs, results, strict=True):
+                _at(address, result.shape, tensor.dtype)[...] = result
+
+        return work
+
+    def _shape(self, tensor: PlanTensor) -> Shape:
+        """Shape of now: a dynamic dim of the same name has the same size everywhere."""
+        if tensor.is_input:
+            return self._shapes.get(tensor.name, tensor.shape)
+        sizes: dict[int | str, int] = {}
+        for each in self._engine._plan.tensors:
+            if each.name in self._shapes:
+                sizes |= dict(zip(each.dims, self._shapes[each.name], strict=True))
+        return tuple(dim if isinstance(dim, int) else sizes.get(dim, -1) for dim in tensor.dims)
+
+    def _refuse(self, message: str) -> bool:
+        tell(self._logger, "ERROR", message)
+        return False
+
+
+def _told(shape: Any) -> str:
+    return "[" + ",".join(map(str, shape)) + "]"
+
+
+@cache
+def _session(onnx: bytes) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    return ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+
+
+def _at(address: int, shape: Any, dtype: str) -> np.ndarray[Any, Any]:
+    """Array at a raw address of the host, not copied."""
+    kind = np.dtype(NUMPY[dtype])
+    count = int(np.prod(shape, dtype=np.int64))
+    buffer = (ctypes.c_char * (count * kind.itemsize)).from_address(address)
+    return np.frombuffer(buffer, kind).reshape(shape)
+
+
+def _numpy_of(told: str) -> str:
+    """numpy's name of an ONNX Runtime type such as "tensor(float16)"."""
+    name = told.removeprefix("tensor(").removesuffix(")")
+    return {"float": "float32", "double": "float64"}.get(name, name)

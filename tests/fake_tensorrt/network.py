@@ -1,0 +1,252 @@
+"""A network and the parser that fills it from ONNX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import TensorProto
+
+from .values import stored, tell
+
+_TYPES = {
+    TensorProto.FLOAT: "FLOAT",
+    TensorProto.FLOAT16: "HALF",
+    TensorProto.INT8: "INT8",
+    TensorProto.INT32: "INT32",
+    TensorProto.INT64: "INT64",
+    TensorProto.BOOL: "BOOL",
+    TensorProto.UINT8: "UINT8",
+}
+_LAYERS = {
+    **dict.fromkeys(("Clip", "HardSigmoid", "Relu", "Sigmoid", "Tanh"), "ACTIVATION"),
+    **dict.fromkeys(("Add", "Div", "Max", "Min", "Mul", "Sub"), "ELEMENTWISE"),
+    **dict.fromkeys(("AveragePool", "MaxPool"), "POOLING"),
+    **dict.fromkeys(("GlobalAveragePool", "ReduceMax", "ReduceMean"), "REDUCE"),
+    **dict.fromkeys(("DepthToSpace", "Flatten", "Reshape", "Transpose", "Unsqueeze"), "SHUFFLE"),
+    **dict.fromkeys(("Gemm", "MatMul"), "MATRIX_MULTIPLY"),
+    "ArgMax": "TOPK",
+    "BatchNormalization": "SCALE",
+    "Cast": "CAST",
+    "Concat": "CONCATENATION",
+    "Conv": "CONVOLUTION",
+    "ConvTranspose": "DECONVOLUTION",
+    "DequantizeLinear": "DEQUANTIZE",
+    "Gather": "GATHER",
+    "Identity": "IDENTITY",
+    "Pad": "SLICE",
+    "QuantizeLinear": "QUANTIZE",
+    "Resize": "RESIZE",
+    "Shape": "SHAPE",
+    "Slice": "SLICE",
+    "Softmax": "SOFTMAX",
+}
+
+
+class ITensor:
+    def _setup(self, network: Any, name: str, is_input: bool, dtype: str, dims: Any) -> None:
+        self._network = network
+        self._name = name
+        self._is_input = is_input
+        self._dtype = dtype
+        self._dims = tuple(dims)  # a dynamic one by its name
+
+    name = stored("name")
+    allowed_formats = stored("allowed_formats", lambda self: (1 << 12) - 1)
+    is_network_input = property(lambda self: self._is_input)
+    is_network_output = property(lambda self: not self._is_input)
+    is_shape_tensor = property(lambda self: False)
+    is_execution_tensor = property(lambda self: True)
+
+    @property
+    def shape(self) -> Any:
+        sizes = [dim if isinstance(dim, int) else -1 for dim in self._dims]
+        return self._new("Dims", sizes)
+
+    @shape.setter
+    def shape(self, value: Any) -> None:
+        self._dims = tuple(value)
+
+    @property
+    def dtype(self) -> Any:
+        return getattr(self._trt.DataType, self._dtype)
+
+    @dtype.setter
+    def dtype(self, value: Any) -> None:
+        if self._network._strong:
+            tell(
+                self._network._logger,
+                "ERROR",
+                "ITensor::setType: Error Code 3: API Usage Error (the types of a strongly typed "
+                f"network are those of its graph; tensor {self._name} keeps its own)",
+            )
+            return
+        self._dtype = value.name
+
+
+class ILayer:
+    def _setup(self, network: Any, name: str, operator: str) -> None:
+        self._network = network
+        self._name = name
+        self._operator = operator
+
+    name = stored("name")
+    precision = stored("precision", lambda self: self._trt.DataType.FLOAT)
+    precision_is_set = property(lambda self: "_precision" in self.__dict__)
+
+    @property
+    def type(self) -> Any:
+        if self._operator not in _LAYERS:
+            raise NotImplementedError(f"the stand-in knows no LayerType for {self._operator}")
+        return getattr(self._trt.LayerType, _LAYERS[self._operator])
+
+
+class INetworkDefinition:
+    def _setup(self, builder: Any, flags: int) -> None:
+        kinds = self._trt.NetworkDefinitionCreationFlag.__members__
+        set_flags = {name for name, member in kinds.items() if flags >> int(member) & 1}
+        self._builder = builder
+        self._logger = builder._logger
+        self._flags = flags
+        # From TensorRT 11 on there is no other kind of network.
+        self._strong = "STRONGLY_TYPED" in set_flags or "EXPLICIT_BATCH" not in kinds
+        # TensorRT 8 has networks without a batch dimension, unless it is asked for; 10 ignores it.
+        self._implicit = "STRONGLY_TYPED" not in kinds and "EXPLICIT_BATCH" not in set_flags
+        self._inputs: list[Any] = []
+        self._outputs: list[Any] = []
+        self._layers: list[Any] = []
+        self._onnx = b""
+
+    name = stored("name", lambda self: "Unnamed Network 0")
+    builder = property(lambda self: self._builder)
+    flags = property(lambda self: self._flags)
+    num_inputs = property(lambda self: len(self._inputs))
+    num_outputs = property(lambda self: len(self._outputs))
+    num_layers = property(lambda self: len(self._layers))
+    has_implicit_batch_dimension = property(lambda self: self._implicit)
+
+    def get_input(self, index: int) -> Any:
+        return self._inputs[index] if 0 <= index < len(self._inputs) else None
+
+    def get_output(self, index: int) -> Any:
+        return self._outputs[index] if 0 <= index < len(self._outputs) else None
+
+    def get_layer(self, index: int) -> Any:
+        return self._layers[index] if 0 <= index < len(self._layers) else None
+
+    def get_flag(self, flag: Any) -> bool:
+        return bool(self._flags >> int(flag) & 1)
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def __getitem__(self, index: int) -> Any:
+        if not 0 <= index < len(self._layers):
+            raise IndexError("Out of bounds")
+        return self._layers[index]
+
+    def _fill(self, model: onnx.ModelProto) -> None:
+        """Take the inputs, outputs and nodes of a graph."""
+        constants = {value.name for value in model.graph.initializer}
+        inputs = [value for value in model.graph.input if value.name not in constants]
+        self._inputs = [self._tensor(value, True) for value in inputs]
+        self._outputs = [self._tensor(value, False) for value in model.graph.output]
+        self._layers = [
+            self._new("ILayer", self, node.name or f"{node.op_type}_{index}", node.op_type)
+            for index, node in enumerate(model.graph.node)
+            if node.op_type != "Constant"
+        ]
+        self._onnx = model.SerializeToString()
+
+    def _tensor(self, value: onnx.ValueInfoProto, is_input: bool) -> Any:
+        dtype = _TYPES[value.type.tensor_type.elem_type]
+        if not hasattr(self._trt.DataType, dtype):
+            dtype = "INT32"  # TensorRT 8 has no INT64
+        dims = [
+            dim.dim_value if dim.HasField("dim_value") else dim.dim_param or f"?{index}"
+            for index, dim in enumerate(value.type.tensor_type.shape.dim)
+        ]
+        return self._new("ITensor", self, value.name, is_input, dtype, dims)
+
+
+class OnnxParser:
+    def _setup(self, network: Any, logger: Any) -> None:
+        self._network = network
+        self._logger = logger
+        self._errors: list[Any] = []
+
+    num_errors = property(lambda self: len(self._errors))
+
+    def get_error(self, index: int) -> Any:
+        return self._errors[index]
+
+    def clear_errors(self) -> None:
+        self._errors = []
+
+    def parse_from_file(self, model: str) -> bool:
+        try:
+            content = onnx.load(Path(model)).SerializeToString()  # with weights beside it
+        except Exception:
+            return self._fail(f"Failed to parse ONNX model from file: {model}!")
+        return self._parse(content)
+
+    def parse(self, model: Any, path: str | None = None) -> bool:
+        return self._parse(bytes(model))
+
+    def _parse(self, content: bytes) -> bool:
+        try:
+            model = onnx.load_from_string(content)
+        except Exception:
+            return self._fail("Failed to parse the ONNX model.")
+        if not model.graph.output:  # what is no protobuf may still be read as an empty one
+            return self._fail("The model does not contain a graph.")
+        if self._network._implicit:
+            return self._fail(
+                "This version of the ONNX parser only supports TensorRT INetworkDefinitions with "
+                "an explicit batch dimension.",
+                "INVALID_VALUE",
+            )
+        faults = self._trt.scenario.parser_faults
+        for fault in faults:
+            node = model.graph.node[fault.node] if fault.node >= 0 else None
+            self._fail(fault.desc, fault.code, fault.node, node)
+        if not faults:
+            self._network._fill(model)
+        return not faults
+
+    def _fail(
+        self,
+        desc: str,
+        code: str = "MODEL_DESERIALIZE_FAILED",
+        index: int = -1,
+        node: onnx.NodeProto | None = None,
+    ) -> bool:
+        tell(self._logger, "ERROR", desc)
+        self._errors.append(self._new("ParserError", desc, code, index, node))
+        return False
+
+
+class ParserError:
+    def _setup(self, desc: str, code: str, index: int, node: onnx.NodeProto | None) -> None:
+        self._desc = desc
+        self._code = code
+        self._index = index
+        self._node = node
+
+    def desc(self) -> str:
+        return self._desc
+
+    def code(self) -> Any:
+        kinds = self._trt.ErrorCode.__members__
+        # Those that tell what of a node is unsupported came with TensorRT 10.
+        return kinds.get(self._code, kinds["UNSUPPORTED_NODE"])
+
+    def node(self) -> int:
+        return self._index
+
+    def node_name(self) -> str:
+        return self._node.name if self._node else ""
+
+    def node_operator(self) -> str:
+        return self._node.op_type if self._node else ""

@@ -1,0 +1,66 @@
+"""What the machine of a stand-in is like, and what goes wrong on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+OUT_OF_MEMORY = (
+    "[defaultAllocator.cpp::allocate::31] Error Code 1: Cuda Runtime (out of memory)",
+    "Requested amount of GPU memory (268435456 bytes) could not be allocated. There may not be "
+    "enough free memory for allocation to succeed.",
+    "Error Code 10: Internal Error (Could not find any implementation for node conv.)",
+)
+
+
+@dataclass(frozen=True)
+class ParserFault:
+    """An error of the parser: `node` is the index of the ONNX node, -1 for none."""
+
+    desc: str
+    node: int = -1
+    code: str = "UNSUPPORTED_NODE"
+
+
+@dataclass
+class Scenario:
+    """Knobs; a test sets them on `module.scenario`, at any time.
+
+    The card: gpu (False: no driver), card and capability ("sm87") that plans are tied to, fast_fp16
+    and fast_int8 and tf32 as `platform_has_*` tell them, dla_cores, memory (bytes of the GPU),
+    alignment (bytes that TensorRT asks of an address).
+
+    Parsing: parser_faults make `parse` fail.
+
+    Building: build_steps is told to a progress monitor, before_step called with each of them (to
+    sleep, to wait for an event, to press Ctrl-C), build_errors logged and None returned,
+    build_raises raised, needs_workspace the least workspace (bytes) that succeeds, dla_refuses the
+    names or operators of nodes that the DLA does not take.
+
+    Running: refuses_plan is logged and no plan deserialised, context_errors logged and no context
+    made, enqueue_errors logged and nothing run, device_memory what a context needs, in bytes.
+    """
+
+    gpu: bool = True
+    card: str = "Orin"
+    capability: str = "sm87"
+    fast_fp16: bool = True
+    fast_int8: bool = True
+    tf32: bool = True
+    dla_cores: int = 0
+    memory: int = 8 << 30
+    alignment: int = 256
+
+    parser_faults: tuple[ParserFault, ...] = ()
+
+    build_steps: int = 4
+    before_step: Callable[[int], None] = field(default=lambda step: None)
+    build_errors: tuple[str, ...] = ()
+    build_raises: Exception | None = None
+    needs_workspace: int = 0
+    dla_refuses: frozenset[str] = frozenset()
+
+    refuses_plan: str | None = None
+    context_errors: tuple[str, ...] = ()
+    enqueue_errors: tuple[str, ...] = ()
+    device_memory: int = 1 << 20

@@ -1,0 +1,168 @@
+"""Values, loggers and functions of the module."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+# numpy's name of each DataType that it has
+NUMPY = {
+    "FLOAT": "float32",
+    "HALF": "float16",
+    "INT8": "int8",
+    "INT32": "int32",
+    "INT64": "int64",
+    "BOOL": "bool",
+    "UINT8": "uint8",
+}
+
+
+def stored(name: str, default: Callable[[Any], Any] = lambda self: None) -> property:
+    """Property that only keeps what it is set to; `default` is given the object."""
+
+    def read(self: Any) -> Any:
+        return self.__dict__.get(f"_{name}", default(self))
+
+    return property(read, lambda self, value: setattr(self, f"_{name}", value))
+
+
+def tell(logger: Any, severity: str, message: str) -> None:
+    """Log as TensorRT does: what the logger raises is swallowed."""
+    call(logger, "log", getattr(type(logger)._trt.ILogger, severity), message)
+
+
+def call(listener: Any, method: str, *arguments: Any) -> Any:
+    """Call a method that user code overrides; what it raises is printed, and None returned."""
+    try:
+        return getattr(listener, method)(*arguments)
+    except Exception as error:
+        print(f"[ERROR] Exception caught in {method}(): {error}", file=sys.stderr)
+        return None
+
+
+def claim_logger(owner: Any, logger: Any) -> Any:
+    """Logger that a builder or runtime logs to: that of the first one that still lives."""
+    trt = owner._trt
+    first = trt._first() if trt._first else None
+    if first is None:
+        trt._first = weakref.ref(owner)
+        return logger
+    if first._logger is not logger:
+        tell(
+            first._logger,
+            "WARNING",
+            "The logger passed into createInferBuilder differs from one already provided for an "
+            "existing builder, runtime, or refitter. Uses of the global logger, returned by "
+            "nvinfer1::getLogger(), will return the existing value.",
+        )
+    return first._logger
+
+
+def need_gpu(owner: Any, logger: Any) -> None:
+    """What happens without a driver: the factory gives nothing, and pybind11 says so."""
+    if not owner._trt.scenario.gpu:
+        tell(logger, "ERROR", "CUDA initialization failure with error: 35.")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+
+def host_memory(trt: Any, content: bytes) -> Any:
+    """IHostMemory: a buffer, without length or items of its own.
+
+    A ctypes array of the content's size: the buffer protocol has no other door in Python.
+    """
+    kind = trt.IHostMemory
+    meta = type("_Meta", (type(ctypes.Array), type(kind)), {})
+    body = {"_type_": ctypes.c_int8, "_length_": len(content), "__module__": kind.__module__}
+    hidden: dict[str, Any] = dict.fromkeys(("__len__", "__getitem__", "__setitem__", "__iter__"))
+    hidden["__bool__"] = lambda self: True  # the array's own asks for a length
+    whole = meta("IHostMemory", (kind, ctypes.Array), {**body, **hidden, "_recorded": True})
+    return whole.from_buffer_copy(content)
+
+
+class ILogger:
+    def _setup(self) -> None: ...
+
+    def log(self, severity: Any, msg: str) -> None:
+        raise RuntimeError('Tried to call pure virtual function "ILogger::log"')
+
+
+class Logger:
+    def _setup(self, min_severity: Any = None) -> None:
+        self._min_severity = min_severity or self._trt.ILogger.WARNING
+
+    min_severity = stored("min_severity")
+
+    def log(self, severity: Any, msg: str) -> None:
+        if severity <= self.min_severity:
+            print(f"[TRT] [{severity.name[0]}] {msg}", file=sys.stderr)
+
+
+class IProgressMonitor:
+    def _setup(self) -> None: ...
+
+
+class IHostMemory:
+    nbytes = property(lambda self: ctypes.sizeof(self))
+    dtype = property(lambda self: self._trt.DataType.INT8)
+
+
+class Dims:
+    """A shape: equal to lists and tuples, an error to compare to anything else."""
+
+    def _setup(self, shape: Iterable[int] = ()) -> None:
+        self._sizes = [int(size) for size in shape]
+
+    MAX_DIMS = property(lambda self: 8)
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return tuple(self._sizes[index])
+        if not -len(self._sizes) <= index < len(self._sizes):
+            raise IndexError("Out of bounds")
+        return self._sizes[index]
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._sizes[index] = value
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, (list, tuple)):
+            raise TypeError(f"__eq__(): incompatible function arguments: {other!r}")
+        return self._sizes == list(other)
+
+    __hash__ = None
+
+    def __repr__(self) -> str:
+        return repr(tuple(self._sizes))
+
+    __str__ = __repr__
+
+
+def nptype(trt: Any) -> Callable[[Any], Any]:
+    """The module's nptype."""
+
+    def of(trt_type: Any) -> Any:
+        if trt_type.name not in NUMPY:
+            raise TypeError("Could not resolve TensorRT datatype to an equivalent numpy datatype.")
+        return np.dtype(NUMPY[trt_type.name]).type
+
+    return of
+
+
+def volume(trt: Any) -> Callable[[Iterable[int]], int]:
+    """The module's volume."""
+
+    def of(iterable: Iterable[int]) -> int:
+        product = 1
+        for size in iterable:
+            product *= size
+        return product
+
+    return of
