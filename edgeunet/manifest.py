@@ -19,6 +19,8 @@ Resize = Literal["stretch", "pad"]
 Flavour = Literal["fp32", "fp16", "int8", "int8.fp16", "int8.cpu"]
 Part = Literal["encoder", "decoder"]
 PARTS: tuple[Part, ...] = ("encoder", "decoder")
+"""Parts that each graph of a gated bundle comes in besides, for a closed gate to spare the second:
+`image` -> `presence` and features, and features -> `logits`."""
 
 IMAGENET: dict[Color, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "rgb": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -33,10 +35,6 @@ FLAVOURS: dict[Precision, tuple[Flavour, ...]] = {
     "int8": ("fp32", "fp16", "int8", "int8.fp16", "int8.cpu"),
 }
 """Graphs that a bundle of each precision holds; `fp32` is the reference in all of them."""
-
-IN_PARTS: tuple[Flavour, ...] = ("fp32", "int8.cpu")
-"""Graphs of a gated bundle that come in two parts besides, for a closed gate to spare the second:
-`encoder`, `image` -> `presence` and features, and `decoder`, features -> `logits`."""
 
 
 def flavour_file(flavour: Flavour) -> str:

@@ -12,7 +12,6 @@ import numpy.typing as npt
 from edgeunet.errors import BundleError, UsageError
 from edgeunet.files import sha256
 from edgeunet.manifest import (
-    IN_PARTS,
     MANIFEST_NAME,
     PARTS,
     Flavour,
@@ -97,8 +96,7 @@ def open_bundle(path: str | Path) -> Bundle:
     required = {flavour_file(flavour) for flavour in manifest.flavours}
     required |= {GOLDEN_NAME, CHECKPOINT_NAME}
     if manifest.gate is not None:
-        split = set(IN_PARTS) & set(manifest.flavours)
-        required |= {part_file(flavour, part) for flavour in split for part in PARTS}
+        required |= {part_file(flavour, part) for flavour in manifest.flavours for part in PARTS}
     unlisted = sorted(required - set(manifest.files))
     if unlisted:
         raise BundleError(f"{root / MANIFEST_NAME} lists no hash for {unlisted[0]}.")

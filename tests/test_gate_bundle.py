@@ -18,7 +18,7 @@ from commands import succeeds
 from conftest import make_bundle
 
 from edgeunet.errors import BundleError
-from edgeunet.manifest import IN_PARTS, PARTS, Flavour, part_file
+from edgeunet.manifest import PARTS, Flavour, part_file
 from edgeunet.metrics import class_pixels, pixel_agreement
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import load_checkpoint, read_card, save_checkpoint
@@ -35,6 +35,7 @@ from edgeunet.training.losses import Target, cross_entropy_dice, gate_loss
 STEPS = 100
 BIAS = 6.0
 FLAVOURS: tuple[Flavour, ...] = ("fp32", "fp16", "int8.cpu")
+IN_PARTS: tuple[Flavour, ...] = ("fp32", "fp16", "int8", "int8.fp16", "int8.cpu")
 
 
 def film(*, seed: int, frames: int) -> list[CellFrame]:

@@ -1,0 +1,285 @@
+"""CUDA through PyCUDA, and the one module that knows it: a device and what it hands out.
+
+Everything can be freed by itself and is freed with the device. Addresses are plain integers, as
+TensorRT takes them. Methods may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeunet.errors import BackendError, MissingDependencyError
+
+from .closing import Closing
+from .cuda_graph import CudaGraph, capture
+
+_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: does not wait for the default stream
+
+Grid = tuple[int, int, int]
+
+
+class Held(Closing):
+    """Something of a device, given back by `close` or with the device, whichever comes first."""
+
+    def __init__(self, device: CudaDevice, native: Any) -> None:
+        self.device = device
+        self.native = native
+        device.held[id(self)] = self
+
+    def close(self) -> None:
+        """Give it back; a second time does nothing."""
+        if self.device.held.pop(id(self), None) is not None:
+            with self.device.current("freeing what the GPU holds"):
+                self._free()
+                self.native = None  # PyCUDA frees some things with their last reference
+
+    def _free(self) -> None:
+        """Free what the last reference does not."""
+
+
+class Stream(Held):
+    """A queue of work on the device."""
+
+    @property
+    def handle(self) -> int:
+        """Its cudaStream_t."""
+        return int(self.native.handle)
+
+    def synchronize(self) -> None:
+        """Wait until all that was queued is done."""
+        with self.device.current("waiting for the GPU"):
+            self.native.synchronize()
+
+
+class Event(Held):
+    """A mark in a stream."""
+
+    def record(self, stream: Stream) -> None:
+        """Set the mark behind what the stream holds now."""
+        with self.device.current("marking a stream"):
+            self.native.record(stream.native)
+
+    def synchronize(self) -> None:
+        """Wait until the stream has reached the mark."""
+        with self.device.current("waiting for the GPU"):
+            self.native.synchronize()
+
+    def seconds_since(self, earlier: Event) -> float:
+        """Time between two marks that have been reached."""
+        with self.device.current("reading a mark's time"):
+            return float(self.native.time_since(earlier.native)) / 1000
+
+
+class DeviceMemory(Held):
+    """Memory of the device: `nbytes` bytes at `address`."""
+
+    def __init__(self, device: CudaDevice, native: Any, nbytes: int) -> None:
+        super().__init__(device, native)
+        self.address = int(native)
+        self.nbytes = nbytes
+
+    def _free(self) -> None:
+        self.native.free()
+
+
+class Staging(Held):
+    """Page-locked bytes on the host, `host`, and their place on the device, `address`.
+
+    On an integrated GPU both are the same memory, and nothing is copied.
+    """
+
+    def __init__(self, device: CudaDevice, host: npt.NDArray[np.uint8]) -> None:
+        super().__init__(device, host.base)
+        self.host = host
+        self._memory = None if device.integrated else device.allocate(host.nbytes)
+        self.address = (
+            int(self.native.get_device_pointer()) if self._memory is None else self._memory.address
+        )
+
+    def upload(self, nbytes: int, stream: Stream) -> None:
+        """Queue the copy of the first bytes to the device."""
+        if self._memory is not None:
+            self.device.to_device(self.address, self.host[:nbytes], stream)
+
+    def download(self, nbytes: int, stream: Stream) -> None:
+        """Queue the copy of the first bytes to the host."""
+        if self._memory is not None:
+            self.device.to_host(self.host[:nbytes], self.address, stream)
+
+    def _free(self) -> None:
+        self.host = np.empty(0, np.uint8)
+        self.native.free()
+        if self._memory is not None:
+            self._memory.close()
+
+
+class Module(Held):
+    """Kernels that were loaded."""
+
+    def launch(
+        self, name: str, grid: Grid, block: Grid, arguments: Sequence[np.generic], stream: Stream
+    ) -> None:
+        """Queue a kernel; the arguments have the C types of its parameters."""
+        with self.device.current(f"starting the kernel {name}"):
+            function = self.native.get_function(name)
+            function(*arguments, grid=grid, block=block, stream=stream.native)
+
+
+class Graph(Held):
+    """Captured work, launched with one call."""
+
+    native: CudaGraph
+
+    def launch(self, stream: Stream) -> None:
+        """Queue the work."""
+        with self.device.current("launching a CUDA graph"):
+            self.native.launch(stream.handle)
+
+    def _free(self) -> None:
+        self.native.close()
+
+
+class CudaDevice(Closing):
+    """One GPU, by its primary context, which it shares with whoever else in the process uses it.
+
+    name: as NVIDIA calls it. capability: "sm87". integrated: it shares the host's memory, as on
+    Jetson. driver: the CUDA version that the driver supports, "12.6". held: what it handed out.
+
+    Raises:
+        MissingDependencyError: PyCUDA is not installed. BackendError: no driver, one that is too
+            old, or no such GPU; in every method, where the GPU fails.
+    """
+
+    def __init__(self, index: int = 0) -> None:
+        self._driver = driver = _import_driver()
+        self.held: dict[int, Held] = {}
+        self._closed = False
+        with self._translated("looking for a GPU"):
+            driver.init()
+            count = driver.Device.count()
+        if not 0 <= index < count:
+            known = f"GPUs 0 to {count - 1}" if count else "none"
+            raise BackendError(f"there is no GPU {index}; there are {known}. See nvidia-smi.")
+        with self._translated(f"opening GPU {index}"):
+            native = driver.Device(index)
+            self.name = str(native.name())
+            self.capability = "sm{}{}".format(*native.compute_capability())
+            self.integrated = bool(native.get_attribute(driver.device_attribute.INTEGRATED))
+            version = int(driver.get_driver_version())
+            self.driver = f"{version // 1000}.{version % 1000 // 10}"
+            self._context = native.retain_primary_context()
+
+    def close(self) -> None:
+        """Free all that was handed out; a second time does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        # The GPU may be lost; what it held is gone with it.
+        with suppress(BackendError), self.current("freeing what the GPU holds"):
+            for held in reversed(list(self.held.values())):
+                held.close()
+        self.held.clear()
+        with suppress(self._driver.Error):
+            self._context.detach()
+
+    @contextmanager
+    def current(self, step: str) -> Generator[None, None, None]:
+        """Make the context this thread's; `step` says in an error what was being done."""
+        with self._translated(step):
+            self._context.push()
+            try:
+                yield
+            finally:
+                self._driver.Context.pop()
+
+    def free_memory(self) -> int:
+        """Bytes of device memory that nobody uses."""
+        with self.current("asking for free memory"):
+            return int(self._driver.mem_get_info()[0])
+
+    def stream(self) -> Stream:
+        """A new queue of work."""
+        with self.current("making a stream"):
+            return Stream(self, self._driver.Stream(_NON_BLOCKING))
+
+    def event(self) -> Event:
+        """A new mark."""
+        with self.current("making an event"):
+            return Event(self, self._driver.Event())
+
+    def allocate(self, nbytes: int) -> DeviceMemory:
+        """Device memory, not initialised."""
+        with self.current(f"allocating {nbytes / 1e6:.0f} MB"):
+            return DeviceMemory(self, self._driver.mem_alloc(nbytes), nbytes)
+
+    def stage(self, nbytes: int) -> Staging:
+        """Page-locked memory with its place on the device, not initialised."""
+        flags = self._driver.host_alloc_flags.DEVICEMAP if self.integrated else 0
+        with self.current(f"allocating {nbytes / 1e6:.0f} MB of page-locked memory"):
+            host = self._driver.pagelocked_empty(nbytes, np.uint8, mem_flags=flags)
+            return Staging(self, host)
+
+    def load_module(self, image: bytes) -> Module:
+        """Load kernels from a cubin, PTX or fatbin."""
+        with self.current("loading kernels"):
+            return Module(self, self._driver.module_from_buffer(image))
+
+    def to_device(self, address: int, source: npt.NDArray[Any], stream: Stream) -> None:
+        """Queue a copy from page-locked memory."""
+        with self.current("copying to the GPU"):
+            self._driver.memcpy_htod_async(address, source, stream.native)
+
+    def to_host(self, target: npt.NDArray[Any], address: int, stream: Stream) -> None:
+        """Queue a copy to page-locked memory."""
+        with self.current("copying from the GPU"):
+            self._driver.memcpy_dtoh_async(target, address, stream.native)
+
+    def copy(self, target: int, source: int, nbytes: int, stream: Stream) -> None:
+        """Queue a copy on the device, between places that do not overlap."""
+        with self.current("copying on the GPU"):
+            self._driver.memcpy_dtod_async(target, source, nbytes, stream.native)
+
+    def capture(self, stream: Stream, queue: Callable[[], None]) -> Graph:
+        """Record what `queue` puts into the stream, without running it.
+
+        Raises:
+            BackendError: something in it cannot be captured.
+        """
+        with self.current("capturing a CUDA graph"):
+            return Graph(self, capture(stream.handle, queue))
+
+    @contextmanager
+    def _translated(self, step: str) -> Iterator[None]:
+        driver = self._driver
+        try:
+            yield
+        except driver.MemoryError as error:
+            raise BackendError(
+                f"the GPU ran out of memory while {step}: {error}. Close what else uses it, export "
+                "the bundle with a smaller --max-batch, or use --backend onnxruntime."
+            ) from error
+        except driver.Error as error:
+            raise BackendError(
+                f"CUDA failed while {step}: {error}. See nvidia-smi (on Jetson: dmesg) whether GPU "
+                "and driver are there and fit; after a GPU was lost, start the program again."
+            ) from error
+
+
+def _import_driver() -> Any:
+    try:
+        return importlib.import_module("pycuda.driver")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != "pycuda":
+            raise
+        raise MissingDependencyError("PyCUDA", "trt") from None
+    except ImportError as error:  # libcuda.so.1 belongs to the driver
+        raise BackendError(
+            f"PyCUDA cannot be loaded: {error}. Install NVIDIA's driver; in a container, pass the "
+            "GPU in (docker run --gpus all, on Jetson --runtime nvidia)."
+        ) from error

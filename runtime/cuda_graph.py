@@ -1,0 +1,72 @@
+"""CUDA graphs through the driver's library: PyCUDA has no call for them."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from ctypes import byref, c_char_p, c_int, c_uint64, c_void_p
+from typing import Any
+
+from edgeunet.errors import BackendError
+
+# Work that other threads give the device meanwhile is neither captured nor an error.
+_THREAD_LOCAL = 1
+
+
+class CudaGraph:
+    """Work that was captured, launched with one call."""
+
+    def __init__(self, library: Any, graph: c_void_p, executable: c_void_p) -> None:
+        self._library = library
+        self._graph = graph
+        self._executable: c_void_p | None = executable
+
+    def launch(self, stream: int) -> None:
+        """Queue the work in a stream, by its handle; the device's context is current."""
+        _check(self._library, "cuGraphLaunch", self._executable, c_void_p(stream))
+
+    def close(self) -> None:
+        """Free the graph; a second time does nothing."""
+        executable, self._executable = self._executable, None
+        if executable is not None:
+            _check(self._library, "cuGraphExecDestroy", executable)
+            _check(self._library, "cuGraphDestroy", self._graph)
+
+
+def capture(stream: int, queue: Callable[[], None]) -> CudaGraph:
+    """Record what `queue` puts into the stream of that handle; none of it runs.
+
+    Raises:
+        BackendError: something in it cannot be captured.
+    """
+    library = _library()
+    graph, executable = c_void_p(), c_void_p()
+    _check(library, "cuStreamBeginCapture_v2", c_void_p(stream), c_int(_THREAD_LOCAL))
+    try:
+        queue()
+    finally:  # a stream left in capture could not be used again
+        ended = library.cuStreamEndCapture(c_void_p(stream), byref(graph))
+    _raise_for(library, "cuStreamEndCapture", ended)
+    try:
+        _check(library, "cuGraphInstantiateWithFlags", byref(executable), graph, c_uint64(0))
+    except BackendError:
+        library.cuGraphDestroy(graph)
+        raise
+    return CudaGraph(library, graph, executable)
+
+
+def _library() -> Any:
+    return ctypes.CDLL("libcuda.so.1")
+
+
+def _check(library: Any, name: str, *arguments: Any) -> None:
+    _raise_for(library, name, getattr(library, name)(*arguments))
+
+
+def _raise_for(library: Any, name: str, code: int) -> None:
+    if code == 0:
+        return
+    words = c_char_p()
+    library.cuGetErrorString(c_int(code), byref(words))
+    said = words.value.decode() if words.value else "no reason given"
+    raise BackendError(f"{name} failed with CUDA error {code}: {said}.")

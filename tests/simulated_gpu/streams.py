@@ -1,0 +1,97 @@
+"""Streams that run as late as they may, and the driver library's calls for CUDA graphs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+Work = Callable[[], None]
+
+
+@dataclass
+class Queue:
+    """Work that waits; `captured` takes it instead while a graph is being made."""
+
+    waiting: list[Work] = field(default_factory=list)
+    captured: list[Work] | None = None
+
+
+class Streams:
+    """All streams by handle, and libcuda's functions for graphs, by their names.
+
+    capturable: False makes every capture fail. lost: set, everything that waits fails.
+    """
+
+    def __init__(self) -> None:
+        self.queues: dict[int, Queue] = {}
+        self.graphs: dict[int, list[Work]] = {}
+        self.executables: dict[int, list[Work]] = {}
+        self.launched = 0
+        self.capturable = True
+        self._handles = count(1)
+        self._lock = threading.RLock()
+
+    def create(self) -> int:
+        handle = next(self._handles)
+        self.queues[handle] = Queue()
+        return handle
+
+    def enqueue(self, stream: int, work: Work) -> None:
+        with self._lock:
+            queue = self.queues[stream]
+            (queue.waiting if queue.captured is None else queue.captured).append(work)
+
+    def run(self, stream: int, until: Work | None = None) -> None:
+        """Run what waits in a stream, all of it or up to a mark."""
+        with self._lock:
+            queue = self.queues[stream]
+            assert queue.captured is None, "a stream that is being captured cannot be waited for"
+            while queue.waiting:
+                work = queue.waiting.pop(0)
+                work()
+                if work is until:
+                    return
+
+    # The driver's library, as ctypes would call it: 0 is success.
+
+    def cuStreamBeginCapture_v2(self, stream: Any, mode: Any) -> int:
+        assert mode.value == 1, "thread-local"
+        self.queues[stream.value].captured = []
+        return 0
+
+    def cuStreamEndCapture(self, stream: Any, graph: Any) -> int:
+        queue = self.queues[stream.value]
+        captured, queue.captured = queue.captured, None
+        if not self.capturable:
+            return 901  # CUDA_ERROR_STREAM_CAPTURE_INVALIDATED
+        assert captured is not None
+        graph._obj.value = next(self._handles)
+        self.graphs[graph._obj.value] = captured
+        return 0
+
+    def cuGraphInstantiateWithFlags(self, executable: Any, graph: Any, flags: Any) -> int:
+        assert flags.value == 0
+        executable._obj.value = next(self._handles)
+        self.executables[executable._obj.value] = self.graphs[graph.value]
+        return 0
+
+    def cuGraphLaunch(self, executable: Any, stream: Any) -> int:
+        self.launched += 1
+        for work in self.executables[executable.value]:
+            self.enqueue(stream.value, work)
+        return 0
+
+    def cuGraphExecDestroy(self, executable: Any) -> int:
+        del self.executables[executable.value]
+        return 0
+
+    def cuGraphDestroy(self, graph: Any) -> int:
+        del self.graphs[graph.value]
+        return 0
+
+    def cuGetErrorString(self, code: Any, words: Any) -> int:
+        words._obj.value = b"operation failed due to a previous error during capture"
+        return 0
