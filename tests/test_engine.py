@@ -6,22 +6,19 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import pytest
 from commands import call, fails
 from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 from media import write_png
-from onnx import TensorProto, helper, numpy_helper
+from small_bundle import names, start, write_bundle
 
 from edgeunet.errors import (
     BundleError,
@@ -30,53 +27,16 @@ from edgeunet.errors import (
     UnknownNameError,
     UsageError,
 )
-from edgeunet.export.half import half
-from edgeunet.files import sha256, write_json
-from edgeunet.manifest import InputSpec, Manifest, flavour_file, manifest_json
-from edgeunet.runtime.bundle import CHECKPOINT_NAME, GOLDEN_NAME, open_bundle
+from edgeunet.files import sha256
+from edgeunet.manifest import flavour_file
+from edgeunet.runtime.bundle import open_bundle
 from edgeunet.runtime.engine import BuiltEngine, build_bundle_engine, load_toolkit
 from edgeunet.runtime.engine.progress import ShareOfPhases
 from edgeunet.runtime.engines import list_engines
 
-ROOT = Path(__file__).parents[1]
-
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed")
 build_rtx = partial(build_bundle_engine, runtime="rtx")
 RTX = ("--runtime", "rtx")
-
-
-def write_bundle(root: Path, *, max_batch: int = 4, weight: float = 1.0) -> Path:
-    """A bundle for FP16 whose net is one convolution, 3 to 2 channels at 16x16."""
-    root.mkdir(exist_ok=True)
-    kernel = numpy_helper.from_array(np.full((2, 3, 1, 1), weight, np.float32), "kernel")
-    graph = helper.make_graph(
-        [helper.make_node("Conv", ["image", "kernel"], ["logits"], name="conv")],
-        "net",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 16, 16])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2, 16, 16])],
-        [kernel],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, root / flavour_file("fp32"))
-    half(root / flavour_file("fp32"), root / flavour_file("fp16"))
-    for name in (GOLDEN_NAME, CHECKPOINT_NAME):
-        (root / name).write_bytes(b"not read here")
-    names = [flavour_file("fp32"), flavour_file("fp16"), GOLDEN_NAME, CHECKPOINT_NAME]
-    manifest = Manifest(
-        model="unet",
-        arguments={},
-        weights="none",
-        precision="fp16",
-        classes=("a", "b"),
-        palette=((0, 0, 0), (255, 0, 0)),
-        input=InputSpec(16, 16),
-        logits_size=(16, 16),
-        max_batch=max_batch,
-        files={name: sha256(root / name) for name in names},
-        versions={},
-    )
-    write_json(root / "manifest.json", manifest_json(manifest))
-    return root
 
 
 @pytest.fixture
@@ -97,19 +57,6 @@ def standing(built: tuple[Path, BuiltEngine], tmp_path: Path) -> tuple[Path, Pat
     root, engine = built
     copy = Path(shutil.copytree(root, tmp_path / "copy"))
     return copy, copy / "engines" / engine.path.name
-
-
-def names(folder: Path) -> list[str]:
-    """Files that are not hidden: the lock is."""
-    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-
-
-def start(code: str, *arguments: object) -> subprocess.Popen[str]:
-    """A process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
 
 
 # What is written

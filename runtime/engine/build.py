@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,12 +11,13 @@ from edgeunet.errors import UsageError
 from edgeunet.manifest import PARTS, Part, Precision
 
 from ..bundle import Bundle, open_bundle
+from ..cuda import CudaDevice
 from ..engines import ENGINES_DIR, EngineRequest
 from .compile import Plan, Tuning, compile_plan
-from .device import open_device, workspace_bytes
 from .keep import BuiltEngine, keep_or_build
 from .timing_cache import timing_cache_path
 from .toolkit import Toolkit, load_toolkit
+from .workspace import workspace_bytes
 
 
 def build_bundle_engine(
@@ -75,12 +75,12 @@ def build_bundle_engine(
     _remark(toolkit, request, report)
     if toolkit.ahead_of_time:
         return keep(request, make=partial(compile_graph, request))
-    with closing(open_device(device)) as card:
-        request = replace(request, gpu=card.name, targets=(card.capability,))
+    with CudaDevice(device) as gpu:
+        request = replace(request, gpu=gpu.name, targets=(gpu.capability,))
 
         def tune() -> Plan:
-            workspace = workspace_bytes(card, workspace_mb, report)
-            with card.current("building an engine"):
+            workspace = workspace_bytes(gpu, workspace_mb, report)
+            with gpu.current("building an engine"):
                 return compile_graph(request, tuning=Tuning(workspace, timing_cache_path(request)))
 
         return keep(request, make=tune)

@@ -130,4 +130,5 @@ def _fault(toolkit: Toolkit, error: Any) -> str:
         place = f"node {error.node()}: "
         if toolkit.tells:
             place = f"node {error.node_name()!r} ({error.node_operator()}): "
-    return f"{place}{error.code().name}, {error.desc()}"
+    code = str(error.code()).rpartition(".")[2]  # before 10.16, ErrorCode hides `name`
+    return f"{place}{code}, {error.desc()}"

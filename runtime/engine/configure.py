@@ -48,7 +48,7 @@ def list_fallback(trt: Any, network: Any, config: Any) -> tuple[str, ...]:
 
 
 def _halve_ends(trt: Any, network: Any) -> None:
-    """FP16 for what crosses the ends in FP32, as it does in graphs for strongly typed builders."""
+    """FP16 for what enters and leaves in FP32: half the memory to move, and no layer to convert."""
     for tensor in _ends(network):
         if tensor.dtype == trt.DataType.FLOAT:
             tensor.dtype = trt.DataType.HALF

@@ -1,0 +1,42 @@
+"""A machine with a TensorRT and a GPU, neither of which is there."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import fake_tensorrt
+from simulated_gpu import Driver
+
+
+class NoKernels:
+    """Building launches none."""
+
+    def launch(self, *_: object) -> None:
+        raise AssertionError("a kernel was launched")
+
+
+def install_tensorrt(version: str, **gpu: Any) -> ModuleType:
+    """Put the stand-ins in the place of `tensorrt` and PyCUDA; the former's module."""
+    trt = fake_tensorrt.make(version)
+    sys.modules["tensorrt"] = trt
+    sys.modules["pycuda"] = ModuleType("pycuda")
+    sys.modules["pycuda.driver"] = Driver(NoKernels(), **gpu)  # type: ignore[assignment]
+    return trt
+
+
+@contextmanager
+def restored_modules() -> Iterator[None]:
+    """Puts back what stood in the places that `install_tensorrt` takes."""
+    names = ("tensorrt", "pycuda", "pycuda.driver")
+    before = {name: sys.modules.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            sys.modules.pop(name, None)
+            if module is not None:
+                sys.modules[name] = module
