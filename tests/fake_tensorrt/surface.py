@@ -232,6 +232,8 @@ def _enum(name: str, record: Mapping[str, Any]) -> type:
     for member, value in made.items():
         setattr(kind, member, value)
     kind.__members__ = made
+    if "name" not in record["properties"]:  # hidden by a method of another type
+        kind.name = _Member.__str__
     if "itemsize" in record["properties"]:
         kind.itemsize = property(lambda self: _BYTES[self.name])
     return kind
@@ -252,10 +254,11 @@ class _Member:
     def __init__(self, value: int) -> None:
         object.__setattr__(self, "value", int(value))
 
-    @property
-    def name(self) -> str:
+    def _own_name(self) -> str:
         names = (name for name, member in self.__members__.items() if member == self)
         return next(names, "???")
+
+    name = property(_own_name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
@@ -286,7 +289,7 @@ class _Member:
         return int(other)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}.{self.name}: {int(self)}>"
+        return f"<{type(self).__name__}.{self._own_name()}: {int(self)}>"
 
     def __str__(self) -> str:
-        return f"{type(self).__name__}.{self.name}"
+        return f"{type(self).__name__}.{self._own_name()}"

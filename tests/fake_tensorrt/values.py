@@ -66,7 +66,7 @@ def claim_logger(owner: Any, logger: Any) -> Any:
 def need_gpu(owner: Any, logger: Any) -> None:
     """What happens without a driver: the factory gives nothing, and pybind11 says so."""
     if not owner._trt.scenario.gpu:
-        tell(logger, "ERROR", "CUDA initialization failure with error: 35.")
+        tell(logger, "WARNING", "CUDA initialization failure with error: 35.")
         raise TypeError("pybind11::init(): factory function returned nullptr")
 
 
