@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-_MESSAGES = 4  # the last errors: the first ones are often of tactics that were given up
+_MESSAGES = 4  # the last ones: the first are often of tactics that were given up
 
 # Words of the log -> what to do.
 _ADVICE = (
@@ -22,22 +22,29 @@ _ADVICE = (
 
 
 def collecting_logger(trt: Any) -> Any:
-    """ILogger with `errors`, a list of their messages in order."""
+    """ILogger with `errors` and `warnings`, their messages in order."""
 
     class Log(trt.ILogger):  # type: ignore[misc]  # the module is known at run time only
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.errors: list[str] = []
+            self.warnings: list[str] = []
 
         def log(self, severity: Any, message: str) -> None:
             if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
                 self.errors.append(message)
+            elif severity == trt.ILogger.WARNING:
+                self.warnings.append(message)
 
     return Log()
 
 
 def last_words(log: Any) -> str:
-    """The last errors, and what to do where they tell."""
-    said = "; ".join(log.errors[-_MESSAGES:]) or "it gave no reason"
+    """The last errors, and what to do where they tell.
+
+    Warnings where there are none: that CUDA does not start is one to TensorRT.
+    """
+    messages = list(dict.fromkeys(log.errors or log.warnings))[-_MESSAGES:]  # each once
+    said = "; ".join(messages) or "it gave no reason"
     advice = [text for words, text in _ADVICE if re.search(words, said, re.IGNORECASE)][:1]
-    return " ".join([f"{said}.", *advice])
+    return " ".join([f"{said.rstrip('.')}.", *advice])

@@ -128,12 +128,7 @@ def _tensorrt() -> Toolkit:
         network_flag="STRONGLY_TYPED" if strong else explicit,
         tells=version.major >= 10,
         precision_flags={} if strong else _PRECISION_FLAGS,
-        # Its DLA knows INT8 by calibration tables alone (NVIDIA/TensorRT #2222, docs of DLA).
-        dla_remarks={}
-        if strong
-        else {
-            "int8": "the DLA takes no Q/DQ nodes: what is INT8 falls back to the GPU; prefer FP16"
-        },
+        dla_remarks={} if strong else _WEAK_DLA_REMARKS,
     )
 
 
