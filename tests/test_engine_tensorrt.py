@@ -13,10 +13,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import fake_tensorrt
 import pytest
 from commands import call, fails, succeeds
 from fake_tensorrt import OUT_OF_MEMORY, ParserFault
 from fake_tensorrt.plan import Plan
+from hypothesis import given
+from hypothesis import strategies as st
 from small_bundle import names, start, write_bundle
 from tensorrt_machine import install_tensorrt, restored_modules
 
@@ -39,6 +42,7 @@ from edgeunet.runtime.engine import (
     keep,
     load_toolkit,
 )
+from edgeunet.runtime.engine.timing_cache import attach_timing_cache, keep_timing_cache
 from edgeunet.runtime.engines import list_engines, slug
 
 WEAK, STRONG = ("8.6.0", "10.3.0"), ("10.16.1", "11.4.0")
@@ -173,8 +177,21 @@ def test_plan_and_sidecar_say_card_and_version(bundle: Path, trt: ModuleType) ->
     assert (again.built, again.path) == (False, engine.path)
 
 
+def test_the_gpu_is_current_while_it_builds_and_let_go(bundle: Path, trt: ModuleType) -> None:
+    driver: Any = sys.modules["pycuda.driver"]
+    free: list[int] = []
+    trt.scenario.before_step = lambda step: free.append(driver.mem_get_info()[0])
+    build(bundle)
+    assert free and driver.retained == 0
+
+
 def test_cards_names_become_parts_of_file_names() -> None:
     assert slug("NVIDIA GeForce RTX 4090 (Laptop)") == "nvidia-geforce-rtx-4090-laptop"
+
+
+@given(st.text())
+def test_no_card_has_a_name_that_leaves_the_folder(name: str) -> None:
+    assert re.fullmatch(r"([a-z0-9]+(-[a-z0-9]+)*)?", slug(name))
 
 
 def test_parts_of_a_gated_bundle_have_engines_of_their_own(tmp_path: Path, trt: ModuleType) -> None:
@@ -282,6 +299,27 @@ def test_a_damaged_timing_cache_is_dropped_and_why(
     assert cache.read_bytes() == whole
 
 
+@given(data=st.data())
+def test_no_damaged_byte_of_a_timing_cache_reaches_tensorrt(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("cache") / "timing.cache"
+    trt = fake_tensorrt.make("10.3.0")
+    config = trt.Builder(trt.Logger()).create_builder_config()
+    attach_timing_cache(config, path, pytest.fail)
+    keep_timing_cache(config, path, pytest.fail)
+    content = bytearray(path.read_bytes())
+    index = data.draw(st.integers(0, len(content) - 1))
+    if data.draw(st.booleans()):
+        content[index] ^= data.draw(st.integers(1, 255))
+    else:
+        del content[index:]
+    path.write_bytes(content)
+    told: list[str] = []
+    attach_timing_cache(config, path, told.append)
+    assert told == [f"timing cache {path} dropped: it is damaged"]
+
+
 def test_a_timing_cache_that_tensorrt_refuses_is_dropped_and_why(
     bundle: Path, trt: ModuleType, configured: list[tuple[Any, Any]]
 ) -> None:
@@ -340,6 +378,14 @@ def test_a_plan_of_another_precision_is_no_reason(bundle: Path, install: Install
     assert build(bundle).reason == "there is none yet"
 
 
+def test_a_plan_under_another_name_is_none(bundle: Path, install: Install) -> None:
+    install("10.3.0")
+    plan = build(bundle).path
+    for path in (plan, plan.with_suffix(".json")):
+        path.rename(path.with_stem("mine"))
+    assert build(bundle).reason == "there is none yet"
+
+
 @pytest.mark.parametrize(
     ("field", "value", "reason"),
     [
@@ -394,12 +440,15 @@ def test_what_the_dla_cannot_run_falls_back_and_is_listed(
     assert not kept.built and kept.fallback == ("pool", "flatten")
 
 
-def test_the_batch_of_a_dla_is_fixed_and_told(bundle: Path, dla: ModuleType) -> None:
+def test_the_batch_of_a_dla_is_fixed_and_told(
+    bundle: Path, dla: ModuleType, configured: list[tuple[Any, Any]]
+) -> None:
     told: list[str] = []
     engine = build(bundle, dla=0, report=told.append)
     assert engine.fallback == ()
     (profile,) = plan_of(engine).profiles
     assert set(profile["image"]) == {(4, 3, 16, 16)}
+    assert tuple(configured[0][0].get_input(0).shape) == (4, 3, 16, 16)
     assert engine.card.request.min_batch == 4
     assert "the DLA takes no dynamic shapes: batch 4 alone" in told
 
@@ -473,7 +522,7 @@ def test_ctrl_c_stops_at_the_end_where_a_version_cannot_stop_and_says_so(
             assert told.wait(60)
 
     def report(step: str) -> None:
-        if "interrupted" in step and "Ctrl-C again kills" in step:
+        if "interrupted" in step and "Ctrl-C again ends" in step:
             told.set()
 
     trt.scenario.before_step = press
@@ -517,7 +566,9 @@ build_bundle_engine(sys.argv[1])
 TWICE = """
 def press(step):
     signal.raise_signal(signal.SIGINT)
+    print("once", flush=True)
     signal.raise_signal(signal.SIGINT)
+    print("twice", flush=True)
 trt.scenario.before_step = press
 build_bundle_engine(sys.argv[1])
 """
@@ -539,8 +590,8 @@ def test_a_killed_build_leaves_nothing_that_passes_for_whole(
 
 def test_ctrl_c_twice_ends_the_process(bundle: Path) -> None:
     process = start(MACHINE + TWICE, bundle)
-    said = process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGINT, said
+    assert process.communicate(timeout=60) == ("once\n", "")
+    assert process.returncode == -signal.SIGINT
     assert names(bundle / "engines") == []
 
 

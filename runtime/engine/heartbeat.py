@@ -23,7 +23,7 @@ def heartbeat(report: Callable[[str], None], interrupted: threading.Event) -> It
         while not done.wait(SECONDS):
             told = f"still building after {time.monotonic() - start:.0f} s"
             if interrupted.is_set():
-                told += "; interrupted, but this TensorRT stops at the end only: Ctrl-C again kills"
+                told += "; interrupted, but it stops at the end only: Ctrl-C again ends the process"
             report(told)
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)

@@ -106,8 +106,7 @@ def _why_none(folder: Path, request: EngineRequest) -> str:
         except EngineError:
             continue
         differences = _differences(other, request)
-        names = {name for name, _, _ in differences}
-        if names <= _OF_THE_MACHINE and names != {"targets"}:
+        if differences and {name for name, _, _ in differences} <= _OF_THE_MACHINE:
             name, found, wanted = differences[0]
             return f"{path.name} has {name} {found}; {wanted} was wanted"
     return "there is none yet"
