@@ -260,7 +260,7 @@ class _Member:
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     def __int__(self) -> int:
-        return self.value  # type: ignore[no-any-return, attr-defined]
+        return self.value
 
     __index__ = __hash__ = __int__
 
