@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from .plan import Plan, PlanTensor
-from .values import call, claim_logger, host_memory, need_gpu, stored, tell
+from .values import call, global_logger, host_memory, need_gpu, stored, tell
 
-_BUILD = "Building Engine"
+_BUILD = "Building engine"
 _TACTICS = "Tactic selection"
 
 
 class Builder:
     def _setup(self, logger: Any) -> None:
         need_gpu(self, logger)
-        self._logger = claim_logger(self, logger)
+        self._logger = logger
+        self._global = global_logger(self, logger)
 
     max_threads = stored("max_threads", lambda self: 1)
     logger = property(lambda self: self._logger)
@@ -40,50 +41,58 @@ class Builder:
         faults = _faults(network, config)
         if not faults:
             faults = _place(network, config)
-        if not faults and not self._step_through(_monitor(config)):
+        for fault in faults:
+            tell(self._logger, "ERROR", fault)
+        if faults or not self._step_through(_monitor(config)):
             return None
         scenario = self._trt.scenario
         if scenario.build_raises is not None:
             raise scenario.build_raises
-        faults = faults or list(scenario.build_errors)
-        for fault in faults:
-            tell(self._logger, "ERROR", fault)
-        if faults:
+        for fault in scenario.build_errors:
+            tell(self._global, "ERROR", fault)
+        if scenario.build_errors:
             return None
         if config._timing_cache is not None:
             config._timing_cache._layers.update(layer._name for layer in network._layers)
         return host_memory(self._trt, _plan(network, config).to_bytes())
 
     def _step_through(self, monitor: Any) -> bool:
-        """Phases within a phase, as the real builder tells them; whether it may go on."""
-        steps = self._trt.scenario.build_steps
+        """A phase within a phase, as the real builder tells them; whether it may go on."""
+        scenario = self._trt.scenario
         _told(monitor, "phase_start", _BUILD, None, 2)
-        _told(monitor, "phase_start", _TACTICS, _BUILD, steps)
-        for step in range(steps):
-            self._trt.scenario.before_step(step)
-            if _told(monitor, "step_complete", _TACTICS, step) is False:
-                return False
+        _told(monitor, "phase_start", _TACTICS, _BUILD, scenario.build_steps)
+        going = all(self._tactics(monitor, step) for step in range(scenario.build_steps))
         _told(monitor, "phase_finish", _TACTICS)
-        for step in range(2):
-            if _told(monitor, "step_complete", _BUILD, step) is False:
-                return False
+        going = going and all(_told(monitor, "step_complete", _BUILD, step) for step in range(2))
         _told(monitor, "phase_finish", _BUILD)
-        return True
+        if not going:
+            tell(
+                self._logger,
+                "ERROR",
+                "IBuilder::buildSerializedNetwork: Error Code 7: BuildCanceled (Build canceled by "
+                "user)",
+            )
+        return going
+
+    def _tactics(self, monitor: Any, step: int) -> bool:
+        self._trt.scenario.before_step(step)
+        return _told(monitor, "step_complete", _TACTICS, step)
 
 
 def _monitor(config: Any) -> Any:
     return config._progress_monitor if "_progress_monitor" in config.__dict__ else None
 
 
-def _told(monitor: Any, method: str, *arguments: Any) -> Any:
-    return None if monitor is None else call(monitor, method, *arguments)
+def _told(monitor: Any, method: str, *arguments: Any) -> bool:
+    """Whether the monitor lets the build go on: one that raises, or returns None, does not."""
+    return monitor is None or bool(call(monitor, method, *arguments))
 
 
 def _faults(network: Any, config: Any) -> list[str]:
     """Why a build would fail, before it begins."""
     step = "IBuilder::buildSerializedNetwork: "
     if not network._outputs:
-        return [f"{step}Error Code 4: Internal Error (Network must have at least one output)"]
+        return [f"{step}Error Code 4: API Usage Error (Network must have at least one output.)"]
     flags = config._flag_names()
     if network._strong:
         for flag in ("FP16", "BF16", "INT8", "FP8"):
@@ -113,8 +122,8 @@ def _profile_faults(network: Any, config: Any) -> list[str]:
         for tensor in dynamic:
             if tensor._name not in profile._shapes:
                 return [
-                    f"Error Code 4: API Usage Error (optimization profile {index} is missing "
-                    f"values for input {tensor._name})"
+                    f"Error Code 4: API Usage Error (Dynamic input tensor {tensor._name} is "
+                    f"missing dimensions in profile {index}.)"
                 ]
         for tensor in network._inputs:
             shape = tuple(tensor.shape)
@@ -123,8 +132,8 @@ def _profile_faults(network: Any, config: Any) -> list[str]:
                     size not in (-1, given) for size, given in zip(shape, wanted, strict=True)
                 ):
                     return [
-                        f"Error Code 4: API Usage Error (profile {index}: {wanted} does not fit "
-                        f"the shape {shape} of input {tensor._name})"
+                        "Error Code 4: API Usage Error (Dimension mismatch for tensor "
+                        f"{tensor._name} and profile {index}: {wanted}, but the tensor is {shape}.)"
                     ]
     return []
 

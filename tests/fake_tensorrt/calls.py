@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,17 +23,9 @@ class _Parameter:
 
 @dataclass(frozen=True)
 class Signature:
-    """One way to call a function; `text` as it was recorded, without `self`."""
+    """One way to call a function, without `self`."""
 
-    text: str
     parameters: tuple[_Parameter, ...]
-
-    @classmethod
-    def parse(cls, text: str) -> Signature:
-        """Read "(name: type = default, ...) -> type"."""
-        inside = text[1 : text.rindex(") -> ")]
-        parts = [part for part in _split(inside) if part not in ("", "/", "*")]
-        return cls(text, tuple(_parameter(part) for part in parts))
 
     def bind(
         self, kinds: Mapping[str, type], args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -56,6 +49,14 @@ class Signature:
             for name, value in named.items()
         )
         return named if fits else None
+
+
+@cache
+def parse(text: str) -> Signature:
+    """Read "(name: type = default, ...) -> type"."""
+    inside = text[1 : text.rindex(") -> ")]
+    parts = [part for part in _split(inside) if part not in ("", "/", "*")]
+    return Signature(tuple(_parameter(part) for part in parts))
 
 
 def accepts(kind: str, value: Any, kinds: Mapping[str, type]) -> bool:

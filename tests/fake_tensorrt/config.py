@@ -15,18 +15,21 @@ class IOptimizationProfile:
         self._shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
 
     def set_shape(self, input: str, min: Any, opt: Any, max: Any) -> None:  # noqa: A002
-        least, middle, most = tuple(min), tuple(opt), tuple(max)
-        if not len(least) == len(middle) == len(most) or not all(
-            0 <= a <= b <= c for a, b, c in zip(least, middle, most, strict=True)
-        ):
-            raise ValueError(f"Shapes of {input} are not min <= opt <= max")
-        self._shapes[input] = (least, middle, most)
+        shapes = (tuple(min), tuple(opt), tuple(max))
+        if len({len(shape) for shape in shapes}) > 1:
+            raise ValueError("Shape provided for opt is inconsistent with other shapes.")
+        self._shapes[input] = shapes
 
     def get_shape(self, input: str) -> list[Any]:  # noqa: A002
         return [self._new("Dims", shape) for shape in self._shapes.get(input, ())]
 
     def __bool__(self) -> bool:
-        return True
+        ordered = (
+            0 <= least <= middle <= most
+            for shapes in self._shapes.values()
+            for least, middle, most in zip(*shapes, strict=True)
+        )
+        return all(ordered)
 
     def _is_fixed(self) -> bool:
         return all(least == most for least, _, most in self._shapes.values())
@@ -111,6 +114,14 @@ class IBuilderConfig:
         return self.__dict__.get("_tactic_sources", everything)
 
     def add_optimization_profile(self, profile: Any) -> int:
+        if not profile:
+            tell(
+                self._logger,
+                "ERROR",
+                "IOptimizationProfile::isValid: Error Code 4: API Usage Error (Invalid optimization"
+                " profiles, please ensure that they satisfy MIN<=OPT<=MAX.)",
+            )
+            return -1
         self._profiles.append(profile)
         return len(self._profiles) - 1
 
@@ -132,14 +143,17 @@ class IBuilderConfig:
     def create_timing_cache(self, serialized_timing_cache: Any) -> Any:
         scenario, version = self._trt.scenario, self._trt.__version__
         content = bytes(serialized_timing_cache)
-        if not content:
-            return self._new("ITimingCache", version, scenario.capability, set())
-        try:
-            version, capability, layers = json.loads(content.removeprefix(_CACHE))
-        except ValueError:
-            tell(self._logger, "ERROR", "The serialized timing cache is corrupted.")
-            return None
-        return self._new("ITimingCache", version, capability, set(layers))
+        if content:
+            try:
+                version, capability, layers = json.loads(content.removeprefix(_CACHE))
+                return self._new("ITimingCache", version, capability, set(layers))
+            except ValueError:
+                tell(
+                    self._logger,
+                    "WARNING",
+                    "Failed to deserialize timing cache. Returning an empty timing cache.",
+                )
+        return self._new("ITimingCache", version, scenario.capability, set())
 
     def set_timing_cache(self, cache: Any, ignore_mismatch: bool) -> bool:
         if not cache._fits(ignore_mismatch):
@@ -157,7 +171,7 @@ class IBuilderConfig:
 
     def _dla_refusal(self, layer: Any) -> str | None:
         """Why a layer does not run on the DLA."""
-        scenario, network = self._trt.scenario, layer._network
+        scenario, network = self._trt.scenario, layer._network()
         if not network._strong and not {"FP16", "INT8"} & set(self._flag_names()):
             return f"DLA only supports FP16 and Int8 precision type. {layer._name} has neither."
         dynamic = any(-1 in tuple(tensor.shape) for tensor in network._inputs)

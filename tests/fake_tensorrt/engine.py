@@ -6,13 +6,14 @@ import json
 from typing import Any
 
 from .plan import Plan, PlanTensor
-from .values import claim_logger, host_memory, need_gpu, stored, tell
+from .values import global_logger, host_memory, need_gpu, stored, tell
 
 
 class Runtime:
     def _setup(self, logger: Any) -> None:
         need_gpu(self, logger)
-        self._logger = claim_logger(self, logger)
+        self._logger = logger
+        global_logger(self, logger)
 
     DLA_core = stored("DLA_core", lambda self: -1)
     engine_host_code_allowed = stored("engine_host_code_allowed", lambda self: False)
@@ -21,18 +22,21 @@ class Runtime:
     num_DLA_cores = property(lambda self: self._trt.scenario.dla_cores)
 
     def deserialize_cuda_engine(self, serialized_engine: Any) -> Any:
-        plan = Plan.from_bytes(bytes(serialized_engine))
-        fault = _plan_fault(plan, self._trt)
+        content = bytes(serialized_engine)
+        plan = Plan.from_bytes(content)
+        fault = _plan_fault(plan, not content, self._trt)
         if plan is None or fault is not None:
             tell(self._logger, "ERROR", f"IRuntime::deserializeCudaEngine: {fault}")
             return None
         return self._new("ICudaEngine", plan, self._logger)
 
 
-def _plan_fault(plan: Plan | None, trt: Any) -> str | None:
-    """Why a plan does not load here."""
+def _plan_fault(plan: Plan | None, empty: bool, trt: Any) -> str | None:
+    """Why a plan does not load here; None for bytes that are none, or not all of one."""
     if trt.scenario.refuses_plan is not None:
         return trt.scenario.refuses_plan
+    if plan is None and empty:
+        return "Error Code 3: API Usage Error (Cannot deserialize with an empty memory buffer.)"
     if plan is None:
         return (
             "Error Code 1: Serialization (Serialization assertion magicTagRead == kMAGIC_TAG "

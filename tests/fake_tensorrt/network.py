@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ _LAYERS = {
 
 class ITensor:
     def _setup(self, network: Any, name: str, is_input: bool, dtype: str, dims: Any) -> None:
-        self._network = network
+        self._network = weakref.ref(network)  # a cycle would keep the builder alive
         self._name = name
         self._is_input = is_input
         self._dtype = dtype
@@ -74,9 +75,10 @@ class ITensor:
 
     @dtype.setter
     def dtype(self, value: Any) -> None:
-        if self._network._strong:
+        network = self._network()
+        if network._strong:
             tell(
-                self._network._logger,
+                network._logger,
                 "ERROR",
                 "ITensor::setType: Error Code 3: API Usage Error (the types of a strongly typed "
                 f"network are those of its graph; tensor {self._name} keeps its own)",
@@ -87,7 +89,7 @@ class ITensor:
 
 class ILayer:
     def _setup(self, network: Any, name: str, operator: str) -> None:
-        self._network = network
+        self._network = weakref.ref(network)
         self._name = name
         self._operator = operator
 
@@ -127,13 +129,13 @@ class INetworkDefinition:
     has_implicit_batch_dimension = property(lambda self: self._implicit)
 
     def get_input(self, index: int) -> Any:
-        return self._inputs[index] if 0 <= index < len(self._inputs) else None
+        return self._item(self._inputs, index, "getInput")
 
     def get_output(self, index: int) -> Any:
-        return self._outputs[index] if 0 <= index < len(self._outputs) else None
+        return self._item(self._outputs, index, "getOutput")
 
     def get_layer(self, index: int) -> Any:
-        return self._layers[index] if 0 <= index < len(self._layers) else None
+        return self._item(self._layers, index, "getLayer")
 
     def get_flag(self, flag: Any) -> bool:
         return bool(self._flags >> int(flag) & 1)
@@ -145,6 +147,16 @@ class INetworkDefinition:
         if not 0 <= index < len(self._layers):
             raise IndexError("Out of bounds")
         return self._layers[index]
+
+    def _item(self, items: list[Any], index: int, method: str) -> Any:
+        if 0 <= index < len(items):
+            return items[index]
+        tell(
+            self._logger,
+            "ERROR",
+            f"INetworkDefinition::{method}: Error Code 3: API Usage Error (Invalid index {index}.)",
+        )
+        return None
 
     def _fill(self, model: onnx.ModelProto) -> None:
         """Take the inputs, outputs and nodes of a graph."""
@@ -172,7 +184,7 @@ class INetworkDefinition:
 
 class OnnxParser:
     def _setup(self, network: Any, logger: Any) -> None:
-        self._network = network
+        self._network = weakref.ref(network)  # the real one does not keep it alive either
         self._logger = logger
         self._errors: list[Any] = []
 
@@ -185,23 +197,28 @@ class OnnxParser:
         self._errors = []
 
     def parse_from_file(self, model: str) -> bool:
+        if not Path(model).is_file():
+            return self._fail(
+                f"Input file cannot be found, or is not a regular file: {model}", "INVALID_VALUE"
+            )
         try:
-            content = onnx.load(Path(model)).SerializeToString()  # with weights beside it
-        except Exception:
-            return self._fail(f"Failed to parse ONNX model from file: {model}!")
-        return self._parse(content)
-
-    def parse(self, model: Any, path: str | None = None) -> bool:
-        return self._parse(bytes(model))
-
-    def _parse(self, content: bytes) -> bool:
-        try:
-            model = onnx.load_from_string(content)
+            loaded = onnx.load(Path(model))  # with the weights beside it
         except Exception:
             return self._fail("Failed to parse the ONNX model.")
-        if not model.graph.output:  # what is no protobuf may still be read as an empty one
-            return self._fail("The model does not contain a graph.")
-        if self._network._implicit:
+        return self._parse(loaded)
+
+    def parse(self, model: Any, path: str | None = None) -> bool:
+        try:
+            loaded = onnx.load_from_string(bytes(model))
+        except Exception:
+            return self._fail("Failed to parse the ONNX model.")
+        return self._parse(loaded)
+
+    def _parse(self, model: onnx.ModelProto) -> bool:
+        network = self._network()
+        if network is None:
+            raise RuntimeError("the network of this parser is gone: the real one would crash")
+        if network._implicit:
             return self._fail(
                 "This version of the ONNX parser only supports TensorRT INetworkDefinitions with "
                 "an explicit batch dimension.",
@@ -212,7 +229,7 @@ class OnnxParser:
             node = model.graph.node[fault.node] if fault.node >= 0 else None
             self._fail(fault.desc, fault.code, fault.node, node)
         if not faults:
-            self._network._fill(model)
+            network._fill(model)
         return not faults
 
     def _fail(

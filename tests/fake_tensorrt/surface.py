@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .calls import Signature, accepts, plain_type
+from .calls import accepts, parse, plain_type
 
 _RECORDS = Path(__file__).parents[1] / "tensorrt_api"
 _SPECIAL = ("__bool__", "__getitem__", "__len__", "__setitem__")
@@ -61,8 +61,10 @@ def build_module(
 class StrictType(type):
     """Makes objects as pybind11 does: where a constructor exists, and only when it has run."""
 
+    _constructible: bool
+
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        if not cls.__dict__.get("_constructible", True):
+        if not cls._constructible:
             raise TypeError(f"tensorrt.tensorrt.{cls.__name__}: No constructor defined!")
         made = super().__call__(*args, **kwargs)
         if not made.__dict__.get("_made"):
@@ -164,21 +166,18 @@ def _constructor(
 def _method(
     name: str, signatures: Sequence[str], deed: Any, kinds: dict[str, type]
 ) -> Callable[..., Any]:
-    if isinstance(deed, staticmethod):
-        deed = deed.__func__
     known = set(inspect.signature(deed).parameters) if deed else set()
-    overloads = [Signature.parse(text) for text in signatures]
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if not overloads:
+        if not signatures:
             return (deed or _absent(name))(self, *args, **kwargs)
-        for overload in overloads:
+        for overload in map(parse, signatures):
             bound = overload.bind(kinds, args, kwargs)
             if bound is not None and (deed is None or bound.keys() <= known):
                 return (deed or _absent(name))(self, **bound)
             if bound is not None:
                 _absent(f"{name} with {', '.join(bound)}")()
-        texts = "".join(f"\n    {n}. {form.text}" for n, form in enumerate(overloads, 1))
+        texts = "".join(f"\n    {number}. {text}" for number, text in enumerate(signatures, 1))
         raise TypeError(
             f"{name}(): incompatible function arguments. The following argument types are "
             f"supported:{texts}\n\nInvoked with: {args} {kwargs}"
@@ -264,7 +263,7 @@ class _Member:
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     def __int__(self) -> int:
-        return self.value  # type: ignore[no-any-return, attr-defined]
+        return self.value
 
     __index__ = __hash__ = __int__
 

@@ -45,8 +45,11 @@ def call(listener: Any, method: str, *arguments: Any) -> Any:
         return None
 
 
-def claim_logger(owner: Any, logger: Any) -> Any:
-    """Logger that a builder or runtime logs to: that of the first one that still lives."""
+def global_logger(owner: Any, logger: Any) -> Any:
+    """Logger of the library's depths: that of the first builder or runtime, while it lives.
+
+    A later one's own logger hears of its misuse, and not what happens inside of it.
+    """
     trt = owner._trt
     first = trt._first() if trt._first else None
     if first is None:
@@ -54,11 +57,11 @@ def claim_logger(owner: Any, logger: Any) -> Any:
         return logger
     if first._logger is not logger:
         tell(
-            first._logger,
+            logger,
             "WARNING",
-            "The logger passed into createInferBuilder differs from one already provided for an "
-            "existing builder, runtime, or refitter. Uses of the global logger, returned by "
-            "nvinfer1::getLogger(), will return the existing value.",
+            "The logger passed into createInferBuilder differs from one already registered for an "
+            "existing builder, runtime, or refitter. So the current new logger is ignored, and "
+            "TensorRT will use the existing one which is returned by nvinfer1::getLogger().",
         )
     return first._logger
 

@@ -11,6 +11,7 @@ for the libraries that they link are compiled with gcc, which export the names a
 
     python3 -m venv v10 && v10/bin/pip install --no-deps tensorrt-cu12-bindings==10.16.1.11
     v10/bin/python record.py tensorrt_bindings 10.16.1.json --placeholders /tmp/libs10
+    (likewise tensorrt-cu12-bindings==10.3.0, which JetPack 6.1 and 6.2 carry)
     python3 -m venv v11 && v11/bin/pip install --no-deps tensorrt-cu13-bindings==11.4.0.106
     v11/bin/python record.py tensorrt_bindings 11.4.0.json --placeholders /tmp/libs11
 
@@ -101,8 +102,7 @@ def record(module: ModuleType) -> dict[str, Any]:
             surface["constants"][name] = f"{type(value).__qualname__}.{value.name}"
         elif callable(value) and (home.startswith(module.__name__) or not home):
             surface["functions"][name] = _signatures(value)
-    for left_over in ("attr", "value"):  # of a loop in the package's __init__.py
-        surface["constants"].pop(left_over, None)
+    surface["constants"].pop("value", None)  # left over from a loop in the package's __init__.py
     return surface
 
 
