@@ -617,6 +617,14 @@ def test_what_the_parser_refuses_is_told_with_its_place(bundle: Path, trt: Modul
     )
 
 
+def test_a_parser_that_lists_no_error_is_told_by_the_log(
+    bundle: Path, trt: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trt.scenario.parser_faults = (ParserFault("no convolutions today", node=0),)
+    monkeypatch.setattr(trt.OnnxParser, "num_errors", property(lambda self: 0))
+    assert re.search(r"cannot parse .*\.onnx: no convolutions today\.$", refused(bundle))
+
+
 def test_a_build_that_fails_is_told_in_the_builders_words(bundle: Path, trt: ModuleType) -> None:
     trt.scenario.build_errors = ("Error Code 9: the moon is full",)
     message = refused(bundle)

@@ -92,7 +92,8 @@ def _attempt(
     parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(str(graph)):
         faults = [_fault(toolkit, parser.get_error(index)) for index in range(parser.num_errors)]
-        return EngineError(f"{toolkit.title} cannot parse {graph}: {'; '.join(faults)}.")
+        words = f"{'; '.join(faults)}." if faults else last_words(log)
+        return EngineError(f"{toolkit.title} cannot parse {graph}: {words}")
     config = make_config(toolkit, builder, network, request)
     if tuning is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, tuning.workspace)
