@@ -64,7 +64,7 @@ class EngineRequest:
 class EngineCard:
     """Contents of the sidecar `NAME.json` of `NAME.engine`; sizes in bytes.
 
-    fallback: layers that were meant for the DLA, but run on the GPU.
+    fallback: layers that the DLA cannot run, so that the GPU does.
     """
 
     request: EngineRequest

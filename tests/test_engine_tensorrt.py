@@ -731,11 +731,11 @@ def test_build_of_a_gated_bundle_makes_both_parts(tmp_path: Path, trt: ModuleTyp
 def test_build_lists_what_falls_back(bundle: Path, dla: ModuleType) -> None:
     dla.scenario.dla_refuses = frozenset({"Conv"})
     made = succeeds("build", bundle, "--runtime", "tensorrt", "--dla", 0)
-    assert "1 layers run on the GPU, not on DLA 0:\n  conv\n" in made.stdout
+    assert "DLA 0 cannot run these layers (1); the GPU does:\n  conv\n" in made.stdout
     assert "Orin (sm87), DLA 0, batch 4 (" in call("inspect", bundle).stdout
     dla.scenario.dla_refuses = frozenset()
     again = succeeds("build", bundle, "--runtime", "tensorrt", "--dla", 0, "--force")
-    assert "all layers run on DLA 0" in again.stdout
+    assert "DLA 0 can run all layers" in again.stdout
 
 
 def test_options_of_one_runtime_are_refused_by_the_other(bundle: Path, install: Install) -> None:

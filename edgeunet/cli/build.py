@@ -148,8 +148,8 @@ def _as_text(engine: BuiltEngine) -> str:
 
 
 def _fallback(engine: BuiltEngine, dla: int) -> str:
-    """Layers that the DLA does not run."""
+    """Layers that the DLA cannot run."""
     if not engine.fallback:
-        return f"all layers run on DLA {dla}"
+        return f"DLA {dla} can run all layers"
     layers = "".join(f"\n  {name}" for name in engine.fallback)
-    return f"{len(engine.fallback)} layers run on the GPU, not on DLA {dla}:{layers}"
+    return f"DLA {dla} cannot run these layers ({len(engine.fallback)}); the GPU does:{layers}"

@@ -7,8 +7,8 @@ from typing import Any
 from ..engines import EngineRequest
 from .toolkit import Toolkit
 
-# Without cuBLAS and cuDNN, which TensorRT would load beside its own kernels: they cost hundreds of
-# MB of memory, on a Jetson the system's, and are gone from version 11.
+# Without cuBLAS and cuDNN: libraries that TensorRT would load beside its own kernels, and hold in
+# memory, on a Jetson the system's. They are gone from version 11.
 _TACTIC_SOURCES = ("EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS")
 
 
@@ -38,7 +38,10 @@ def make_config(toolkit: Toolkit, builder: Any, network: Any, request: EngineReq
 
 
 def list_fallback(trt: Any, network: Any, config: Any) -> tuple[str, ...]:
-    """Layers that the DLA cannot run; constants are not run."""
+    """Layers that the DLA cannot run, constants aside.
+
+    TensorRT judges each by itself here. It may leave more to the GPU: too many islands, too large.
+    """
     layers = (network.get_layer(index) for index in range(network.num_layers))
     return tuple(
         layer.name

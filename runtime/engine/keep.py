@@ -31,7 +31,7 @@ class BuiltEngine:
 
     @property
     def fallback(self) -> tuple[str, ...]:
-        """Layers that were meant for the DLA, but run on the GPU."""
+        """Layers that the DLA cannot run, so that the GPU does."""
         return self.card.fallback
 
 
