@@ -137,7 +137,16 @@ def test_other_names_are_attribute_errors() -> None:
 
 
 @pytest.mark.parametrize(
-    "package", ["export", "export.engine", "models", "parity", "runtime", "runtime.backends"]
+    "package",
+    [
+        "export",
+        "export.engine",
+        "models",
+        "parity",
+        "runtime",
+        "runtime.backends",
+        "runtime.kernels",
+    ],
 )
 def test_names_of_a_package_are_sorted_and_resolve(package: str) -> None:
     module = importlib.import_module(f"edgeunet.{package}")
