@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -11,6 +11,14 @@ import numpy.typing as npt
 from edgeunet.errors import FrameError
 from edgeunet.manifest import InputSpec
 from edgeunet.metrics import Mask
+
+
+def covered_size(
+    spec: InputSpec, logits_size: tuple[int, ...], size: tuple[int, int]
+) -> tuple[int, int]:
+    """Rows and columns of the logits that a frame of `size`, not the padding, lies in."""
+    fitted = spec.fitted_size(*size)
+    return logits_size[0] * fitted[0] // spec.height, logits_size[1] * fitted[1] // spec.width
 
 
 class Postprocessor:
@@ -31,14 +39,26 @@ class Postprocessor:
         size: tuple[int, int],
     ) -> npt.NDArray[np.uint8]:
         """Logits (N, C, h, w), presence (N, C) or None -> masks (N, height, width) for `size`."""
-        height, width = size
-        masks = np.empty((len(logits), height, width), np.uint8)
-        shape = logits.shape[:2]
-        opened = np.ones(shape, bool) if presence is None else self.open_classes(presence)
-        for index, planes in enumerate(logits):
-            classes = [int(class_id) for class_id in np.flatnonzero(opened[index])] or [0]
-            masks[index] = self._mask(planes, classes, height, width)
+        masks = np.empty((len(logits), *size), np.uint8)
+        for index, classes in enumerate(self._candidates(logits, presence)):
+            masks[index] = self._mask(logits[index], classes, *size)
         return masks
+
+    def confidence(
+        self,
+        logits: npt.NDArray[np.float32],
+        presence: npt.NDArray[np.float32] | None,
+        size: tuple[int, int],
+    ) -> npt.NDArray[np.uint8]:
+        """How sure the masks of the same arguments are, (N, height, width): 255 stands for 1.
+
+        It is the softmax of the mask's class over those that the gate leaves open; a class that
+        is alone is sure.
+        """
+        confidences = np.empty((len(logits), *size), np.uint8)
+        for index, classes in enumerate(self._candidates(logits, presence)):
+            confidences[index] = self._confidence(logits[index], classes, *size)
+        return confidences
 
     def open_classes(self, presence: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
         """Which classes the gate leaves in the argmax, (N, C); all of them without thresholds."""
@@ -47,10 +67,19 @@ class Postprocessor:
         opened: npt.NDArray[np.bool_] = presence >= self.thresholds
         return opened
 
+    def _candidates(
+        self, logits: npt.NDArray[np.float32], presence: npt.NDArray[np.float32] | None
+    ) -> Iterator[list[int]]:
+        """Ids that each frame's pixels may have, in their order; at least one."""
+        shape = logits.shape[:2]
+        opened = np.ones(shape, bool) if presence is None else self.open_classes(presence)
+        for row in opened:
+            yield [int(class_id) for class_id in np.flatnonzero(row)] or [0]
+
     def _mask(
         self, planes: npt.NDArray[np.float32], classes: list[int], height: int, width: int
     ) -> Mask:
-        rows, columns = self._covered(planes.shape[1:], height, width)
+        rows, columns = covered_size(self.spec, planes.shape[1:], (height, width))
         mask = np.full((height, width), classes[0], np.uint8)
         best = self._upsample(planes[classes[0], :rows, :columns], height, width)
         for class_id in classes[1:]:
@@ -61,10 +90,16 @@ class Postprocessor:
             cv2.max(plane, best, dst=best)
         return mask
 
-    def _covered(self, shape: tuple[int, ...], height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of the logits that the frame, not the padding, lies in."""
-        fitted = self.spec.fitted_size(height, width)
-        return shape[0] * fitted[0] // self.spec.height, shape[1] * fitted[1] // self.spec.width
+    def _confidence(
+        self, planes: npt.NDArray[np.float32], classes: list[int], height: int, width: int
+    ) -> npt.NDArray[np.uint8]:
+        rows, columns = covered_size(self.spec, planes.shape[1:], (height, width))
+        upsampled = np.stack(
+            [self._upsample(planes[id_, :rows, :columns], height, width) for id_ in classes]
+        )
+        shares = np.exp(upsampled - upsampled.max(0)).sum(0)
+        confidence: npt.NDArray[np.uint8] = np.rint(np.float32(255) / shares).astype(np.uint8)
+        return confidence
 
     @staticmethod
     def _upsample(

@@ -42,6 +42,12 @@ def as_rgb(frame: npt.NDArray[np.generic]) -> Frame:
     return np.ascontiguousarray(frame[..., :3], dtype=np.uint8)
 
 
+def scaling(spec: InputSpec) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Gain and shift of each channel of the net: image = value * gain + shift, in FP32."""
+    std = np.asarray(spec.std, np.float32)
+    return np.float32(1) / (255 * std), -np.asarray(spec.mean, np.float32) / std
+
+
 class Preprocessor:
     """Resizes, orders colours and normalises: frames -> (N, C, height, width) FP32.
 
@@ -50,8 +56,7 @@ class Preprocessor:
 
     def __init__(self, spec: InputSpec) -> None:
         self.spec = spec
-        self._gain = 1 / (255 * np.asarray(spec.std, np.float32))
-        self._shift = -np.asarray(spec.mean, np.float32) / np.asarray(spec.std, np.float32)
+        self._gain, self._shift = scaling(spec)
 
     def __call__(self, frames: Sequence[Frame]) -> npt.NDArray[np.float32]:
         """8-bit RGB frames, each of any size -> net input."""

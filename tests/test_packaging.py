@@ -61,7 +61,7 @@ def test_wheel_holds_every_module_once(wheel: zipfile.ZipFile) -> None:
 
 
 @slow
-def test_wheel_holds_weights_and_the_typing_marker_and_nothing_else(
+def test_wheel_holds_weights_kernels_and_the_typing_marker_and_nothing_else(
     wheel: zipfile.ZipFile,
 ) -> None:
     weights = {
@@ -70,7 +70,8 @@ def test_wheel_holds_weights_and_the_typing_marker_and_nothing_else(
         if path.suffix in (".safetensors", ".json")
     }
     rest = {name for name in content(wheel) if not name.endswith(".py")}
-    assert rest == {"edgeunet/py.typed", *weights}
+    kernels = {f"edgeunet/runtime/kernels/{name}" for name in ("kernels.cu", "pixels.cuh")}
+    assert rest == {"edgeunet/py.typed", *weights, *kernels}
 
 
 @slow

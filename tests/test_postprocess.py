@@ -173,6 +173,31 @@ def test_presence_without_thresholds_closes_nothing() -> None:
     assert (Postprocessor(InputSpec(8, 8), None)(rising(), gate, (8, 8)) == 3).all()
 
 
+# Confidence
+
+
+@given(case=cases(), data=st.data())
+def test_confidence_is_the_softmax_of_the_open_classes(case: Case, data: st.DataObject) -> None:
+    count = case.logits.shape[1]
+    opened = data.draw(st.lists(st.booleans(), min_size=count, max_size=count))
+    presence = np.array([opened], np.float32)
+    logits = to_logits(torch.from_numpy(case.logits), case.spec, *case.size)[0]
+    classes = [c for c in range(count) if opened[c]] or [0]
+    wanted = 255 * torch.softmax(logits[classes], 0).amax(0).numpy()
+    sure = Postprocessor(case.spec, (0.5,) * count).confidence(case.logits, presence, case.size)
+    assert sure.shape == (1, *case.size)
+    assert sure.dtype == np.uint8
+    assert np.abs(sure[0] - wanted).max() < 0.51  # rounding, and that of another upsampling
+
+
+def test_class_that_is_alone_is_sure() -> None:
+    gate = np.array([[0, 0, 0, 0], [0, 0, 1, 0], [1, 1, 1, 1]], np.float32)
+    postprocess = Postprocessor(InputSpec(8, 8), (0.5,) * 4)
+    sure = postprocess.confidence(rising(batch=3), gate, (9, 7))
+    assert (sure[:2] == 255).all()
+    assert (sure[2] == round(255 / (1 + np.exp(-1) + np.exp(-2) + np.exp(-3)))).all()
+
+
 # one_size
 
 

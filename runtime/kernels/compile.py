@@ -1,0 +1,88 @@
+"""kernels.cu -> machine code for one compute capability, compiled once with nvcc and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from edgeunet.errors import BackendError
+from edgeunet.files import write_bytes
+
+SOURCES = (Path(__file__).with_name("kernels.cu"), Path(__file__).with_name("pixels.cuh"))
+FLAGS = ("-cubin", "-std=c++17", "-fmad=false")
+"""Products and sums are not fused: pixels.cuh says where a rounding is left out."""
+
+_DIGEST_BYTES = 32
+
+
+def kernels_image(capability: str, folder: Path | None) -> bytes:
+    """Cubin of the kernels for a compute capability such as "sm87".
+
+    With a folder, the bundle's `engines/`, it is read from there, or compiled and kept there. The
+    name holds a hash of the sources and flags, and the file ends with the SHA-256 of the rest: one
+    that is old, torn or changed is compiled anew, and without nvcc it is an error.
+
+    Raises:
+        BackendError: nvcc is missing or refuses, or the folder cannot be written.
+    """
+    if folder is None:
+        return _compile(capability, "they are not kept anywhere")
+    path = folder / image_name(capability)
+    kept = path.read_bytes() if path.is_file() else b""
+    image, digest = kept[:-_DIGEST_BYTES], kept[-_DIGEST_BYTES:]
+    if image and hashlib.sha256(image).digest() == digest:
+        return image
+    image = _compile(capability, f"{path} is {'damaged' if path.is_file() else 'not there'}")
+    try:
+        write_bytes(path, image + hashlib.sha256(image).digest())
+    except OSError as error:
+        raise BackendError(
+            f"the CUDA kernels were compiled, but {path} cannot be written: {error.strerror}. Make "
+            f"{folder} writable for the first run, or copy the bundle to where it is."
+        ) from None
+    return image
+
+
+def image_name(capability: str) -> str:
+    """File name of the kernels' cubin: `kernels-sm87-0123456789ab.cubin`."""
+    digest = hashlib.sha256(" ".join(FLAGS).encode())
+    for source in SOURCES:
+        digest.update(source.read_bytes())
+    return f"kernels-{capability}-{digest.hexdigest()[:12]}.cubin"
+
+
+def find_nvcc() -> str | None:
+    """Path of the CUDA compiler: on PATH, in CUDA_HOME, or where NVIDIA's packages put it."""
+    homes = [Path(home) for home in (os.environ.get("CUDA_HOME"), "/usr/local/cuda") if home]
+    beside = os.pathsep.join(str(home / "bin") for home in homes)
+    return shutil.which("nvcc") or shutil.which("nvcc", path=beside)
+
+
+def _compile(capability: str, reason: str) -> bytes:
+    nvcc = find_nvcc()
+    if nvcc is None:
+        raise BackendError(
+            f"the CUDA kernels for {capability} must be compiled, since {reason}, and no nvcc was "
+            "found on PATH, in CUDA_HOME or in /usr/local/cuda. Install the CUDA toolkit (JetPack: "
+            "`apt install cuda-toolkit-12-6`, its version), or run the bundle where nvcc is on "
+            f"the same kind of GPU, and copy its engines/{image_name(capability)}."
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "kernels.cubin"
+        architecture = f"-arch={capability.replace('sm', 'sm_')}"
+        done = subprocess.run(  # noqa: S603 - the compiler that this machine's owner chose
+            [nvcc, *FLAGS, architecture, "-o", str(output), str(SOURCES[0])],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode or not output.is_file():
+            words = (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
+            raise BackendError(
+                f"{nvcc} could not compile the CUDA kernels for {capability}: {words}\n"
+                f"A CUDA toolkit that knows {capability} and a C++ compiler that it takes are "
+                "needed; CUDA_HOME or PATH chooses among several."
+            )
+        return output.read_bytes()

@@ -1,0 +1,324 @@
+// Pre- and post-processing, one pass each. Sizes are in pixels, arrays contiguous; see launch.py.
+#ifdef __CUDACC__  // the tests' host build brings its own half
+#include <cuda_fp16.h>
+#endif
+
+#include "pixels.cuh"
+
+namespace {
+
+constexpr int QUAD = 4;           // adjacent pixels of a thread: one store
+constexpr int ROWS = 2;           // and its rows: with four, registers leave half as many threads
+constexpr int MAX_CLASSES = 256;  // masks are 8 bit
+
+// Tables by value: they lie in constant memory, and no call waits for a copy of them.
+struct Scaling {
+    float gain[3];
+    float shift[3];
+};
+
+struct Thresholds {
+    float of[MAX_CLASSES];
+};
+
+struct Palette {
+    unsigned char of[MAX_CLASSES][3];
+};
+
+// Loaded and stored at once.
+template <typename T, int COUNT, int ALIGNMENT>
+struct alignas(ALIGNMENT) Pack {
+    T of[COUNT];
+};
+
+template <typename T>
+using Quad = Pack<T, QUAD, QUAD * sizeof(T)>;
+
+__device__ bool is_aligned(const void* address, size_t bytes) {
+    return reinterpret_cast<size_t>(address) % bytes == 0;
+}
+
+__device__ float as_float(float value) { return value; }
+__device__ float as_float(__half value) { return __half2float(value); }
+__device__ void assign(float& target, float value) { target = value; }
+__device__ void assign(__half& target, float value) { target = __float2half_rn(value); }
+
+template <typename T>
+__device__ void preprocess(const unsigned char* __restrict__ frames, T* __restrict__ images,
+                           int frame_height, int frame_width, int height, int width,
+                           int fitted_height, int fitted_width, int order, const Scaling& scaling) {
+    const int x = blockIdx.x * blockDim.x + threadIdx.x;
+    const int y = blockIdx.y * blockDim.y + threadIdx.y;
+    if (x >= width || y >= height) return;
+    const bool covered = x < fitted_width && y < fitted_height;
+    const Tap row = make_tap(y, fitted_height, frame_height);
+    const Tap column = make_tap(x, fitted_width, frame_width);
+    const unsigned char* frame =
+        frames + static_cast<size_t>(blockIdx.z) * 3 * frame_height * frame_width;
+    const int channels = order == GRAY ? 1 : 3;
+    const size_t plane = static_cast<size_t>(height) * width;
+    T* image = images + blockIdx.z * channels * plane + static_cast<size_t>(y) * width + x;
+#pragma unroll
+    for (int channel = 0; channel < 3; ++channel) {
+        if (channel >= channels) break;
+        float value = 0.0f;  // the mean colour, where the frame does not reach
+        if (covered) {
+            value = sample(frame, frame_width, row, column, order, channel);
+            value = value * scaling.gain[channel] + scaling.shift[channel];
+        }
+        assign(image[channel * plane], value);
+    }
+}
+
+// What a thread of the post-processing works on: QUAD columns from x on, ROWS rows from y on.
+struct Tile {
+    int x;
+    int y;
+    int height;
+    int width;
+};
+
+// One row of logits at the columns of a tile.
+template <typename T>
+__device__ void resample_row(const T* __restrict__ row, const Tap (&columns)[QUAD],
+                             float (&values)[QUAD]) {
+#pragma unroll
+    for (int i = 0; i < QUAD; ++i) {
+        values[i] =
+            lerp(as_float(row[columns[i].low]), as_float(row[columns[i].high]), columns[i].weight);
+    }
+}
+
+// Logits of the mask's own size, a vector load a row. The arithmetic is least here, and the
+// memory's speed is the limit.
+template <bool CONFIDENCE, typename T>
+__device__ void enter_plane(Contest (&contests)[ROWS][QUAD], const T* __restrict__ plane,
+                            int stride, const Tile& tile, int id) {
+    const bool whole =
+        tile.x + QUAD <= tile.width && stride % QUAD == 0 && is_aligned(plane, sizeof(Quad<T>));
+    Quad<T> loaded[ROWS];
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) {
+        const T* row = plane + min(tile.y + r, tile.height - 1) * stride;
+        if (whole) {
+            loaded[r] = *reinterpret_cast<const Quad<T>*>(row + tile.x);
+        } else {
+#pragma unroll
+            for (int i = 0; i < QUAD; ++i) loaded[r].of[i] = row[min(tile.x + i, tile.width - 1)];
+        }
+    }
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) {
+#pragma unroll
+        for (int i = 0; i < QUAD; ++i)
+            enter<CONFIDENCE>(contests[r][i], as_float(loaded[r].of[i]), id);
+    }
+}
+
+// Logits of another size. Rows that two of the mask's share are resampled once; `step` is the same
+// in the whole warp, so that no branch divides it.
+template <bool CONFIDENCE, typename T>
+__device__ void enter_resampled_plane(Contest (&contests)[ROWS][QUAD], const T* __restrict__ plane,
+                                      int stride, const Tap (&rows)[ROWS],
+                                      const Tap (&columns)[QUAD], int id) {
+    float above[QUAD];
+    float below[QUAD];
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) {
+        const Tap& row = rows[r];
+        const int step = r == 0 ? 2 : row.low - rows[r - 1].low;
+        if (step != 0) {
+            if (step == 1) {
+#pragma unroll
+                for (int i = 0; i < QUAD; ++i) above[i] = below[i];
+            } else {
+                resample_row(plane + row.low * stride, columns, above);
+            }
+            resample_row(plane + row.high * stride, columns, below);
+        }
+#pragma unroll
+        for (int i = 0; i < QUAD; ++i) {
+            enter<CONFIDENCE>(contests[r][i], lerp(above[i], below[i], row.weight), id);
+        }
+    }
+}
+
+__device__ void store_quad(unsigned char* __restrict__ plane, const Quad<unsigned char>& values,
+                           const Tile& tile, int y) {
+    unsigned char* target = plane + static_cast<size_t>(y) * tile.width + tile.x;
+    if (tile.x + QUAD <= tile.width && is_aligned(target, QUAD)) {
+        *reinterpret_cast<Quad<unsigned char>*>(target) = values;
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < QUAD; ++i) {
+        if (tile.x + i < tile.width) target[i] = values.of[i];
+    }
+}
+
+// What the gate says of one frame. Without presence every class is open.
+struct Gate {
+    const void* presence;
+    size_t offset;
+    bool is_half;
+    int classes;
+};
+
+__device__ bool is_open(const Gate& gate, const Thresholds& thresholds, int id) {
+    if (gate.presence == nullptr) return true;
+    const size_t index = gate.offset + id;
+    const float presence = gate.is_half ? as_float(static_cast<const __half*>(gate.presence)[index])
+                                        : static_cast<const float*>(gate.presence)[index];
+    return presence >= thresholds.of[id];
+}
+
+// The first open class from `id` on, or the number of classes. All of a warp go the same way.
+__device__ int next_open(const Gate& gate, const Thresholds& thresholds, int id) {
+    while (id < gate.classes && !is_open(gate, thresholds, id)) ++id;
+    return id;
+}
+
+// Size of a frame's logits, of the part of them that lies over the frame, and of its mask.
+struct Sizes {
+    int height;
+    int width;
+    int covered_height;
+    int covered_width;
+    int mask_height;
+    int mask_width;
+};
+
+// All open classes of one frame from `first` on.
+template <bool CONFIDENCE, typename T>
+__device__ void hold_contests(Contest (&contests)[ROWS][QUAD], const T* __restrict__ planes,
+                              const Gate& gate, const Thresholds& thresholds, int first,
+                              const Sizes& sizes, const Tile& tile) {
+    const size_t plane = static_cast<size_t>(sizes.height) * sizes.width;
+    if (sizes.covered_height == tile.height && sizes.covered_width == tile.width) {
+        for (int id = first; id < gate.classes; id = next_open(gate, thresholds, id + 1)) {
+            enter_plane<CONFIDENCE>(contests, planes + id * plane, sizes.width, tile, id);
+        }
+        return;
+    }
+    Tap rows[ROWS];
+    Tap columns[QUAD];
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) {
+        rows[r] = make_tap(min(tile.y + r, tile.height - 1), tile.height, sizes.covered_height);
+    }
+#pragma unroll
+    for (int i = 0; i < QUAD; ++i) {
+        columns[i] = make_tap(min(tile.x + i, tile.width - 1), tile.width, sizes.covered_width);
+    }
+    for (int id = first; id < gate.classes; id = next_open(gate, thresholds, id + 1)) {
+        enter_resampled_plane<CONFIDENCE>(contests, planes + id * plane, sizes.width, rows, columns,
+                                          id);
+    }
+}
+
+template <bool CONFIDENCE, typename T>
+__device__ void postprocess(const T* __restrict__ logits, const int* __restrict__ rows,
+                            unsigned char* __restrict__ masks,
+                            unsigned char* __restrict__ confidences, const Gate& gate,
+                            const Thresholds& thresholds, const Sizes& sizes) {
+    const Tile tile = {static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x) * QUAD,
+                       static_cast<int>(blockIdx.y * blockDim.y + threadIdx.y) * ROWS,
+                       sizes.mask_height, sizes.mask_width};
+    if (tile.x >= tile.width || tile.y >= tile.height) return;
+
+    int first = next_open(gate, thresholds, 0);
+    const bool contested = next_open(gate, thresholds, first + 1) < gate.classes;
+    if (first == gate.classes) first = 0;  // all closed: the background
+    Contest contests[ROWS][QUAD];
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) {
+#pragma unroll
+        for (int i = 0; i < QUAD; ++i) contests[r][i] = open_contest(first);
+    }
+    const int row = rows == nullptr ? static_cast<int>(blockIdx.z) : rows[blockIdx.z];
+    if (contested && row >= 0) {  // else one class is left, whatever its logits are
+        const T* planes =
+            logits + static_cast<size_t>(row) * gate.classes * sizes.height * sizes.width;
+        hold_contests<CONFIDENCE>(contests, planes, gate, thresholds, first, sizes, tile);
+    }
+
+    const size_t frame = static_cast<size_t>(blockIdx.z) * tile.height * tile.width;
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) {
+        if (tile.y + r >= tile.height) break;
+        Quad<unsigned char> values;
+#pragma unroll
+        for (int i = 0; i < QUAD; ++i)
+            values.of[i] = static_cast<unsigned char>(contests[r][i].winner);
+        store_quad(masks + frame, values, tile, tile.y + r);
+        if (CONFIDENCE) {
+#pragma unroll
+            for (int i = 0; i < QUAD; ++i) values.of[i] = confidence_of(contests[r][i]);
+            store_quad(confidences + frame, values, tile, tile.y + r);
+        }
+    }
+}
+
+}  // namespace
+
+// A kernel for each type of the net's inputs and outputs ----------------------------------------
+
+#define PREPROCESS(NAME, T)                                                                    \
+    extern "C" __global__ void NAME(const unsigned char* frames, T* images, int frame_height,  \
+                                    int frame_width, int height, int width, int fitted_height, \
+                                    int fitted_width, int order, const Scaling scaling) {      \
+        preprocess(frames, images, frame_height, frame_width, height, width, fitted_height,    \
+                   fitted_width, order, scaling);                                              \
+    }
+
+#define POSTPROCESS(NAME, T, CONFIDENCE)                                                    \
+    extern "C" __global__ void NAME(const T* logits, const int* rows, const void* presence, \
+                                    unsigned char* masks, unsigned char* confidences,       \
+                                    int presence_is_half, int classes, const Sizes sizes,   \
+                                    const Thresholds thresholds) {                          \
+        const Gate gate = {presence, static_cast<size_t>(blockIdx.z) * classes,             \
+                           presence_is_half != 0, classes};                                 \
+        postprocess<CONFIDENCE>(logits, rows, masks, confidences, gate, thresholds, sizes); \
+    }
+
+PREPROCESS(preprocess_float32, float)
+PREPROCESS(preprocess_float16, __half)
+POSTPROCESS(postprocess_float32, float, false)
+POSTPROCESS(postprocess_float16, __half, false)
+POSTPROCESS(postprocess_confidence_float32, float, true)
+POSTPROCESS(postprocess_confidence_float16, __half, true)
+
+// Frames and masks as one row of pixels, QUAD a thread. `out` may be `frames`.
+extern "C" __global__ void overlay(const unsigned char* frames, const unsigned char* masks,
+                                   unsigned char* out, long long pixels, float keep, float opacity,
+                                   const Palette palette) {
+    using Pixels = Pack<unsigned char, 3 * QUAD, QUAD>;
+    const long long begin = (static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x) * QUAD;
+    if (begin >= pixels) return;
+    const int count = static_cast<int>(min(pixels - begin, static_cast<long long>(QUAD)));
+    const unsigned char* source = frames + 3 * begin;
+    unsigned char* target = out + 3 * begin;
+    const bool whole = count == QUAD && is_aligned(source, QUAD) && is_aligned(target, QUAD);
+
+    Pixels values;
+    if (whole) values = *reinterpret_cast<const Pixels*>(source);
+#pragma unroll
+    for (int i = 0; i < QUAD; ++i) {
+        if (i >= count) break;
+        const unsigned char* colour = palette.of[masks[begin + i]];
+        const bool visible = (colour[0] | colour[1] | colour[2]) != 0;
+#pragma unroll
+        for (int c = 0; c < 3; ++c) {
+            const unsigned char value = whole ? values.of[3 * i + c] : source[3 * i + c];
+            values.of[3 * i + c] = visible ? blend(value, colour[c], keep, opacity) : value;
+        }
+    }
+    if (whole) {
+        *reinterpret_cast<Pixels*>(target) = values;
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < 3 * QUAD; ++i) {
+        if (i < 3 * count) target[i] = values.of[i];
+    }
+}

@@ -1,0 +1,157 @@
+"""Calls of the kernels. Arrays are device addresses, contiguous, in the shapes given here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeunet.manifest import Color, InputSpec
+
+from ..postprocess import covered_size
+from ..preprocess import scaling
+
+Size = tuple[int, int]
+"""Height and width, pixels."""
+Grid = tuple[int, int, int]
+
+# As in kernels.cu.
+_QUAD, _ROWS, _MAX_CLASSES = 4, 2, 256
+_ORDERS: dict[Color, int] = {"rgb": 0, "bgr": 1, "gray": 2}
+
+# A warp is 32 columns of one row: neighbours in memory.
+_BLOCK = (32, 4, 1)
+_FLAT_BLOCK = (256, 1, 1)
+
+
+class Launcher(Protocol):
+    """A loaded module."""
+
+    def launch(
+        self, name: str, grid: Grid, block: Grid, arguments: Sequence[np.generic], stream: Any
+    ) -> None:
+        """Queue a kernel; its arguments by value, structures as `np.void`."""
+
+
+class Kernels:
+    """Pre- and post-processing of one bundle on a GPU, see kernels.cu.
+
+    The results are those of `Preprocessor`, `Postprocessor` and `overlay`. Calls only queue.
+    """
+
+    def __init__(
+        self,
+        module: Launcher,
+        spec: InputSpec,
+        *,
+        thresholds: Sequence[float] | None,
+        palette: Sequence[tuple[int, int, int]],
+    ) -> None:
+        self._module = module
+        self._spec = spec
+        self._classes = len(palette)
+        self._gated = thresholds is not None
+        self._scaling = _table(np.float32, (2, 3), np.stack(scaling(spec)))
+        self._thresholds = _table(np.float32, (_MAX_CLASSES,), thresholds or ())
+        self._palette = _table(np.uint8, (_MAX_CLASSES, 3), palette)
+
+    def preprocess(
+        self,
+        frames: int,
+        size: Size,
+        *,
+        count: int,
+        images: int,
+        dtype: npt.DTypeLike,
+        stream: Any,
+    ) -> None:
+        """RGB frames (count, *size, 3) uint8 -> images (count, C, height, width), FP16 or FP32."""
+        spec = self._spec
+        sizes = (*size, spec.height, spec.width, *spec.fitted_size(*size))
+        self._module.launch(
+            f"preprocess_{np.dtype(dtype)}",
+            _grid(spec.width, spec.height, count),
+            _BLOCK,
+            [*_addresses(frames, images), *map(np.int32, sizes), np.int32(_ORDERS[spec.color]),
+             self._scaling],
+            stream,
+        )  # fmt: skip
+
+    def postprocess(
+        self,
+        logits: int,
+        dtype: npt.DTypeLike,
+        *,
+        rows: int = 0,
+        presence: int = 0,
+        presence_dtype: npt.DTypeLike = np.float32,
+        logits_size: Size,
+        count: int,
+        masks: int,
+        size: Size,
+        stream: Any,
+        confidence: int = 0,
+    ) -> None:
+        """Logits (R, C, *logits_size) -> masks (count, *size) uint8 of class ids.
+
+        rows: (count,) int32, the frames' rows of `logits`, -1 for one whose decoder was spared
+            since at most one of its classes is open; 0: frame n has row n.
+        presence: (count, C) of `presence_dtype`; 0: no gate, and all classes are open.
+        confidence: (count, *size) uint8, 255 for 1; 0: not wanted. As `Postprocessor.confidence`.
+        dtype, presence_dtype: FP16 or FP32.
+        """
+        covered = covered_size(self._spec, logits_size, size)
+        gate = presence if self._gated else 0
+        kernel = "postprocess_confidence" if confidence else "postprocess"
+        self._module.launch(
+            f"{kernel}_{np.dtype(dtype)}",
+            _grid(-(-size[1] // _QUAD), -(-size[0] // _ROWS), count),
+            _BLOCK,
+            [*_addresses(logits, rows, gate, masks, confidence),
+             np.int32(np.dtype(presence_dtype) == np.float16), np.int32(self._classes),
+             _table(np.int32, (6,), (*logits_size, *covered, *size)), self._thresholds],
+            stream,
+        )  # fmt: skip
+
+    def overlay(
+        self,
+        frames: int,
+        masks: int,
+        *,
+        out: int,
+        count: int,
+        size: Size,
+        opacity: float = 0.5,
+        stream: Any,
+    ) -> None:
+        """Frames (count, *size, 3) under the colours of masks (count, *size); out may be frames."""
+        pixels = count * size[0] * size[1]
+        self._module.launch(
+            "overlay",
+            (-(-pixels // (_QUAD * _FLAT_BLOCK[0])), 1, 1),
+            _FLAT_BLOCK,
+            [*_addresses(frames, masks, out), np.int64(pixels), np.float32(1 - opacity),
+             np.float32(opacity), self._palette],
+            stream,
+        )  # fmt: skip
+
+
+def _addresses(*values: int) -> list[np.generic]:
+    return [np.uint64(value) for value in values]
+
+
+def _table(dtype: npt.DTypeLike, shape: tuple[int, ...], values: npt.ArrayLike) -> np.void:
+    """A structure of one array, zeros after the values."""
+    table = np.zeros(shape, dtype)
+    given = np.asarray(values, dtype)
+    if given.size:
+        table[tuple(slice(length) for length in given.shape)] = given
+    structure: np.void = np.void(table.tobytes())
+    return structure
+
+
+def _grid(columns: int, rows: int, count: int) -> Grid:
+    """Blocks for one thread a column and row of each frame."""
+    return -(-columns // _BLOCK[0]), -(-rows // _BLOCK[1]), count

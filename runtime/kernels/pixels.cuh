@@ -1,0 +1,105 @@
+// The arithmetic of one pixel, for the GPU and for the tests' host build. Needs no CUDA header.
+//
+// The masks must be those of the CPU, so every rounding is decided here and not by the compiler:
+// nvcc runs with -fmad=false and g++ with -ffp-contract=off. A product and a sum then round twice,
+// as numpy's do, and once where `fmaf` is written, as cv2's do (IPP, in the x86-64 wheels).
+#pragma once
+
+#include <math.h>
+#include <stddef.h>
+
+#ifdef __CUDACC__
+#define PIXEL __host__ __device__ __forceinline__
+#else
+#define PIXEL inline
+#endif
+
+// Bilinear resizing ---------------------------------------------------------------------------
+
+// One axis of a bilinear sample: lerp(source[low], source[high], weight). But at the end, `high` is
+// the one after `low`.
+struct Tap {
+    int low;
+    int high;
+    float weight;
+};
+
+// Half-pixel: (target + 1/2) * source_size / target_size - 1/2, clamped to the first and
+// last pixel.
+//
+// In integers, because a float coordinate leaves its fraction only the bits that the whole part
+// does not take, and doubles are slow on all but data-centre GPUs. Sizes stay below 2^15.
+PIXEL Tap make_tap(int target, int target_size, int source_size) {
+    const int denominator = 2 * target_size;
+    const int numerator = (2 * target + 1) * source_size - target_size;
+    const int last = source_size - 1;
+    if (numerator <= 0) return {0, last > 0 ? 1 : 0, 0.0f};
+    const int low = numerator / denominator;
+    if (low >= last) return {last, last, 0.0f};
+    const int rest = numerator - low * denominator;
+    return {low, low + 1, static_cast<float>(rest) / static_cast<float>(denominator)};
+}
+
+PIXEL float lerp(float low, float high, float weight) { return fmaf(weight, high - low, low); }
+
+// Frame -> net input --------------------------------------------------------------------------
+
+enum ColorOrder { RGB = 0, BGR = 1, GRAY = 2 };
+
+// Value of an RGB pixel in one channel of the net's. Gray is cv2's: luma in 15-bit fixed point.
+PIXEL float channel_value(const unsigned char* pixel, int order, int channel) {
+    if (order == GRAY) {
+        return static_cast<float>((9798 * pixel[0] + 19235 * pixel[1] + 3735 * pixel[2] + 16384) >>
+                                  15);
+    }
+    return static_cast<float>(pixel[order == BGR ? 2 - channel : channel]);
+}
+
+// One channel of a frame (H, W, 3) between four pixels, along the row first, as cv2 does.
+PIXEL float sample(const unsigned char* frame, int width, Tap row, Tap column, int order,
+                   int channel) {
+    const unsigned char* upper = frame + static_cast<size_t>(3 * row.low) * width;
+    const unsigned char* lower = frame + static_cast<size_t>(3 * row.high) * width;
+    const float above = lerp(channel_value(upper + 3 * column.low, order, channel),
+                             channel_value(upper + 3 * column.high, order, channel), column.weight);
+    const float below = lerp(channel_value(lower + 3 * column.low, order, channel),
+                             channel_value(lower + 3 * column.high, order, channel), column.weight);
+    return lerp(above, below, row.weight);
+}
+
+// Logits -> class -----------------------------------------------------------------------------
+
+// The best class of a pixel so far. `sum` is that of exp(logit - best) over the classes seen, and 1
+// before the first: a class that stays alone is sure.
+struct Contest {
+    float best;
+    float sum;
+    int winner;
+};
+
+PIXEL Contest open_contest(int first) { return {-INFINITY, 1.0f, first}; }
+
+// Classes enter in the order of their ids, so that of equal logits the lower id stays.
+template <bool CONFIDENCE>
+PIXEL void enter(Contest& contest, float logit, int id) {
+    const bool better = logit > contest.best;
+    if (CONFIDENCE) {
+        const float share = expf(-fabsf(logit - contest.best));
+        contest.sum = better ? contest.sum * share + 1.0f : contest.sum + share;
+    }
+    contest.best = better ? logit : contest.best;
+    contest.winner = better ? id : contest.winner;
+}
+
+// Softmax of the winner, 255 for 1.
+PIXEL unsigned char confidence_of(const Contest& contest) {
+    return static_cast<unsigned char>(rintf(255.0f / contest.sum));
+}
+
+// Overlay -------------------------------------------------------------------------------------
+
+// As cv2.addWeighted, which rounds the tint's product and then the sum.
+PIXEL unsigned char blend(unsigned char value, unsigned char tint, float keep, float opacity) {
+    const float mixed = rintf(fmaf(value, keep, tint * opacity));
+    return static_cast<unsigned char>(fminf(fmaxf(mixed, 0.0f), 255.0f));
+}

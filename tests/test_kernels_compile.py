@@ -1,0 +1,185 @@
+"""Compiling the CUDA kernels: what nvcc says of them, and what is kept beside a bundle."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from edgeunet.errors import BackendError
+from edgeunet.runtime.kernels import compile as compiling
+from edgeunet.runtime.kernels import kernels_image
+from edgeunet.runtime.kernels.compile import FLAGS, SOURCES, find_nvcc, image_name
+
+KERNELS = [
+    "overlay",
+    "postprocess_confidence_float16",
+    "postprocess_confidence_float32",
+    "postprocess_float16",
+    "postprocess_float32",
+    "preprocess_float16",
+    "preprocess_float32",
+]
+# Every warning is an error, and so are registers or arrays that go to memory.
+STRICT = ["-Werror", "all-warnings", "-Xptxas", "-warn-spills", "-Xptxas", "-warn-lmem-usage"]
+
+
+@pytest.fixture(scope="module")
+def nvcc() -> str:
+    found = find_nvcc()
+    if found is None:
+        pytest.skip("no nvcc to compile the kernels for a GPU")
+    return found
+
+
+@pytest.mark.parametrize("capability", ["sm75", "sm87", "sm89", "sm90", "sm120"])
+def test_kernels_compile_without_a_warning(nvcc: str, capability: str, tmp_path: Path) -> None:
+    known = subprocess.run([nvcc, "--list-gpu-code"], capture_output=True, text=True, check=True)
+    architecture = capability.replace("sm", "sm_")
+    if architecture not in known.stdout.split():
+        pytest.skip(f"this nvcc does not know {architecture}")
+    output = tmp_path / "kernels.cubin"
+    done = subprocess.run(
+        [nvcc, *FLAGS, *STRICT, f"-arch={architecture}", "-o", str(output), str(SOURCES[0])],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    names = set(re.findall(rb"\.text\.(\w+)", output.read_bytes()))
+    assert sorted(name.decode() for name in names) == KERNELS
+
+
+def test_image_is_an_elf_file(nvcc: str, tmp_path: Path) -> None:
+    image = kernels_image("sm87", tmp_path)
+    assert image.startswith(b"\x7fELF")
+    assert image in (tmp_path / image_name("sm87")).read_bytes()
+
+
+def test_nvcc_says_itself_what_it_does_not_know(nvcc: str) -> None:
+    with pytest.raises(BackendError, match=r"kernels for sm12: nvcc fatal.*_12'"):
+        kernels_image("sm12", None)
+
+
+# What is kept, with an nvcc that only counts
+
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for PATH whose nvcc writes its arguments to `calls`, and a cubin of one word."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    log = tools / "calls"
+    log.touch()
+    script = tools / "nvcc"
+    script.write_text(
+        f'#!/bin/sh\necho "$@" >> {log}\n'
+        'while [ "$1" != -o ]; do shift; done\nprintf machine-code > "$2"\n'
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tools))
+    return log
+
+
+def count(calls: Path) -> int:
+    return len(calls.read_text().splitlines())
+
+
+def test_image_is_compiled_once_a_capability(calls: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "engines"
+    for _ in range(2):
+        assert kernels_image("sm87", folder) == b"machine-code"
+    assert count(calls) == 1
+    assert "-arch=sm_87" in calls.read_text()
+    assert "-fmad=false" in calls.read_text()
+    assert [path.name for path in folder.iterdir()] == [image_name("sm87")]
+    kernels_image("sm90", folder)
+    assert count(calls) == 2
+
+
+def test_image_without_a_folder_is_not_kept(calls: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert kernels_image("sm87", None) == b"machine-code"
+    assert count(calls) == 2
+
+
+def test_kept_image_needs_no_nvcc(
+    calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernels_image("sm87", tmp_path)
+    monkeypatch.setattr(compiling, "find_nvcc", lambda: None)
+    assert kernels_image("sm87", tmp_path) == b"machine-code"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[-32:],
+        lambda content: content[:-1],
+        lambda content: content[1:],
+        lambda content: bytes([content[0] ^ 1]) + content[1:],
+        lambda content: content + b"\0",
+    ],
+)
+def test_damaged_image_is_compiled_anew(
+    calls: Path, tmp_path: Path, damage: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert callable(damage)
+    kernels_image("sm87", tmp_path)
+    path = tmp_path / image_name("sm87")
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    assert kernels_image("sm87", tmp_path) == b"machine-code"
+    assert path.read_bytes() == whole
+    path.write_bytes(damage(whole))
+    monkeypatch.setattr(compiling, "find_nvcc", lambda: None)
+    with pytest.raises(BackendError, match=rf"{path.name} is damaged, and no nvcc was found"):
+        kernels_image("sm87", tmp_path)
+
+
+def test_name_follows_sources_and_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = image_name("sm87")
+    assert re.fullmatch(r"kernels-sm87-[0-9a-f]{12}\.cubin", name)
+    with monkeypatch.context() as patch:
+        patch.setattr(compiling, "FLAGS", (*FLAGS, "-G"))
+        assert image_name("sm87") != name
+    edited = tmp_path / "kernels.cu"
+    edited.write_text(SOURCES[0].read_text() + "//")
+    monkeypatch.setattr(compiling, "SOURCES", (edited, SOURCES[1]))
+    assert image_name("sm87") != name
+
+
+def test_missing_nvcc_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling, "find_nvcc", lambda: None)
+    with pytest.raises(BackendError, match=r"no nvcc was found.*Install the CUDA toolkit") as told:
+        kernels_image("sm87", tmp_path)
+    assert f"copy its engines/{image_name('sm87')}" in str(told.value)
+
+
+def test_nvcc_that_fails_is_quoted(calls: Path, tmp_path: Path) -> None:
+    calls.with_name("nvcc").write_text("#!/bin/sh\necho 'no host compiler' >&2\nexit 1\n")
+    with pytest.raises(BackendError, match="for sm87: no host compiler"):
+        kernels_image("sm87", tmp_path / "engines")
+    assert not (tmp_path / "engines").exists()
+
+
+def test_nvcc_that_writes_nothing_is_an_error(calls: Path) -> None:
+    calls.with_name("nvcc").write_text("#!/bin/sh\nexit 0\n")
+    with pytest.raises(BackendError, match="for sm87: exit code 0"):
+        kernels_image("sm87", None)
+
+
+def test_folder_that_cannot_be_written_is_named(calls: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    bundle.write_text("a file, where a folder should be")
+    with pytest.raises(BackendError, match=r"cannot be written: .*Make .*bundle/engines writable"):
+        kernels_image("sm87", bundle / "engines")
+
+
+def test_nvcc_is_found_in_cuda_home(calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = calls.parent.parent / "cuda"
+    (home / "bin").mkdir(parents=True)
+    calls.with_name("nvcc").rename(home / "bin" / "nvcc")
+    monkeypatch.setenv("CUDA_HOME", str(home))
+    assert find_nvcc() == str(home / "bin" / "nvcc")
