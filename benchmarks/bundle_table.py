@@ -89,7 +89,7 @@ def measure_bundles(
         calls = {}
         for name, bundle in bundles.items():
             for flavour in ("fp32", "int8.cpu"):
-                segmenter = load(bundle, flavour=flavour, threads=threads)
+                segmenter = load(bundle, "onnxruntime", flavour=flavour, threads=threads)
                 calls[f"{name} {flavour}"] = _net_alone(stack.enter_context(segmenter))
         latencies = median_latencies(calls, rounds=rounds)
         rows = [_row(name, bundles[name], reports[name], latencies) for name in options]

@@ -131,8 +131,8 @@ def _compare(
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Median milliseconds, and share of pixels that agree with PyTorch eager, by candidate."""
     with (
-        load(bundle.root, flavour="fp32", threads=threads) as fp32,
-        load(bundle.root, threads=threads) as int8,
+        load(bundle.root, "onnxruntime", flavour="fp32", threads=threads) as fp32,
+        load(bundle.root, "onnxruntime", threads=threads) as int8,
         torch.inference_mode(),
     ):
         net, _ = load_checkpoint(bundle.root / CHECKPOINT_NAME)
@@ -169,7 +169,10 @@ def _on_each(run_net: Net, images: Logits) -> Callable[[], object]:
 
 def _video_rate(bundle: Bundle, video: Path, output: str, threads: int) -> float:
     """Frames per second from a video file to masks; the better of two, the first also warms up."""
-    return max(run(bundle.root, video, output, force=True, threads=threads).rate for _ in range(2))
+    return max(
+        run(bundle.root, video, output, backend="onnxruntime", force=True, threads=threads).rate
+        for _ in range(2)
+    )
 
 
 def _variants(folder: Path, *, threads: int, rounds: int) -> list[Variant]:

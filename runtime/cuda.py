@@ -97,10 +97,12 @@ class Staging(Held):
     def __init__(self, device: CudaDevice, host: npt.NDArray[np.uint8]) -> None:
         super().__init__(device, host.base)
         self.host = host
-        self._memory = None if device.integrated else device.allocate(host.nbytes)
-        self.address = (
-            int(self.native.get_device_pointer()) if self._memory is None else self._memory.address
-        )
+        self._memory: DeviceMemory | None = None
+        if device.integrated:
+            self.address = int(self.native.get_device_pointer())
+        else:
+            self._memory = device.allocate(host.nbytes)
+            self.address = self._memory.address
 
     def upload(self, nbytes: int, stream: Stream) -> None:
         """Queue the copy of the first bytes to the device."""

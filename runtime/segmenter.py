@@ -42,8 +42,13 @@ class Segmenter(Closing):
         """The bundle's manifest: classes, palette, input, precision."""
         return self.bundle.manifest
 
-    def __call__(self, frames: Sequence[npt.NDArray[np.generic]]) -> Result:
+    def __call__(
+        self, frames: Sequence[npt.NDArray[np.generic]], *, confidence: bool = False
+    ) -> Result:
         """Segment frames of one size, at most `manifest.max_batch` at a time inside.
+
+        Args:
+            confidence: also tell how sure each pixel is.
 
         Raises:
             UsageError: no frame. FrameError: a frame that cannot be converted, or sizes differ.
@@ -57,7 +62,7 @@ class Segmenter(Closing):
         one_size(images)
         limit = self.manifest.max_batch
         parts = [
-            self.backend.segment(images[start : start + limit])
+            self.backend.segment(images[start : start + limit], confidence=confidence)
             for start in range(0, len(images), limit)
         ]
         return parts[0] if len(parts) == 1 else _joined(parts)
@@ -130,9 +135,9 @@ def load(
 
     Args:
         bundle: directory that `edgeunet export` wrote.
-        backend: "auto", "onnxruntime" or "pytorch".
+        backend: "auto", "onnxruntime", "pytorch" or "tensorrt".
         precision: one that the bundle holds, None for the one that it was exported for.
-        arguments: those of the backend, such as `threads` of ONNX Runtime.
+        arguments: those of a backend that is named, such as `threads` of ONNX Runtime.
 
     Raises:
         BundleError: not a whole bundle. UsageError: a precision that it does not hold,
@@ -165,6 +170,7 @@ def batches(frames: Iterator[SourceFrame], size: int) -> Iterator[list[SourceFra
 
 def _joined(parts: Sequence[Result]) -> Result:
     presences = [part.presence for part in parts if part.presence is not None]
+    confidences = [part.confidence for part in parts if part.confidence is not None]
     return Result(
         np.concatenate([part.masks for part in parts]),
         np.concatenate(presences) if presences else None,
@@ -173,4 +179,5 @@ def _joined(parts: Sequence[Result]) -> Result:
             sum(part.timings.infer for part in parts),
             sum(part.timings.postprocess for part in parts),
         ),
+        np.concatenate(confidences) if confidences else None,
     )

@@ -102,5 +102,6 @@ def decide(results: Sequence[PrecisionResult]) -> Verdict:
 def _net_alone(segmenter: Segmenter) -> Callable[[], object]:
     """A call of the net on the next of the golden frames, without pre- and post-processing."""
     backend = segmenter.backend
-    images = cycle([backend.preprocess([frame]) for frame in segmenter.bundle.golden().frames])
-    return lambda: backend.infer(next(images))
+    frames = segmenter.bundle.golden().frames
+    calls = cycle([backend.net_alone(backend.preprocess([frame])) for frame in frames])
+    return lambda: next(calls)()

@@ -6,10 +6,12 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
@@ -20,12 +22,14 @@ from edgeunet.export.calibration.calibrate import make_table
 from edgeunet.export.calibration.observe import observe
 from edgeunet.files import sha256
 from edgeunet.manifest import InputSpec, Precision
+from edgeunet.metrics import class_pixels
 from edgeunet.models import create_model
-from edgeunet.models.checkpoints import Card, save_checkpoint
+from edgeunet.models.checkpoints import Card, load_checkpoint, save_checkpoint
 from edgeunet.runtime.preprocess import Frame
-from edgeunet.training.cells import CLASSES, PALETTE, snapshots
+from edgeunet.training.cells import CLASSES, PALETTE, CellFrame, Scene, snapshots, time_lapse
 from edgeunet.training.evaluate import to_input
-from edgeunet.training.losses import Target, cross_entropy_dice
+from edgeunet.training.gate import calibrate_gate
+from edgeunet.training.losses import Target, cross_entropy_dice, gate_loss
 
 settings.register_profile("edgeunet", deadline=None, max_examples=25)
 settings.load_profile("edgeunet")
@@ -153,3 +157,70 @@ def data_folder() -> Path:
 def camvid(data_folder: Path) -> Path:
     """CamVid."""
     return data_folder / "camvid"
+
+
+def film(*, seed: int, frames: int) -> list[CellFrame]:
+    """Time-lapse that spends a good part of every 40 frames on medium without any cell."""
+    scene = Scene(64, 96, cells=6, radius=10.0, empty=0.5, period=40, seed=seed)
+    return list(time_lapse(scene, frames))
+
+
+@pytest.fixture(scope="session")
+def gated_frames() -> list[CellFrame]:
+    """Some of those that the gate was trained on: what is tested is not how well it learns."""
+    return film(seed=1, frames=120)[80:]
+
+
+@pytest.fixture(scope="session")
+def uncalibrated(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny net with a gate, trained on until it knows these frames, and then made to see cells.
+
+    So much does it see that its masks are wrong where there is none, unless the gate mends them.
+    """
+    steps = 100
+    torch.manual_seed(0)
+    plain, card = load_checkpoint(checkpoint)
+    arguments = {**card.arguments, "cgm": True}
+    net = create_model("mobile_unet", **arguments)
+    net.load_state_dict(plain.state_dict(), strict=False)
+    shown = film(seed=1, frames=120)
+    images = torch.cat([to_input(frame.image, card.input) for frame in shown])
+    masks = torch.stack([torch.from_numpy(frame.mask).long() for frame in shown])
+    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
+    for _ in range(steps):
+        batch = torch.randperm(len(images))[:16]
+        heads, presence = net.train().run(images[batch])
+        assert presence is not None
+        truth = Target(masks[batch])
+        optimizer.zero_grad()
+        (cross_entropy_dice(heads[0], truth) + gate_loss(presence, truth)).backward()
+        optimizer.step()
+        schedule.step()
+    with torch.no_grad():
+        net.get_submodule("head").bias[1] += 6.0
+    path = tmp_path_factory.mktemp("gated") / "gated.safetensors"
+    save_checkpoint(path, net, replace(card, arguments=arguments))
+    return path
+
+
+@pytest.fixture(scope="session")
+def calibrated(uncalibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    net, card = load_checkpoint(uncalibrated)
+    shown = film(seed=1, frames=120)
+    with torch.inference_mode():
+        images = torch.cat([to_input(frame.image, card.input) for frame in shown])
+        presence = net.predict(images)[1]
+    assert presence is not None
+    pixels = np.stack([class_pixels(frame.mask, num_classes=3) for frame in shown])
+    gate = calibrate_gate(presence.numpy(), pixels, max_lost=0.005)
+    assert gate[0] == 0 < min(gate[1:]), "nothing to test"
+    path = tmp_path_factory.mktemp("calibrated") / "gated.safetensors"
+    save_checkpoint(path, net, replace(card, gate=gate))
+    return path
+
+
+@pytest.fixture(scope="session")
+def gated_bundle(calibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """INT8 bundle of the calibrated net; it holds the FP32 graph too."""
+    return make_bundle(calibrated, tmp_path_factory.mktemp("int8"), "int8")

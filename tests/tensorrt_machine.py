@@ -19,12 +19,23 @@ class NoKernels:
         raise AssertionError("a kernel was launched")
 
 
+def install_pycuda(driver: Driver) -> Driver:
+    """Put a simulated GPU in the place of PyCUDA."""
+    sys.modules["pycuda"] = ModuleType("pycuda")
+    sys.modules["pycuda.driver"] = driver  # type: ignore[assignment]
+    return driver
+
+
 def install_tensorrt(version: str, **gpu: Any) -> ModuleType:
     """Put the stand-ins in the place of `tensorrt` and PyCUDA; the former's module."""
+    install_pycuda(Driver(NoKernels(), **gpu))
+    return install_stand_in(version)
+
+
+def install_stand_in(version: str) -> ModuleType:
+    """Put the stand-in in the place of `tensorrt`."""
     trt = fake_tensorrt.make(version)
     sys.modules["tensorrt"] = trt
-    sys.modules["pycuda"] = ModuleType("pycuda")
-    sys.modules["pycuda.driver"] = Driver(NoKernels(), **gpu)  # type: ignore[assignment]
     return trt
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from gpu_machine import gpu_machine
 
 from edgeunet.errors import BackendError, UnknownNameError, UsageError
-from edgeunet.manifest import MANIFEST_NAME
+from edgeunet.manifest import MANIFEST_NAME, Precision
 from edgeunet.runtime.backends import Backend, create_backend, list_backends
 from edgeunet.runtime.bundle import Bundle, open_bundle
 
@@ -27,15 +30,28 @@ class Case:
     """A backend with one of its graphs, and how near it must come to PyTorch.
 
     logit_error: largest error allowed, as a share of the reference's range; None: INT8, whose
-    loss on random weights is unbounded, must correlate.
+    loss on random weights is unbounded, must correlate. precision: to run the bundle in. tensorrt:
+    version of the stand-in, which runs on a simulated GPU.
     """
 
     backend: str
     arguments: dict[str, Any]
     logit_error: float | None
+    precision: Precision = "int8"
+    tensorrt: str | None = None
 
     def __str__(self) -> str:
-        return "-".join([self.backend, *map(str, self.arguments.values())])
+        version = [] if self.tensorrt is None else [self.tensorrt, self.precision]
+        return "-".join([self.backend, *map(str, self.arguments.values()), *version])
+
+    @contextmanager
+    def open(self, bundle: Bundle) -> Iterator[Backend]:
+        """The backend, on a machine that has what it needs."""
+        with ExitStack() as stack:
+            if self.tensorrt is not None:
+                stack.enter_context(gpu_machine(self.tensorrt))
+            opened = bundle.at(self.precision)
+            yield stack.enter_context(create_backend(self.backend, opened, **self.arguments))
 
 
 CASES = [
@@ -44,12 +60,18 @@ CASES = [
     Case("onnxruntime", {"flavour": "int8.cpu"}, None),
     Case("onnxruntime", {"flavour": "fp32", "threads": 1}, 1e-5),
     Case("pytorch", {}, 0.0),
+    Case("tensorrt", {}, 1e-5, "fp32", tensorrt="8.6.0"),
+    Case("tensorrt", {}, 5e-3, "fp16", tensorrt="8.6.0"),
+    Case("tensorrt", {}, None, "int8", tensorrt="8.6.0"),
+    Case("tensorrt", {}, 5e-3, "fp16", tensorrt="10.16.1"),
+    Case("tensorrt", {}, None, "int8", tensorrt="11.4.0"),
 ]
 
 
 @pytest.fixture(scope="module")
-def bundle(int8_bundle: Path) -> Bundle:
-    return open_bundle(int8_bundle)
+def bundle(int8_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    copy = tmp_path_factory.mktemp("backends") / "bundle"  # engines are written into it
+    return open_bundle(shutil.copytree(int8_bundle, copy))
 
 
 @pytest.fixture(scope="module", params=CASES, ids=str)
@@ -60,7 +82,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 @pytest.fixture(scope="module")
 def backend(case: Case, bundle: Bundle) -> Iterator[Backend]:
-    with create_backend(case.backend, bundle, **case.arguments) as created:
+    with case.open(bundle) as created:
         yield created
 
 
@@ -147,19 +169,41 @@ def test_segment_is_preprocessing_inference_and_postprocessing(
     assert len(np.unique(result.masks)) > 1, "one class alone shows nothing"
 
 
+def test_confidence_is_that_of_the_masks(
+    backend: Backend, frames: list[npt.NDArray[np.uint8]]
+) -> None:
+    assert backend.segment(frames[:2]).confidence is None
+    result = backend.segment(frames[:2], confidence=True)
+    wanted = backend.postprocess.confidence(
+        *backend.infer(backend.preprocess(frames[:2])), frames[0].shape[:2]
+    )
+    assert result.confidence is not None and result.confidence.dtype == np.uint8
+    assert np.abs(result.confidence.astype(int) - wanted).max() <= 1
+    assert np.ptp(wanted) > 50
+
+
+def test_net_alone_can_be_called_again(backend: Backend, images: npt.NDArray[np.float32]) -> None:
+    before = backend.infer(images[:2]).logits
+    call = backend.net_alone(images[:2])
+    call()
+    call()
+    np.testing.assert_array_equal(backend.infer(images[:2]).logits, before)
+
+
 def test_closes_at_the_end_of_its_block(
     case: Case, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    created = create_backend(case.backend, bundle, **case.arguments)
-    closed: list[str] = []
-    monkeypatch.setattr(created, "close", lambda: closed.append(created.name))
-    with created as entered:
-        assert entered is created
-        assert closed == []
-    assert closed == [case.backend]
-    with pytest.raises(ZeroDivisionError), created:
-        raise ZeroDivisionError
-    assert closed == [case.backend] * 2
+    with case.open(bundle) as created:
+        closed: list[str] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(created, "close", lambda: closed.append(created.name))
+            with created as entered:
+                assert entered is created
+                assert closed == []
+            assert closed == [case.backend]
+            with pytest.raises(ZeroDivisionError), created:
+                raise ZeroDivisionError
+            assert closed == [case.backend] * 2
 
 
 def test_says_its_name(backend: Backend, case: Case) -> None:
@@ -167,15 +211,6 @@ def test_says_its_name(backend: Backend, case: Case) -> None:
 
 
 # Choice
-
-
-def test_auto_is_onnx_runtime_with_the_graph_of_the_precision(
-    bundle: Bundle, fp32_bundle: Path
-) -> None:
-    for opened, flavour in ((bundle, "int8.cpu"), (open_bundle(fp32_bundle), "fp32")):
-        with create_backend("auto", opened) as created:
-            assert created.name == "onnxruntime"
-            assert vars(created)["flavour"] == flavour
 
 
 def test_unknown_backend_lists_the_known_ones(bundle: Bundle) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 from simulated_gpu import Driver
+from tensorrt_machine import install_pycuda, restored_modules
 
 from edgeunet.errors import BackendError, MissingDependencyError
 from edgeunet.runtime import cuda_graph
@@ -32,11 +33,15 @@ class Doubling:
         self.driver.memory.view(address, count)[:] *= 2
 
 
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    with restored_modules():
+        yield
+
+
 def install(monkeypatch: pytest.MonkeyPatch, driver: Driver) -> Driver:
-    monkeypatch.setitem(sys.modules, "pycuda", ModuleType("pycuda"))
-    monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
     monkeypatch.setattr(cuda_graph, "_library", lambda: driver.streams)
-    return driver
+    return install_pycuda(driver)
 
 
 @pytest.fixture

@@ -11,97 +11,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
-import torch
 from commands import succeeds
 from conftest import make_bundle
 
 from edgeunet.errors import BundleError
 from edgeunet.manifest import PARTS, Flavour, part_file
-from edgeunet.metrics import class_pixels, pixel_agreement
-from edgeunet.models import create_model
-from edgeunet.models.checkpoints import load_checkpoint, read_card, save_checkpoint
+from edgeunet.metrics import pixel_agreement
+from edgeunet.models.checkpoints import load_checkpoint, read_card
 from edgeunet.parity import ParityReport, ParitySample, golden_samples, measure, write_html
 from edgeunet.runtime import load
 from edgeunet.runtime.backends import create_backend
-from edgeunet.runtime.backends.ort import Arrays, OnnxRuntimeBackend
 from edgeunet.runtime.bundle import open_bundle
-from edgeunet.training.cells import CellFrame, Scene, time_lapse
-from edgeunet.training.evaluate import reference_mask, to_input
-from edgeunet.training.gate import calibrate_gate
-from edgeunet.training.losses import Target, cross_entropy_dice, gate_loss
+from edgeunet.training.cells import CellFrame
+from edgeunet.training.evaluate import reference_mask
 
-STEPS = 100
-BIAS = 6.0
 FLAVOURS: tuple[Flavour, ...] = ("fp32", "fp16", "int8.cpu")
-IN_PARTS: tuple[Flavour, ...] = ("fp32", "fp16", "int8", "int8.fp16", "int8.cpu")
-
-
-def film(*, seed: int, frames: int) -> list[CellFrame]:
-    """Time-lapse that spends a good part of every 40 frames on medium without any cell."""
-    scene = Scene(64, 96, cells=6, radius=10.0, empty=0.5, period=40, seed=seed)
-    return list(time_lapse(scene, frames))
 
 
 @pytest.fixture(scope="module")
-def frames() -> list[CellFrame]:
-    """Some of those that the gate was trained on: what is tested is not how well it learns."""
-    return film(seed=1, frames=120)[80:]
+def frames(gated_frames: list[CellFrame]) -> list[CellFrame]:
+    return gated_frames
 
 
 @pytest.fixture(scope="module")
-def uncalibrated(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny net with a gate, trained on until it knows these frames, and then made to see cells.
-
-    So much does it see that its masks are wrong where there is none, unless the gate mends them.
-    """
-    torch.manual_seed(0)
-    plain, card = load_checkpoint(checkpoint)
-    arguments = {**card.arguments, "cgm": True}
-    net = create_model("mobile_unet", **arguments)
-    net.load_state_dict(plain.state_dict(), strict=False)
-    shown = film(seed=1, frames=120)
-    images = torch.cat([to_input(frame.image, card.input) for frame in shown])
-    masks = torch.stack([torch.from_numpy(frame.mask).long() for frame in shown])
-    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=STEPS)
-    for _ in range(STEPS):
-        batch = torch.randperm(len(images))[:16]
-        heads, presence = net.train().run(images[batch])
-        assert presence is not None
-        truth = Target(masks[batch])
-        optimizer.zero_grad()
-        (cross_entropy_dice(heads[0], truth) + gate_loss(presence, truth)).backward()
-        optimizer.step()
-        schedule.step()
-    with torch.no_grad():
-        net.get_submodule("head").bias[1] += BIAS
-    path = tmp_path_factory.mktemp("gated") / "gated.safetensors"
-    save_checkpoint(path, net, replace(card, arguments=arguments))
-    return path
-
-
-@pytest.fixture(scope="module")
-def calibrated(uncalibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    net, card = load_checkpoint(uncalibrated)
-    shown = film(seed=1, frames=120)
-    with torch.inference_mode():
-        images = torch.cat([to_input(frame.image, card.input) for frame in shown])
-        presence = net.predict(images)[1]
-    assert presence is not None
-    pixels = np.stack([class_pixels(frame.mask, num_classes=3) for frame in shown])
-    gate = calibrate_gate(presence.numpy(), pixels, max_lost=0.005)
-    assert gate[0] == 0 < min(gate[1:]), "nothing to test"
-    path = tmp_path_factory.mktemp("calibrated") / "gated.safetensors"
-    save_checkpoint(path, net, replace(card, gate=gate))
-    return path
-
-
-@pytest.fixture(scope="module")
-def bundle(calibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """INT8 bundle of the calibrated net; it holds the FP32 graph too."""
-    return make_bundle(calibrated, tmp_path_factory.mktemp("int8"), "int8")
+def bundle(gated_bundle: Path) -> Path:
+    return gated_bundle
 
 
 @pytest.fixture(scope="module")
@@ -160,50 +95,8 @@ def test_frames_without_cells_are_background_and_skipped(
             assert not result.masks.any()
 
 
-@pytest.mark.parametrize("flavour", IN_PARTS)
-@pytest.mark.parametrize("batch", [1, 3, 4])
-def test_masks_are_those_of_the_whole_net_gated_afterwards(
-    bundle: Path, frames: Sequence[CellFrame], flavour: Flavour, batch: int
-) -> None:
-    with create_backend("onnxruntime", open_bundle(bundle), flavour=flavour) as backend:
-        for start in range(0, len(frames) - batch, batch):
-            images = [frame.image for frame in frames[start : start + batch]]
-            everything = backend.infer(backend.preprocess(images))
-            wanted = backend.postprocess(*everything, images[0].shape[:2])
-            found = backend.segment(images)
-            np.testing.assert_array_equal(found.masks, wanted)
-            np.testing.assert_array_equal(found.presence, everything.presence)
-
-
-@pytest.mark.parametrize("flavour", IN_PARTS)
-def test_decoder_runs_for_open_frames_only(
-    bundle: Path, frames: Sequence[CellFrame], flavour: Flavour, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    decoded = []
-    run = OnnxRuntimeBackend._run_session
-
-    def counting(
-        backend: OnnxRuntimeBackend, session: onnxruntime.InferenceSession, inputs: Arrays
-    ) -> Arrays:
-        if [value.name for value in session.get_outputs()] == ["logits"]:
-            decoded.append(len(inputs[0]))
-        return run(backend, session, inputs)
-
-    monkeypatch.setattr(OnnxRuntimeBackend, "_run_session", counting)
-    filled = [frame.image for frame in frames if frame.mask.any()]
-    empty = [frame.image for frame in frames if not frame.mask.any()]
-    with create_backend("onnxruntime", open_bundle(bundle), flavour=flavour) as backend:
-        backend.segment(empty[:3])
-        assert decoded == []
-        masks = backend.segment([empty[0], filled[0], empty[1], filled[1]]).masks
-        assert decoded == [2]
-        assert [bool(mask.any()) for mask in masks] == [False, True, False, True]
-        backend.segment(filled[:2])
-        assert decoded == [2, 2]
-
-
 def test_only_calibrated_gates_come_in_parts(bundle: Path, ungated: Path) -> None:
-    for flavour in IN_PARTS:
+    for flavour in open_bundle(bundle).manifest.flavours:
         for part in PARTS:
             assert (bundle / part_file(flavour, part)).is_file()
     assert not list(ungated.glob("*encoder*"))

@@ -11,7 +11,8 @@ import pytest
 from edgeunet.errors import BackendError
 from edgeunet.runtime.kernels import compile as compiling
 from edgeunet.runtime.kernels import kernels_image
-from edgeunet.runtime.kernels.compile import FLAGS, SOURCES, find_nvcc, image_name
+from edgeunet.runtime.kernels.compile import FLAGS, SOURCES, image_name
+from edgeunet.runtime.nvcc import find_nvcc
 
 KERNELS = [
     "overlay",

@@ -8,12 +8,14 @@ from typing import Any
 from edgeunet.errors import UnknownNameError
 
 from ..bundle import Bundle
+from .automatic import open_automatic
 from .base import Backend, NetOutputs, Result, Timings
 
 # Name -> (module, class). Modules import what they need at their top: a missing extra shows here.
 _BACKENDS = {
     "onnxruntime": ("ort", "OnnxRuntimeBackend"),
     "pytorch": ("pytorch", "PyTorchBackend"),
+    "tensorrt": ("trt", "TensorRTBackend"),
 }
 
 
@@ -23,15 +25,19 @@ def list_backends() -> list[str]:
 
 
 def create_backend(name: str, bundle: Bundle, **arguments: Any) -> Backend:
-    """Backend of that name for a bundle; "auto" is ONNX Runtime on the CPU.
+    """Backend of that name for a bundle; "auto" is the one that fits the machine best.
+
+    Args:
+        arguments: those of the backend, see its class; "auto" takes none.
 
     Raises:
         UnknownNameError: no such backend. MissingDependencyError: its extra is not installed.
     """
-    chosen = "onnxruntime" if name == "auto" else name
-    if chosen not in _BACKENDS:
+    if name == "auto":
+        return open_automatic(bundle, **arguments)
+    if name not in _BACKENDS:
         raise UnknownNameError("backend", name, [*_BACKENDS, "auto"])
-    module, cls = _BACKENDS[chosen]
+    module, cls = _BACKENDS[name]
     backend_class = getattr(importlib.import_module(f"{__name__}.{module}"), cls)
     backend: Backend = backend_class(bundle, **arguments)
     return backend

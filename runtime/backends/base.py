@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -49,11 +49,16 @@ class Timings:
 
 @dataclass(frozen=True)
 class Result:
-    """masks: (N, H, W) uint8 class ids at the frames' size. presence: (N, C), None ungated."""
+    """masks: (N, H, W) uint8 class ids at the frames' size. presence: (N, C), None ungated.
+
+    confidence: (N, H, W) uint8, the softmax of each pixel's class among the open ones, 255 for 1;
+    None where it was not asked for.
+    """
 
     masks: npt.NDArray[np.uint8]
     presence: npt.NDArray[np.float32] | None
     timings: Timings
+    confidence: npt.NDArray[np.uint8] | None = None
 
 
 class Backend(Closing, ABC):
@@ -64,7 +69,7 @@ class Backend(Closing, ABC):
     defaults run pre- and post-processing on the host. All must give the same masks.
     """
 
-    name: ClassVar[str]
+    name: str
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
@@ -82,9 +87,13 @@ class Backend(Closing, ABC):
         """
         return self.infer(images)
 
-    def segment(self, frames: Sequence[Frame]) -> Result:
+    def net_alone(self, images: npt.NDArray[np.float32]) -> Callable[[], object]:
+        """A call to be timed: the net on (N, C, H, W), which is already where it computes."""
+        return lambda: self.infer(images)
+
+    def segment(self, frames: Sequence[Frame], *, confidence: bool = False) -> Result:
         """8-bit RGB frames of one size -> masks at that size."""
-        return self._finish(self._run(self._prepare(frames)))
+        return self._finish(self._run(self._prepare(frames)), confidence=confidence)
 
     def stream(self, batches: Iterable[Sequence[Frame]]) -> Generator[Result, None, None]:
         """`segment` for each batch in order, with several in flight.
@@ -108,9 +117,10 @@ class Backend(Closing, ABC):
         outputs = self.infer_gated(prepared.images)
         return _Inferred(prepared, outputs, time.perf_counter() - started)
 
-    def _finish(self, inferred: _Inferred) -> Result:
+    def _finish(self, inferred: _Inferred, *, confidence: bool = False) -> Result:
         prepared, outputs, seconds = inferred
         started = time.perf_counter()
         masks = self.postprocess(outputs.logits, outputs.presence, prepared.size)
+        sure = self.postprocess.confidence(*outputs, prepared.size) if confidence else None
         timings = Timings(prepared.seconds, seconds, time.perf_counter() - started)
-        return Result(masks, outputs.presence, timings)
+        return Result(masks, outputs.presence, timings, sure)

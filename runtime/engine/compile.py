@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeunet.errors import EdgeUNetError, EngineError, UsageError
+from edgeunet.errors import EngineError, UsageError
 
 from ..engines import EngineRequest
 from .configure import list_fallback, make_config
 from .heartbeat import heartbeat
-from .log import collecting_logger, last_words
+from .log import last_words, listen
 from .progress import noted_interrupt, progress_monitor
 from .timing_cache import attach_timing_cache, keep_timing_cache
 from .toolkit import Toolkit
@@ -61,13 +61,13 @@ def compile_plan(
             monitor = progress_monitor(toolkit.module, progress, interrupted)
         else:
             stack.enter_context(heartbeat(report, interrupted))
-        result = _attempt(toolkit, graph, request, tuning, monitor, report)
-    if interrupted.is_set():
-        raise KeyboardInterrupt
-    if isinstance(result, EdgeUNetError):
-        raise result
+        try:
+            plan = _attempt(toolkit, graph, request, tuning, monitor, report)
+        finally:
+            if interrupted.is_set():
+                raise KeyboardInterrupt
     progress(1.0)  # the last step of all is not always told
-    return result
+    return plan
 
 
 def _attempt(
@@ -77,23 +77,21 @@ def _attempt(
     tuning: Tuning | None,
     monitor: Any,
     report: Callable[[str], None],
-) -> Plan | EdgeUNetError:
-    # Returns its errors: while a builder lives, TensorRT ignores the loggers of later ones, and an
-    # error raised here would keep this frame, and so the builder, alive.
+) -> Plan:
     trt = toolkit.module
-    log = collecting_logger(trt)
+    log = listen(trt)
     try:
         builder = trt.Builder(log)
     except TypeError:  # how the binding says that there is none
-        return EngineError(f"{toolkit.title} cannot start its builder: {last_words(log)}")
+        raise EngineError(f"{toolkit.title} cannot start its builder: {last_words(log)}") from None
     if request.dla is not None and not 0 <= request.dla < builder.num_DLA_cores:
-        return _no_such_dla(toolkit, request.dla, builder.num_DLA_cores)
+        raise _no_such_dla(toolkit, request.dla, builder.num_DLA_cores)
     network = builder.create_network(_network_flags(toolkit))
     parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(str(graph)):
         faults = [_fault(toolkit, parser.get_error(index)) for index in range(parser.num_errors)]
         words = f"{'; '.join(faults)}." if faults else last_words(log)
-        return EngineError(f"{toolkit.title} cannot parse {graph}: {words}")
+        raise EngineError(f"{toolkit.title} cannot parse {graph}: {words}")
     config = make_config(toolkit, builder, network, request)
     if tuning is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, tuning.workspace)
@@ -105,7 +103,7 @@ def _attempt(
     if monitor is not None and monitor.interruption is not None:
         raise monitor.interruption
     if plan is None:
-        return EngineError(f"{toolkit.title} cannot build {graph}: {last_words(log)}")
+        raise EngineError(f"{toolkit.title} cannot build {graph}: {last_words(log)}")
     if tuning is not None:
         keep_timing_cache(config, tuning.timing_cache, report)
     return Plan(bytes(plan), fallback)

@@ -1,8 +1,9 @@
-"""What TensorRT says of a build, kept: a failed one returns None, and says why only there."""
+"""What TensorRT says, kept: a call that fails returns None or False, and says why only there."""
 
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any
 
 _MESSAGES = 4  # the last ones: the first are often of tactics that were given up
@@ -21,9 +22,20 @@ _ADVICE = (
 )
 
 
-def collecting_logger(trt: Any) -> Any:
-    """ILogger with `errors` and `warnings`, their messages in order."""
+def listen(trt: Any) -> Any:
+    """ILogger whose `errors` and `warnings` are the messages from now on, in order.
 
+    It is one for the whole process: while any builder, runtime or engine lives, TensorRT ignores
+    the loggers of later ones.
+    """
+    log = _logger(trt)
+    log.errors.clear()
+    log.warnings.clear()
+    return log
+
+
+@cache
+def _logger(trt: Any) -> Any:
     class Log(trt.ILogger):  # type: ignore[misc]  # the module is known at run time only
         def __init__(self) -> None:
             trt.ILogger.__init__(self)

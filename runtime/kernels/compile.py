@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
 from edgeunet.errors import BackendError
 from edgeunet.files import write_bytes
+
+from ..nvcc import find_nvcc
 
 SOURCES = (Path(__file__).with_name("kernels.cu"), Path(__file__).with_name("pixels.cuh"))
 FLAGS = ("-cubin", "-std=c++17", "-fmad=false")
@@ -53,13 +53,6 @@ def image_name(capability: str) -> str:
     for source in SOURCES:
         digest.update(source.read_bytes())
     return f"kernels-{capability}-{digest.hexdigest()[:12]}.cubin"
-
-
-def find_nvcc() -> str | None:
-    """Path of the CUDA compiler: on PATH, in CUDA_HOME, or where NVIDIA's packages put it."""
-    homes = [Path(home) for home in (os.environ.get("CUDA_HOME"), "/usr/local/cuda") if home]
-    beside = os.pathsep.join(str(home / "bin") for home in homes)
-    return shutil.which("nvcc") or shutil.which("nvcc", path=beside)
 
 
 def _compile(capability: str, reason: str) -> bytes:

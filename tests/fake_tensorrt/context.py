@@ -190,6 +190,9 @@ def _told(shape: Any) -> str:
 def _session(onnx: bytes) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
+    # Q/DQ as written: fused for the CPU they would round elsewhere, or, over FP16, not load.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.log_severity_level = 3  # errors
     return ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
 
 

@@ -144,7 +144,7 @@ class Driver:
             def get_function(self, name: str) -> Callable[..., None]:
                 def queue(*arguments: np.generic, grid: Any, block: Any, stream: Stream) -> None:
                     gpu._check_context()
-                    assert all(isinstance(argument, np.number) for argument in arguments)
+                    assert all(isinstance(argument, (np.number, np.void)) for argument in arguments)
                     gpu.streams.enqueue(
                         stream.handle,
                         lambda: gpu._kernels.launch(name, grid, block, arguments, None),
@@ -189,6 +189,7 @@ class Driver:
         self._copy(dest.ctypes.data, src, dest.nbytes, stream, self.pinned, self.memory)
 
     def memcpy_dtod_async(self, dest: int, src: int, size: int, stream: Any) -> None:
+        assert all(type(number) is int for number in (dest, src, size)), "as Boost.Python wants"
         assert dest + size <= src or src + size <= dest, "a copy onto itself"
         # On an integrated GPU page-locked memory has an address on the device as well.
         both = (self.memory, self.pinned) if self._integrated else (self.memory,)

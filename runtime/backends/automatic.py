@@ -1,0 +1,127 @@
+"""TensorRT where it can be used, ONNX Runtime elsewhere, and from where TensorRT fails."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from itertools import chain
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeunet.errors import BackendError, EngineError, MissingDependencyError
+
+from ..bundle import Bundle
+from ..preprocess import Frame
+from .base import Backend, NetOutputs, Result
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+def open_automatic(bundle: Bundle) -> Backend:
+    """The fastest backend of this machine; why TensorRT is not it is logged as a warning.
+
+    Raises:
+        MissingDependencyError: ONNX Runtime, which is needed, is not installed.
+    """
+    if importlib.util.find_spec("tensorrt") is None:
+        return _on_the_cpu(bundle)
+    try:
+        from .trt import TensorRTBackend
+
+        backend = TensorRTBackend(bundle)
+    except (BackendError, EngineError, MissingDependencyError) as error:
+        _tell(error)
+        return _on_the_cpu(bundle)
+    return FallbackBackend(backend, _on_the_cpu)
+
+
+class FallbackBackend(Backend):
+    """A backend until it fails; another from then on, which begins with what the first left."""
+
+    def __init__(self, first: Backend, second: Callable[[Bundle], Backend]) -> None:
+        super().__init__(first.bundle)
+        self._current = first
+        self._second: Callable[[Bundle], Backend] | None = second
+
+    @property
+    def name(self) -> str:  # type: ignore[override]  # it changes
+        """Name of the backend that computes."""
+        return self._current.name
+
+    def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
+        """Run the net on (N, C, H, W)."""
+        return self._attempt(lambda backend: backend.infer(images))
+
+    def infer_gated(self, images: npt.NDArray[np.float32]) -> NetOutputs:
+        """See `Backend`."""
+        return self._attempt(lambda backend: backend.infer_gated(images))
+
+    def net_alone(self, images: npt.NDArray[np.float32]) -> Callable[[], object]:
+        """See `Backend`."""
+        return self._attempt(lambda backend: backend.net_alone(images))
+
+    def segment(self, frames: Sequence[Frame], *, confidence: bool = False) -> Result:
+        """8-bit RGB frames of one size -> masks at that size."""
+        return self._attempt(lambda backend: backend.segment(frames, confidence=confidence))
+
+    def stream(self, batches: Iterable[Sequence[Frame]]) -> Generator[Result, None, None]:
+        """`segment` for each batch in order, also where the backend changes in between."""
+        in_flight: deque[Sequence[Frame]] = deque()
+        remaining = iter(batches)
+
+        def noted(batches: Iterable[Sequence[Frame]]) -> Iterator[Sequence[Frame]]:
+            for batch in batches:
+                in_flight.append(batch)
+                yield batch
+
+        while True:
+            left = tuple(in_flight)
+            in_flight.clear()
+            results = self._current.stream(noted(chain(left, remaining)))
+            with closing(results):
+                while True:
+                    try:
+                        result = next(results)
+                    except StopIteration:
+                        return
+                    except BackendError as error:
+                        self._change(error)
+                        break
+                    in_flight.popleft()
+                    yield result
+
+    def close(self) -> None:
+        """Free the backend."""
+        self._current.close()
+
+    def _attempt(self, run: Callable[[Backend], T]) -> T:
+        try:
+            return run(self._current)
+        except BackendError as error:
+            self._change(error)
+            return run(self._current)
+
+    def _change(self, error: BackendError) -> None:
+        """Go on with the second backend; the error is raised where that is the one that failed."""
+        if self._second is None:
+            raise error
+        _tell(error)
+        second, self._second = self._second, None
+        self._current.close()
+        self._current = second(self.bundle)
+
+
+def _on_the_cpu(bundle: Bundle) -> Backend:
+    from .ort import OnnxRuntimeBackend
+
+    return OnnxRuntimeBackend(bundle)
+
+
+def _tell(error: Exception) -> None:
+    _log.warning("%s Going on with ONNX Runtime on the CPU.", error)

@@ -1,0 +1,143 @@
+"""TensorRT on a GPU: frames go up, masks come down, and all between stays on the device."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import ExitStack, closing, suppress
+from functools import partial
+from itertools import cycle
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeunet.errors import BackendError, EngineError
+
+from ..bundle import Bundle
+from ..cuda import CudaDevice
+from ..engine import BuiltEngine, build_bundle_engine, engine_parts, load_toolkit
+from ..engine.execution import LoadedEngine
+from ..engines import ENGINES_DIR
+from ..kernels import Kernels, kernels_image
+from ..pipeline import prefetch
+from ..preprocess import Frame
+from .base import Backend, NetOutputs, Result
+from .trt_slot import Slot
+
+_log = logging.getLogger(__name__)
+# One batch goes up, one is computed, one comes down.
+_SLOTS = 3
+
+
+class TensorRTBackend(Backend):
+    """Runs the engine of the bundle's precision, which is built first where none fits.
+
+    A gated net runs in two engines, and the decoder only for those frames of a batch whose gate
+    leaves more than one class open.
+
+    Args:
+        device: index of the GPU. dla: core of the deep learning accelerator to run on, None for the
+            GPU. workspace_mb: memory for the builder to try algorithms in. report: told each step
+            of a build, which takes minutes.
+
+    Raises:
+        MissingDependencyError: TensorRT or PyCUDA is not installed. BackendError: no GPU that
+            can be used. EngineError: no engine could be built or loaded.
+    """
+
+    name = "tensorrt"
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        device: int = 0,
+        dla: int | None = None,
+        workspace_mb: int | None = None,
+        report: Callable[[str], None] = _log.warning,
+    ) -> None:
+        super().__init__(bundle)
+        self._lock = threading.Lock()
+        with ExitStack() as stack:
+            self._device = gpu = stack.enter_context(CudaDevice(device))
+            build = partial(
+                build_bundle_engine,
+                bundle,
+                runtime="tensorrt",
+                device=device,
+                dla=dla,
+                workspace_mb=workspace_mb,
+                report=report,
+            )
+            parts = engine_parts(bundle, runtime="tensorrt")
+            self._engines = [
+                stack.enter_context(_loaded(partial(build, part=part), gpu, report))
+                for part in parts
+            ]
+            image = kernels_image(gpu.capability, bundle.root / ENGINES_DIR)
+            manifest = bundle.manifest
+            self._kernels = Kernels(
+                gpu.load_module(image),
+                manifest.input,
+                thresholds=manifest.gate,
+                palette=manifest.palette,
+            )
+            self._slot = stack.enter_context(self._new_slot())
+            self._held = stack.pop_all()
+
+    def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
+        """Run the net on (N, C, H, W)."""
+        with self._lock:
+            return self._slot.infer(images)
+
+    def net_alone(self, images: npt.NDArray[np.float32]) -> Callable[[], object]:
+        """See `Backend`: the input lies on the device, and the outputs stay there."""
+        with self._lock:
+            self._slot.infer(images)
+        return lambda: self._slot.infer_again(len(images))
+
+    def segment(self, frames: Sequence[Frame], *, confidence: bool = False) -> Result:
+        """8-bit RGB frames of one size -> masks at that size."""
+        with self._lock:
+            self._slot.start(frames, confidence=confidence)
+            return self._slot.finish()
+
+    def stream(self, batches: Iterable[Sequence[Frame]]) -> Generator[Result, None, None]:
+        """`segment` for each batch in order, with several in flight."""
+        with ExitStack() as stack:
+            slots = cycle([stack.enter_context(self._new_slot()) for _ in range(_SLOTS)])
+
+            def start(frames: Sequence[Frame]) -> Slot:
+                slot = next(slots)
+                slot.start(frames)
+                return slot
+
+            # One slot is with the consumer, one waits, and one is being filled: none is filled
+            # again before the consumer has come back for the next.
+            started = stack.enter_context(closing(prefetch(map(start, batches), depth=_SLOTS - 2)))
+            for slot in started:
+                yield slot.finish()
+
+    def _new_slot(self) -> Slot:
+        return Slot(self._device, self._engines, self._kernels, self.postprocess)
+
+    def close(self) -> None:
+        """Free the device's memory."""
+        with suppress(BackendError):  # a GPU that was lost has nothing left to free
+            self._held.close()
+
+
+def _loaded(
+    build: Callable[..., BuiltEngine], device: CudaDevice, report: Callable[[str], None]
+) -> LoadedEngine:
+    """An engine on the device; one that stood there and cannot be loaded is built once more."""
+    toolkit = load_toolkit("tensorrt")
+    built = build()
+    try:
+        return LoadedEngine(toolkit, built.path.read_bytes(), device)
+    except EngineError as error:
+        if built.built:
+            raise
+        report(f"{error} It is built again.")
+    return LoadedEngine(toolkit, build(force=True).path.read_bytes(), device)

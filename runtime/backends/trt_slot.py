@@ -1,0 +1,211 @@
+"""One batch in flight on a GPU: its stream, its buffers, and the work queued between them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeunet.errors import BackendError, UsageError
+
+from ..closing import Closing
+from ..cuda import CudaDevice, Staging
+from ..engine.execution import Execution, LoadedEngine
+from ..kernels import Kernels
+from ..postprocess import Postprocessor, one_size
+from ..preprocess import Frame
+from .base import NetOutputs, Result, Timings
+
+
+class Slot(Closing):
+    """Takes a batch up, through the engines and down: `start` queues the work, `finish` waits.
+
+    Args:
+        engines: the whole net, or encoder and decoder. postprocess: what the kernels do, on the
+            host: it says which classes a gate leaves open.
+    """
+
+    def __init__(
+        self,
+        device: CudaDevice,
+        engines: Sequence[LoadedEngine],
+        kernels: Kernels,
+        postprocess: Postprocessor,
+    ) -> None:
+        self._device = device
+        self._kernels = kernels
+        self._postprocess = postprocess
+        # A feature is one tensor of both engines: the encoder leaves it where the decoder reads it.
+        self._tensors = {name: t for engine in engines for name, t in engine.tensors.items()}
+        self._features = [t for t in engines[-1].tensors.values() if t.is_input]
+        self._limit = engines[0].max_batch
+        self._in_parts = len(engines) > 1
+        self._staged: dict[str, Staging] = {}
+        with ExitStack() as stack:
+            self._stream = stack.enter_context(device.stream())
+            # Before the batch, behind preprocessing, inference and post-processing.
+            self._marks = [stack.enter_context(device.event()) for _ in range(4)]
+            self._gate_known = stack.enter_context(device.event())
+            self._at = {
+                name: stack.enter_context(device.allocate(self._limit * tensor.frame_bytes)).address
+                for name, tensor in self._tensors.items()
+            }
+            self._executions = [
+                stack.enter_context(Execution(engine, self._stream, self._at)) for engine in engines
+            ]
+            stack.callback(self._close_staged)
+            stack.callback(self._stream.synchronize)  # first: what is queued uses the rest
+            self._held = stack.pop_all()
+
+    def start(self, frames: Sequence[Frame], *, confidence: bool = False) -> None:
+        """Queue a batch of 8-bit RGB frames of one size, up to where the gate is known."""
+        self._check(len(frames))
+        self._wanted = ("masks", "confidence") if confidence else ("masks",)
+        self._count, self._size = len(frames), one_size(frames)
+        shape = (self._count, *self._size, 3)
+        staging = self._staging("frames", math.prod(shape))
+        np.stack(frames, out=staging.host[: math.prod(shape)].reshape(shape))
+        self._marks[0].record(self._stream)
+        staging.upload(math.prod(shape), self._stream)
+        self._kernels.preprocess(
+            staging.address,
+            self._size,
+            count=self._count,
+            images=self._at["image"],
+            dtype=self._tensors["image"].dtype,
+            stream=self._stream,
+        )
+        self._marks[1].record(self._stream)
+        self._executions[0].enqueue(self._count)
+        if "presence" in self._tensors:
+            self._fetch("presence", self._count)
+        if not self._in_parts:
+            self._queue_masks(rows=0, presence=0)
+        else:
+            self._gate_known.record(self._stream)
+
+    def finish(self) -> Result:
+        """Wait for the batch, its decoder queued where the gate asks for it."""
+        if self._in_parts:
+            self._gate_known.synchronize()
+            self._decode()
+        started, prepared, inferred, done = self._marks
+        done.synchronize()
+        shape = (self._count, *self._size)
+        planes = {
+            name: self._staged[name].host[: math.prod(shape)].reshape(shape).copy()
+            for name in self._wanted
+        }
+        timings = Timings(
+            prepared.seconds_since(started),
+            inferred.seconds_since(prepared),
+            done.seconds_since(inferred),
+        )
+        presence = self._fetched("presence", self._count) if "presence" in self._tensors else None
+        return Result(planes["masks"], presence, timings, planes.get("confidence"))
+
+    def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
+        """Host input (N, C, H, W) -> host outputs, the gate left aside."""
+        self._check(len(images))
+        count, tensor = len(images), self._tensors["image"]
+        nbytes = count * tensor.frame_bytes
+        staging = self._staging("images", nbytes)
+        staging.host[:nbytes].view(tensor.dtype).reshape(images.shape)[:] = images
+        staging.upload(nbytes, self._stream)
+        self._device.copy(self._at["image"], staging.address, nbytes, self._stream)
+        self.infer_again(count)
+        names = [name for name in ("logits", "presence") if name in self._tensors]
+        for name in names:
+            self._fetch(name, count)
+        self._stream.synchronize()
+        logits, *presence = (self._fetched(name, count) for name in names)
+        return NetOutputs(logits, presence[0] if presence else None)
+
+    def infer_again(self, count: int) -> None:
+        """Run the net on the input that lies on the device, and wait for it."""
+        for execution in self._executions:
+            execution.enqueue(count)
+        self._stream.synchronize()
+
+    def _check(self, count: int) -> None:
+        """UsageError for a batch that the buffers have no room for."""
+        if not 1 <= count <= self._limit:
+            raise UsageError(
+                f"a batch of {count} came; the engine takes 1 to {self._limit}. Split it, or "
+                "export with a larger --max-batch."
+            )
+
+    def _decode(self) -> None:
+        """Run the decoder on the frames whose gate leaves more than one class open."""
+        presence = self._fetched("presence", self._count)
+        undecided = np.flatnonzero(self._postprocess.open_classes(presence).sum(axis=1) > 1)
+        # Features move to the front of their buffers; rows only move down, so none is overwritten.
+        for row, frame in enumerate(undecided.tolist()):  # PyCUDA takes plain integers
+            for tensor in self._features if row != frame else ():
+                start, size = self._at[tensor.name], tensor.frame_bytes
+                self._device.copy(start + row * size, start + frame * size, size, self._stream)
+        if len(undecided):
+            self._executions[1].enqueue(len(undecided))
+        rows = np.full(self._count, -1, np.int32)
+        rows[undecided] = np.arange(len(undecided))
+        nbytes = rows.nbytes + presence.nbytes
+        decision = self._staging("decision", nbytes)
+        decision.host[: rows.nbytes] = rows.view(np.uint8)
+        decision.host[rows.nbytes : nbytes] = presence.reshape(-1).view(np.uint8)
+        decision.upload(nbytes, self._stream)
+        self._queue_masks(rows=decision.address, presence=decision.address + rows.nbytes)
+
+    def _queue_masks(self, *, rows: int, presence: int) -> None:
+        logits = self._tensors["logits"]
+        pixels = self._count * math.prod(self._size)
+        planes = {name: self._staging(name, pixels) for name in self._wanted}
+        self._marks[2].record(self._stream)
+        self._kernels.postprocess(
+            self._at["logits"],
+            logits.dtype,
+            rows=rows,
+            presence=presence,
+            logits_size=(logits.shape[1], logits.shape[2]),
+            count=self._count,
+            masks=planes["masks"].address,
+            size=self._size,
+            stream=self._stream,
+            confidence=planes["confidence"].address if "confidence" in planes else 0,
+        )
+        for staging in planes.values():
+            staging.download(pixels, self._stream)
+        self._marks[3].record(self._stream)
+
+    def _fetch(self, name: str, count: int) -> None:
+        """Queue the copy of a tensor's first frames to the host, where `_fetched` finds them."""
+        nbytes = count * self._tensors[name].frame_bytes
+        staging = self._staging(name, nbytes)
+        self._device.copy(staging.address, self._at[name], nbytes, self._stream)
+        staging.download(nbytes, self._stream)
+
+    def _fetched(self, name: str, count: int) -> npt.NDArray[np.float32]:
+        tensor = self._tensors[name]
+        host = self._staged[name].host[: count * tensor.frame_bytes]
+        return host.view(tensor.dtype).reshape(count, *tensor.shape).astype(np.float32)
+
+    def _staging(self, name: str, nbytes: int) -> Staging:
+        """The staging memory of that name, made anew where it is too small."""
+        staging = self._staged.get(name)
+        if staging is None or staging.host.nbytes < nbytes:
+            if staging is not None:
+                self._stream.synchronize()  # what is queued may still read it
+                staging.close()
+            staging = self._staged[name] = self._device.stage(nbytes)
+        return staging
+
+    def close(self) -> None:
+        """Free stream and buffers."""
+        with suppress(BackendError):  # a GPU that was lost has nothing left to free
+            self._held.close()
+
+    def _close_staged(self) -> None:
+        for staging in self._staged.values():
+            staging.close()

@@ -1,0 +1,172 @@
+"""Plans that run: a plan on a device, and its contexts on one stream."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgeunet.errors import BackendError, EngineError
+
+from ..closing import Closing
+from ..cuda import CudaDevice, DeviceMemory, Graph, Stream
+from .log import last_words, listen
+from .toolkit import Toolkit
+
+_log = logging.getLogger(__name__)
+_TYPES = {"FLOAT": np.float32, "HALF": np.float16}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output of an engine; `shape` is without the batch."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    is_input: bool
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes that one frame of a batch takes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+class LoadedEngine(Closing):
+    """A plan on a device.
+
+    tensors: inputs and outputs by name, in the engine's order. smallest_batch: 1, but for an engine
+    that computes one size only, which is then its largest.
+
+    Raises:
+        EngineError: TensorRT refuses the plan, in its own words.
+    """
+
+    def __init__(self, toolkit: Toolkit, plan: bytes, device: CudaDevice) -> None:
+        trt = toolkit.module
+        self.log = listen(trt)
+        with device.current("loading an engine"):
+            self._runtime = trt.Runtime(self.log)  # the engine needs it for as long as it lives
+            self.native = self._runtime.deserialize_cuda_engine(plan)
+        if self.native is None:
+            raise EngineError(f"{toolkit.title} refuses the engine: {last_words(self.log)}")
+        self.device = device
+        # Absent from TensorRT 8, which has other calls for the same.
+        self._strategies = getattr(trt, "ExecutionContextAllocationStrategy", None)
+        self._input_mode = trt.TensorIOMode.INPUT
+        names = [self.native.get_tensor_name(i) for i in range(self.native.num_io_tensors)]
+        self.tensors = {name: self._tensor(name) for name in names}
+        first = next(tensor.name for tensor in self.tensors.values() if tensor.is_input)
+        smallest, _, largest = self.native.get_tensor_profile_shape(first, 0)
+        self.smallest_batch, self.max_batch = int(smallest[0]), int(largest[0])
+
+    def close(self) -> None:
+        """Free the weights; contexts must be gone."""
+        with self.device.current("freeing an engine"):
+            self.native = self._runtime = None
+
+    @property
+    def activation_bytes(self) -> int:
+        """Bytes that a context needs to compute in; never 0, for it wants an address."""
+        native, before = self.native, self._strategies is None
+        return max(256, int(native.device_memory_size if before else native.device_memory_size_v2))
+
+    def new_context(self, activations: DeviceMemory) -> Any:
+        """An execution context that computes in memory which it may share, in turns, with others.
+
+        Raises:
+            BackendError: TensorRT gives none.
+        """
+        if self._strategies is None:
+            context = self.native.create_execution_context_without_device_memory()
+        else:
+            context = self.native.create_execution_context(self._strategies.USER_MANAGED)
+        if context is None:
+            raise BackendError(f"TensorRT gives no execution context: {last_words(self.log)}")
+        if self._strategies is None:
+            context.device_memory = activations.address
+        else:
+            context.set_device_memory(activations.address, activations.nbytes)
+        return context
+
+    def _tensor(self, name: str) -> Tensor:
+        mode = self.native.get_tensor_mode(name)
+        return Tensor(
+            name,
+            tuple(int(side) for side in tuple(self.native.get_tensor_shape(name))[1:]),
+            np.dtype(_TYPES[self.native.get_tensor_dtype(name).name]),
+            mode == self._input_mode,
+        )
+
+
+class Execution(Closing):
+    """An engine on one stream, for batches of any size up to the largest.
+
+    Each size that comes gets a context of its own and is captured as a CUDA graph, which takes a
+    fraction of the CPU's time to launch. They share the memory of their activations.
+
+    Args:
+        addresses: where each of the engine's tensors lies on the device, with room for the largest
+            batch.
+    """
+
+    def __init__(self, engine: LoadedEngine, stream: Stream, addresses: Mapping[str, int]) -> None:
+        self.engine = engine
+        self._stream = stream
+        self._addresses = dict(addresses)
+        self._activations = engine.device.allocate(engine.activation_bytes)
+        self._launches: dict[int, Callable[[], None]] = {}
+        self._graphs: list[Graph] = []
+
+    def enqueue(self, batch: int) -> None:
+        """Queue the engine's work on the first `batch` frames."""
+        batch = max(batch, self.engine.smallest_batch)
+        if batch in self._launches:
+            with self.engine.device.current("running an engine"):
+                self._launches[batch]()
+            return
+        context = self._context(batch)
+        with self.engine.device.current("running an engine"):
+            self._run(context)
+        # TensorRT asks for one run before a capture, for what it only then sets up.
+        self._stream.synchronize()
+        self._launches[batch] = self._captured(context)
+
+    def _context(self, batch: int) -> Any:
+        engine = self.engine
+        with engine.device.current("preparing an engine"):
+            context = engine.new_context(self._activations)
+            for tensor in engine.tensors.values():
+                if tensor.is_input and not context.set_input_shape(
+                    tensor.name, (batch, *tensor.shape)
+                ):
+                    raise BackendError(
+                        f"the engine refuses a batch of {batch}: {last_words(engine.log)}"
+                    )
+                context.set_tensor_address(tensor.name, self._addresses[tensor.name])
+        return context
+
+    def _run(self, context: Any) -> None:
+        if not context.execute_async_v3(self._stream.handle):
+            raise BackendError(f"the engine failed: {last_words(self.engine.log)}")
+
+    def _captured(self, context: Any) -> Callable[[], None]:
+        """What runs the context from now on: its graph, or itself where it has none."""
+        try:
+            graph = self.engine.device.capture(self._stream, lambda: self._run(context))
+        except BackendError as error:  # loops, DLA: not everything can be captured
+            _log.info("this engine runs without a CUDA graph: %s", error)
+            return lambda: self._run(context)
+        self._graphs.append(graph)
+        return lambda: graph.launch(self._stream)
+
+    def close(self) -> None:
+        """Free graphs, contexts and the memory that they compute in."""
+        for graph in self._graphs:
+            graph.close()
+        self._launches.clear()  # and with them the contexts
+        self._activations.close()

@@ -1,0 +1,38 @@
+"""A machine that runs engines: with a GPU, PyCUDA and TensorRT, none of which is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from host_kernels import load_host_kernels
+from simulated_gpu import Driver
+from tensorrt_machine import install_pycuda, install_stand_in, restored_modules
+
+from edgeunet.runtime import cuda_graph
+
+
+@dataclass(frozen=True)
+class GpuMachine:
+    """What stands in for the GPU, and for TensorRT."""
+
+    driver: Driver
+    trt: Any
+
+
+@contextmanager
+def gpu_machine(version: str = "10.3.0", **gpu: Any) -> Iterator[GpuMachine]:
+    """Install the stand-ins while the block runs; `gpu` goes to `Driver`."""
+    with restored_modules(), pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
+        driver = install_pycuda(Driver(load_host_kernels(), **gpu))
+        trt = install_stand_in(version)
+        trt.enqueue = driver.streams.enqueue  # type: ignore[attr-defined]
+        patch.setattr(cuda_graph, "_library", lambda: driver.streams)
+        patch.setenv("XDG_CACHE_HOME", folder)  # of the builder's timings
+        # The host runs kernels of its own, and a machine that tests may lack nvcc.
+        patch.setattr("edgeunet.runtime.backends.trt.kernels_image", lambda *_: b"\x7fELF")
+        yield GpuMachine(driver, trt)

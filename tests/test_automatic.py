@@ -1,0 +1,191 @@
+"""`--backend auto`: what it chooses, and that no frame is lost where the first choice fails."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeunet.errors import BackendError, EngineError, MissingDependencyError, SourceError
+from edgeunet.runtime.backends import Backend, NetOutputs, create_backend
+from edgeunet.runtime.backends.automatic import FallbackBackend
+from edgeunet.runtime.backends.ort import OnnxRuntimeBackend
+from edgeunet.runtime.bundle import Bundle, open_bundle
+from edgeunet.runtime.preprocess import Frame
+
+TRT = "edgeunet.runtime.backends.trt"
+
+
+class Means(Backend):
+    """A net that is quick: class 1 where the image is brighter than the mean; fails at `limit`."""
+
+    name = "means"
+
+    def __init__(self, bundle: Bundle, limit: int | None = None) -> None:
+        super().__init__(bundle)
+        self.limit, self.calls, self.closed = limit, 0, False
+
+    def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
+        if self.calls == self.limit:
+            raise BackendError("the GPU is lost.")
+        self.calls += 1
+        bright = images.mean(axis=1, keepdims=True)
+        return NetOutputs(np.concatenate([-bright, bright], axis=1), None)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture(scope="module")
+def bundle(fp32_bundle: Path) -> Bundle:
+    return open_bundle(fp32_bundle)
+
+
+def frames(count: int) -> list[Frame]:
+    rng = np.random.default_rng(count)
+    return [rng.integers(0, 255, (6, 9, 3), np.uint8) for _ in range(count)]
+
+
+def batches(images: Sequence[Frame], size: int = 2) -> Iterator[Sequence[Frame]]:
+    for start in range(0, len(images), size):
+        yield images[start : start + size]
+
+
+# The choice
+
+
+@pytest.fixture
+def tensorrt_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "tensorrt" or find(name))
+
+
+def install_backend(monkeypatch: pytest.MonkeyPatch, backend: Any) -> None:
+    module = ModuleType(TRT)
+    module.TensorRTBackend = backend  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, TRT, module)
+
+
+def test_without_tensorrt_it_is_onnx_runtime_and_nothing_is_said(
+    fp32_bundle: Path, int8_bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert importlib.util.find_spec("tensorrt") is None
+    for path, flavour in ((fp32_bundle, "fp32"), (int8_bundle, "int8.cpu")):
+        with create_backend("auto", open_bundle(path)) as backend:
+            assert isinstance(backend, OnnxRuntimeBackend)
+            assert backend.flavour == flavour
+    assert caplog.records == []
+
+
+@pytest.mark.usefixtures("tensorrt_installed")
+@pytest.mark.parametrize(
+    "error",
+    [
+        BackendError("there is no GPU 0."),
+        EngineError("engines cannot be written."),
+        MissingDependencyError("PyCUDA", "trt"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_keeps_tensorrt_from_running_is_told(
+    bundle: Bundle,
+    error: Exception,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def refuse(bundle: Bundle) -> Backend:
+        raise error
+
+    install_backend(monkeypatch, refuse)
+    with create_backend("auto", bundle) as backend:
+        assert backend.name == "onnxruntime"
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage() == f"{error} Going on with ONNX Runtime on the CPU."
+
+
+@pytest.mark.usefixtures("tensorrt_installed")
+def test_tensorrt_is_chosen_where_it_runs(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    install_backend(monkeypatch, Means)
+    with create_backend("auto", bundle) as backend:
+        assert backend.name == "means"
+    assert caplog.records == []
+
+
+def test_arguments_need_a_backend_that_is_named(bundle: Bundle) -> None:
+    with pytest.raises(TypeError, match="threads"):
+        create_backend("auto", bundle, threads=1)
+
+
+# The change
+
+
+@settings(deadline=None, max_examples=40)
+@given(limit=st.integers(0, 8), count=st.integers(0, 13))
+def test_stream_loses_no_frame_and_repeats_none(bundle: Bundle, limit: int, count: int) -> None:
+    images = frames(count)
+    with Means(bundle) as sound:
+        wanted = [result.masks for result in sound.stream(batches(images))]
+    first, second = Means(bundle, limit), Means(bundle)
+    with FallbackBackend(first, lambda _: second) as backend:
+        found = [result.masks for result in backend.stream(batches(images))]
+    assert len(found) == len(wanted) == -(-count // 2)
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(one, other)
+    failed = limit < len(wanted)
+    assert (first.closed, second.closed) == (True, failed)
+
+
+def test_segment_and_infer_go_on(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:
+    second = Means(bundle)
+    with FallbackBackend(Means(bundle, 1), lambda _: second) as backend:
+        before = backend.segment(frames(2)).masks
+        np.testing.assert_array_equal(backend.segment(frames(2)).masks, before)
+        assert backend.infer(backend.preprocess(frames(2))).logits.shape[0] == 2
+    assert second.calls == 2
+    assert [record.getMessage() for record in caplog.records] == [
+        "the GPU is lost. Going on with ONNX Runtime on the CPU."
+    ]
+
+
+def test_the_second_backends_own_failure_is_raised(bundle: Bundle) -> None:
+    with FallbackBackend(Means(bundle, 0), lambda _: Means(bundle, 1)) as backend:
+        results = backend.stream(batches(frames(4)))
+        assert next(results).masks.shape == (2, 6, 9)
+        with pytest.raises(BackendError, match="the GPU is lost"):
+            next(results)
+
+
+def test_a_fault_of_the_source_changes_nothing(bundle: Bundle) -> None:
+    def broken() -> Iterator[Sequence[Frame]]:
+        yield frames(2)
+        raise SourceError("the camera is gone.")
+
+    with FallbackBackend(Means(bundle), lambda _: pytest.fail("changed")) as backend:
+        results = backend.stream(broken())
+        next(results)
+        with pytest.raises(SourceError, match="the camera is gone"):
+            next(results)
+        assert backend.name == "means"
+
+
+def test_a_consumer_that_leaves_early_leaves_nothing_running(bundle: Bundle) -> None:
+    first = Means(bundle)
+    with FallbackBackend(first, lambda _: pytest.fail("changed")) as backend:
+        results = backend.stream(batches(frames(40)))
+        next(results)
+        results.close()
+        calls = first.calls
+    assert first.calls == calls < 20
