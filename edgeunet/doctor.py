@@ -101,6 +101,4 @@ def _warnings() -> list[str]:
             "this x86 processor has no VNNI: INT8 sums of 8-bit products may saturate, and INT8 is "
             "little faster than FP32. Compare with `edgeunet parity` before using it."
         )
-    if importlib.util.find_spec("tensorrt") is None:
-        warnings.append("TensorRT is not installed: bundles run on ONNX Runtime.")
     return warnings

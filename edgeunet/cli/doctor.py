@@ -7,6 +7,7 @@ from dataclasses import asdict
 import click
 
 from ..doctor import diagnose
+from ..runtime.needs import gpu_needs
 from .common import echo_json, json_option
 
 
@@ -15,8 +16,9 @@ from .common import echo_json, json_option
 def command(as_json: bool) -> None:
     """Say what this machine can run, and what is missing."""
     found = diagnose()
+    needs = gpu_needs()
     if as_json:
-        echo_json(asdict(found))
+        echo_json({**asdict(found), "gpu": [asdict(need) for need in needs]})
         return
     for name in ("processor", "cores", "system", "python"):
         click.echo(f"{name:<24}{found.environment[name]}")
@@ -25,3 +27,8 @@ def command(as_json: bool) -> None:
         click.echo(f"{part.name:<24}{state:<12} {part.purpose}")
     for warning in found.warnings:
         click.echo(f"note: {warning}")
+    missing = [need for need in needs if need.problem is not None]
+    verdict = "bundles run on ONNX Runtime, for there is missing:" if missing else "TensorRT runs"
+    click.echo(f"on a GPU: {verdict}")
+    for need in missing or needs:
+        click.echo(f"  {need.name:<22}{need.found or need.problem}")

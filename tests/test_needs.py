@@ -1,0 +1,90 @@
+"""What the doctor says of a GPU."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from commands import succeeds
+from gpu_machine import GpuMachine, gpu_machine
+
+from edgeunet.runtime import needs
+
+
+class Library:
+    """libcuda of a machine: `cuDriverGetVersion` alone."""
+
+    def __init__(self, code: int = 0) -> None:
+        self.code = code
+
+    def cuDriverGetVersion(self, version: Any) -> int:
+        version._obj.value = 12060
+        return self.code
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[GpuMachine]:
+    """A Jetson with all that it takes."""
+    with gpu_machine() as made:
+        monkeypatch.setattr(ctypes, "CDLL", lambda name: Library())
+        monkeypatch.setattr(needs, "find_nvcc", lambda: "/usr/local/cuda/bin/nvcc")
+        monkeypatch.setattr(needs.importlib.util, "find_spec", lambda name: SimpleNamespace())
+        yield made
+
+
+def problems() -> dict[str, str]:
+    return {need.name: need.problem for need in needs.gpu_needs() if need.problem is not None}
+
+
+def test_machine_that_has_everything(machine: GpuMachine) -> None:
+    found = {need.name: need.found for need in needs.gpu_needs()}
+    assert found == {
+        "GPU": "Orin (sm87), driver of CUDA 12.6, 1.1 GB free",
+        "TensorRT": "10.3.0",
+        "PyCUDA": "installed",
+        "nvcc": "/usr/local/cuda/bin/nvcc",
+    }
+    out = succeeds("doctor").stdout
+    assert "on a GPU: TensorRT runs" in out
+    assert "Orin (sm87)" in out
+
+
+def test_each_thing_that_is_missing_is_named_with_its_fix(
+    machine: GpuMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setattr(needs, "find_nvcc", lambda: None)
+    monkeypatch.setattr(needs.importlib.util, "find_spec", lambda name: None)
+    found = problems()
+    assert sorted(found) == ["PyCUDA", "TensorRT", "nvcc"]
+    assert "pip install 'edgeunet[trt]'" in found["TensorRT"] and "JetPack" in found["TensorRT"]
+    assert "pip install 'edgeunet[trt]'" in found["PyCUDA"]
+    assert "Install the CUDA toolkit, or copy engines/kernels-*.cubin" in found["nvcc"]
+    out = succeeds("doctor").stdout
+    assert "bundles run on ONNX Runtime, for there is missing:" in out
+    assert all(problem in out for problem in found.values())
+
+
+def test_no_driver(machine: GpuMachine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    assert "no NVIDIA driver: libcuda.so.1: cannot open" in problems()["GPU"]
+
+
+def test_driver_that_does_not_answer(machine: GpuMachine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Library(code=803))
+    assert "does not answer: CUDA error 803. See nvidia-smi" in problems()["GPU"]
+
+
+def test_without_pycuda_the_driver_is_still_told(
+    machine: GpuMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "pycuda.driver")
+    monkeypatch.setitem(sys.modules, "pycuda", None)
+    assert needs.gpu_needs()[0].found == "driver of CUDA 12.6"
