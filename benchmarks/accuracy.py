@@ -81,7 +81,7 @@ def main(data: Path, only: str | None, as_json: bool) -> None:
 
 def _measure(model: str, tag: str, data: Path) -> Row:
     with TemporaryDirectory(prefix="edgeunet-accuracy-") as folder:
-        source = None if tag == "cells" else _source(tag, data, Path(folder))
+        source = None if tag == "cells" else source_of(tag, data, Path(folder))
         options = ExportOptions(
             model, tag, "int8", calib=source, data=source, max_iou_drop=PROMISED["int8"][1]
         )
@@ -95,7 +95,7 @@ def _measure(model: str, tag: str, data: Path) -> Row:
     )
 
 
-def _source(tag: str, data: Path, folder: Path) -> Path:
+def source_of(tag: str, data: Path, folder: Path) -> Path:
     """The data set that the weights know, or a view of it."""
     if tag not in MERGED:
         return data / tag

@@ -1,0 +1,99 @@
+"""`benchmarks/gpu.py` from bundles to tables, on a simulated GPU: its times mean nothing there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from gpu_machine import gpu_machine
+
+from edgeunet.training.cells import CellFrame
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def report(
+    gated_bundle: Path,
+    int8_bundle: Path,
+    gated_frames: list[CellFrame],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[dict[str, Any], str]:
+    """What a run writes, as JSON and as Markdown."""
+    folder = tmp_path_factory.mktemp("gpu")
+    shutil.copytree(gated_bundle, folder / "bundles/gated")
+    shutil.copytree(int8_bundle, folder / "bundles/plain")
+    frames = np.stack([frame.image for frame in gated_frames[::3]])
+    np.savez(folder / "bundles/gated.npz", frames=frames)
+    with pytest.MonkeyPatch.context() as patch, gpu_machine("8.6.0") as machine:
+        patch.syspath_prepend(str(BENCHMARKS))
+        import gpu
+        import gpu_engine
+        import gpu_kernels
+
+        patch.setattr(gpu_engine, "WARM_UP", 2)
+        patch.setattr(gpu_engine, "CALLS", 3)
+        patch.setattr(gpu_kernels, "kernels_image", lambda *_: b"\x7fELF")
+        patch.setattr(gpu_kernels, "_COPIED", 1 << 10)
+        patch.setattr(gpu, "KERNEL_SIZE", (8, 12))
+        machine.trt.scenario.build_errors = ()
+        arguments = [str(folder / "bundles"), "-o", str(folder), "--torch", sys.executable]
+        done = CliRunner().invoke(gpu.main, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return json.loads((folder / "gpu.json").read_text()), (folder / "gpu.md").read_text()
+
+
+def test_every_engine_is_checked_and_timed(report: tuple[dict[str, Any], str]) -> None:
+    rows = report[0]["engines"]
+    assert {(row["bundle"], row["precision"]) for row in rows} == {
+        (bundle, precision)
+        for bundle in ("gated", "plain")
+        for precision in ("fp32", "fp16", "int8")
+    }
+    for row in rows:
+        assert "problem" not in row, row
+        assert row["agreement"] > 0.98
+        assert set(row["net_ms"]) == {"1", "4"}, "the bundles take batches up to 4"
+        assert row["frames_per_second"] > 0
+    assert report[0]["left_out"] == []
+
+
+def test_early_exit_is_timed_on_the_frames_beside_the_bundle(
+    report: tuple[dict[str, Any], str],
+) -> None:
+    found = report[0]["early_exit"]
+    assert 0 < found["skipped"] < found["frames"]
+
+
+def test_what_failed_is_told_in_the_place_of_figures(report: tuple[dict[str, Any], str]) -> None:
+    """No GPU for PyTorch here."""
+    assert "problem" in report[0]["torch"]
+    assert "PyTorch: " in report[1]
+
+
+def test_tables_hold_what_was_measured(report: tuple[dict[str, Any], str]) -> None:
+    text = report[1]
+    assert "Orin (sm87), CUDA 12.6, TensorRT 8.6.0" in text
+    assert "- plain: FP32 1.0 ms, FP16 1.0 ms, INT8 1.0 ms: use FP32" in text
+    assert "skip the decoder" in text
+    assert text.count("| gated | ") == text.count("| plain | ") == 3
+
+
+def test_without_time_nothing_is_claimed(int8_bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(int8_bundle, tmp_path / "bundles/plain")
+    with pytest.MonkeyPatch.context() as patch, gpu_machine():
+        patch.syspath_prepend(str(BENCHMARKS))
+        import gpu
+
+        patch.setattr(gpu, "_kernels", list)
+        arguments = [str(tmp_path / "bundles"), "-o", str(tmp_path), "--minutes", "0"]
+        CliRunner().invoke(gpu.main, arguments, catch_exceptions=False)
+    text = (tmp_path / "gpu.md").read_text()
+    assert "No time was left for: plain fp16, plain fp32, plain int8." in text
+    assert "|" not in text
