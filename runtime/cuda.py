@@ -17,7 +17,7 @@ import numpy.typing as npt
 from edgeunet.errors import BackendError, MissingDependencyError
 
 from .closing import Closing
-from .cuda_graph import CudaGraph, capture
+from .cuda_driver import CudaGraph, balanced_stack, capture
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: does not wait for the default stream
 
@@ -187,7 +187,7 @@ class CudaDevice(Closing):
             for held in reversed(list(self.held.values())):
                 held.close()
         self.held.clear()
-        with suppress(self._driver.Error):
+        with suppress(self._driver.Error), balanced_stack():
             self._context.detach()
 
     @contextmanager

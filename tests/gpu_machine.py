@@ -13,8 +13,6 @@ from host_kernels import load_host_kernels
 from simulated_gpu import Driver
 from tensorrt_machine import install_pycuda, install_stand_in, restored_modules
 
-from edgeunet.runtime import cuda_graph
-
 
 @dataclass(frozen=True)
 class GpuMachine:
@@ -31,7 +29,6 @@ def gpu_machine(version: str = "10.3.0", **gpu: Any) -> Iterator[GpuMachine]:
         driver = install_pycuda(Driver(load_host_kernels(), **gpu))
         trt = install_stand_in(version)
         trt.enqueue = driver.streams.enqueue  # type: ignore[attr-defined]
-        patch.setattr(cuda_graph, "_library", lambda: driver.streams)
         patch.setenv("XDG_CACHE_HOME", folder)  # of the builder's timings
         # The host runs kernels of its own, and a machine that tests may lack nvcc.
         patch.setattr("edgeunet.runtime.backends.trt.kernels_image", lambda *_: b"\x7fELF")

@@ -11,6 +11,8 @@ from typing import Any
 import fake_tensorrt
 from simulated_gpu import Driver
 
+from edgeunet.runtime import cuda_driver
+
 
 class NoKernels:
     """Building launches none."""
@@ -20,7 +22,8 @@ class NoKernels:
 
 
 def install_pycuda(driver: Driver) -> Driver:
-    """Put a simulated GPU in the place of PyCUDA."""
+    """Put a simulated GPU in the place of PyCUDA and of the driver's library."""
+    cuda_driver._library = lambda: driver.streams
     sys.modules["pycuda"] = ModuleType("pycuda")
     sys.modules["pycuda.driver"] = driver  # type: ignore[assignment]
     return driver
@@ -41,12 +44,14 @@ def install_stand_in(version: str) -> ModuleType:
 
 @contextmanager
 def restored_modules() -> Iterator[None]:
-    """Puts back what stood in the places that `install_tensorrt` takes."""
+    """Puts back what stood in the places that the stand-ins take."""
+    library = cuda_driver._library
     names = ("tensorrt", "pycuda", "pycuda.driver")
     before = {name: sys.modules.get(name) for name in names}
     try:
         yield
     finally:
+        cuda_driver._library = library
         for name, module in before.items():
             sys.modules.pop(name, None)
             if module is not None:

@@ -14,7 +14,6 @@ from simulated_gpu import Driver
 from tensorrt_machine import install_pycuda, restored_modules
 
 from edgeunet.errors import BackendError, MissingDependencyError
-from edgeunet.runtime import cuda_graph
 from edgeunet.runtime.cuda import CudaDevice
 
 API = json.loads((Path(__file__).parent / "simulated_gpu/pycuda_2026.1.json").read_text())
@@ -39,21 +38,16 @@ def _restored() -> Iterator[None]:
         yield
 
 
-def install(monkeypatch: pytest.MonkeyPatch, driver: Driver) -> Driver:
-    monkeypatch.setattr(cuda_graph, "_library", lambda: driver.streams)
-    return install_pycuda(driver)
-
-
 @pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
+def driver() -> Driver:
     kernels = Doubling()
     kernels.driver = Driver(kernels)
-    return install(monkeypatch, kernels.driver)
+    return install_pycuda(kernels.driver)
 
 
 @pytest.fixture
-def integrated(monkeypatch: pytest.MonkeyPatch) -> Driver:
-    return install(monkeypatch, Driver(Doubling(), integrated=True))
+def integrated() -> Driver:
+    return install_pycuda(Driver(Doubling(), integrated=True))
 
 
 def test_simulation_offers_nothing_that_pycuda_lacks(driver: Driver) -> None:
@@ -154,6 +148,7 @@ def test_all_is_freed_with_the_device(driver: Driver) -> None:
         device.event()
     assert driver.memory.used == driver.pinned.used == driver.retained == 0
     assert device.held == {} and driver.streams.graphs == {}
+    assert driver.streams.current == [], "a context that is gone is still current"
     device.close()
 
 
@@ -193,7 +188,7 @@ def test_no_driver_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     [(0, 0, "no GPU 0; there are none"), (2, 2, "no GPU 2; there are GPUs 0 to 1")],
 )
 def test_no_such_gpu(monkeypatch: pytest.MonkeyPatch, devices: int, index: int, words: str) -> None:
-    install(monkeypatch, Driver(Doubling(), devices=devices))
+    install_pycuda(Driver(Doubling(), devices=devices))
     with pytest.raises(BackendError, match=words):
         CudaDevice(index)
 

@@ -101,6 +101,7 @@ class Driver:
 
             def detach(self) -> None:
                 gpu.retained -= 1
+                gpu.streams.current.append(id(self))  # as PyCUDA does, to release it
 
         class Stream:
             def __init__(self, flags: int = 0) -> None:

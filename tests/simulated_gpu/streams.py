@@ -30,6 +30,7 @@ class Streams:
         self.graphs: dict[int, list[Work]] = {}
         self.executables: dict[int, list[Work]] = {}
         self.launched = 0
+        self.current: list[int] = []  # the driver's own stack, below PyCUDA's
         self.capturable = True
         self._handles = count(1)
         self._lock = threading.RLock()
@@ -90,6 +91,14 @@ class Streams:
 
     def cuGraphDestroy(self, graph: Any) -> int:
         del self.graphs[graph.value]
+        return 0
+
+    def cuCtxGetCurrent(self, context: Any) -> int:
+        context._obj.value = self.current[-1] if self.current else None
+        return 0
+
+    def cuCtxPopCurrent_v2(self, context: Any) -> int:
+        context._obj.value = self.current.pop()
         return 0
 
     def cuGetErrorString(self, code: Any, words: Any) -> int:

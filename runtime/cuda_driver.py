@@ -1,9 +1,10 @@
-"""CUDA graphs through the driver's library: PyCUDA has no call for them."""
+"""Calls of the driver's library for which PyCUDA has none: graphs, and the context stack."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from ctypes import byref, c_char_p, c_int, c_uint64, c_void_p
 from typing import Any
 
@@ -53,6 +54,18 @@ def capture(stream: int, queue: Callable[[], None]) -> CudaGraph:
         library.cuGraphDestroy(graph)
         raise
     return CudaGraph(library, graph, executable)
+
+
+@contextmanager
+def balanced_stack() -> Iterator[None]:
+    """Pop the context that PyCUDA leaves current where it releases a primary one."""
+    library = _library()
+    before, after = c_void_p(), c_void_p()
+    _check(library, "cuCtxGetCurrent", byref(before))
+    yield
+    _check(library, "cuCtxGetCurrent", byref(after))
+    if after.value != before.value:
+        _check(library, "cuCtxPopCurrent_v2", byref(after))
 
 
 def _library() -> Any:
