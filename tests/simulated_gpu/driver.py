@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edgeunet.runtime.kernels.launch import Launcher
+
 from .memory import Memory, as_array
 from .streams import Streams
-
-
-class Kernels(Protocol):
-    """Kernels for the host."""
-
-    def launch(
-        self,
-        name: str,
-        grid: tuple[int, int, int],
-        block: tuple[int, int, int],
-        arguments: Sequence[np.generic],
-        stream: object,
-    ) -> None:
-        """Run a kernel on host addresses, at once."""
 
 
 class Error(Exception):
@@ -54,7 +42,7 @@ class Driver:
 
     def __init__(
         self,
-        kernels: Kernels,
+        kernels: Launcher,
         *,
         name: str = "Orin",
         capability: tuple[int, int] = (8, 7),
