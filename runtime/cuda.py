@@ -7,6 +7,7 @@ TensorRT takes them. Methods may be called from any thread.
 from __future__ import annotations
 
 import importlib
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from edgeunet.errors import BackendError, MissingDependencyError
 
 from .closing import Closing
-from .cuda_driver import CudaGraph, balanced_stack, capture
+from .cuda_driver import balanced_stack, capture
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: does not wait for the default stream
 
@@ -29,15 +30,22 @@ class Held(Closing):
 
     def __init__(self, device: CudaDevice, native: Any) -> None:
         self.device = device
-        self.native = native
+        self._native = native
         device.held[id(self)] = self
+
+    @property
+    def native(self) -> Any:
+        """PyCUDA's object; BackendError where it was given back."""
+        if self._native is None:
+            raise BackendError("this was freed: the backend that it belongs to was closed.")
+        return self._native
 
     def close(self) -> None:
         """Give it back; a second time does nothing."""
         if self.device.held.pop(id(self), None) is not None:
             with self.device.current("freeing what the GPU holds"):
                 self._free()
-                self.native = None  # PyCUDA frees some things with their last reference
+                self._native = None  # PyCUDA frees some things with their last reference
 
     def _free(self) -> None:
         """Free what the last reference does not."""
@@ -136,8 +144,6 @@ class Module(Held):
 class Graph(Held):
     """Captured work, launched with one call."""
 
-    native: CudaGraph
-
     def launch(self, stream: Stream) -> None:
         """Queue the work."""
         with self.device.current("launching a CUDA graph"):
@@ -152,6 +158,8 @@ class CudaDevice(Closing):
 
     name: as NVIDIA calls it. capability: "sm87". integrated: it shares the host's memory, as on
     Jetson. driver: the CUDA version that the driver supports, "12.6". held: what it handed out.
+    preparing: lock of who makes or frees what may wait for the whole device; a capture that goes on
+    in another thread would fail.
 
     Raises:
         MissingDependencyError: PyCUDA is not installed. BackendError: no driver, one that is too
@@ -162,6 +170,7 @@ class CudaDevice(Closing):
         self._driver = driver = _import_driver()
         self.held: dict[int, Held] = {}
         self._closed = False
+        self.preparing = threading.RLock()
         with self._translated("looking for a GPU"):
             driver.init()
             count = driver.Device.count()
@@ -184,10 +193,15 @@ class CudaDevice(Closing):
         self._closed = True
         # The GPU may be lost; what it held is gone with it.
         with suppress(BackendError), self.current("freeing what the GPU holds"):
-            for held in reversed(list(self.held.values())):
+            holdings = list(reversed(self.held.values()))
+            for held in holdings:
+                if isinstance(held, Stream):
+                    held.synchronize()  # what it was given to do uses the rest
+            for held in holdings:
                 held.close()
         self.held.clear()
-        with suppress(self._driver.Error), balanced_stack():
+        with suppress(BackendError, self._driver.Error), balanced_stack():
+            self._context.push()  # PyCUDA releases it from the thread that made it, or as current
             self._context.detach()
 
     @contextmanager

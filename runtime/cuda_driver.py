@@ -44,14 +44,15 @@ def capture(stream: int, queue: Callable[[], None]) -> CudaGraph:
     graph, executable = c_void_p(), c_void_p()
     _check(library, "cuStreamBeginCapture_v2", c_void_p(stream), c_int(_THREAD_LOCAL))
     try:
-        queue()
-    finally:  # a stream left in capture could not be used again
-        ended = library.cuStreamEndCapture(c_void_p(stream), byref(graph))
-    _raise_for(library, "cuStreamEndCapture", ended)
-    try:
+        try:
+            queue()
+        finally:  # a stream left in capture could not be used again
+            ended = library.cuStreamEndCapture(c_void_p(stream), byref(graph))
+        _raise_for(library, "cuStreamEndCapture", ended)
         _check(library, "cuGraphInstantiateWithFlags", byref(executable), graph, c_uint64(0))
-    except BackendError:
-        library.cuGraphDestroy(graph)
+    except BaseException:
+        if graph:
+            library.cuGraphDestroy(graph)
         raise
     return CudaGraph(library, graph, executable)
 

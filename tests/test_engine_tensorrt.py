@@ -133,7 +133,8 @@ def test_each_version_gets_the_graph_the_flags_and_the_types_that_it_wants(
     assert engine.card.request.flavour == flavour
     assert engine.card.request.onnx_sha256 == sha256(graph)
     flags = {"fp32": (), "fp16": ("FP16",), "int8": ("FP16", "INT8")}[precision]
-    assert plan_of(engine).flags == (flags if weak else ())  # and no TF32
+    shared = ("PROFILE_SHARING_0806",) if version == "8.6.0" else ()
+    assert plan_of(engine).flags == (flags if weak else ()) + shared  # and no TF32
     if weak:
         wanted = "FLOAT" if precision == "fp32" else "HALF"
         assert ends(engine) == {"image": wanted, "logits": wanted}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from itertools import islice
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,28 @@ from gpu_machine import gpu_machine
 from edgeunet.training.cells import CellFrame
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def prepared(patch: pytest.MonkeyPatch) -> ModuleType:
+    """gpu.py, whose steps run in this process, on little."""
+    patch.syspath_prepend(str(BENCHMARKS))
+    import gpu
+    import gpu_engine
+    import gpu_job
+    import gpu_kernels
+
+    patch.setattr(gpu, "run_job", lambda arguments, seconds: through_json(gpu_job.job(arguments)))
+    patch.setattr(gpu_engine, "WARM_UP", 2)
+    patch.setattr(gpu_engine, "CALLS", 3)
+    patch.setattr(gpu_job, "KERNEL_CASES", (("fp16", 2, (8, 12)), ("fp32", 11, (8, 12))))
+    patch.setattr(gpu_kernels, "kernels_image", lambda *_: b"\x7fELF")
+    patch.setattr(gpu_kernels, "_COPIED", 1 << 13)
+    return gpu
+
+
+def through_json(value: Any) -> Any:
+    """What another process would have got."""
+    return json.loads(json.dumps(value))
 
 
 @pytest.fixture(scope="module")
@@ -31,18 +55,8 @@ def report(
     shutil.copytree(int8_bundle, folder / "bundles/plain")
     frames = np.stack([frame.image for frame in gated_frames[::3]])
     np.savez(folder / "bundles/gated.npz", frames=frames)
-    with pytest.MonkeyPatch.context() as patch, gpu_machine("8.6.0") as machine:
-        patch.syspath_prepend(str(BENCHMARKS))
-        import gpu
-        import gpu_engine
-        import gpu_kernels
-
-        patch.setattr(gpu_engine, "WARM_UP", 2)
-        patch.setattr(gpu_engine, "CALLS", 3)
-        patch.setattr(gpu_kernels, "kernels_image", lambda *_: b"\x7fELF")
-        patch.setattr(gpu_kernels, "_COPIED", 1 << 10)
-        patch.setattr(gpu, "KERNEL_SIZE", (8, 12))
-        machine.trt.scenario.build_errors = ()
+    with pytest.MonkeyPatch.context() as patch, gpu_machine("8.6.0"):
+        gpu = prepared(patch)
         arguments = [str(folder / "bundles"), "-o", str(folder), "--torch", sys.executable]
         done = CliRunner().invoke(gpu.main, arguments, catch_exceptions=False)
     assert done.exit_code == 0, done.output
@@ -87,13 +101,35 @@ def test_tables_hold_what_was_measured(report: tuple[dict[str, Any], str]) -> No
 
 def test_without_time_nothing_is_claimed(int8_bundle: Path, tmp_path: Path) -> None:
     shutil.copytree(int8_bundle, tmp_path / "bundles/plain")
-    with pytest.MonkeyPatch.context() as patch, gpu_machine():
-        patch.syspath_prepend(str(BENCHMARKS))
-        import gpu
-
-        patch.setattr(gpu, "_kernels", list)
+    with pytest.MonkeyPatch.context() as patch:
+        gpu = prepared(patch)
         arguments = [str(tmp_path / "bundles"), "-o", str(tmp_path), "--minutes", "0"]
         CliRunner().invoke(gpu.main, arguments, catch_exceptions=False)
     text = (tmp_path / "gpu.md").read_text()
-    assert "No time was left for: plain fp16, plain fp32, plain int8." in text
+    assert "No time was left for: machine, plain fp16, kernels, plain int8, plain fp32." in text
     assert "|" not in text
+
+
+def test_step_that_dies_takes_no_other_with_it(int8_bundle: Path, tmp_path: Path) -> None:
+    """Without a GPU each step fails, in a process of its own, and says why."""
+    shutil.copytree(int8_bundle, tmp_path / "bundles/plain")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        import gpu
+
+        steps = gpu._steps
+        patch.setattr(gpu, "_steps", lambda found, names: islice(steps(found, names), 2))
+        arguments = [str(tmp_path / "bundles"), "-o", str(tmp_path)]
+        done = CliRunner().invoke(gpu.main, arguments, catch_exceptions=False)
+    assert done.exit_code == 0
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert "PyCUDA is not installed" in found["machine"]["problem"]
+    assert "PyCUDA is not installed" in found["engines"][0]["problem"]
+
+
+def test_step_that_takes_too_long_is_ended() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        import gpu
+
+        assert "0 s that were left" in gpu.run_job(["machine"], 0.01)["problem"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -18,6 +19,7 @@ from ..bundle import Bundle
 from ..cuda import CudaDevice
 from ..engine import BuiltEngine, build_bundle_engine, engine_parts, load_toolkit
 from ..engine.execution import LoadedEngine
+from ..engine.failed import objects_freed
 from ..engines import ENGINES_DIR
 from ..kernels import Kernels, kernels_image
 from ..pipeline import prefetch
@@ -85,6 +87,8 @@ class TensorRTBackend(Backend):
             )
             self._slot = stack.enter_context(self._new_slot())
             self._held = stack.pop_all()
+        # TensorRT's objects must go before CUDA does, also where nobody closes the backend.
+        atexit.register(self.close)
 
     def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
         """Run the net on (N, C, H, W)."""
@@ -124,6 +128,7 @@ class TensorRTBackend(Backend):
 
     def close(self) -> None:
         """Free the device's memory."""
+        atexit.unregister(self.close)
         with suppress(BackendError):  # a GPU that was lost has nothing left to free
             self._held.close()
 
@@ -135,7 +140,8 @@ def _loaded(
     toolkit = load_toolkit("tensorrt")
     built = build()
     try:
-        return LoadedEngine(toolkit, built.path.read_bytes(), device)
+        with device.current("loading an engine"), objects_freed():
+            return LoadedEngine(toolkit, built.path.read_bytes(), device)
     except EngineError as error:
         if built.built:
             raise

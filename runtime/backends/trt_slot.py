@@ -148,7 +148,8 @@ class Slot(Closing):
                 start, size = self._at[tensor.name], tensor.frame_bytes
                 self._device.copy(start + row * size, start + frame * size, size, self._stream)
         if len(undecided):
-            self._executions[1].enqueue(len(undecided))
+            # Few sizes: each has a context and a graph. The rows after the last are not looked at.
+            self._executions[1].enqueue(min(1 << (len(undecided) - 1).bit_length(), self._limit))
         rows = np.full(self._count, -1, np.int32)
         rows[undecided] = np.arange(len(undecided))
         nbytes = rows.nbytes + presence.nbytes

@@ -28,6 +28,8 @@ def make_config(toolkit: Toolkit, builder: Any, network: Any, request: EngineReq
         config.num_compute_capabilities = len(request.targets)
         for index, target in enumerate(request.targets):
             config.set_compute_capability(getattr(trt.ComputeCapability, target.upper()), index)
+    if toolkit.shares_profiles_if_asked:
+        config.set_preview_feature(trt.PreviewFeature.PROFILE_SHARING_0806, True)
     if request.dla is not None:
         _fix_batch(network, request.max_batch)
         config.default_device_type = trt.DeviceType.DLA
@@ -55,6 +57,7 @@ def _halve_ends(trt: Any, network: Any) -> None:
     for tensor in _ends(network):
         if tensor.dtype == trt.DataType.FLOAT:
             tensor.dtype = trt.DataType.HALF
+            tensor.allowed_formats = 1 << int(trt.TensorFormat.LINEAR)  # as the kernels have it
 
 
 def _ends(network: Any) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,21 +121,34 @@ class Execution(Closing):
         self._addresses = dict(addresses)
         self._activations = engine.device.allocate(engine.activation_bytes)
         self._launches: dict[int, Callable[[], None]] = {}
+        self._contexts: list[Any] = []
         self._graphs: list[Graph] = []
 
     def enqueue(self, batch: int) -> None:
         """Queue the engine's work on the first `batch` frames."""
         batch = max(batch, self.engine.smallest_batch)
-        if batch in self._launches:
-            with self.engine.device.current("running an engine"):
-                self._launches[batch]()
-            return
+        device = self.engine.device
+        if batch not in self._launches:
+            with device.preparing:
+                self._launches[batch] = self._prepare(batch)
+        with device.current("running an engine"):
+            self._launches[batch]()
+
+    def _prepare(self, batch: int) -> Callable[[], None]:
+        """What runs the engine on a batch of that size: a CUDA graph where it can be one."""
         context = self._context(batch)
-        with self.engine.device.current("running an engine"):
-            self._run(context)
+        self._contexts.append(context)  # a graph works in the memory of its context
         # TensorRT asks for one run before a capture, for what it only then sets up.
-        self._stream.synchronize()
-        self._launches[batch] = self._captured(context)
+        self._run_once(context)
+        try:
+            graph = self.engine.device.capture(self._stream, lambda: self._run(context))
+        except BackendError as error:  # loops, DLA: not everything can be captured
+            _log.info("this engine runs without a CUDA graph: %s", error)
+            with suppress(BackendError):  # it may still tell of the capture
+                self._run_once(context)
+            return lambda: self._run(context)
+        self._graphs.append(graph)
+        return lambda: graph.launch(self._stream)
 
     def _context(self, batch: int) -> Any:
         engine = self.engine
@@ -147,26 +161,27 @@ class Execution(Closing):
                     raise BackendError(
                         f"the engine refuses a batch of {batch}: {last_words(engine.log)}"
                     )
-                context.set_tensor_address(tensor.name, self._addresses[tensor.name])
+                if not context.set_tensor_address(tensor.name, self._addresses[tensor.name]):
+                    raise BackendError(
+                        f"the engine refuses the place of {tensor.name}: {last_words(engine.log)}"
+                    )
         return context
+
+    def _run_once(self, context: Any) -> None:
+        with self.engine.device.current("running an engine"):
+            self._run(context)
+        self._stream.synchronize()
 
     def _run(self, context: Any) -> None:
         if not context.execute_async_v3(self._stream.handle):
             raise BackendError(f"the engine failed: {last_words(self.engine.log)}")
 
-    def _captured(self, context: Any) -> Callable[[], None]:
-        """What runs the context from now on: its graph, or itself where it has none."""
-        try:
-            graph = self.engine.device.capture(self._stream, lambda: self._run(context))
-        except BackendError as error:  # loops, DLA: not everything can be captured
-            _log.info("this engine runs without a CUDA graph: %s", error)
-            return lambda: self._run(context)
-        self._graphs.append(graph)
-        return lambda: graph.launch(self._stream)
-
     def close(self) -> None:
         """Free graphs, contexts and the memory that they compute in."""
-        for graph in self._graphs:
-            graph.close()
-        self._launches.clear()  # and with them the contexts
-        self._activations.close()
+        device = self.engine.device
+        with device.preparing, device.current("freeing an engine's contexts"):
+            for graph in self._graphs:
+                graph.close()
+            self._launches.clear()
+            self._contexts.clear()
+            self._activations.close()

@@ -35,9 +35,11 @@ class Toolkit:
     flavours: the graph that it wants for each precision, precision_flags: the members of
     BuilderFlag that a weakly typed one wants with it. network_flag: member of
     NetworkDefinitionCreationFlag. tells: it has an IProgressMonitor, and its parser names the node
-    that it refuses. targets: compute capabilities that it builds for ahead of time, none for one
-    that tunes plans on the card that runs them; default_targets: those where none are asked for.
-    remarks: what to know of a precision before relying on it, dla_remarks: on a DLA.
+    that it refuses. shares_profiles_if_asked: several contexts may use one optimization profile
+    only in a plan that was built for it; with other versions they always may. targets: compute
+    capabilities that it builds for ahead of time, none for one that tunes plans on the card that
+    runs them; default_targets: those where none are asked for. remarks: what to know of a precision
+    before relying on it, dla_remarks: on a DLA.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Toolkit:
     flavours: Mapping[Precision, Flavour]
     network_flag: str | None
     tells: bool
+    shares_profiles_if_asked: bool = False
     precision_flags: Mapping[Precision, tuple[str, ...]] = field(default_factory=dict)
     targets: tuple[str, ...] = ()
     default_targets: tuple[str, ...] = ()
@@ -127,6 +130,7 @@ def _tensorrt() -> Toolkit:
         flavours=_STRONG if strong else _WEAK,
         network_flag="STRONGLY_TYPED" if strong else explicit,
         tells=version.major >= 10,
+        shares_profiles_if_asked=version.major < 10,
         precision_flags={} if strong else _PRECISION_FLAGS,
         dla_remarks={} if strong else _WEAK_DLA_REMARKS,
     )

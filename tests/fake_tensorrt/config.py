@@ -66,6 +66,7 @@ class IBuilderConfig:
     def _setup(self, builder: Any) -> None:
         self._logger = builder._logger
         self._flags = 1 << int(self._trt.BuilderFlag.TF32)  # the only one that is on
+        self._previews: set[str] = set()
         self._pools: dict[Any, int] = {}
         self._profiles: list[Any] = []
         self._timing_cache: Any = None
@@ -165,9 +166,16 @@ class IBuilderConfig:
     def get_timing_cache(self) -> Any:
         return self._timing_cache
 
+    def set_preview_feature(self, feature: Any, enable: bool) -> None:
+        (self._previews.add if enable else self._previews.discard)(feature.name)
+
+    def get_preview_feature(self, feature: Any) -> bool:
+        return feature.name in self._previews
+
     def _flag_names(self) -> tuple[str, ...]:
         kinds = self._trt.BuilderFlag.__members__
-        return tuple(name for name, flag in kinds.items() if self._flags >> int(flag) & 1)
+        flags = (name for name, flag in kinds.items() if self._flags >> int(flag) & 1)
+        return (*flags, *sorted(self._previews))
 
     def _dla_refusal(self, layer: Any) -> str | None:
         """Why a layer does not run on the DLA."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import weakref
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -24,6 +25,7 @@ class IExecutionContext:
         self._memory: int | None = None
         self._addresses: dict[str, int] = {}
         self._profile = 0
+        engine._contexts.add(self)
         self._shapes: dict[str, Shape] = {
             tensor.name: tensor.shape
             for tensor in engine._plan.tensors
@@ -87,6 +89,11 @@ class IExecutionContext:
                 f"mismatch while setting input shape for {name}. Set dimensions are {_told(wanted)}"
                 f". Expected dimensions are {_told(tensor.shape)}.)"
             )
+        if self._is_profile_taken():
+            return self._refuse(
+                f"Profile {self._profile} has been chosen by another IExecutionContext. Use "
+                "another profileIndex or destroy the IExecutionContext that use this profile."
+            )
         least, _, most = self._engine.get_tensor_profile_shape(name, self._profile)
         if not all(a <= b <= c for a, b, c in zip(least, wanted, most, strict=True)):
             return self._refuse(
@@ -97,6 +104,14 @@ class IExecutionContext:
             )
         self._shapes[name] = wanted
         return True
+
+    def _is_profile_taken(self) -> bool:
+        """Before 9 a profile serves one context, unless the plan was built to share it."""
+        shared = int(self._engine._plan.version.split(".")[0]) >= 9
+        if shared or "PROFILE_SHARING_0806" in self._engine._plan.flags:
+            return False
+        others = [context for context in self._engine._contexts if context is not self]
+        return any(other._profile == self._profile and other._shapes for other in others)
 
     def get_tensor_shape(self, name: str) -> Any:
         tensor = self._engine._tensor(name)
@@ -151,8 +166,10 @@ class IExecutionContext:
         """The run, with the shapes and addresses of now; it reads the inputs when it is called."""
         plan: Plan = self._engine._plan
         bound = [(each, self._addresses[each.name], self._shape(each)) for each in plan.tensors]
+        context = weakref.ref(self)
 
         def work() -> None:
+            assert context() is not None, "the context is gone, and its memory with it"
             session = _session(plan.onnx)
             given = {value.name: value.type for value in session.get_inputs()}
             feeds = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from typing import Any
 
 from .plan import Plan, PlanTensor
@@ -64,6 +65,7 @@ class ICudaEngine:
     def _setup(self, plan: Plan, logger: Any) -> None:
         self._plan = plan
         self._logger = logger
+        self._contexts: weakref.WeakSet[Any] = weakref.WeakSet()
 
     name = property(lambda self: "Unnamed Network 0")
     refittable = property(lambda self: False)
