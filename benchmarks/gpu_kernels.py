@@ -12,7 +12,8 @@ from edgeunet.manifest import InputSpec, Precision
 from edgeunet.runtime.cuda import CudaDevice
 from edgeunet.runtime.kernels import Kernels, kernels_image
 
-_COPIED = 1 << 28  # bytes: several times the caches
+_COPIED = 1 << 28  # bytes: several times the caches, as what the kernels move
+_LAUNCHES = 20  # of a graph: one by one, Python would be what is timed
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,10 @@ class KernelTimes:
     postprocess_share: float
 
 
-def time_kernels(
-    precision: Precision, *, classes: int, batch: int, size: tuple[int, int]
-) -> KernelTimes:
+def time_kernels(precision: Precision, classes: int, size: tuple[int, int]) -> KernelTimes:
     """Time pre- and post-processing of frames that have the net's size."""
     dtype = np.dtype(np.float16 if precision == "fp16" else np.float32)
+    batch = max(1, _COPIED // (classes * math.prod(size) * dtype.itemsize))
     pixels = batch * math.prod(size)
     palette = [(index, 0, 0) for index in range(classes)]
     with CudaDevice() as device:
@@ -71,10 +71,11 @@ def time_kernels(
             preprocess: frames.nbytes + images.nbytes,
             postprocess: logits.host.nbytes + masks.nbytes,
         }
-        speeds = [
-            nbytes / median_milliseconds(device, stream, queue) / 1e6
-            for queue, nbytes in moved.items()
-        ]
+        speeds = []
+        for queue, nbytes in moved.items():
+            graph = device.capture(stream, lambda queue=queue: [queue() for _ in range(_LAUNCHES)])
+            spent = median_milliseconds(device, stream, lambda graph=graph: graph.launch(stream))
+            speeds.append(_LAUNCHES * nbytes / spent / 1e6)
     return KernelTimes(
         precision, classes, batch, speeds[0], speeds[1] / speeds[0], speeds[2] / speeds[0]
     )

@@ -11,11 +11,8 @@ _ORDER = ("fp32", "fp16", "int8")
 
 def markdown(report: dict[str, Any]) -> str:
     """Tables of a run of `gpu.py`, also of one that is not finished."""
-    machine = report["machine"]
     lines = [
-        f"{machine['gpu']} ({machine['capability']}), CUDA {machine['cuda']}, TensorRT "
-        f"{machine['tensorrt']}; one run of `benchmarks/gpu.py`.",
-        "",
+        *_machine(report.get("machine")),
         *_engines(report),
         *_verdicts(report["engines"]),
         *_kernels(report.get("kernels", [])),
@@ -25,6 +22,16 @@ def markdown(report: dict[str, Any]) -> str:
     if report["left_out"]:
         lines += ["", f"No time was left for: {', '.join(report['left_out'])}."]
     return "\n".join(lines) + "\n"
+
+
+def _machine(found: dict[str, Any] | None) -> list[str]:
+    if found is None or "problem" in found:
+        return [f"The machine: {found and found['problem']}", ""]
+    return [
+        f"{found['gpu']} ({found['capability']}), CUDA {found['cuda']}, TensorRT "
+        f"{found['tensorrt']}; one run of `benchmarks/gpu.py`.",
+        "",
+    ]
 
 
 def _engines(report: dict[str, Any]) -> list[str]:
@@ -73,9 +80,11 @@ def _verdicts(rows: list[dict[str, Any]]) -> list[str]:
     return ["", *lines] if lines else []
 
 
-def _kernels(rows: list[dict[str, Any]]) -> list[str]:
+def _kernels(rows: list[dict[str, Any]] | dict[str, Any]) -> list[str]:
     if not rows:
         return []
+    if isinstance(rows, dict):
+        return ["", f"Kernels: {rows['problem']}"]
     lines = [
         "",
         "| kernels | classes | batch | device copy GB/s | preprocess | postprocess |",
@@ -110,6 +119,8 @@ def _torch(found: dict[str, Any] | None) -> list[str]:
 def _early_exit(found: dict[str, Any] | None) -> list[str]:
     if found is None:
         return []
+    if "problem" in found:
+        return ["", f"Early exit: {found['problem']}"]
     gain = found["early_exit"] / found["everything"]
     return [
         "",
