@@ -15,9 +15,9 @@ _ACTIVATIONS = ("Clip", "Relu")
 def channels_last_stem(model: onnx.ModelProto) -> onnx.ModelProto:
     """Turn what the convolutions at the image put out, behind their activation, there and back.
 
-    They run in float, with channels in blocks; the INT8 ones want channels last. ONNX Runtime
-    goes from one to the other in three steps, but at once where it finds the Transpose right
-    behind the convolution. The Flatten keeps it there: quantization is not moved across it.
+    They run in float, with channels in blocks; the INT8 ones want channels last. ONNX Runtime goes
+    from one to the other by way of channels first, unless the Transpose stands right behind the
+    convolution. The Flatten keeps it there: quantization is not moved across it.
     """
     shapes, read_by = map_shapes(model), readers(model)
     image = model.graph.input[0].name

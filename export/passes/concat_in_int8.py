@@ -18,21 +18,18 @@ def concat_in_int8(model: onnx.ModelProto) -> onnx.ModelProto:
     values = {name: array.tobytes() for name, array in constants(out).items()}
     producer = {name: node for node in out.graph.node for name in node.output}
     read_by = readers(out)
-    for concat in list(out.graph.node):
-        before = [producer.get(name) for name in concat.input if concat.op_type == "Concat"]
+    for concat in [node for node in out.graph.node if node.op_type == "Concat"]:
+        before = [producer[name] for name in concat.input if name in producer]
         after = read_by.get(concat.output[0], [])
-        dequantizers = [node for node in before if node and node.op_type == "DequantizeLinear"]
-        quantizers = [node for node in after if node.op_type == "QuantizeLinear"]
-        scales = {
-            tuple(values.get(name) for name in node.input[1:])
-            for node in (*dequantizers, *quantizers)
-        }
-        whole = len(dequantizers) == len(concat.input) and len(quantizers) == len(after) == 1
-        if not whole or len(scales) > 1:
+        pairs = [node.op_type for node in (*before, *after)]
+        if pairs != ["DequantizeLinear"] * len(concat.input) + ["QuantizeLinear"]:
             continue
-        concat.input[:] = [node.input[0] for node in dequantizers]
-        concat.output[:] = quantizers[0].output
-        out.graph.node.remove(quantizers[0])
+        # A scale that is no constant has only its name to be known by.
+        scales = {tuple(values.get(n, n) for n in node.input[1:]) for node in (*before, *after)}
+        if len(scales) == 1:
+            concat.input[:] = [node.input[0] for node in before]
+            concat.output[:] = after[0].output
+            out.graph.node.remove(after[0])
     used = {name for node in out.graph.node for name in node.input}
     used.update(value.name for value in out.graph.output)
     for node in list(out.graph.node):
