@@ -19,16 +19,31 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from edgeunet.calibration import CalibrationTable
 
 from .passes.batch_norm_to_conv import batch_norm_to_conv
+from .passes.cancel_transposes import cancel_transposes
+from .passes.channels_last_stem import channels_last_stem
 from .passes.clean import clean
+from .passes.concat_in_int8 import concat_in_int8
+from .passes.conv_to_matmul import conv_to_matmul
+from .passes.expand_gates import expand_gates
 from .passes.graph import origin
 from .passes.resize_in_float import resize_in_float
+from .passes.resize_to_conv import resize_to_conv
 from .passes.spread_depth_to_space import spread_depth_to_space
 from .passes.transpose_head import transpose_head
 from .passes.widen_convolutions import widen_convolutions
 from .placement import int8_nodes, tensorrt_nodes
 from .shared_ranges import Range, inherit_ranges, share_ranges
 
-FOR_CPU = (batch_norm_to_conv, spread_depth_to_space, widen_convolutions, transpose_head)
+FOR_CPU = (
+    batch_norm_to_conv,
+    spread_depth_to_space,
+    resize_to_conv,
+    widen_convolutions,
+    transpose_head,
+    conv_to_matmul,
+    expand_gates,
+    channels_last_stem,
+)
 """What ONNX Runtime's INT8 kernels are faster with; the function stays the same."""
 
 
@@ -42,14 +57,17 @@ def quantize_for_cpu(
     """
     model = onnx.load(source)
     chosen = int8_nodes(model) if nodes is None else nodes
+    shared = share_ranges(model, table.ranges, keep_clamps=True)
     convolutions = {node.name for node in model.graph.node if node.op_type == "Conv"}
     for rewrite in FOR_CPU:
         model = rewrite(model)
+    ranges = inherit_ranges(model, shared)
+    model = cancel_transposes(model)
     parts = _parts(model, chosen, convolutions)
-    ranges = share_ranges(model, inherit_ranges(model, table.ranges), keep_clamps=True)
     # A Relu that only a Resize or MaxPool reads would else stay float, and its convolution with it.
     options = {"ForceQuantizeNoInputCheck": True}
-    onnx.save(_quantized(model, ranges, parts, QuantType.QUInt8, options), path)
+    quantized = _quantized(model, ranges, parts, QuantType.QUInt8, options)
+    onnx.save(concat_in_int8(quantized), path)
 
 
 def quantize_for_tensorrt(
@@ -106,10 +124,10 @@ def _quantized(
         nodes_to_exclude=[node.name for node in model.graph.node if node.name not in nodes],
         op_types_to_quantize=sorted({node.op_type for node in model.graph.node}),
         # A convolution's output is quantized by those who read it: between it and its Clip or Relu
-        # a pair would keep the two from fusing, and round twice.
+        # a pair would keep the two from fusing, and round twice. A MatMul's stays float.
         extra_options={
             "WeightSymmetric": True,
-            "OpTypesToExcludeOutputQuantization": ["Conv", "ConvTranspose"],
+            "OpTypesToExcludeOutputQuantization": ["Conv", "ConvTranspose", "MatMul"],
             **options,
         },
     )

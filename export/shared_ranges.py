@@ -9,7 +9,18 @@ import onnx
 Range = tuple[float, float]
 
 # What they put out are values of their first input, or means of such.
-_MOVES = ("DepthToSpace", "MaxPool", "Pad", "Reshape", "Resize", "Slice", "Transpose")
+_MOVES = (
+    "DepthToSpace",
+    "Expand",
+    "Flatten",
+    "Gather",
+    "MaxPool",
+    "Pad",
+    "Reshape",
+    "Resize",
+    "Slice",
+    "Transpose",
+)
 _CLAMPS = ("Clip", "Relu")
 
 
@@ -44,11 +55,14 @@ def share_ranges(
 
 
 def inherit_ranges(model: onnx.ModelProto, ranges: Mapping[str, Range]) -> dict[str, Range]:
-    """The ranges, and for tensors without one that are only moved, the range of where they go."""
+    """The ranges, and for tensors without one the range of where they are moved to, or from."""
     known = dict(ranges)
     for node in reversed(model.graph.node):  # sorted by the ONNX standard
         if node.op_type in _MOVES and node.output[0] in known:
             known.setdefault(node.input[0], known[node.output[0]])
+    for node in model.graph.node:
+        if node.op_type in _MOVES and node.input[0] in known:
+            known.setdefault(node.output[0], known[node.input[0]])
     return known
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from edgeunet.export.shared_ranges import share_ranges
+from edgeunet.export.shared_ranges import inherit_ranges, share_ranges
 
 IMAGE = [1, 2, 4, 4]
 
@@ -81,3 +81,18 @@ def test_no_range_narrows_and_a_second_time_changes_nothing(
 def test_tensors_without_a_range_are_left_out() -> None:
     found = share_ranges(DECODER, {"skip": (0.0, 1.0), "both": (0.0, 2.0)}, keep_clamps=True)
     assert found == {"skip": (0.0, 2.0), "both": (0.0, 2.0)}
+
+
+def test_what_is_moved_has_the_range_of_where_it_goes_or_else_comes_from() -> None:
+    model = graph(
+        node("Conv", "x w", "made"),
+        node("Transpose", "made", "turned"),
+        node("Reshape", "turned shape", "flat"),
+        node("Relu", "flat", "kept"),
+        node("Gather", "kept rows", "gathered"),
+        node("Transpose", "gathered", "y"),
+    )
+    found = inherit_ranges(model, {"flat": (-1.0, 2.0), "kept": (0.0, 3.0)})
+    assert found.pop("made") == found.pop("turned") == found.pop("flat") == (-1.0, 2.0)
+    assert set(found) == {"kept", "gathered", "y"}
+    assert set(found.values()) == {(0.0, 3.0)}

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from .chain import Chain
 from .graph import attributes, map_shapes, rebuilt
 from .spread import spread
 
@@ -25,9 +26,8 @@ def spread_depth_to_space(model: onnx.ModelProto) -> onnx.ModelProto:
             nodes.append(node)
             continue
         size = given["blocksize"]
-        moves, constants = spread(
-            node, node.input[0], node.output[0], shape=shape, block=(size, size)
-        )
-        nodes += moves
-        initializers |= constants
+        chain = Chain(node, node.input[0])
+        spread(chain, node.output[0], shape=shape, block=(size, size))
+        nodes += chain.nodes
+        initializers |= chain.constants
     return rebuilt(model, nodes, initializers)
