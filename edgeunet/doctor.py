@@ -34,6 +34,15 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Need:
+    """What a GPU takes: `found` says what is there, or `problem` what is missing and what to do."""
+
+    name: str
+    found: str | None
+    problem: str | None
+
+
+@dataclass(frozen=True)
 class Diagnosis:
     """Environment, dependencies, and warnings in plain words."""
 

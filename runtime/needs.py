@@ -5,21 +5,12 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from edgeunet.doctor import Need
 from edgeunet.errors import BackendError, EdgeUNetError, MissingDependencyError
 
 from .cuda import CudaDevice
 from .nvcc import find_nvcc
-
-
-@dataclass(frozen=True)
-class Need:
-    """One thing: `found` says what is there, or `problem` what is missing and what to do."""
-
-    name: str
-    found: str | None
-    problem: str | None
 
 
 def gpu_needs() -> tuple[Need, ...]:

@@ -27,12 +27,15 @@ class Library:
 
 
 @pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[GpuMachine]:
-    """A Jetson with all that it takes."""
-    with gpu_machine() as made:
-        monkeypatch.setattr(ctypes, "CDLL", lambda name: Library())
-        monkeypatch.setattr(needs, "find_nvcc", lambda: "/usr/local/cuda/bin/nvcc")
-        monkeypatch.setattr(needs.importlib.util, "find_spec", lambda name: SimpleNamespace())
+def machine() -> Iterator[GpuMachine]:
+    """A Jetson with all that it takes.
+
+    Not by the test's own monkeypatch, which would put back in the end what it found here.
+    """
+    with gpu_machine() as made, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ctypes, "CDLL", lambda name: Library())
+        patch.setattr(needs, "find_nvcc", lambda: "/usr/local/cuda/bin/nvcc")
+        patch.setattr(needs.importlib.util, "find_spec", lambda name: SimpleNamespace())
         yield made
 
 

@@ -85,15 +85,16 @@ def test_more_frames_than_the_largest_batch_are_split(
     sizes = []
     segment = segmenter.backend.segment
 
-    def counted(part: list[Frame]) -> object:
+    def counted(part: list[Frame], **options: bool) -> object:
         sizes.append(len(part))
-        return segment(part)
+        return segment(part, **options)
 
     wanted = np.stack(alone(segmenter, frames))
     monkeypatch.setattr(segmenter.backend, "segment", counted)
-    result = segmenter(frames)
+    result = segmenter(frames, confidence=True)
     assert sizes == [4, 4, 1]
     np.testing.assert_array_equal(result.masks, wanted)
+    assert result.confidence is not None and result.confidence.shape == wanted.shape
     assert min(vars(result.timings).values()) > 0
     assert len(np.unique(wanted)) > 1, "one class alone shows nothing"
 

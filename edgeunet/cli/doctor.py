@@ -6,8 +6,8 @@ from dataclasses import asdict
 
 import click
 
-from ..doctor import diagnose
-from ..runtime.needs import gpu_needs
+from ..doctor import Need, diagnose
+from ..errors import MissingDependencyError
 from .common import echo_json, json_option
 
 
@@ -16,7 +16,7 @@ from .common import echo_json, json_option
 def command(as_json: bool) -> None:
     """Say what this machine can run, and what is missing."""
     found = diagnose()
-    needs = gpu_needs()
+    needs = _gpu_needs()
     if as_json:
         echo_json({**asdict(found), "gpu": [asdict(need) for need in needs]})
         return
@@ -32,3 +32,11 @@ def command(as_json: bool) -> None:
     click.echo(f"on a GPU: {verdict}")
     for need in missing or needs:
         click.echo(f"  {need.name:<22}{need.found or need.problem}")
+
+
+def _gpu_needs() -> tuple[Need, ...]:
+    try:
+        from ..runtime.needs import gpu_needs
+    except ModuleNotFoundError as error:  # the runtime is not to be had without OpenCV
+        return (Need("runtime", None, str(MissingDependencyError(str(error.name), "cpu"))),)
+    return gpu_needs()
