@@ -146,6 +146,7 @@ def test_margin_keeps_the_threshold_below_what_must_stay_open() -> None:
 def test_a_presence_may_fall_by_the_margin(case: Images, margin: float) -> None:
     presence, pixels = case
     lowered = presence / (presence + (1 - presence) * np.exp(margin) + 1e-30)
+    lowered = lowered.astype(np.float32)  # as the net gives it, and the threshold is compared
     for c, threshold in enumerate(calibrate_gate(presence, pixels, max_lost=0, margin=margin)):
         held = pixels[:, c] > 0
         assert (lowered[held, c] >= threshold * (1 - 1e-5)).all()
