@@ -138,12 +138,16 @@ def _loaded(
 ) -> LoadedEngine:
     """An engine on the device; one that stood there and cannot be loaded is built once more."""
     toolkit = load_toolkit("tensorrt")
-    built = build()
-    try:
+
+    def load(built: BuiltEngine) -> LoadedEngine:
         with device.current("loading an engine"), objects_freed():
             return LoadedEngine(toolkit, built.path.read_bytes(), device)
+
+    built = build()
+    try:
+        return load(built)
     except EngineError as error:
         if built.built:
             raise
         report(f"{error} It is built again.")
-    return LoadedEngine(toolkit, build(force=True).path.read_bytes(), device)
+    return load(build(force=True))

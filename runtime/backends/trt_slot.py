@@ -114,8 +114,7 @@ class Slot(Closing):
         nbytes = count * tensor.frame_bytes
         staging = self._staging("images", nbytes)
         staging.host[:nbytes].view(tensor.dtype).reshape(images.shape)[:] = images
-        staging.upload(nbytes, self._stream)
-        self._device.copy(self._at["image"], staging.address, nbytes, self._stream)
+        self._device.to_device(self._at["image"], staging.host[:nbytes], self._stream)
         self.infer_again(count)
         names = [name for name in ("logits", "presence") if name in self._tensors]
         for name in names:
@@ -184,8 +183,7 @@ class Slot(Closing):
         """Queue the copy of a tensor's first frames to the host, where `_fetched` finds them."""
         nbytes = count * self._tensors[name].frame_bytes
         staging = self._staging(name, nbytes)
-        self._device.copy(staging.address, self._at[name], nbytes, self._stream)
-        staging.download(nbytes, self._stream)
+        self._device.to_host(staging.host[:nbytes], self._at[name], self._stream)
 
     def _fetched(self, name: str, count: int) -> npt.NDArray[np.float32]:
         tensor = self._tensors[name]

@@ -14,6 +14,7 @@ from ..bundle import Bundle, open_bundle
 from ..cuda import CudaDevice
 from ..engines import ENGINES_DIR, EngineRequest
 from .compile import Plan, Tuning, compile_plan
+from .failed import objects_freed
 from .keep import BuiltEngine, keep_or_build
 from .timing_cache import timing_cache_path
 from .toolkit import Toolkit, load_toolkit
@@ -80,7 +81,7 @@ def build_bundle_engine(
 
         def tune() -> Plan:
             workspace = workspace_bytes(gpu, workspace_mb, report)
-            with gpu.current("building an engine"):
+            with gpu.current("building an engine"), objects_freed():
                 return compile_graph(request, tuning=Tuning(workspace, timing_cache_path(request)))
 
         return keep(request, make=tune)

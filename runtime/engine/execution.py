@@ -127,12 +127,10 @@ class Execution(Closing):
     def enqueue(self, batch: int) -> None:
         """Queue the engine's work on the first `batch` frames."""
         batch = max(batch, self.engine.smallest_batch)
-        device = self.engine.device
         if batch not in self._launches:
-            with device.preparing:
+            with self.engine.device.preparing:
                 self._launches[batch] = self._prepare(batch)
-        with device.current("running an engine"):
-            self._launches[batch]()
+        self._launches[batch]()
 
     def _prepare(self, batch: int) -> Callable[[], None]:
         """What runs the engine on a batch of that size: a CUDA graph where it can be one."""
@@ -168,13 +166,13 @@ class Execution(Closing):
         return context
 
     def _run_once(self, context: Any) -> None:
-        with self.engine.device.current("running an engine"):
-            self._run(context)
+        self._run(context)
         self._stream.synchronize()
 
     def _run(self, context: Any) -> None:
-        if not context.execute_async_v3(self._stream.handle):
-            raise BackendError(f"the engine failed: {last_words(self.engine.log)}")
+        with self.engine.device.current("running an engine"):
+            if not context.execute_async_v3(self._stream.handle):
+                raise BackendError(f"the engine failed: {last_words(self.engine.log)}")
 
     def close(self) -> None:
         """Free graphs, contexts and the memory that they compute in."""
