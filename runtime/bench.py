@@ -99,14 +99,15 @@ def _frames(
         return list(segmenter.bundle.golden().frames), []
     frames: list[Frame] = []
     seconds = []
-    decoder = islice(open_source(source), WARM_UP + repeats)
-    while True:
-        started = time.perf_counter()
-        frame = next(decoder, None)
-        if frame is None or (frames and frame.image.shape != frames[0].shape):
-            break
-        seconds.append(time.perf_counter() - started)
-        frames.append(frame.image)
+    with open_source(source) as opened:
+        decoder = islice(opened, WARM_UP + repeats)
+        while True:
+            started = time.perf_counter()
+            frame = next(decoder, None)
+            if frame is None or (frames and frame.image.shape != frames[0].shape):
+                break
+            seconds.append(time.perf_counter() - started)
+            frames.append(frame.image)
     return frames, seconds[WARM_UP:]
 
 

@@ -13,7 +13,7 @@ import cv2
 
 from .segmenter import load
 from .sinks import open_sink
-from .sources import describe
+from .sources import Source, open_source
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class RunSummary:
 
 def run(
     bundle: str | Path,
-    source: str | Path,
+    source: str | Path | Source,
     output: str = "-",
     *,
     backend: str = "auto",
@@ -53,11 +53,14 @@ def run(
         cv2.setNumThreads(1)
         segmenter = stack.enter_context(load(bundle, backend, **arguments))
         segmenter.self_check()
-        info = describe(source)
+        if not isinstance(source, Source):
+            source = stack.enter_context(open_source(source))
         # The stream first: what is wrong with the call must show before the sink removes old files.
         stream = segmenter.stream(source, batch=batch)
         sink = stack.enter_context(
-            open_sink(output, rate=info.rate, palette=segmenter.manifest.palette, force=force)
+            open_sink(
+                output, rate=source.info.rate, palette=segmenter.manifest.palette, force=force
+            )
         )
         stack.enter_context(closing(stream))
         started = time.perf_counter()

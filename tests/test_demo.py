@@ -10,7 +10,7 @@ import pytest
 
 from edgeunet.demo import FRAMES, RATE, SIZE, demo
 from edgeunet.errors import OutputExistsError
-from edgeunet.runtime.sources import describe, open_source
+from edgeunet.runtime.sources import SourceInfo, open_source
 
 
 @pytest.mark.slow
@@ -20,8 +20,7 @@ def test_demo_goes_the_whole_way(tmp_path: Path) -> None:
     assert result.parity.reference_miou > 85
     assert result.run.frames == FRAMES
     overlay = tmp_path / "demo" / "overlay.mp4"
-    assert describe(overlay).frames == FRAMES
-    assert describe(overlay).rate == RATE
+    assert open_source(overlay).info == SourceInfo(FRAMES, RATE)
     plain = next(open_source(tmp_path / "demo" / "cells.mp4")).image
     drawn = next(open_source(overlay)).image
     assert plain.shape == drawn.shape == (*SIZE, 3)

@@ -148,6 +148,7 @@ def test_other_names_are_attribute_errors() -> None:
         "runtime.backends",
         "runtime.engine",
         "runtime.kernels",
+        "runtime.sources",
     ],
 )
 def test_names_of_a_package_are_sorted_and_resolve(package: str) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from media import VIDEO_SIZE, cut_to, number_of, write_png, write_video
 
 from edgeunet.errors import EdgeUNetError, SourceError, UsageError
-from edgeunet.runtime.sources import SourceInfo, describe, open_source, read_image
+from edgeunet.runtime.sources import SourceInfo, open_source, read_image
 
 FRAMES = 12
 
@@ -86,7 +86,7 @@ def test_name_with_glob_characters_is_a_file_first(tmp_path: Path) -> None:
 def test_directory_named_like_a_video_is_a_directory(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").mkdir()
     write_png(tmp_path / "clip.mp4" / "a.png", gray(7))
-    assert describe(tmp_path / "clip.mp4") == SourceInfo(1, None)
+    assert open_source(tmp_path / "clip.mp4").info == SourceInfo(1, None)
     assert [frame.name for frame in open_source(tmp_path / "clip.mp4")] == ["a.png"]
 
 
@@ -143,11 +143,10 @@ def test_file_of_another_kind_names_the_kinds(tmp_path: Path) -> None:
         open_source(path)
 
 
-@pytest.mark.parametrize("call", [open_source, describe])
 @pytest.mark.parametrize("source", ["rtsp://camera/1", "rtsp://camera/1.mp4", "csi://0"])
-def test_streams_are_refused(call: Callable[[str], object], source: str) -> None:
+def test_streams_are_refused(source: str) -> None:
     with pytest.raises(UsageError, match=rf"{source.split(':')[0]}:// is not read"):
-        call(source)
+        open_source(source)
 
 
 # Videos
@@ -164,24 +163,24 @@ def test_video_frames_come_in_order(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("rate", [Fraction(10), Fraction(25), Fraction(30000, 1001)])
-def test_describe_gives_count_and_rate_of_a_video(tmp_path: Path, rate: Fraction) -> None:
+def test_info_gives_count_and_rate_of_a_video(tmp_path: Path, rate: Fraction) -> None:
     path = write_video(tmp_path / "clip.mp4", 7, rate=rate)
-    assert describe(path) == SourceInfo(7, rate)
+    assert open_source(path).info == SourceInfo(7, rate)
 
 
-def test_describe_counts_images(folder: Path) -> None:
-    assert describe(folder) == SourceInfo(5, None)
-    assert describe(folder / "a.png") == SourceInfo(1, None)
+def test_info_counts_images(folder: Path) -> None:
+    assert open_source(folder).info == SourceInfo(5, None)
+    assert open_source(folder / "a.png").info == SourceInfo(1, None)
 
 
-def test_describe_refuses_what_cannot_be_opened(tmp_path: Path) -> None:
+def test_opening_refuses_what_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").write_text("no video")
     for name, words in {
         "clip.mp4": "cannot be read as a video",
         "absent": "does not exist",
     }.items():
         with pytest.raises(SourceError, match=words):
-            describe(tmp_path / name)
+            open_source(tmp_path / name)
 
 
 @pytest.mark.parametrize("content", [b"", b"This is a text.\n" * 100], ids=["empty", "text"])

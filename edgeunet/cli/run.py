@@ -9,7 +9,7 @@ import click
 
 from ..manifest import Precision
 from ..runtime.run import run
-from ..runtime.sources import describe
+from ..runtime.sources import open_source
 from .common import (
     DIRECTORY,
     backend_option,
@@ -47,10 +47,13 @@ def command(
     as_json: bool,
 ) -> None:
     """Segment an image, a directory or glob of images, or a video."""
-    with progress("segmenting", describe(source).frames) as report:
+    with (
+        open_source(source) as frames,
+        progress("segmenting", frames.info.frames) as report,
+    ):
         summary = run(
             bundle,
-            source,
+            frames,
             output,
             backend=backend,
             precision=precision,

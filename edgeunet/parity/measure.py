@@ -148,8 +148,9 @@ def samples_of(path: Path, *, num_classes: int) -> Iterator[ParitySample]:
             labels = read_labels(sample, num_classes=num_classes)
             yield ParitySample(sample.image.name, read_image(sample.image), labels)
         return
-    for frame in open_source(path):
-        yield ParitySample(frame.name or f"{frame.index:06d}", frame.image, None)
+    with open_source(path) as frames:
+        for frame in frames:
+            yield ParitySample(frame.name or f"{frame.index:06d}", frame.image, None)
 
 
 def golden_samples(bundle: Bundle) -> Iterator[ParitySample]:

@@ -11,7 +11,8 @@ from edgeunet.errors import CalibrationError, DatasetError
 from edgeunet.files import IMAGE_SUFFIXES
 from edgeunet.metrics import Mask
 from edgeunet.runtime.preprocess import Frame
-from edgeunet.runtime.sources import VIDEO_SUFFIXES, open_source, read_image
+from edgeunet.runtime.sources import open_source, read_image
+from edgeunet.runtime.sources.video import VIDEO_SUFFIXES
 from edgeunet.training.data import Sample, open_dataset, read_labels
 
 from .selection import Descriptor, describe_frame, evenly, thinned
@@ -98,17 +99,19 @@ class Video:
 
     def scan(self) -> dict[int, Descriptor]:
         """Descriptors of at most `CANDIDATES` frames, evenly spaced, by number."""
-        frames = open_source(self.path)
-        return dict(thinned(frames, CANDIDATES, kept=lambda f: (f.index, describe_frame(f.image))))
+        with open_source(self.path) as frames:
+            kept = thinned(frames, CANDIDATES, kept=lambda f: (f.index, describe_frame(f.image)))
+            return dict(kept)
 
     def read(self, numbers: Collection[int]) -> Iterator[Frame]:
         """See `Source`."""
         wanted, last = set(numbers), max(numbers, default=-1)
-        for frame in open_source(self.path):
-            if frame.index > last:
-                return
-            if frame.index in wanted:
-                yield frame.image
+        with open_source(self.path) as frames:
+            for frame in frames:
+                if frame.index > last:
+                    return
+                if frame.index in wanted:
+                    yield frame.image
 
     def mask(self, number: int) -> Mask:
         """No video has labels."""

@@ -1,0 +1,80 @@
+"""Video files."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Generator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from edgeunet.errors import MissingDependencyError, SourceError
+
+from .base import Source, SourceFrame, SourceInfo
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".ts"})
+
+
+class VideoFile(Source):
+    """The frames of a video file, every one of them.
+
+    Raises:
+        SourceError: missing or no video; while reading: damaged or truncated, and at which frame.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__()
+        self._path = str(path)
+        self._av = import_av()
+        self._container = _opened(self._av, self._path)
+        self._stream = self._container.streams.video[0]
+        rate = self._stream.average_rate or Fraction(25)
+        self.info = SourceInfo(self._stream.frames, rate)
+
+    def _read(self) -> Generator[SourceFrame, None, None]:
+        stream = self._stream
+        stream.thread_type = "AUTO"
+        index = 0
+        try:
+            for frame in self._container.decode(stream):
+                yield SourceFrame(index, "", frame.to_ndarray(format="rgb24"))
+                index += 1
+        except self._av.error.FFmpegError as error:
+            raise SourceError(
+                f"{self._path} is damaged at frame {index}: {error.strerror}."
+            ) from error
+        if index == 0:
+            raise SourceError(f"{self._path} holds no frame.")
+        # A file that was cut off decodes to its end without an error: only the count tells. It is
+        # known for MP4; Matroska and transport streams do not hold one.
+        if index < stream.frames:
+            raise SourceError(
+                f"{self._path} is truncated: it ends after frame {index - 1}, {stream.frames} "
+                "frames were announced."
+            )
+
+    def close(self) -> None:
+        """Close the file."""
+        super().close()
+        self._container.close()
+
+
+def import_av() -> Any:
+    """PyAV, which only videos and cameras need."""
+    try:
+        return importlib.import_module("av")
+    except ImportError:
+        raise MissingDependencyError("av", "video") from None
+
+
+def _opened(av: Any, path: str) -> Any:
+    if not Path(path).is_file():
+        raise SourceError(f"{path} does not exist.")
+    try:
+        container = av.open(path)
+    except av.error.FFmpegError as error:
+        raise SourceError(f"{path} cannot be read as a video: {error.strerror}.") from error
+    if not container.streams.video:
+        container.close()
+        raise SourceError(f"{path} holds no video stream.")
+    return container
