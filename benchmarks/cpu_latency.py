@@ -38,7 +38,7 @@ from edgeunet.models.summary import count
 from edgeunet.runtime.bundle import CHECKPOINT_NAME, Bundle, open_bundle
 from edgeunet.runtime.preprocess import Preprocessor
 from edgeunet.runtime.run import run
-from edgeunet.runtime.video import VideoWriter
+from edgeunet.runtime.sinks import VideoWriter
 from edgeunet.training.cells import Scene, time_lapse
 
 SIZE = (352, 480)

@@ -14,7 +14,7 @@ from .runtime.bench import BenchReport, bench
 from .runtime.bundle import open_bundle
 from .runtime.run import RunSummary, run
 from .runtime.segmenter import load
-from .runtime.video import VideoWriter
+from .runtime.sinks import VideoWriter
 from .training.cells import Scene, time_lapse, write_dataset
 
 FRAMES, LABELLED, RATE = 150, 40, Fraction(15)

@@ -14,6 +14,7 @@ _PARTS = {
     "onnxruntime": ("onnxruntime", "cpu", "running bundles on the CPU"),
     "opencv-python-headless": ("cv2", "cpu", "pre- and post-processing, images"),
     "av": ("av", "video", "video files"),
+    "pycocotools": ("pycocotools", "video", "masks as run lengths"),
     "torch": ("torch", "export", "training, exporting, parity"),
     "onnx": ("onnx", "export", "exporting"),
     "onnx-ir": ("onnx_ir", "export", "exporting"),

@@ -11,7 +11,9 @@
     ├── TrainingError            a training run that cannot go on
     ├── BundleError              a bundle that is damaged, foreign or unsafe
     ├── FrameError               a frame that cannot be converted as the manifest says
-    ├── SourceError              an image, directory or video that cannot be read
+    ├── SourceError              an image, directory, video or camera that cannot be read
+    ├── OutputError              an output that cannot be written
+    ├── UnfinishedError          a run that a signal ended before its source did
     ├── GraphError               an ONNX file that is damaged, not ONNX or unsafe
     ├── ExportError              a graph that could not be made
     │   └── CalibrationError     calibration data that is missing or unfit
@@ -87,7 +89,15 @@ class FrameError(EdgeUNetError):
 
 
 class SourceError(EdgeUNetError):
-    """An image, directory or video that cannot be read."""
+    """An image, directory, video or camera that cannot be read."""
+
+
+class OutputError(EdgeUNetError):
+    """An output that cannot be written."""
+
+
+class UnfinishedError(EdgeUNetError):
+    """A run that a signal ended before its source did."""
 
 
 class GraphError(EdgeUNetError):

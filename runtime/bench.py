@@ -16,9 +16,10 @@ from edgeunet.doctor import environment
 from edgeunet.errors import UsageError
 
 from .preprocess import Frame
+from .segmented import Segmented
 from .segmenter import Segmenter
 from .sinks import MaskDirectory
-from .sources import open_source
+from .sources import SourceFrame, open_source
 
 WARM_UP = 5
 STAGES = ("decode", "preprocess", "infer", "postprocess", "sink")
@@ -124,7 +125,7 @@ def _bench_batch(
             result = segmenter.backend.segment(group)
             started = time.perf_counter()
             for image, mask in zip(group, result.masks, strict=True):
-                sink.write(image, mask)
+                sink.write(Segmented(SourceFrame(turn, "", image), mask))
             spent = time.perf_counter() - started
             if turn < WARM_UP:
                 continue

@@ -1,58 +1,72 @@
-"""Run an iterator ahead of its consumer, in a thread of its own."""
+"""One stage of a pipeline: a function in a thread of its own, ahead of its consumer."""
 
 from __future__ import annotations
 
-import queue
 import threading
-from collections.abc import Generator, Iterable
-from dataclasses import dataclass
-from typing import TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, TypeVar
+
+from .channel import Channel, Ended
+from .closing import Closing
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
-@dataclass(frozen=True)
-class _End:
-    """Last item of the queue; `error` is what ended the iterator, None at its end."""
+class Stoppable(ABC):
+    """What can be told, from any thread, that its consumer wants no more."""
 
-    error: BaseException | None
+    @abstractmethod
+    def stop(self) -> None:
+        """Wait for nothing any more, and end."""
 
 
-def prefetch(items: Iterable[T], *, depth: int) -> Generator[T, None, None]:
-    """Yield `items` in order while a thread produces up to `depth` of them ahead.
+class Stage(Closing, Stoppable, Iterator[U], Generic[T, U]):
+    """Applies a function to each item, in order, with up to `depth` results ahead.
 
-    An error of the producer is raised after the items before it. Closing the generator stops the
-    producer after the item it is at, so that a consumer may leave early.
+    The thread starts with the first item asked for. An error of the function or of the items is
+    raised behind the results before it, and ends what the items come from as well. A context
+    manager: leaving it early ends the thread, after the item that it is at.
     """
-    ready: queue.Queue[T | _End] = queue.Queue(maxsize=depth)
-    left = threading.Event()
 
-    def put(item: T | _End) -> bool:
-        while not left.is_set():
-            try:
-                ready.put(item, timeout=0.05)
-            except queue.Full:
-                continue
-            return True
-        return False
+    def __init__(
+        self, function: Callable[[T], U], items: Iterable[T], *, depth: int, name: str
+    ) -> None:
+        self._function = function
+        self._items = items
+        self._channel: Channel[U] = Channel(depth)
+        self._thread = threading.Thread(target=self._produce, name=f"edgeunet-{name}", daemon=True)
 
-    def produce() -> None:
+    def __next__(self) -> U:
+        if self._thread.ident is None:
+            self._thread.start()
+        try:
+            return self._channel.get()
+        except Ended:
+            self._thread.join()
+            raise StopIteration from None
+
+    def stop(self) -> None:
+        """See `Stoppable`; does not wait for the thread."""
+        self._channel.clear()
+        if isinstance(self._items, Stoppable):
+            self._items.stop()
+
+    def close(self) -> None:
+        """Stop, and wait for the thread to end."""
+        self.stop()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _produce(self) -> None:
         error: BaseException | None = None
         try:
-            for item in items:
-                if not put(item):
-                    return
+            for item in self._items:
+                if not self._channel.put(self._function(item)):
+                    break
         except BaseException as raised:
             error = raised
-        put(_End(error))
-
-    thread = threading.Thread(target=produce, name="edgeunet-prefetch", daemon=True)
-    thread.start()
-    try:
-        while not isinstance(item := ready.get(), _End):
-            yield item
-        if item.error is not None:
-            raise item.error
-    finally:
-        left.set()
-        thread.join()
+            if isinstance(self._items, Stoppable):
+                self._items.stop()
+        self._channel.end(error)

@@ -3,50 +3,69 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 
-from .segmenter import load
+from edgeunet.errors import OutputError
+
+from .segmented import Segmented
+from .segmenter import Drop, load
+from .signals import stopping_on_signals
 from .sinks import open_sink
 from .sources import Source, open_source
+from .stopwatch import Stopwatch
+from .stream import StreamReport
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """Frames written, wall time in seconds, frames per second, and the backend that ran."""
+    """Frames written, wall time in seconds, frames per second, and the backend that ran.
+
+    stopped: a signal ended it. stream: what became of the frames. busy: share of the time that each
+    stage was at work; the largest is what bounds the rate.
+    """
 
     frames: int
     seconds: float
     rate: float
     backend: str
+    stopped: bool
+    stream: StreamReport
+    busy: dict[str, float]
 
 
 def run(
     bundle: str | Path,
     source: str | Path | Source,
-    output: str = "-",
+    output: str | Callable[[Segmented], object] = "-",
     *,
     backend: str = "auto",
     batch: int = 1,
+    max_delay: float | None = None,
+    drop: Drop | None = None,
     force: bool = False,
     report: Callable[[int], None] = lambda frames: None,
     **arguments: Any,
 ) -> RunSummary:
     """Segment a source into a sink after checking the backend against the golden frames.
 
-    Frames written before a fault in the source stay; its error is raised afterwards.
+    Frames written before a fault in the source stay; its error is raised afterwards. SIGINT and
+    SIGTERM, where this is the main thread, let it take no more frames and finish what it writes.
 
     Args:
-        output: `-`, `NAME.mp4` or a directory, see `open_sink`.
+        output: see `open_sink`.
+        batch, max_delay, drop: see `Segmenter.stream`.
         report: told the number of frames written so far.
         arguments: those of the backend, see `load`.
+
+    Raises:
+        OutputError: the sink cannot be written, as on a full disk.
     """
-    frames = 0
     with ExitStack() as stack:
         # The stages run beside each other; OpenCV's own threads would only take the net's cores.
         stack.callback(cv2.setNumThreads, cv2.getNumThreads())
@@ -56,17 +75,49 @@ def run(
         if not isinstance(source, Source):
             source = stack.enter_context(open_source(source))
         # The stream first: what is wrong with the call must show before the sink removes old files.
-        stream = segmenter.stream(source, batch=batch)
-        sink = stack.enter_context(
-            open_sink(
-                output, rate=source.info.rate, palette=segmenter.manifest.palette, force=force
-            )
+        stream = stack.enter_context(
+            segmenter.stream(source, batch=batch, max_delay=max_delay, drop=drop)
         )
-        stack.enter_context(closing(stream))
+        watch = Stopwatch()
         started = time.perf_counter()
-        for frame, mask in stream:
-            sink.write(frame.image, mask)
-            frames += 1
-            report(frames)
+        with (
+            _telling_of(output),
+            open_sink(
+                output,
+                rate=source.info.rate,
+                classes=segmenter.manifest.classes,
+                palette=segmenter.manifest.palette,
+                force=force,
+            ) as sink,
+            stopping_on_signals(stream.stop) as stopped,
+        ):
+            for written, segmented in enumerate(stream.results(), start=1):
+                with watch.lap():
+                    sink.write(segmented)
+                report(written)
+            was_stopped = stopped()
         seconds = time.perf_counter() - started
-    return RunSummary(frames, seconds, frames / seconds, segmenter.backend.name)
+        done = stream.report()
+    stages = {**done.stages, "sink": watch.report()}
+    return RunSummary(
+        frames=done.segmented,
+        seconds=seconds,
+        rate=done.segmented / seconds,
+        backend=segmenter.backend.name,
+        stopped=was_stopped,
+        stream=done,
+        busy={name: stage.busy / seconds for name, stage in stages.items()},
+    )
+
+
+@contextmanager
+def _telling_of(output: str | Callable[[Segmented], object]) -> Iterator[None]:
+    """OutputError for what the system says while an output is written; a function's errors stay."""
+    try:
+        yield
+    except OSError as error:
+        if not isinstance(output, str):
+            raise
+        raise OutputError(
+            f"{output} cannot be written: {error.strerror or error}. Finished files stay."
+        ) from error

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +15,15 @@ from edgeunet.manifest import Manifest, Precision
 from .backends import Backend, Result, Timings, create_backend
 from .bundle import Bundle, open_bundle
 from .closing import Closing
-from .pipeline import prefetch
+from .feed import Feed
 from .postprocess import one_size
-from .preprocess import Frame, as_rgb
-from .sources import SourceFrame, open_source
+from .preprocess import as_rgb
+from .sources import Source, SourceFrame, open_source
+from .stream import Stream
 
+Drop = Literal["oldest", "none"]
+# Seconds that a live frame waits for its batch: about what an eye takes for no delay.
+_LIVE_DELAY = 0.05
 # Golden frames are checked against another implementation of the same net: of the pixels this
 # share must agree, by precision. The promises of `edgeunet parity`, less a point for few frames.
 _GOLDEN_AGREEMENT = {"fp32": 0.999, "fp16": 0.995, "int8": 0.98}
@@ -68,8 +70,13 @@ class Segmenter(Closing):
         return parts[0] if len(parts) == 1 else _joined(parts)
 
     def stream(
-        self, source: str | Path | Iterator[SourceFrame], *, batch: int = 1
-    ) -> Generator[tuple[SourceFrame, npt.NDArray[np.uint8]], None, None]:
+        self,
+        source: str | Path | Iterable[SourceFrame],
+        *,
+        batch: int = 1,
+        max_delay: float | None = None,
+        drop: Drop | None = None,
+    ) -> Stream:
         """Yield (frame, mask (H, W)) in order, decoding and inferring ahead of the consumer.
 
         Frames up to a fault are yielded before its error is raised.
@@ -77,6 +84,13 @@ class Segmenter(Closing):
         Args:
             source: what `open_source` takes, or frames of one's own.
             batch: frames a call of the net; a batch ends early where the frames' size changes.
+            max_delay: seconds that a frame waits for others to fill its batch. None: 0.05 for a
+                live source, for ever elsewhere.
+            drop: which frame gives way where the consumer is slower than the source. None:
+                "oldest" for a live source, "none" elsewhere.
+
+        Raises:
+            UsageError: a batch that the bundle does not take, or frames of a file to be dropped.
         """
         if not 1 <= batch <= self.manifest.max_batch:
             raise UsageError(
@@ -84,24 +98,16 @@ class Segmenter(Closing):
                 "with a larger --max-batch."
             )
         frames = open_source(source) if isinstance(source, (str, Path)) else source
-        return self._stream(frames, batch)
-
-    def _stream(
-        self, frames: Iterator[SourceFrame], batch: int
-    ) -> Generator[tuple[SourceFrame, npt.NDArray[np.uint8]], None, None]:
-        waiting: deque[list[SourceFrame]] = deque()  # batches on their way through the backend
-
-        def images(groups: Iterator[list[SourceFrame]]) -> Iterator[list[Frame]]:
-            for group in groups:
-                waiting.append(group)
-                yield [frame.image for frame in group]
-
-        with (
-            closing(prefetch(batches(frames, batch), depth=2)) as decoded,
-            closing(self.backend.stream(images(decoded))) as results,
-        ):
-            for result in results:
-                yield from zip(waiting.popleft(), result.masks, strict=True)
+        live = isinstance(frames, Source) and frames.info.live
+        if isinstance(frames, Source) and not live and drop == "oldest":
+            raise UsageError("no frame of a file is dropped; drop='oldest' is for live sources.")
+        feed = Feed(
+            frames,
+            batch=batch,
+            max_delay=_LIVE_DELAY if live and max_delay is None else max_delay,
+            drop_oldest=(drop or ("oldest" if live else "none")) == "oldest",
+        )
+        return Stream(self.backend, frames, feed)
 
     def self_check(self) -> float:
         """Share of golden pixels that agree with the reference's masks.
@@ -149,23 +155,6 @@ def load(
     if backend == "pytorch" and precision not in (None, "fp32"):
         raise UsageError(f"pytorch computes in FP32; precision {precision} needs another backend.")
     return Segmenter(opened, create_backend(backend, opened, **arguments))
-
-
-def batches(frames: Iterator[SourceFrame], size: int) -> Iterator[list[SourceFrame]]:
-    """Group frames in order, up to `size` of equal shape; a fault follows the frames before it."""
-    group: list[SourceFrame] = []
-    try:
-        for frame in frames:
-            if group and (len(group) == size or frame.image.shape != group[0].image.shape):
-                yield group
-                group = []
-            group.append(frame)
-    except Exception:
-        if group:
-            yield group
-        raise
-    if group:
-        yield group
 
 
 def _joined(parts: Sequence[Result]) -> Result:

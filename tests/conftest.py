@@ -8,13 +8,16 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from hypothesis import settings
+from media import write_png
 
 from edgeunet.calibration import CalibrationTable
 from edgeunet.export import ExportOptions, export_bundle
@@ -224,3 +227,31 @@ def calibrated(uncalibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def gated_bundle(calibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """INT8 bundle of the calibrated net; it holds the FP32 graph too."""
     return make_bundle(calibrated, tmp_path_factory.mktemp("int8"), "int8")
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five images with cells in them. Do not change them."""
+    folder = tmp_path_factory.mktemp("images")
+    drawn = snapshots(40, height=50, width=70, seed=1)
+    crowded = (frame for frame in drawn if 0.2 < np.mean(frame.mask > 0) < 0.8)
+    for index, frame in enumerate(islice(crowded, 5)):
+        write_png(folder / f"{index}.png", frame.image)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wrong_bundle(fp32_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle, whole by its hashes, whose graph gives the logits the wrong sign."""
+    copy = shutil.copytree(fp32_bundle, tmp_path_factory.mktemp("wrong") / "wrong")
+    path = copy / "model.fp32.onnx"
+    model = onnx.load(path)
+    (output,) = model.graph.output
+    for node in model.graph.node:
+        node.output[:] = [f"{name}_before" if name == output.name else name for name in node.output]
+    model.graph.node.append(onnx.helper.make_node("Neg", [f"{output.name}_before"], [output.name]))
+    onnx.save(model, path)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["files"]["model.fp32.onnx"] = sha256(path)
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    return copy

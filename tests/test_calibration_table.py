@@ -35,7 +35,7 @@ from edgeunet.manifest import InputSpec
 from edgeunet.models.checkpoints import load_checkpoint
 from edgeunet.runtime.bundle import open_bundle
 from edgeunet.runtime.preprocess import Preprocessor
-from edgeunet.runtime.video import VideoWriter
+from edgeunet.runtime.sinks import VideoWriter
 from edgeunet.training.cells import snapshots
 
 TABLE = CalibrationTable(

@@ -9,25 +9,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import pytest
-from commands import call, fails, succeeds
-from media import cut_to, decode, read_mask_png, write_png, write_video
+from commands import ROOT, call, data, fails, finish, names, start
+from media import cut_to, write_video
 
 import edgeunet
-from edgeunet.files import sha256
 from edgeunet.models.checkpoints import list_weights
-from edgeunet.runtime import load
-from edgeunet.runtime.sources import open_source
-from edgeunet.training.cells import snapshots, write_dataset
+from edgeunet.training.cells import write_dataset
 
-ROOT = Path(__file__).parents[1]
 VARIANTS = ["eff_unet", "mobile_unet", "resunet", "unet", "unet3p", "unetpp"]
 COMMANDS = [
     "bench",
@@ -44,62 +37,6 @@ COMMANDS = [
     "run",
     "train",
 ]
-
-
-def data(*arguments: object) -> Any:
-    """What a command prints as JSON."""
-    return json.loads(succeeds(*arguments, "--json").stdout)
-
-
-def start(*arguments: object, without: Sequence[str] = (), **options: Any) -> subprocess.Popen[str]:
-    """Run the command line in a process of its own, where the modules `without` are missing."""
-    code = (
-        "import sys\n"
-        f"for name in {list(without)!r}: sys.modules[name] = None\n"
-        "from edgeunet.cli import main\nmain(prog_name='edgeunet')"
-    )
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
-    )  # fmt: skip
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    """(exit code, stdout, stderr)."""
-    out, err = process.communicate(timeout=120)
-    return process.returncode, out, err
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five images with cells in them."""
-    folder = tmp_path_factory.mktemp("images")
-    drawn = snapshots(40, height=50, width=70, seed=1)
-    crowded = (frame for frame in drawn if 0.2 < np.mean(frame.mask > 0) < 0.8)
-    for index, frame in enumerate(islice(crowded, 5)):
-        write_png(folder / f"{index}.png", frame.image)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def wrong_bundle(fp32_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle, whole by its hashes, whose graph gives the logits the wrong sign."""
-    copy = shutil.copytree(fp32_bundle, tmp_path_factory.mktemp("wrong") / "wrong")
-    path = copy / "model.fp32.onnx"
-    model = onnx.load(path)
-    (output,) = model.graph.output
-    for node in model.graph.node:
-        node.output[:] = [f"{name}_before" if name == output.name else name for name in node.output]
-    model.graph.node.append(onnx.helper.make_node("Neg", [f"{output.name}_before"], [output.name]))
-    onnx.save(model, path)
-    manifest = json.loads((copy / "manifest.json").read_text())
-    manifest["files"]["model.fp32.onnx"] = sha256(path)
-    (copy / "manifest.json").write_text(json.dumps(manifest))
-    return copy
 
 
 # The group
@@ -221,126 +158,6 @@ def test_inspect_refuses_a_damaged_bundle(fp32_bundle: Path, tmp_path: Path) -> 
     message = fails(1, "inspect", copy)
     assert "golden.npz has SHA-256" in message
     assert "copy the bundle again" in message
-
-
-# run
-
-
-def test_run_writes_masks_in_order(fp32_bundle: Path, images: Path, tmp_path: Path) -> None:
-    output = tmp_path / "masks"
-    summary = data("run", fp32_bundle, images, "-o", output, "--batch", "2")
-    assert {**summary, "seconds": 0, "rate": 0} == {
-        "frames": 5, "seconds": 0, "rate": 0, "backend": "onnxruntime"
-    }  # fmt: skip
-    assert summary["rate"] == pytest.approx(5 / summary["seconds"])
-    assert names(output) == [f"{index:06d}.png" for index in range(5)]
-    with load(fp32_bundle) as segmenter:
-        for frame, name in zip(open_source(images), names(output), strict=True):
-            wanted = segmenter([frame.image]).masks[0]
-            np.testing.assert_array_equal(read_mask_png(output / name), wanted)
-            assert len(np.unique(wanted)) > 1, "one class alone shows nothing"
-
-
-def test_run_writes_an_overlay_video(fp32_bundle: Path, tmp_path: Path) -> None:
-    source = write_video(tmp_path / "clip.mp4", 6)
-    result = call("run", fp32_bundle, source, "-o", tmp_path / "out.mp4")
-    assert result.exit_code == 0, result.output
-    assert re.match(r"6 frames in .* frames/s on onnxruntime, wrote .*out\.mp4\n", result.stdout)
-    frames, rate = decode(tmp_path / "out.mp4")
-    assert len(frames) == 6
-    assert rate == 25
-
-
-def test_run_needs_no_output(
-    fp32_bundle: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert data("run", fp32_bundle, images, "--backend", "pytorch")["backend"] == "pytorch"
-    assert names(tmp_path) == []
-
-
-def test_run_as_a_process_keeps_stdout_to_its_data(fp32_bundle: Path, images: Path) -> None:
-    code, out, err = finish(start("run", fp32_bundle, images / "1.png", "--json"))
-    assert (code, err) == (0, "")
-    assert json.loads(out)["frames"] == 1
-
-
-@pytest.mark.parametrize("name", ["out.mp4", "out"])
-def test_run_onto_an_existing_output_needs_force(
-    fp32_bundle: Path, images: Path, tmp_path: Path, name: str
-) -> None:
-    output = tmp_path / name
-    arguments = ("run", fp32_bundle, images, "-o", output)
-    assert call(*arguments).exit_code == 0
-    before = {path: path.stat().st_mtime_ns for path in [output, *output.rglob("*")]}
-    message = fails(2, *arguments)
-    assert f"{name} exists already" in message
-    assert "--force" in message
-    assert {path: path.stat().st_mtime_ns for path in [output, *output.rglob("*")]} == before
-    assert call(*arguments, "--force").exit_code == 0
-    assert output.stat().st_mtime_ns != before[output]
-
-
-def test_run_of_a_truncated_video_keeps_the_masks_before_the_cut(
-    fp32_bundle: Path, tmp_path: Path
-) -> None:
-    source = cut_to(write_video(tmp_path / "clip.mp4", 12, index_first=True), 0.6)
-    message = fails(1, "run", fp32_bundle, source, "-o", tmp_path / "masks", "--batch", "4")
-    (last,) = map(int, re.findall(r"clip\.mp4 is .* frame (\d+)\b", message))
-    written = names(tmp_path / "masks")
-    assert 1 < len(written) < 12
-    assert written == [f"{index:06d}.png" for index in range(len(written))]
-    assert len(written) in (last, last + 1)  # damaged at that frame, or truncated after it
-
-
-def test_run_of_a_truncated_video_finishes_the_overlay(fp32_bundle: Path, tmp_path: Path) -> None:
-    source = cut_to(write_video(tmp_path / "clip.mp4", 12, index_first=True), 0.6)
-    fails(1, "run", fp32_bundle, source, "-o", tmp_path / "out.mp4")
-    assert 1 < len(decode(tmp_path / "out.mp4")[0]) < 12
-
-
-@pytest.mark.parametrize("name", ["absent", "absent.png", "absent.mp4"])
-def test_run_of_a_missing_source(fp32_bundle: Path, tmp_path: Path, name: str) -> None:
-    message = fails(1, "run", fp32_bundle, tmp_path / name, "-o", tmp_path / "masks")
-    assert f"{name} does not exist" in message
-    assert names(tmp_path) == []
-
-
-@pytest.mark.parametrize("source", ["rtsp://camera/1", "v4l2:///dev/video0"])
-def test_run_of_a_stream_is_wrong_usage(fp32_bundle: Path, source: str) -> None:
-    assert f"{source.split(':')[0]}:// is not read" in fails(2, "run", fp32_bundle, source)
-
-
-@pytest.mark.parametrize(
-    ("option", "value", "words"),
-    [
-        ("--backend", "tpu", ["'tpu'", "auto, onnxruntime, pytorch"]),
-        ("--batch", "9", ["batch is 9", "1 to 4", "--max-batch"]),
-        ("--batch", "0", ["--batch", "x>=1"]),
-    ],
-)
-def test_run_with_a_wrong_option_touches_no_output(
-    fp32_bundle: Path, images: Path, tmp_path: Path, option: str, value: str, words: list[str]
-) -> None:
-    (tmp_path / "000000.png").write_bytes(b"old")
-    message = fails(2, "run", fp32_bundle, images, "-o", tmp_path, "--force", option, value)
-    for word in words:
-        assert word in message
-    assert names(tmp_path) == ["000000.png"]
-
-
-def test_run_refuses_other_outputs(fp32_bundle: Path, images: Path, tmp_path: Path) -> None:
-    message = fails(2, "run", fp32_bundle, images, "-o", tmp_path / "out.avi")
-    assert "NAME.mp4" in message
-    assert names(tmp_path) == []
-
-
-def test_run_refuses_a_bundle_that_answers_wrongly(
-    wrong_bundle: Path, images: Path, tmp_path: Path
-) -> None:
-    message = fails(1, "run", wrong_bundle, images, "-o", tmp_path / "masks")
-    assert "of the golden pixels agree with PyTorch" in message
-    assert names(tmp_path) == []
 
 
 # bench, parity

@@ -148,6 +148,7 @@ def test_other_names_are_attribute_errors() -> None:
         "runtime.backends",
         "runtime.engine",
         "runtime.kernels",
+        "runtime.sinks",
         "runtime.sources",
     ],
 )

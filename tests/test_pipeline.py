@@ -1,11 +1,10 @@
-"""Prefetching: order, errors in their place, and no thread left behind."""
+"""Stages: order, errors in their place, and no thread left behind."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from itertools import count, islice
 
 import pytest
@@ -13,13 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeunet.errors import SourceError
-from edgeunet.runtime.pipeline import prefetch
+from edgeunet.runtime.pipeline import Stage, Stoppable
 
 depths = st.integers(1, 5)
 
 
 def threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "edgeunet-prefetch"]
+    return [thread for thread in threading.enumerate() if thread.name == "edgeunet-test"]
+
+
+def same(item: int) -> int:
+    return item
+
+
+def twice(item: int) -> int:
+    return 2 * item
 
 
 def failing_after(items: int, error: BaseException) -> Iterator[int]:
@@ -33,27 +40,69 @@ def wait_until(produced: list[int], wanted: int) -> None:
         time.sleep(0.002)
 
 
-@given(items=st.lists(st.none() | st.integers(), max_size=30), depth=depths)
-def test_items_come_in_order_and_whole(items: list[int | None], depth: int) -> None:
-    assert list(prefetch(items, depth=depth)) == items
+class Waiting(Stoppable, Iterator[int]):
+    """Gives a few items and waits until it is told to stop, as for a camera that is away."""
+
+    def __init__(self, items: int) -> None:
+        self._items = iter(range(items))
+        self.stopped = threading.Event()
+
+    def __next__(self) -> int:
+        item = next(self._items, None)
+        if item is None:
+            assert self.stopped.wait(10), "nobody told it to stop"
+            raise StopIteration
+        return item
+
+    def stop(self) -> None:
+        self.stopped.set()
+
+
+@given(items=st.lists(st.integers(), max_size=30), depth=depths)
+def test_results_come_in_order_and_whole(items: list[int], depth: int) -> None:
+    with Stage(twice, items, depth=depth, name="test") as stage:
+        assert list(stage) == [2 * item for item in items]
+        assert list(stage) == []
     assert threads() == []
 
 
 @given(before=st.integers(0, 8), depth=depths)
-def test_error_follows_the_items_before_it(before: int, depth: int) -> None:
+def test_error_of_the_items_follows_the_results_before_it(before: int, depth: int) -> None:
     fault = SourceError("damaged")
-    items = prefetch(failing_after(before, fault), depth=depth)
-    assert list(islice(items, before)) == list(range(before))
-    with pytest.raises(SourceError) as raised:
-        next(items)
+    with Stage(same, failing_after(before, fault), depth=depth, name="test") as stage:
+        assert list(islice(stage, before)) == list(range(before))
+        with pytest.raises(SourceError) as raised:
+            next(stage)
     assert raised.value is fault
+    assert threads() == []
+
+
+@given(before=st.integers(0, 8), depth=depths)
+def test_error_of_the_function_ends_what_the_items_come_from(before: int, depth: int) -> None:
+    def fail(item: int) -> int:
+        if item == before:
+            raise ZeroDivisionError
+        return item
+
+    waiting = Waiting(before + 1)
+    with (
+        Stage(same, waiting, depth=1, name="test") as first,
+        Stage(fail, first, depth=depth, name="test") as second,
+    ):
+        assert list(islice(second, before)) == list(range(before))
+        with pytest.raises(ZeroDivisionError):
+            next(second)
+        assert waiting.stopped.is_set()
     assert threads() == []
 
 
 @pytest.mark.parametrize("error", [KeyError("a"), KeyboardInterrupt(), SystemExit(3)])
 def test_error_keeps_its_type(error: BaseException) -> None:
-    with pytest.raises(type(error)) as raised:
-        list(prefetch(failing_after(2, error), depth=1))
+    with (
+        Stage(same, failing_after(2, error), depth=1, name="test") as stage,
+        pytest.raises(type(error)) as raised,
+    ):
+        list(stage)
     assert raised.value is error
 
 
@@ -61,41 +110,48 @@ def test_error_keeps_its_type(error: BaseException) -> None:
 def test_early_close_stops_the_thread(taken: int, depth: int) -> None:
     produced: list[int] = []
 
-    def endless() -> Iterator[int]:
-        for item in count():
-            produced.append(item)
-            yield item
+    def noted(item: int) -> int:
+        produced.append(item)
+        return item
 
-    with closing(prefetch(endless(), depth=depth)) as items:
-        assert list(islice(items, taken)) == list(range(taken))
+    with Stage(noted, count(), depth=depth, name="test") as stage:
+        assert list(islice(stage, taken)) == list(range(taken))
         assert len(threads()) == 1
     assert threads() == []
     assert taken <= len(produced) <= taken + depth + 1
 
 
+@pytest.mark.parametrize("taken", [0, 1, 2])
+def test_early_close_ends_stages_that_wait_for_an_item(taken: int) -> None:
+    waiting = Waiting(2)
+    with (
+        Stage(same, waiting, depth=1, name="test") as first,
+        Stage(twice, first, depth=1, name="test") as second,
+    ):
+        assert list(islice(second, taken)) == [0, 2][:taken]
+    assert waiting.stopped.is_set()
+    assert threads() == []
+
+
 def test_close_waits_for_the_item_in_hand() -> None:
     finished = threading.Event()
 
-    def slow() -> Iterator[int]:
-        yield 0
-        time.sleep(0.1)
-        finished.set()
-        yield 1
+    def slow(item: int) -> int:
+        if item:
+            time.sleep(0.1)
+            finished.set()
+        return item
 
-    with closing(prefetch(slow(), depth=1)) as items:
-        assert next(items) == 0
+    with Stage(slow, range(3), depth=1, name="test") as stage:
+        assert next(stage) == 0
+        time.sleep(0.02)
     assert finished.is_set()
     assert threads() == []
 
 
 def test_close_before_the_first_item_starts_nothing() -> None:
-    started = []
-
-    def source() -> Iterator[int]:
-        started.append(True)
-        yield 0
-
-    prefetch(source(), depth=1).close()
+    started: list[int] = []
+    Stage(started.append, range(3), depth=1, name="test").close()
     assert started == []
     assert threads() == []
 
@@ -105,15 +161,14 @@ def test_close_before_the_first_item_starts_nothing() -> None:
 def test_runs_ahead_by_its_depth_and_the_item_in_hand(taken: int, depth: int) -> None:
     produced: list[int] = []
 
-    def source() -> Iterator[int]:
-        for item in range(100):
-            produced.append(item)
-            yield item
+    def noted(item: int) -> int:
+        produced.append(item)
+        return item
 
-    with closing(prefetch(source(), depth=depth)) as items:
-        list(islice(items, taken))
+    with Stage(noted, range(100), depth=depth, name="test") as stage:
+        list(islice(stage, taken))
         wait_until(produced, taken + depth + 1)
-        time.sleep(0.06)  # longer than the producer's wait for room
+        time.sleep(0.05)
         assert len(produced) == taken + depth + 1
 
 
@@ -127,18 +182,18 @@ def test_producer_and_consumer_overlap() -> None:
         assert first_is_here.wait(10)
         yield 1
 
-    with closing(prefetch(source(), depth=1)) as items:
-        assert next(items) == 0
+    with Stage(same, source(), depth=1, name="test") as stage:
+        assert next(stage) == 0
         assert second_is_due.wait(10)
         first_is_here.set()
-        assert next(items) == 1
+        assert next(stage) == 1
 
 
 @given(length=st.integers(0, 20), taken=st.integers(0, 20), inner=depths, outer=depths)
 def test_chained_stages_end_together(length: int, taken: int, inner: int, outer: int) -> None:
     with (
-        closing(prefetch(range(length), depth=inner)) as first,
-        closing(prefetch((2 * item for item in first), depth=outer)) as second,
+        Stage(same, range(length), depth=inner, name="test") as first,
+        Stage(twice, first, depth=outer, name="test") as second,
     ):
         assert list(islice(second, taken)) == [2 * item for item in range(length)][:taken]
     assert threads() == []

@@ -8,6 +8,7 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,17 +17,23 @@ from hypothesis.extra import numpy as hnp
 from media import Frame, decode, number_of, numbered_frame, read_mask_png
 
 from edgeunet.errors import OutputExistsError, SourceError, UsageError
+from edgeunet.runtime.segmented import Segmented
 from edgeunet.runtime.sinks import (
+    JsonLines,
     MaskDirectory,
     NullSink,
     OverlayVideo,
     Palette,
+    Sink,
+    VideoWriter,
     colourise,
     open_sink,
     overlay,
 )
+from edgeunet.runtime.sources import SourceFrame
 
 PALETTE = ((0, 0, 0), (255, 0, 0), (0, 0, 255))
+CLASSES = ("background", "cell", "film")
 RATE = Fraction(25)
 # Codec loss, 8-bit steps: of flat colours at CRF 20, two pixels off every edge.
 CODEC = 2
@@ -38,6 +45,10 @@ def frame(size: tuple[int, int] = (64, 96), value: int = 100) -> Frame:
 
 def no_class(size: tuple[int, int] = (64, 96)) -> Frame:
     return np.zeros(size, np.uint8)
+
+
+def write(sink: Sink, image: Frame, mask: Frame, *, index: int = 0) -> None:
+    sink.write(Segmented(SourceFrame(index, "", image), mask))
 
 
 def names(folder: Path) -> list[str]:
@@ -57,8 +68,8 @@ def test_masks_are_stored_losslessly_in_order(
 ) -> None:
     folder = tmp_path_factory.mktemp("masks") / "new" / "run"
     with MaskDirectory(folder) as sink:
-        for mask in masks:
-            sink.write(frame(), mask)
+        for index, mask in enumerate(masks):
+            write(sink, frame(), mask, index=index)
     assert names(folder) == [f"{index:06d}.png" for index in range(len(masks))]
     for name, mask in zip(names(folder), masks, strict=True):
         stored = read_mask_png(folder / name)
@@ -68,13 +79,13 @@ def test_masks_are_stored_losslessly_in_order(
 
 def test_mask_files_can_be_read_by_others(tmp_path: Path) -> None:
     with MaskDirectory(tmp_path / "run") as sink:
-        sink.write(frame(), no_class())
+        write(sink, frame(), no_class())
     assert (tmp_path / "run" / "000000.png").stat().st_mode & 0o777 == 0o644
 
 
 def test_empty_directory_is_taken(tmp_path: Path) -> None:
     with MaskDirectory(tmp_path) as sink:
-        sink.write(frame(), no_class())
+        write(sink, frame(), no_class())
     assert names(tmp_path) == ["000000.png"]
 
 
@@ -91,7 +102,7 @@ def test_force_removes_the_masks_of_an_earlier_run(tmp_path: Path, old: str) -> 
     (tmp_path / "notes.txt").write_bytes(b"kept")
     (tmp_path / "figure.png").write_bytes(b"kept")
     with MaskDirectory(tmp_path, force=True) as sink:
-        sink.write(frame(), no_class())
+        write(sink, frame(), no_class())
     assert names(tmp_path) == ["000000.png", "figure.png", "notes.txt"]
     np.testing.assert_array_equal(read_mask_png(tmp_path / "000000.png"), no_class())
 
@@ -114,7 +125,7 @@ def test_video_has_the_rate_the_frames_and_even_sides(
 ) -> None:
     with video(tmp_path / "out.mp4", rate=rate) as sink:
         for index in range(8):
-            sink.write(numbered_frame(index, size), no_class(size))
+            write(sink, numbered_frame(index, size), no_class(size))
     frames, decoded_rate = decode(tmp_path / "out.mp4")
     assert decoded_rate == rate
     assert [number_of(picture) for picture in frames] == list(range(8))
@@ -128,17 +139,36 @@ def test_video_shows_the_class_colours(tmp_path: Path) -> None:
     mask[:, 32:64] = 1
     mask[:, 64:] = 2
     with video(tmp_path / "out.mp4") as sink:
-        sink.write(frame(), mask)
+        write(sink, frame(), mask)
     ((picture,), _) = decode(tmp_path / "out.mp4")
     for left, colour in {0: (100, 100, 100), 32: (178, 50, 50), 64: (50, 50, 178)}.items():
         inside = picture[2:-2, left + 2 : left + 30].astype(int)
         assert np.abs(inside - colour).max() <= CODEC, colour
 
 
+@pytest.mark.parametrize(
+    "times", [[0.0, 0.1, 0.15, 0.4, 0.41], [0.5, 0.54, 0.58], [0.0, 10.0, 3600.0]]
+)
+def test_video_keeps_the_frames_times(tmp_path: Path, times: list[float]) -> None:
+    with VideoWriter(tmp_path / "out.mp4", rate=RATE) as writer:
+        for time in times:
+            writer.write(frame(), time=time)
+    with av.open(tmp_path / "out.mp4") as container:
+        came = [picture.time for picture in container.decode(video=0)]
+    assert came == pytest.approx(times, abs=1e-4)
+
+
+def test_clock_that_goes_back_keeps_the_order(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "out.mp4", rate=RATE) as writer:
+        for index, time in enumerate([0.0, 0.5, 0.5, 0.2, 1.0]):
+            writer.write(numbered_frame(index), time=time)
+    assert [number_of(picture) for picture in decode(tmp_path / "out.mp4")[0]] == [0, 1, 2, 3, 4]
+
+
 def test_video_appears_when_closed(tmp_path: Path) -> None:
     sink = video(tmp_path / "out.mp4")
     for _ in range(3):
-        sink.write(frame(), no_class())
+        write(sink, frame(), no_class())
         assert not (tmp_path / "out.mp4").exists()
     sink.close()
     assert names(tmp_path) == ["out.mp4"]
@@ -153,7 +183,7 @@ def test_video_without_frames_leaves_nothing(tmp_path: Path) -> None:
 
 def test_video_makes_its_folder(tmp_path: Path) -> None:
     with video(tmp_path / "new" / "run" / "out.mp4") as sink:
-        sink.write(frame(), no_class())
+        write(sink, frame(), no_class())
     assert names(tmp_path / "new" / "run") == ["out.mp4"]
 
 
@@ -168,7 +198,7 @@ def test_existing_video_is_refused(tmp_path: Path) -> None:
 def test_force_replaces_a_video_when_the_new_one_is_whole(tmp_path: Path) -> None:
     (tmp_path / "out.mp4").write_bytes(b"old")
     with video(tmp_path / "out.mp4", force=True) as sink:
-        sink.write(frame(), no_class())
+        write(sink, frame(), no_class())
         assert (tmp_path / "out.mp4").read_bytes() == b"old"
     assert len(decode(tmp_path / "out.mp4")[0]) == 1
 
@@ -182,23 +212,23 @@ def test_directory_in_place_of_the_video_is_refused(tmp_path: Path, force: bool)
 
 def test_change_of_size_is_refused_and_the_frames_before_it_stay(tmp_path: Path) -> None:
     with video(tmp_path / "out.mp4") as sink:
-        sink.write(frame(), no_class())
+        write(sink, frame(), no_class())
         with pytest.raises(SourceError, match="32x96"):
-            sink.write(frame((32, 96)), no_class((32, 96)))
+            write(sink, frame((32, 96)), no_class((32, 96)))
     assert names(tmp_path) == ["out.mp4"]
     assert len(decode(tmp_path / "out.mp4")[0]) == 1
 
 
 @pytest.mark.parametrize("written", [0, 1, 30])
 def test_fault_finishes_the_video_of_the_frames_before_it(tmp_path: Path, written: int) -> None:
-    def write() -> None:
+    def run() -> None:
         with video(tmp_path / "out.mp4") as sink:
             for index in range(written):
-                sink.write(numbered_frame(index % 12), no_class())
+                write(sink, numbered_frame(index % 12), no_class())
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        write()
+        run()
     assert names(tmp_path) == ["out.mp4"][: written > 0]
     if written:
         numbers = [number_of(picture) for picture in decode(tmp_path / "out.mp4")[0]]
@@ -210,7 +240,9 @@ import sys, time
 from fractions import Fraction
 from pathlib import Path
 import numpy as np
+from edgeunet.runtime.segmented import Segmented
 from edgeunet.runtime.sinks import OverlayVideo
+from edgeunet.runtime.sources import SourceFrame
 folder = Path(sys.argv[1])
 sinks = [
     OverlayVideo(folder / name, rate=Fraction(25), palette=[(0, 0, 0)], force=True)
@@ -218,7 +250,8 @@ sinks = [
 ]
 for _ in range(90):
     for sink in sinks:
-        sink.write(np.zeros((64, 96, 3), np.uint8), np.zeros((64, 96), np.uint8))
+        picture = np.zeros((64, 96, 3), np.uint8)
+        sink.write(Segmented(SourceFrame(0, "", picture), np.zeros((64, 96), np.uint8)))
 print("written", flush=True)
 time.sleep(60)
 """
@@ -243,45 +276,53 @@ def test_kill_leaves_no_video_and_keeps_the_old_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("output", "kind"),
-    [("-", NullSink), ("out.mp4", OverlayVideo), ("out.MP4", OverlayVideo), ("out", MaskDirectory)],
+    [
+        ("-", NullSink),
+        ("out.mp4", OverlayVideo),
+        ("out.MP4", OverlayVideo),
+        ("out.jsonl", JsonLines),
+        ("out", MaskDirectory),
+    ],
 )
 def test_output_chooses_the_sink(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, kind: type
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with open_sink(output, rate=RATE, palette=PALETTE) as sink:
+    with open_sink(output, rate=RATE, classes=CLASSES, palette=PALETTE) as sink:
         assert type(sink) is kind
-        sink.write(frame(), no_class())
+        write(sink, frame(), no_class())
     assert names(tmp_path) == ([] if output == "-" else [output])
 
 
-@pytest.mark.parametrize("output", ["out.avi", "out.png", "run/out.mkv"])
+@pytest.mark.parametrize("output", ["out.avi", "out.png", "run/out.mkv", "pipe:", "pipe:video"])
 def test_other_outputs_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=rf"{output}: .*NAME\.mp4 .*a directory .*-"):
-        open_sink(output, rate=RATE, palette=PALETTE)
+        open_sink(output, rate=RATE, classes=CLASSES, palette=PALETTE)
     assert names(tmp_path) == []
 
 
 def test_images_become_a_video_of_ten_frames_a_second(tmp_path: Path) -> None:
-    with open_sink(str(tmp_path / "out.mp4"), rate=None, palette=PALETTE) as sink:
+    with open_sink(str(tmp_path / "out.mp4"), rate=None, classes=CLASSES, palette=PALETTE) as sink:
         for _ in range(3):
-            sink.write(frame(), no_class())
+            write(sink, frame(), no_class())
     assert decode(tmp_path / "out.mp4")[1] == 10
 
 
-@pytest.mark.parametrize("name", ["out.mp4", "out"])
+@pytest.mark.parametrize("name", ["out.mp4", "out.jsonl", "out"])
 def test_force_reaches_the_sink(tmp_path: Path, name: str) -> None:
-    def write(force: bool) -> None:
-        with open_sink(str(tmp_path / name), rate=RATE, palette=PALETTE, force=force) as sink:
-            sink.write(frame(), no_class())
+    def run(force: bool) -> None:
+        with open_sink(
+            str(tmp_path / name), rate=RATE, classes=CLASSES, palette=PALETTE, force=force
+        ) as sink:
+            write(sink, frame(), no_class())
 
-    write(False)
+    run(False)
     with pytest.raises(OutputExistsError):
-        write(False)
-    write(True)
+        run(False)
+    run(True)
 
 
 # Pictures

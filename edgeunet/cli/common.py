@@ -63,9 +63,9 @@ precision_option = click.option(
 )
 
 
-def echo_json(value: object) -> None:
-    """Print a value as indented JSON."""
-    click.echo(json.dumps(value, indent=1))
+def echo_json(value: object, *, err: bool = False) -> None:
+    """Print a value as indented JSON, on stderr if asked."""
+    click.echo(json.dumps(value, indent=1), err=err)
 
 
 @contextmanager

@@ -38,6 +38,7 @@ _EXTRAS = {
     "onnxruntime": "cpu",
     "cv2": "cpu",
     "av": "video",
+    "pycocotools": "video",
     "filelock": "trt",
     "packaging": "trt",
 }

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import get_args
 
 import click
 
+from ..errors import UnfinishedError
 from ..manifest import Precision
-from ..runtime.run import run
+from ..runtime.run import RunSummary, run
+from ..runtime.segmenter import Drop
 from ..runtime.sources import open_source
 from .common import (
     DIRECTORY,
@@ -29,11 +32,23 @@ from .common import (
     "output",
     default="-",
     show_default=True,
-    help="NAME.mp4 (overlay), a directory (PNG masks) or - (none).",
+    help="NAME.mp4 (overlay), NAME.jsonl (run lengths), a directory (PNG masks), pipe:masks or "
+    "pipe:overlay (raw bytes on stdout), or - (none).",
 )
 @backend_option
 @precision_option
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True)
+@click.option(
+    "--max-delay",
+    type=click.FloatRange(0),
+    metavar="MS",
+    help="What a frame waits for others to fill its batch.  [50 for live sources, else for ever]",
+)
+@click.option(
+    "--drop",
+    type=click.Choice(get_args(Drop)),
+    help="The frame that gives way where the net is slower.  [oldest for live sources, else none]",
+)
 @force_option
 @json_option
 def command(
@@ -43,10 +58,15 @@ def command(
     backend: str,
     precision: Precision | None,
     batch: int,
+    max_delay: float | None,
+    drop: Drop | None,
     force: bool,
     as_json: bool,
 ) -> None:
-    """Segment an image, a directory or glob of images, or a video."""
+    """Segment an image, a directory or glob of images, a video, or a camera.
+
+    Ctrl-C and SIGTERM end it after the frames under way, and finish what is being written.
+    """
     with (
         open_source(source) as frames,
         progress("segmenting", frames.info.frames) as report,
@@ -58,13 +78,32 @@ def command(
             backend=backend,
             precision=precision,
             batch=batch,
+            max_delay=None if max_delay is None else max_delay / 1000,
+            drop=drop,
             force=force,
             report=report,
         )
+    piped = output.startswith("pipe:")  # which has stdout to itself
     if as_json:
-        echo_json(asdict(summary))
+        echo_json(asdict(summary), err=piped)
     else:
-        click.echo(
-            f"{summary.frames} frames in {summary.seconds:.1f} s, {summary.rate:.1f} frames/s on "
-            f"{summary.backend}" + ("" if output == "-" else f", wrote {output}")
-        )
+        click.echo(_words(summary, output), err=piped)
+    if summary.stopped and not frames.info.live:
+        raise UnfinishedError(f"stopped by a signal after {summary.frames} frames.")
+
+
+def _words(summary: RunSummary, output: str) -> str:
+    """What was done, what was lost, and how busy each stage was."""
+    stream = summary.stream
+    lost = {
+        "dropped": stream.dropped,
+        "damaged and skipped": stream.skipped,
+        "reconnects": stream.reconnects,
+    }
+    lines = [
+        f"{summary.frames} frames in {summary.seconds:.1f} s, {summary.rate:.1f} frames/s on "
+        f"{summary.backend}" + ("" if output == "-" else f", wrote {output}"),
+        ", ".join(f"{name}: {count}" for name, count in lost.items() if count),
+        "busy: " + ", ".join(f"{name} {share:.0%}" for name, share in summary.busy.items()),
+    ]
+    return "\n".join(line for line in lines if line)

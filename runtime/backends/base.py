@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ import numpy.typing as npt
 
 from ..bundle import Bundle
 from ..closing import Closing
-from ..pipeline import prefetch
+from ..pipeline import Stage
 from ..postprocess import Postprocessor, one_size
 from ..preprocess import Frame, Preprocessor
 
@@ -98,13 +97,14 @@ class Backend(Closing, ABC):
     def stream(self, batches: Iterable[Sequence[Frame]]) -> Generator[Result, None, None]:
         """`segment` for each batch in order, with several in flight.
 
-        Preprocessing and inference have a thread each; post-processing is the caller's.
+        Each of the three steps has a thread of its own.
         """
         with (
-            closing(prefetch(map(self._prepare, batches), depth=2)) as prepared,
-            closing(prefetch(map(self._run, prepared), depth=2)) as outputs,
+            Stage(self._prepare, batches, depth=1, name="preprocess") as prepared,
+            Stage(self._run, prepared, depth=1, name="infer") as outputs,
+            Stage(self._finish, outputs, depth=1, name="postprocess") as results,
         ):
-            yield from map(self._finish, outputs)
+            yield from results
 
     def _prepare(self, frames: Sequence[Frame]) -> _Prepared:
         size = one_size(frames)

@@ -6,7 +6,7 @@ import atexit
 import logging
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import cycle
 
@@ -22,7 +22,7 @@ from ..engine.execution import LoadedEngine
 from ..engine.failed import objects_freed
 from ..engines import ENGINES_DIR
 from ..kernels import Kernels, kernels_image
-from ..pipeline import prefetch
+from ..pipeline import Stage
 from ..preprocess import Frame
 from .base import Backend, NetOutputs, Result
 from .trt_slot import Slot
@@ -119,7 +119,7 @@ class TensorRTBackend(Backend):
 
             # One slot is with the consumer, one waits, and one is being filled: none is filled
             # again before the consumer has come back for the next.
-            started = stack.enter_context(closing(prefetch(map(start, batches), depth=_SLOTS - 2)))
+            started = stack.enter_context(Stage(start, batches, depth=_SLOTS - 2, name="upload"))
             for slot in started:
                 yield slot.finish()
 

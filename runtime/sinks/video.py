@@ -13,15 +13,43 @@ import numpy as np
 
 from edgeunet.errors import MissingDependencyError, OutputExistsError, SourceError, UsageError
 
-from .closing import Closing
-from .preprocess import Frame
+from ..closing import Closing
+from ..preprocess import Frame
+from ..segmented import Segmented
+from .base import Sink
+from .overlay import Palette, overlay
+
+# Ticks a second: what RTP uses, for the usual rates are whole numbers of them.
+_CLOCK = 90_000
+
+
+class OverlayVideo(Sink):
+    """H.264 MP4 of the frames under half-transparent class colours; see `VideoWriter`."""
+
+    def __init__(
+        self, path: Path, *, rate: Fraction, palette: Palette, force: bool = False
+    ) -> None:
+        self.palette = palette
+        self._video = VideoWriter(path, rate=rate, force=force)
+
+    def write(self, segmented: Segmented) -> None:
+        """Encode one frame; SourceError where its size differs from the first one's."""
+        picture = overlay(segmented.frame.image, segmented.mask, self.palette)
+        self._video.write(picture, time=segmented.frame.time)
+
+    def close(self) -> None:
+        """Finish the file and move it to its name."""
+        self._video.close()
 
 
 class VideoWriter(Closing):
-    """H.264 MP4 with the rate given and the frames' size.
+    """H.264 MP4 of frames of one size.
 
     A side of odd length is repeated by one pixel, for H.264 stores colour at half the resolution.
     The file appears under its name when closed, and only if it holds a frame.
+
+    Args:
+        rate: frames a second, of frames that come without their time.
     """
 
     def __init__(self, path: Path, *, rate: Fraction, force: bool = False) -> None:
@@ -44,9 +72,15 @@ class VideoWriter(Closing):
         self._container = self._stack.enter_context(av.open(name, "w", format="mp4"))
         self._stream: Any = None
         self._size = (0, 0)
+        self._written = 0
+        self._ticks = -1  # of the last frame
 
-    def write(self, picture: Frame) -> None:
-        """Encode one frame (H, W, 3); SourceError where its size differs from the first one's."""
+    def write(self, picture: Frame, *, time: float | None = None) -> None:
+        """Encode one frame (H, W, 3); SourceError where its size differs from the first one's.
+
+        Args:
+            time: seconds since the first frame; None: as the rate says.
+        """
         height, width = picture.shape[:2]
         if self._stream is None:
             self._start(height, width)
@@ -57,7 +91,14 @@ class VideoWriter(Closing):
             )
         if height % 2 or width % 2:
             picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        self._container.mux(self._stream.encode(self._frame_of(picture, format="rgb24")))
+        frame = self._frame_of(picture, format="rgb24")
+        ticks = round((self._written / self.rate if time is None else time) * _CLOCK)
+        # A clock may stand still or go back, as a camera's does that was away; a video's may not.
+        self._ticks = frame.pts = max(ticks, self._ticks + 1)
+        frame.time_base = Fraction(1, _CLOCK)
+        frame.duration = round(_CLOCK / self.rate)
+        self._written += 1
+        self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:
         """Flush the encoder and move the file to its name."""
@@ -72,5 +113,6 @@ class VideoWriter(Closing):
         stream = self._container.add_stream("libx264", rate=self.rate)
         stream.height, stream.width = height + height % 2, width + width % 2
         stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = Fraction(1, _CLOCK)
         stream.options = {"crf": "20", "preset": "veryfast"}
         self._stream, self._size = stream, (height, width)

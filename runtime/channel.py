@@ -1,0 +1,75 @@
+"""A bounded queue between two threads, which either side can end."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Ended(Exception):  # noqa: N818  # not an error
+    """Nothing more comes out of a channel."""
+
+
+class Channel(Generic[T]):
+    """Up to `depth` items in order.
+
+    Args:
+        drop_oldest: where the channel is full, the oldest item gives way to the new one and is
+            counted in `dropped`; else the producer waits.
+    """
+
+    def __init__(self, depth: int, *, drop_oldest: bool = False) -> None:
+        self.dropped = 0
+        self._depth = depth
+        self._drop_oldest = drop_oldest
+        self._items: deque[T] = deque()
+        self._ended = False
+        self._error: BaseException | None = None
+        # Its lock may be taken again by the thread that has it: a signal handler ends a channel.
+        self._changed = threading.Condition()
+
+    def put(self, item: T) -> bool:
+        """Add an item; False where the channel has been ended, and the item was not taken."""
+        with self._changed:
+            if self._drop_oldest and len(self._items) == self._depth and not self._ended:
+                self._items.popleft()
+                self.dropped += 1
+            self._changed.wait_for(lambda: self._ended or len(self._items) < self._depth)
+            if self._ended:
+                return False
+            self._items.append(item)
+            self._changed.notify_all()
+            return True
+
+    def get(self, timeout: float | None = None) -> T:
+        """Take the oldest item, waiting for it at most `timeout` seconds.
+
+        Raises:
+            Ended: none is left and none will come. TimeoutError: none came in time.
+            Whatever error the channel was ended with, behind the items before it.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._items or self._ended, timeout):
+                raise TimeoutError
+            if self._items:
+                item = self._items.popleft()
+                self._changed.notify_all()
+                return item
+            raise self._error or Ended
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Take no more items; those in the channel stay. The first to end it says with what."""
+        with self._changed:
+            if not self._ended:
+                self._ended, self._error = True, error
+            self._changed.notify_all()
+
+    def clear(self) -> None:
+        """End the channel and drop what is in it."""
+        with self._changed:
+            self.end()
+            self._items.clear()
+            self._error = None

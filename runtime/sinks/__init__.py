@@ -1,0 +1,71 @@
+"""Where masks go: PNG files, an overlay video, JSON Lines, a raw pipe, a function, or nowhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from edgeunet.errors import UsageError
+
+from ..segmented import Segmented
+from .base import CallbackSink, NullSink, Sink
+from .jsonlines import JsonLines
+from .masks import MaskDirectory
+from .overlay import Palette, colourise, overlay
+from .pipe import RawPipe, mask_pixels, overlay_pixels
+from .video import OverlayVideo, VideoWriter
+
+__all__ = [
+    "CallbackSink",
+    "JsonLines",
+    "MaskDirectory",
+    "NullSink",
+    "OverlayVideo",
+    "Palette",
+    "RawPipe",
+    "Sink",
+    "VideoWriter",
+    "colourise",
+    "open_sink",
+    "overlay",
+]
+
+
+def open_sink(
+    output: str | Callable[[Segmented], object],
+    *,
+    rate: Fraction | None,
+    classes: Sequence[str],
+    palette: Palette,
+    force: bool = False,
+) -> Sink:
+    """Open what an output stands for.
+
+    Args:
+        output: `NAME.mp4` (overlay), `NAME.jsonl` (run lengths), `pipe:masks` or `pipe:overlay`
+            (raw bytes on stdout), `-` (none), another name (a directory of PNG masks), or a
+            function.
+        rate: frames a second of a video whose frames come without their time; None: 10.
+    """
+    if not isinstance(output, str):
+        return CallbackSink(output)
+    if output == "-":
+        return NullSink()
+    if output == "pipe:masks":
+        return RawPipe(sys.stdout.buffer, mask_pixels)
+    if output == "pipe:overlay":
+        return RawPipe(sys.stdout.buffer, overlay_pixels(palette))
+    path = Path(output)
+    suffix = path.suffix.lower()
+    if suffix == ".mp4":
+        return OverlayVideo(path, rate=rate or Fraction(10), palette=palette, force=force)
+    if suffix == ".jsonl":
+        return JsonLines(path, classes=classes, force=force)
+    if suffix or output.startswith("pipe:"):
+        raise UsageError(
+            f"{output}: an output is NAME.mp4 (overlay), NAME.jsonl (run lengths), a directory "
+            "(masks), pipe:masks, pipe:overlay, or - (none)."
+        )
+    return MaskDirectory(path, force=force)

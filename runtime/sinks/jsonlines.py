@@ -1,0 +1,64 @@
+"""Masks as lines of JSON with run-length encodings."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeunet.errors import MissingDependencyError, OutputExistsError, UsageError
+from edgeunet.metrics import Mask
+
+from ..segmented import Segmented
+from .base import Sink
+
+
+class JsonLines(Sink):
+    """One JSON object a line and frame; a line is there whole as soon as it was written.
+
+    `frame`, `name`, `time` and `presence` are those of `Segmented`; `segments` has one entry for
+    each class in the mask: `category_id` and `category`, `area` in pixels, and `segmentation`,
+    compressed run lengths in COCO's form, which `pycocotools.mask.decode` reads.
+    """
+
+    def __init__(self, path: Path, *, classes: Sequence[str], force: bool = False) -> None:
+        try:
+            self._coco = importlib.import_module("pycocotools.mask")
+        except ImportError:
+            raise MissingDependencyError("pycocotools", "video") from None
+        if path.is_dir():
+            raise UsageError(f"{path} is a directory; a file for the lines was wanted.")
+        if path.exists() and not force:
+            raise OutputExistsError(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._classes = classes
+        self._file = path.open("wb", buffering=0)
+
+    def write(self, segmented: Segmented) -> None:
+        """Write one line."""
+        frame, presence = segmented.frame, segmented.presence
+        record = {
+            "frame": frame.index,
+            "name": frame.name,
+            "time": frame.time,
+            "presence": None if presence is None else [round(float(p), 6) for p in presence],
+            "segments": [self._segment(segmented.mask, int(i)) for i in np.unique(segmented.mask)],
+        }
+        self._file.write(json.dumps(record).encode() + b"\n")
+
+    def _segment(self, mask: Mask, class_id: int) -> dict[str, Any]:
+        runs = self._coco.encode(np.asfortranarray(mask == class_id, np.uint8))
+        return {
+            "category_id": class_id,
+            "category": self._classes[class_id] if class_id < len(self._classes) else "",
+            "area": int(self._coco.area(runs)),
+            "segmentation": {"size": list(mask.shape), "counts": runs["counts"].decode()},
+        }
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

@@ -1,0 +1,54 @@
+"""Raw bytes for another program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeunet.errors import SourceError
+
+from ..segmented import Segmented
+from .base import Sink
+from .overlay import Palette, overlay
+
+
+class RawPipe(Sink):
+    """Frames of one size, one after the other, row by row, with nothing between them.
+
+    Args:
+        render: what is written of each: (H, W) class ids, or (H, W, 3) colours, uint8.
+    """
+
+    def __init__(
+        self, file: BinaryIO, render: Callable[[Segmented], npt.NDArray[np.uint8]]
+    ) -> None:
+        self._file = file
+        self._render = render
+        self._shape: tuple[int, ...] | None = None
+
+    def write(self, segmented: Segmented) -> None:
+        """Write one frame; SourceError where its size differs from the first one's."""
+        pixels = self._render(segmented)
+        if self._shape is None:
+            self._shape = pixels.shape
+        if pixels.shape != self._shape:
+            came, first = (f"{shape[0]}x{shape[1]}" for shape in (pixels.shape, self._shape))
+            raise SourceError(
+                f"frame is {came}, the first was {first}: who reads a raw pipe cannot see that. "
+                "Write masks to a directory, or NAME.jsonl, instead."
+            )
+        self._file.write(np.ascontiguousarray(pixels).data)
+        self._file.flush()
+
+
+def mask_pixels(segmented: Segmented) -> npt.NDArray[np.uint8]:
+    """Class ids (H, W)."""
+    return segmented.mask
+
+
+def overlay_pixels(palette: Palette) -> Callable[[Segmented], npt.NDArray[np.uint8]]:
+    """What draws class colours over the frame, (H, W, 3) RGB."""
+    return lambda segmented: overlay(segmented.frame.image, segmented.mask, palette)

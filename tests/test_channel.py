@@ -1,0 +1,142 @@
+"""Channels: order, bounds, ends from either side, and what gives way where they are full."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeunet.runtime.channel import Channel, Ended
+
+
+def drained(channel: Channel[int]) -> list[int]:
+    items = []
+    while True:
+        try:
+            items.append(channel.get(timeout=0))
+        except (Ended, TimeoutError):
+            return items
+
+
+def in_thread(function: Callable[[], object]) -> tuple[threading.Thread, list[object]]:
+    """A thread that calls the function, and a list that will hold what it returned or raised."""
+    came: list[object] = []
+
+    def run() -> None:
+        try:
+            came.append(function())
+        except BaseException as error:
+            came.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread, came
+
+
+@given(items=st.lists(st.integers()), depth=st.integers(1, 5))
+def test_newest_items_stay_and_the_others_are_counted(items: list[int], depth: int) -> None:
+    channel: Channel[int] = Channel(depth, drop_oldest=True)
+    assert all(channel.put(item) for item in items)
+    assert channel.dropped == max(0, len(items) - depth)
+    assert drained(channel) == items[-depth:]
+
+
+@given(st.lists(st.sampled_from(["put", "get"]), max_size=40), st.integers(1, 4))
+def test_every_item_comes_out_or_is_counted(steps: list[str], depth: int) -> None:
+    channel: Channel[int] = Channel(depth, drop_oldest=True)
+    put = 0
+    came = []
+    for step in steps:
+        if step == "put":
+            channel.put(put)
+            put += 1
+        else:
+            came += _one(channel)
+    left = drained(channel)
+    assert came + left == sorted({*came, *left})
+    assert len(came) + len(left) + channel.dropped == put
+
+
+def _one(channel: Channel[int]) -> list[int]:
+    try:
+        return [channel.get(timeout=0)]
+    except TimeoutError:
+        return []
+
+
+def test_producer_waits_for_room() -> None:
+    channel: Channel[int] = Channel(1)
+    assert channel.put(0)
+    thread, came = in_thread(lambda: channel.put(1))
+    thread.join(0.1)
+    assert thread.is_alive()
+    assert channel.get() == 0
+    thread.join(5)
+    assert came == [True]
+    assert channel.get(timeout=0) == 1
+    assert channel.dropped == 0
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_ending_lets_what_is_in_it_come_out(depth: int) -> None:
+    channel: Channel[int] = Channel(depth)
+    for item in range(depth):
+        channel.put(item)
+    channel.end()
+    assert not channel.put(9)
+    assert [channel.get() for _ in range(depth)] == list(range(depth))
+    for _ in range(2):
+        with pytest.raises(Ended):
+            channel.get()
+
+
+def test_first_end_says_with_what() -> None:
+    fault = KeyError("first")
+    channel: Channel[int] = Channel(2)
+    channel.put(0)
+    channel.end(fault)
+    channel.end(ValueError("second"))
+    assert channel.get() == 0
+    for _ in range(2):
+        with pytest.raises(KeyError) as raised:
+            channel.get()
+        assert raised.value is fault
+
+
+@pytest.mark.parametrize("end", [Channel.end, Channel.clear])
+def test_end_wakes_who_waits_for_an_item(end: Callable[[Channel[int]], None]) -> None:
+    channel: Channel[int] = Channel(1)
+    thread, came = in_thread(channel.get)
+    thread.join(0.05)
+    end(channel)
+    thread.join(5)
+    assert isinstance(came[0], Ended)
+
+
+@pytest.mark.parametrize("end", [Channel.end, Channel.clear])
+def test_end_wakes_who_waits_for_room(end: Callable[[Channel[int]], None]) -> None:
+    channel: Channel[int] = Channel(1)
+    channel.put(0)
+    thread, came = in_thread(lambda: channel.put(1))
+    thread.join(0.05)
+    end(channel)
+    thread.join(5)
+    assert came == [False]
+
+
+def test_clear_drops_items_and_the_error() -> None:
+    channel: Channel[int] = Channel(2)
+    channel.put(0)
+    channel.end(KeyError())
+    channel.clear()
+    with pytest.raises(Ended):
+        channel.get()
+
+
+def test_waiting_ends_at_its_time() -> None:
+    channel: Channel[int] = Channel(1)
+    with pytest.raises(TimeoutError):
+        channel.get(timeout=0.01)

@@ -1,0 +1,212 @@
+"""Streams of live sources: what is dropped is counted, and every way to end one ends all of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Generator, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from edgeunet.errors import UsageError
+from edgeunet.runtime import Segmenter, load
+from edgeunet.runtime.signals import stopping_on_signals
+from edgeunet.runtime.sources import Source, SourceFrame, SourceInfo
+
+IMAGE = np.full((64, 96, 3), 90, np.uint8)
+
+
+@pytest.fixture
+def segmenter(fp32_bundle: Path) -> Iterator[Segmenter]:
+    with load(fp32_bundle, "onnxruntime", threads=1) as loaded:
+        yield loaded
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if "edgeunet" in thread.name]
+
+
+class Camera(Source):
+    """So many frames at a pace, then none until it is stopped."""
+
+    info = SourceInfo(0, Fraction(25), live=True)
+
+    def __init__(self, frames: int, *, seconds: float = 0.0) -> None:
+        super().__init__()
+        self._count, self._seconds = frames, seconds
+        self.closed = False
+
+    def _read(self) -> Generator[SourceFrame, None, None]:
+        for index in range(self._count):
+            time.sleep(self._seconds)
+            yield SourceFrame(index, "", IMAGE)
+        assert self._stopped.wait(20), "nobody stopped the camera"
+
+    def close(self) -> None:
+        super().close()
+        self.closed = True
+
+
+def slowed(segmenter: Segmenter, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    infer = segmenter.backend.infer
+
+    def slow(images: npt.NDArray[np.float32]) -> object:
+        time.sleep(seconds)
+        return infer(images)
+
+    monkeypatch.setattr(segmenter.backend, "infer", slow)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_camera_that_is_faster_than_the_net_loses_counted_frames(
+    segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    slowed(segmenter, 0.03, monkeypatch)
+    camera = Camera(100, seconds=0.004)
+    came = []
+    with segmenter.stream(camera, batch=batch) as stream:
+        for frame, _ in stream:
+            came.append(frame.index)
+            if frame.index == 99:  # the newest always comes out
+                stream.stop()
+    report = stream.report()
+    assert came == sorted(set(came))
+    assert report.dropped > 0
+    assert report.read == 100 == len(came) + report.dropped
+    assert report.segmented == len(came)
+    assert threads() == []
+    assert camera.closed
+
+
+def test_camera_loses_nothing_where_told_to_wait(
+    segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slowed(segmenter, 0.01, monkeypatch)
+    with segmenter.stream(Camera(20), drop="none") as stream:
+        came = []
+        for frame, _ in stream:
+            came.append(frame.index)
+            if frame.index == 19:
+                stream.stop()
+    assert came == list(range(20))
+    assert stream.report().dropped == 0
+
+
+def test_live_batch_does_not_wait_for_ever(segmenter: Segmenter) -> None:
+    with segmenter.stream(Camera(3), batch=4) as stream:
+        assert [next(stream)[0].index for _ in range(3)] == [0, 1, 2]
+        stream.stop()
+        assert list(stream) == []
+
+
+@pytest.mark.parametrize("taken", [0, 1, 3])
+def test_consumer_may_leave_while_the_camera_is_away(segmenter: Segmenter, taken: int) -> None:
+    camera = Camera(3)
+    with segmenter.stream(camera, drop="none") as stream:
+        for _ in range(taken):
+            next(stream)
+    assert threads() == []
+    assert camera.closed
+
+
+def test_fault_of_the_net_ends_the_stream_while_the_camera_is_away(
+    segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(images: object) -> object:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(segmenter.backend, "infer", fail)
+    with (
+        segmenter.stream(Camera(1)) as stream,
+        pytest.raises(ZeroDivisionError),
+    ):
+        next(stream)
+    assert threads() == []
+
+
+def test_error_of_the_consumer_ends_all_stages(segmenter: Segmenter) -> None:
+    def consume() -> None:
+        with segmenter.stream(Camera(5, seconds=0.001)) as stream:
+            for _ in stream:
+                raise KeyError
+
+    with pytest.raises(KeyError):
+        consume()
+    assert threads() == []
+
+
+def test_stop_comes_from_any_thread(segmenter: Segmenter) -> None:
+    with segmenter.stream(Camera(2)) as stream:
+        timer = threading.Timer(0.2, stream.stop)
+        timer.start()
+        assert len(list(stream)) == 2 - stream.report().dropped
+        timer.join()
+    assert threads() == []
+
+
+def test_signal_stops_a_stream_that_waits(segmenter: Segmenter) -> None:
+    with (
+        segmenter.stream(Camera(1)) as stream,
+        stopping_on_signals(stream.stop) as stopped,
+    ):
+        assert not stopped()
+        timer = threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGTERM])
+        timer.start()
+        assert len(list(stream)) == 1
+        assert stopped()
+        timer.join()
+
+
+def test_second_signal_interrupts() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    stops = []
+    with stopping_on_signals(lambda: stops.append(True)) as stopped:
+        signal.raise_signal(signal.SIGINT)
+        assert stopped()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert stops == [True]
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_signals_are_left_alone_in_other_threads() -> None:
+    came = []
+
+    def run() -> None:
+        with stopping_on_signals(lambda: None) as stopped:
+            came.append(stopped())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert came == [False]
+
+
+def test_report_tells_the_source_and_the_stages(segmenter: Segmenter) -> None:
+    camera = Camera(4, seconds=0.002)
+    camera.skipped, camera.reconnects = 3, 2
+    with segmenter.stream(camera, drop="none") as stream:
+        assert stream.report().seconds == 0
+        for _ in range(4):
+            next(stream)
+        stream.stop()
+        assert list(stream) == []
+    report = stream.report()
+    assert (report.skipped, report.reconnects, report.segmented) == (3, 2, 4)
+    assert list(report.stages) == ["decode", "preprocess", "infer", "postprocess"]
+    assert report.stages["decode"].busy >= 0.008
+    for stage in report.stages.values():
+        assert 0 < stage.busy < 4 * report.seconds
+        assert 0 < stage.p50 <= stage.p99
+    assert report.seconds == stream.report().seconds, "the clock stops with the stream"
+
+
+def test_frames_of_a_file_are_not_dropped(segmenter: Segmenter, images: Path) -> None:
+    with pytest.raises(UsageError, match="no frame of a file is dropped"):
+        segmenter.stream(images, drop="oldest")
