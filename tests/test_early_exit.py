@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
+import numpy.typing as npt
 import pytest
 from gpu_machine import gpu_machine
 
 from edgeunet.manifest import Flavour, Precision
 from edgeunet.runtime.backends import Backend, create_backend
-from edgeunet.runtime.backends.ort import Arrays, OnnxRuntimeBackend
+from edgeunet.runtime.backends.ort import Arrays, Net
 from edgeunet.runtime.bundle import Bundle, open_bundle
 from edgeunet.runtime.engine.execution import Execution
 from edgeunet.runtime.preprocess import Frame
@@ -79,21 +79,18 @@ def backend(request: pytest.FixtureRequest, bundle: Bundle) -> Iterator[Backend]
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Batches that the decoder was run on."""
     counts: list[int] = []
-    run, enqueue = OnnxRuntimeBackend._run_session, Execution.enqueue
+    decode, enqueue = Net.decode, Execution.enqueue
 
-    def run_session(
-        backend: OnnxRuntimeBackend, session: onnxruntime.InferenceSession, inputs: Arrays
-    ) -> Arrays:
-        if [value.name for value in session.get_outputs()] == ["logits"]:
-            counts.append(len(inputs[0]))
-        return run(backend, session, inputs)
+    def counted(net: Net, features: Arrays) -> npt.NDArray[np.float32]:
+        counts.append(len(features[0]))
+        return decode(net, features)
 
     def counting(execution: Execution, batch: int) -> None:
         if "logits" in execution.engine.tensors:
             counts.append(batch)
         enqueue(execution, batch)
 
-    monkeypatch.setattr(OnnxRuntimeBackend, "_run_session", run_session)
+    monkeypatch.setattr(Net, "decode", counted)
     monkeypatch.setattr(Execution, "enqueue", counting)
     return counts
 

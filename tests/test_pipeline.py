@@ -58,18 +58,43 @@ class Waiting(Stoppable, Iterator[int]):
         self.stopped.set()
 
 
-@given(items=st.lists(st.integers(), max_size=30), depth=depths)
-def test_results_come_in_order_and_whole(items: list[int], depth: int) -> None:
-    with Stage(twice, items, depth=depth, name="test") as stage:
+@given(items=st.lists(st.integers(), max_size=30), depth=depths, workers=st.integers(1, 4))
+def test_results_come_in_order_and_whole(items: list[int], depth: int, workers: int) -> None:
+    with Stage(twice, items, depth=depth, name="test", workers=workers) as stage:
         assert list(stage) == [2 * item for item in items]
         assert list(stage) == []
     assert threads() == []
 
 
-@given(before=st.integers(0, 8), depth=depths)
-def test_error_of_the_items_follows_the_results_before_it(before: int, depth: int) -> None:
+@pytest.mark.parametrize("slow", [0, 1, 2, 3])
+def test_slow_worker_delays_but_does_not_reorder(slow: int) -> None:
+    def work(item: int) -> int:
+        time.sleep(0.05 * (item % 4 == slow))
+        return item
+
+    with Stage(work, range(12), depth=1, name="test", workers=3) as stage:
+        assert list(stage) == list(range(12))
+
+
+def test_workers_are_at_work_at_once() -> None:
+    """Each waits for the other: one alone would not come to its end."""
+    both = threading.Barrier(2, timeout=10)
+
+    def work(item: int) -> int:
+        both.wait()
+        return item
+
+    with Stage(work, range(6), depth=1, name="test", workers=2) as stage:
+        assert list(stage) == list(range(6))
+
+
+@given(before=st.integers(0, 8), depth=depths, workers=st.integers(1, 4))
+def test_error_of_the_items_follows_the_results_before_it(
+    before: int, depth: int, workers: int
+) -> None:
     fault = SourceError("damaged")
-    with Stage(same, failing_after(before, fault), depth=depth, name="test") as stage:
+    items = failing_after(before, fault)
+    with Stage(same, items, depth=depth, name="test", workers=workers) as stage:
         assert list(islice(stage, before)) == list(range(before))
         with pytest.raises(SourceError) as raised:
             next(stage)
@@ -77,8 +102,10 @@ def test_error_of_the_items_follows_the_results_before_it(before: int, depth: in
     assert threads() == []
 
 
-@given(before=st.integers(0, 8), depth=depths)
-def test_error_of_the_function_ends_what_the_items_come_from(before: int, depth: int) -> None:
+@given(before=st.integers(0, 8), depth=depths, workers=st.integers(1, 4))
+def test_error_of_the_function_ends_what_the_items_come_from(
+    before: int, depth: int, workers: int
+) -> None:
     def fail(item: int) -> int:
         if item == before:
             raise ZeroDivisionError
@@ -87,7 +114,7 @@ def test_error_of_the_function_ends_what_the_items_come_from(before: int, depth:
     waiting = Waiting(before + 1)
     with (
         Stage(same, waiting, depth=1, name="test") as first,
-        Stage(fail, first, depth=depth, name="test") as second,
+        Stage(fail, first, depth=depth, name="test", workers=workers) as second,
     ):
         assert list(islice(second, before)) == list(range(before))
         with pytest.raises(ZeroDivisionError):
@@ -106,19 +133,19 @@ def test_error_keeps_its_type(error: BaseException) -> None:
     assert raised.value is error
 
 
-@given(taken=st.integers(1, 8), depth=depths)
-def test_early_close_stops_the_thread(taken: int, depth: int) -> None:
+@given(taken=st.integers(1, 8), depth=depths, workers=st.integers(1, 4))
+def test_early_close_stops_the_threads(taken: int, depth: int, workers: int) -> None:
     produced: list[int] = []
 
     def noted(item: int) -> int:
         produced.append(item)
         return item
 
-    with Stage(noted, count(), depth=depth, name="test") as stage:
+    with Stage(noted, count(), depth=depth, name="test", workers=workers) as stage:
         assert list(islice(stage, taken)) == list(range(taken))
-        assert len(threads()) == 1
+        assert len(threads()) == workers
     assert threads() == []
-    assert taken <= len(produced) <= taken + depth + 1
+    assert taken <= len(produced) <= taken + depth + workers
 
 
 @pytest.mark.parametrize("taken", [0, 1, 2])

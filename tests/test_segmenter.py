@@ -211,7 +211,8 @@ def test_stream_leaves_no_thread_when_the_consumer_stops_early(
     with closing(segmenter.stream(source(frames * 20), batch=batch)) as stream:
         assert [frame.index for frame, _ in islice(stream, taken)] == list(range(taken))
         assert sorted(threads()) == [
-            "edgeunet-decode", "edgeunet-infer", "edgeunet-postprocess", "edgeunet-preprocess"
+            "edgeunet-decode", *["edgeunet-infer"] * segmenter.backend.lanes,
+            "edgeunet-postprocess", "edgeunet-preprocess",
         ]  # fmt: skip
     assert threads() == []
 
@@ -239,7 +240,7 @@ def test_stream_yields_the_frames_before_a_fault(
 def test_stream_raises_a_fault_of_the_backend(
     segmenter: Segmenter, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    infer = segmenter.backend.infer
+    infer = segmenter.backend.infer_in_lane
     calls = []
 
     def failing(images: npt.NDArray[np.float32]) -> object:
@@ -248,7 +249,7 @@ def test_stream_raises_a_fault_of_the_backend(
             raise ZeroDivisionError
         return infer(images)
 
-    monkeypatch.setattr(segmenter.backend, "infer", failing)
+    monkeypatch.setattr(segmenter.backend, "infer_in_lane", failing)
     stream = segmenter.stream(source(frames), batch=2)
     assert [frame.index for frame, _ in islice(stream, 4)] == [0, 1, 2, 3]
     with pytest.raises(ZeroDivisionError):

@@ -54,13 +54,13 @@ class Camera(Source):
 
 
 def slowed(segmenter: Segmenter, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    infer = segmenter.backend.infer
+    infer = segmenter.backend.infer_in_lane
 
     def slow(images: npt.NDArray[np.float32]) -> object:
         time.sleep(seconds)
         return infer(images)
 
-    monkeypatch.setattr(segmenter.backend, "infer", slow)
+    monkeypatch.setattr(segmenter.backend, "infer_in_lane", slow)
 
 
 @pytest.mark.parametrize("batch", [1, 2])
@@ -121,7 +121,7 @@ def test_fault_of_the_net_ends_the_stream_while_the_camera_is_away(
     def fail(images: object) -> object:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(segmenter.backend, "infer", fail)
+    monkeypatch.setattr(segmenter.backend, "infer_in_lane", fail)
     with (
         segmenter.stream(Camera(1)) as stream,
         pytest.raises(ZeroDivisionError),

@@ -42,7 +42,7 @@ def test_wider_products_are_asked_for_only_where_they_are_needed(
     """They cost more than half of the speed where VNNI is there."""
     monkeypatch.setattr(ort, "lacks_vnni", lambda: lacking)
     with ort.OnnxRuntimeBackend(open_bundle(int8_bundle), flavour=flavour) as backend:  # type: ignore[arg-type]
-        options = backend._session.get_session_options()
+        options = backend._net.first.get_session_options()
         if wide:
             assert options.get_session_config_entry(WIDE) == "1"
         else:

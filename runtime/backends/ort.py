@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edgeunet.doctor import cores
 from edgeunet.errors import BackendError, MissingDependencyError
 from edgeunet.manifest import Flavour, Precision
 
@@ -32,7 +35,8 @@ class OnnxRuntimeBackend(Backend):
     """Runs the graph of the bundle's precision, or `flavour`, on all cores, or on `threads`.
 
     Where the graph comes in parts, the decoder runs for those frames of a batch only whose gate
-    leaves more than one class open.
+    leaves more than one class open. A stream runs two batches at once, each on half of the threads:
+    what one of them cannot spread over the cores, the other fills.
     """
 
     name = "onnxruntime"
@@ -42,37 +46,52 @@ class OnnxRuntimeBackend(Backend):
     ) -> None:
         super().__init__(bundle)
         self.flavour = flavour or _FLAVOUR[bundle.manifest.precision]
-        encoder = bundle.part_path(self.flavour, "encoder")
-        decoder = bundle.part_path(self.flavour, "decoder")
-        whole = bundle.model_path(self.flavour)
-        self._session = self._open(encoder or whole, threads)
-        self._decoder = None if decoder is None else self._open(decoder, threads)
+        self._net = self._open(threads)
+        available = threads or cores()
+        self.lanes = min(2, available)
+        self._lane_threads = available // self.lanes
+        self._opening = threading.Lock()
+        self._lane_net: Net | None = None
 
     def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
         """Run the net on (N, C, H, W)."""
-        outputs = self._run_session(self._session, [images])
-        if self._decoder is None:
-            return NetOutputs(*outputs) if len(outputs) > 1 else NetOutputs(outputs[0], None)
-        presence, *features = outputs
-        return NetOutputs(self._run_session(self._decoder, features)[0], presence)
+        return self._net.run(images)
 
     def infer_gated(self, images: npt.NDArray[np.float32]) -> NetOutputs:
         """See `Backend`."""
-        if self._decoder is None:
-            return self.infer(images)
-        presence, *features = self._run_session(self._session, [images])
+        return self._gated(self._net, images)
+
+    def infer_in_lane(self, images: npt.NDArray[np.float32]) -> NetOutputs:
+        """See `Backend`."""
+        with self._opening:  # by the first stream
+            if self._lane_net is None:
+                self._lane_net = self._open(self._lane_threads)
+        return self._gated(self._lane_net, images)
+
+    def _gated(self, net: Net, images: npt.NDArray[np.float32]) -> NetOutputs:
+        if net.decoder is None:
+            return net.run(images)
+        presence, *features = net.encode(images)
         undecided = np.flatnonzero(self.postprocess.open_classes(presence).sum(axis=1) > 1)
         manifest = self.bundle.manifest
         shape = (len(images), len(manifest.classes), *manifest.logits_size)
         logits = np.zeros(shape, np.float32)
         if len(undecided) == len(images):
-            logits = self._run_session(self._decoder, features)[0]
+            logits = net.decode(features)
         elif len(undecided):
-            chosen = [feature[undecided] for feature in features]
-            logits[undecided] = self._run_session(self._decoder, chosen)[0]
+            logits[undecided] = net.decode([feature[undecided] for feature in features])
         return NetOutputs(logits, presence)
 
-    def _open(self, path: Path, threads: int | None) -> onnxruntime.InferenceSession:
+    def _open(self, threads: int | None) -> Net:
+        encoder = self.bundle.part_path(self.flavour, "encoder")
+        decoder = self.bundle.part_path(self.flavour, "decoder")
+        options = self._options(threads)
+        return Net(
+            _session(encoder or self.bundle.model_path(self.flavour), options),
+            None if decoder is None else _session(decoder, options),
+        )
+
+    def _options(self, threads: int | None) -> onnxruntime.SessionOptions:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors; its warnings are about its own optimiser
         if self.flavour in _OF_TENSORRT:
@@ -81,17 +100,45 @@ class OnnxRuntimeBackend(Backend):
             options.add_session_config_entry("session.x64quantprecision", "1")
         if threads is not None:
             options.intra_op_num_threads = threads
-        try:
-            return onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # ONNX Runtime raises several unrelated classes
-            raise BackendError(f"ONNX Runtime cannot load {path}: {error}") from error
+        return options
 
-    def _run_session(self, session: onnxruntime.InferenceSession, inputs: Arrays) -> Arrays:
-        names = [value.name for value in session.get_inputs()]
-        try:
-            outputs: Arrays = session.run(None, dict(zip(names, inputs, strict=True)))
-        except Exception as error:  # as above
-            raise BackendError(f"ONNX Runtime failed on {inputs[0].shape}: {error}") from error
-        return outputs
+
+@dataclass(frozen=True)
+class Net:
+    """Sessions: `first` is the whole net, or encoder and gate where there is a decoder."""
+
+    first: onnxruntime.InferenceSession
+    decoder: onnxruntime.InferenceSession | None
+
+    def run(self, images: npt.NDArray[np.float32]) -> NetOutputs:
+        """All of it, whatever the gate says."""
+        outputs = self.encode(images)
+        if self.decoder is not None:
+            presence, *features = outputs
+            return NetOutputs(self.decode(features), presence)
+        return NetOutputs(outputs[0], outputs[1] if len(outputs) > 1 else None)
+
+    def encode(self, images: npt.NDArray[np.float32]) -> Arrays:
+        """Outputs of `first`: presence and features, where there is a decoder."""
+        return _run(self.first, [images])
+
+    def decode(self, features: Arrays) -> npt.NDArray[np.float32]:
+        """Logits of those features."""
+        logits: npt.NDArray[np.float32] = _run(self.decoder, features)[0]
+        return logits
+
+
+def _session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime raises several unrelated classes
+        raise BackendError(f"ONNX Runtime cannot load {path}: {error}") from error
+
+
+def _run(session: onnxruntime.InferenceSession, inputs: Arrays) -> Arrays:
+    names = [value.name for value in session.get_inputs()]
+    try:
+        outputs: Arrays = session.run(None, dict(zip(names, inputs, strict=True)))
+    except Exception as error:  # as above
+        raise BackendError(f"ONNX Runtime failed on {inputs[0].shape}: {error}") from error
+    return outputs

@@ -1,0 +1,148 @@
+"""A video from file to file: all stages side by side, against one after the other.
+
+Usage: end_to_end.py BUNDLE VIDEO [-o NAME.mp4 | DIR | -] [--batch 1] [--repeats 3] [--json]
+
+For each repeat, in this order: the net alone on the video's frames, all steps in turns, and
+`edgeunet run`. The masks of the two ways are compared. Give it an idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edgeunet.metrics import Mask
+from edgeunet.runtime.run import run
+from edgeunet.runtime.segmented import Segmented
+from edgeunet.runtime.segmenter import Segmenter, load
+from edgeunet.runtime.sinks import open_sink
+from edgeunet.runtime.sources import open_source
+
+BACKEND = "onnxruntime"
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """Frames a second of the net alone, of all steps in turns, and side by side."""
+
+    net: float
+    turns: float
+    run: float
+    busy: dict[str, float]
+
+
+def main() -> None:
+    """Measure, and print what came out."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("video", type=Path)
+    parser.add_argument("-o", "--output", default="-")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    repeats = [
+        measure(arguments.bundle, arguments.video, arguments.output, batch=arguments.batch)
+        for _ in range(arguments.repeats)
+    ]
+    result = summary(repeats)
+    print(json.dumps(result, indent=1) if arguments.json else words(result))
+
+
+def measure(bundle: Path, video: Path, output: str, *, batch: int) -> Repeat:
+    """One paired measurement; AssertionError where the two ways give different masks."""
+    with tempfile.TemporaryDirectory() as folder, load(bundle, BACKEND) as segmenter:
+        net = net_rate(segmenter, video, batch)
+        ways = [f"{folder}/{way}" for way in ("turns", "run")]
+        targets = [output if output == "-" else f"{way}{Path(output).suffix}" for way in ways]
+        turns = rate_in_turns(segmenter, video, targets[0], batch)
+        side_by_side = run(bundle, video, targets[1], backend=BACKEND, batch=batch)
+        assert_same_masks(segmenter, video, batch)
+    return Repeat(net, turns, side_by_side.rate, side_by_side.busy)
+
+
+def net_rate(segmenter: Segmenter, video: Path, batch: int, frames: int = 60) -> float:
+    """Frames a second of the net with nothing else to do."""
+    with open_source(video) as source:
+        images = [frame.image for frame, _ in zip(source, range(batch), strict=False)]
+    call = segmenter.backend.net_alone(segmenter.backend.preprocess(images))
+    call()
+    seconds = []
+    for _ in range(frames // batch):
+        started = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - started)
+    return batch / median(seconds)
+
+
+def rate_in_turns(segmenter: Segmenter, video: Path, output: str, batch: int) -> float:
+    """Each step waits for the one before it; they have all cores to themselves."""
+    cv2.setNumThreads(1)
+    manifest = segmenter.manifest
+    started = time.perf_counter()
+    written = 0
+    with (
+        open_source(video) as source,
+        open_sink(
+            output, rate=source.info.rate, classes=manifest.classes, palette=manifest.palette
+        ) as sink,
+    ):
+        group = []
+        for frame in source:
+            group.append(frame)
+            if len(group) < batch:
+                continue
+            result = segmenter.backend.segment([frame.image for frame in group])
+            for each, mask in zip(group, result.masks, strict=True):
+                sink.write(Segmented(each, mask))
+            written += len(group)
+            group = []
+    return written / (time.perf_counter() - started)
+
+
+def assert_same_masks(segmenter: Segmenter, video: Path, batch: int, frames: int = 24) -> None:
+    """AssertionError where the stream's masks are not those of single calls."""
+
+    def alone(image: npt.NDArray[np.uint8]) -> Mask:
+        return segmenter.backend.segment([image]).masks[0]
+
+    with segmenter.stream(video, batch=batch) as stream:
+        for (frame, mask), _ in zip(stream, range(frames), strict=False):
+            np.testing.assert_array_equal(mask, alone(frame.image))
+
+
+def summary(repeats: list[Repeat]) -> dict[str, Any]:
+    """Medians of rates, of the ratios within each repeat, and of the stages' shares."""
+    stages = repeats[0].busy
+    return {
+        "net_rate": median(repeat.net for repeat in repeats),
+        "turns_rate": median(repeat.turns for repeat in repeats),
+        "run_rate": median(repeat.run for repeat in repeats),
+        "run_over_net": median(repeat.run / repeat.net for repeat in repeats),
+        "run_over_turns": median(repeat.run / repeat.turns for repeat in repeats),
+        "busy": {name: median(repeat.busy[name] for repeat in repeats) for name in stages},
+    }
+
+
+def words(result: dict[str, Any]) -> str:
+    """The summary in two lines."""
+    busy = ", ".join(f"{name} {share:.0%}" for name, share in result["busy"].items())
+    return (
+        f"net alone {result['net_rate']:.1f} frames/s, in turns {result['turns_rate']:.1f}, side "
+        f"by side {result['run_rate']:.1f}: {result['run_over_net']:.0%} of the net, "
+        f"{result['run_over_turns']:.2f}x the turns\nbusy: {busy}"
+    )
+
+
+if __name__ == "__main__":
+    main()
