@@ -1,4 +1,4 @@
-"""Mask metrics on numpy arrays: confusion matrix, IoU, Dice, agreement, boundary agreement."""
+"""Mask metrics on numpy arrays: confusion matrix, IoU, Dice, agreement, boundaries, flicker."""
 
 from __future__ import annotations
 
@@ -112,6 +112,35 @@ def boundary_f1(a: Mask, b: Mask, *, tolerance: int = 2) -> float:
     precision = float(np.mean(dilate(edge_b, tolerance)[edge_a]))
     recall = float(np.mean(dilate(edge_a, tolerance)[edge_b]))
     return 0.0 if precision + recall == 0 else 2 * precision * recall / (precision + recall)
+
+
+class Flicker:
+    """How often pixels change their class although the picture does not change there.
+
+    Args:
+        tolerance: a pixel is static where no channel differs by more from the frame before, of 255.
+    """
+
+    def __init__(self, *, tolerance: int = 10) -> None:
+        self._tolerance = tolerance
+        self._before: tuple[Mask, Mask] | None = None
+        self._static = 0
+        self._changed = 0
+
+    def add(self, image: npt.NDArray[np.uint8], mask: Mask) -> None:
+        """Compare a frame (H, W, 3) and its mask (H, W) with those before, if they had its size."""
+        before, self._before = self._before, (image, mask)
+        if before is None or before[1].shape != mask.shape:
+            return
+        difference = np.maximum(image, before[0]) - np.minimum(image, before[0])
+        static = difference.max(axis=2) <= self._tolerance
+        self._static += int(static.sum())
+        self._changed += int((static & (mask != before[1])).sum())
+
+    @property
+    def rate(self) -> float:
+        """Static pixels that changed class from a frame to the next, as a share; NaN for none."""
+        return self._changed / self._static if self._static else float("nan")
 
 
 def _ratio(numerator: npt.NDArray[np.floating], denominator: npt.NDArray[np.float64]) -> Scores:

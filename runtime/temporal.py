@@ -1,0 +1,75 @@
+"""Smoothing over time: masks of a film that flicker less."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edgeunet.errors import UsageError
+from edgeunet.manifest import InputSpec
+
+from .preprocess import scaling
+
+# A cut is where thumbnails of this side differ by more, on average, in steps of 8 bit.
+_THUMBNAIL = 16
+_CUT = 25.0
+
+
+class Smoother:
+    """Exponential smoothing of the logits of one stream, frame by frame.
+
+    smoothed = weight * smoothed of the frame before + (1 - weight) * logits
+
+    It begins anew after a cut, where the frames' size changes, and behind a frame whose mask the
+    gate alone decided, for that has no logits.
+
+    Args:
+        spec: of the net's input. weight: share of the past, 0 (none) to below 1. A step of the
+            logits reaches half of its height after log(0.5) / log(weight) frames.
+
+    Raises:
+        UsageError: a weight out of that range.
+    """
+
+    def __init__(self, spec: InputSpec, weight: float) -> None:
+        if not 0 <= weight < 1:
+            raise UsageError(f"temporal is {weight}; the share of the past goes from 0 to below 1.")
+        self._weight = np.float32(weight)
+        self._gain = scaling(spec)[0][:, None, None]
+        self._size: tuple[int, int] | None = None
+        self._thumbnail: npt.NDArray[np.float32] | None = None
+        self._smoothed: npt.NDArray[np.float32] | None = None
+
+    def __call__(
+        self,
+        images: npt.NDArray[np.float32],
+        logits: npt.NDArray[np.float32],
+        *,
+        decided: npt.NDArray[np.bool_],
+        size: tuple[int, int],
+    ) -> npt.NDArray[np.float32]:
+        """Smooth the logits (N, C, h, w) of the batch that follows the one before.
+
+        Args:
+            images: the net's input (N, channels, H, W). decided: (N,), by the gate alone.
+            size: height and width of the frames.
+        """
+        if size != self._size:
+            self._size, self._smoothed = size, None
+        smoothed = np.empty_like(logits)
+        for index, frame in enumerate(logits):
+            if self._is_cut(images[index]) or decided[index] or self._smoothed is None:
+                smoothed[index] = frame
+            else:
+                before = self._smoothed
+                smoothed[index] = frame + self._weight * (before - frame)
+            self._smoothed = None if decided[index] else smoothed[index]
+        return smoothed
+
+    def _is_cut(self, image: npt.NDArray[np.float32]) -> bool:
+        side = (_THUMBNAIL, _THUMBNAIL)
+        planes = [cv2.resize(plane, side, interpolation=cv2.INTER_AREA) for plane in image]
+        thumbnail = np.stack(planes) / self._gain  # 8-bit steps, but for a shift
+        before, self._thumbnail = self._thumbnail, thumbnail
+        return before is None or float(np.abs(thumbnail - before).mean()) > _CUT

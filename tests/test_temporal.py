@@ -1,0 +1,165 @@
+"""Smoothing over time, and the flicker that it is there for."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from edgeunet.errors import UsageError
+from edgeunet.manifest import InputSpec
+from edgeunet.metrics import Flicker
+from edgeunet.runtime.preprocess import Preprocessor
+from edgeunet.runtime.temporal import Smoother
+
+SIZE = (32, 48)
+SPEC = InputSpec(height=32, width=48)
+Logits = npt.NDArray[np.float32]
+
+weights = st.floats(0, 0.99, allow_subnormal=False)
+films = hnp.arrays(
+    np.float32, st.tuples(st.integers(1, 8), st.just(3), st.just(4), st.just(6)),
+    elements=st.floats(-20, 20, width=32),
+)  # fmt: skip
+
+
+def still(count: int, value: int = 100) -> Logits:
+    """The net's input for so many frames that do not change."""
+    return Preprocessor(SPEC)([np.full((*SIZE, 3), value, np.uint8)] * count)
+
+
+def smooth(
+    smoother: Smoother,
+    logits: Logits,
+    images: Logits | None = None,
+    *,
+    decided: list[bool] | None = None,
+    size: tuple[int, int] = SIZE,
+) -> Logits:
+    return smoother(
+        still(len(logits)) if images is None else images,
+        logits,
+        decided=np.array(decided or [False] * len(logits)),
+        size=size,
+    )
+
+
+@given(logits=films, weight=weights)
+def test_follows_the_formula(logits: Logits, weight: float) -> None:
+    came = smooth(Smoother(SPEC, weight), logits)
+    state = logits[0].astype(np.float64)
+    for frame, found in zip(logits, came, strict=True):
+        state = weight * state + (1 - weight) * frame
+        np.testing.assert_allclose(found, state, atol=1e-4)
+
+
+@given(logits=films)
+def test_no_weight_changes_nothing(logits: Logits) -> None:
+    np.testing.assert_array_equal(smooth(Smoother(SPEC, 0), logits), logits)
+
+
+@given(logits=films, weight=weights, split=st.integers(0, 8))
+def test_batches_do_not_matter(logits: Logits, weight: float, split: int) -> None:
+    whole = smooth(Smoother(SPEC, weight), logits)
+    parts = Smoother(SPEC, weight)
+    came = [smooth(parts, part) for part in (logits[:split], logits[split:])]
+    np.testing.assert_array_equal(np.concatenate(came), whole)
+
+
+def steps(levels: list[float]) -> Logits:
+    return np.array([np.full((3, 4, 6), level) for level in levels], np.float32)
+
+
+@pytest.mark.parametrize(("change", "anew"), [(0, False), (15, False), (40, True), (155, True)])
+def test_begins_anew_after_a_cut(change: int, anew: bool) -> None:
+    """Exposure drifts by a few steps; another picture differs by many."""
+    images = np.concatenate([still(2, 100), still(2, 100 + change)])
+    came = smooth(Smoother(SPEC, 0.5), steps([0, 0, 8, 8]), images)
+    assert came[:, 0, 0, 0].tolist() == ([0, 0, 8, 8] if anew else [0, 0, 4, 6])
+
+
+def test_noise_is_no_cut() -> None:
+    noise = np.random.default_rng(0).normal(100, 20, (6, *SIZE, 3)).clip(0, 255).astype(np.uint8)
+    came = smooth(Smoother(SPEC, 0.5), steps([0, 8, 8, 8, 8, 8]), Preprocessor(SPEC)(list(noise)))
+    assert came[:, 0, 0, 0].tolist() == [0, 4, 6, 7, 7.5, 7.75]
+
+
+@pytest.mark.parametrize("color", ["rgb", "bgr", "gray"])
+def test_cut_is_measured_in_8_bit_steps_whatever_the_net_wants(color: str) -> None:
+    spec = InputSpec(
+        height=32,
+        width=48,
+        color=color,  # type: ignore[arg-type]
+        mean=(0.5,) if color == "gray" else (0.4, 0.5, 0.6),
+        std=(4.0,) if color == "gray" else (0.01, 0.1, 4.0),
+    )
+    frames = [np.full((*SIZE, 3), value, np.uint8) for value in (100, 115, 155)]
+    came = smooth(Smoother(spec, 0.5), steps([0, 8, 8]), Preprocessor(spec)(frames))
+    assert came[:, 0, 0, 0].tolist() == [0, 4, 8]
+
+
+def test_begins_anew_where_the_size_changes() -> None:
+    smoother = Smoother(SPEC, 0.5)
+    smooth(smoother, steps([0, 0]))
+    assert smooth(smoother, steps([8]), size=(64, 96))[0, 0, 0, 0] == 8
+    assert smooth(smoother, steps([0]), size=(64, 96))[0, 0, 0, 0] == 4
+
+
+def test_frame_that_the_gate_decided_is_no_past() -> None:
+    """Its logits are zeros that nobody computed."""
+    came = smooth(Smoother(SPEC, 0.5), steps([8, 0, 8, 4]), decided=[False, True, False, False])
+    assert came[:, 0, 0, 0].tolist() == [8, 0, 8, 6]
+
+
+@pytest.mark.parametrize("weight", [-0.1, 1, 1.5, math.nan])
+def test_weight_out_of_range_is_refused(weight: float) -> None:
+    with pytest.raises(UsageError, match=r"temporal is .*; the share of the past goes from 0"):
+        Smoother(SPEC, weight)
+
+
+# Flicker
+
+
+def image(value: int = 100) -> npt.NDArray[np.uint8]:
+    return np.full((4, 5, 3), value, np.uint8)
+
+
+def test_flicker_counts_changes_where_the_picture_is_static() -> None:
+    flicker = Flicker()
+    masks = np.zeros((3, 4, 5), np.uint8)
+    masks[1, 0, :2] = 1  # two pixels there and back
+    for mask in masks:
+        flicker.add(image(), mask)
+    assert flicker.rate == 4 / 40
+
+
+def test_flicker_leaves_out_what_moves() -> None:
+    flicker = Flicker()
+    first, second = image(), image()
+    second[:, :4, 1] = 111  # one channel, one step beyond the tolerance
+    mask = np.zeros((4, 5), np.uint8)
+    flicker.add(first, mask)
+    flicker.add(second, mask + np.uint8(1))
+    assert flicker.rate == 1
+    assert flicker._static == 4
+
+
+@pytest.mark.parametrize(("earlier", "later"), [(250, 5), (5, 250)])
+def test_flicker_does_not_wrap_around(earlier: int, later: int) -> None:
+    flicker = Flicker()
+    for value in (earlier, later):
+        flicker.add(image(value), np.zeros((4, 5), np.uint8))
+    assert math.isnan(flicker.rate)
+
+
+def test_flicker_of_one_frame_or_of_other_sizes_is_unknown() -> None:
+    flicker = Flicker()
+    assert math.isnan(flicker.rate)
+    flicker.add(image(), np.zeros((4, 5), np.uint8))
+    flicker.add(np.zeros((8, 5, 3), np.uint8), np.zeros((8, 5), np.uint8))
+    assert math.isnan(flicker.rate)
