@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 from edgeunet.errors import SourceError, UsageError
-from edgeunet.runtime.sources import Backoff, LiveSource, Timeouts, open_source
+from edgeunet.runtime.sources import LiveSource, open_source
 from edgeunet.runtime.sources.addresses import connector
+from edgeunet.runtime.sources.backoff import Backoff
+from edgeunet.runtime.sources.live import Timeouts
 
 
 @pytest.fixture
@@ -34,18 +36,23 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
 @pytest.mark.parametrize(
     ("address", "file", "kind", "options"),
     [
-        ("v4l2:///dev/video0", "/dev/video0", "v4l2", {}),
+        ("v4l2:///dev/video0", "/dev/video0", "v4l2", {"fflags": "+0x4"}),
         (
             "v4l2:///dev/video2?size=1280x720&rate=30&format=mjpeg",
             "/dev/video2",
             "v4l2",
-            {"video_size": "1280x720", "framerate": "30", "input_format": "mjpeg"},
+            {
+                "fflags": "+0x4",
+                "video_size": "1280x720",
+                "framerate": "30",
+                "input_format": "mjpeg",
+            },
         ),
         (
             "V4L2:///dev/v4l/by-id/usb-cam?rate=30000/1001",
             "/dev/v4l/by-id/usb-cam",
             "v4l2",
-            {"framerate": "30000/1001"},
+            {"fflags": "+0x4", "framerate": "30000/1001"},
         ),
         (
             "RTSP://127.0.0.1:1/live?channel=1",
@@ -126,10 +133,14 @@ def test_paths_that_look_like_addresses_are_paths(path: str) -> None:
 # GStreamer
 
 
-def test_opencv_without_gstreamer_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cv2.videoio_registry, "hasBackend", lambda backend: False)
+@pytest.mark.parametrize(("found", "version"), [(False, "5.0.0"), (True, "4.6.0")])
+def test_opencv_without_gstreamer_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, found: bool, version: str
+) -> None:
+    monkeypatch.setattr(cv2.videoio_registry, "hasBackend", lambda backend: found)
+    monkeypatch.setattr(cv2, "__version__", version)
     for address in ("csi://0", "gst:videotestsrc ! appsink"):
-        with pytest.raises(SourceError, match=r"has no GStreamer. On a Jetson, use JetPack's"):
+        with pytest.raises(SourceError, match=r"has no GStreamer, or.* On a Jetson, use JetPack's"):
             open_source(address)
 
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from edgeunet.errors import SourceError
 from edgeunet.runtime.preprocess import Frame
-from edgeunet.runtime.sources import Backoff, LiveSource
+from edgeunet.runtime.sources import LiveSource
+from edgeunet.runtime.sources.backoff import Backoff
 from edgeunet.runtime.sources.live import Connection
 
 DAMAGED = "damaged"
@@ -207,12 +208,13 @@ def test_stopping_is_no_outage(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.records == []
 
 
-def test_closing_twice_or_before_reading_is_fine() -> None:
-    camera = Camera([1])
+def test_closing_ends_it_before_reading_too() -> None:
+    camera = Camera([1], [2])
     source = LiveSource("x", camera)
     source.close()
     source.close()
-    assert camera.calls[0].closed
+    assert list(source) == []
+    assert [call.closed for call in camera.calls] == [True]
 
 
 def test_errors_that_are_none_of_the_cameras_are_raised() -> None:

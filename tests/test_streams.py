@@ -29,11 +29,14 @@ from streaming import (
 )
 
 from edgeunet.errors import SourceError
-from edgeunet.runtime.sources import Backoff, LiveSource, Timeouts
+from edgeunet.runtime.sources import LiveSource
 from edgeunet.runtime.sources.addresses import connector
+from edgeunet.runtime.sources.backoff import Backoff
+from edgeunet.runtime.sources.live import Timeouts
 
 needs_rtsp_server = pytest.mark.skipif(
-    rtsp_server_is_missing(), reason="needs GStreamer's RTSP server: install_system_packages.sh"
+    rtsp_server_is_missing(),
+    reason="needs GStreamer's RTSP server: tests/install_system_packages.sh",
 )
 FRAMES = 12
 
@@ -185,11 +188,11 @@ def damaged_jpeg(number: int) -> bytes:
 
 @pytest.mark.parametrize(
     "part",
-    [jpeg(5)[: len(jpeg(5)) // 2], damaged_jpeg(5), b"no picture", jpeg(5)[:300]],
-    ids=["half", "damaged", "no JPEG", "header"],
+    [jpeg(5)[: len(jpeg(5)) // 2], damaged_jpeg(5), b"no picture", jpeg(5)[:300], b""],
+    ids=["half", "damaged", "no JPEG", "header", "empty"],
 )
 def test_mjpeg_picture_that_is_damaged(part: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    parts = [jpeg(0), jpeg(1), part, jpeg(2), b"", jpeg(3)]
+    parts = [jpeg(0), jpeg(1), part, jpeg(2), jpeg(3)]
     with (
         http_server(mjpeg(parts, hold=True)) as port,
         opened(f"http://127.0.0.1:{port}/video") as source,
@@ -197,6 +200,25 @@ def test_mjpeg_picture_that_is_damaged(part: bytes, caplog: pytest.LogCaptureFix
         assert numbers(source, 4) == [0, 1, 2, 3]
     assert (source.skipped, source.reconnects) == (1, 0)
     assert "damaged frames left out: 1, 1 in all" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        jpeg(5) + b"\0" * 500,
+        jpeg(5)[:-2],
+        jpeg(5)[:2] + b"\xff\xe0\0\x04AV" + jpeg(5)[2:],
+        jpeg(5)[:2] + b"\xff\xfe\0\x05ABC" + jpeg(5)[2:],
+    ],
+    ids=["padded", "without its end", "half an APP0", "comment"],
+)
+def test_mjpeg_picture_that_is_whole_though_sloppy(part: bytes) -> None:
+    with (
+        http_server(mjpeg([jpeg(4), part, jpeg(6)], hold=True)) as port,
+        opened(f"http://127.0.0.1:{port}/video") as source,
+    ):
+        assert numbers(source, 3) == [4, 5, 6]
+    assert source.skipped == 0
 
 
 def test_mjpeg_that_ends_is_connected_again() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from .addresses import connector, scheme_of
-from .backoff import Backoff
 from .base import Source, SourceFrame, SourceInfo
 from .images import Images, read_image
 from .live import LiveSource, Timeouts
@@ -13,13 +12,11 @@ from .redaction import redacted
 from .video import VIDEO_SUFFIXES, VideoFile
 
 __all__ = [
-    "Backoff",
     "Images",
     "LiveSource",
     "Source",
     "SourceFrame",
     "SourceInfo",
-    "Timeouts",
     "VideoFile",
     "open_source",
     "read_image",

@@ -64,7 +64,8 @@ def _v4l2(address: str, timeouts: Timeouts) -> Callable[[], Connection]:
     device, query = _parts(
         address, r"/.+", example="v4l2:///dev/video0", options={"size", "rate", "format"}
     )
-    options = {}
+    # AVFMT_FLAG_NONBLOCK, which has no name: a read of a device that hangs would never end.
+    options = {"fflags": "+0x4"}
     if "size" in query:
         options["video_size"] = "{}x{}".format(*_size(address, query["size"]))
     if "rate" in query:

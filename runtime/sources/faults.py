@@ -37,7 +37,7 @@ _DEVICE = {
 }
 
 
-def network_fault(error: OSError, address: str, *, silence: float | None) -> str:
+def network_fault(error: OSError, address: str, silence: float | None) -> str:
     """What PyAV's error on opening an address with a host means, and what to do.
 
     Args:

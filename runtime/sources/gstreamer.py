@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 
@@ -23,14 +24,14 @@ class Pipeline(Connection):
     """
 
     def __init__(self, name: str, pipeline: str, timeouts: Timeouts) -> None:
-        if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
+        version = [int(number) for number in re.findall(r"\d+", cv2.__version__)[:2]]
+        if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER) or version < [4, 7]:
             raise SourceError(
-                f"{name}: this OpenCV ({cv2.__version__}, {cv2.__file__}) has no GStreamer. On a "
-                "Jetson, use JetPack's: pip uninstall opencv-python opencv-python-headless, in an "
-                "environment made with --system-site-packages. Elsewhere, use a build with "
-                "GStreamer, such as Debian's python3-opencv."
+                f"{name}: this OpenCV ({cv2.__version__}, {cv2.__file__}) has no GStreamer, or "
+                "is older than 4.7. On a Jetson, use JetPack's: pip uninstall opencv-python "
+                "opencv-python-headless, in an environment made with --system-site-packages. "
+                "Elsewhere, build OpenCV with GStreamer."
             )
-        self._name = name
         self._capture = cv2.VideoCapture(
             pipeline,
             cv2.CAP_GSTREAMER,

@@ -25,7 +25,10 @@ QUIET = 10.0
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Seconds without an answer: while connecting, and for a picture afterwards."""
+    """Seconds without an answer: while connecting, and for a picture afterwards.
+
+    FFmpeg may take twice as long to notice.
+    """
 
     connect: float = 10.0
     read: float = 5.0
@@ -99,6 +102,8 @@ class LiveSource(Source):
             if lost is None:
                 lost = self._clock()
                 _log.warning("%s Trying again until it is back.", fault)
+            else:
+                _log.debug("%s", fault)
             if self._stopped.wait(next(delays)):
                 return
 
@@ -133,5 +138,6 @@ class LiveSource(Source):
 
     def close(self) -> None:
         """Leave the camera."""
+        self.stop()
         super().close()
         self._hang_up()

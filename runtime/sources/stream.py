@@ -15,6 +15,8 @@ from .faults import device_fault, network_fault
 from .live import Connection, Timeouts
 from .video import import_av
 
+_POLL = 0.005  # seconds
+
 
 @dataclass(frozen=True)
 class Endpoint:
@@ -52,9 +54,10 @@ class Stream(Connection):
                 timeout=(timeouts.connect, timeouts.read),
             )
         except self._av.error.FFmpegError as error:
-            waited = time.monotonic() - started
+            # Where the time ran out, FFmpeg may give another error.
+            silent = time.monotonic() - started >= timeouts.connect
             cause = (
-                network_fault(error, endpoint.address, silence=_silence(waited, timeouts.connect))
+                network_fault(error, endpoint.address, timeouts.connect if silent else None)
                 if "://" in endpoint.address
                 else device_fault(error)
             )
@@ -83,14 +86,31 @@ class Stream(Connection):
     def frames(self) -> Iterator[Frame | None]:
         """See `Connection`."""
         try:
-            for packet in self._container.demux(self._stream):
-                if packet.size:  # an empty one would end the decoder
+            for packet in self._packets():
+                if packet.size:
                     yield from self._decoded(packet)
+                elif packet.pts is not None:  # to the decoder, an empty one would be the end
+                    yield None
             yield from self._decoded(None)  # what waited for a frame to follow
         except (self._av.error.ExitError, TimeoutError):
             raise SourceError(f"{self._called}: silent for {self._patience:g} s.") from None
         except self._av.error.FFmpegError as error:
             raise SourceError(f"{self._called}: broke off ({error.strerror}).") from None
+
+    def _packets(self) -> Iterator[Any]:
+        waiting: float | None = None
+        while True:
+            try:
+                for packet in self._container.demux(self._stream):
+                    waiting = None
+                    yield packet
+                return
+            except BlockingIOError:  # of devices, for which PyAV's timeouts do not hold
+                now = time.monotonic()
+                waiting = now if waiting is None else waiting
+                if now - waiting >= self._patience:
+                    raise TimeoutError from None
+                time.sleep(_POLL)
 
     def _decoded(self, packet: Any | None) -> Iterator[Frame | None]:
         try:
@@ -105,11 +125,6 @@ class Stream(Connection):
     def close(self) -> None:
         """Close the connection."""
         self._container.close()
-
-
-def _silence(waited: float, timeout: float) -> float | None:
-    """The timeout where it ran out; FFmpeg's error may be another one then."""
-    return timeout if waited >= timeout else None
 
 
 def _sane(rate: Fraction | None) -> Fraction | None:
