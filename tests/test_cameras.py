@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -130,6 +130,13 @@ def test_paths_that_look_like_addresses_are_paths(path: str) -> None:
         open_source(path)
 
 
+@pytest.mark.parametrize("address", [" rtsp://me:secret@camera/1", "rtsp//me:secret@camera/1.mp4"])
+def test_mistyped_addresses_are_paths_and_printed_without_the_password(address: str) -> None:
+    with pytest.raises(SourceError, match=r"\*\*\*@camera/1.* does not exist") as caught:
+        open_source(address)
+    assert "secret" not in str(caught.value)
+
+
 # GStreamer
 
 
@@ -216,6 +223,21 @@ def test_frames_of_a_pipeline_are_rgb_and_it_is_started_again(capture: type[Capt
     assert [frame.index for frame in frames] == [0, 1, 2]
     assert source.reconnects == 1
     assert capture.released == 2
+
+
+def test_pipeline_of_another_format(
+    capture: type[Capture], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Once(Backoff):
+        def delays(self) -> Iterator[float]:
+            source.stop()
+            yield 0.0
+
+    monkeypatch.setattr(Capture, "read", lambda self: (True, np.zeros((6, 6), np.uint8)))
+    connect = connector("gst:x", timeouts=Timeouts())
+    source = LiveSource("gst:x", connect, backoff=Once())
+    assert list(source) == []
+    assert "gst:x gives arrays (6, 6); pictures were wanted. Let it end in" in caplog.text
 
 
 def test_pipeline_that_does_not_start(

@@ -35,11 +35,11 @@ def connector(address: str | Path, *, timeouts: Timeouts) -> Callable[[], Connec
     Raises:
         UsageError: an unknown scheme, or an address that its scheme does not have.
     """
-    scheme, text = scheme_of(address), str(address)
-    known = _CONNECTORS.get(scheme or "")
+    scheme, text = scheme_of(address) or "", str(address)
+    known = _CONNECTORS.get(scheme)
     if known is None:
         raise UsageError(f"{redacted(text)}: {scheme}:// is not read. Pass a file, or {FORMS}.")
-    if scheme != "gst" and f"{scheme}://" != text[: len(scheme or "") + 3].lower():
+    if scheme != "gst" and not text.startswith("://", len(scheme)):
         raise UsageError(
             f"{redacted(text)} lacks a slash after {scheme}:/. Pass addresses as str: a Path drops "
             "one of two."

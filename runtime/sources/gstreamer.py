@@ -32,6 +32,7 @@ class Pipeline(Connection):
                 "opencv-python-headless, in an environment made with --system-site-packages. "
                 "Elsewhere, build OpenCV with GStreamer."
             )
+        self._name = name
         self._capture = cv2.VideoCapture(
             pipeline,
             cv2.CAP_GSTREAMER,
@@ -57,6 +58,11 @@ class Pipeline(Connection):
             read, image = self._capture.read()
             if not read:
                 return
+            if image.ndim != 3 or image.shape[2] != 3:
+                raise SourceError(
+                    f"{self._name} gives arrays {image.shape}; pictures were wanted. Let it end in "
+                    "videoconvert ! video/x-raw,format=BGR ! appsink."
+                )
             yield np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
     def close(self) -> None:

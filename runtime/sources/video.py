@@ -11,6 +11,7 @@ from typing import Any
 from edgeunet.errors import MissingDependencyError, SourceError
 
 from .base import Source, SourceFrame, SourceInfo
+from .redaction import redacted
 from .upright import upright
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".ts"})
@@ -77,7 +78,7 @@ def import_av() -> Any:
 
 def _opened(av: Any, path: str) -> Any:
     if not Path(path).is_file():
-        raise SourceError(f"{path} does not exist.")
+        raise SourceError(f"{redacted(path)} does not exist.")
     try:
         container = av.open(path)
     except av.error.FFmpegError as error:
