@@ -11,7 +11,7 @@
     ├── TrainingError            a training run that cannot go on
     ├── BundleError              a bundle that is damaged, foreign or unsafe
     ├── FrameError               a frame that cannot be converted as the manifest says
-    ├── SourceError              an image, directory, video or camera that cannot be read
+    ├── SourceError              an image, directory, video, camera or stream that cannot be read
     ├── OutputError              an output that cannot be written
     ├── UnfinishedError          a run that a signal ended before its source did
     ├── GraphError               an ONNX file that is damaged, not ONNX or unsafe
@@ -89,7 +89,7 @@ class FrameError(EdgeUNetError):
 
 
 class SourceError(EdgeUNetError):
-    """An image, directory, video or camera that cannot be read."""
+    """An image, directory, video, camera or stream that cannot be read."""
 
 
 class OutputError(EdgeUNetError):

@@ -16,7 +16,9 @@ _LAPS = 1000
 
 @dataclass(frozen=True)
 class StageReport:
-    """busy: seconds at work since the start. p50, p99: of the last laps, milliseconds a frame."""
+    """busy: seconds at work since the start, the mean of its threads. p50, p99: of the last laps,
+    milliseconds a frame.
+    """
 
     busy: float
     p50: float
@@ -24,9 +26,14 @@ class StageReport:
 
 
 class Stopwatch:
-    """Adds up laps; one thread adds, any may read."""
+    """Adds up laps; one thread adds, any may read.
 
-    def __init__(self) -> None:
+    Args:
+        threads: that the stage works with, side by side.
+    """
+
+    def __init__(self, *, threads: int = 1) -> None:
+        self._threads = threads
         self._busy = 0.0
         self._laps: deque[float] = deque(maxlen=_LAPS)
 
@@ -46,4 +53,4 @@ class Stopwatch:
         """What was measured so far."""
         laps = list(self._laps) or [0.0]
         p50, p99 = (1000 * float(np.percentile(laps, p)) for p in (50, 99))
-        return StageReport(self._busy, p50, p99)
+        return StageReport(self._busy / self._threads, p50, p99)

@@ -49,7 +49,7 @@ class Stream(Closing, Stoppable, Iterator[tuple[SourceFrame, Mask]]):
     def __init__(self, backend: Backend, source: Iterable[SourceFrame], feed: Feed) -> None:
         self._source = source
         self._feed = feed
-        self._tally = _Tally()
+        self._tally = _Tally(backend.lanes)
         # Holds nothing of this object, so that it ends with it.
         self._results = _segmented(backend, feed, self._tally)
 
@@ -91,9 +91,13 @@ class Stream(Closing, Stoppable, Iterator[tuple[SourceFrame, Mask]]):
 class _Tally:
     """What the consumer's thread counts."""
 
-    def __init__(self) -> None:
+    def __init__(self, lanes: int) -> None:
         self.segmented = 0
-        self.stages = {name: Stopwatch() for name in ("preprocess", "infer", "postprocess")}
+        self.stages = {
+            "preprocess": Stopwatch(),
+            "infer": Stopwatch(threads=lanes),
+            "postprocess": Stopwatch(),
+        }
         self._started: float | None = None
         self._ended: float | None = None
 

@@ -70,6 +70,7 @@ class Smoother:
     def _is_cut(self, image: npt.NDArray[np.float32]) -> bool:
         side = (_THUMBNAIL, _THUMBNAIL)
         planes = [cv2.resize(plane, side, interpolation=cv2.INTER_AREA) for plane in image]
-        thumbnail = np.stack(planes) / self._gain  # 8-bit steps, but for a shift
+        # In 8-bit steps, but for a shift.
+        thumbnail = np.asarray(np.stack(planes) / self._gain, np.float32)
         before, self._thumbnail = self._thumbnail, thumbnail
         return before is None or float(np.abs(thumbnail - before).mean()) > _CUT

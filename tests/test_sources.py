@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from media import VIDEO_SIZE, cut_to, number_of, write_png, write_video
 
-from edgeunet.errors import EdgeUNetError, SourceError, UsageError
+from edgeunet.errors import EdgeUNetError, SourceError
 from edgeunet.runtime.sources import SourceInfo, open_source, read_image
 
 FRAMES = 12
@@ -141,12 +141,6 @@ def test_file_of_another_kind_names_the_kinds(tmp_path: Path) -> None:
     path.write_text("no image")
     with pytest.raises(SourceError, match=r"neither an image \(.*\.png.*\) nor a video \(.*\.mp4"):
         open_source(path)
-
-
-@pytest.mark.parametrize("source", ["rtsp://camera/1", "rtsp://camera/1.mp4", "csi://0"])
-def test_streams_are_refused(source: str) -> None:
-    with pytest.raises(UsageError, match=rf"{source.split(':')[0]}:// is not read"):
-        open_source(source)
 
 
 # Videos

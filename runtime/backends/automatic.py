@@ -54,6 +54,11 @@ class FallbackBackend(Backend):
         """Name of the backend that computes."""
         return self._current.name
 
+    @property
+    def lanes(self) -> int:  # type: ignore[override]  # as above
+        """See `Backend`."""
+        return self._current.lanes
+
     def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
         """Run the net on (N, C, H, W)."""
         return self._attempt(lambda backend: backend.infer(images))

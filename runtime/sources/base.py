@@ -17,7 +17,8 @@ class SourceFrame:
     """One frame.
 
     index: its number from 0. name: its file, or empty. image: (H, W, 3), 8-bit RGB.
-    time: seconds since the first frame by the source's own clock, None where it has none.
+    time: seconds since the first frame: as the file says, None where it does not; of a camera, when
+    the frame arrived.
     """
 
     index: int

@@ -15,6 +15,7 @@ from edgeunet.files import IMAGE_SUFFIXES
 
 from ..preprocess import Frame, as_rgb
 from .base import Source, SourceFrame, SourceInfo
+from .redaction import redacted
 from .video import VIDEO_SUFFIXES
 
 
@@ -69,5 +70,7 @@ def _image_files(source: str | Path) -> list[Path]:
         matches = [Path(name) for name in glob.glob(str(source), recursive=True)]  # noqa: PTH207
         files = [match for match in matches if match.is_file()]
         if not files:
-            raise SourceError(f"{source} does not exist, and no file matches it as a glob.")
+            raise SourceError(
+                f"{redacted(source)} does not exist, and no file matches it as a glob."
+            )
     return sorted(files)

@@ -11,12 +11,14 @@ from typing import Any
 from edgeunet.errors import MissingDependencyError, SourceError
 
 from .base import Source, SourceFrame, SourceInfo
+from .redaction import redacted
+from .upright import upright
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".ts"})
 
 
 class VideoFile(Source):
-    """The frames of a video file, every one of them.
+    """The frames of a video file, every one of them, upright where the file says how it was held.
 
     Raises:
         SourceError: missing or no video; while reading: damaged or truncated, and at which frame.
@@ -34,10 +36,17 @@ class VideoFile(Source):
     def _read(self) -> Generator[SourceFrame, None, None]:
         stream = self._stream
         stream.thread_type = "AUTO"
-        index = 0
+        index, first = 0, None
         try:
             for frame in self._container.decode(stream):
-                yield SourceFrame(index, "", frame.to_ndarray(format="rgb24"))
+                time = frame.time
+                first = time if first is None else first
+                yield SourceFrame(
+                    index,
+                    "",
+                    upright(frame.to_ndarray(format="rgb24"), frame),
+                    None if time is None else time - first,
+                )
                 index += 1
         except self._av.error.FFmpegError as error:
             raise SourceError(
@@ -69,7 +78,7 @@ def import_av() -> Any:
 
 def _opened(av: Any, path: str) -> Any:
     if not Path(path).is_file():
-        raise SourceError(f"{path} does not exist.")
+        raise SourceError(f"{redacted(path)} does not exist.")
     try:
         container = av.open(path)
     except av.error.FFmpegError as error:

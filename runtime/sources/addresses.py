@@ -1,0 +1,144 @@
+"""What the address of a camera or stream says, and how to connect to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+from edgeunet.errors import UsageError
+
+from .gstreamer import Pipeline
+from .live import Connection, Timeouts
+from .redaction import redacted
+from .stream import Endpoint, Stream
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?=/)|(gst):")  # C:/ is a drive
+
+FORMS = (
+    "rtsp://HOST/…, http://HOST/… (MJPEG), v4l2:///dev/video0, csi://0 or gst:PIPELINE (GStreamer)"
+)
+
+
+def scheme_of(source: str | Path) -> str | None:
+    """Scheme of an address in lower case, None where the source is a path or a glob."""
+    found = _SCHEME.match(str(source))
+    return (found[1] or found[2]).lower() if found else None
+
+
+def connector(address: str | Path, *, timeouts: Timeouts) -> Callable[[], Connection]:
+    """What connects to a camera or stream, each time that it is called.
+
+    Raises:
+        UsageError: an unknown scheme, or an address that its scheme does not have.
+    """
+    scheme, text = scheme_of(address) or "", str(address)
+    known = _CONNECTORS.get(scheme)
+    if known is None:
+        raise UsageError(f"{redacted(text)}: {scheme}:// is not read. Pass a file, or {FORMS}.")
+    if scheme != "gst" and not text.startswith("://", len(scheme)):
+        raise UsageError(
+            f"{redacted(text)} lacks a slash after {scheme}:/. Pass addresses as str: a Path drops "
+            "one of two."
+        )
+    return known(text, timeouts)
+
+
+def _rtsp(address: str, timeouts: Timeouts) -> Callable[[], Connection]:
+    # Over UDP, what the network drops is missing from the pictures.
+    options = {"rtsp_transport": "tcp"}
+    endpoint = Endpoint(_lowered(address), "RTSP over TCP", "rtsp", options, redacted(address))
+    return partial(Stream, endpoint, timeouts)
+
+
+def _http(address: str, timeouts: Timeouts) -> Callable[[], Connection]:
+    # By its name: left to guess, FFmpeg takes a finite file for a stream.
+    endpoint = Endpoint(_lowered(address), "MJPEG over HTTP", "mpjpeg", {}, redacted(address))
+    return partial(Stream, endpoint, timeouts)
+
+
+def _v4l2(address: str, timeouts: Timeouts) -> Callable[[], Connection]:
+    device, query = _parts(
+        address, r"/.+", example="v4l2:///dev/video0", options={"size", "rate", "format"}
+    )
+    # AVFMT_FLAG_NONBLOCK, which has no name: a read of a device that hangs would never end.
+    options = {"fflags": "+0x4"}
+    if "size" in query:
+        options["video_size"] = "{}x{}".format(*_size(address, query["size"]))
+    if "rate" in query:
+        options["framerate"] = str(_rate(address, query["rate"]))
+    if "format" in query:
+        options["input_format"] = query["format"]
+    return partial(Stream, Endpoint(device, "V4L2", "v4l2", options, redacted(address)), timeouts)
+
+
+def _csi(address: str, timeouts: Timeouts) -> Callable[[], Connection]:
+    sensor, query = _parts(address, r"\d+", example="csi://0", options={"size", "rate"})
+    width, height = _size(address, query.get("size", "1280x720"))
+    rate = _rate(address, query.get("rate", "30"))
+    pipeline = (
+        f"nvarguscamerasrc sensor-id={sensor} ! video/x-raw(memory:NVMM),width={width},"
+        f"height={height},framerate={rate.numerator}/{rate.denominator} ! nvvidconv ! "
+        "video/x-raw,format=BGRx ! videoconvert ! video/x-raw,format=BGR ! "
+        "appsink drop=true max-buffers=1"
+    )
+    return partial(Pipeline, redacted(address), pipeline, timeouts)
+
+
+def _gst(address: str, timeouts: Timeouts) -> Callable[[], Connection]:
+    return partial(Pipeline, redacted(address), address.split(":", 1)[1], timeouts)
+
+
+_CONNECTORS: dict[str, Callable[[str, Timeouts], Callable[[], Connection]]] = {
+    "rtsp": _rtsp,
+    "rtsps": _rtsp,
+    "http": _http,
+    "https": _http,
+    "v4l2": _v4l2,
+    "csi": _csi,
+    "gst": _gst,
+}
+
+
+def _lowered(address: str) -> str:
+    """Address with its scheme in lower case, as FFmpeg wants it."""
+    scheme, rest = address.split(":", 1)
+    return f"{scheme.lower()}:{rest}"
+
+
+def _parts(
+    address: str, form: str, *, example: str, options: Collection[str]
+) -> tuple[str, dict[str, str]]:
+    """What stands before the query, which `form` matches, and the query's options."""
+    camera, _, query = address.split("://", 1)[1].partition("?")
+    if re.fullmatch(form, camera) is None:
+        raise UsageError(f"{redacted(address)} names no camera; wanted is such as {example}.")
+    given = dict(parse_qsl(query, keep_blank_values=True))
+    unknown = sorted(set(given) - set(options))
+    if unknown:
+        raise UsageError(
+            f"{redacted(address)}: unknown option {unknown[0]!r}. Known: "
+            f"{', '.join(sorted(options))}."
+        )
+    return camera, given
+
+
+def _size(address: str, text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if found is None:
+        raise UsageError(
+            f"{redacted(address)}: size is {text!r}, wanted is WIDTHxHEIGHT, such as 1280x720."
+        )
+    return int(found[1]), int(found[2])
+
+
+def _rate(address: str, text: str) -> Fraction:
+    found = re.fullmatch(r"[1-9]\d{0,5}(/[1-9]\d{0,5})?", text)
+    if found is None:
+        raise UsageError(
+            f"{redacted(address)}: rate is {text!r}, wanted is such as 30 or 30000/1001."
+        )
+    return Fraction(text)

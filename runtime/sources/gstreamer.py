@@ -1,0 +1,70 @@
+"""Cameras that a GStreamer pipeline reads, through OpenCV: those of a Jetson above all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+
+import cv2
+import numpy as np
+
+from edgeunet.errors import SourceError
+
+from ..preprocess import Frame
+from .live import Connection, Timeouts
+from .redaction import redacted
+
+
+class Pipeline(Connection):
+    """A pipeline that ends in an appsink of BGR pictures.
+
+    Raises:
+        SourceError: OpenCV has no GStreamer, or the pipeline does not start.
+    """
+
+    def __init__(self, name: str, pipeline: str, timeouts: Timeouts) -> None:
+        version = [int(number) for number in re.findall(r"\d+", cv2.__version__)[:2]]
+        if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER) or version < [4, 7]:
+            raise SourceError(
+                f"{name}: this OpenCV ({cv2.__version__}, {cv2.__file__}) has no GStreamer, or "
+                "is older than 4.7. On a Jetson, use JetPack's: pip uninstall opencv-python "
+                "opencv-python-headless, in an environment made with --system-site-packages. "
+                "Elsewhere, build OpenCV with GStreamer."
+            )
+        self._name = name
+        self._capture = cv2.VideoCapture(
+            pipeline,
+            cv2.CAP_GSTREAMER,
+            [
+                cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
+                int(1000 * timeouts.connect),
+                cv2.CAP_PROP_READ_TIMEOUT_MSEC,
+                int(1000 * timeouts.read),
+            ],
+        )
+        if not self._capture.isOpened():
+            self._capture.release()
+            raise SourceError(
+                f"{name}: the pipeline does not start. Is the camera connected, and used by no "
+                f"other program? `gst-launch-1.0 -v PIPELINE` says more of: {redacted(pipeline)}"
+            )
+        rate = self._capture.get(cv2.CAP_PROP_FPS)
+        self.rate = Fraction(rate).limit_denominator(1001) if 0 < rate <= 1000 else None
+
+    def frames(self) -> Iterator[Frame | None]:
+        """See `Connection`."""
+        while True:
+            read, image = self._capture.read()
+            if not read:
+                return
+            if image.ndim != 3 or image.shape[2] != 3:
+                raise SourceError(
+                    f"{self._name} gives arrays {image.shape}; pictures were wanted. Let it end in "
+                    "videoconvert ! video/x-raw,format=BGR ! appsink."
+                )
+            yield np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+    def close(self) -> None:
+        """Stop the pipeline."""
+        self._capture.release()

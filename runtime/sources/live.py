@@ -1,0 +1,143 @@
+"""Cameras and streams: what comes when it comes, and is connected anew when it is lost."""
+
+from __future__ import annotations
+
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+from edgeunet.errors import SourceError
+
+from ..closing import Closing
+from ..preprocess import Frame
+from .backoff import Backoff
+from .base import Source, SourceFrame, SourceInfo
+from .redaction import redacted
+
+_log = logging.getLogger(__name__)
+
+QUIET = 10.0
+"""Seconds between two warnings of damaged frames."""
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds without an answer: while connecting, and for a picture afterwards.
+
+    FFmpeg may take twice as long to notice.
+    """
+
+    connect: float = 10.0
+    read: float = 5.0
+
+
+class Connection(Closing, ABC):
+    """A camera that answered. rate: frames a second, None where it does not say."""
+
+    rate: Fraction | None
+
+    @abstractmethod
+    def frames(self) -> Iterator[Frame | None]:
+        """Yield pictures as they come, None for a damaged one; end where the stream ends.
+
+        Raises:
+            SourceError: it fails, or nothing comes for the read timeout.
+        """
+
+
+class LiveSource(Source):
+    """Frames of a camera or stream, until `stop`.
+
+    It is connected when made. When the stream ends or fails later, it is connected again, for ever;
+    one warning says so, another that it is back. Damaged frames are left out. `time` is when a
+    frame arrived, by the clock: what cameras write into their streams starts anew with each
+    connection, and MJPEG has nothing.
+
+    Args:
+        address: printed without its password.
+        connect: makes a connection or raises SourceError.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        connect: Callable[[], Connection],
+        *,
+        backoff: Backoff = Backoff(),  # noqa: B008 - frozen
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()
+        self.name = redacted(address)
+        self._connect = connect
+        self._backoff = backoff
+        self._clock = clock
+        self._connection: Connection | None = connect()
+        self.info = SourceInfo(0, self._connection.rate, live=True)
+        self._told = (float("-inf"), 0)  # when, and how many damaged frames
+
+    def _read(self) -> Generator[SourceFrame, None, None]:
+        index, started = 0, 0.0
+        lost: float | None = None  # when the outage began
+        delays = self._backoff.delays()
+        while True:
+            try:
+                for image in self._pictures():
+                    now = self._clock()
+                    if lost is not None:
+                        self.reconnects += 1
+                        _log.warning("%s is back after %.1f s.", self.name, now - lost)
+                        lost, delays = None, self._backoff.delays()
+                    started = started if index else now
+                    yield SourceFrame(index, "", image, now - started)
+                    index += 1
+                fault = f"{self.name} ended."
+            except SourceError as error:
+                fault = str(error)
+            self._hang_up()
+            if self._stopped.is_set():
+                return
+            if lost is None:
+                lost = self._clock()
+                _log.warning("%s Trying again until it is back.", fault)
+            else:
+                _log.debug("%s", fault)
+            if self._stopped.wait(next(delays)):
+                return
+
+    def _pictures(self) -> Iterator[Frame]:
+        """Whole pictures of one connection, up to its end or `stop`."""
+        if self._connection is None:
+            self._connection = self._connect()
+        for image in self._connection.frames():
+            if self._stopped.is_set():
+                return
+            if image is None:
+                self._skip()
+            else:
+                yield image
+
+    def _skip(self) -> None:
+        self.skipped += 1
+        when, before = self._told
+        if self._clock() - when >= QUIET:
+            _log.warning(
+                "%s: damaged frames left out: %d, %d in all.",
+                self.name,
+                self.skipped - before,
+                self.skipped,
+            )
+            self._told = (self._clock(), self.skipped)
+
+    def _hang_up(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def close(self) -> None:
+        """Leave the camera."""
+        self.stop()
+        super().close()
+        self._hang_up()

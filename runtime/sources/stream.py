@@ -1,0 +1,132 @@
+"""Cameras and streams that PyAV reads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from edgeunet.errors import SourceError
+
+from ..preprocess import Frame
+from .faults import device_fault, network_fault
+from .live import Connection, Timeouts
+from .video import import_av
+
+_POLL = 0.005  # seconds
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What FFmpeg opens: address, what it is tried as, its format, and the format's options.
+
+    name: the address as it may be printed.
+    """
+
+    address: str = field(repr=False)  # it may hold a password
+    kind: str
+    format: str
+    options: dict[str, str]
+    name: str
+
+
+class Stream(Connection):
+    """An RTSP or MJPEG stream, or a V4L2 device.
+
+    Raises:
+        SourceError: it does not answer, or with something else.
+    """
+
+    def __init__(self, endpoint: Endpoint, timeouts: Timeouts) -> None:
+        self._called = f"{endpoint.name} ({endpoint.kind})"
+        self._patience = timeouts.read
+        self._av = import_av()
+        started = time.monotonic()
+        try:
+            # Without fflags=nobuffer: it throws away what probing read, the first key frame with
+            # it, and nothing can be decoded up to the next one.
+            self._container = self._av.open(
+                endpoint.address,
+                format=endpoint.format,
+                options=endpoint.options,
+                timeout=(timeouts.connect, timeouts.read),
+            )
+        except self._av.error.FFmpegError as error:
+            # Where the time ran out, FFmpeg may give another error.
+            silent = time.monotonic() - started >= timeouts.connect
+            cause = (
+                network_fault(error, endpoint.address, timeouts.connect if silent else None)
+                if "://" in endpoint.address
+                else device_fault(error)
+            )
+            raise SourceError(f"{self._called}: {cause}") from None
+        try:
+            self._stream = self._video_stream()
+        except SourceError:
+            self._container.close()
+            raise
+        self.rate = _sane(self._stream.average_rate)
+
+    def _video_stream(self) -> Any:
+        streams = self._container.streams.video
+        if not streams:
+            raise SourceError(f"{self._called} holds no video stream, only sound or data.")
+        stream = streams[0]
+        if not stream.codec_context.width:
+            raise SourceError(f"{self._called} answers, but no picture came.")
+        stream.thread_type = "SLICE"  # threads that take a frame each hold that many back
+        if stream.codec_context.name == "mjpeg":
+            # Otherwise half a picture, the rest gray, passes for a whole one. H.264 and HEVC mark
+            # such frames; there, it would refuse frames for a flaw in their metadata.
+            stream.codec_context.options = {"err_detect": "explode"}
+        return stream
+
+    def frames(self) -> Iterator[Frame | None]:
+        """See `Connection`."""
+        try:
+            for packet in self._packets():
+                if packet.size:
+                    yield from self._decoded(packet)
+                elif packet.pts is not None:  # to the decoder, an empty one would be the end
+                    yield None
+            yield from self._decoded(None)  # what waited for a frame to follow
+        except (self._av.error.ExitError, TimeoutError):
+            raise SourceError(f"{self._called}: silent for {self._patience:g} s.") from None
+        except self._av.error.FFmpegError as error:
+            raise SourceError(f"{self._called}: broke off ({error.strerror}).") from None
+
+    def _packets(self) -> Iterator[Any]:
+        waiting: float | None = None
+        while True:
+            try:
+                for packet in self._container.demux(self._stream):
+                    waiting = None
+                    yield packet
+                return
+            except BlockingIOError:  # of devices, for which PyAV's timeouts do not hold
+                now = time.monotonic()
+                waiting = now if waiting is None else waiting
+                if now - waiting >= self._patience:
+                    raise TimeoutError from None
+                time.sleep(_POLL)
+
+    def _decoded(self, packet: Any | None) -> Iterator[Frame | None]:
+        try:
+            frames = self._stream.decode(packet)
+        except self._av.error.FFmpegError:
+            yield None
+            return
+        for frame in frames:
+            damaged = frame.is_corrupt or (packet is not None and packet.is_corrupt)
+            yield None if damaged else frame.to_ndarray(format="rgb24")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._container.close()
+
+
+def _sane(rate: Fraction | None) -> Fraction | None:
+    """Frame rate, None where a camera gives its clock's instead."""
+    return rate if rate is not None and 0 < rate <= 1000 else None

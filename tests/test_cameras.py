@@ -1,0 +1,253 @@
+"""Addresses of cameras, and what PyAV and OpenCV are asked to open; no camera is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from edgeunet.errors import SourceError, UsageError
+from edgeunet.runtime.sources import LiveSource, open_source
+from edgeunet.runtime.sources.addresses import connector
+from edgeunet.runtime.sources.backoff import Backoff
+from edgeunet.runtime.sources.live import Timeouts
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    """What `av.open` was asked for; it finds nothing."""
+    calls: list[tuple[str, dict[str, Any]]] = []
+
+    def refuse(file: str, **arguments: Any) -> None:
+        calls.append((file, arguments))
+        raise av.error.FileNotFoundError(2, "No such file or directory", file)
+
+    monkeypatch.setattr(av, "open", refuse)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("address", "file", "kind", "options"),
+    [
+        ("v4l2:///dev/video0", "/dev/video0", "v4l2", {"fflags": "+0x4"}),
+        (
+            "v4l2:///dev/video2?size=1280x720&rate=30&format=mjpeg",
+            "/dev/video2",
+            "v4l2",
+            {
+                "fflags": "+0x4",
+                "video_size": "1280x720",
+                "framerate": "30",
+                "input_format": "mjpeg",
+            },
+        ),
+        (
+            "V4L2:///dev/v4l/by-id/usb-cam?rate=30000/1001",
+            "/dev/v4l/by-id/usb-cam",
+            "v4l2",
+            {"fflags": "+0x4", "framerate": "30000/1001"},
+        ),
+        (
+            "RTSP://127.0.0.1:1/live?channel=1",
+            "rtsp://127.0.0.1:1/live?channel=1",
+            "rtsp",
+            {"rtsp_transport": "tcp"},
+        ),
+        (
+            "rtsps://127.0.0.1:1/live",
+            "rtsps://127.0.0.1:1/live",
+            "rtsp",
+            {"rtsp_transport": "tcp"},
+        ),
+        ("http://127.0.0.1:1/video", "http://127.0.0.1:1/video", "mpjpeg", {}),
+        ("https://127.0.0.1:1/video", "https://127.0.0.1:1/video", "mpjpeg", {}),
+    ],
+)
+def test_pyav_is_asked_for_the_address(
+    asked: list[tuple[str, dict[str, Any]]],
+    address: str,
+    file: str,
+    kind: str,
+    options: dict[str, str],
+) -> None:
+    with pytest.raises(SourceError):
+        open_source(address)
+    assert asked == [(file, {"format": kind, "options": options, "timeout": (10.0, 5.0)})]
+
+
+def test_pyav_has_what_the_addresses_need() -> None:
+    names = {name for names in av.formats_available for name in names.split(",")}
+    assert {"rtsp", "mpjpeg", "v4l2"} <= names
+
+
+def test_device_that_is_not_there() -> None:
+    with pytest.raises(SourceError, match=r"v4l2:///dev/video99 \(V4L2\): no such device. There"):
+        open_source("v4l2:///dev/video99")
+
+
+def test_device_that_is_no_camera() -> None:
+    with pytest.raises(SourceError, match=r"v4l2:///dev/null \(V4L2\): this is no camera"):
+        open_source("v4l2:///dev/null")
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("ftp://camera/clip.mp4", "ftp:// is not read. Pass a file, or rtsp://"),
+        ("file:///tmp/clip.mp4", "file:// is not read. Pass a file"),
+        ("srt://me:secret@camera/1", r"srt://\*\*\*@camera/1: srt:// is not read"),
+        (Path("rtsp://me:secret@camera/1"), r"rtsp:/\*\*\*@camera/1 lacks a slash after rtsp:/"),
+        ("v4l2://dev/video0", "names no camera; wanted is such as v4l2:///dev/video0"),
+        ("v4l2:///", "names no camera"),
+        ("csi://", "names no camera; wanted is such as csi://0"),
+        ("csi://front", "names no camera"),
+        ("csi://0/1", "names no camera"),
+        ("csi://0?format=mjpeg", "unknown option 'format'. Known: rate, size"),
+        ("csi://0?size=1280", "size is '1280', wanted is WIDTHxHEIGHT, such"),
+        ("csi://0?size=0x720", "size is '0x720'"),
+        ("csi://0?rate=0", "rate is '0', wanted is such as 30"),
+        ("csi://0?rate=30/0", "rate is '30/0'"),
+        ("v4l2:///dev/video0?size=", "size is ''"),
+        ("v4l2:///dev/video0?fps=30", "unknown option 'fps'. Known: format, rate, size"),
+    ],
+)
+def test_addresses_that_are_wrong(address: str | Path, words: str) -> None:
+    with pytest.raises(UsageError, match=words) as caught:
+        open_source(address)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["C:/clip.mp4", "a:b/clip.mp4", "://clip.mp4", "time 12:/30.mp4"])
+def test_paths_that_look_like_addresses_are_paths(path: str) -> None:
+    with pytest.raises(SourceError, match="does not exist"):
+        open_source(path)
+
+
+@pytest.mark.parametrize("address", [" rtsp://me:secret@camera/1", "rtsp//me:secret@camera/1.mp4"])
+def test_mistyped_addresses_are_paths_and_printed_without_the_password(address: str) -> None:
+    with pytest.raises(SourceError, match=r"\*\*\*@camera/1.* does not exist") as caught:
+        open_source(address)
+    assert "secret" not in str(caught.value)
+
+
+# GStreamer
+
+
+@pytest.mark.parametrize(("found", "version"), [(False, "5.0.0"), (True, "4.6.0")])
+def test_opencv_without_gstreamer_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, found: bool, version: str
+) -> None:
+    monkeypatch.setattr(cv2.videoio_registry, "hasBackend", lambda backend: found)
+    monkeypatch.setattr(cv2, "__version__", version)
+    for address in ("csi://0", "gst:videotestsrc ! appsink"):
+        with pytest.raises(SourceError, match=r"has no GStreamer, or.* On a Jetson, use JetPack's"):
+            open_source(address)
+
+
+class Capture:
+    """OpenCV's VideoCapture for two pictures; `starts` is whether there is a camera."""
+
+    opened: tuple[str, int, list[int]]
+    released = 0
+    starts = True
+
+    def __init__(self, pipeline: str, backend: int, parameters: Sequence[int]) -> None:
+        Capture.opened = (pipeline, backend, list(parameters))
+        self.left = 2
+
+    def isOpened(self) -> bool:
+        return self.starts
+
+    def get(self, what: int) -> float:
+        assert what == cv2.CAP_PROP_FPS
+        return 30000 / 1001
+
+    def read(self) -> tuple[bool, Any]:
+        if not self.left:
+            return False, None
+        self.left -= 1
+        return True, np.full((4, 6, 3), (1, 2, 3), np.uint8)
+
+    def release(self) -> None:
+        Capture.released += 1
+
+
+@pytest.fixture
+def capture(monkeypatch: pytest.MonkeyPatch) -> type[Capture]:
+    monkeypatch.setattr(cv2.videoio_registry, "hasBackend", lambda backend: True)
+    monkeypatch.setattr(cv2, "VideoCapture", Capture)
+    monkeypatch.setattr(Capture, "released", 0)
+    return Capture
+
+
+@pytest.mark.parametrize(
+    ("address", "pipeline"),
+    [
+        (
+            "csi://0",
+            "nvarguscamerasrc sensor-id=0 ! video/x-raw(memory:NVMM),width=1280,height=720,"
+            "framerate=30/1 ! nvvidconv ! video/x-raw,format=BGRx ! videoconvert ! "
+            "video/x-raw,format=BGR ! appsink drop=true max-buffers=1",
+        ),
+        (
+            "csi://2?size=1920x1080&rate=60000/1001",
+            "nvarguscamerasrc sensor-id=2 ! video/x-raw(memory:NVMM),width=1920,height=1080,"
+            "framerate=60000/1001 ! nvvidconv ! video/x-raw,format=BGRx ! videoconvert ! "
+            "video/x-raw,format=BGR ! appsink drop=true max-buffers=1",
+        ),
+        ("gst:filesrc location=/a.h264 ! appsink", "filesrc location=/a.h264 ! appsink"),
+    ],
+)
+def test_opencv_is_asked_for_the_pipeline(
+    capture: type[Capture], address: str, pipeline: str
+) -> None:
+    open_source(address).close()
+    timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 10000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 5000]
+    assert capture.opened == (pipeline, cv2.CAP_GSTREAMER, timeouts)
+    assert capture.released == 1
+
+
+def test_frames_of_a_pipeline_are_rgb_and_it_is_started_again(capture: type[Capture]) -> None:
+    connect = connector("csi://0", timeouts=Timeouts())
+    with LiveSource("csi://0", connect, backoff=Backoff(0.001)) as source:
+        assert source.info.rate == Fraction(30000, 1001)
+        frames = list(islice(source, 3))
+    assert [frame.image[0, 0].tolist() for frame in frames] == [[3, 2, 1]] * 3
+    assert [frame.index for frame in frames] == [0, 1, 2]
+    assert source.reconnects == 1
+    assert capture.released == 2
+
+
+def test_pipeline_of_another_format(
+    capture: type[Capture], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Once(Backoff):
+        def delays(self) -> Iterator[float]:
+            source.stop()
+            yield 0.0
+
+    monkeypatch.setattr(Capture, "read", lambda self: (True, np.zeros((6, 6), np.uint8)))
+    connect = connector("gst:x", timeouts=Timeouts())
+    source = LiveSource("gst:x", connect, backoff=Once())
+    assert list(source) == []
+    assert "gst:x gives arrays (6, 6); pictures were wanted. Let it end in" in caplog.text
+
+
+def test_pipeline_that_does_not_start(
+    capture: type[Capture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Capture, "starts", False)
+    with pytest.raises(SourceError, match=r"csi://0: the pipeline does not start.*nvargus"):
+        open_source("csi://0")
+    assert capture.released == 1
+    pipeline = "rtspsrc location=rtsp://me:secret@camera user-pw=secret ! appsink"
+    with pytest.raises(SourceError) as caught:
+        open_source(f"gst:{pipeline}")
+    assert "secret" not in str(caught.value)
