@@ -16,8 +16,10 @@ _LAPS = 1000
 
 @dataclass(frozen=True)
 class StageReport:
-    """busy: seconds at work since the start, the mean of its threads. p50, p99: of the last laps,
-    milliseconds a frame.
+    """What a stage has taken so far.
+
+    busy: seconds at work, the mean of its threads; decoding includes waiting for a camera. p50,
+    p99: milliseconds a frame, of the last laps.
     """
 
     busy: float

@@ -1,0 +1,214 @@
+"""What the runtime does when everything goes wrong, for as long as you like.
+
+Usage: soak.py BUNDLE [--frames 20000] [--rate 60] [-o NAME.json]
+
+A camera on loopback (`soak_camera.py`) damages pictures, breaks its connection, stays away, and
+changes its size, while the sink falls asleep now and then. In the end the frames are counted, the
+slope of the memory taken, and two runs of `edgeunet run` are disturbed: by SIGTERM, and by a disk
+that is full. Exit code 1 where a frame is missing that nothing counted, the memory grows by more
+than 1 MB in 10,000 frames, or one of the runs ends badly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import av
+import numpy as np
+
+from edgeunet.doctor import environment
+from edgeunet.runtime import load
+from edgeunet.runtime.segmented import Segmented
+from edgeunet.runtime.sources import open_source
+from edgeunet.runtime.stream import StreamReport
+
+CAMERA = Path(__file__).with_name("soak_camera.py")
+SLOPE = 1.0  # MB in 10,000 frames
+WARM_UP = 0.25  # share of the frames before memory is looked at
+SLEEP = 0.3  # seconds that the sink takes now and then
+FILE_LIMIT = 100_000  # bytes, of the disk that is full
+
+
+@dataclass
+class Result:
+    """What was counted; `faults` says what is wrong, nothing where all is right.
+
+    sent, damaged: pictures of the camera. read, skipped, segmented, dropped, reconnects: see
+    `StreamReport`. rss_mb: resident memory at the end. slope_mb: its growth in 10,000 frames.
+    delay_p99_ms: of a frame from its arrival to its mask, above the least of all frames.
+    """
+
+    frames: int
+    sent: int = 0
+    damaged: int = 0
+    read: int = 0
+    skipped: int = 0
+    segmented: int = 0
+    dropped: int = 0
+    reconnects: int = 0
+    seconds: float = 0
+    rss_mb: float = 0
+    slope_mb: float = 0
+    delay_p99_ms: float = 0
+    stages: dict[str, dict[str, float]] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+
+def main() -> None:
+    """Soak, print, and say by the exit code whether it held."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--frames", type=int, default=20_000)
+    parser.add_argument("--rate", type=float, default=60)
+    parser.add_argument("-o", "--output", type=Path)
+    arguments = parser.parse_args()
+    result = Result(arguments.frames, environment=environment())
+    stream_for_long(arguments.bundle, arguments.rate, result)
+    with tempfile.TemporaryDirectory() as folder:
+        disturb_by_signal(arguments.bundle, Path(folder) / "signal.mp4", result)
+        disturb_by_full_disk(arguments.bundle, Path(folder) / "disk.mp4", result)
+    text = json.dumps(asdict(result), indent=1)
+    print(text)
+    if arguments.output:
+        arguments.output.write_text(text + "\n")
+    sys.exit(1 if result.faults else 0)
+
+
+@contextmanager
+def camera(*options: object) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Address and process of a camera."""
+    with subprocess.Popen(
+        [sys.executable, str(CAMERA), *map(str, options)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}/video", process
+        finally:
+            process.kill()
+
+
+def stream_for_long(bundle: Path, rate: float, result: Result) -> None:
+    """Segment so many frames, and look at what became of each."""
+    memory: list[tuple[int, float]] = []
+    delays: list[float] = []
+    numbers: list[int] = []
+    every = min(500, result.frames // 5)  # frames, so that each fault comes up in a short run too
+
+    def sink(segmented: Segmented) -> None:
+        numbers.append(segmented.frame.index)
+        assert segmented.frame.time is not None
+        delays.append(time.monotonic() - segmented.frame.time)
+        if len(numbers) % every == 0:
+            time.sleep(SLEEP)
+        if len(numbers) % 100 == 0:
+            memory.append((len(numbers), resident_mb()))
+
+    options = ("--rate", rate, "--damage", min(97, every), "--leave", 2 * every, "--resize", every)
+    with (
+        camera(*options) as (address, p),
+        load(bundle, "onnxruntime") as segmenter,
+        open_source(address) as source,
+    ):
+        with segmenter.stream(source) as stream:
+            for segmented in stream.results():
+                sink(segmented)
+                if stream.report().read >= result.frames:
+                    break
+            stream.stop()
+            for segmented in stream.results():
+                sink(segmented)
+            report = stream.report()
+        source.close()
+        sent = json.loads(p.communicate()[0])
+    result.sent, result.damaged = sent["sent"], sent["damaged"]
+    count(report, numbers, result)
+    measure(memory, delays, result)
+
+
+def count(report: StreamReport, numbers: list[int], result: Result) -> None:
+    """Compare what went in with what came out."""
+    for name in ("read", "skipped", "segmented", "dropped", "reconnects", "seconds"):
+        setattr(result, name, getattr(report, name))
+    result.stages = {name: asdict(stage) for name, stage in report.stages.items()}
+    if report.read != report.segmented + report.dropped or report.segmented != len(numbers):
+        result.faults.append("frames were lost that nothing counted")
+    if numbers != sorted(set(numbers)):
+        result.faults.append("frames came twice, or out of order")
+    if not (report.skipped and report.reconnects and report.dropped):
+        result.faults.append("a fault did not come up: the soak shows nothing")
+
+
+def measure(memory: list[tuple[int, float]], delays: list[float], result: Result) -> None:
+    """Memory and delay."""
+    result.delay_p99_ms = 1000 * float(np.percentile(np.array(delays) - min(delays), 99))
+    result.rss_mb = resident_mb()
+    after = [point for point in memory if point[0] >= WARM_UP * len(delays)]
+    if len(after) < 20:  # noise would pass for growth
+        return
+    frames, mb = np.array(after).T
+    result.slope_mb = float(np.polyfit(frames, mb, 1)[0]) * 10_000
+    if result.slope_mb > SLOPE:
+        result.faults.append(f"memory grows by {result.slope_mb:.2f} MB in 10,000 frames")
+
+
+def resident_mb() -> float:
+    """Memory of this process that is in RAM, MB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e6
+
+
+def disturb_by_signal(bundle: Path, output: Path, result: Result) -> None:
+    """SIGTERM in the middle must leave a video with every frame that was segmented."""
+    with camera() as (address, _):
+        process = run(bundle, address, output)
+        time.sleep(5)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    if process.returncode != 0 or "Traceback" in err:
+        result.faults.append(f"SIGTERM: exit code {process.returncode}: {err}")
+        return
+    with av.open(str(output)) as container:
+        frames = sum(1 for _ in container.decode(video=0))
+    if not 0 < frames == json.loads(out)["frames"]:
+        result.faults.append(f"SIGTERM: {frames} frames in the video: {out}")
+
+
+def disturb_by_full_disk(bundle: Path, output: Path, result: Result) -> None:
+    """A disk that is full must end the run with a plain error, and leave no half of a video."""
+    with camera() as (address, _):
+        process = run(bundle, address, output, limit=True)
+        out, err = process.communicate(timeout=60)
+    plain = f"{output} cannot be written: File too large" in err and "Traceback" not in err
+    if process.returncode != 1 or out or not plain or output.exists():
+        result.faults.append(f"full disk: exit code {process.returncode}: {err}")
+
+
+def run(bundle: Path, source: str, output: Path, *, limit: bool = False) -> subprocess.Popen[str]:
+    """`edgeunet run --json`, on a disk that takes little where there is a limit."""
+
+    def limit_files() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_LIMIT, FILE_LIMIT))
+
+    return subprocess.Popen(
+        [sys.executable, "-m", "edgeunet", "run", str(bundle), source, "-o", str(output), "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=limit_files if limit else None,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
