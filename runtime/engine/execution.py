@@ -64,12 +64,12 @@ class LoadedEngine(Closing):
     ) -> None:
         trt = toolkit.module
         self.log = listen(trt)
-        self.device, self.title = device, toolkit.title
+        self.device, self._title = device, toolkit.title
         with device.current("loading an engine"):
             self._runtime = trt.Runtime(self.log)  # the engine needs it for as long as it lives
             self.native = self._runtime.deserialize_cuda_engine(plan.read_bytes())
         if self.native is None:
-            raise EngineError(f"{self.title} refuses the engine: {last_words(self.log)}")
+            raise EngineError(f"{self._title} refuses the engine: {last_words(self.log)}")
         self._config = self._compiled = None
         if toolkit.compiles_on_card:
             with device.current("reading an engine's kernels"):
@@ -109,7 +109,7 @@ class LoadedEngine(Closing):
         else:
             context = self.native.create_execution_context(self._strategies.USER_MANAGED)
         if context is None:
-            raise BackendError(f"{self.title} gives no execution context: {last_words(self.log)}")
+            raise BackendError(f"{self._title} gives no execution context: {last_words(self.log)}")
         if self._strategies is None:
             context.device_memory = activations.address
         else:
@@ -128,7 +128,7 @@ class LoadedEngine(Closing):
             return
         with self.device.current("preparing an engine"):
             if not context.is_stream_capturable(stream.handle):
-                raise BackendError(f"{self.title} allows no capture of it")
+                raise BackendError(f"{self._title} allows no capture of it")
 
     def _tensor(self, name: str) -> Tensor:
         mode = self.native.get_tensor_mode(name)
