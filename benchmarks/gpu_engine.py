@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import cycle, islice, pairwise
+from pathlib import Path
 
 from edgeunet.runtime.backends.trt import TensorRTBackend
 from edgeunet.runtime.bundle import Bundle
@@ -45,17 +46,16 @@ def time_engine(bundle: Bundle) -> EngineTimes:
     with Segmenter(bundle, TensorRTBackend(bundle)) as segmenter:
         agreement = segmenter.self_check()
         rate = _end_to_end(segmenter)
-    plans = [engine.path.read_bytes() for engine in built]
     return EngineTimes(
         build_seconds=round(seconds, 1),
-        engine_mb=round(sum(map(len, plans)) / 1e6, 2),
+        engine_mb=round(sum(engine.card.plan_bytes for engine in built) / 1e6, 2),
         agreement=agreement,
-        net_ms=_net_alone(plans),
+        net_ms=_net_alone([engine.path for engine in built]),
         frames_per_second=rate,
     )
 
 
-def _net_alone(plans: list[bytes]) -> dict[int, float]:
+def _net_alone(plans: list[Path]) -> dict[int, float]:
     """Milliseconds of the net by batch; its engines run one after the other, on all frames."""
     with ExitStack() as stack:
         device = stack.enter_context(CudaDevice())

@@ -20,7 +20,7 @@ _PARTS = {
     "onnx-ir": ("onnx_ir", "export", "exporting"),
     "safetensors": ("safetensors", "export", "checkpoints"),
     "torch-pruning": ("torch_pruning", "train", "pruning"),
-    "tensorrt-rtx-cu13-libs": ("tensorrt_rtx_bindings", "rtx", "building engines, GPU or not"),
+    "tensorrt-rtx-cu13-libs": ("tensorrt_rtx_bindings", "rtx", "engines for RTX GPUs"),
 }
 
 

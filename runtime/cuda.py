@@ -287,13 +287,20 @@ class CudaDevice(Closing):
             ) from error
 
 
+def missing_pycuda() -> MissingDependencyError:
+    """The error where PyCUDA is not installed; with the extra comes TensorRT, which is large."""
+    return MissingDependencyError(
+        "PyCUDA", "trt", hint="For TensorRT-RTX alone: pip install pycuda."
+    )
+
+
 def _import_driver() -> Any:
     try:
         return importlib.import_module("pycuda.driver")
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] != "pycuda":
             raise
-        raise MissingDependencyError("PyCUDA", "trt") from None
+        raise missing_pycuda() from None
     except ImportError as error:  # libcuda.so.1 belongs to the driver
         raise BackendError(
             f"PyCUDA cannot be loaded: {error}. Install NVIDIA's driver; in a container, pass the "

@@ -52,9 +52,13 @@ class EngineRequest:
     @property
     def file_name(self) -> str:
         """Name of the plan: `orin-sm87-trt10.3.0-fp16.engine`, `…-fp16-encoder-dla0.engine`."""
-        words = [] if self.gpu is None else [slug(self.gpu)]
-        words += [*self.targets, f"{_SHORT.get(self.runtime, self.runtime)}{self.version}"]
-        words += [self.precision]
+        place = [] if self.gpu is None else [slug(self.gpu)]
+        return "-".join([*place, *self.targets, self.file_ending])
+
+    @property
+    def file_ending(self) -> str:
+        """What is in the name besides the GPUs: `rtx1.7.1.116-fp16.engine`."""
+        words = [f"{_SHORT.get(self.runtime, self.runtime)}{self.version}", self.precision]
         words += [] if self.part is None else [self.part]
         words += [] if self.dla is None else [f"dla{self.dla}"]
         return "-".join(words) + PLAN_SUFFIX

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from edgeunet.doctor import Need
 from edgeunet.errors import BackendError, EdgeUNetError, MissingDependencyError
 
-from .cuda import CudaDevice
+from .cuda import CudaDevice, missing_pycuda
 from .nvcc import find_nvcc
 
 
 def gpu_needs() -> tuple[Need, ...]:
-    """GPU with its driver, TensorRT, PyCUDA and compiler, each looked for by itself."""
+    """GPU with its driver, a TensorRT, PyCUDA and compiler, each looked for by itself."""
     return tuple(
         _look(name, look)
         for name, look in (
@@ -61,14 +61,28 @@ def _driver() -> str:
 
 
 def _tensorrt() -> str:
+    """Version of TensorRT, or of TensorRT-RTX where only that is installed."""
     from .engine.toolkit import load_toolkit  # needs more than a bare installation has
 
-    return load_toolkit("tensorrt").version
+    try:
+        return load_toolkit("tensorrt").version
+    except MissingDependencyError:
+        if importlib.util.find_spec("tensorrt_rtx_bindings") is None:
+            raise
+    toolkit = load_toolkit("rtx")
+    try:
+        with CudaDevice() as device:
+            card = (device.name, device.capability)
+    except (BackendError, MissingDependencyError):  # said in the place of GPU or PyCUDA
+        pass
+    else:
+        toolkit.check_card(*card)
+    return f"{toolkit.title} {toolkit.version}"
 
 
 def _pycuda() -> str:
     if importlib.util.find_spec("pycuda") is None:
-        raise MissingDependencyError("PyCUDA", "trt")
+        raise missing_pycuda()
     return "installed"
 
 

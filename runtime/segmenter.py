@@ -141,7 +141,7 @@ def load(
 
     Args:
         bundle: directory that `edgeunet export` wrote.
-        backend: "auto", "onnxruntime", "pytorch" or "tensorrt".
+        backend: "auto", "onnxruntime", "pytorch", "rtx" or "tensorrt".
         precision: one that the bundle holds, None for the one that it was exported for.
         arguments: those of a backend that is named, such as `threads` of ONNX Runtime.
 

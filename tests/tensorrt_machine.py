@@ -36,9 +36,9 @@ def install_tensorrt(version: str, **gpu: Any) -> ModuleType:
 
 
 def install_stand_in(version: str) -> ModuleType:
-    """Put the stand-in in the place of `tensorrt`."""
+    """Put the stand-in in the place of `tensorrt`, or of TensorRT-RTX's binding."""
     trt = fake_tensorrt.make(version)
-    sys.modules["tensorrt"] = trt
+    sys.modules[trt.__name__] = trt
     return trt
 
 
@@ -46,7 +46,7 @@ def install_stand_in(version: str) -> ModuleType:
 def restored_modules() -> Iterator[None]:
     """Puts back what stood in the places that the stand-ins take."""
     library = cuda_driver._library
-    names = ("tensorrt", "pycuda", "pycuda.driver")
+    names = ("tensorrt", "tensorrt_rtx_bindings", "pycuda", "pycuda.driver")
     before = {name: sys.modules.get(name) for name in names}
     try:
         yield

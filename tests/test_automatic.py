@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib.util
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +22,6 @@ from edgeunet.runtime.backends.automatic import FallbackBackend
 from edgeunet.runtime.backends.ort import OnnxRuntimeBackend
 from edgeunet.runtime.bundle import Bundle, open_bundle
 from edgeunet.runtime.preprocess import Frame
-
-TRT = "edgeunet.runtime.backends.trt"
 
 
 class Means(Backend):
@@ -64,22 +62,37 @@ def batches(images: Sequence[Frame], size: int = 2) -> Iterator[Sequence[Frame]]
 # The choice
 
 
+KINDS = {"tensorrt": ("trt", "TensorRTBackend"), "tensorrt_rtx_bindings": ("rtx", "RtxBackend")}
+Install = Callable[..., None]
+
+
 @pytest.fixture
-def tensorrt_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def install(monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Makes a machine where the modules that are named are installed, and no other TensorRT.
+
+    `backend` stands in for the backend of each.
+    """
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "tensorrt" or find(name))
+
+    def install(*modules: str, backend: Callable[[Bundle], Backend]) -> None:
+        known = [*KINDS, "pycuda"]
+        specs = {name: ModuleSpec(name, None) if name in modules else None for name in known}
+        monkeypatch.setattr(
+            importlib.util, "find_spec", lambda name: specs[name] if name in specs else find(name)
+        )
+        for name in KINDS.keys() & set(modules):
+            file, cls = KINDS[name]
+            module = ModuleType(f"edgeunet.runtime.backends.{file}")
+            setattr(module, cls, backend)
+            monkeypatch.setitem(sys.modules, module.__name__, module)
+
+    return install
 
 
-def install_backend(monkeypatch: pytest.MonkeyPatch, backend: Any) -> None:
-    module = ModuleType(TRT)
-    module.TensorRTBackend = backend  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, TRT, module)
-
-
-def test_without_tensorrt_it_is_onnx_runtime_and_nothing_is_said(
-    fp32_bundle: Path, int8_bundle: Path, caplog: pytest.LogCaptureFixture
+def test_without_either_it_is_onnx_runtime_and_nothing_is_said(
+    fp32_bundle: Path, int8_bundle: Path, install: Install, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert importlib.util.find_spec("tensorrt") is None
+    install(backend=pytest.fail)
     for path, flavour in ((fp32_bundle, "fp32"), (int8_bundle, "int8.cpu")):
         with create_backend("auto", open_bundle(path)) as backend:
             assert isinstance(backend, OnnxRuntimeBackend)
@@ -87,7 +100,7 @@ def test_without_tensorrt_it_is_onnx_runtime_and_nothing_is_said(
     assert caplog.records == []
 
 
-@pytest.mark.usefixtures("tensorrt_installed")
+@pytest.mark.parametrize("module", list(KINDS))
 @pytest.mark.parametrize(
     "error",
     [
@@ -97,16 +110,17 @@ def test_without_tensorrt_it_is_onnx_runtime_and_nothing_is_said(
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_what_keeps_tensorrt_from_running_is_told(
+def test_what_keeps_the_gpu_from_running_is_told_once(
     bundle: Bundle,
+    module: str,
     error: Exception,
-    monkeypatch: pytest.MonkeyPatch,
+    install: Install,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def refuse(bundle: Bundle) -> Backend:
         raise error
 
-    install_backend(monkeypatch, refuse)
+    install(module, "pycuda", backend=refuse)
     with create_backend("auto", bundle) as backend:
         assert backend.name == "onnxruntime"
     (record,) = caplog.records
@@ -114,14 +128,33 @@ def test_what_keeps_tensorrt_from_running_is_told(
     assert record.getMessage() == f"{error} Going on with ONNX Runtime on the CPU."
 
 
-@pytest.mark.usefixtures("tensorrt_installed")
-def test_tensorrt_is_chosen_where_it_runs(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("module", list(KINDS))
+def test_the_one_that_is_installed_is_chosen_where_it_runs(
+    bundle: Bundle, module: str, install: Install, caplog: pytest.LogCaptureFixture
 ) -> None:
-    install_backend(monkeypatch, Means)
+    install(module, "pycuda", backend=Means)
     with create_backend("auto", bundle) as backend:
         assert backend.name == "means"
     assert caplog.records == []
+
+
+def test_tensorrt_rtx_that_only_builds_for_other_machines_is_left_alone(
+    fp32_bundle: Path, install: Install, caplog: pytest.LogCaptureFixture
+) -> None:
+    install("tensorrt_rtx_bindings", backend=pytest.fail)
+    with create_backend("auto", open_bundle(fp32_bundle)) as backend:
+        assert backend.name == "onnxruntime"
+    assert caplog.records == []
+
+
+def test_tensorrt_goes_before_tensorrt_rtx(
+    bundle: Bundle, install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(*KINDS, "pycuda", backend=Means)
+    rtx = sys.modules["edgeunet.runtime.backends.rtx"]
+    monkeypatch.setattr(rtx, "RtxBackend", pytest.fail)
+    with create_backend("auto", bundle) as backend:
+        assert backend.name == "means"
 
 
 def test_arguments_need_a_backend_that_is_named(bundle: Bundle) -> None:

@@ -65,6 +65,9 @@ CASES = [
     Case("tensorrt", {}, None, "int8", tensorrt="8.6.0"),
     Case("tensorrt", {}, 5e-3, "fp16", tensorrt="10.16.1"),
     Case("tensorrt", {}, None, "int8", tensorrt="11.4.0"),
+    Case("rtx", {}, 1e-5, "fp32", tensorrt="rtx-1.7.1"),
+    Case("rtx", {}, 5e-3, "fp16", tensorrt="rtx-1.7.1"),
+    Case("rtx", {}, None, "int8", tensorrt="rtx-1.7.1"),
 ]
 
 

@@ -24,14 +24,18 @@ from edgeunet.training.cells import CellFrame
 
 @dataclass(frozen=True)
 class Case:
-    """Where a gated bundle runs: a graph of ONNX Runtime, or a version of TensorRT."""
+    """Where a gated bundle runs: a graph of ONNX Runtime, or a kind and version of TensorRT."""
 
     flavour: Flavour | None = None
     tensorrt: str | None = None
     precision: Precision = "int8"
 
     def __str__(self) -> str:
-        return self.flavour or f"tensorrt-{self.tensorrt}-{self.precision}"
+        return self.flavour or f"{self.backend}-{self.tensorrt}-{self.precision}"
+
+    @property
+    def backend(self) -> str:
+        return "rtx" if str(self.tensorrt).startswith("rtx-") else "tensorrt"
 
     @contextmanager
     def open(self, bundle: Bundle) -> Iterator[Backend]:
@@ -41,7 +45,7 @@ class Case:
                 created = create_backend("onnxruntime", bundle, flavour=self.flavour)
             else:
                 stack.enter_context(gpu_machine(self.tensorrt))
-                created = create_backend("tensorrt", bundle.at(self.precision))
+                created = create_backend(self.backend, bundle.at(self.precision))
             yield stack.enter_context(created)
 
 
@@ -55,6 +59,8 @@ CASES = [
     Case(tensorrt="8.6.0", precision="fp16"),
     Case(tensorrt="11.4.0", precision="fp16"),
     Case(tensorrt="11.4.0", precision="int8"),
+    Case(tensorrt="rtx-1.7.1", precision="fp16"),
+    Case(tensorrt="rtx-1.7.1", precision="int8"),
 ]
 
 

@@ -347,6 +347,13 @@ def test_build_prints_what_it_did(bundle: Path) -> None:
     assert "was not run" in forced.stdout
 
 
+def test_build_of_a_gated_bundle_makes_both_parts(tmp_path: Path) -> None:
+    root = write_bundle(tmp_path / "gated", gated=True)
+    made = json.loads(call("build", root, *RTX, "--targets", "sm89", "--json").stdout)["engines"]
+    assert [engine["card"]["request"]["part"] for engine in made] == ["encoder", "decoder"]
+    assert [engine.problem for engine in list_engines(open_bundle(root))] == [None, None]
+
+
 def test_inspect_lists_engines(standing: tuple[Path, Path]) -> None:
     root, plan = standing
     line = rf"engine +{re.escape(plan.name)}: fp16 for sm86, sm89, sm120, batch 1 to 4 \("

@@ -20,8 +20,9 @@ from onnx import TensorProto, helper
 from edgeunet.errors import EngineError
 from edgeunet.export.half import half
 from edgeunet.export.int8 import write_int8
+from edgeunet.export.split import split_flavours
 from edgeunet.export.trace import trace
-from edgeunet.manifest import InputSpec, flavour_file
+from edgeunet.manifest import PARTS, InputSpec, Part, flavour_file, part_file
 from edgeunet.models import create_model, list_models
 from edgeunet.runtime.engine import Toolkit, load_toolkit
 from edgeunet.runtime.engine.compile import compile_plan
@@ -122,6 +123,17 @@ def test_every_net_builds(name: str, precision: Any, export: Export, toolkit: To
     graph = export(name) / flavour_file(toolkit.flavours[precision])
     plan = build(toolkit, graph, targets=toolkit.default_targets)
     assert len(plan) > 10_000
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("part", PARTS)
+def test_the_parts_of_a_gated_net_build(
+    part: Part, precision: Any, export: Export, toolkit: Toolkit
+) -> None:
+    folder = export("mobile_unet gated")
+    flavour = toolkit.flavours[precision]
+    split_flavours(folder, (flavour,))
+    assert len(build(toolkit, folder / part_file(flavour, part))) > 10_000
 
 
 @pytest.mark.parametrize("target", load_toolkit("rtx").targets)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import fake_tensorrt
@@ -15,16 +15,18 @@ from fake_tensorrt import OUT_OF_MEMORY, ParserFault, Scenario
 from trt_builds import Build, collecting_logger, graph, loaded
 
 VERSIONS = fake_tensorrt.recorded_versions()
-WEAK = [version for version in VERSIONS if version != "11.4.0"]
+RTX = "rtx-1.7.1"
+WEAK = [version for version in VERSIONS if version not in ("11.4.0", RTX)]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_it_takes_the_place_of_the_module(monkeypatch: Any, version: str) -> None:
-    monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt.make(version))
-    import tensorrt
-
-    assert isinstance(tensorrt, ModuleType) and tensorrt.__version__.startswith(version)
-    assert tensorrt.volume((2, 3)) == 6 and tensorrt.nptype(tensorrt.float16) == np.float16
+    name = "tensorrt_rtx_bindings" if version == RTX else "tensorrt"
+    made = fake_tensorrt.make(version)
+    monkeypatch.setitem(sys.modules, made.__name__, made)
+    trt = importlib.import_module(name)
+    assert trt is made and trt.__version__.startswith(version.removeprefix("rtx-"))
+    assert trt.volume((2, 3)) == 6 and trt.nptype(trt.float16) == np.float16
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -208,6 +210,25 @@ def _no_onnx(build: Build) -> Any:
     assert parser.get_error(0).node() == -1
 
 
+def _no_such_target(build: Build) -> Any:
+    assert build.config.num_compute_capabilities == 0
+    build.config.num_compute_capabilities = 2
+    sm89, none = build.trt.ComputeCapability.SM89, build.trt.ComputeCapability.NONE
+    assert build.config.set_compute_capability(sm89, 1)
+    assert [build.config.get_compute_capability(index) for index in range(2)] == [none, sm89]
+    assert not build.config.set_compute_capability(sm89, 2)
+    build.add_profile()
+    build.config.num_compute_capabilities = 1
+    assert build.config.set_compute_capability(sm89, 0)
+    assert build.run() is not None
+
+
+def _target_left_open(build: Build) -> Any:
+    build.config.num_compute_capabilities = 2
+    build.add_profile()
+    return build.run()
+
+
 def _nothing_out_of_range(build: Build) -> Any:
     assert build.network.get_input(9) is None
     with pytest.raises(IndexError):
@@ -227,6 +248,8 @@ def _nothing_out_of_range(build: Build) -> Any:
         (_not_cancelled, ""),
         (_no_such_file, "Input file cannot be found, or is not a regular file: /nowhere"),
         (_no_onnx, "Failed to parse the ONNX model."),
+        (_no_such_target, "Index of compute capability is not in a valid range"),
+        (_target_left_open, "bad optional access"),
         (_nothing_out_of_range, "INetworkDefinition::getInput: Error Code 3: API Usage Error ("),
     ],
     ids=lambda value: value.__name__.strip("_") if callable(value) else "",
@@ -238,7 +261,7 @@ def test_misuse_ends_as_with_the_real_one(
     if real:
         trt = pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed")
     else:
-        trt = fake_tensorrt.make("11.4.0")
+        trt = fake_tensorrt.make(RTX)
     build = Build(trt, strong=True)
     assert misuse(build) is None
     assert any(words in message for message in [*build.log.errors, ""])

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from trt_builds import Build, aligned, graph, loaded, plan_of
 
 VERSIONS = fake_tensorrt.recorded_versions()
-WEAK = [version for version in VERSIONS if version != "11.4.0"]
+RTX = "rtx-1.7.1"
+WEAK = [version for version in VERSIONS if version not in ("11.4.0", RTX)]
 
 
 def bound(context: Any, images: np.ndarray[Any, Any], logits: np.ndarray[Any, Any]) -> None:
@@ -188,3 +189,75 @@ def test_a_plan_of_another_version_or_card_does_not_load() -> None:
     trt.scenario = Scenario(refuses_plan="out of memory")
     engine, log = loaded(trt, plan_of_10_3())
     assert engine is None and "out of memory" in log.errors[0]
+
+
+# TensorRT-RTX
+
+
+def rtx_engine(trt: Any, *flags: str) -> Any:
+    """An engine for sm86 and sm89."""
+    build = Build(trt)
+    build.add_profile()
+    build.config.num_compute_capabilities = 2
+    for index, target in enumerate(("SM86", "SM89")):
+        build.config.set_compute_capability(getattr(trt.ComputeCapability, target), index)
+    for flag in flags:
+        build.config.set_flag(getattr(trt.BuilderFlag, flag))
+    return loaded(trt, bytes(build.run()))
+
+
+@pytest.mark.parametrize(("capability", "fits"), [("sm86", True), ("sm89", True), ("sm120", False)])
+def test_a_plan_of_rtx_loads_on_its_targets(capability: str, fits: bool) -> None:
+    engine, log = rtx_engine(fake_tensorrt.make(RTX, Scenario(capability=capability)))
+    assert (engine is not None) == fits
+    assert fits or "expecting compute 12.0 got compute 8.6, 8.9" in log.errors[0]
+
+
+def test_rtx_builds_without_a_gpu_and_loads_nothing() -> None:
+    engine, log = rtx_engine(fake_tensorrt.make(RTX, Scenario(gpu=False)))
+    assert engine is None and "CUDA driver version is insufficient" in log.errors[0]
+
+
+def run_once(trt: Any, engine: Any, config: Any, batch: int) -> Any:
+    shape = (batch, 3, 4, 6)
+    context = engine.create_execution_context(runtime_config=config)
+    bound(context, aligned(shape, np.float32), aligned(shape, np.float32))
+    assert context.execute_async_v3(0) and context.execute_async_v3(0)
+    return context
+
+
+def test_what_a_cache_holds_is_not_compiled_again() -> None:
+    trt = fake_tensorrt.make(RTX)
+    engine, _ = rtx_engine(trt)
+    for batch in (1, 1, 2):
+        run_once(trt, engine, None, batch)
+    assert len(trt.compiled) == 3
+    config = engine.create_runtime_config()
+    cache = config.create_runtime_cache()
+    assert config.set_runtime_cache(cache) and config.get_runtime_cache() is cache
+    for batch in (1, 1, 2):
+        run_once(trt, engine, config, batch)
+    assert len(trt.compiled) == 5
+    kept = bytes(cache.serialize())
+    assert cache.reset() and bytes(cache.serialize()) != kept
+    assert not cache.deserialize(kept[:-3]) and not cache.deserialize(b"garbage")
+    trt.scenario.card = "another"
+    assert not cache.deserialize(kept)
+    trt.scenario.card = "NVIDIA GeForce RTX 4090"
+    assert cache.deserialize(kept)
+    run_once(trt, engine, config, 1)
+    assert len(trt.compiled) == 5
+
+
+@pytest.mark.parametrize("flags", [(), ("REQUIRE_USER_ALLOCATION",)])
+@pytest.mark.parametrize("strategy", ["LAZY", "EAGER", "NONE"])
+def test_a_stream_is_captured_where_nothing_is_allocated_or_replaced(
+    flags: tuple[str, ...], strategy: str
+) -> None:
+    trt = fake_tensorrt.make(RTX)
+    engine, _ = rtx_engine(trt, *flags)
+    config = engine.create_runtime_config()
+    strategies = trt.DynamicShapesKernelSpecializationStrategy
+    config.dynamic_shapes_kernel_specialization_strategy = getattr(strategies, strategy)
+    context = run_once(trt, engine, config, 1)
+    assert context.is_stream_capturable(1) == (bool(flags) and strategy != "LAZY")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -70,6 +71,34 @@ def test_each_thing_that_is_missing_is_named_with_its_fix(
     out = succeeds("doctor").stdout
     assert "bundles run on ONNX Runtime, for there is missing:" in out
     assert all(problem in out for problem in found.values())
+
+
+@contextmanager
+def rtx_alone(**gpu: Any) -> Iterator[None]:
+    """TensorRT-RTX in the place of TensorRT."""
+    with gpu_machine("rtx-1.7.1", **gpu), pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "tensorrt", None)
+        yield
+
+
+@pytest.mark.usefixtures("machine")
+def test_machine_that_has_tensorrt_rtx_alone() -> None:
+    with rtx_alone():
+        found = {need.name: need.found for need in needs.gpu_needs()}
+    assert found["TensorRT"] == "TensorRT-RTX 1.7.1.116"
+    assert str(found["GPU"]).startswith("NVIDIA GeForce RTX 4090 (sm89)")
+
+
+@pytest.mark.usefixtures("machine")
+def test_gpu_that_tensorrt_rtx_does_not_run_on() -> None:
+    with rtx_alone(name="NVIDIA H100", capability=(9, 0)):
+        assert "has no engines for the NVIDIA H100 (sm90)" in problems()["TensorRT"]
+
+
+@pytest.mark.usefixtures("machine")
+def test_tensorrt_rtx_is_told_where_no_gpu_is() -> None:
+    with rtx_alone(devices=0):
+        assert list(problems()) == ["GPU"]
 
 
 def test_no_driver(machine: GpuMachine, monkeypatch: pytest.MonkeyPatch) -> None:

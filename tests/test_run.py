@@ -59,7 +59,8 @@ def test_run_needs_no_output(
 
 
 def test_run_as_a_process_keeps_stdout_to_its_data(fp32_bundle: Path, images: Path) -> None:
-    code, out, err = finish(start("run", fp32_bundle, images / "1.png", "--json"))
+    command = ("run", fp32_bundle, images / "1.png", "--backend", "onnxruntime", "--json")
+    code, out, err = finish(start(*command))
     assert (code, err) == (0, "")
     assert json.loads(out)["frames"] == 1
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_tensorrt import make, recorded_versions
+from fake_tensorrt.surface import read_surface
 
-VERSIONS = ("8.6.0", "10.3.0", "10.16.1", "11.4.0")
+VERSIONS = ("8.6.0", "10.3.0", "10.16.1", "11.4.0", "rtx-1.7.1")
 
 # What each version has, as it was recorded: (name, versions that have it).
 FACTS = [
@@ -66,11 +69,31 @@ FACTS = [
     ("ICudaEngine.device_memory_size", VERSIONS[:3]),
     ("ICudaEngine.device_memory_size_v2", VERSIONS[1:]),
     *((f"TacticSource.{source}", VERSIONS[:3]) for source in ("CUBLAS", "CUBLAS_LT", "CUDNN")),
+    *(
+        (name, VERSIONS[4:])
+        for name in (
+            "BuilderFlag.REQUIRE_USER_ALLOCATION",
+            "ComputeCapability.SM89",
+            "DynamicShapesKernelSpecializationStrategy.EAGER",
+            "IExecutionContext.is_stream_capturable",
+            "IRuntimeCache.deserialize",
+            "IRuntimeConfig.create_runtime_cache",
+        )
+    ),
 ]
 
 
 def test_the_versions_that_matter_are_recorded() -> None:
     assert set(recorded_versions()) == set(VERSIONS)
+
+
+def test_the_record_is_of_the_package_that_is_installed() -> None:
+    real = pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed")
+    record = runpy.run_path(str(Path(__file__).parent / "tensorrt_api" / "record.py"))["record"]
+    recorded = read_surface("rtx-1.7.1")
+    if real.__version__ != recorded["version"]:
+        pytest.skip(f"{recorded['version']} was recorded, {real.__version__} is installed")
+    assert record(real) == recorded
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -121,7 +144,7 @@ def test_a_property_is_set_where_the_version_lets_it_and_to_what_it_takes(versio
     with pytest.raises(AttributeError):
         config.num_optimization_profiles = 2
     # Of a strongly typed network the graph alone gives the types: 11 has no other.
-    assert (trt.ITensor.dtype.fset is None) == (version == "11.4.0")
+    assert (trt.ITensor.dtype.fset is None) == (version in ("11.4.0", "rtx-1.7.1"))
     assert trt.IExecutionContext.device_memory.fget is None
 
 

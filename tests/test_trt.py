@@ -182,7 +182,8 @@ def test_engine_is_built_on_first_use_and_kept(
 
 @pytest.mark.parametrize("version", fake_tensorrt.recorded_versions())
 def test_golden_frames_agree_in_every_version(bundle: Bundle, version: str) -> None:
-    with gpu_machine(version), load(bundle.root, "tensorrt") as segmenter:
+    name = "rtx" if version.startswith("rtx-") else "tensorrt"
+    with gpu_machine(version), load(bundle.root, name) as segmenter:
         assert segmenter.self_check() > 0.999
 
 

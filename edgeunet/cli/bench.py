@@ -49,10 +49,10 @@ def command(
     """Time a bundle on this machine, stage by stage, and say which precision to use."""
     with load(bundle, backend, precision=precision) as segmenter:
         report = bench(segmenter, batches=batches, source=source, repeats=repeats)
-        opened = segmenter.bundle
+        opened, used = segmenter.bundle, segmenter.backend.name
     # PyTorch is the reference, and computes in one precision.
-    alone = precision is not None or backend == "pytorch"
-    verdict = None if alone else compare_precisions(opened, backend)
+    alone = precision is not None or used == "pytorch"
+    verdict = None if alone else compare_precisions(opened, used)
     if as_json:
         echo_json({**asdict(report), "verdict": verdict and asdict(verdict)})
     else:

@@ -53,7 +53,10 @@ DIRECTORY = click.Path(path_type=Path)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 force_option = click.option("--force", is_flag=True, help="Replace what exists.")
 backend_option = click.option(
-    "--backend", default="auto", show_default=True, help="auto, onnxruntime, pytorch or tensorrt."
+    "--backend",
+    default="auto",
+    show_default=True,
+    help="auto, onnxruntime, pytorch, rtx or tensorrt.",
 )
 
 precision_option = click.option(

@@ -15,6 +15,7 @@ from .base import Backend, NetOutputs, Result, Timings
 _BACKENDS = {
     "onnxruntime": ("ort", "OnnxRuntimeBackend"),
     "pytorch": ("pytorch", "PyTorchBackend"),
+    "rtx": ("rtx", "RtxBackend"),
     "tensorrt": ("trt", "TensorRTBackend"),
 }
 

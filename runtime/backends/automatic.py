@@ -1,4 +1,4 @@
-"""TensorRT where it can be used, ONNX Runtime elsewhere, and from where TensorRT fails."""
+"""A GPU by TensorRT or TensorRT-RTX, ONNX Runtime elsewhere, and from where the GPU fails."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _log = logging.getLogger(__name__)
 
 
 def open_automatic(bundle: Bundle) -> Backend:
-    """The fastest backend of this machine; why TensorRT is not it is logged as a warning.
+    """The fastest backend of this machine; why the GPU is not used is logged as a warning.
+
+    TensorRT where it is installed, else TensorRT-RTX where that and PyCUDA are, else ONNX Runtime.
 
     Raises:
         MissingDependencyError: ONNX Runtime, which is needed, is not installed.
     """
-    if importlib.util.find_spec("tensorrt") is None:
-        return _on_the_cpu(bundle)
     try:
-        from .trt import TensorRTBackend
-
-        backend = TensorRTBackend(bundle)
+        backend = _on_the_gpu(bundle)
+        if backend is None:
+            return _on_the_cpu(bundle)
     except (BackendError, EngineError, MissingDependencyError) as error:
         _tell(error)
         return _on_the_cpu(bundle)
@@ -120,6 +120,20 @@ class FallbackBackend(Backend):
         second, self._second = self._second, None
         self._current.close()
         self._current = second(self.bundle)
+
+
+def _on_the_gpu(bundle: Bundle) -> Backend | None:
+    """The backend of the kind of TensorRT that is installed, None where none is."""
+    if importlib.util.find_spec("tensorrt") is not None:
+        from .trt import TensorRTBackend
+
+        return TensorRTBackend(bundle)
+    # TensorRT-RTX alone builds engines for other machines: without PyCUDA it is there for that.
+    if all(importlib.util.find_spec(name) for name in ("tensorrt_rtx_bindings", "pycuda")):
+        from .rtx import RtxBackend
+
+        return RtxBackend(bundle)
+    return None
 
 
 def _on_the_cpu(bundle: Bundle) -> Backend:

@@ -17,7 +17,7 @@ from edgeunet.errors import BackendError, EngineError
 
 from ..bundle import Bundle
 from ..cuda import CudaDevice
-from ..engine import BuiltEngine, build_bundle_engine, engine_parts, load_toolkit
+from ..engine import BuiltEngine, Toolkit, build_bundle_engine, engine_parts, load_toolkit
 from ..engine.execution import LoadedEngine
 from ..engine.failed import objects_freed
 from ..engines import ENGINES_DIR
@@ -66,16 +66,17 @@ class TensorRTBackend(Backend):
             build = partial(
                 build_bundle_engine,
                 bundle,
-                runtime="tensorrt",
+                runtime=self.name,
+                here=True,
                 device=device,
                 dla=dla,
                 workspace_mb=workspace_mb,
                 report=report,
             )
-            parts = engine_parts(bundle, runtime="tensorrt")
+            toolkit = load_toolkit(self.name)
             self._engines = [
-                stack.enter_context(_loaded(partial(build, part=part), gpu, report))
-                for part in parts
+                stack.enter_context(_loaded(toolkit, partial(build, part=part), gpu, report))
+                for part in engine_parts(bundle, runtime=self.name)
             ]
             image = kernels_image(gpu.capability, bundle.root / ENGINES_DIR)
             manifest = bundle.manifest
@@ -134,14 +135,16 @@ class TensorRTBackend(Backend):
 
 
 def _loaded(
-    build: Callable[..., BuiltEngine], device: CudaDevice, report: Callable[[str], None]
+    toolkit: Toolkit,
+    build: Callable[..., BuiltEngine],
+    device: CudaDevice,
+    report: Callable[[str], None],
 ) -> LoadedEngine:
     """An engine on the device; one that stood there and cannot be loaded is built once more."""
-    toolkit = load_toolkit("tensorrt")
 
     def load(built: BuiltEngine) -> LoadedEngine:
         with device.current("loading an engine"), objects_freed():
-            return LoadedEngine(toolkit, built.path.read_bytes(), device)
+            return LoadedEngine(toolkit, built.path, device, report=report)
 
     built = build()
     try:

@@ -31,6 +31,7 @@ def build_bundle_engine(
     device: int = 0,
     dla: int | None = None,
     workspace_mb: int | None = None,
+    here: bool = False,
     force: bool = False,
     report: Callable[[str], None] = lambda step: None,
     progress: Callable[[float], None] = lambda done: None,
@@ -45,6 +46,8 @@ def build_bundle_engine(
         part: of a gated bundle's graph, None for the whole.
         targets: compute capabilities to build ahead of time for, such as "sm89"; the runtime's
             default for None. device: index of the GPU that any other plan is tuned on.
+        here: to be run on GPU `device`, also with a runtime that builds ahead of time: its own
+            capability is the target, and an engine fits that was built for that among others.
         dla: core of the Deep Learning Accelerator, for what it can run; None for the GPU. Such a
             plan takes no batch but the largest.
         workspace_mb: scratch memory of a layer; a share of what is free for None. An engine that
@@ -55,36 +58,49 @@ def build_bundle_engine(
         BundleError: no bundle, or a damaged one. UnknownNameError: no such runtime or target.
         MissingDependencyError: the runtime or PyCUDA is not installed.
         UsageError: the bundle does not hold precision or part, or an option is not for the runtime.
-        BackendError: the runtime tunes its plans, and there is no such GPU.
+        BackendError: a GPU is needed, and there is none of that index, or the runtime has no
+            engines for it.
         EngineError: the graph was refused, or `engines/` cannot be written.
     """
     toolkit = load_toolkit(runtime)
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     opened = opened if precision is None else opened.at(precision)
     if toolkit.ahead_of_time:
-        _refuse_tuning(toolkit, device=device, dla=dla, workspace_mb=workspace_mb)
+        elsewhere = 0 if here else device
+        _refuse_tuning(toolkit, device=elsewhere, dla=dla, workspace_mb=workspace_mb)
     elif targets is not None:
         raise UsageError(
             f"{toolkit.title} tunes an engine on the card that it is for: --targets is for "
             "--runtime rtx."
         )
     graph, request = _request(toolkit, opened, part, targets, dla)
-    compile_graph = partial(compile_plan, toolkit, graph, report=report, progress=progress)
     keep = partial(
         keep_or_build, opened.root / ENGINES_DIR, graph=graph, force=force, report=report
     )
-    _remark(toolkit, request, report)
-    if toolkit.ahead_of_time:
-        return keep(request, make=partial(compile_graph, request))
+
+    def make(request: EngineRequest, tuning: Tuning | None = None) -> Plan:
+        _remark(toolkit, request, report)
+        return compile_plan(
+            toolkit, graph, request, tuning=tuning, report=report, progress=progress
+        )
+
+    if toolkit.ahead_of_time and not here:
+        return keep(request, make=partial(make, request))
     with CudaDevice(device) as gpu:
-        request = replace(request, gpu=gpu.name, targets=(gpu.capability,))
+        toolkit.check_card(gpu.name, gpu.capability)
+        tuned = not toolkit.ahead_of_time
+        name = gpu.name if tuned else None
+        request = replace(request, gpu=name, targets=(gpu.capability,))
 
-        def tune() -> Plan:
-            workspace = workspace_bytes(gpu, workspace_mb, report)
+        def make_here() -> Plan:
+            tuning = None
+            if tuned:
+                workspace = workspace_bytes(gpu, workspace_mb, report)
+                tuning = Tuning(workspace, timing_cache_path(request))
             with gpu.current("building an engine"), objects_freed():
-                return compile_graph(request, tuning=Tuning(workspace, timing_cache_path(request)))
+                return make(request, tuning)
 
-        return keep(request, make=tune)
+        return keep(request, make=make_here, among_others=not tuned)
 
 
 def engine_parts(
@@ -92,13 +108,10 @@ def engine_parts(
 ) -> tuple[Part | None, ...]:
     """Engines that running a bundle takes: two for a graph that comes in parts, else the whole.
 
-    Plans that are built ahead of time are of the whole graph. Raises as `build_bundle_engine`.
+    Raises as `build_bundle_engine`.
     """
-    toolkit = load_toolkit(runtime)
-    flavour = toolkit.flavours[precision or bundle.manifest.precision]
-    if toolkit.ahead_of_time or bundle.part_path(flavour, "encoder") is None:
-        return (None,)
-    return PARTS
+    flavour = load_toolkit(runtime).flavours[precision or bundle.manifest.precision]
+    return (None,) if bundle.part_path(flavour, "encoder") is None else PARTS
 
 
 def _request(

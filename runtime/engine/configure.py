@@ -28,6 +28,8 @@ def make_config(toolkit: Toolkit, builder: Any, network: Any, request: EngineReq
         config.num_compute_capabilities = len(request.targets)
         for index, target in enumerate(request.targets):
             config.set_compute_capability(getattr(trt.ComputeCapability, target.upper()), index)
+        # Memory is what the contexts are lent: what allocates as it runs is no CUDA graph.
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
     if toolkit.shares_profiles_if_asked:
         config.set_preview_feature(trt.PreviewFeature.PROFILE_SHARING_0806, True)
     if request.dla is not None:

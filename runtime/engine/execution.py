@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from edgeunet.errors import BackendError, EngineError
 from ..closing import Closing
 from ..cuda import CudaDevice, DeviceMemory, Graph, Stream
 from .log import last_words, listen
+from .runtime_cache import RuntimeCache, runtime_cache_path
 from .toolkit import Toolkit
 
 _log = logging.getLogger(__name__)
@@ -40,6 +42,11 @@ class Tensor:
 class LoadedEngine(Closing):
     """A plan on a device.
 
+    What TensorRT-RTX compiles for the device is read from a file beside the plan, and kept there.
+
+    Args:
+        plan: its file. report: told why what was compiled is not used, or cannot be kept.
+
     tensors: inputs and outputs by name, in the engine's order. smallest_batch: 1, but for an engine
     that computes one size only, which is then its largest.
 
@@ -47,15 +54,28 @@ class LoadedEngine(Closing):
         EngineError: TensorRT refuses the plan, in its own words.
     """
 
-    def __init__(self, toolkit: Toolkit, plan: bytes, device: CudaDevice) -> None:
+    def __init__(
+        self,
+        toolkit: Toolkit,
+        plan: Path,
+        device: CudaDevice,
+        *,
+        report: Callable[[str], None] = _log.warning,
+    ) -> None:
         trt = toolkit.module
         self.log = listen(trt)
+        self.device, self._title = device, toolkit.title
         with device.current("loading an engine"):
             self._runtime = trt.Runtime(self.log)  # the engine needs it for as long as it lives
-            self.native = self._runtime.deserialize_cuda_engine(plan)
+            self.native = self._runtime.deserialize_cuda_engine(plan.read_bytes())
         if self.native is None:
-            raise EngineError(f"{toolkit.title} refuses the engine: {last_words(self.log)}")
-        self.device = device
+            raise EngineError(f"{self._title} refuses the engine: {last_words(self.log)}")
+        self._config = self._compiled = None
+        if toolkit.compiles_on_card:
+            with device.current("reading an engine's kernels"):
+                self._config = _compiling_config(trt, self.native)
+                cache = runtime_cache_path(plan, device.name)
+                self._compiled = RuntimeCache(self._config, cache, report)
         # Absent from TensorRT 8, which has other calls for the same.
         self._strategies = getattr(trt, "ExecutionContextAllocationStrategy", None)
         self._input_mode = trt.TensorIOMode.INPUT
@@ -68,7 +88,7 @@ class LoadedEngine(Closing):
     def close(self) -> None:
         """Free the weights; contexts must be gone."""
         with self.device.current("freeing an engine"):
-            self.native = self._runtime = None
+            self._compiled = self._config = self.native = self._runtime = None
 
     @property
     def activation_bytes(self) -> int:
@@ -82,17 +102,33 @@ class LoadedEngine(Closing):
         Raises:
             BackendError: TensorRT gives none.
         """
-        if self._strategies is None:
+        if self._config is not None:
+            context = self.native.create_execution_context(runtime_config=self._config)
+        elif self._strategies is None:
             context = self.native.create_execution_context_without_device_memory()
         else:
             context = self.native.create_execution_context(self._strategies.USER_MANAGED)
         if context is None:
-            raise BackendError(f"TensorRT gives no execution context: {last_words(self.log)}")
+            raise BackendError(f"{self._title} gives no execution context: {last_words(self.log)}")
         if self._strategies is None:
             context.device_memory = activations.address
         else:
             context.set_device_memory(activations.address, activations.nbytes)
         return context
+
+    def keep_compiled(self) -> None:
+        """Write what was compiled for the device to where the next start finds it."""
+        if self._compiled is not None:
+            with self.device.current("keeping an engine's kernels"):
+                self._compiled.keep()
+
+    def check_capture(self, context: Any, stream: Stream) -> None:
+        """BackendError where it is known before that a context's runs make no CUDA graph."""
+        if self._config is None:
+            return
+        with self.device.current("preparing an engine"):
+            if not context.is_stream_capturable(stream.handle):
+                raise BackendError(f"{self._title} allows no capture of it")
 
     def _tensor(self, name: str) -> Tensor:
         mode = self.native.get_tensor_mode(name)
@@ -102,6 +138,22 @@ class LoadedEngine(Closing):
             np.dtype(_TYPES[self.native.get_tensor_dtype(name).name]),
             mode == self._input_mode,
         )
+
+
+def _compiling_config(trt: Any, engine: Any) -> Any:
+    """IRuntimeConfig for contexts that compile kernels on the card.
+
+    At once and for good, not in the background while others do their work: those that are in a
+    CUDA graph could not be replaced, and equal frames would get masks of different kernels.
+    """
+    config = engine.create_runtime_config()
+    config.set_execution_context_allocation_strategy(
+        trt.ExecutionContextAllocationStrategy.USER_MANAGED
+    )
+    config.dynamic_shapes_kernel_specialization_strategy = (
+        trt.DynamicShapesKernelSpecializationStrategy.EAGER
+    )
+    return config
 
 
 class Execution(Closing):
@@ -138,7 +190,9 @@ class Execution(Closing):
         self._contexts.append(context)  # a graph works in the memory of its context
         # TensorRT asks for one run before a capture, for what it only then sets up.
         self._run_once(context)
+        self.engine.keep_compiled()
         try:
+            self.engine.check_capture(context, self._stream)
             graph = self.engine.device.capture(self._stream, lambda: self._run(context))
         except BackendError as error:  # loops, DLA: not everything can be captured
             _log.info("this engine runs without a CUDA graph: %s", error)

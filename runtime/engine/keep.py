@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -43,23 +43,26 @@ def keep_or_build(
     make: Callable[[], Plan],
     force: bool,
     report: Callable[[str], None],
+    among_others: bool = False,
 ) -> BuiltEngine:
     """Keep the plan in `folder` that fits the request, or write what `make` makes of the graph.
+
+    among_others: one for more targets fits as well; the request's own is looked at first.
 
     Raises:
         EngineError: `folder` cannot be written; and what `make` raises.
     """
     path = folder / request.file_name
-    card, reason = _standing(path, request)
-    if card is not None and not force:
-        return BuiltEngine(path, card, built=False, reason=reason)
+    standing, reason = _standing(folder, request, among_others=among_others)
+    if standing is not None and not force:
+        return standing
     try:
         folder.mkdir(exist_ok=True)
         with _locked(folder / f".{path.name}.lock", report):
-            card, reason = _standing(path, request)
-            if card is not None and not force:  # another process was building it
-                return BuiltEngine(path, card, built=False, reason=reason)
-            reason = "--force was given" if card is not None else reason
+            standing, reason = _standing(folder, request, among_others=among_others)
+            if standing is not None and not force:  # another process was building it
+                return standing
+            reason = "--force was given" if standing is not None else reason
             report(f"building {path.name}: {reason}")
             card = _write(path, request, graph, make())
             return BuiltEngine(path, card, built=True, reason=reason)
@@ -83,19 +86,40 @@ def _write(path: Path, request: EngineRequest, graph: Path, plan: Plan) -> Engin
     return card
 
 
-def _standing(path: Path, request: EngineRequest) -> tuple[EngineCard | None, str]:
-    """Sidecar of an engine that is there and fits, else None; and why."""
-    if not path.exists() and not card_path(path).exists():
-        return None, _why_none(path.parent, request)
-    try:
-        card = read_card(path)
-    except EngineError as error:
-        return None, str(error)
-    for name, found, wanted in _differences(card.request, request):
-        if name == "onnx_sha256":
-            return None, "the graph has changed since the one there was built"
-        return None, f"the one there has {name} {found}; {wanted} was wanted"
-    return card, "it fits graph, version and targets"
+def _standing(
+    folder: Path, request: EngineRequest, *, among_others: bool
+) -> tuple[BuiltEngine | None, str]:
+    """The engine that is there and fits, else None; and why."""
+    own = folder / request.file_name
+    others = set(folder.glob(f"[!.]*-{request.file_ending}")) - {own} if among_others else set()
+    problems = []
+    for path in (own, *sorted(others)):
+        if not path.exists() and not card_path(path).exists():
+            continue
+        try:
+            card = read_card(path)
+        except EngineError as error:
+            problems.append(str(error))
+            continue
+        problem = _misfit(path, card.request, request, among_others=among_others)
+        if problem is None:
+            reason = "it fits graph, version and targets"
+            return BuiltEngine(path, card, built=False, reason=reason), reason
+        problems.append(problem)
+    return None, problems[0] if problems else _why_none(folder, request)
+
+
+def _misfit(
+    path: Path, found: EngineRequest, wanted: EngineRequest, *, among_others: bool
+) -> str | None:
+    """Why a plan does not fit, None where it does."""
+    if among_others and set(wanted.targets) <= set(found.targets):
+        wanted = replace(wanted, targets=found.targets)
+    for difference in _differences(found, wanted):
+        if difference[0] == "onnx_sha256":
+            return f"the graph has changed since {path.name} was built"
+        return _told(path, difference)
+    return None
 
 
 def _why_none(folder: Path, request: EngineRequest) -> str:
@@ -107,9 +131,14 @@ def _why_none(folder: Path, request: EngineRequest) -> str:
             continue
         differences = _differences(other, request)
         if differences and {name for name, _, _ in differences} <= _OF_THE_MACHINE:
-            name, found, wanted = differences[0]
-            return f"{path.name} has {name} {found}; {wanted} was wanted"
+            return _told(path, differences[0])
     return "there is none yet"
+
+
+def _told(path: Path, difference: tuple[str, object, object]) -> str:
+    name, *values = difference
+    found, wanted = (", ".join(v) if isinstance(v, tuple) else v for v in values)
+    return f"{path.name} has {name} {found}; {wanted} was wanted"
 
 
 def _differences(one: EngineRequest, other: EngineRequest) -> list[tuple[str, object, object]]:

@@ -6,17 +6,13 @@ It lies in the user's cache directory, not in a bundle: all bundles on the machi
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgeunet.files import write_bytes
-
 from ..engines import EngineRequest, slug
-
-_DIGEST = hashlib.sha256().digest_size
+from .cache_file import read_cache, write_cache
 
 
 def timing_cache_path(request: EngineRequest) -> Path:
@@ -29,8 +25,7 @@ def timing_cache_path(request: EngineRequest) -> Path:
 
 def attach_timing_cache(config: Any, path: Path, report: Callable[[str], None]) -> None:
     """Give a builder's config what the file holds; one that is damaged is dropped, and said so."""
-    known = _read(path, report)
-    cache = config.create_timing_cache(known)
+    cache = config.create_timing_cache(read_cache(path, "timing cache", report))
     if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
         report(f"timing cache {path} dropped: TensorRT refuses it")
         config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
@@ -40,22 +35,6 @@ def keep_timing_cache(config: Any, path: Path, report: Callable[[str], None]) ->
     """Write what the config's cache holds after a build; of builds at once, the last one stays."""
     content = bytes(config.get_timing_cache().serialize())
     try:
-        write_bytes(path, hashlib.sha256(content).digest() + content)
+        write_cache(path, content)
     except OSError as error:  # the engine is built all the same
         report(f"timing cache not kept, the next build takes as long: {error}")
-
-
-def _read(path: Path, report: Callable[[str], None]) -> bytes:
-    """Content of the file, empty where there is none that is whole."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return b""
-    except OSError as error:
-        report(f"timing cache not used: {error}")
-        return b""
-    digest, content = data[:_DIGEST], data[_DIGEST:]
-    if hashlib.sha256(content).digest() != digest:
-        report(f"timing cache {path} dropped: it is damaged")
-        return b""
-    return content

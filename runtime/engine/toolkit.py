@@ -11,7 +11,13 @@ from typing import Any
 
 from packaging.version import Version
 
-from edgeunet.errors import EngineError, MissingDependencyError, UnknownNameError, UsageError
+from edgeunet.errors import (
+    BackendError,
+    EngineError,
+    MissingDependencyError,
+    UnknownNameError,
+    UsageError,
+)
 from edgeunet.manifest import Flavour, Precision
 
 # Before, a network is typed weakly: precision is a flag, and the FP32 graph serves for FP16. NVIDIA
@@ -38,8 +44,9 @@ class Toolkit:
     that it refuses. shares_profiles_if_asked: several contexts may use one optimization profile
     only in a plan that was built for it; with other versions they always may. targets: compute
     capabilities that it builds for ahead of time, none for one that tunes plans on the card that
-    runs them; default_targets: those where none are asked for. remarks: what to know of a precision
-    before relying on it, dla_remarks: on a DLA.
+    runs them; default_targets: those where none are asked for. compiles_on_card: a plan holds no
+    kernels: they are compiled when it first runs, and a runtime cache keeps them. remarks: what to
+    know of a precision before relying on it, dla_remarks: on a DLA.
     """
 
     name: str
@@ -53,6 +60,7 @@ class Toolkit:
     precision_flags: Mapping[Precision, tuple[str, ...]] = field(default_factory=dict)
     targets: tuple[str, ...] = ()
     default_targets: tuple[str, ...] = ()
+    compiles_on_card: bool = False
     remarks: Mapping[Precision, str] = field(default_factory=dict)
     dla_remarks: Mapping[Precision, str] = field(default_factory=dict)
 
@@ -60,6 +68,18 @@ class Toolkit:
     def ahead_of_time(self) -> bool:
         """It builds for cards that need not be there."""
         return bool(self.targets)
+
+    def check_card(self, name: str, capability: str) -> None:
+        """Whether it has engines for a GPU that is there, by its compute capability, "sm89".
+
+        Raises:
+            BackendError: it has none.
+        """
+        if self.targets and capability not in self.targets:
+            raise BackendError(
+                f"{self.title} {self.version} has no engines for the {name} ({capability}), only "
+                f"for {', '.join(self.targets)}. Use --backend tensorrt, of edgeunet[trt]."
+            )
 
     def select_targets(self, wanted: Sequence[str] | None) -> tuple[str, ...]:
         """Targets in ascending order, each once; the default ones for None.
@@ -137,7 +157,10 @@ def _tensorrt() -> Toolkit:
 
 
 def _rtx() -> Toolkit:
-    """TensorRT-RTX: strongly typed, builds ahead of time on any x86-64 machine, GPU or not."""
+    """TensorRT-RTX: strongly typed, builds ahead of time on any x86-64 machine, GPU or not.
+
+    Its contexts share a profile as those of TensorRT 10 do: the feature to ask for it is gone.
+    """
     trt = _import(
         "tensorrt_rtx_bindings",
         "TensorRT-RTX",
@@ -158,6 +181,7 @@ def _rtx() -> Toolkit:
         # GeForce RTX 30, 40 and 50. Turing (sm75) doubles the plan and, says NVIDIA, slows the
         # newer cards that share it.
         default_targets=("sm86", "sm89", "sm120"),
+        compiles_on_card=True,
         remarks={
             "int8": "TensorRT-RTX documents no INT8 convolution: time FP16 against it on the GPU"
         },

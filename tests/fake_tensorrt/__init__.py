@@ -1,7 +1,7 @@
 """A stand-in for NVIDIA's TensorRT that has the names of one version, and no other.
 
-    trt = fake_tensorrt.make("10.3.0")
-    monkeypatch.setitem(sys.modules, "tensorrt", trt)
+    trt = fake_tensorrt.make("10.3.0")                    # or "rtx-1.7.1", for TensorRT-RTX
+    monkeypatch.setitem(sys.modules, trt.__name__, trt)
     trt.scenario.build_errors = OUT_OF_MEMORY      # what is to go wrong, see `Scenario`
     trt.enqueue = device.enqueue                   # (stream handle, work): who runs it, and when
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import ModuleType
 
-from . import builder, config, context, engine, network, values
+from . import builder, config, context, engine, network, runtime_config, values
 from .scenario import OUT_OF_MEMORY, ParserFault, Scenario
 from .surface import build_module, read_surface, recorded_versions
 
@@ -32,13 +32,14 @@ _BEHAVIOUR = {
         context.IExecutionContext,
         engine.EngineInspector,
         engine.ICudaEngine,
-        engine.IRuntimeConfig,
         engine.Runtime,
         network.ILayer,
         network.INetworkDefinition,
         network.ITensor,
         network.OnnxParser,
         network.ParserError,
+        runtime_config.IRuntimeCache,
+        runtime_config.IRuntimeConfig,
         values.Dims,
         values.IHostMemory,
         values.ILogger,
@@ -50,11 +51,15 @@ _FUNCTIONS = {"nptype": values.nptype, "volume": values.volume}
 
 
 def make(version: str, scenario: Scenario | None = None) -> ModuleType:
-    """Module to put in the place of `tensorrt`, of one of `recorded_versions()`."""
-    module = build_module(read_surface(version), _BEHAVIOUR, _FUNCTIONS)
-    module.scenario = scenario or Scenario()
+    """Module to put in the place of the real one, of one of `recorded_versions()`."""
+    rtx = version.startswith("rtx-")
+    name = "tensorrt_rtx_bindings" if rtx else "tensorrt"
+    module = build_module(name, read_surface(version), _BEHAVIOUR, _FUNCTIONS)
+    card = {"card": "NVIDIA GeForce RTX 4090", "capability": "sm89"} if rtx else {}
+    module.scenario = scenario or Scenario(**card)
     module.enqueue = _at_once
     module._first = None
+    module.compiled = []  # what contexts of TensorRT-RTX compiled on the card, in order
     return module
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .plan import Plan, PlanTensor
-from .values import call, global_logger, host_memory, need_gpu, stored, tell
+from .values import call, global_logger, host_memory, is_rtx, need_gpu, stored, tell
 
 _BUILD = "Building engine"
 _TACTICS = "Tactic selection"
@@ -101,6 +101,8 @@ def _faults(network: Any, config: Any) -> list[str]:
                     f"{step}Error Code 3: API Usage Error (Parameter check failed, condition: "
                     f"!config.getFlag(BuilderFlag::k{flag}). )"
                 ]
+    if any(target.name == "NONE" for target in config._targets):
+        return ["Unexpected exception bad optional access"]
     faults = _profile_faults(network, config)
     needed = network._trt.scenario.needs_workspace
     if config.get_memory_pool_limit(network._trt.MemoryPoolType.WORKSPACE) < needed:
@@ -176,7 +178,7 @@ def _plan(network: Any, config: Any) -> Plan:
     return Plan(
         version=trt.__version__,
         card=trt.scenario.card,
-        capability=trt.scenario.capability,
+        targets=config._targets_by_name() if is_rtx(trt) else (trt.scenario.capability,),
         dla=max(config.DLA_core, 0) if on_dla else None,
         tensors=tuple(
             PlanTensor(tensor._name, tensor._is_input, tensor._dtype, tensor._dims)

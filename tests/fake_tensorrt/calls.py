@@ -111,7 +111,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
 
 def _parameter(text: str) -> _Parameter:
     name, _, rest = text.partition(": ")
-    kind, default, _ = rest.partition(" = ")
+    kind, _, default = rest.partition(" = ")
     return _Parameter(name, plain_type(kind), default)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from .values import host_memory, stored, tell
 
 _CACHE = b"fake-timing-cache\n"
+_PORTABLE = ("sm86", "sm89", "sm120")  # of TensorRT-RTX, where none was asked for
 
 
 class IOptimizationProfile:
@@ -71,6 +72,7 @@ class IBuilderConfig:
         self._profiles: list[Any] = []
         self._timing_cache: Any = None
         self._devices: dict[str, Any] = {}
+        self._targets: list[Any] = []
 
     DLA_core = stored("DLA_core", lambda self: -1)
     avg_timing_iterations = stored("avg_timing_iterations", lambda self: 1)
@@ -125,6 +127,44 @@ class IBuilderConfig:
             return -1
         self._profiles.append(profile)
         return len(self._profiles) - 1
+
+    # TensorRT-RTX
+
+    @property
+    def num_compute_capabilities(self) -> int:
+        return len(self._targets)
+
+    @num_compute_capabilities.setter
+    def num_compute_capabilities(self, value: int) -> None:
+        none = self._trt.ComputeCapability.NONE
+        self.__dict__["_targets"] = [*self._targets, *[none] * int(value)][: int(value)]
+
+    def get_compute_capability(self, index: int) -> Any:
+        known = self._has_target(index, "getComputeCapability")
+        return self._targets[index] if known else self._trt.ComputeCapability.NONE
+
+    def set_compute_capability(self, compute_capability: Any, index: int) -> bool:
+        known = self._has_target(index, "setComputeCapability")
+        if known:
+            self._targets[index] = compute_capability
+        return known
+
+    def _has_target(self, index: int, method: str) -> bool:
+        known = 0 <= index < len(self._targets)
+        if not known:
+            tell(
+                self._logger,
+                "ERROR",
+                f"IBuilderConfig::{method}: Error Code 3: API Usage Error (Parameter check failed, "
+                "condition: index >= 0 && index < std::ssize(mConfig.computeCapabilities). Index "
+                "of compute capability is not in a valid range.)",
+            )
+        return known
+
+    def _targets_by_name(self) -> tuple[str, ...]:
+        here = self._trt.scenario.capability
+        names = (target.name.lower() for target in self._targets)
+        return tuple(here if name == "current" else name for name in names) or _PORTABLE
 
     def set_device_type(self, layer: Any, device_type: Any) -> None:
         self._devices[layer._name] = device_type

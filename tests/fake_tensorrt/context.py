@@ -12,14 +12,16 @@ import numpy as np
 import onnxruntime as ort
 
 from .plan import Plan, PlanTensor
-from .values import NUMPY, stored, tell
+from .values import NUMPY, is_rtx, stored, tell
 
 Shape = tuple[int, ...]
 
 
 class IExecutionContext:
-    def _setup(self, engine: Any, own_memory: bool) -> None:
+    def _setup(self, engine: Any, own_memory: bool, config: Any) -> None:
         self._engine = engine
+        self._config = config
+        self._compiled: set[str] = set()
         self._logger = engine._logger
         self._own_memory = own_memory
         self._memory: int | None = None
@@ -107,7 +109,7 @@ class IExecutionContext:
 
     def _is_profile_taken(self) -> bool:
         """Before 9 a profile serves one context, unless the plan was built to share it."""
-        shared = int(self._engine._plan.version.split(".")[0]) >= 9
+        shared = is_rtx(self._trt) or int(self._engine._plan.version.split(".")[0]) >= 9
         if shared or "PROFILE_SHARING_0806" in self._engine._plan.flags:
             return False
         others = [context for context in self._engine._contexts if context is not self]
@@ -141,8 +143,30 @@ class IExecutionContext:
     def execute_async_v3(self, stream_handle: int) -> bool:
         for fault in self._enqueue_faults():
             return self._refuse(f"IExecutionContext::enqueueV3: {fault}")
+        if is_rtx(self._trt):
+            self._compile()
         self._trt.enqueue(int(stream_handle), self._work())
         return True
+
+    def is_stream_capturable(self, stream: int) -> bool:
+        """Nothing may be allocated while it runs, nor a kernel replaced by a faster one."""
+        strategies = self._trt.DynamicShapesKernelSpecializationStrategy
+        if self._config is None:
+            return False
+        strategy = self._config.dynamic_shapes_kernel_specialization_strategy
+        required = "REQUIRE_USER_ALLOCATION" in self._engine._plan.flags
+        return required and strategy != strategies.LAZY
+
+    def _compile(self) -> None:
+        """Compile for the shapes of now what neither this context nor the cache knows."""
+        kernel = f"{self._engine._plan.onnx_sha256[:12]} {sorted(self._shapes.items())}"
+        cache = None if self._config is None else self._config._cache
+        if kernel in self._compiled or (cache is not None and kernel in cache._kernels):
+            return
+        self._trt.compiled.append(kernel)
+        self._compiled.add(kernel)
+        if cache is not None:
+            cache._kernels.add(kernel)
 
     def _enqueue_faults(self) -> list[str]:
         faults = list(self._trt.scenario.enqueue_errors)

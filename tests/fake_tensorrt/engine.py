@@ -7,7 +7,7 @@ import weakref
 from typing import Any
 
 from .plan import Plan, PlanTensor
-from .values import global_logger, host_memory, need_gpu, stored, tell
+from .values import global_logger, host_memory, is_rtx, need_gpu, stored, tell
 
 
 class Runtime:
@@ -43,15 +43,26 @@ def _plan_fault(plan: Plan | None, empty: bool, trt: Any) -> str | None:
             "Error Code 1: Serialization (Serialization assertion magicTagRead == kMAGIC_TAG "
             "failed.Magic tag does not match)"
         )
+    if plan.version != trt.__version__ and is_rtx(trt):
+        return (
+            "The engine header does not conform to the expected format for TensorRT-RTX. Ensure "
+            "that the engine was created with the same version of TensorRT-RTX as the current "
+            "runtime."
+        )
     if plan.version != trt.__version__:
         return (
             "Error Code 6: API Usage Error (The engine plan file is not compatible with this "
             f"version of TensorRT, expecting library version {trt.__version__} got "
             f"{plan.version}, please rebuild.)"
         )
-    if plan.capability != trt.scenario.capability:
-        wanted, found = (f"{name[2:-1]}.{name[-1]}" for name in
-                         (trt.scenario.capability, plan.capability))  # fmt: skip
+    if not trt.scenario.gpu:
+        return (
+            "Error Code 1: Cuda Runtime (cudaError 35: CUDA driver version is insufficient for "
+            "CUDA runtime version)"
+        )
+    if trt.scenario.capability not in plan.targets:
+        wanted = _told(trt.scenario.capability)
+        found = ", ".join(map(_told, plan.targets))
         return (
             "Error Code 6: API Usage Error (The engine plan file is generated on an incompatible "
             f"device, expecting compute {wanted} got compute {found}, please rebuild.)"
@@ -59,6 +70,11 @@ def _plan_fault(plan: Plan | None, empty: bool, trt: Any) -> str | None:
     if plan.dla is not None and plan.dla >= trt.scenario.dla_cores:
         return f"Error Code 3: API Usage Error (DLA core {plan.dla} does not exist)"
     return None
+
+
+def _told(capability: str) -> str:
+    """ "sm89" -> "8.9"."""
+    return f"{capability[2:-1]}.{capability[-1]}"
 
 
 class ICudaEngine:
@@ -150,16 +166,16 @@ class ICudaEngine:
         if runtime_config is not None:
             strategy = runtime_config._strategy
         lent = strategy is not None and strategy.name == "USER_MANAGED"
-        return self._context(own_memory=not lent)
+        return self._context(own_memory=not lent, config=runtime_config)
 
     def create_execution_context_without_device_memory(self) -> Any:
         return self._context(own_memory=False)
 
-    def _context(self, own_memory: bool) -> Any:
+    def _context(self, *, own_memory: bool, config: Any = None) -> Any:
         errors = self._trt.scenario.context_errors
         for error in errors:
             tell(self._logger, "ERROR", error)
-        return None if errors else self._new("IExecutionContext", self, own_memory)
+        return None if errors else self._new("IExecutionContext", self, own_memory, config)
 
     def _tensor(self, name: str) -> PlanTensor | None:
         for tensor in self._plan.tensors:
@@ -172,17 +188,6 @@ class ICudaEngine:
             "names with getIOTensorName())",
         )
         return None
-
-
-class IRuntimeConfig:
-    def _setup(self) -> None:
-        self._strategy = self._trt.ExecutionContextAllocationStrategy.STATIC
-
-    def set_execution_context_allocation_strategy(self, strategy: Any = None) -> None:
-        self._strategy = strategy or self._trt.ExecutionContextAllocationStrategy.STATIC
-
-    def get_execution_context_allocation_strategy(self) -> Any:
-        return self._strategy
 
 
 class EngineInspector:

@@ -32,12 +32,12 @@ class PlanTensor:
 class Plan:
     """What a builder made; `profiles` give (min, opt, max) for the name of each input.
 
-    dla: the core it was built for.
+    targets: compute capabilities that it runs on. dla: the core it was built for.
     """
 
     version: str
     card: str
-    capability: str
+    targets: tuple[str, ...]
     dla: int | None
     tensors: tuple[PlanTensor, ...]
     profiles: tuple[dict[str, tuple[Shape, Shape, Shape]], ...]
@@ -78,5 +78,5 @@ class Plan:
             {name: tuple(tuple(shape) for shape in shapes) for name, shapes in profile.items()}
             for profile in fields["profiles"]
         )
-        lists = {name: tuple(fields[name]) for name in ("layers", "flags")}
+        lists = {name: tuple(fields[name]) for name in ("targets", "layers", "flags")}
         return cls(**{**fields, **lists, "tensors": tensors, "profiles": profiles, "onnx": onnx})

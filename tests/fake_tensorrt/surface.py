@@ -29,32 +29,35 @@ def read_surface(version: str) -> dict[str, Any]:
 
 
 def build_module(
-    surface: Mapping[str, Any], behaviour: Mapping[str, type], functions: Mapping[str, Any]
+    name: str,
+    surface: Mapping[str, Any],
+    behaviour: Mapping[str, type],
+    functions: Mapping[str, Any],
 ) -> ModuleType:
     """Module of the recorded names; `behaviour` holds for a class's name what its members do.
 
     A member that was recorded and has no behaviour raises NotImplementedError when it is used; one
     that has behaviour and was not recorded does not exist.
     """
-    module = ModuleType("tensorrt")
-    module.__spec__ = ModuleSpec("tensorrt", None)
+    module = ModuleType(name)
+    module.__spec__ = ModuleSpec(name, None)
     module.__version__ = surface["version"]
     kinds: dict[str, type] = {}
-    for name, enum in surface["enums"].items():
-        kinds[name] = _enum(name, enum)
-    for name in _bases_first(surface["classes"]):
-        kinds[name] = _class(name, surface["classes"][name], kinds, behaviour.get(name), module)
-    for name, kind in kinds.items():
-        outer, _, inner = name.rpartition(".")
-        setattr(kinds[outer] if outer else module, inner, kind)
-    for name, record in surface["classes"].items():
+    for kind, enum in surface["enums"].items():
+        kinds[kind] = _enum(kind, enum)
+    for kind in _bases_first(surface["classes"]):
+        kinds[kind] = _class(kind, surface["classes"][kind], kinds, behaviour.get(kind), module)
+    for kind, made in kinds.items():
+        outer, _, inner = kind.rpartition(".")
+        setattr(kinds[outer] if outer else module, inner, made)
+    for kind, record in surface["classes"].items():
         for constant, value in record["constants"].items():
-            setattr(kinds[name], constant, _constant(value, kinds))
-    for name, value in surface["constants"].items():
-        setattr(module, name, _constant(value, kinds))
-    for name in surface["functions"]:
-        function = functions.get(name)
-        setattr(module, name, function(module) if function else _absent(name))
+            setattr(kinds[kind], constant, _constant(value, kinds))
+    for constant, value in surface["constants"].items():
+        setattr(module, constant, _constant(value, kinds))
+    for called in surface["functions"]:
+        function = functions.get(called)
+        setattr(module, called, function(module) if function else _absent(called))
     return module
 
 

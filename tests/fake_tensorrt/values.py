@@ -66,9 +66,14 @@ def global_logger(owner: Any, logger: Any) -> Any:
     return first._logger
 
 
+def is_rtx(trt: Any) -> bool:
+    """It is TensorRT-RTX, which builds for GPUs that need not be there."""
+    return hasattr(trt, "ComputeCapability")
+
+
 def need_gpu(owner: Any, logger: Any) -> None:
     """What happens without a driver: the factory gives nothing, and pybind11 says so."""
-    if not owner._trt.scenario.gpu:
+    if not owner._trt.scenario.gpu and not is_rtx(owner._trt):
         tell(logger, "WARNING", "CUDA initialization failure with error: 35.")
         raise TypeError("pybind11::init(): factory function returned nullptr")
 
