@@ -44,7 +44,7 @@ def run(
     Args:
         output: `-`, `NAME.mp4` or a directory, see `open_sink`.
         report: told the number of frames written so far.
-        arguments: those of the backend, see `load`.
+        arguments: `precision`, `tiling` and those of the backend, see `load`.
     """
     frames = 0
     with ExitStack() as stack:

@@ -21,6 +21,7 @@ from .pipeline import prefetch
 from .postprocess import one_size
 from .preprocess import Frame, as_rgb
 from .sources import SourceFrame, open_source
+from .tiling import TiledBackend, Tiling
 
 # Golden frames are checked against another implementation of the same net: of the pixels this
 # share must agree, by precision. The promises of `edgeunet parity`, less a point for few frames.
@@ -78,11 +79,7 @@ class Segmenter(Closing):
             source: what `open_source` takes, or frames of one's own.
             batch: frames a call of the net; a batch ends early where the frames' size changes.
         """
-        if not 1 <= batch <= self.manifest.max_batch:
-            raise UsageError(
-                f"batch is {batch}; the bundle takes 1 to {self.manifest.max_batch}. Export it "
-                "with a larger --max-batch."
-            )
+        _check_batch(batch, self.manifest)
         frames = open_source(source) if isinstance(source, (str, Path)) else source
         return self._stream(frames, batch)
 
@@ -110,7 +107,8 @@ class Segmenter(Closing):
             ParityError: fewer agree than the precision promises.
         """
         golden = self.bundle.golden()
-        agreement = float(np.mean(self(list(golden.frames)).masks == golden.masks))
+        whole = Segmenter(self.bundle, self.backend.untiled)  # as the masks were made
+        agreement = float(np.mean(whole(list(golden.frames)).masks == golden.masks))
         wanted = _GOLDEN_AGREEMENT[self.manifest.precision]
         if agreement < wanted:
             raise ParityError(
@@ -129,6 +127,7 @@ def load(
     backend: str = "auto",
     *,
     precision: Precision | None = None,
+    tiling: Tiling | None = None,
     **arguments: Any,
 ) -> Segmenter:
     """Open a bundle and put it on a backend.
@@ -137,18 +136,24 @@ def load(
         bundle: directory that `edgeunet export` wrote.
         backend: "auto", "onnxruntime", "pytorch" or "tensorrt".
         precision: one that the bundle holds, None for the one that it was exported for.
+        tiling: how frames are cut into tiles of the net's input size, at their own resolution,
+            which suits images larger than that; None to resize each frame to it.
         arguments: those of a backend that is named, such as `threads` of ONNX Runtime.
 
     Raises:
         BundleError: not a whole bundle. UsageError: a precision that it does not hold,
-        or the backend has not. MissingDependencyError: the backend's extra is missing.
+        or the backend has not; more tiles a batch than it takes.
+        MissingDependencyError: the backend's extra is missing.
     """
     opened = open_bundle(bundle)
     if precision is not None:
         opened = opened.at(precision)
     if backend == "pytorch" and precision not in (None, "fp32"):
         raise UsageError(f"pytorch computes in FP32; precision {precision} needs another backend.")
-    return Segmenter(opened, create_backend(backend, opened, **arguments))
+    if tiling is not None:
+        _check_batch(tiling.batch, opened.manifest)
+    created = create_backend(backend, opened, **arguments)
+    return Segmenter(opened, created if tiling is None else TiledBackend(created, tiling))
 
 
 def batches(frames: Iterator[SourceFrame], size: int) -> Iterator[list[SourceFrame]]:
@@ -166,6 +171,15 @@ def batches(frames: Iterator[SourceFrame], size: int) -> Iterator[list[SourceFra
         raise
     if group:
         yield group
+
+
+def _check_batch(batch: int, manifest: Manifest) -> None:
+    """UsageError for a batch that the graphs cannot take."""
+    if not 1 <= batch <= manifest.max_batch:
+        raise UsageError(
+            f"batch is {batch}; the bundle takes 1 to {manifest.max_batch}. Export it with a "
+            "larger --max-batch."
+        )
 
 
 def _joined(parts: Sequence[Result]) -> Result:

@@ -10,6 +10,7 @@ import click
 from ..manifest import Precision
 from ..runtime.run import run
 from ..runtime.sources import describe
+from ..runtime.tiling import Blend
 from .common import (
     DIRECTORY,
     backend_option,
@@ -19,6 +20,7 @@ from .common import (
     precision_option,
     progress,
 )
+from .tiling import blend_option, overlap_option, tile_option, tiling_of
 
 
 @click.command("run")
@@ -34,6 +36,9 @@ from .common import (
 @backend_option
 @precision_option
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True)
+@tile_option
+@overlap_option
+@blend_option
 @force_option
 @json_option
 def command(
@@ -43,10 +48,14 @@ def command(
     backend: str,
     precision: Precision | None,
     batch: int,
+    tile: bool,
+    overlap: float | None,
+    blend: Blend | None,
     force: bool,
     as_json: bool,
 ) -> None:
     """Segment an image, a directory or glob of images, or a video."""
+    tiling = tiling_of(tile, overlap, blend, batch)
     with progress("segmenting", describe(source).frames) as report:
         summary = run(
             bundle,
@@ -54,7 +63,8 @@ def command(
             output,
             backend=backend,
             precision=precision,
-            batch=batch,
+            batch=1 if tile else batch,
+            tiling=tiling,
             force=force,
             report=report,
         )
