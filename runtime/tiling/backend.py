@@ -26,7 +26,6 @@ from .weights import tile_weights
 # Of the sums of a band, which are classes x rows of a tile x columns of a panel.
 _BAND_BYTES = 128 << 20
 
-
 Tile = tuple[Span, Span]
 """Rows and columns of an image."""
 
@@ -49,8 +48,9 @@ class TiledBackend(Backend):
     """Segments frames of any size by tiles of the net's input size, with another backend.
 
     Frames keep their own resolution: what they show should be as large, in pixels, as what the net
-    was trained on. Each tile is prepared as the manifest says, gated by its own presence, and its
-    decoder spared where the gate decides; `Result.presence` is the largest of a frame's tiles.
+    was trained on. Each tile is prepared as the manifest says and gated by its own presence; the
+    backend's `infer_gated` may spare its decoder. `Result.presence` is the largest of a frame's
+    tiles, `Result.confidence` the share of a pixel's class in the weighted sum.
     Beside the frame and its mask, memory is bounded by the batch of tiles and by `_BAND_BYTES`.
 
     A net that looks at its whole input at once (the gate; the squeeze-and-excitation of Eff-UNet)

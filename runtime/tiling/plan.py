@@ -78,7 +78,8 @@ def spans(length: int, tile: int, tiling: Tiling) -> list[Span]:
     if tiling.blend == "gaussian":
         return [Span(start, max(start, 0), min(start + tile, length)) for start in starts]
     middles = [(one + other + tile) // 2 for one, other in pairwise(starts)]
-    return [Span(*span) for span in zip(starts, [0, *middles], [*middles, length], strict=True)]
+    own = map(Span, starts, [0, *middles], [*middles, length])
+    return [span for span in own if span.first < span.stop]
 
 
 def panels(columns: Sequence[Span], width: int) -> Iterator[list[Span]]:
