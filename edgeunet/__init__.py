@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgeunet.export import ExportOptions, export_bundle
     from edgeunet.models import create_model, list_models
-    from edgeunet.runtime import Result, Segmenter, load
+    from edgeunet.runtime import Result, Segmenter, Tiling, load
 
 __version__ = "0.1.0"
 
@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "Result": "edgeunet.runtime",
     "Segmenter": "edgeunet.runtime",
+    "Tiling": "edgeunet.runtime",
     "create_model": "edgeunet.models",
     "ExportOptions": "edgeunet.export",
     "export_bundle": "edgeunet.export",
@@ -28,6 +29,7 @@ __all__ = [
     "ExportOptions",
     "Result",
     "Segmenter",
+    "Tiling",
     "create_model",
     "export_bundle",
     "list_models",

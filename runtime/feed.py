@@ -12,6 +12,8 @@ from .pipeline import Stoppable
 from .sources import Source, SourceFrame
 from .stopwatch import Stopwatch
 
+_PATIENCE = 1.0  # seconds
+
 
 class Feed(Closing, Stoppable, Iterator[list[SourceFrame]]):
     """Batches of frames of one size, in order; a fault follows the frames before it.
@@ -77,8 +79,8 @@ class Feed(Closing, Stoppable, Iterator[list[SourceFrame]]):
         """Stop, and wait for the source to be done with the frame it is at."""
         self.stop()
         # A source ends soon when told to; a caller's own iterator cannot be told.
-        if self._thread.ident is not None and isinstance(self._source, Source):
-            self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join(None if isinstance(self._source, Source) else _PATIENCE)
 
     def _produce(self) -> None:
         error: BaseException | None = None

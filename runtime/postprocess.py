@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -56,9 +56,32 @@ class Postprocessor:
         is alone is sure.
         """
         confidences = np.empty((len(logits), *size), np.uint8)
-        for index, classes in enumerate(self._candidates(logits, presence)):
-            confidences[index] = self._confidence(logits[index], classes, *size)
+        for confidence, (_, planes) in zip(
+            confidences, self.probabilities(logits, presence, size), strict=True
+        ):
+            confidence[:] = np.rint(255 * planes.max(axis=0))
         return confidences
+
+    def probabilities(
+        self,
+        logits: npt.NDArray[np.float32],
+        presence: npt.NDArray[np.float32] | None,
+        size: tuple[int, int],
+    ) -> Iterator[tuple[list[int], npt.NDArray[np.float32]]]:
+        """For each frame the classes that the gate leaves open, and their softmax.
+
+        Yields ids, ascending, and (ids, height, width) for `size`. The softmax of all other classes
+        is 0; where one class is left, its logits are not looked at.
+        """
+        for planes, ids in zip(logits, self._candidates(logits, presence), strict=True):
+            if len(ids) == 1:
+                yield ids, np.ones((1, *size), np.float32)
+                continue
+            rows, columns = covered_size(self.spec, planes.shape[1:], size)
+            upsampled = np.stack([self._upsample(planes[i, :rows, :columns], *size) for i in ids])
+            np.exp(upsampled - upsampled.max(axis=0), out=upsampled)
+            upsampled /= upsampled.sum(axis=0)
+            yield ids, upsampled
 
     def open_classes(self, presence: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
         """Which classes the gate leaves in the argmax, (N, C); all of them without thresholds."""
@@ -80,26 +103,10 @@ class Postprocessor:
         self, planes: npt.NDArray[np.float32], classes: list[int], height: int, width: int
     ) -> Mask:
         rows, columns = covered_size(self.spec, planes.shape[1:], (height, width))
-        mask = np.full((height, width), classes[0], np.uint8)
-        best = self._upsample(planes[classes[0], :rows, :columns], height, width)
-        for class_id in classes[1:]:
-            plane = self._upsample(planes[class_id, :rows, :columns], height, width)
-            better = cv2.compare(plane, best, cv2.CMP_GT)  # 255 where true
-            # Class ids ascend, so the larger one is the later winner.
-            cv2.max(mask, better & np.uint8(class_id), dst=mask)
-            cv2.max(plane, best, dst=best)
-        return mask
-
-    def _confidence(
-        self, planes: npt.NDArray[np.float32], classes: list[int], height: int, width: int
-    ) -> npt.NDArray[np.uint8]:
-        rows, columns = covered_size(self.spec, planes.shape[1:], (height, width))
-        upsampled = np.stack(
-            [self._upsample(planes[id_, :rows, :columns], height, width) for id_ in classes]
+        upsampled = (
+            (id_, self._upsample(planes[id_, :rows, :columns], height, width)) for id_ in classes
         )
-        shares = np.exp(upsampled - upsampled.max(0)).sum(0)
-        confidence: npt.NDArray[np.uint8] = np.rint(np.float32(255) / shares).astype(np.uint8)
-        return confidence
+        return largest(upsampled)[0]
 
     @staticmethod
     def _upsample(
@@ -109,6 +116,26 @@ class Postprocessor:
             plane, (width, height), interpolation=cv2.INTER_LINEAR
         )  # type: ignore[assignment]
         return up
+
+
+def largest(
+    planes: Iterable[tuple[int, npt.NDArray[np.float32]]],
+) -> tuple[Mask, npt.NDArray[np.float32]]:
+    """Where each class is the largest, and how large it is: ids (H, W), values (H, W).
+
+    Args:
+        planes: one or more classes with their values (H, W), ids ascending; of equal values the
+            lower id wins. One plane at a time is held.
+    """
+    remaining = iter(planes)
+    class_id, plane = next(remaining)
+    mask, best = np.full(plane.shape, class_id, np.uint8), plane.copy()
+    for class_id, plane in remaining:
+        better = cv2.compare(plane, best, cv2.CMP_GT)  # 255 where true
+        # Class ids ascend, so the larger one is the later winner.
+        cv2.max(mask, better & np.uint8(class_id), dst=mask)
+        cv2.max(plane, best, dst=best)
+    return mask, best
 
 
 def one_size(frames: Sequence[npt.NDArray[np.uint8]]) -> tuple[int, int]:

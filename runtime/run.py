@@ -61,7 +61,7 @@ def run(
         output: see `open_sink`.
         batch, max_delay, drop: see `Segmenter.stream`.
         report: told the number of frames written so far.
-        arguments: those of the backend, see `load`.
+        arguments: `precision`, `tiling` and those of the backend, see `load`.
 
     Raises:
         OutputError: the sink cannot be written, as on a full disk.

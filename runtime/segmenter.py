@@ -20,6 +20,7 @@ from .postprocess import one_size
 from .preprocess import as_rgb
 from .sources import Source, SourceFrame, open_source
 from .stream import Stream
+from .tiling import TiledBackend, Tiling
 
 Drop = Literal["oldest", "none"]
 # Seconds that a live frame waits for its batch: about what an eye takes for no delay.
@@ -92,11 +93,7 @@ class Segmenter(Closing):
         Raises:
             UsageError: a batch that the bundle does not take, or frames of a file to be dropped.
         """
-        if not 1 <= batch <= self.manifest.max_batch:
-            raise UsageError(
-                f"batch is {batch}; the bundle takes 1 to {self.manifest.max_batch}. Export it "
-                "with a larger --max-batch."
-            )
+        _check_batch(batch, self.manifest)
         frames = open_source(source) if isinstance(source, (str, Path)) else source
         live = isinstance(frames, Source) and frames.info.live
         if isinstance(frames, Source) and not live and drop == "oldest":
@@ -116,7 +113,8 @@ class Segmenter(Closing):
             ParityError: fewer agree than the precision promises.
         """
         golden = self.bundle.golden()
-        agreement = float(np.mean(self(list(golden.frames)).masks == golden.masks))
+        whole = Segmenter(self.bundle, self.backend.untiled)  # as the masks were made
+        agreement = float(np.mean(whole(list(golden.frames)).masks == golden.masks))
         wanted = _GOLDEN_AGREEMENT[self.manifest.precision]
         if agreement < wanted:
             raise ParityError(
@@ -135,6 +133,7 @@ def load(
     backend: str = "auto",
     *,
     precision: Precision | None = None,
+    tiling: Tiling | None = None,
     **arguments: Any,
 ) -> Segmenter:
     """Open a bundle and put it on a backend.
@@ -143,18 +142,33 @@ def load(
         bundle: directory that `edgeunet export` wrote.
         backend: "auto", "onnxruntime", "pytorch", "rtx" or "tensorrt".
         precision: one that the bundle holds, None for the one that it was exported for.
+        tiling: how frames are cut into tiles of the net's input size, at their own resolution,
+            which suits images larger than that; None to resize each frame to it.
         arguments: those of a backend that is named, such as `threads` of ONNX Runtime.
 
     Raises:
         BundleError: not a whole bundle. UsageError: a precision that it does not hold,
-        or the backend has not. MissingDependencyError: the backend's extra is missing.
+        or the backend has not; more tiles a batch than it takes.
+        MissingDependencyError: the backend's extra is missing.
     """
     opened = open_bundle(bundle)
     if precision is not None:
         opened = opened.at(precision)
     if backend == "pytorch" and precision not in (None, "fp32"):
         raise UsageError(f"pytorch computes in FP32; precision {precision} needs another backend.")
-    return Segmenter(opened, create_backend(backend, opened, **arguments))
+    if tiling is not None:
+        _check_batch(tiling.batch, opened.manifest)
+    created = create_backend(backend, opened, **arguments)
+    return Segmenter(opened, created if tiling is None else TiledBackend(created, tiling))
+
+
+def _check_batch(batch: int, manifest: Manifest) -> None:
+    """UsageError for a batch that the graphs cannot take."""
+    if not 1 <= batch <= manifest.max_batch:
+        raise UsageError(
+            f"batch is {batch}; the bundle takes 1 to {manifest.max_batch}. Export it with a "
+            "larger --max-batch."
+        )
 
 
 def _joined(parts: Sequence[Result]) -> Result:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
@@ -24,7 +25,8 @@ class NoKernels:
 def install_pycuda(driver: Driver) -> Driver:
     """Put a simulated GPU in the place of PyCUDA and of the driver's library."""
     cuda_driver._library = lambda: driver.streams
-    sys.modules["pycuda"] = ModuleType("pycuda")
+    pycuda = sys.modules["pycuda"] = ModuleType("pycuda")
+    pycuda.__spec__ = ModuleSpec("pycuda", None)  # how code asks whether it is installed
     sys.modules["pycuda.driver"] = driver  # type: ignore[assignment]
     return driver
 

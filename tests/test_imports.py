@@ -118,6 +118,7 @@ def test_public_names() -> None:
         "ExportOptions",
         "Result",
         "Segmenter",
+        "Tiling",
         "create_model",
         "export_bundle",
         "list_models",
@@ -150,6 +151,7 @@ def test_other_names_are_attribute_errors() -> None:
         "runtime.kernels",
         "runtime.sinks",
         "runtime.sources",
+        "runtime.tiling",
     ],
 )
 def test_names_of_a_package_are_sorted_and_resolve(package: str) -> None:

@@ -13,6 +13,7 @@ from ..manifest import Precision
 from ..runtime.run import RunSummary, run
 from ..runtime.segmenter import Drop
 from ..runtime.sources import open_source
+from ..runtime.tiling import Blend
 from .common import (
     DIRECTORY,
     backend_option,
@@ -22,6 +23,7 @@ from .common import (
     precision_option,
     progress,
 )
+from .tiling import blend_option, overlap_option, tile_option, tiling_of
 
 
 @click.command("run")
@@ -49,6 +51,9 @@ from .common import (
     type=click.Choice(get_args(Drop)),
     help="The frame that gives way where the net is slower.  [oldest for live sources, else none]",
 )
+@tile_option
+@overlap_option
+@blend_option
 @force_option
 @json_option
 def command(
@@ -60,6 +65,9 @@ def command(
     batch: int,
     max_delay: float | None,
     drop: Drop | None,
+    tile: bool,
+    overlap: float | None,
+    blend: Blend | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -67,6 +75,7 @@ def command(
 
     Ctrl-C and SIGTERM end it after the frames under way, and finish what is being written.
     """
+    tiling = tiling_of(tile, overlap, blend, batch)
     with (
         open_source(source) as frames,
         progress("segmenting", frames.info.frames) as report,
@@ -77,9 +86,10 @@ def command(
             output,
             backend=backend,
             precision=precision,
-            batch=batch,
+            batch=1 if tile else batch,
             max_delay=None if max_delay is None else max_delay / 1000,
             drop=drop,
+            tiling=tiling,
             force=force,
             report=report,
         )

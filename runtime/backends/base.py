@@ -79,6 +79,11 @@ class Backend(Closing, ABC):
         self.preprocess = Preprocessor(bundle.manifest.input)
         self.postprocess = Postprocessor(bundle.manifest.input, bundle.manifest.gate)
 
+    @property
+    def untiled(self) -> Backend:
+        """The backend that resizes frames to the net's input: itself, unless it cuts them."""
+        return self
+
     @abstractmethod
     def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
         """Run the net on (N, C, H, W), N at most the manifest's `max_batch`."""

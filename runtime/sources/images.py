@@ -49,7 +49,7 @@ def read_image(path: Path) -> Frame:
 
 def _bgr_to_rgb(pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     if pixels.ndim == 3 and pixels.shape[2] in (3, 4):
-        return pixels[..., [2, 1, 0]]
+        return pixels[..., 2::-1]  # a view: an image may be large
     return pixels
 
 

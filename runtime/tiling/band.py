@@ -1,0 +1,60 @@
+"""The rows of an image that tiles are still being added to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ..postprocess import largest
+
+
+class Band:
+    """Sums the class probabilities of tiles, and decides on rows that no later tile reaches.
+
+    It holds as many rows as a tile has, so that its memory does not grow with the image's height.
+    Tiles come from top to bottom.
+
+    Args:
+        classes: number of them. rows: a tile's.
+        mask: (H, W) uint8 that the class ids are written to. confidence: the same for the share
+            that a pixel's class has in the sum of all, 255 for 1; None where it is not wanted.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        rows: int,
+        mask: npt.NDArray[np.uint8],
+        confidence: npt.NDArray[np.uint8] | None,
+    ) -> None:
+        self._sums = np.zeros((classes, rows, mask.shape[1]), np.float32)
+        self._top = 0  # row of the image that the first row of the sums is
+        self._mask = mask
+        self._confidence = confidence
+
+    def add(
+        self, ids: Sequence[int], planes: npt.NDArray[np.floating], top: int, left: int
+    ) -> None:
+        """Add the weighted probabilities (ids, h, w) of some classes at that place of the mask."""
+        height, width = planes.shape[1:]
+        below = slice(top - self._top, top - self._top + height)
+        for class_id, plane in zip(ids, planes, strict=True):
+            self._sums[class_id, below, left : left + width] += plane
+
+    def finish(self, row: int) -> None:
+        """Decide on all rows above `row`, and make room for as many below."""
+        done = row - self._top
+        if not done:
+            return
+        sums = self._sums[:, :done]
+        mask, best = largest(enumerate(sums))
+        self._mask[self._top : row] = mask
+        if self._confidence is not None:
+            share = np.rint(255 * best / sums.sum(axis=0))
+            self._confidence[self._top : row] = share.astype(np.uint8)
+        for plane in self._sums:  # one at a time: what overlaps is copied by way of a third place
+            plane[: len(plane) - done] = plane[done:]
+            plane[len(plane) - done :] = 0
+        self._top = row

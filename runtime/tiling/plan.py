@@ -1,0 +1,102 @@
+"""Where the tiles of an image lie, and which pixels each has a say in. One axis at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, NamedTuple, get_args
+
+from edgeunet.errors import UsageError
+
+Blend = Literal["gaussian", "valid"]
+
+MAX_OVERLAP = 0.75
+"""Beyond, each pixel goes through the net more than 16 times."""
+
+# Deepest stride of the six variants: a net answers alike to an image that is moved by so much.
+_STRIDE = 32
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How images are cut into tiles of the net's input size and put together again.
+
+    overlap: share of a tile's side that it has in common with its neighbour, 0..0.75, rounded up so
+        that tiles begin at multiples of 32 pixels. Nets subsample by up to 32, and two tiles that
+        begin elsewhere disagree on their common pixels more than the border of a tile does.
+    blend: "gaussian" adds up the softmax of overlapping tiles, weighted by a Gaussian about each
+        tile's centre with a sigma of an eighth of its sides, as nnU-Net does (Isensee et al.,
+        Nature Methods 18, 2021). A class that a tile's gate closes has probability 0 there.
+        "valid" takes each pixel from the one tile in which it lies farthest from the border, and
+        mirrors the image at its edges so that those too have context: the overlap-tile strategy
+        of U-Net (Ronneberger et al., MICCAI 2015, figure 2). It blends nothing.
+    batch: tiles a call of the net. Memory grows with it, hardly with the image.
+
+    Raises:
+        UsageError: a value that is out of range.
+    """
+
+    overlap: float = 0.25
+    blend: Blend = "gaussian"
+    batch: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap <= MAX_OVERLAP:  # NaN too
+            raise UsageError(f"overlap is {self.overlap}; it must be 0 to {MAX_OVERLAP}.")
+        if self.blend not in get_args(Blend):
+            raise UsageError(f"blend is {self.blend!r}; it must be one of: gaussian, valid.")
+        if self.batch < 1:
+            raise UsageError(f"batch is {self.batch}; a call of the net takes 1 tile or more.")
+
+
+class Span(NamedTuple):
+    """One tile along one axis: it begins at pixel `start` and decides on pixels first..stop - 1.
+
+    What a tile has of pixels before 0, or past the image's last, is mirrored.
+    """
+
+    start: int
+    first: int
+    stop: int
+
+
+def spans(length: int, tile: int, tiling: Tiling) -> list[Span]:
+    """Tiles of side `tile` along an axis of `length` pixels, in order.
+
+    The last is moved inward, to the next multiple of 32; an image that is smaller than a tile lies
+    in the middle of one. "gaussian": a tile decides on all of its pixels, "valid": on those that
+    lie farther from the border of every other tile.
+    """
+    grid = _grid(tile)
+    step = max(grid, int((1 - tiling.overlap) * tile) // grid * grid)
+    margin = -(-(tile - step) // (2 * grid)) * grid if tiling.blend == "valid" else 0
+    excess = length + 2 * margin - tile  # pixels that one tile leaves
+    if excess <= 0:
+        return [Span(excess // 2 - margin, 0, length)]
+    starts = [*range(-margin, excess - margin, step), -(-excess // grid) * grid - margin]
+    if tiling.blend == "gaussian":
+        return [Span(start, max(start, 0), min(start + tile, length)) for start in starts]
+    middles = [(one + other + tile) // 2 for one, other in pairwise(starts)]
+    own = map(Span, starts, [0, *middles], [*middles, length])
+    return [span for span in own if span.first < span.stop]
+
+
+def panels(columns: Sequence[Span], width: int) -> Iterator[list[Span]]:
+    """The spans of a whole axis, cut into panels of at most `width` pixels.
+
+    A tile that reaches over the end of a panel is in both, with what it decides in each.
+    """
+    length = columns[-1].stop
+    for left in range(0, length, width):
+        right = min(left + width, length)
+        clipped = (
+            Span(column.start, max(column.first, left), min(column.stop, right))
+            for column in columns
+        )
+        yield [column for column in clipped if column.first < column.stop]
+
+
+def _grid(tile: int) -> int:
+    """Pixels that starts are multiples of: 32, or for small tiles a power of two in four steps."""
+    return min(_STRIDE, 1 << max((tile // 4).bit_length() - 1, 0))
