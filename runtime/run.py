@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import cv2
 
+from .backends.steered import SteeredBackend
 from .segmenter import load
 from .sinks import open_sink
 from .sources import describe
@@ -18,12 +19,16 @@ from .sources import describe
 
 @dataclass(frozen=True)
 class RunSummary:
-    """Frames written, wall time in seconds, frames per second, and the backend that ran."""
+    """Frames written, wall time in seconds, frames per second, and the backend that ran.
+
+    depths: frames by depth, the deepest first, where a rate was to be held.
+    """
 
     frames: int
     seconds: float
     rate: float
     backend: str
+    depths: dict[int, int] = field(default_factory=dict)
 
 
 def run(
@@ -44,7 +49,7 @@ def run(
     Args:
         output: `-`, `NAME.mp4` or a directory, see `open_sink`.
         report: told the number of frames written so far.
-        arguments: those of the backend, see `load`.
+        arguments: precision, frame rate and those of the backend, see `load`.
     """
     frames = 0
     with ExitStack() as stack:
@@ -66,4 +71,6 @@ def run(
             frames += 1
             report(frames)
         seconds = time.perf_counter() - started
-    return RunSummary(frames, seconds, frames / seconds, segmenter.backend.name)
+    net = segmenter.backend
+    depths = net.frames if isinstance(net, SteeredBackend) else {}
+    return RunSummary(frames, seconds, frames / seconds, net.name, depths)

@@ -15,6 +15,7 @@ from edgeunet.errors import ParityError, UsageError
 from edgeunet.manifest import Manifest, Precision
 
 from .backends import Backend, Result, Timings, create_backend
+from .backends.steered import SteeredBackend
 from .bundle import Bundle, open_bundle
 from .closing import Closing
 from .pipeline import prefetch
@@ -104,11 +105,14 @@ class Segmenter(Closing):
                 yield from zip(waiting.popleft(), result.masks, strict=True)
 
     def self_check(self) -> float:
-        """Share of golden pixels that agree with the reference's masks.
+        """Share of golden pixels that agree with the reference's masks, at the worst of its depths.
 
         Raises:
             ParityError: fewer agree than the precision promises.
         """
+        return min(Segmenter(net.bundle, net)._check() for net in self.backend.nets)
+
+    def _check(self) -> float:
         golden = self.bundle.golden()
         agreement = float(np.mean(self(list(golden.frames)).masks == golden.masks))
         wanted = _GOLDEN_AGREEMENT[self.manifest.precision]
@@ -129,6 +133,7 @@ def load(
     backend: str = "auto",
     *,
     precision: Precision | None = None,
+    target_fps: float | None = None,
     **arguments: Any,
 ) -> Segmenter:
     """Open a bundle and put it on a backend.
@@ -137,18 +142,27 @@ def load(
         bundle: directory that `edgeunet export` wrote.
         backend: "auto", "onnxruntime", "pytorch" or "tensorrt".
         precision: one that the bundle holds, None for the one that it was exported for.
+        target_fps: frames per second to hold by switching between the depths of a bundle that
+            carries several, see `SteeredBackend`; None for its deepest.
         arguments: those of a backend that is named, such as `threads` of ONNX Runtime.
 
     Raises:
         BundleError: not a whole bundle. UsageError: a precision that it does not hold,
-        or the backend has not. MissingDependencyError: the backend's extra is missing.
+        or the backend has not, or a target for a bundle of one depth.
+        MissingDependencyError: the backend's extra is missing.
     """
     opened = open_bundle(bundle)
     if precision is not None:
         opened = opened.at(precision)
     if backend == "pytorch" and precision not in (None, "fp32"):
         raise UsageError(f"pytorch computes in FP32; precision {precision} needs another backend.")
-    return Segmenter(opened, create_backend(backend, opened, **arguments))
+
+    def make(bundle: Bundle) -> Backend:
+        return create_backend(backend, bundle, **arguments)
+
+    if target_fps is None:
+        return Segmenter(opened, make(opened))
+    return Segmenter(opened, SteeredBackend(opened, make, target_fps=target_fps))
 
 
 def batches(frames: Iterator[SourceFrame], size: int) -> Iterator[list[SourceFrame]]:

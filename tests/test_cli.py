@@ -230,7 +230,7 @@ def test_run_writes_masks_in_order(fp32_bundle: Path, images: Path, tmp_path: Pa
     output = tmp_path / "masks"
     summary = data("run", fp32_bundle, images, "-o", output, "--batch", "2")
     assert {**summary, "seconds": 0, "rate": 0} == {
-        "frames": 5, "seconds": 0, "rate": 0, "backend": "onnxruntime"
+        "frames": 5, "seconds": 0, "rate": 0, "backend": "onnxruntime", "depths": {}
     }  # fmt: skip
     assert summary["rate"] == pytest.approx(5 / summary["seconds"])
     assert names(output) == [f"{index:06d}.png" for index in range(5)]

@@ -21,7 +21,6 @@ from edgeunet.manifest import InputSpec
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import Card, save_checkpoint
 from edgeunet.runtime import load, open_bundle
-from edgeunet.runtime.bundle import Bundle
 from edgeunet.training.cells import CLASSES, PALETTE
 
 
@@ -291,8 +290,8 @@ def test_a_depth_that_was_not_exported_is_wrong_usage(depths_bundle: Path, depth
         open_bundle(depths_bundle).at_depth(depth)
 
 
-def test_a_bundle_of_one_depth_has_none_to_choose_from(fp32_bundle: Path) -> None:
-    bundle: Bundle = open_bundle(fp32_bundle)
+def test_a_bundle_of_one_depth_has_none_to_choose_from(depths_bundle: Path) -> None:
+    bundle = open_bundle(depths_bundle / "depths" / "1")
     assert bundle.depths == ()
     with pytest.raises(UsageError, match=r"no depths to choose from; .*--depths 1,2,3,4"):
         bundle.at_depth(1)

@@ -33,6 +33,11 @@ from .common import (
 )
 @backend_option
 @precision_option
+@click.option(
+    "--target-fps",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Frame rate to hold, by switching between the depths that the bundle carries.",
+)
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True)
 @force_option
 @json_option
@@ -42,6 +47,7 @@ def command(
     output: str,
     backend: str,
     precision: Precision | None,
+    target_fps: float | None,
     batch: int,
     force: bool,
     as_json: bool,
@@ -54,6 +60,7 @@ def command(
             output,
             backend=backend,
             precision=precision,
+            target_fps=target_fps,
             batch=batch,
             force=force,
             report=report,
@@ -61,7 +68,10 @@ def command(
     if as_json:
         echo_json(asdict(summary))
     else:
+        depths = ", ".join(f"{depth}: {frames}" for depth, frames in summary.depths.items())
         click.echo(
             f"{summary.frames} frames in {summary.seconds:.1f} s, {summary.rate:.1f} frames/s on "
-            f"{summary.backend}" + ("" if output == "-" else f", wrote {output}")
+            f"{summary.backend}"
+            + (f", depths {depths}" if depths else "")
+            + ("" if output == "-" else f", wrote {output}")
         )

@@ -76,6 +76,11 @@ class Backend(Closing, ABC):
         self.preprocess = Preprocessor(bundle.manifest.input)
         self.postprocess = Postprocessor(bundle.manifest.input, bundle.manifest.gate)
 
+    @property
+    def nets(self) -> tuple[Backend, ...]:
+        """Backends that may answer in this one's place, each by a bundle of its own."""
+        return (self,)
+
     @abstractmethod
     def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
         """Run the net on (N, C, H, W), N at most the manifest's `max_batch`."""
