@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from commands import fails, succeeds
+from small_bundle import write_bundle
 
 from edgeunet.calibration import read_table
 from edgeunet.errors import BundleError, CheckpointError, ParityError, UsageError
@@ -21,6 +22,7 @@ from edgeunet.manifest import InputSpec
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import Card, save_checkpoint
 from edgeunet.runtime import load, open_bundle
+from edgeunet.runtime.engines import list_engines
 from edgeunet.training.cells import CLASSES, PALETTE
 
 
@@ -125,6 +127,20 @@ def test_inspect_tells_the_depths(depths_bundle: Path) -> None:
     manifest = json.loads(succeeds("inspect", depths_bundle, "--json").stdout)
     wanted = {str(d): sha256(depths_bundle / f"depths/{d}/manifest.json") for d in (1, 2)}
     assert manifest["depths"] == wanted
+
+
+def test_build_makes_the_engines_of_every_depth(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed")
+    root = write_bundle(tmp_path / "bundle")
+    (root / "depths").mkdir()
+    edit(root / "manifest.json", lambda manifest: manifest["arguments"].update(depth=2))
+    write_bundle(root / "depths" / "1")
+    edit_nested(root, 1, lambda manifest: manifest["arguments"].update(depth=1))
+    succeeds("build", root, "--runtime", "rtx", "--targets", "sm89")
+    for place in (root, root / "depths" / "1"):
+        (engine,) = list_engines(open_bundle(place))
+        assert engine.problem is None
+        assert engine.path.parent == place / "engines"
 
 
 # What is not exported
