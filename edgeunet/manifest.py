@@ -149,10 +149,11 @@ class Manifest:
             raise ValueError(f"logits_size is {self.logits_size}; sides must be positive")
         if self.max_batch < 1:
             raise ValueError(f"max_batch is {self.max_batch}; it must be at least 1")
-        own = self.arguments.get("depth", 0)
+        own = self.arguments.get("depth")
         for depth in self.depths:
             # It becomes a directory's name: nothing but a plain number may.
-            if re.fullmatch(r"[1-9]\d?", depth, re.ASCII) is None or not int(depth) < own:
+            plain = re.fullmatch(r"[1-9]\d?", depth, re.ASCII) is not None
+            if not plain or not isinstance(own, int) or int(depth) >= own:
                 raise ValueError(f"depths has {depth!r}; numbers below the net's own were wanted")
 
     @property

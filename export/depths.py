@@ -12,7 +12,25 @@ from edgeunet.training.prune_depth import prune_depth
 Net = tuple[SegmentationNet, Card]
 
 
-def check_depths(depths: tuple[int, ...]) -> None:
+def cut_depths(
+    net: SegmentationNet, card: Card, depths: tuple[int, ...], *, report: Callable[[str], None]
+) -> list[Net]:
+    """The nets of the heads at these depths, the shallowest first, and their cards.
+
+    Raises:
+        UsageError: fewer than two depths or one twice, a net with a gate, or see `prune_depth`.
+        CheckpointError: see `prune_depth`.
+    """
+    _check_depths(depths)
+    if isinstance(net, UNetPP) and net.cgm is not None:
+        raise UsageError(
+            f"{card.model} has a gate, which looks at the deepest feature: shallower depths would "
+            "run without. Export one depth with --depth, or weights without a gate."
+        )
+    return [prune_depth(net, card, depth=depth, report=report) for depth in sorted(depths)]
+
+
+def _check_depths(depths: tuple[int, ...]) -> None:
     """UsageError unless there are at least two depths, each of them once."""
     if len(depths) < 2:
         raise UsageError(
@@ -21,24 +39,6 @@ def check_depths(depths: tuple[int, ...]) -> None:
         )
     if len(set(depths)) < len(depths):
         raise UsageError(f"depths is {_listed(depths)}; each was wanted once.")
-
-
-def cut_depths(
-    net: SegmentationNet, card: Card, depths: tuple[int, ...], *, report: Callable[[str], None]
-) -> list[Net]:
-    """The nets of the heads at these depths, the shallowest first, and their cards.
-
-    Raises:
-        UsageError: see `check_depths` and `prune_depth`, or a net with a gate.
-        CheckpointError: see `prune_depth`.
-    """
-    check_depths(depths)
-    if isinstance(net, UNetPP) and net.cgm is not None:
-        raise UsageError(
-            f"{card.model} has a gate, which looks at the deepest feature: shallower depths would "
-            "run without. Export one depth with --depth, or weights without a gate."
-        )
-    return [prune_depth(net, card, depth=depth, report=report) for depth in sorted(depths)]
 
 
 def _listed(depths: tuple[int, ...]) -> str:

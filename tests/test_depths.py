@@ -256,9 +256,9 @@ def test_only_numbers_below_the_nets_own_name_depths(copy: Path, name: str) -> N
     assert f"depths has {name!r}; numbers below the net's own were wanted" in refusal(copy)
 
 
-def test_a_net_without_a_depth_carries_none(fp32_bundle: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(fp32_bundle, tmp_path / "copy"))
-    edit(copy / "manifest.json", lambda manifest: manifest.update(depths={"1": "0" * 64}))
+@pytest.mark.parametrize("own", [None, "3", 1, 2.5, True])
+def test_a_net_without_a_depth_carries_none(copy: Path, own: object) -> None:
+    edit(copy / "manifest.json", lambda manifest: manifest["arguments"].update(depth=own))
     assert "depths has '1'; numbers below the net's own were wanted" in refusal(copy)
 
 
