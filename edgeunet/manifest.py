@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +36,10 @@ FLAVOURS: dict[Precision, tuple[Flavour, ...]] = {
     "int8": ("fp32", "fp16", "int8", "int8.fp16", "int8.cpu"),
 }
 """Graphs that a bundle of each precision holds; `fp32` is the reference in all of them."""
+
+
+DEPTHS_DIR = "depths"
+"""Directory of a bundle that holds a whole bundle of each shallower depth: `depths/1`, ...."""
 
 
 def flavour_file(flavour: Flavour) -> str:
@@ -120,6 +125,7 @@ class Manifest:
     input: preprocessing. logits_size: (height, width) of the output `logits`.
     gate: presence thresholds by class id, None without a gate.
     max_batch: largest batch of the graphs. files: SHA-256 by file name. versions: of the tools.
+    depths: SHA-256 of the manifest of each shallower depth that is carried along, by depth.
     """
 
     model: str
@@ -134,6 +140,7 @@ class Manifest:
     files: dict[str, str]
     versions: dict[str, str]
     gate: tuple[float, ...] | None = None
+    depths: dict[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -142,6 +149,12 @@ class Manifest:
             raise ValueError(f"logits_size is {self.logits_size}; sides must be positive")
         if self.max_batch < 1:
             raise ValueError(f"max_batch is {self.max_batch}; it must be at least 1")
+        own = self.arguments.get("depth")
+        for depth in self.depths:
+            # It becomes a directory's name: nothing but a plain number may.
+            plain = re.fullmatch(r"[1-9]\d?", depth, re.ASCII) is not None
+            if not plain or not isinstance(own, int) or int(depth) >= own:
+                raise ValueError(f"depths has {depth!r}; numbers below the net's own were wanted")
 
     @property
     def flavours(self) -> tuple[Flavour, ...]:

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from edgeunet.calibration import TABLE_NAME, CalibrationTable, Method, read_table, table_json
-from edgeunet.errors import CalibrationError
+from edgeunet.errors import CalibrationError, ParityError, UsageError
 from edgeunet.files import new_directory, sha256, write_json
 from edgeunet.manifest import (
+    DEPTHS_DIR,
     FLAVOURS,
     MANIFEST_NAME,
     Manifest,
@@ -43,6 +44,7 @@ from .calibration import (
     open_frames,
     select,
 )
+from .depths import Net, cut_depths
 from .ensemble import ensemble_of
 from .half import half
 from .int8 import write_int8
@@ -62,6 +64,8 @@ class ExportOptions:
     weights: a tag of the package's weights or a file, see `source`. num_classes: for weights
     without a card whose format does not tell it. preparation: of the frames, for weights without.
     depth: of the U-Net++ that is left when the deeper nodes are cut off, None for the whole net.
+    depths: of the U-Net++ that the bundle carries, to switch between at run time; empty for one.
+    The deepest is the bundle itself, the others are whole bundles in its `depths/`.
     ensemble: U-Net++ answers with the mean of all heads instead of the deepest.
     calib: directory of frames, data set or video to calibrate with, and to take golden frames from;
     INT8 needs it, or a table, unless the weights are the procedural ones. calib_method: how ranges
@@ -79,6 +83,7 @@ class ExportOptions:
     num_classes: int | None = None
     preparation: Preparation = AS_ASSUMED
     depth: int | None = None
+    depths: tuple[int, ...] = ()
     ensemble: bool = False
     calib: Path | None = None
     calib_method: Method | None = None
@@ -87,6 +92,16 @@ class ExportOptions:
     size: tuple[int, int] | None = None
     max_batch: int = 8
     max_iou_drop: float = 0.5
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is the same at all depths. source: file of the weights."""
+
+    options: ExportOptions
+    source: Path
+    selection: Selection
+    report: Callable[[str], None]
 
 
 def export_bundle(
@@ -102,14 +117,19 @@ def export_bundle(
         output: directory of the bundle; it must not exist unless `force`.
         report: told each step by name.
 
+    Returns:
+        The report of the bundle itself; with depths, each has its own in its `parity.json`.
+
     Raises:
         UnknownNameError: no such model or weights. CheckpointError: weights that do not fit.
-        UsageError: a depth or an ensemble that the net has not.
+        UsageError: a depth or an ensemble that the net has not, depths that cannot be switched
+            between, or options that exclude each other.
         CalibrationError: INT8 without frames to calibrate with, with unfit ones, or with a table
             of another graph. OutputExistsError: see `output`.
         ExportError: a graph that one of its targets refuses or misreads, see `lint`.
         ParityError: the bundle loses more than `max_iou_drop`; nothing is written.
     """
+    _check_options(options)
     source, net, card = load_source(
         options.model,
         options.weights,
@@ -117,38 +137,91 @@ def export_bundle(
         size=options.size,
         preparation=options.preparation,
     )
-    if options.depth is not None:
-        net, card = prune_depth(net, card, depth=options.depth, report=report)
-    if options.ensemble:
-        net, card = ensemble_of(net, card)
-    height, width = options.size or (card.input.height, card.input.width)
-    check_size(net, height, width, name=options.model)
-    card = replace(card, input=replace(card.input, height=height, width=width))
+    nets = _nets(net, card, options, report)
+    net, card = nets[-1]
     selection = _selection(options, net, card, report)
     if net.cgm is not None and card.gate is None:
         report("the gate is not calibrated and stays unused; `edgeunet gate` calibrates it")
+    job = _Job(options, source, selection, report)
+    name = Path(output).name
     with new_directory(Path(output), force=force) as folder:
-        report("trace")
-        reference = folder / flavour_file("fp32")
-        trace(net, reference, height=height, width=width, channels=card.input.channels)
-        _write_flavours(folder, options, selection, card, report)
-        report("golden frames")
-        save_checkpoint(folder / CHECKPOINT_NAME, net, card)
-        _write_golden(folder, net, card, selection)
-        bundle = _seal(folder, options, card, source)
-        report("parity")
-        proof = Proof(card, options.data, options.max_iou_drop)
-        parity, worst = proof.measure(bundle)
-        if options.precision == "int8" and proof.excess(parity) > 0:
-            fallbacks = proof.repair(bundle, labelled=parity.labelled, report=report)
-            if fallbacks:
-                parity, worst = proof.measure(_seal(folder, options, card, source))
-                parity = replace(parity, fallbacks=fallbacks)
-        proof.check(parity)
-        parity = replace(parity, bundle=Path(output).name)
-        write_json(folder / "parity.json", parity.to_json())
-        write_html(folder / "parity.html", parity, worst, card.palette)
-        return parity
+        for shallow, its_card in nets[:-1]:
+            place = Path(DEPTHS_DIR, str(its_card.arguments["depth"]))
+            (folder / place).mkdir(parents=True)
+            _write_depth(folder / place, shallow, its_card, job, name=f"{name}/{place.as_posix()}")
+        write = _write_depth if options.depths else _write
+        return write(folder, net, card, job, name=name)
+
+
+def _check_options(options: ExportOptions) -> None:
+    """UsageError for options of several depths together with those of one."""
+    if options.depths and options.depth is not None:
+        raise UsageError("depth and depths came together; depths has all that the bundle carries.")
+    if options.depths and options.calib_table is not None:
+        raise UsageError(
+            "depths and a calibration table came together; a table belongs to the graph of one "
+            "depth. Pass --calib with frames: all depths are calibrated on the same."
+        )
+
+
+def _nets(
+    net: SegmentationNet, card: Card, options: ExportOptions, report: Callable[[str], None]
+) -> list[Net]:
+    """What becomes a bundle each, the net of the outer one last; the cards have the size."""
+    nets = [(net, card)]
+    if options.depths:
+        nets = cut_depths(net, card, options.depths, report=report)
+    elif options.depth is not None:
+        nets = [prune_depth(net, card, depth=options.depth, report=report)]
+    if options.ensemble:
+        nets = [ensemble_of(net, card) for net, card in nets]
+    height, width = options.size or (card.input.height, card.input.width)
+    for net, _ in nets:
+        check_size(net, height, width, name=options.model)
+    spec = replace(card.input, height=height, width=width)
+    return [(net, replace(card, input=spec)) for net, card in nets]
+
+
+def _write_depth(
+    folder: Path, net: SegmentationNet, card: Card, job: _Job, *, name: str
+) -> ParityReport:
+    """`_write` one of several depths, and say which it is."""
+    depth = f"depth {card.arguments['depth']}"
+    job.report(depth)
+    try:
+        parity = _write(folder, net, card, job, name=name)
+    except ParityError as error:
+        raise ParityError(f"{depth}: {error}") from None
+    found = parity.candidate
+    job.report(f"{depth}: mIoU {found.miou:.2f}, {found.agreement:.2%} of the pixels as PyTorch's")
+    return parity
+
+
+def _write(folder: Path, net: SegmentationNet, card: Card, job: _Job, *, name: str) -> ParityReport:
+    """Make an empty folder, to be called `name`, a bundle that has been proved."""
+    options, report = job.options, job.report
+    report("trace")
+    reference = folder / flavour_file("fp32")
+    height, width = card.input.height, card.input.width
+    trace(net, reference, height=height, width=width, channels=card.input.channels)
+    _write_flavours(folder, options, job.selection, card, report)
+    report("golden frames")
+    save_checkpoint(folder / CHECKPOINT_NAME, net, card)
+    _write_golden(folder, net, card, job.selection)
+    bundle = _seal(folder, options, card, job.source)
+    report("parity")
+    proof = Proof(card, options.data, options.max_iou_drop)
+    parity, worst = proof.measure(bundle)
+    if options.precision == "int8" and proof.excess(parity) > 0:
+        fallbacks = proof.repair(bundle, labelled=parity.labelled, report=report)
+        if fallbacks:
+            parity, worst = proof.measure(_seal(folder, options, card, job.source))
+            parity = replace(parity, fallbacks=fallbacks)
+    proof.check(parity)
+    parity = replace(parity, bundle=name)
+    write_json(folder / "parity.json", parity.to_json())
+    write_html(folder / "parity.html", parity, worst, card.palette)
+    return parity
 
 
 def _selection(
@@ -244,6 +317,10 @@ def _manifest(folder: Path, options: ExportOptions, card: Card, source: Path) ->
         max_batch=options.max_batch,
         gate=card.gate,
         files={name: sha256(folder / name) for name in files},
+        depths={
+            path.parent.name: sha256(path)
+            for path in sorted((folder / DEPTHS_DIR).glob(f"*/{MANIFEST_NAME}"))
+        },
         versions={
             "python": platform.python_version(),
             **{

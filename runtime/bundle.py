@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from zipfile import BadZipFile
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from edgeunet.errors import BundleError, UsageError
 from edgeunet.files import sha256
 from edgeunet.manifest import (
+    DEPTHS_DIR,
     MANIFEST_NAME,
     PARTS,
     Flavour,
@@ -25,6 +26,8 @@ from edgeunet.manifest import (
 
 GOLDEN_NAME = "golden.npz"
 CHECKPOINT_NAME = "checkpoint.safetensors"
+# What a caller sees of a net must not change with its depth.
+_SHARED = ("model", "precision", "classes", "palette", "input", "logits_size", "max_batch", "gate")
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,33 @@ class Golden:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose files have been checked."""
+    """A bundle whose files have been checked.
+
+    shallower: bundles of the smaller depths that it carries, by depth, ascending.
+    """
 
     root: Path
     manifest: Manifest
+    shallower: dict[int, Bundle] = field(default_factory=dict)
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Depths that can be chosen from, ascending, its own last; none where it carries none."""
+        return (*self.shallower, self.manifest.arguments["depth"]) if self.shallower else ()
+
+    def at_depth(self, depth: int) -> Bundle:
+        """The bundle of one of its depths.
+
+        Raises:
+            UsageError: it was exported without that depth.
+        """
+        if depth not in self.depths:
+            carried = ", ".join(map(str, self.depths)) or "no depths to choose from"
+            raise UsageError(
+                f"{self.root} carries {carried}; depth {depth} was wanted. Export unetpp with it: "
+                "--depths 1,2,3,4."
+            )
+        return self.shallower.get(depth, self)
 
     def model_path(self, flavour: Flavour) -> Path:
         """Path of a graph; UsageError where the bundle was exported without it."""
@@ -62,13 +88,17 @@ class Bundle:
         return self.root / name if name in self.manifest.files else None
 
     def at(self, precision: Precision) -> Bundle:
-        """The same bundle, to be run in a precision that it holds as well.
+        """The same bundle, to be run in a precision that it holds as well, at every depth.
 
         Raises:
             UsageError: it was exported without that precision.
         """
         self.model_path(precision)
-        return replace(self, manifest=replace(self.manifest, precision=precision))
+        return Bundle(
+            self.root,
+            replace(self.manifest, precision=precision),
+            {depth: bundle.at(precision) for depth, bundle in self.shallower.items()},
+        )
 
     def golden(self) -> Golden:
         """The golden frames."""
@@ -85,9 +115,46 @@ def open_bundle(path: str | Path) -> Bundle:
 
     Raises:
         BundleError: no bundle, an unknown schema version, a name that leaves the directory, a
-            missing file, or a hash that differs.
+            missing file, a hash that differs, or a depth that is not of the same net.
     """
-    root = Path(path)
+    bundle = _open(Path(path))
+    depths = sorted((int(depth), digest) for depth, digest in bundle.manifest.depths.items())
+    shallower = {depth: _open_depth(bundle, depth, digest) for depth, digest in depths}
+    return replace(bundle, shallower=shallower)
+
+
+def _open_depth(whole: Bundle, depth: int, digest: str) -> Bundle:
+    """A smaller depth of a bundle, whose manifest must have the hash `digest`."""
+    place = Path(DEPTHS_DIR, str(depth))
+    root = whole.root / place
+    _check_place(whole.root, place)
+    _check_file(root, MANIFEST_NAME, digest)
+    bundle = _open(root)
+    differing = [
+        name for name in _SHARED if getattr(bundle.manifest, name) != getattr(whole.manifest, name)
+    ]
+    if bundle.manifest.arguments.get("depth") != depth:
+        differing.append("depth")
+    if differing or bundle.manifest.depths:
+        problem = f"is of another {differing[0]}" if differing else "carries depths itself"
+        raise BundleError(
+            f"{root} {problem}; {whole.root} takes the net it holds, at depth {depth}. Export the "
+            "bundle again."
+        )
+    return bundle
+
+
+def _check_place(root: Path, place: Path) -> None:
+    try:
+        inside = (root / place).resolve() == root.resolve() / place
+    except (OSError, RuntimeError) as error:  # a loop of links
+        raise BundleError(f"{root / place} cannot be read: {error}") from None
+    if not inside:
+        raise BundleError(f"{root / place} is a link that leaves the bundle. Refused.")
+
+
+def _open(root: Path) -> Bundle:
+    """A bundle without the depths that it carries."""
     if not root.is_dir():
         raise BundleError(
             f"{root} is not a directory; a bundle is one. `edgeunet export` makes it."

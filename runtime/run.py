@@ -13,6 +13,7 @@ import cv2
 
 from edgeunet.errors import OutputError
 
+from .backends.steered import SteeredBackend
 from .segmented import Segmented
 from .segmenter import Drop, load
 from .signals import stopping_on_signals
@@ -27,7 +28,8 @@ class RunSummary:
     """Frames written, wall time in seconds, frames per second, and the backend that ran.
 
     stopped: a signal ended it. stream: what became of the frames. busy: share of the time that each
-    stage was at work; the largest is what bounds the rate.
+    stage was at work; the largest is what bounds the rate. depths: frames by depth, the deepest
+    first, where a rate was to be held.
     """
 
     frames: int
@@ -37,6 +39,7 @@ class RunSummary:
     stopped: bool
     stream: StreamReport
     busy: dict[str, float]
+    depths: dict[int, int]
 
 
 def run(
@@ -61,7 +64,7 @@ def run(
         output: see `open_sink`.
         batch, max_delay, drop: see `Segmenter.stream`.
         report: told the number of frames written so far.
-        arguments: `precision`, `tiling` and those of the backend, see `load`.
+        arguments: `precision`, `tiling`, `target_fps` and those of the backend, see `load`.
 
     Raises:
         OutputError: the sink cannot be written, as on a full disk.
@@ -99,14 +102,16 @@ def run(
         seconds = time.perf_counter() - started
         done = stream.report()
     stages = {**done.stages, "sink": watch.report()}
+    net = segmenter.backend
     return RunSummary(
         frames=done.segmented,
         seconds=seconds,
         rate=done.segmented / seconds,
-        backend=segmenter.backend.name,
+        backend=net.name,
         stopped=was_stopped,
         stream=done,
         busy={name: stage.busy / seconds for name, stage in stages.items()},
+        depths=net.frames if isinstance(net, SteeredBackend) else {},
     )
 
 

@@ -13,6 +13,7 @@ from edgeunet.errors import ParityError, UsageError
 from edgeunet.manifest import Manifest, Precision
 
 from .backends import Backend, Result, Timings, create_backend
+from .backends.steered import SteeredBackend
 from .bundle import Bundle, open_bundle
 from .closing import Closing
 from .feed import Feed
@@ -107,11 +108,14 @@ class Segmenter(Closing):
         return Stream(self.backend, frames, feed)
 
     def self_check(self) -> float:
-        """Share of golden pixels that agree with the reference's masks.
+        """Share of golden pixels that agree with the reference's masks, at the worst of its depths.
 
         Raises:
             ParityError: fewer agree than the precision promises.
         """
+        return min(Segmenter(net.bundle, net)._check() for net in self.backend.nets)
+
+    def _check(self) -> float:
         golden = self.bundle.golden()
         whole = Segmenter(self.bundle, self.backend.untiled)  # as the masks were made
         agreement = float(np.mean(whole(list(golden.frames)).masks == golden.masks))
@@ -134,6 +138,7 @@ def load(
     *,
     precision: Precision | None = None,
     tiling: Tiling | None = None,
+    target_fps: float | None = None,
     **arguments: Any,
 ) -> Segmenter:
     """Open a bundle and put it on a backend.
@@ -144,11 +149,13 @@ def load(
         precision: one that the bundle holds, None for the one that it was exported for.
         tiling: how frames are cut into tiles of the net's input size, at their own resolution,
             which suits images larger than that; None to resize each frame to it.
+        target_fps: frames per second to hold by switching between the depths of a bundle that
+            carries several, see `SteeredBackend`; None for its deepest.
         arguments: those of a backend that is named, such as `threads` of ONNX Runtime.
 
     Raises:
         BundleError: not a whole bundle. UsageError: a precision that it does not hold,
-        or the backend has not; more tiles a batch than it takes.
+        or the backend has not; more tiles a batch than it takes; a target for one depth.
         MissingDependencyError: the backend's extra is missing.
     """
     opened = open_bundle(bundle)
@@ -158,8 +165,14 @@ def load(
         raise UsageError(f"pytorch computes in FP32; precision {precision} needs another backend.")
     if tiling is not None:
         _check_batch(tiling.batch, opened.manifest)
-    created = create_backend(backend, opened, **arguments)
-    return Segmenter(opened, created if tiling is None else TiledBackend(created, tiling))
+
+    def make(bundle: Bundle) -> Backend:
+        created = create_backend(backend, bundle, **arguments)
+        return created if tiling is None else TiledBackend(created, tiling)
+
+    if target_fps is None:
+        return Segmenter(opened, make(opened))
+    return Segmenter(opened, SteeredBackend(opened, make, target_fps=target_fps))
 
 
 def _check_batch(batch: int, manifest: Manifest) -> None:

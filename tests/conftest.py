@@ -141,6 +141,21 @@ def int8_bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture(scope="session")
+def depths_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A U-Net++ of depth 3 with a head at each depth, of which the deepest was trained."""
+    path = tmp_path_factory.mktemp("depths") / "nested.safetensors"
+    return train_tiny(path, "unetpp", steps=40, width=4, depth=3)
+
+
+@pytest.fixture(scope="session")
+def depths_bundle(depths_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The nested net at depths 1, 2 and 3, in FP32. Do not change it: copy it."""
+    output = tmp_path_factory.mktemp("depths") / "bundle"
+    export_bundle(output, ExportOptions("unetpp", str(depths_checkpoint), depths=(1, 2, 3)))
+    return output
+
+
+@pytest.fixture(scope="session")
 def cells_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `edgeunet export --model mobile_unet --int8` writes. Do not change it: copy it."""
     output = tmp_path_factory.mktemp("cells") / "mobile_unet-int8"

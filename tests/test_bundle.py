@@ -198,15 +198,16 @@ def test_wrong_value_in_the_manifest_is_refused_by_path(
     assert words in message
 
 
-def test_every_key_but_the_gate_is_needed(bundle: Path) -> None:
+def test_every_key_but_the_gate_and_the_depths_is_needed(bundle: Path) -> None:
     whole = manifest_of(bundle)
-    for key in set(whole) - {"schema_version", "gate"}:
+    for key in set(whole) - {"schema_version", "gate", "depths"}:
         without = {name: value for name, value in whole.items() if name != key}
         (bundle / "manifest.json").write_text(json.dumps(without))
         assert f"$ lacks {key!r}" in refusal(bundle)
-    del whole["gate"]
+    del whole["gate"], whole["depths"]
     (bundle / "manifest.json").write_text(json.dumps(whole))
-    assert open_bundle(bundle).manifest.gate is None
+    opened = open_bundle(bundle)
+    assert (opened.manifest.gate, opened.depths) == (None, ())
 
 
 # Files that are not the exported ones

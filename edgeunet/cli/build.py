@@ -81,19 +81,24 @@ def command(
 ) -> None:
     """Build TensorRT engines into BUNDLE/engines; those that fit are kept.
 
-    One engine, or two for a gated bundle in its two parts: those that `edgeunet run` uses.
+    One engine, or two for a gated bundle in its two parts: those that `edgeunet run` uses. Those of
+    the shallower depths that a bundle carries go to BUNDLE/depths/L/engines.
     """
     if runtime is None:
         runtime = default_toolkit()
         click.echo(f"  runtime {runtime}", err=True)
     opened = open_bundle(bundle)
-    parts = engine_parts(opened, runtime=runtime, precision=precision)
+    wanted = [
+        (each, part)
+        for each in (*opened.shallower.values(), opened)
+        for part in engine_parts(each, runtime=runtime, precision=precision)
+    ]
     engines = []
-    for part in parts:
+    for each, part in wanted:
         with ExitStack() as stack:
             engines.append(
                 build_bundle_engine(
-                    opened,
+                    each,
                     runtime=runtime,
                     precision=precision,
                     part=part,

@@ -14,6 +14,21 @@ from ..manifest import Color, Precision
 from .common import DIRECTORY, NUMBERS, SIZE, echo_json, force_option, json_option
 
 
+class DepthList(click.ParamType[tuple[int, ...]]):
+    """`1,2,3,4`."""
+
+    name = "L,L[,L…]"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """The depths."""
+        try:
+            return tuple(int(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of depths, such as 1,2,3,4.")
+
+
 @click.command("export")
 @click.option("--model", required=True, help="Variant; `edgeunet models` lists them.")
 @click.option("--weights", default="cells", show_default=True, help="Tag or checkpoint file.")
@@ -22,6 +37,11 @@ from .common import DIRECTORY, NUMBERS, SIZE, echo_json, force_option, json_opti
 @click.option("--mean", type=NUMBERS, help="Of values in 0..1, where weights have no card.")
 @click.option("--std", type=NUMBERS, help="Of values in 0..1, where weights have no card.")
 @click.option("--depth", type=click.IntRange(1, 4), help="Cut unetpp down to a depth.  [whole]")
+@click.option(
+    "--depths",
+    type=DepthList(),
+    help="Depths of unetpp to carry in one bundle, for `run --target-fps`.",
+)
 @click.option("--ensemble", is_flag=True, help="Mean of the heads of unetpp.  [the deepest]")
 @click.option("--fp16", is_flag=True, help="Write the FP16 graph too.")
 @click.option("--int8", is_flag=True, help="Write the FP16 and INT8 graphs too.")
@@ -49,6 +69,7 @@ def command(
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
     depth: int | None,
+    depths: tuple[int, ...] | None,
     ensemble: bool,
     fp16: bool,
     int8: bool,
@@ -81,6 +102,7 @@ def command(
         num_classes=num_classes,
         preparation=Preparation(color, mean, std),
         depth=depth,
+        depths=depths or (),
         ensemble=ensemble,
         calib=calib,
         calib_method=None if calib_method == "auto" else calib_method,

@@ -36,6 +36,7 @@ def command(bundle: Path, as_json: bool) -> None:
         f"{manifest.max_batch}",
         "logits": f"{manifest.logits_size[0]}x{manifest.logits_size[1]}",
         "gate": _gate(manifest),
+        "depths": ", ".join(map(str, opened.depths)) or "one",
         "calibration": _calibration(opened),
         "graphs": ", ".join(
             f"{flavour} ({(opened.root / flavour_file(flavour)).stat().st_size / 1e6:.1f} MB)"

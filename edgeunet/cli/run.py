@@ -39,6 +39,11 @@ from .tiling import blend_option, overlap_option, tile_option, tiling_of
 )
 @backend_option
 @precision_option
+@click.option(
+    "--target-fps",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Frame rate to hold, by switching between the depths that the bundle carries.",
+)
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True)
 @click.option(
     "--max-delay",
@@ -62,6 +67,7 @@ def command(
     output: str,
     backend: str,
     precision: Precision | None,
+    target_fps: float | None,
     batch: int,
     max_delay: float | None,
     drop: Drop | None,
@@ -86,6 +92,7 @@ def command(
             output,
             backend=backend,
             precision=precision,
+            target_fps=target_fps,
             batch=1 if tile else batch,
             max_delay=None if max_delay is None else max_delay / 1000,
             drop=drop,
@@ -110,9 +117,11 @@ def _words(summary: RunSummary, output: str) -> str:
         "damaged and skipped": stream.skipped,
         "reconnects": stream.reconnects,
     }
+    depths = ", ".join(f"{depth}: {frames}" for depth, frames in summary.depths.items())
     lines = [
         f"{summary.frames} frames in {summary.seconds:.1f} s, {summary.rate:.1f} frames/s on "
         f"{summary.backend}" + ("" if output == "-" else f", wrote {output}"),
+        depths and f"frames at depth {depths}",
         ", ".join(f"{name}: {count}" for name, count in lost.items() if count),
         "busy: " + ", ".join(f"{name} {share:.0%}" for name, share in summary.busy.items()),
     ]

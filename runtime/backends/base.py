@@ -84,6 +84,11 @@ class Backend(Closing, ABC):
         """The backend that resizes frames to the net's input: itself, unless it cuts them."""
         return self
 
+    @property
+    def nets(self) -> tuple[Backend, ...]:
+        """Backends that may answer in this one's place, each by a bundle of its own."""
+        return (self,)
+
     @abstractmethod
     def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
         """Run the net on (N, C, H, W), N at most the manifest's `max_batch`."""
