@@ -90,6 +90,15 @@ class Postprocessor:
         opened: npt.NDArray[np.bool_] = presence >= self.thresholds
         return opened
 
+    def decided(
+        self, presence: npt.NDArray[np.float32] | None, count: int
+    ) -> npt.NDArray[np.bool_]:
+        """Frames (N,) whose mask the gate decides alone: it leaves at most one class open."""
+        if presence is None:
+            return np.zeros(count, bool)
+        closed: npt.NDArray[np.bool_] = self.open_classes(presence).sum(axis=1) <= 1
+        return closed
+
     def _candidates(
         self, logits: npt.NDArray[np.float32], presence: npt.NDArray[np.float32] | None
     ) -> Iterator[list[int]]:

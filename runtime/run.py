@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 import cv2
 
 from edgeunet.errors import OutputError
+from edgeunet.metrics import Flicker
 
 from .backends.steered import SteeredBackend
 from .segmented import Segmented
@@ -29,7 +31,8 @@ class RunSummary:
 
     stopped: a signal ended it. stream: what became of the frames. busy: share of the time that each
     stage was at work; the largest is what bounds the rate. depths: frames by depth, the deepest
-    first, where a rate was to be held.
+    first, where a rate was to be held. flicker: share of static pixels that changed class from a
+    frame to the next, see `Flicker`; None where nothing was smoothed.
     """
 
     frames: int
@@ -40,6 +43,7 @@ class RunSummary:
     stream: StreamReport
     busy: dict[str, float]
     depths: dict[int, int]
+    flicker: float | None
 
 
 def run(
@@ -51,6 +55,7 @@ def run(
     batch: int = 1,
     max_delay: float | None = None,
     drop: Drop | None = None,
+    temporal: float | None = None,
     force: bool = False,
     report: Callable[[int], None] = lambda frames: None,
     **arguments: Any,
@@ -62,7 +67,7 @@ def run(
 
     Args:
         output: see `open_sink`.
-        batch, max_delay, drop: see `Segmenter.stream`.
+        batch, max_delay, drop, temporal: see `Segmenter.stream`.
         report: told the number of frames written so far.
         arguments: `precision`, `tiling`, `target_fps` and those of the backend, see `load`.
 
@@ -79,9 +84,9 @@ def run(
             source = stack.enter_context(open_source(source))
         # The stream first: what is wrong with the call must show before the sink removes old files.
         stream = stack.enter_context(
-            segmenter.stream(source, batch=batch, max_delay=max_delay, drop=drop)
+            segmenter.stream(source, batch=batch, max_delay=max_delay, drop=drop, temporal=temporal)
         )
-        watch = Stopwatch()
+        watch, flicker = Stopwatch(), Flicker()
         started = time.perf_counter()
         with (
             _telling_of(output),
@@ -97,6 +102,8 @@ def run(
             for written, segmented in enumerate(stream.results(), start=1):
                 with watch.lap():
                     sink.write(segmented)
+                if temporal is not None:
+                    flicker.add(segmented.frame.image, segmented.mask)
                 report(written)
             was_stopped = stopped()
         seconds = time.perf_counter() - started
@@ -112,6 +119,7 @@ def run(
         stream=done,
         busy={name: stage.busy / seconds for name, stage in stages.items()},
         depths=net.frames if isinstance(net, SteeredBackend) else {},
+        flicker=None if temporal is None or math.isnan(flicker.rate) else flicker.rate,
     )
 
 

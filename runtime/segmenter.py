@@ -21,6 +21,7 @@ from .postprocess import one_size
 from .preprocess import as_rgb
 from .sources import Source, SourceFrame, open_source
 from .stream import Stream
+from .temporal import Smoother
 from .tiling import TiledBackend, Tiling
 
 Drop = Literal["oldest", "none"]
@@ -78,6 +79,7 @@ class Segmenter(Closing):
         batch: int = 1,
         max_delay: float | None = None,
         drop: Drop | None = None,
+        temporal: float | None = None,
     ) -> Stream:
         """Yield (frame, mask (H, W)) in order, decoding and inferring ahead of the consumer.
 
@@ -90,9 +92,11 @@ class Segmenter(Closing):
                 live source, for ever elsewhere.
             drop: which frame gives way where the consumer is slower than the source. None:
                 "oldest" for a live source, "none" elsewhere.
+            temporal: share of the past in the logits of each frame, see `Smoother`; None: none.
 
         Raises:
-            UsageError: a batch that the bundle does not take, or frames of a file to be dropped.
+            UsageError: a batch that the bundle does not take, frames of a file to be dropped,
+            smoothing out of range or of tiles.
         """
         _check_batch(batch, self.manifest)
         frames = open_source(source) if isinstance(source, (str, Path)) else source
@@ -105,7 +109,12 @@ class Segmenter(Closing):
             max_delay=_LIVE_DELAY if live and max_delay is None else max_delay,
             drop_oldest=(drop or ("oldest" if live else "none")) == "oldest",
         )
-        return Stream(self.backend, frames, feed)
+        smoother = None if temporal is None else Smoother(self.manifest.input, temporal)
+        if smoother is not None and not all(net.smooths for net in self.backend.nets):
+            raise UsageError(
+                "frames in tiles are not smoothed over time. Leave out one of the two."
+            )
+        return Stream(self.backend, frames, feed, smoother)
 
     def self_check(self) -> float:
         """Share of golden pixels that agree with the reference's masks, at the worst of its depths.

@@ -18,6 +18,7 @@ from .preprocess import Frame
 from .segmented import Segmented
 from .sources import Source, SourceFrame
 from .stopwatch import StageReport, Stopwatch
+from .temporal import Smoother
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,18 @@ class Stream(Closing, Stoppable, Iterator[tuple[SourceFrame, Mask]]):
     and is raised behind the pairs before it. Dropping the stream, or closing it, ends them too.
     """
 
-    def __init__(self, backend: Backend, source: Iterable[SourceFrame], feed: Feed) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        source: Iterable[SourceFrame],
+        feed: Feed,
+        smoother: Smoother | None,
+    ) -> None:
         self._source = source
         self._feed = feed
         self._tally = _Tally(backend.lanes)
         # Holds nothing of this object, so that it ends with it.
-        self._results = _segmented(backend, feed, self._tally)
+        self._results = _segmented(backend, feed, self._tally, smoother)
 
     def __next__(self) -> tuple[SourceFrame, Mask]:
         segmented = next(self._results)
@@ -136,12 +143,14 @@ class _Batches(Stoppable, Iterator[Sequence[Frame]]):
         self._feed.stop()
 
 
-def _segmented(backend: Backend, feed: Feed, tally: _Tally) -> Generator[Segmented, None, None]:
+def _segmented(
+    backend: Backend, feed: Feed, tally: _Tally, smoother: Smoother | None
+) -> Generator[Segmented, None, None]:
     batches = _Batches(feed)
     with ExitStack() as stack:
         stack.callback(tally.end)
         stack.enter_context(feed)
-        results = backend.stream(batches)
+        results = backend.stream(batches, smoother=smoother)
         stack.callback(results.close)
         stack.callback(feed.stop)  # first: the stages may be waiting for it
         tally.start()

@@ -20,6 +20,7 @@ from edgeunet.errors import BackendError, UnknownNameError, UsageError
 from edgeunet.manifest import MANIFEST_NAME, Precision
 from edgeunet.runtime.backends import Backend, create_backend, list_backends
 from edgeunet.runtime.bundle import Bundle, open_bundle
+from edgeunet.runtime.temporal import Smoother
 
 ROOT = Path(__file__).parents[1]
 MAX_BATCH = 4
@@ -183,6 +184,33 @@ def test_confidence_is_that_of_the_masks(
     assert result.confidence is not None and result.confidence.dtype == np.uint8
     assert np.abs(result.confidence.astype(int) - wanted).max() <= 1
     assert np.ptp(wanted) > 50
+
+
+def test_stream_is_segment_for_each_batch(
+    backend: Backend, frames: list[npt.NDArray[np.uint8]]
+) -> None:
+    batches = [frames[:1], frames[1:3], frames[:3], frames[2:3]]
+    results = list(backend.stream(iter(batches)))
+    for batch, result in zip(batches, results, strict=True):
+        np.testing.assert_array_equal(result.masks, backend.segment(batch).masks)
+
+
+def test_smoothed_stream_is_that_of_smoothed_logits(
+    backend: Backend, bundle: Bundle, frames: list[npt.NDArray[np.uint8]]
+) -> None:
+    batches = [frames[:2], frames[2:3], frames[:1]]
+    spec, size = bundle.manifest.input, frames[0].shape[:2]
+    smoother = Smoother(spec, 0.7)
+    results = list(backend.stream(iter(batches), smoother=Smoother(spec, 0.7)))
+    plain = []
+    for batch, result in zip(batches, results, strict=True):
+        images = backend.preprocess(batch)
+        logits = backend.infer(images).logits
+        smoothed = smoother(images, logits, decided=np.zeros(len(batch), bool), size=size)
+        np.testing.assert_array_equal(result.masks, backend.postprocess(smoothed, None, size))
+        plain.append(backend.postprocess(logits, None, size))
+    masks = np.concatenate([result.masks for result in results])
+    assert (masks != np.concatenate(plain)).any(), "smoothing changed nothing"
 
 
 def test_net_alone_can_be_called_again(backend: Backend, images: npt.NDArray[np.float32]) -> None:

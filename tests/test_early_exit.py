@@ -19,6 +19,7 @@ from edgeunet.runtime.backends.ort import Arrays, Net
 from edgeunet.runtime.bundle import Bundle, open_bundle
 from edgeunet.runtime.engine.execution import Execution
 from edgeunet.runtime.preprocess import Frame
+from edgeunet.runtime.temporal import Smoother
 from edgeunet.training.cells import CellFrame
 
 
@@ -118,6 +119,19 @@ def test_stream_gives_the_same(backend: Backend, images: list[Frame]) -> None:
     groups = [images[start : start + 3] for start in range(0, len(images), 3)]
     for group, result in zip(groups, backend.stream(iter(groups)), strict=True):
         np.testing.assert_array_equal(result.masks, backend.segment(group).masks)
+
+
+def test_smoothing_begins_anew_behind_a_frame_without_logits(
+    backend: Backend, gated_frames: list[CellFrame]
+) -> None:
+    filled = [frame.image for frame in gated_frames if frame.mask.any()][:2]
+    empty = next(frame.image for frame in gated_frames if not frame.mask.any())
+    batches = [[filled[0]], [empty], [filled[1]]]
+    smoother = Smoother(backend.bundle.manifest.input, 0.9)
+    for batch, result in zip(
+        batches, backend.stream(iter(batches), smoother=smoother), strict=True
+    ):
+        np.testing.assert_array_equal(result.masks, backend.segment(batch).masks)
 
 
 def test_decoder_runs_for_open_frames_only(

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import call, data, fails, finish, names, start
-from media import VIDEO_SIZE, cut_to, decode, read_mask_png, write_video
+from commands import call, data, fails, finish, names, start, succeeds
+from media import VIDEO_SIZE, cut_to, decode, read_mask_png, write_png, write_video
 
 from edgeunet.runtime import load
 from edgeunet.runtime.run import run
 from edgeunet.runtime.segmented import Segmented
 from edgeunet.runtime.sources import open_source
+from edgeunet.training.cells import snapshots
 
 FRAMES = 3000  # of a film that nobody waits for
 
@@ -193,6 +194,40 @@ def test_error_of_the_function_is_the_callers(fp32_bundle: Path, images: Path) -
 def test_file_is_never_dropped(fp32_bundle: Path, images: Path) -> None:
     message = fails(2, "run", fp32_bundle, images, "--drop", "oldest")
     assert "no frame of a file is dropped" in message
+
+
+# Over time
+
+
+def test_smoothing_takes_flicker_away(cells_bundle: Path, tmp_path: Path) -> None:
+    still = next(iter(snapshots(1, height=256, width=320, seed=4))).image.astype(np.int16)
+    for index in range(8):  # a scene that does not move, filmed by a noisy sensor
+        noise = np.random.default_rng(index).normal(0, 6, still.shape)
+        write_png(tmp_path / f"{index}.png", (still + noise).clip(0, 255).astype(np.uint8))
+    rates = [
+        data("run", cells_bundle, tmp_path, "--temporal", weight)["flicker"] for weight in (0, 0.8)
+    ]
+    assert 0 < rates[1] < 0.6 * rates[0]
+
+
+def test_flicker_is_told_only_where_something_was_smoothed(fp32_bundle: Path, images: Path) -> None:
+    assert data("run", fp32_bundle, images)["flicker"] is None
+    assert "flicker" not in succeeds("run", fp32_bundle, images).stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--temporal", "1"], "0<=x<1"),
+        (["--temporal", "0.5", "--tile"], "frames in tiles are not smoothed"),
+    ],
+)
+def test_smoothing_that_cannot_be_touches_no_output(
+    fp32_bundle: Path, images: Path, tmp_path: Path, options: list[str], words: str
+) -> None:
+    (tmp_path / "000000.png").write_bytes(b"old")
+    assert words in fails(2, "run", fp32_bundle, images, "-o", tmp_path, "--force", *options)
+    assert (tmp_path / "000000.png").read_bytes() == b"old"
 
 
 # Ends

@@ -56,6 +56,12 @@ from .tiling import blend_option, overlap_option, tile_option, tiling_of
     type=click.Choice(get_args(Drop)),
     help="The frame that gives way where the net is slower.  [oldest for live sources, else none]",
 )
+@click.option(
+    "--temporal",
+    type=click.FloatRange(0, 1, max_open=True),
+    metavar="SHARE",
+    help="Share of the past in the logits of each frame, against flicker, such as 0.6.  [none]",
+)
 @tile_option
 @overlap_option
 @blend_option
@@ -71,6 +77,7 @@ def command(
     batch: int,
     max_delay: float | None,
     drop: Drop | None,
+    temporal: float | None,
     tile: bool,
     overlap: float | None,
     blend: Blend | None,
@@ -96,6 +103,7 @@ def command(
             batch=1 if tile else batch,
             max_delay=None if max_delay is None else max_delay / 1000,
             drop=drop,
+            temporal=temporal,
             tiling=tiling,
             force=force,
             report=report,
@@ -123,6 +131,7 @@ def _words(summary: RunSummary, output: str) -> str:
         f"{summary.backend}" + ("" if output == "-" else f", wrote {output}"),
         depths and f"frames at depth {depths}",
         ", ".join(f"{name}: {count}" for name, count in lost.items() if count),
+        "" if summary.flicker is None else f"flicker: {summary.flicker:.2%} of static pixels",
         "busy: " + ", ".join(f"{name} {share:.0%}" for name, share in summary.busy.items()),
     ]
     return "\n".join(line for line in lines if line)

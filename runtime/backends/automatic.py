@@ -17,6 +17,7 @@ from edgeunet.errors import BackendError, EngineError, MissingDependencyError
 
 from ..bundle import Bundle
 from ..preprocess import Frame
+from ..temporal import Smoother
 from .base import Backend, NetOutputs, Result
 
 T = TypeVar("T")
@@ -75,7 +76,9 @@ class FallbackBackend(Backend):
         """8-bit RGB frames of one size -> masks at that size."""
         return self._attempt(lambda backend: backend.segment(frames, confidence=confidence))
 
-    def stream(self, batches: Iterable[Sequence[Frame]]) -> Generator[Result, None, None]:
+    def stream(
+        self, batches: Iterable[Sequence[Frame]], *, smoother: Smoother | None = None
+    ) -> Generator[Result, None, None]:
         """`segment` for each batch in order, also where the backend changes in between."""
         in_flight: deque[Sequence[Frame]] = deque()
         remaining = iter(batches)
@@ -88,7 +91,7 @@ class FallbackBackend(Backend):
         while True:
             left = tuple(in_flight)
             in_flight.clear()
-            results = self._current.stream(noted(chain(left, remaining)))
+            results = self._current.stream(noted(chain(left, remaining)), smoother=smoother)
             with closing(results):
                 while True:
                     try:

@@ -16,6 +16,7 @@ from ..closing import Closing
 from ..pipeline import Stage
 from ..postprocess import Postprocessor, one_size
 from ..preprocess import Frame, Preprocessor
+from ..temporal import Smoother
 
 
 class NetOutputs(NamedTuple):
@@ -68,11 +69,12 @@ class Backend(Closing, ABC):
     `infer_in_lane`; one that keeps the pixels on its device `segment` and `stream`, whose defaults
     run pre- and post-processing on the host. All must give the same masks.
 
-    lanes: batches of a stream that the net computes at once.
+    lanes: batches of a stream that the net computes at once. smooths: its streams take a smoother.
     """
 
     name: str
     lanes: int = 1
+    smooths: bool = True
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
@@ -113,19 +115,27 @@ class Backend(Closing, ABC):
         inferred = self._run(self._prepare(frames), self.infer_gated)
         return self._finish(inferred, confidence=confidence)
 
-    def stream(self, batches: Iterable[Sequence[Frame]]) -> Generator[Result, None, None]:
+    def stream(
+        self, batches: Iterable[Sequence[Frame]], *, smoother: Smoother | None = None
+    ) -> Generator[Result, None, None]:
         """`segment` for each batch in order, with several in flight.
 
         Each of the three steps has a thread of its own, the net as many as it has lanes.
+
+        Args:
+            smoother: what the logits go through, frame by frame.
         """
 
         def run(prepared: _Prepared) -> _Inferred:
             return self._run(prepared, self.infer_in_lane)
 
+        def finish(inferred: _Inferred) -> Result:
+            return self._finish(inferred, smoother=smoother)
+
         with (
             Stage(self._prepare, batches, depth=1, name="preprocess") as prepared,
             Stage(run, prepared, depth=1, name="infer", workers=self.lanes) as outputs,
-            Stage(self._finish, outputs, depth=1, name="postprocess") as results,
+            Stage(finish, outputs, depth=1, name="postprocess") as results,
         ):
             yield from results
 
@@ -143,9 +153,15 @@ class Backend(Closing, ABC):
         outputs = infer(prepared.images)
         return _Inferred(prepared, outputs, time.perf_counter() - started)
 
-    def _finish(self, inferred: _Inferred, *, confidence: bool = False) -> Result:
+    def _finish(
+        self, inferred: _Inferred, *, confidence: bool = False, smoother: Smoother | None = None
+    ) -> Result:
         prepared, outputs, seconds = inferred
         started = time.perf_counter()
+        if smoother is not None:
+            decided = self.postprocess.decided(outputs.presence, len(outputs.logits))
+            logits = smoother(prepared.images, outputs.logits, decided=decided, size=prepared.size)
+            outputs = NetOutputs(logits, outputs.presence)
         masks = self.postprocess(outputs.logits, outputs.presence, prepared.size)
         sure = self.postprocess.confidence(*outputs, prepared.size) if confidence else None
         timings = Timings(prepared.seconds, seconds, time.perf_counter() - started)

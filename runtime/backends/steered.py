@@ -17,6 +17,7 @@ from edgeunet.errors import UsageError
 from ..bundle import Bundle
 from ..preprocess import Frame
 from ..rate import DepthController
+from ..temporal import Smoother
 from .base import Backend, NetOutputs, Result
 
 _log = logging.getLogger(__name__)
@@ -106,7 +107,9 @@ class SteeredBackend(Backend):
         self._observe(depth, result, seconds, elapsed=seconds)
         return result
 
-    def stream(self, batches: Iterable[Sequence[Frame]]) -> Generator[Result, None, None]:
+    def stream(
+        self, batches: Iterable[Sequence[Frame]], *, smoother: Smoother | None = None
+    ) -> Generator[Result, None, None]:
         """`segment` for each batch in order, also where the depth changes in between."""
         remaining = iter(batches)
         ended = False
@@ -123,7 +126,7 @@ class SteeredBackend(Backend):
         while not ended:
             depth = self.depth
             net = self._backends[depth]
-            with closing(net.stream(until_switch(depth))) as results:
+            with closing(net.stream(until_switch(depth), smoother=smoother)) as results:
                 for result in results:
                     now, seconds = time.perf_counter(), max(_stages(result, lanes=net.lanes))
                     self._observe(

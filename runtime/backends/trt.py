@@ -24,6 +24,7 @@ from ..engines import ENGINES_DIR
 from ..kernels import Kernels, kernels_image
 from ..pipeline import Stage
 from ..preprocess import Frame
+from ..temporal import Smoother
 from .base import Backend, NetOutputs, Result
 from .trt_slot import Slot
 
@@ -108,8 +109,16 @@ class TensorRTBackend(Backend):
             self._slot.start(frames, confidence=confidence)
             return self._slot.finish()
 
-    def stream(self, batches: Iterable[Sequence[Frame]]) -> Generator[Result, None, None]:
-        """`segment` for each batch in order, with several in flight."""
+    def stream(
+        self, batches: Iterable[Sequence[Frame]], *, smoother: Smoother | None = None
+    ) -> Generator[Result, None, None]:
+        """`segment` for each batch in order, with several in flight.
+
+        Smoothing is done on the host: logits come down, and pixels stay there.
+        """
+        if smoother is not None:
+            yield from super().stream(batches, smoother=smoother)
+            return
         with ExitStack() as stack:
             slots = cycle([stack.enter_context(self._new_slot()) for _ in range(_SLOTS)])
 

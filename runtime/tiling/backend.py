@@ -19,6 +19,7 @@ from ..backends.base import Backend, NetOutputs, Result, Timings
 from ..pipeline import Stage
 from ..postprocess import Postprocessor, one_size
 from ..preprocess import Frame, Preprocessor
+from ..temporal import Smoother
 from .band import Band
 from .cut import cut
 from .plan import Span, Tiling, panels, spans
@@ -61,6 +62,8 @@ class TiledBackend(Backend):
         whole: what computes; closed with this. tiling: how frames are cut; its batch is one that
             the bundle takes.
     """
+
+    smooths = False
 
     def __init__(self, whole: Backend, tiling: Tiling) -> None:
         super().__init__(whole.bundle)
@@ -117,8 +120,11 @@ class TiledBackend(Backend):
         timings = Timings(*np.sum([seconds for _, seconds in done], axis=0).tolist())
         return Result(masks, np.stack(presences) if presences else None, timings, sure)
 
-    def stream(self, batches: Iterable[Sequence[Frame]]) -> Generator[Result, None, None]:
+    def stream(
+        self, batches: Iterable[Sequence[Frame]], *, smoother: Smoother | None = None
+    ) -> Generator[Result, None, None]:
         """`segment` for each batch in order: the pipeline is that of a frame's tiles."""
+        assert smoother is None, "the logits of tiles are not kept"
         for frames in batches:
             yield self.segment(frames)
 
