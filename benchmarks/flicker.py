@@ -23,9 +23,8 @@ def main() -> None:
     arguments = parser.parse_args()
     with load(arguments.bundle, "onnxruntime") as segmenter:
         spec = segmenter.manifest.input
-        film = list(
-            time_lapse(Scene(height=spec.height, width=spec.width, seed=7), arguments.frames)
-        )
+        scene = Scene(height=spec.height, width=spec.width, seed=7)
+        film = list(time_lapse(scene, arguments.frames))
         print("| `--temporal` | flicker of static pixels | mIoU |\n|---|---|---|")
         for weight in map(float, arguments.weights.split(",")):
             flicker, iou = measure(segmenter, film, weight)

@@ -60,7 +60,7 @@ from .tiling import blend_option, overlap_option, tile_option, tiling_of
     "--temporal",
     type=click.FloatRange(0, 1, max_open=True),
     metavar="SHARE",
-    help="Share of the past in the logits of each frame, against flicker, such as 0.6.  [none]",
+    help="Share of the past in the logits of each frame, against flicker, such as 0.3.  [none]",
 )
 @tile_option
 @overlap_option
