@@ -25,7 +25,7 @@ from .hub import VIEWERS, Hub
 from .metrics import make_registry
 from .pictures import IDLE_RECORD, overlaid, png, record
 from .player import Player
-from .streams import BOUNDARY, Abort, PictureStream, jpeg_part
+from .streams import BOUNDARY, PictureStream, jpeg_part
 from .telemetry import About, Telemetry
 from .uploads import Answer, Limits, Refusal, Uploads
 
@@ -61,7 +61,6 @@ class Pages:
         hub: Hub,
         *,
         bounds: Bounds,
-        abort: Abort,
     ) -> None:
         self._segmenter = segmenter
         self._telemetry = telemetry
@@ -69,7 +68,7 @@ class Pages:
         self._uploads = Uploads(segmenter, bounds.uploads)
         manifest = segmenter.manifest
         self._record = partial(record, classes=len(manifest.classes))
-        stream = partial(PictureStream, hub, abort=abort, stall=bounds.stall)
+        stream = partial(PictureStream, hub, stall=bounds.stall)
         self._records = stream(
             self._record, media_type=_RECORD, wrap=lambda content: content, idle=IDLE_RECORD
         )
@@ -168,17 +167,15 @@ def make_app(
     live: bool,
     access: Access,
     bounds: Bounds,
-    abort: Abort,
     board: Board,
 ) -> ASGIApp:
     """The whole application.
 
     Args:
         source: what the source is called, without its secrets. live: whether it is a camera.
-        abort: cuts a viewer's connection.
     """
     telemetry = Telemetry(About(segmenter.manifest, source, live), player, hub, board)
-    pages = Pages(segmenter, telemetry, hub, bounds=bounds, abort=abort)
+    pages = Pages(segmenter, telemetry, hub, bounds=bounds)
     inner = Starlette(routes=pages.routes(), lifespan=pages.running)
     return Guard(
         inner,

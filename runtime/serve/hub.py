@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from ..segmented import Segmented
@@ -127,8 +127,9 @@ class Hub:
             return encode(segmented)
 
     def _notify(self) -> None:
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._wake)
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop has ended, and with it all who waited
+                self._loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
         news, self._news = self._news, asyncio.Event()

@@ -6,13 +6,14 @@ import asyncio
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import uvicorn
-from starlette.types import ASGIApp, Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edgeunet.errors import UsageError
 
@@ -25,6 +26,7 @@ from .hub import Hub
 from .playback import Looped, open_playing
 from .player import Player
 from .redact import redacted
+from .streams import ABORT
 
 # Seconds that a connection may take to ask for something.
 _SILENT = 20.0
@@ -39,7 +41,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: ASGIApp, bounds: Bounds) -> None:
         config = uvicorn.Config(
-            app,
+            self._answer,
             loop="asyncio",
             http="h11",
             ws="none",
@@ -52,19 +54,13 @@ class Server(uvicorn.Server):
             timeout_graceful_shutdown=_END,
         )
         super().__init__(config)
+        self._app = app
         self._silent: dict[Any, float] = {}
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave signals as they are."""
         yield
-
-    async def abort(self, scope: Scope) -> None:
-        """Cut a request's connection; closing it would wait for the client to read."""
-        for connection in list(self.server_state.connections):
-            if getattr(connection, "client", None) == scope["client"]:
-                connection.transport.abort()
-        await asyncio.sleep(0)  # for Uvicorn to see that it is gone
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: cut those who connected and asked for nothing."""
@@ -79,16 +75,75 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let answers under way end, for a moment."""
-        loop = asyncio.get_running_loop()
-        loop.call_later(_GRACE, self._abort_all)
+        asyncio.get_running_loop().call_later(_GRACE, self._abort_all)
         await super().shutdown(sockets)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope[ABORT] = partial(self._abort, scope["client"])
+        await self._app(scope, receive, send)
+
+    async def _abort(self, client: tuple[str, int]) -> None:
+        """Cut a connection; to close it would wait for the client to read."""
+        for connection in list(self.server_state.connections):
+            if getattr(connection, "client", None) == client:
+                connection.transport.abort()
+        await asyncio.sleep(0)  # for Uvicorn to see that it is gone
 
     def _abort_all(self) -> None:
         for connection in list(self.server_state.connections):
             connection.transport.abort()
 
 
+@dataclass(frozen=True)
+class Service:
+    """A server that is ready to run. url: of the page, with the token where it was made here."""
+
+    url: str
+    server: Server
+    hub: Hub
+    player: Player
+    listening: socket.socket
+
+    def run(self) -> None:
+        """Serve until `stop`, which may be called from any thread and from signal handlers."""
+        self.player.start()
+        self.server.run(sockets=[self.listening])
+
+    def stop(self) -> None:
+        """Let `run` end within seconds."""
+        self.server.should_exit = True
+        self.hub.close()
+        self.player.stop()
+
+
 def serve(
+    bundle: str | Path,
+    source: str,
+    *,
+    announce: Callable[[str], None] = lambda url: None,
+    **arguments: Any,
+) -> None:
+    """Show a source, segmented, on a page of its own until SIGINT or SIGTERM.
+
+    Args:
+        source: see `open_source`; what has an end plays in a loop, in real time.
+        announce: told the page's address once it can be opened, with the token where it was made.
+        arguments: those of `open_service`.
+
+    Raises:
+        See `open_service`.
+    """
+    with (
+        open_service(bundle, source, **arguments) as service,
+        stopping_on_signals(service.stop),
+    ):
+        announce(service.url)
+        service.run()
+
+
+@contextmanager
+def open_service(
     bundle: str | Path,
     source: str,
     *,
@@ -97,25 +152,22 @@ def serve(
     token: str | None = None,
     backend: str = "auto",
     batch: int = 1,
-    bounds: Bounds | None = None,
-    announce: Callable[[str], None] = lambda url: None,
+    bounds: Bounds = Bounds(),  # noqa: B008  # frozen
+    board: Board = Board(),  # noqa: B008  # holds a path alone
     **arguments: Any,
-) -> None:
-    """Show a source, segmented, on a page of its own until SIGINT or SIGTERM.
+) -> Iterator[Service]:
+    """A service that listens already, with its backend checked; it is freed at the end.
 
     Args:
-        source: see `open_source`; what has an end plays in a loop, in real time.
         host: address to listen on. Any but this machine's own asks for a token.
         port: 0 for a free one.
         token: None to make one where one is asked for.
-        announce: told the page's address once it can be opened, with the token where it was made.
         arguments: those of the backend, see `load`.
 
     Raises:
         UsageError: an address that cannot be listened on, or a token that is too short.
         SourceError: a file that cannot be read. ParityError: the backend computes other masks.
     """
-    bounds = bounds or Bounds()
     token, made = choose_token(host, token)
     with ExitStack() as stack:
         listening = stack.enter_context(_listening(host, port))
@@ -131,11 +183,6 @@ def serve(
         # A thread that hangs in a camera keeps its backend: freed under it, it would crash.
         stack.callback(lambda: segmenter.close() if player.ended else None)
         stack.enter_context(player)
-        servers: list[Server] = []
-
-        async def abort(scope: Scope) -> None:
-            await servers[0].abort(scope)
-
         app = make_app(
             segmenter,
             player,
@@ -144,21 +191,10 @@ def serve(
             live=live,
             access=Access(is_loopback(host), token, f"edgeunet_{port}"),
             bounds=bounds,
-            abort=abort,
-            board=Board(),
+            board=board,
         )
-        server = Server(app, bounds)
-        servers.append(server)
-
-        def stop() -> None:
-            server.should_exit = True
-            hub.close()
-            player.stop()
-
-        with stopping_on_signals(stop):
-            player.start()
-            announce(_url(host, port, token if made else None))
-            server.run(sockets=[listening])
+        url = _url(host, port, token if made else None)
+        yield Service(url, Server(app, bounds), hub, player, listening)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 
 from starlette.responses import JSONResponse
@@ -15,8 +15,8 @@ from .hub import Encode, Hub, HubClosed, HubFull
 _IDLE = 5.0
 BOUNDARY = "edgeunet-frame"
 
-Abort = Callable[[Scope], Awaitable[None]]
-"""Cuts a request's connection, what waits to be sent included."""
+ABORT = "edgeunet.abort"
+"""In a request's scope: cuts its connection, what waits to be sent included; to be awaited."""
 
 
 class PictureStream:
@@ -38,7 +38,6 @@ class PictureStream:
         media_type: str,
         wrap: Callable[[bytes], bytes],
         idle: bytes | None,
-        abort: Abort,
         stall: float,
     ) -> None:
         self._hub = hub
@@ -46,7 +45,6 @@ class PictureStream:
         self._media_type = media_type
         self._wrap = wrap
         self._idle = idle
-        self._abort = abort
         self._stall = stall
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,7 +69,7 @@ class PictureStream:
             if sending.done():
                 sending.result()
         except asyncio.TimeoutError:  # nothing was read for too long
-            await self._abort(scope)
+            await scope[ABORT]()
         finally:
             for task in (sending, leaving):
                 task.cancel()

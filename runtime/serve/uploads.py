@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import time
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -139,11 +138,8 @@ def decoded(body: bytes, *, pixels: int) -> Frame:
             header says before any is decoded.
     """
     try:
-        with warnings.catch_warnings():
-            # Pillow's own limit, of which it warns first, is beside the point: ours is checked.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return _read_image(body, pixels)
-    except Image.DecompressionBombError:
+        return _read_image(body, pixels)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # Pillow's own limit
         raise Refusal(413, f"the image has too many pixels; up to {pixels / 1e6:.0f} million "
                       "are taken.") from None  # fmt: skip
     except UnidentifiedImageError:

@@ -31,7 +31,7 @@ export class Legend {
       meter.append(mark);
     }
     const share = element("span", "share");
-    button.append(element("span", "swatch"), name, share, meter);
+    button.append(element("span", "switch"), name, share, meter);
     button.addEventListener("click", () => {
       item.shown = !item.shown;
       this.refresh();

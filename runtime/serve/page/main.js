@@ -15,6 +15,7 @@ let mode = "live"; // "live", "paused" or "image"
 let watching = null; // AbortController of the stream
 let server = { text: "Connecting", tone: "quiet", title: "Connecting", reason: "", stale: true };
 let crowded = "";
+let shaped = ""; // the mode whose first picture gave the stage its shape
 
 // The token is in a cookie now; in the address it would be copied along.
 if (location.search.includes("token=")) history.replaceState(null, "", location.pathname);
@@ -24,8 +25,11 @@ if (location.search.includes("token=")) history.replaceState(null, "", location.
 function show(picture) {
   view.show(picture);
   legend?.update(picture.meta, mode === "image");
-  const [height, width] = picture.meta.size;
-  document.documentElement.style.setProperty("--ratio", width / height);
+  if (shaped !== mode) {
+    shaped = mode;
+    const [height, width] = picture.meta.size;
+    document.documentElement.style.setProperty("--ratio", width / height);
+  }
   say();
 }
 
@@ -131,7 +135,10 @@ function describe() {
   byId("canvas").setAttribute("aria-label", `Segmented picture: ${words.join(", ")}`);
 }
 
-function hint(text = "Drop or paste an image anywhere on this page to segment it.", tone = "") {
+// Who has no mouse drops nothing.
+const INVITATION = matchMedia("(pointer: coarse)").matches ? "" : "Drop or paste an image anywhere on this page to segment it.";
+
+function hint(text = INVITATION, tone = "") {
   byId("hint").textContent = text;
   byId("hint").dataset.tone = tone;
 }

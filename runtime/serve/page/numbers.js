@@ -19,6 +19,7 @@ export function showNumbers(stats) {
 function curve(fps) {
   history.push(fps);
   if (history.length > HISTORY) history.shift();
+  if (history.length < 5) return; // less is a dot, not a curve
   const top = Math.max(1, ...history) * 1.15;
   const points = history.map((value, index) => {
     const x = 120 - (history.length - 1 - index) * (120 / (HISTORY - 1));

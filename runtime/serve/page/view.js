@@ -52,8 +52,9 @@ export class View {
     if (!this.#picture) return -1;
     const box = this.#canvas.getBoundingClientRect();
     const [height, width] = this.#picture.meta.size;
-    const x = Math.floor(((clientX - box.left) / box.width) * width);
-    const y = Math.floor(((clientY - box.top) / box.height) * height);
+    const scale = Math.min(box.width / width, box.height / height); // object-fit: contain
+    const x = Math.floor((clientX - box.left - (box.width - width * scale) / 2) / scale);
+    const y = Math.floor((clientY - box.top - (box.height - height * scale) / 2) / scale);
     if (x < 0 || y < 0 || x >= width || y >= height) return -1;
     return this.#picture.ids[y * width + x];
   }
