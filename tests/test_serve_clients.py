@@ -88,7 +88,9 @@ def test_slow_viewer_gets_the_newest_picture(fp32_bundle: Path, film: Path) -> N
         assert read[-1] - first > len(read), "it was given every frame"
 
 
-def test_end_does_not_wait_for_clients(fp32_bundle: Path, film: Path) -> None:
+def test_end_does_not_wait_for_clients(
+    fp32_bundle: Path, film: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with ExitStack() as stack:
         with serving(fp32_bundle, film) as client:
             response = stack.enter_context(client.stream())
@@ -100,6 +102,7 @@ def test_end_does_not_wait_for_clients(fp32_bundle: Path, film: Path) -> None:
         # `serving` asserts that the thread ended.
         with suppress(ConnectionError, http.client.IncompleteRead):
             response.read()
+    assert caplog.records == [], "answers were cut in the middle"
 
 
 # The command

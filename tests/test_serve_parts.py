@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Awaitable
+from collections.abc import Awaitable, MutableMapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -24,6 +24,7 @@ from edgeunet.runtime.serve.guard import choose_token, is_loopback
 from edgeunet.runtime.serve.hub import Hub, HubClosed, HubFull
 from edgeunet.runtime.serve.pictures import LONGEST_SIDE, record, reduced
 from edgeunet.runtime.serve.redact import redacted
+from edgeunet.runtime.serve.streams import PictureStream
 from edgeunet.runtime.serve.uploads import Refusal, decoded
 from edgeunet.runtime.sources import SourceFrame
 
@@ -108,6 +109,44 @@ def test_hub_counts_viewers() -> None:
         with pytest.raises(HubFull), hub.viewer():
             pass
     assert hub.viewers == 0
+
+
+def test_viewer_gets_what_is_newest_when_there_is_room() -> None:
+    sent: list[bytes] = []
+
+    async def watch() -> None:
+        hub = Hub()
+        hub.bind()
+        hub.publish(segmented(1))
+        room, full = asyncio.Event(), asyncio.Event()
+
+        async def send(event: MutableMapping[str, Any]) -> None:
+            if not event.get("body") and len(sent) == 1:  # a viewer that is slow to read
+                full.set()
+                await room.wait()
+            if event.get("body"):
+                sent.append(event["body"])
+                if len(sent) == 2:
+                    hub.close()
+
+        async def receive() -> MutableMapping[str, Any]:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        stream = PictureStream(
+            hub, lambda item: b"%d" % item.frame.index,
+            media_type="x", wrap=lambda content: content, idle=b"-", stall=5,
+        )  # fmt: skip
+        watching = asyncio.ensure_future(stream({"method": "GET"}, receive, send))
+        await soon(full.wait())
+        for index in range(2, 9):
+            hub.publish(segmented(index))
+            await asyncio.sleep(0.01)
+        room.set()
+        await soon(watching)
+
+    asyncio.run(watch())
+    assert sent == [b"1", b"8"]
 
 
 # Pictures
