@@ -99,6 +99,11 @@ def test_end_does_not_wait_for_clients(
                 stack.enter_context(watch_without_reading(client))
             stack.enter_context(socket.create_connection((client.host, client.port)))
             wait_for_viewers(client, 6)
+            connections = client.service.server.server_state.connections
+            until = time.monotonic() + WAIT
+            while sum(c.flow is not None and c.flow.write_paused for c in list(connections)) < 5:
+                assert time.monotonic() < until, "buffers take all"
+                read_record(response)
         # `serving` asserts that the thread ended.
         with suppress(ConnectionError, http.client.IncompleteRead):
             response.read()
