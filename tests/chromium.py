@@ -10,13 +10,17 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 _ANSWER = 20.0  # seconds; a machine that trains beside this is slow
+
+
+class Navigated(Exception):
+    """The page went to another address before it answered."""
 
 
 class Page:
@@ -50,6 +54,8 @@ class Page:
         while True:
             answer = self._next(until)
             if answer.get("id") == self._count:
+                if "navigated" in answer.get("error", {}).get("message", ""):
+                    raise Navigated
                 assert "error" not in answer, f"{method}: {answer['error']}"
                 result: dict[str, Any] = answer["result"]
                 return result
@@ -73,10 +79,12 @@ class Page:
     def wait(self, code: str, *, seconds: float = _ANSWER) -> Any:
         """The value of an expression as soon as it is true."""
         until = time.monotonic() + seconds
-        while not (value := self.run(code)):
+        while True:
+            with suppress(Navigated):
+                if value := self.run(code):
+                    return value
             assert time.monotonic() < until, f"never true: {code}"
             time.sleep(0.05)
-        return value
 
     def choose_file(self, selector: str, path: Path) -> None:
         """Give a file to an input, as a person's choice would."""

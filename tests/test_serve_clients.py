@@ -18,6 +18,7 @@ from media import write_video
 from serving import WAIT, Client, read_record, serving, token_of
 from test_serve import resident
 
+from edgeunet.runtime.serve import server as server_module
 from edgeunet.runtime.serve.app import Bounds
 
 SLOW = 100
@@ -80,14 +81,6 @@ def test_viewer_that_reads_nothing_is_cut_off(fp32_bundle: Path, film: Path) -> 
         wait_for_viewers(client, 0)
 
 
-def test_slow_viewer_gets_the_newest_picture(fp32_bundle: Path, film: Path) -> None:
-    with serving(fp32_bundle, film) as client, client.stream() as response:
-        first = read_record(response).meta["index"]
-        time.sleep(1)  # 25 frames go by, more than buffers hold
-        read = [read_record(response).meta["index"] for _ in range(30)]
-        assert read[-1] - first > len(read), "it was given every frame"
-
-
 def test_end_does_not_wait_for_clients(
     fp32_bundle: Path, film: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -108,6 +101,21 @@ def test_end_does_not_wait_for_clients(
         with suppress(ConnectionError, http.client.IncompleteRead):
             response.read()
     assert caplog.records == [], "answers were cut in the middle"
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /stats HTTP/1.1\r\nHost: loc"])
+def test_request_that_does_not_arrive_is_not_waited_for(
+    fp32_bundle: Path, film: Path, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(server_module, "_SILENT", 0.5)
+    whole = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with serving(fp32_bundle, film) as client:
+        for before in (b"", whole):
+            with socket.create_connection((client.host, client.port), timeout=WAIT) as connection:
+                connection.sendall(before + sent)
+                with suppress(ConnectionResetError):
+                    while connection.recv(4096):
+                        pass
 
 
 # The command

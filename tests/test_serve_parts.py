@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import time
 from collections.abc import Awaitable, MutableMapping
 from contextlib import suppress
 from pathlib import Path
@@ -147,6 +148,38 @@ def test_viewer_gets_what_is_newest_when_there_is_room() -> None:
 
     asyncio.run(watch())
     assert sent == [b"1", b"8"]
+
+
+def test_viewer_that_leaves_is_let_go_whatever_comes_at_that_moment() -> None:
+    """A cancellation that is forgotten would serve it for ever."""
+
+    async def watch(pause: float) -> None:
+        hub = Hub()
+        hub.bind()
+        left, begun = asyncio.Event(), asyncio.Event()
+
+        async def send(event: MutableMapping[str, Any]) -> None:
+            begun.set()
+
+        async def receive() -> MutableMapping[str, Any]:
+            await left.wait()
+            return {"type": "http.disconnect"}
+
+        stream = PictureStream(
+            hub, lambda item: b"picture",
+            media_type="x", wrap=lambda content: content, idle=b"-", stall=5,
+        )  # fmt: skip
+        watching = asyncio.ensure_future(stream({"method": "GET"}, receive, send))
+        await begun.wait()
+        hub.publish(segmented(1))
+        await asyncio.sleep(pause)
+        left.set()
+        time.sleep(0.001)  # the picture is ready when the loop looks again
+        await soon(watching)
+        assert hub.viewers == 0
+
+    for index in range(200):
+        asyncio.run(watch(index * 2e-6))
 
 
 # Pictures

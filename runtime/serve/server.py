@@ -63,12 +63,17 @@ class Server(uvicorn.Server):
         yield
 
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second: cut those who connected and asked for nothing."""
+        """Ten times a second: cut those whose request does not arrive."""
         if counter % 10 == 0:
             now = asyncio.get_running_loop().time()
-            silent = [c for c in self.server_state.connections if getattr(c, "cycle", 0) is None]
-            self._silent = {c: self._silent.get(c, now) for c in silent}
-            for connection, since in self._silent.items():
+            # Uvicorn's own timeout ends with the first byte of a request; this with the last.
+            silent = [
+                (connection, connection.cycle)
+                for connection in self._connections
+                if connection.cycle is None or connection.cycle.response_complete
+            ]
+            self._silent = {key: self._silent.get(key, now) for key in silent}
+            for (connection, _), since in self._silent.items():
                 if now - since > _SILENT:
                     connection.transport.abort()
         return await super().on_tick(counter)
@@ -78,6 +83,11 @@ class Server(uvicorn.Server):
         asyncio.get_running_loop().call_later(_GRACE, self._abort_all)
         await super().shutdown(sockets)
 
+    @property
+    def _connections(self) -> set[Any]:
+        """Uvicorn's, which are all of its `H11Protocol`."""
+        return self.server_state.connections
+
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             scope[ABORT] = partial(self._abort, scope["client"])
@@ -85,13 +95,13 @@ class Server(uvicorn.Server):
 
     async def _abort(self, client: tuple[str, int]) -> None:
         """Cut a connection; to close it would wait for the client to read."""
-        for connection in list(self.server_state.connections):
-            if getattr(connection, "client", None) == client:
+        for connection in list(self._connections):
+            if connection.client == client:
                 connection.transport.abort()
         await asyncio.sleep(0)  # for Uvicorn to see that it is gone
 
     def _abort_all(self) -> None:
-        for connection in list(self.server_state.connections):
+        for connection in list(self._connections):
             connection.transport.abort()
 
 

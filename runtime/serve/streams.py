@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import TypeVar
 
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from .hub import Encode, Hub, HubClosed, HubFull
 
+T = TypeVar("T")
 # Seconds after which a viewer is told that the stream is alive; one that is gone shows then.
 _IDLE = 5.0
 BOUNDARY = "edgeunet-frame"
@@ -84,7 +86,7 @@ class PictureStream:
                 await self._send_item(send, b"")
                 newest = self._hub.newest(self._encode, after=number)
                 try:
-                    picture = await asyncio.wait_for(newest, _IDLE)
+                    picture = await _within(newest, _IDLE)
                 except asyncio.TimeoutError:
                     await self._send_item(send, item if self._idle is None else self._idle)
                 else:
@@ -98,13 +100,31 @@ class PictureStream:
 
     async def _send_item(self, send: Send, body: bytes, *, more: bool = True) -> None:
         event = {"type": "http.response.body", "body": body, "more_body": more}
-        await asyncio.wait_for(send(event), self._stall)
+        await _within(send(event), self._stall)
 
 
 def jpeg_part(content: bytes) -> bytes:
     """A JPEG as a part of `multipart/x-mixed-replace`."""
     head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(content)}\r\n\r\n"
     return head.encode() + content + b"\r\n"
+
+
+async def _within(coroutine: Awaitable[T], seconds: float) -> T:
+    """Its result; TimeoutError where it takes longer.
+
+    `asyncio.wait_for` does not do: up to Python 3.11 it forgets that it was cancelled where the
+    result comes at the same moment, and a viewer that left would be served for ever.
+    """
+    task = asyncio.ensure_future(coroutine)
+    task.add_done_callback(
+        lambda task: task.cancelled() or task.exception()
+    )  # not left unlooked at
+    try:
+        if not (await asyncio.wait({task}, timeout=seconds))[0]:
+            raise asyncio.TimeoutError
+    finally:
+        task.cancel()
+    return task.result()
 
 
 async def _left(receive: Receive) -> None:

@@ -19,6 +19,7 @@ export class Legend {
     const button = element("button", "class");
     button.type = "button";
     button.setAttribute("role", "switch");
+    button.setAttribute("aria-label", item.name); // without the numbers, which change all the time
     button.style.setProperty("--class", `rgb(${item.colour.join(" ")})`);
     const name = element("span", "name");
     const closed = element("small");

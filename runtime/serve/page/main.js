@@ -77,6 +77,7 @@ function say() {
   byId("notice-title").textContent = crowded ? "No place left" : waitsForFirst ? "First frame on its way" : server.title;
   byId("notice-text").textContent = crowded || (waitsForFirst ? "" : server.reason);
   byId("spinner").hidden = server.tone === "bad" || Boolean(crowded);
+  byId("side").dataset.old = String(server === AWAY);
 }
 
 function serverState({ status, source }) {
@@ -270,6 +271,9 @@ document.addEventListener("visibilitychange", () => {
   if (document.hidden) watching?.abort();
   else if (mode === "live") watch();
 });
+// Nor does one that the browser keeps for its button back.
+addEventListener("pagehide", () => watching?.abort());
+addEventListener("pageshow", (event) => event.persisted && mode === "live" && watch());
 setInterval(() => document.hidden || poll(), 1000);
 hint();
 poll();
