@@ -90,7 +90,7 @@ class Guard:
                 for name, value in _HEADERS.items():
                     headers[name] = value
                 if logs_in and request.state.trusted:
-                    headers.append("Set-Cookie", self._set_cookie(request))
+                    headers.append("Set-Cookie", self._set_cookie)
             await send(message)
 
         refusal = self._refusal(request)
@@ -125,9 +125,9 @@ class Guard:
         message = "a token is asked for: Authorization: Bearer TOKEN, or ?token=TOKEN."
         return _error(401, message, {"WWW-Authenticate": "Bearer"})
 
-    def _set_cookie(self, request: Request) -> str:
-        secure = "; Secure" if request.url.scheme == "https" else ""
-        return f"{self._cookie}={self._pass}; Path=/; HttpOnly; SameSite=Strict{secure}"
+    @property
+    def _set_cookie(self) -> str:
+        return f"{self._cookie}={self._pass}; Path=/; HttpOnly; SameSite=Strict"
 
 
 def _same(came: str, wanted: str) -> bool:

@@ -50,6 +50,7 @@ class Server(uvicorn.Server):
             log_config=None,
             access_log=False,  # tokens stand in addresses
             server_header=False,
+            proxy_headers=False,  # connections are told apart by who is at their other end
             limit_concurrency=bounds.viewers + _OTHERS,
             timeout_graceful_shutdown=_END,
         )
