@@ -15,6 +15,7 @@ _PARTS = {
     "opencv-python-headless": ("cv2", "cpu", "pre- and post-processing, images"),
     "av": ("av", "video", "video files"),
     "pycocotools": ("pycocotools", "video", "masks as run lengths"),
+    "starlette": ("starlette", "serve", "the page of `edgeunet serve`"),
     "torch": ("torch", "export", "training, exporting, parity"),
     "onnx": ("onnx", "export", "exporting"),
     "onnx-ir": ("onnx_ir", "export", "exporting"),

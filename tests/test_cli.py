@@ -35,6 +35,7 @@ COMMANDS = [
     "parity",
     "prune",
     "run",
+    "serve",
     "train",
 ]
 
@@ -80,6 +81,7 @@ def test_errors_of_a_process_are_one_line_on_stderr(tmp_path: Path) -> None:
         (["run", "bundle", "source"], "cv2", "cpu"),
         (["bench", "bundle", "--json"], "cv2", "cpu"),
         (["models", "--json"], "torch", "export"),
+        (["serve", "bundle", "source"], "starlette", "serve"),
     ],
 )
 def test_missing_extra_is_named(command: list[str], module: str, extra: str) -> None:

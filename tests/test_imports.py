@@ -82,6 +82,7 @@ def test_command_line_itself_loads_nothing_heavy() -> None:
         "import edgeunet.runtime",
         "from edgeunet import Result, Segmenter, load",
         "import edgeunet.cli.run, edgeunet.cli.bench, edgeunet.cli.inspect, edgeunet.cli.doctor",
+        "import edgeunet.cli.serve",
     ],
 )
 def test_runtime_loads_nothing_of_the_workstation(code: str) -> None:
@@ -89,6 +90,12 @@ def test_runtime_loads_nothing_of_the_workstation(code: str) -> None:
     assert "edgeunet.runtime.segmenter" in modules
     assert tops(modules) & (WORKSTATION | BUILDING) == set()
     assert parts(modules) & WORKSTATION_PARTS == set()
+
+
+def test_runtime_alone_loads_nothing_of_the_server() -> None:
+    modules = loaded_by("import edgeunet.runtime, edgeunet.cli.run")
+    assert tops(modules) & {"PIL", "prometheus_client", "starlette", "uvicorn"} == set()
+    assert "edgeunet.runtime.serve" not in modules
 
 
 def test_engines_are_built_without_torch() -> None:
@@ -149,6 +156,7 @@ def test_other_names_are_attribute_errors() -> None:
         "runtime.backends",
         "runtime.engine",
         "runtime.kernels",
+        "runtime.serve",
         "runtime.sinks",
         "runtime.sources",
         "runtime.tiling",

@@ -61,7 +61,7 @@ def test_wheel_holds_every_module_once(wheel: zipfile.ZipFile) -> None:
 
 
 @slow
-def test_wheel_holds_weights_kernels_and_the_typing_marker_and_nothing_else(
+def test_wheel_holds_weights_kernels_the_page_and_the_typing_marker_and_nothing_else(
     wheel: zipfile.ZipFile,
 ) -> None:
     weights = {
@@ -71,7 +71,12 @@ def test_wheel_holds_weights_kernels_and_the_typing_marker_and_nothing_else(
     }
     rest = {name for name in content(wheel) if not name.endswith(".py")}
     kernels = {f"edgeunet/runtime/kernels/{name}" for name in ("kernels.cu", "pixels.cuh")}
-    assert rest == {"edgeunet/py.typed", *weights, *kernels}
+    page = {
+        f"edgeunet/runtime/serve/page/{path.name}"
+        for path in (ROOT / "runtime" / "serve" / "page").iterdir()
+    }
+    assert {"index.html", "main.js", "style.css"} <= {Path(name).name for name in page}
+    assert rest == {"edgeunet/py.typed", *weights, *kernels, *page}
 
 
 @slow
@@ -88,7 +93,9 @@ def test_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
     assert metadata["Requires-Python"] == ">=3.10"
     required = {line.split(">")[0] for line in metadata.get_all("Requires-Dist", [])}
     assert {"numpy", "click"} <= required
-    assert {"cpu", "export", "train", "video"} <= set(metadata.get_all("Provides-Extra", []))
+    assert {"cpu", "export", "serve", "train", "video"} <= set(
+        metadata.get_all("Provides-Extra", [])
+    )
     assert "edgeunet = edgeunet.cli:main" in wheel.read(f"{folder}/entry_points.txt").decode()
     assert f"{folder}/licenses/LICENSE" in wheel.namelist()
 

@@ -26,6 +26,7 @@ _COMMANDS = {
     "parity": "parity",
     "prune": "prune",
     "run": "run",
+    "serve": "serve",
     "train": "train",
 }
 # Distribution that a missing module points to -> the extra that brings it.
@@ -39,6 +40,10 @@ _EXTRAS = {
     "cv2": "cpu",
     "av": "video",
     "pycocotools": "video",
+    "PIL": "serve",
+    "prometheus_client": "serve",
+    "starlette": "serve",
+    "uvicorn": "serve",
     "filelock": "trt",
     "packaging": "trt",
 }

@@ -20,16 +20,11 @@ from .base import Sink
 class JsonLines(Sink):
     """One JSON object a line and frame; a line is there whole as soon as it was written.
 
-    `frame`, `name`, `time` and `presence` are those of `Segmented`; `segments` has one entry for
-    each class in the mask: `category_id` and `category`, `area` in pixels, and `segmentation`,
-    compressed run lengths in COCO's form, which `pycocotools.mask.decode` reads.
+    `frame`, `name`, `time` and `presence` are those of `Segmented`; `segments` is by `segments`.
     """
 
     def __init__(self, path: Path, *, classes: Sequence[str], force: bool = False) -> None:
-        try:
-            self._coco = importlib.import_module("pycocotools.mask")
-        except ImportError:
-            raise MissingDependencyError("pycocotools", "video") from None
+        import_coco()
         if path.is_dir():
             raise UsageError(f"{path} is a directory; a file for the lines was wanted.")
         if path.exists() and not force:
@@ -46,19 +41,42 @@ class JsonLines(Sink):
             "name": frame.name,
             "time": frame.time,
             "presence": None if presence is None else [round(float(p), 6) for p in presence],
-            "segments": [self._segment(segmented.mask, int(i)) for i in np.unique(segmented.mask)],
+            "segments": segments(segmented.mask, self._classes),
         }
         self._file.write(json.dumps(record).encode() + b"\n")
-
-    def _segment(self, mask: Mask, class_id: int) -> dict[str, Any]:
-        runs = self._coco.encode(np.asfortranarray(mask == class_id, np.uint8))
-        return {
-            "category_id": class_id,
-            "category": self._classes[class_id] if class_id < len(self._classes) else "",
-            "area": int(self._coco.area(runs)),
-            "segmentation": {"size": list(mask.shape), "counts": runs["counts"].decode()},
-        }
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def segments(mask: Mask, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """One entry for each class in the mask (H, W).
+
+    `category_id` and `category`, `area` in pixels, and `segmentation`, compressed run lengths in
+    COCO's form, which `pycocotools.mask.decode` reads.
+
+    Raises:
+        MissingDependencyError: pycocotools is not installed.
+    """
+    coco = import_coco()
+    found = []
+    for class_id in map(int, np.unique(mask)):
+        runs = coco.encode(np.asfortranarray(mask == class_id, np.uint8))
+        found.append(
+            {
+                "category_id": class_id,
+                "category": classes[class_id] if class_id < len(classes) else "",
+                "area": int(coco.area(runs)),
+                "segmentation": {"size": list(mask.shape), "counts": runs["counts"].decode()},
+            }
+        )
+    return found
+
+
+def import_coco() -> Any:
+    """pycocotools.mask, which only run lengths need."""
+    try:
+        return importlib.import_module("pycocotools.mask")
+    except ImportError:
+        raise MissingDependencyError("pycocotools", "video") from None

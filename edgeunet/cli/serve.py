@@ -1,0 +1,57 @@
+"""`edgeunet serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..manifest import Precision
+from ..runtime.serve import serve
+from .common import DIRECTORY, backend_option, precision_option
+
+
+@click.command("serve")
+@click.argument("bundle", type=DIRECTORY)
+@click.argument("source")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on. Any but this machine's own asks for a token.",
+)
+@click.option(
+    "--token",
+    envvar="EDGEUNET_TOKEN",
+    show_envvar=True,
+    help="What the page and its programs must bring.  [made where one is needed]",
+)
+@backend_option
+@precision_option
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True)
+def command(
+    bundle: Path,
+    source: str,
+    port: int,
+    host: str,
+    token: str | None,
+    backend: str,
+    precision: Precision | None,
+    batch: int,
+) -> None:
+    """Show a camera, or a file in a loop, segmented, on a page; segment images sent to it.
+
+    Ctrl-C and SIGTERM end it.
+    """
+    serve(
+        bundle,
+        source,
+        host=host,
+        port=port,
+        token=token,
+        backend=backend,
+        precision=precision,
+        batch=batch,
+        announce=lambda url: click.echo(f"open {url}", err=True),
+    )

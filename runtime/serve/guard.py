@@ -1,0 +1,138 @@
+"""Who may ask: the token, the Host header, the Origin, and the headers that keep a page at home."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import secrets
+from urllib.parse import urlsplit
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from edgeunet.errors import UsageError
+
+_SHORTEST_TOKEN = 8
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+# Answered without a token: they tell nothing of the pictures.
+_OPEN_PATHS = ("/healthz", "/static/")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server bound there."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def choose_token(host: str, given: str | None) -> tuple[str | None, bool]:
+    """The token to ask for, None for none, and whether it was made up here.
+
+    Raises:
+        UsageError: the one that was given is too short to keep anyone out.
+    """
+    if given is not None:
+        if len(given) < _SHORTEST_TOKEN:
+            raise UsageError(
+                f"the token has {len(given)} characters; at least {_SHORTEST_TOKEN} were wanted. "
+                "Leave it out, and one is made."
+            )
+        return given, False
+    return (None, False) if is_loopback(host) else (secrets.token_urlsafe(18), True)
+
+
+class Guard:
+    """Lets through what may come, and sets the security headers of every answer.
+
+    Args:
+        loopback: only this machine reaches the server. Pages of the Web reach it through the
+            browser, under their own host name, which is therefore checked.
+        token: what is asked for, None for none.
+        cookie: name of the cookie that keeps a page logged in.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, loopback: bool, token: str | None, cookie: str, login_page: str
+    ) -> None:
+        self._app = app
+        self._loopback = loopback
+        self._token = token
+        self._cookie = cookie
+        self._login_page = login_page
+        # A cookie that is stolen does not give the token away, which may be used elsewhere.
+        self._pass = None if token is None else hashlib.sha256(token.encode()).hexdigest()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or hand on; `request.state.trusted` tells whether the token was there."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        request.state.trusted = self.knows(request)
+        logs_in = self._token is not None and "token" in request.query_params
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers[name] = value
+                if logs_in and request.state.trusted:
+                    headers.append("Set-Cookie", self._set_cookie)
+            await send(message)
+
+        refusal = self._refusal(request)
+        await (refusal or self._app)(scope, receive, guarded)
+
+    def knows(self, request: Request) -> bool:
+        """Whether the request brings the token, or none is asked for."""
+        if self._token is None or self._pass is None:
+            return True
+        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and _same(bearer.strip(), self._token):
+            return True
+        if request.method == "GET" and _same(request.query_params.get("token", ""), self._token):
+            return True
+        return _same(request.cookies.get(self._cookie, ""), self._pass)
+
+    def _refusal(self, request: Request) -> Response | None:
+        host = request.headers.get("host", "")
+        if self._loopback and not is_loopback(urlsplit(f"//{host}").hostname or ""):
+            return _error(
+                403, f"Host is {host!r}; this server answers to localhost and 127.0.0.1 alone. "
+                "Start it with --host to reach it from elsewhere."
+            )  # fmt: skip
+        origin = request.headers.get("origin")
+        if request.method != "GET" and origin is not None and urlsplit(origin).netloc != host:
+            return _error(403, f"a page of {origin} asked; only this server's own page may.")
+        path = request.scope["path"]
+        if path.startswith(_OPEN_PATHS) or request.state.trusted:
+            return None
+        if path == "/":
+            return HTMLResponse(self._login_page, 401, headers={"Cache-Control": "no-store"})
+        message = "a token is asked for: Authorization: Bearer TOKEN, or ?token=TOKEN."
+        return _error(401, message, {"WWW-Authenticate": "Bearer"})
+
+    @property
+    def _set_cookie(self) -> str:
+        return f"{self._cookie}={self._pass}; Path=/; HttpOnly; SameSite=Strict"
+
+
+def _same(came: str, wanted: str) -> bool:
+    return hmac.compare_digest(came.encode(), wanted.encode())
+
+
+def _error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
+    return JSONResponse({"error": message}, status, headers=headers)

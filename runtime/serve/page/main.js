@@ -1,0 +1,280 @@
+// The page: what is shown (the stream, one picture of it, or an image sent in) and what is said.
+
+import { Legend } from "./legend.js";
+import { showNumbers } from "./numbers.js";
+import { readPicture, readPictures } from "./records.js";
+import { View } from "./view.js";
+
+const byId = (id) => document.getElementById(id);
+const stage = byId("stage");
+const view = new View(byId("canvas"));
+let classes = [];
+let legend = null;
+let limits = null;
+let mode = "live"; // "live", "paused" or "image"
+let watching = null; // AbortController of the stream
+let server = { text: "Connecting", tone: "quiet", title: "Connecting", reason: "", stale: true };
+let crowded = "";
+let shaped = ""; // the mode whose first picture gave the stage its shape
+
+// The token is in a cookie now; in the address it would be copied along.
+if (location.search.includes("token=")) history.replaceState(null, "", location.pathname);
+
+// What is shown
+
+function show(picture) {
+  view.show(picture);
+  legend?.update(picture.meta, mode === "image");
+  if (shaped !== mode) {
+    shaped = mode;
+    const [height, width] = picture.meta.size;
+    document.documentElement.style.setProperty("--ratio", width / height);
+  }
+  say();
+}
+
+async function watch() {
+  watching?.abort();
+  const control = (watching = new AbortController());
+  for (let wait = 1000; !control.signal.aborted; wait = Math.min(2 * wait, 8000)) {
+    try {
+      const response = await fetch("stream", { signal: control.signal, cache: "no-store" });
+      crowded = response.status === 503 ? (await response.json()).error : "";
+      say();
+      if (response.ok) {
+        wait = 500;
+        await readPictures(response, (picture) => control.signal.aborted || show(picture));
+      }
+    } catch (error) {
+      if (control.signal.aborted) return;
+    }
+    await new Promise((resume) => setTimeout(resume, wait));
+  }
+}
+
+function setMode(next) {
+  mode = next;
+  if (mode === "live" && !document.hidden) watch();
+  else watching?.abort();
+  byId("pause").setAttribute("aria-pressed", String(mode === "paused"));
+  byId("pause").hidden = mode === "image";
+  byId("back").hidden = mode !== "image";
+  if (mode === "live") hint();
+  say();
+}
+
+// What is said
+
+function say() {
+  const pill = { live: null, paused: ["Paused", "accent"], image: ["Your image", "accent"] }[mode];
+  const [text, tone] = pill ?? (crowded ? ["Full", "warn"] : [server.text, server.tone]);
+  if (byId("status-text").textContent !== text) byId("status-text").textContent = text;
+  byId("status").dataset.tone = tone;
+  const stale = mode === "live" && (server.stale || Boolean(crowded) || !view.picture);
+  stage.dataset.stale = String(stale);
+  byId("notice").hidden = !stale;
+  const waitsForFirst = !server.stale && !view.picture;
+  byId("notice-title").textContent = crowded ? "No place left" : waitsForFirst ? "First frame on its way" : server.title;
+  byId("notice-text").textContent = crowded || (waitsForFirst ? "" : server.reason);
+  byId("spinner").hidden = server.tone === "bad" || Boolean(crowded);
+  byId("side").dataset.old = String(server === AWAY);
+}
+
+function serverState({ status, source }) {
+  const { state, reason, retrying } = status;
+  if (state === "playing") return { text: source.live ? "Live" : "Playing", tone: "good", title: "", reason: "", stale: false };
+  if (state === "starting") return { text: "Starting", tone: "quiet", title: "Starting", reason: "", stale: true };
+  if (state === "waiting") return { text: "No frames", tone: "warn", title: "The source gives no frames", reason, stale: true };
+  if (retrying) return { text: "Reconnecting", tone: "warn", title: "The source is away; trying again", reason, stale: true };
+  return { text: "Stopped", tone: "bad", title: "The source failed", reason, stale: true };
+}
+
+const AWAY = { text: "No server", tone: "bad", title: "The server does not answer", reason: "This page goes on by itself once it is back.", stale: true };
+
+async function poll() {
+  try {
+    const response = await fetch("stats", { cache: "no-store" });
+    if (response.status === 401) location.reload();
+    const stats = await response.json();
+    server = serverState(stats);
+    limits = stats.upload;
+    if (!legend) introduce(stats);
+    showNumbers(stats);
+    describe();
+  } catch (error) {
+    server = AWAY;
+  }
+  say();
+}
+
+function introduce(stats) {
+  const source = stats.source.name;
+  const name = source.includes("://") ? source : source.split("/").filter(Boolean).pop();
+  const strong = document.createElement("b");
+  strong.textContent = name;
+  const parts = [stats.model, stats.precision.toUpperCase(), stats.backend, stats.input.join("×")];
+  byId("what").replaceChildren(strong, ` · ${parts.join(" · ")}`);
+  byId("what").title = source;
+  document.title = `${name} – edgeunet`;
+  // A black class is the background: colours over it would only darken the picture.
+  classes = stats.classes.map((item) => ({ ...item, shown: item.colour.some((value) => value > 0) }));
+  recall();
+  legend = new Legend(byId("legend"), classes, { change, point: (id) => view.look({ spotlight: id }) });
+  legend.refresh();
+  view.classes = classes;
+  const gated = classes.some(({ threshold }) => threshold !== null);
+  byId("legend-note").textContent = gated ? "Bar: presence by the gate; below the mark the class is closed." : "";
+  if (view.picture) legend.update(view.picture.meta, true);
+}
+
+/** Say in words what the canvas shows. */
+function describe() {
+  if (!view.picture) return;
+  const { shares } = view.picture.meta;
+  const largest = classes.map(({ name }, id) => [name, shares[id]]).sort((a, b) => b[1] - a[1]).slice(0, 4);
+  const words = largest.filter(([, share]) => share > 0).map(([name, share]) => `${name} ${Math.round(100 * share)} %`);
+  byId("canvas").setAttribute("aria-label", `Segmented picture: ${words.join(", ")}`);
+}
+
+// Who has no mouse drops nothing.
+const INVITATION = matchMedia("(pointer: coarse)").matches ? "" : "Drop or paste an image anywhere on this page to segment it.";
+
+function hint(text = INVITATION, tone = "") {
+  byId("hint").textContent = text;
+  byId("hint").dataset.tone = tone;
+}
+
+// What the viewer chooses, kept in this browser
+
+const kept = () => `edgeunet:${classes.map(({ name }) => name).join()}`;
+
+function change() {
+  view.refresh();
+  const look = { opacity: byId("opacity").value, hidden: classes.filter(({ shown }) => !shown).map(({ name }) => name) };
+  try {
+    localStorage.setItem(kept(), JSON.stringify(look));
+  } catch { /* a browser that keeps nothing */ }
+}
+
+function recall() {
+  try {
+    const look = JSON.parse(localStorage.getItem(kept()));
+    if (!look) return;
+    for (const item of classes) item.shown = !look.hidden.includes(item.name);
+    byId("opacity").value = look.opacity;
+    setOpacity();
+  } catch { /* as above */ }
+}
+
+function setOpacity() {
+  const percent = Number(byId("opacity").value);
+  byId("opacity-value").textContent = `${percent} %`;
+  view.look({ opacity: percent / 100 });
+}
+
+function switchAll(shown) {
+  for (const item of classes) item.shown = shown;
+  legend?.refresh();
+  change();
+}
+
+byId("opacity").addEventListener("input", setOpacity);
+byId("opacity").addEventListener("change", change);
+byId("all").addEventListener("click", () => switchAll(true));
+byId("none").addEventListener("click", () => switchAll(false));
+for (const radio of document.querySelectorAll("[name=style]")) {
+  radio.addEventListener("change", () => view.look({ style: radio.value }));
+}
+
+// Buttons
+
+byId("pause").addEventListener("click", () => setMode(mode === "paused" ? "live" : "paused"));
+byId("back").addEventListener("click", () => setMode("live"));
+byId("fullscreen").addEventListener("click", () => stage.requestFullscreen());
+byId("fullscreen").hidden = !document.fullscreenEnabled;
+byId("save").addEventListener("click", () => {
+  byId("canvas").toBlob((blob) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = `edgeunet-${new Date().toISOString().replace(/[:.]/g, "-")}.png`;
+    link.click();
+    URL.revokeObjectURL(link.href);
+  });
+});
+
+// The class under the pointer
+
+stage.addEventListener("pointermove", (event) => {
+  const item = classes[view.classAt(event.clientX, event.clientY)];
+  const tag = byId("tag");
+  tag.hidden = !item;
+  if (!item) return;
+  const swatch = document.createElement("i");
+  swatch.style.setProperty("--class", `rgb(${item.colour.join(" ")})`);
+  tag.replaceChildren(swatch, item.name);
+  const box = stage.getBoundingClientRect();
+  const x = Math.min(event.clientX - box.left + 14, box.width - tag.offsetWidth - 4);
+  const y = Math.min(event.clientY - box.top + 16, box.height - tag.offsetHeight - 4);
+  tag.style.transform = `translate(${x}px, ${y}px)`;
+});
+stage.addEventListener("pointerleave", () => (byId("tag").hidden = true));
+
+// Images sent in
+
+async function segment(file) {
+  if (limits && file.size > limits.size) {
+    hint(`${file.name} has ${(file.size / 1e6).toFixed(0)} MB; up to ${limits.size / 1e6} MB are taken.`, "bad");
+    return;
+  }
+  hint(`Segmenting ${file.name} …`);
+  try {
+    const response = await fetch("segment", { method: "POST", body: file, headers: { Accept: "application/octet-stream" } });
+    if (!response.ok) throw new Error((await response.json()).error);
+    const picture = await readPicture(response);
+    setMode("image");
+    show(picture);
+    const [height, width] = picture.meta.full;
+    hint(`${file.name}, ${width}×${height}, segmented in ${picture.meta.milliseconds.toFixed(0)} ms.`);
+  } catch (error) {
+    hint(`${file.name}: ${error.message}`, "bad");
+  }
+}
+
+byId("file").addEventListener("change", (event) => {
+  const [file] = event.target.files;
+  if (file) segment(file);
+  event.target.value = "";
+});
+let inside = 0; // elements that a dragged file has entered and not left
+const holdsFile = (event) => event.dataTransfer?.types.includes("Files");
+addEventListener("dragenter", (event) => {
+  if (holdsFile(event) && ++inside) byId("drop").hidden = false;
+});
+addEventListener("dragleave", (event) => {
+  if (holdsFile(event) && --inside <= 0) byId("drop").hidden = true;
+});
+addEventListener("dragover", (event) => event.preventDefault());
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  inside = 0;
+  byId("drop").hidden = true;
+  const [file] = event.dataTransfer.files;
+  if (file) segment(file);
+});
+addEventListener("paste", (event) => {
+  const [file] = event.clipboardData.files;
+  if (file) segment(file);
+});
+
+// A page that nobody sees costs the server nothing.
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) watching?.abort();
+  else if (mode === "live") watch();
+});
+// Nor does one that the browser keeps for its button back.
+addEventListener("pagehide", () => watching?.abort());
+addEventListener("pageshow", (event) => event.persisted && mode === "live" && watch());
+setInterval(() => document.hidden || poll(), 1000);
+hint();
+poll();
+if (!document.hidden) watch();

@@ -1,0 +1,86 @@
+"""A frame and its mask as bytes for a viewer."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edgeunet.metrics import Mask
+
+from ..preprocess import Frame
+from ..segmented import Segmented
+from ..sinks import Palette, overlay
+
+# What a browser shows is rarely larger, and a phone's radio is thankful.
+LONGEST_SIDE = 1280
+_JPEG_QUALITY = 82
+# Lengths of the three parts that follow: JSON, JPEG, class ids.
+_LENGTHS = struct.Struct(">III")
+IDLE_RECORD = _LENGTHS.pack(0, 0, 0)
+"""A record without content: the stream is alive, and has nothing new."""
+
+
+def record(segmented: Segmented, *, classes: int, **more: Any) -> bytes:
+    """What the page reads: three lengths (32 bit, big-endian), then JSON, JPEG and class ids.
+
+    The class ids are (height, width) uint8, deflated: a browser inflates them to the very bytes,
+    while the pixels of a PNG may come back changed (colour profiles, noise against tracking).
+    The JSON gives `size` ([height, width] of both parts), `full` (that of the frame), the frame's
+    `index`, `name` and `time`, the `shares` of all pixels by class, `presence`, and `more`.
+    """
+    frame, mask = reduced(segmented.frame.image, segmented.mask)
+    presence = segmented.presence
+    meta = {
+        "index": segmented.frame.index,
+        "name": segmented.frame.name,
+        "time": segmented.frame.time,
+        "size": mask.shape,
+        "full": segmented.mask.shape,
+        "shares": shares(segmented.mask, classes),
+        "presence": None if presence is None else [round(float(p), 4) for p in presence],
+        **more,
+    }
+    parts = (json.dumps(meta).encode(), jpeg(frame), zlib.compress(mask.tobytes(), 1))
+    return _LENGTHS.pack(*map(len, parts)) + b"".join(parts)
+
+
+def overlaid(segmented: Segmented, palette: Palette) -> bytes:
+    """JPEG of the frame under the classes' colours."""
+    frame, mask = reduced(segmented.frame.image, segmented.mask)
+    return jpeg(overlay(frame, mask, palette))
+
+
+def jpeg(frame: Frame) -> bytes:
+    """JPEG of an RGB frame."""
+    bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
+    encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
+    return encoded.tobytes()
+
+
+def png(mask: Mask) -> bytes:
+    """PNG of class ids, 8 bit."""
+    return cv2.imencode(".png", mask, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+
+
+def reduced(frame: Frame, mask: Mask) -> tuple[Frame, npt.NDArray[np.uint8]]:
+    """Frame and mask with their longest side at most `LONGEST_SIDE`."""
+    height, width = mask.shape
+    scale = LONGEST_SIDE / max(height, width)
+    if scale >= 1:
+        return frame, mask
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+    ids = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
+    return small, ids  # type: ignore[return-value]
+
+
+def shares(mask: Mask, classes: int) -> list[float]:
+    """Share of the pixels that each class has."""
+    counts = np.bincount(mask.reshape(-1), minlength=classes)[:classes]
+    return [round(float(count) / mask.size, 5) for count in counts]
