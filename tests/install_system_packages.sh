@@ -3,6 +3,8 @@
 set -euo pipefail
 
 packages=(
+    # tests/test_serve_page.py
+    chromium
     # tests/rtsp_server.py
     gir1.2-gst-rtsp-server-1.0
     gstreamer1.0-plugins-base

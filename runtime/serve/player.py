@@ -14,11 +14,10 @@ from edgeunet.errors import EdgeUNetError, SourceError
 from ..closing import Closing
 from ..segmented import Segmented
 from ..segmenter import Segmenter
-from ..sources import Source
+from ..sources import Source, redacted
 from ..stopwatch import StageReport
 from ..stream import Stream
 from .playback import Looped
-from .redact import redacted
 
 State = Literal["starting", "playing", "waiting", "failed"]
 _log = logging.getLogger(__name__)

@@ -19,13 +19,13 @@ from edgeunet.errors import UsageError
 
 from ..segmenter import load
 from ..signals import stopping_on_signals
+from ..sources import redacted
 from .app import Access, Bounds, make_app
 from .board import Board
 from .guard import choose_token, is_loopback
 from .hub import Hub
 from .playback import Looped, open_playing
 from .player import Player
-from .redact import redacted
 from .streams import ABORT
 
 # Seconds that a connection may take to ask for something.
