@@ -33,11 +33,15 @@ BACKEND = "onnxruntime"
 
 @dataclass(frozen=True)
 class Repeat:
-    """Frames a second of the net alone, of all steps in turns, and side by side."""
+    """Frames a second of the net alone, of all steps in turns, and side by side.
+
+    cores: that were at work side by side, on average.
+    """
 
     net: float
     turns: float
     run: float
+    cores: float
     busy: dict[str, float]
 
 
@@ -66,9 +70,11 @@ def measure(bundle: Path, video: Path, output: str, *, batch: int) -> Repeat:
         ways = [f"{folder}/{way}" for way in ("turns", "run")]
         targets = [output if output == "-" else f"{way}{Path(output).suffix}" for way in ways]
         turns = rate_in_turns(segmenter, video, targets[0], batch)
+        started, worked = time.perf_counter(), time.process_time()
         side_by_side = run(bundle, video, targets[1], backend=BACKEND, batch=batch)
+        cores = (time.process_time() - worked) / (time.perf_counter() - started)
         assert_same_masks(segmenter, video, batch)
-    return Repeat(net, turns, side_by_side.rate, side_by_side.busy)
+    return Repeat(net, turns, side_by_side.rate, cores, side_by_side.busy)
 
 
 def net_rate(segmenter: Segmenter, video: Path, batch: int, frames: int = 60) -> float:
@@ -130,6 +136,7 @@ def summary(repeats: list[Repeat]) -> dict[str, Any]:
         "run_rate": median(repeat.run for repeat in repeats),
         "run_over_net": median(repeat.run / repeat.net for repeat in repeats),
         "run_over_turns": median(repeat.run / repeat.turns for repeat in repeats),
+        "cores": median(repeat.cores for repeat in repeats),
         "busy": {name: median(repeat.busy[name] for repeat in repeats) for name in stages},
     }
 
@@ -140,7 +147,8 @@ def words(result: dict[str, Any]) -> str:
     return (
         f"net alone {result['net_rate']:.1f} frames/s, in turns {result['turns_rate']:.1f}, side "
         f"by side {result['run_rate']:.1f}: {result['run_over_net']:.0%} of the net, "
-        f"{result['run_over_turns']:.2f}x the turns\nbusy: {busy}"
+        f"{result['run_over_turns']:.2f}x the turns\n{result['cores']:.2f} cores at work; "
+        f"busy: {busy}"
     )
 
 

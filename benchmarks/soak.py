@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -103,8 +104,7 @@ def camera(*options: object) -> Iterator[tuple[str, subprocess.Popen[str]]]:
 def stream_for_long(bundle: Path, rate: float, result: Result) -> None:
     """Segment so many frames, and look at what became of each."""
     memory: list[tuple[int, float]] = []
-    delays: list[float] = []
-    numbers: list[int] = []
+    delays, numbers = array("d"), array("q")  # lists of objects would pass for growth
     every = min(500, result.frames // 5)  # frames, so that each fault comes up in a short run too
 
     def sink(segmented: Segmented) -> None:
@@ -138,20 +138,20 @@ def stream_for_long(bundle: Path, rate: float, result: Result) -> None:
     measure(memory, delays, result)
 
 
-def count(report: StreamReport, numbers: list[int], result: Result) -> None:
+def count(report: StreamReport, numbers: array[int], result: Result) -> None:
     """Compare what went in with what came out."""
     for name in ("read", "skipped", "segmented", "dropped", "reconnects", "seconds"):
         setattr(result, name, getattr(report, name))
     result.stages = {name: asdict(stage) for name, stage in report.stages.items()}
     if report.read != report.segmented + report.dropped or report.segmented != len(numbers):
         result.faults.append("frames were lost that nothing counted")
-    if numbers != sorted(set(numbers)):
+    if list(numbers) != sorted(set(numbers)):
         result.faults.append("frames came twice, or out of order")
     if not (report.skipped and report.reconnects and report.dropped):
         result.faults.append("a fault did not come up: the soak shows nothing")
 
 
-def measure(memory: list[tuple[int, float]], delays: list[float], result: Result) -> None:
+def measure(memory: list[tuple[int, float]], delays: array[float], result: Result) -> None:
     """Memory and delay."""
     result.delay_p99_ms = 1000 * float(np.percentile(np.array(delays) - min(delays), 99))
     result.rss_mb = resident_mb()

@@ -13,6 +13,7 @@ from edgeunet.errors import SourceError
 from ..preprocess import Frame
 from .faults import device_fault, network_fault
 from .live import Connection, Timeouts
+from .pixels import Pixels
 from .video import import_av
 
 _POLL = 0.005  # seconds
@@ -43,6 +44,7 @@ class Stream(Connection):
         self._called = f"{endpoint.name} ({endpoint.kind})"
         self._patience = timeouts.read
         self._av = import_av()
+        self._pixels = Pixels(self._av)
         started = time.monotonic()
         try:
             # Without fflags=nobuffer: it throws away what probing read, the first key frame with
@@ -120,7 +122,7 @@ class Stream(Connection):
             return
         for frame in frames:
             damaged = frame.is_corrupt or (packet is not None and packet.is_corrupt)
-            yield None if damaged else frame.to_ndarray(format="rgb24")
+            yield None if damaged else self._pixels(frame)
 
     def close(self) -> None:
         """Close the connection."""

@@ -11,6 +11,7 @@ from typing import Any
 from edgeunet.errors import MissingDependencyError, SourceError
 
 from .base import Source, SourceFrame, SourceInfo
+from .pixels import Pixels
 from .redaction import redacted
 from .upright import upright
 
@@ -37,6 +38,7 @@ class VideoFile(Source):
         stream = self._stream
         stream.thread_type = "AUTO"
         index, first = 0, None
+        pixels = Pixels(self._av)
         try:
             for frame in self._container.decode(stream):
                 time = frame.time
@@ -44,7 +46,7 @@ class VideoFile(Source):
                 yield SourceFrame(
                     index,
                     "",
-                    upright(frame.to_ndarray(format="rgb24"), frame),
+                    upright(pixels(frame), frame),
                     None if time is None else time - first,
                 )
                 index += 1
