@@ -13,11 +13,11 @@ import json
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -92,8 +92,7 @@ def net_rate(segmenter: Segmenter, video: Path, batch: int, frames: int = 60) ->
 
 
 def rate_in_turns(segmenter: Segmenter, video: Path, output: str, batch: int) -> float:
-    """Each step waits for the one before it; they have all cores to themselves."""
-    cv2.setNumThreads(1)
+    """Each step waits for the one before it; each has all cores to itself."""
     manifest = segmenter.manifest
     started = time.perf_counter()
     written = 0
@@ -103,16 +102,11 @@ def rate_in_turns(segmenter: Segmenter, video: Path, output: str, batch: int) ->
             output, rate=source.info.rate, classes=manifest.classes, palette=manifest.palette
         ) as sink,
     ):
-        group = []
-        for frame in source:
-            group.append(frame)
-            if len(group) < batch:
-                continue
+        while group := list(islice(source, batch)):
             result = segmenter.backend.segment([frame.image for frame in group])
             for each, mask in zip(group, result.masks, strict=True):
                 sink.write(Segmented(each, mask))
             written += len(group)
-            group = []
     return written / (time.perf_counter() - started)
 
 

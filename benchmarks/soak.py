@@ -36,6 +36,7 @@ from edgeunet.runtime.stream import StreamReport
 
 CAMERA = Path(__file__).with_name("soak_camera.py")
 SLOPE = 1.0  # MB in 10,000 frames
+UNDER_WAY = 20  # pictures between camera and stream when the soak ends
 WARM_UP = 0.25  # share of the frames before memory is looked at
 SLEEP = 0.3  # seconds that the sink takes now and then
 FILE_LIMIT = 100_000  # bytes, of the disk that is full
@@ -134,6 +135,9 @@ def stream_for_long(bundle: Path, rate: float, result: Result) -> None:
         source.close()
         sent = json.loads(p.communicate()[0])
     result.sent, result.damaged = sent["sent"], sent["damaged"]
+    lost = result.sent + result.damaged - report.read - report.skipped
+    if not 0 <= lost <= UNDER_WAY:
+        result.faults.append(f"{lost} pictures were sent that never were read")
     count(report, numbers, result)
     measure(memory, delays, result)
 
@@ -174,7 +178,10 @@ def disturb_by_signal(bundle: Path, output: Path, result: Result) -> None:
     """SIGTERM in the middle must leave a video with every frame that was segmented."""
     with camera() as (address, _):
         process = run(bundle, address, output)
-        time.sleep(5)
+        ends = time.monotonic() + 60
+        while not list(output.parent.glob(f".{output.stem}.*")) and time.monotonic() < ends:
+            time.sleep(0.05)
+        time.sleep(3)  # into the frames
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=60)
     if process.returncode != 0 or "Traceback" in err:

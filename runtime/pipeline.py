@@ -51,24 +51,30 @@ class Stage(Closing, Stoppable, Iterator[U], Generic[T, U]):
         self._taken = 0
         self._turn = threading.Condition()
         self._given = 0
+        self._exhausted = False
         self._threads = [
             threading.Thread(target=self._work, name=f"edgeunet-{name}", daemon=True)
             for _ in range(workers)
         ]
 
     def __next__(self) -> U:
+        try:
+            return self.get()
+        except Ended:
+            raise StopIteration from None
+
+    def get(self, timeout: float | None = None) -> U:
+        """The next result, waited for at most so many seconds; errors are those of `Channel`."""
         if self._threads[0].ident is None:
             for thread in self._threads:
                 thread.start()
-        try:
-            return self._channel.get()
-        except Ended:
-            raise StopIteration from None
+        return self._channel.get(timeout)
 
     def stop(self) -> None:
         """See `Stoppable`; does not wait for the threads."""
         self._channel.clear()
-        if isinstance(self._source, Stoppable):
+        # What has come to its end may be the first part of something that goes on.
+        if isinstance(self._source, Stoppable) and not self._exhausted:
             self._source.stop()
 
     def close(self) -> None:
@@ -91,6 +97,7 @@ class Stage(Closing, Stoppable, Iterator[U], Generic[T, U]):
                 number = self._taken
                 self._taken += 1
                 items = list(islice(self._items, 1))
+                self._exhausted = not items
             results = [self._function(item) for item in items]
         except BaseException as raised:
             error = raised

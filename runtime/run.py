@@ -13,13 +13,14 @@ from typing import Any
 import cv2
 
 from edgeunet.errors import OutputError
+from edgeunet.manifest import Manifest
 from edgeunet.metrics import Flicker
 
 from .backends.steered import SteeredBackend
 from .segmented import Segmented
 from .segmenter import Drop, load
 from .signals import stopping_on_signals
-from .sinks import open_sink
+from .sinks import Sink, open_sink
 from .sources import Source, open_source
 from .stopwatch import Stopwatch
 from .stream import StreamReport
@@ -29,10 +30,11 @@ from .stream import StreamReport
 class RunSummary:
     """Frames written, wall time in seconds, frames per second, and the backend that ran.
 
-    stopped: a signal ended it. stream: what became of the frames. busy: share of the time that each
-    stage was at work; the largest is what bounds the rate. depths: frames by depth, the deepest
-    first, where a rate was to be held. flicker: share of static pixels that changed class from a
-    frame to the next, see `Flicker`; None where nothing was smoothed.
+    stopped: a signal ended it. live: its source has no end of its own. stream: what became of the
+    frames. busy: share of the time that each stage was at work; the largest bounds the rate.
+    depths: frames by depth, the deepest first, where a rate was to be held. flicker: share of
+    static pixels that changed class from a frame to the next, see `Flicker`; None where nothing
+    was smoothed.
     """
 
     frames: int
@@ -40,6 +42,7 @@ class RunSummary:
     rate: float
     backend: str
     stopped: bool
+    live: bool
     stream: StreamReport
     busy: dict[str, float]
     depths: dict[int, int]
@@ -57,7 +60,7 @@ def run(
     drop: Drop | None = None,
     temporal: float | None = None,
     force: bool = False,
-    report: Callable[[int], None] = lambda frames: None,
+    report: Callable[[int, int], None] = lambda written, frames: None,
     **arguments: Any,
 ) -> RunSummary:
     """Segment a source into a sink after checking the backend against the golden frames.
@@ -68,7 +71,7 @@ def run(
     Args:
         output: see `open_sink`.
         batch, max_delay, drop, temporal: see `Segmenter.stream`.
-        report: told the number of frames written so far.
+        report: told the number of frames written so far, and that of the source (0: unknown).
         arguments: `precision`, `tiling`, `target_fps` and those of the backend, see `load`.
 
     Raises:
@@ -89,22 +92,16 @@ def run(
         watch, flicker = Stopwatch(), Flicker()
         started = time.perf_counter()
         with (
-            _telling_of(output),
-            open_sink(
-                output,
-                rate=source.info.rate,
-                classes=segmenter.manifest.classes,
-                palette=segmenter.manifest.palette,
-                force=force,
-            ) as sink,
-            stopping_on_signals(stream.stop) as stopped,
+            stopping_on_signals(stream.stop) as stopped,  # also while the sink is being closed
+            _open_sink(output, source, segmenter.manifest, force=force) as sink,
         ):
             for written, segmented in enumerate(stream.results(), start=1):
                 with watch.lap():
-                    sink.write(segmented)
-                if temporal is not None:
-                    flicker.add(segmented.frame.image, segmented.mask)
-                report(written)
+                    with _telling_of(output):
+                        sink.write(segmented)
+                    if temporal is not None:
+                        flicker.add(segmented.frame.image, segmented.mask)
+                report(written, source.info.frames)
             was_stopped = stopped()
         seconds = time.perf_counter() - started
         done = stream.report()
@@ -116,11 +113,31 @@ def run(
         rate=done.segmented / seconds,
         backend=net.name,
         stopped=was_stopped,
+        live=source.info.live,
         stream=done,
         busy={name: stage.busy / seconds for name, stage in stages.items()},
         depths=net.frames if isinstance(net, SteeredBackend) else {},
         flicker=None if temporal is None or math.isnan(flicker.rate) else flicker.rate,
     )
+
+
+@contextmanager
+def _open_sink(
+    output: str | Callable[[Segmented], object], source: Source, manifest: Manifest, *, force: bool
+) -> Iterator[Sink]:
+    with _telling_of(output):
+        sink = open_sink(
+            output,
+            rate=source.info.rate,
+            classes=manifest.classes,
+            palette=manifest.palette,
+            force=force,
+        )
+    try:
+        yield sink
+    finally:
+        with _telling_of(output):
+            sink.close()
 
 
 @contextmanager

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -99,9 +100,20 @@ class Segmenter(Closing):
             smoothing out of range or of tiles.
         """
         _check_batch(batch, self.manifest)
+        if drop not in (None, *get_args(Drop)):
+            raise UsageError(f"drop is {drop!r}; {' or '.join(get_args(Drop))} was wanted.")
+        smoother = None if temporal is None else Smoother(self.manifest.input, temporal)
+        if smoother is not None and not all(net.smooths for net in self.backend.nets):
+            raise UsageError(
+                "frames in tiles are not smoothed over time. Leave out one of the two."
+            )
         frames = open_source(source) if isinstance(source, (str, Path)) else source
         live = isinstance(frames, Source) and frames.info.live
-        if isinstance(frames, Source) and not live and drop == "oldest":
+        if not isinstance(frames, Source):
+            frames = (replace(frame, image=as_rgb(frame.image)) for frame in frames)
+        elif not live and drop == "oldest":
+            if frames is not source:
+                frames.close()
             raise UsageError("no frame of a file is dropped; drop='oldest' is for live sources.")
         feed = Feed(
             frames,
@@ -109,11 +121,6 @@ class Segmenter(Closing):
             max_delay=_LIVE_DELAY if live and max_delay is None else max_delay,
             drop_oldest=(drop or ("oldest" if live else "none")) == "oldest",
         )
-        smoother = None if temporal is None else Smoother(self.manifest.input, temporal)
-        if smoother is not None and not all(net.smooths for net in self.backend.nets):
-            raise UsageError(
-                "frames in tiles are not smoothed over time. Leave out one of the two."
-            )
         return Stream(self.backend, frames, feed, smoother)
 
     def self_check(self) -> float:

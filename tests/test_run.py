@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import time
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from media import VIDEO_SIZE, cut_to, decode, read_mask_png, write_png, write_vi
 from edgeunet.runtime import load
 from edgeunet.runtime.run import run
 from edgeunet.runtime.segmented import Segmented
-from edgeunet.runtime.sources import open_source
+from edgeunet.runtime.sinks import OverlayVideo
+from edgeunet.runtime.sources import Source, SourceFrame, SourceInfo, open_source
 from edgeunet.training.cells import snapshots
 
 FRAMES = 3000  # of a film that nobody waits for
@@ -231,6 +233,36 @@ def test_smoothing_that_cannot_be_touches_no_output(
 
 
 # Ends
+
+
+class Gone(Source):
+    """A camera whose connection breaks."""
+
+    info = SourceInfo(0, None, live=True)
+
+    def _read(self) -> Generator[SourceFrame, None, None]:
+        yield SourceFrame(0, "", np.zeros((64, 96, 3), np.uint8))
+        raise ConnectionResetError("Connection reset by peer")
+
+
+def test_error_of_the_source_is_not_blamed_on_the_output(fp32_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConnectionResetError):
+        run(fp32_bundle, Gone(), str(tmp_path / "masks"))
+    assert names(tmp_path / "masks") == ["000000.png"]
+
+
+def test_signal_while_the_video_is_closed_leaves_it_whole(
+    fp32_bundle: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = OverlayVideo.close
+
+    def interrupted(sink: OverlayVideo) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        close(sink)
+
+    monkeypatch.setattr(OverlayVideo, "close", interrupted)
+    assert run(fp32_bundle, images, str(tmp_path / "out.mp4")).frames == 5
+    assert len(decode(tmp_path / "out.mp4")[0]) == 5
 
 
 @pytest.fixture(scope="module")

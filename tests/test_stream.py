@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,8 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from edgeunet.errors import UsageError
-from edgeunet.runtime import Segmenter, load
+from edgeunet.errors import BackendError, UsageError
+from edgeunet.runtime import Segmenter, load, open_bundle
+from edgeunet.runtime.backends import Backend, NetOutputs
+from edgeunet.runtime.backends.automatic import FallbackBackend
+from edgeunet.runtime.backends.ort import Net, OnnxRuntimeBackend
+from edgeunet.runtime.backends.steered import SteeredBackend
 from edgeunet.runtime.signals import stopping_on_signals
 from edgeunet.runtime.sources import Source, SourceFrame, SourceInfo
 
@@ -128,6 +133,94 @@ def test_fault_of_the_net_ends_the_stream_while_the_camera_is_away(
     ):
         next(stream)
     assert threads() == []
+
+
+class Broken(Backend):
+    """Fails at each batch."""
+
+    name = "broken"
+
+    def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
+        raise BackendError("the GPU is lost.")
+
+
+def test_second_backend_takes_over_while_the_camera_is_away(fp32_bundle: Path) -> None:
+    bundle = open_bundle(fp32_bundle)
+    backend = FallbackBackend(Broken(bundle), OnnxRuntimeBackend)
+    with backend, Segmenter(bundle, backend).stream(Camera(1)) as stream:
+        assert next(stream)[0].index == 0
+        assert backend.name == "onnxruntime"
+        stream.stop()
+        assert list(stream) == []
+    assert threads() == []
+
+
+def test_two_backends_that_fail_end_the_stream_while_the_camera_is_away(fp32_bundle: Path) -> None:
+    bundle = open_bundle(fp32_bundle)
+    backend = FallbackBackend(Broken(bundle), Broken)
+    with (
+        backend,
+        Segmenter(bundle, backend).stream(Camera(1)) as stream,
+        pytest.raises(BackendError, match="lost"),
+    ):
+        next(stream)
+    assert threads() == []
+
+
+def test_fault_at_a_depth_ends_the_stream_while_the_camera_is_away(depths_bundle: Path) -> None:
+    bundle = open_bundle(depths_bundle)
+
+    class BrokenLater(OnnxRuntimeBackend):
+        """Fails in streams alone: what the depths cost is measured first."""
+
+        def _lane(self) -> Net:
+            if not warm:
+                raise BackendError("the GPU is lost.")
+            return super()._lane()
+
+    warm = True
+    with SteeredBackend(bundle, BrokenLater, target_fps=10) as backend:
+        warm = False
+        with (
+            Segmenter(bundle, backend).stream(Camera(1)) as stream,
+            pytest.raises(BackendError, match="lost"),
+        ):
+            next(stream)
+    assert threads() == []
+
+
+def test_threads_that_fail_at_once_all_go_on_with_the_second_backend(fp32_bundle: Path) -> None:
+    bundle = open_bundle(fp32_bundle)
+    together = threading.Barrier(4, timeout=10)
+
+    class BrokenTogether(Broken):
+        def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
+            together.wait()
+            return super().infer(images)
+
+    with FallbackBackend(BrokenTogether(bundle), OnnxRuntimeBackend) as backend:
+        with ThreadPoolExecutor(4) as pool:
+            results = list(pool.map(backend.segment, [[IMAGE]] * 4))
+        assert backend.name == "onnxruntime"
+    assert len({result.masks.tobytes() for result in results}) == 1
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [IMAGE[..., 0], IMAGE[..., :1], np.dstack([IMAGE, IMAGE[..., :1]])],
+    ids=["gray", "gray with a channel", "RGBA"],
+)
+def test_frames_of_ones_own_are_converted_as_in_a_call(
+    segmenter: Segmenter, frame: npt.NDArray[np.uint8]
+) -> None:
+    ((came, mask),) = segmenter.stream([SourceFrame(0, "", frame)])
+    assert came.image.shape == (64, 96, 3)
+    np.testing.assert_array_equal(mask, segmenter([frame]).masks[0])
+
+
+def test_unknown_way_to_drop_is_refused(segmenter: Segmenter) -> None:
+    with pytest.raises(UsageError, match="drop is 'newest'; oldest or none was wanted"):
+        segmenter.stream([], drop="newest")  # type: ignore[arg-type]
 
 
 def test_error_of_the_consumer_ends_all_stages(segmenter: Segmenter) -> None:

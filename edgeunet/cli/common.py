@@ -72,8 +72,11 @@ def echo_json(value: object, *, err: bool = False) -> None:
 
 
 @contextmanager
-def progress(label: str, length: int | None) -> Iterator[Callable[[int], None]]:
-    """Bar with rate and remaining time on stderr; yields a function that takes the count so far."""
+def progress(label: str, length: int | None) -> Iterator[Callable[..., None]]:
+    """Bar with rate and remaining time on stderr.
+
+    Yields a function that takes the count so far, and the length where it is known only then.
+    """
     with click.progressbar(
         length=length or 1,
         label=label,
@@ -82,7 +85,8 @@ def progress(label: str, length: int | None) -> Iterator[Callable[[int], None]]:
         hidden=not sys.stderr.isatty(),
     ) as bar:
 
-        def report(count: int) -> None:
+        def report(count: int, length: int | None = None) -> None:
+            bar.length = length or bar.length
             bar.update(count - bar.pos)
 
         yield report

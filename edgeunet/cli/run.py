@@ -12,7 +12,6 @@ from ..errors import UnfinishedError
 from ..manifest import Precision
 from ..runtime.run import RunSummary, run
 from ..runtime.segmenter import Drop
-from ..runtime.sources import open_source
 from ..runtime.tiling import Blend
 from .common import (
     DIRECTORY,
@@ -89,13 +88,10 @@ def command(
     Ctrl-C and SIGTERM end it after the frames under way, and finish what is being written.
     """
     tiling = tiling_of(tile, overlap, blend, batch)
-    with (
-        open_source(source) as frames,
-        progress("segmenting", frames.info.frames) as report,
-    ):
+    with progress("segmenting", None) as report:
         summary = run(
             bundle,
-            frames,
+            source,
             output,
             backend=backend,
             precision=precision,
@@ -113,7 +109,7 @@ def command(
         echo_json(asdict(summary), err=piped)
     else:
         click.echo(_words(summary, output), err=piped)
-    if summary.stopped and not frames.info.live:
+    if summary.stopped and not summary.live:
         raise UnfinishedError(f"stopped by a signal after {summary.frames} frames.")
 
 

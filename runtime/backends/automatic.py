@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from itertools import chain
 from typing import TypeVar
 
 import numpy as np
@@ -16,12 +16,15 @@ import numpy.typing as npt
 from edgeunet.errors import BackendError, EngineError, MissingDependencyError
 
 from ..bundle import Bundle
+from ..channel import Ended
+from ..pipeline import Stage, Stoppable
 from ..preprocess import Frame
 from ..temporal import Smoother
 from .base import Backend, NetOutputs, Result
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
+_POLL = 0.05  # seconds
 
 
 def open_automatic(bundle: Bundle) -> Backend:
@@ -49,6 +52,7 @@ class FallbackBackend(Backend):
         super().__init__(first.bundle)
         self._current = first
         self._second: Callable[[Bundle], Backend] | None = second
+        self._changing = threading.Lock()
 
     @property
     def name(self) -> str:  # type: ignore[override]  # it changes
@@ -68,6 +72,10 @@ class FallbackBackend(Backend):
         """See `Backend`."""
         return self._attempt(lambda backend: backend.infer_gated(images))
 
+    def infer_in_lane(self, images: npt.NDArray[np.float32]) -> NetOutputs:
+        """See `Backend`."""
+        return self._attempt(lambda backend: backend.infer_in_lane(images))
+
     def net_alone(self, images: npt.NDArray[np.float32]) -> Callable[[], object]:
         """See `Backend`."""
         return self._attempt(lambda backend: backend.net_alone(images))
@@ -80,49 +88,88 @@ class FallbackBackend(Backend):
         self, batches: Iterable[Sequence[Frame]], *, smoother: Smoother | None = None
     ) -> Generator[Result, None, None]:
         """`segment` for each batch in order, also where the backend changes in between."""
-        in_flight: deque[Sequence[Frame]] = deque()
-        remaining = iter(batches)
-
-        def noted(batches: Iterable[Sequence[Frame]]) -> Iterator[Sequence[Frame]]:
-            for batch in batches:
-                in_flight.append(batch)
-                yield batch
-
-        while True:
-            left = tuple(in_flight)
-            in_flight.clear()
-            results = self._current.stream(noted(chain(left, remaining)), smoother=smoother)
-            with closing(results):
-                while True:
-                    try:
-                        result = next(results)
-                    except StopIteration:
-                        return
-                    except BackendError as error:
-                        self._change(error)
-                        break
-                    in_flight.popleft()
-                    yield result
+        with Stage(_same, batches, depth=1, name="batches") as arriving:
+            in_flight: deque[Sequence[Frame]] = deque()
+            while True:
+                failed, taken = self._current, _Taken(in_flight, arriving)
+                in_flight = taken.in_flight
+                results = failed.stream(taken, smoother=smoother)
+                with closing(results):
+                    while True:
+                        try:
+                            result = next(results)
+                        except StopIteration:
+                            return
+                        except BackendError as error:
+                            self._change(error, failed)
+                            break
+                        in_flight.popleft()
+                        yield result
 
     def close(self) -> None:
         """Free the backend."""
         self._current.close()
 
     def _attempt(self, run: Callable[[Backend], T]) -> T:
+        backend = self._current
         try:
-            return run(self._current)
+            return run(backend)
         except BackendError as error:
-            self._change(error)
+            self._change(error, backend)
             return run(self._current)
 
-    def _change(self, error: BackendError) -> None:
+    def _change(self, error: BackendError, failed: Backend) -> None:
         """Go on with the second backend; the error is raised where that is the one that failed."""
-        if self._second is None:
-            raise error
-        _tell(error)
-        second, self._second = self._second, None
-        self._current.close()
-        self._current = second(self.bundle)
+        with self._changing:
+            if self._current is not failed:
+                return  # another thread was here before
+            if self._second is None:
+                raise error
+            _tell(error)
+            second, self._second = self._second, None
+            self._current.close()
+            self._current = second(self.bundle)
+
+
+class _Taken(Stoppable, Iterator[Sequence[Frame]]):
+    """Batches for one backend: those that another left, and those that arrive.
+
+    in_flight: what it took and has not given back. To stop it does not stop what arrives: that is
+    for the next backend, and a camera that is away must not hold this one.
+    """
+
+    def __init__(
+        self,
+        left: Iterable[Sequence[Frame]],
+        arriving: Stage[Sequence[Frame], Sequence[Frame]],
+    ) -> None:
+        self.in_flight: deque[Sequence[Frame]] = deque()
+        self._left = deque(left)
+        self._arriving = arriving
+        self._stopped = False
+
+    def __next__(self) -> Sequence[Frame]:
+        batch = self._left.popleft() if self._left else self._arrived()
+        self.in_flight.append(batch)
+        return batch
+
+    def stop(self) -> None:
+        """See `Stoppable`."""
+        self._stopped = True
+
+    def _arrived(self) -> Sequence[Frame]:
+        while not self._stopped:
+            try:
+                return self._arriving.get(_POLL)
+            except TimeoutError:
+                continue
+            except Ended:
+                break
+        raise StopIteration
+
+
+def _same(batch: Sequence[Frame]) -> Sequence[Frame]:
+    return batch
 
 
 def _on_the_gpu(bundle: Bundle) -> Backend | None:

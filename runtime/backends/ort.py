@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from edgeunet.errors import BackendError, MissingDependencyError
 from edgeunet.manifest import Flavour, Precision
 
 from ..bundle import Bundle
+from ..preprocess import Frame
+from ..temporal import Smoother
 from ..vnni import lacks_vnni
-from .base import Backend, NetOutputs
+from .base import Backend, NetOutputs, Result
 
 try:
     import onnxruntime
@@ -63,10 +66,21 @@ class OnnxRuntimeBackend(Backend):
 
     def infer_in_lane(self, images: npt.NDArray[np.float32]) -> NetOutputs:
         """See `Backend`."""
-        with self._opening:  # by the first stream
+        return self._gated(self._lane(), images)
+
+    def stream(
+        self, batches: Iterable[Sequence[Frame]], *, smoother: Smoother | None = None
+    ) -> Generator[Result, None, None]:
+        """See `Backend`."""
+        self._lane()  # opened before the first frame is timed
+        yield from super().stream(batches, smoother=smoother)
+
+    def _lane(self) -> Net:
+        """The net that streams share; opened when it is first needed."""
+        with self._opening:
             if self._lane_net is None:
                 self._lane_net = self._open(self._lane_threads)
-        return self._gated(self._lane_net, images)
+            return self._lane_net
 
     def _gated(self, net: Net, images: npt.NDArray[np.float32]) -> NetOutputs:
         if net.decoder is None:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from edgeunet.errors import UsageError
 
 from ..bundle import Bundle
+from ..pipeline import Stoppable
 from ..preprocess import Frame
 from ..rate import DepthController
 from ..temporal import Smoother
@@ -111,22 +112,12 @@ class SteeredBackend(Backend):
         self, batches: Iterable[Sequence[Frame]], *, smoother: Smoother | None = None
     ) -> Generator[Result, None, None]:
         """`segment` for each batch in order, also where the depth changes in between."""
-        remaining = iter(batches)
-        ended = False
-
-        def until_switch(depth: int) -> Iterator[Sequence[Frame]]:
-            nonlocal ended
-            for batch in remaining:
-                yield batch
-                if self.depth != depth:  # what is on its way comes out before the next begins
-                    return
-            ended = True
-
+        remaining = _Remaining(batches)
         last: float | None = None
-        while not ended:
+        while not remaining.ended:
             depth = self.depth
             net = self._backends[depth]
-            with closing(net.stream(until_switch(depth), smoother=smoother)) as results:
+            with closing(net.stream(_UntilSwitch(remaining, self), smoother=smoother)) as results:
                 for result in results:
                     now, seconds = time.perf_counter(), max(_stages(result, lanes=net.lanes))
                     self._observe(
@@ -148,6 +139,46 @@ class SteeredBackend(Backend):
         self._controller.observe(depth, seconds, elapsed=elapsed, frames=len(result.masks))
 
 
+class _Remaining(Stoppable, Iterator[Sequence[Frame]]):
+    """Batches that no depth has taken yet."""
+
+    def __init__(self, batches: Iterable[Sequence[Frame]]) -> None:
+        self.ended = False
+        self._source = batches
+        self._batches = iter(batches)
+
+    def __next__(self) -> Sequence[Frame]:
+        for batch in self._batches:
+            return batch
+        self.ended = True
+        raise StopIteration
+
+    def stop(self) -> None:
+        """See `Stoppable`."""
+        if isinstance(self._source, Stoppable):
+            self._source.stop()
+
+
+class _UntilSwitch(Stoppable, Iterator[Sequence[Frame]]):
+    """Batches up to a switch; what is on its way then comes out before the next depth begins."""
+
+    def __init__(self, remaining: _Remaining, steered: SteeredBackend) -> None:
+        self._remaining = remaining
+        self._steered = steered
+        self._depth = steered.depth
+        self._begun = False
+
+    def __next__(self) -> Sequence[Frame]:
+        if self._begun and self._steered.depth != self._depth:
+            raise StopIteration
+        self._begun = True
+        return next(self._remaining)
+
+    def stop(self) -> None:
+        """See `Stoppable`."""
+        self._remaining.stop()
+
+
 def _stages(result: Result, *, lanes: int = 1) -> tuple[float, float, float]:
     """Seconds by stage; the net's are a share where it computes several batches at once."""
     timings = result.timings
@@ -160,6 +191,8 @@ def _costs(backends: Mapping[int, Backend], frame: Frame) -> dict[int, float]:
     The depths take turns, so that what else the machine does hits all of them.
     """
     seconds: dict[int, list[float]] = {depth: [] for depth in backends}
+    for backend in backends.values():  # a switch must not wait for what a stream opens
+        backend.infer_in_lane(backend.preprocess([frame]))
     for _ in range(_WARM_UP + _TURNS):
         for depth, backend in backends.items():
             seconds[depth].append(max(_stages(backend.segment([frame]))))
