@@ -73,7 +73,11 @@ class Stream(Closing, Stoppable, Iterator[tuple[SourceFrame, Mask]]):
         self._feed.stop()
 
     def close(self) -> None:
-        """End all stages, and close the source."""
+        """End all stages, and close the source.
+
+        Where waiting for the stages was broken off, by Ctrl-C, the thread that still reads the
+        source frees it, after the frame that it is at.
+        """
         self._feed.stop()
         self._results.close()
         if isinstance(self._source, Source):

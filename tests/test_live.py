@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import count, islice, pairwise
+from types import FrameType
 
 import numpy as np
 import pytest
@@ -233,3 +235,57 @@ def test_frames_come_in_their_new_size() -> None:
 
     source = LiveSource("x", lambda: Growing([]))
     assert [next(source).image.shape for _ in range(2)] == [(4, 6, 3), (8, 12, 3)]
+
+
+class Blocking(Call):
+    """A camera whose picture comes when it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__([])
+        self.asked, self.go = threading.Event(), threading.Event()
+
+    def frames(self) -> Iterator[Frame | None]:
+        self.asked.set()
+        assert self.go.wait(20)
+        assert not self.closed, "closed while it was being read"
+        yield picture(1)
+
+
+def test_closing_during_a_read_leaves_the_connection_to_the_reader() -> None:
+    call = Blocking()
+    source = LiveSource("x", lambda: call)
+    reader = threading.Thread(target=lambda: list(source), daemon=True)
+    reader.start()
+    assert call.asked.wait(10)
+    source.close()
+    source.close()
+    assert not call.closed
+    call.go.set()
+    reader.join(10)
+    assert not reader.is_alive()
+    assert call.closed
+
+
+def test_stop_may_interrupt_a_stop_at_any_line() -> None:
+    source = LiveSource("x", Camera([1]))
+    nested = []
+
+    def trace(frame: FrameType, event: str, argument: object) -> object:
+        if event == "line":  # as a signal handler does, which is not interrupted itself
+            sys.settrace(None)
+            nested.append(frame.f_lineno)
+            source.stop()
+            sys.settrace(trace)
+        return trace
+
+    def stop() -> None:
+        sys.settrace(trace)
+        source.stop()
+        sys.settrace(None)
+
+    thread = threading.Thread(target=stop, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert len(nested) > 5
+    assert list(source) == []

@@ -256,6 +256,49 @@ def test_signal_stops_a_stream_that_waits(segmenter: Segmenter) -> None:
         timer.join()
 
 
+def test_second_signal_interrupts_a_read_that_blocks(
+    segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, go, freed = threading.Event(), threading.Event(), threading.Event()
+
+    class Blocking(Camera):
+        def _read(self) -> Generator[SourceFrame, None, None]:
+            asked.set()
+            assert go.wait(20)
+            yield SourceFrame(0, "", IMAGE)
+
+        def _free(self) -> None:
+            freed.set()
+
+    join = threading.Thread.join
+
+    def interrupted(thread: threading.Thread, timeout: float | None = None) -> None:
+        if thread.name == "edgeunet-decode":
+            signal.raise_signal(signal.SIGINT)
+        join(thread, timeout)
+
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
+
+    def first_signal() -> None:
+        assert asked.wait(10)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def consume() -> None:
+        with (
+            Blocking(0) as source,  # closed twice, as by `run`
+            segmenter.stream(source) as stream,
+            stopping_on_signals(stream.stop),
+        ):
+            threading.Thread(target=first_signal).start()
+            list(stream)
+
+    with pytest.raises(KeyboardInterrupt):
+        consume()
+    assert not freed.is_set(), "freed while it was being read"
+    go.set()
+    assert freed.wait(10)
+
+
 def test_second_signal_interrupts() -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     stops = []
@@ -266,6 +309,28 @@ def test_second_signal_interrupts() -> None:
             signal.raise_signal(signal.SIGINT)
     assert stops == [True]
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_ignored_signal_stays_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stopping_on_signals(lambda: None) as stopped:
+            signal.raise_signal(signal.SIGINT)
+            assert not stopped()
+            signal.raise_signal(signal.SIGTERM)
+            assert stopped()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_handler_that_is_not_pythons_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    changed: list[int] = []
+    monkeypatch.setattr(signal, "getsignal", lambda number: None)
+    monkeypatch.setattr(signal, "signal", lambda number, handler: changed.append(number))
+    with stopping_on_signals(lambda: None):
+        pass
+    assert changed == []
 
 
 def test_signals_are_left_alone_in_other_threads() -> None:

@@ -136,8 +136,5 @@ class LiveSource(Source):
             self._connection.close()
             self._connection = None
 
-    def close(self) -> None:
-        """Leave the camera."""
-        self.stop()
-        super().close()
+    def _free(self) -> None:
         self._hang_up()
