@@ -309,6 +309,29 @@ def test_stop_ends_a_read_that_waits() -> None:
     assert source.reconnects == 0
 
 
+def test_stop_ends_the_wait_for_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = threading.Event()
+
+    def demux(container: object, stream: object) -> list[object]:
+        asked.set()
+        raise BlockingIOError
+
+    with http_server(mjpeg([jpeg(0)], hold=True)) as port:
+        source = opened(f"http://127.0.0.1:{port}/video", read=3600)
+        container = source._connection._container  # type: ignore[union-attr]
+        monkeypatch.setattr(
+            source._connection,
+            "_container",
+            type("Silent", (), {"demux": demux, "close": lambda self: container.close()})(),
+        )
+        thread = threading.Thread(target=lambda: list(source), daemon=True)
+        thread.start()
+        assert asked.wait(10)
+        source.stop()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
 # Nobody there
 
 

@@ -86,8 +86,8 @@ class Source(Closing, Iterator[SourceFrame], ABC):
     def stop(self) -> None:
         """Let no frame follow the one being read.
 
-        The wait between two tries to connect ends at once. A read that blocks does not: it takes up
-        to its timeout, and so does connecting; see `Timeouts`.
+        The wait between two tries to connect ends at once. A read that blocks does not,
+        but for V4L2's: it takes up to its timeout, and so does connecting; see `Timeouts`.
         """
         self._stopped.set()
 

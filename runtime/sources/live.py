@@ -47,6 +47,9 @@ class Connection(Closing, ABC):
             SourceError: it fails, or nothing comes for the read timeout.
         """
 
+    def stop(self) -> None:
+        """End a wait for a picture where that can be; from any thread, or a signal handler."""
+
 
 class LiveSource(Source):
     """Frames of a camera or stream, until `stop`.
@@ -111,6 +114,8 @@ class LiveSource(Source):
         """Whole pictures of one connection, up to its end or `stop`."""
         if self._connection is None:
             self._connection = self._connect()
+        if self._stopped.is_set():  # while it was connecting
+            return
         for image in self._connection.frames():
             if self._stopped.is_set():
                 return
@@ -135,6 +140,13 @@ class LiveSource(Source):
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def stop(self) -> None:
+        """See `Source`."""
+        super().stop()
+        connection = self._connection
+        if connection is not None:
+            connection.stop()
 
     def _free(self) -> None:
         self._hang_up()

@@ -14,6 +14,7 @@ from ..preprocess import Frame
 from .faults import device_fault, network_fault
 from .live import Connection, Timeouts
 from .pixels import Pixels
+from .stopflag import StopFlag
 from .video import import_av
 
 _POLL = 0.005  # seconds
@@ -43,6 +44,7 @@ class Stream(Connection):
     def __init__(self, endpoint: Endpoint, timeouts: Timeouts) -> None:
         self._called = f"{endpoint.name} ({endpoint.kind})"
         self._patience = timeouts.read
+        self._stopped = StopFlag()
         self._av = import_av()
         self._pixels = Pixels(self._av)
         started = time.monotonic()
@@ -112,7 +114,8 @@ class Stream(Connection):
                 waiting = now if waiting is None else waiting
                 if now - waiting >= self._patience:
                     raise TimeoutError from None
-                time.sleep(_POLL)
+                if self._stopped.wait(_POLL):
+                    return
 
     def _decoded(self, packet: Any | None) -> Iterator[Frame | None]:
         try:
@@ -123,6 +126,10 @@ class Stream(Connection):
         for frame in frames:
             damaged = frame.is_corrupt or (packet is not None and packet.is_corrupt)
             yield None if damaged else self._pixels(frame)
+
+    def stop(self) -> None:
+        """See `Connection`: ends the wait for a device; FFmpeg waits for a network by itself."""
+        self._stopped.set()
 
     def close(self) -> None:
         """Close the connection."""
