@@ -95,6 +95,7 @@ def run(
                 rate=source.info.rate,
                 classes=segmenter.manifest.classes,
                 palette=segmenter.manifest.palette,
+                sources=source.files,
                 force=force,
             ) as sink,
             stopping_on_signals(stream.stop) as stopped,

@@ -100,10 +100,12 @@ def test_directory_that_holds_something_is_refused(tmp_path: Path) -> None:
 def test_force_removes_the_masks_of_an_earlier_run(tmp_path: Path, old: str) -> None:
     (tmp_path / old).write_bytes(b"old")
     (tmp_path / "notes.txt").write_bytes(b"kept")
-    (tmp_path / "figure.png").write_bytes(b"kept")
+    others = ["000.png", "0000001.png", "12345.png", "figure.png", "٠٠٠٠٠٠.png"]
+    for name in others:
+        (tmp_path / name).write_bytes(b"kept")
     with MaskDirectory(tmp_path, force=True) as sink:
         write(sink, frame(), no_class())
-    assert names(tmp_path) == ["000000.png", "figure.png", "notes.txt"]
+    assert names(tmp_path) == sorted(["000000.png", "notes.txt", *others])
     np.testing.assert_array_equal(read_mask_png(tmp_path / "000000.png"), no_class())
 
 
@@ -323,6 +325,47 @@ def test_force_reaches_the_sink(tmp_path: Path, name: str) -> None:
     with pytest.raises(OutputExistsError):
         run(False)
     run(True)
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [
+        ("images", "images"),
+        ("images", "images/../images"),
+        ("images/000000.png", "images"),
+        ("images/*.png", "images"),
+        ("**/*.png", "images"),
+        ("link", "images"),
+        ("clip.mp4", "clip.mp4"),
+    ],
+)
+def test_output_that_could_replace_the_source_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, output: str, force: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "link").symlink_to("images")
+    kept = [tmp_path / "images" / "000000.png", tmp_path / "clip.mp4"]
+    for path in kept:
+        path.write_bytes(b"kept")
+    with pytest.raises(UsageError, match="is the source or its directory"):
+        open_sink(output, rate=RATE, classes=CLASSES, palette=PALETTE, source=source, force=force)
+    assert [path.read_bytes() for path in kept] == [b"kept"] * 2
+
+
+@pytest.mark.parametrize("source", ["images", "images/a.png", "gst:camera ! appsink", "masks?"])
+def test_output_beside_the_source_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(b"kept")
+    for output in (".", "images/masks"):
+        open_sink(
+            output, rate=RATE, classes=CLASSES, palette=PALETTE, source=source, force=True
+        ).close()
+    assert (tmp_path / "images" / "a.png").read_bytes() == b"kept"
 
 
 # Pictures

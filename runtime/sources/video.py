@@ -28,6 +28,7 @@ class VideoFile(Source):
     def __init__(self, path: str | Path) -> None:
         super().__init__()
         self._path = str(path)
+        self.files = (Path(path),)
         self._av = import_av()
         self._container = _opened(self._av, self._path)
         self._stream = self._container.streams.video[0]
