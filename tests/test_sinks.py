@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from media import Frame, decode, number_of, numbered_frame, read_mask_png
 
-from edgeunet.errors import OutputExistsError, SourceError, UsageError
+from edgeunet.errors import OutputError, OutputExistsError, SourceError, UsageError
 from edgeunet.runtime.segmented import Segmented
 from edgeunet.runtime.sinks import (
     JsonLines,
@@ -165,6 +165,54 @@ def test_clock_that_goes_back_keeps_the_order(tmp_path: Path) -> None:
         for index, time in enumerate([0.0, 0.5, 0.5, 0.2, 1.0]):
             writer.write(numbered_frame(index), time=time)
     assert [number_of(picture) for picture in decode(tmp_path / "out.mp4")[0]] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("times", "wanted"),
+    [
+        ([0.0, 0.04, 30000.0, 30000.04, 90000.0], [0.0, 0.04, 3600.04, 3600.08, 7200.08]),
+        ([0.0, 0.1, 0.2, 0.0, 0.1, 0.2], [0.0, 0.1, 0.2, 0.24, 0.34, 0.44]),
+        ([None, None, None], [0.0, 0.04, 0.08]),
+    ],
+    ids=["long pauses", "joined", "by rate"],
+)
+def test_film_goes_on_where_its_clock_jumps(
+    tmp_path: Path, times: list[float | None], wanted: list[float]
+) -> None:
+    with VideoWriter(tmp_path / "out.mp4", rate=RATE) as writer:
+        for time in times:
+            writer.write(frame(), time=time)
+    with av.open(tmp_path / "out.mp4") as container:
+        came = [picture.time for picture in container.decode(video=0)]
+    assert came == pytest.approx(wanted, abs=1e-4)
+
+
+def test_frame_that_cannot_be_encoded_is_told_of(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OutputError, match=r"out\.mp4 cannot be encoded: .* Write masks"),
+        VideoWriter(tmp_path / "out.mp4", rate=RATE) as writer,
+    ):
+        writer.write(frame((16, 20000)))
+    assert names(tmp_path) == []
+
+
+def test_video_may_be_closed_twice(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "out.mp4", rate=RATE) as writer:
+        writer.write(frame())
+        writer.close()
+    assert len(decode(tmp_path / "out.mp4")[0]) == 1
+
+
+def test_video_that_cannot_be_opened_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(av, "open", fail)
+    with pytest.raises(PermissionError):
+        VideoWriter(tmp_path / "out.mp4", rate=RATE)
+    assert names(tmp_path) == []
 
 
 def test_video_appears_when_closed(tmp_path: Path) -> None:
