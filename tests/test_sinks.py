@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from media import Frame, decode, number_of, numbered_frame, read_mask_png
+from media import Frame, decode, number_of, numbered_frame, read_mask_png, write_video
 
 from edgeunet.errors import OutputError, OutputExistsError, SourceError, UsageError
 from edgeunet.runtime.segmented import Segmented
@@ -30,7 +30,7 @@ from edgeunet.runtime.sinks import (
     open_sink,
     overlay,
 )
-from edgeunet.runtime.sources import SourceFrame
+from edgeunet.runtime.sources import SourceFrame, open_source
 
 PALETTE = ((0, 0, 0), (255, 0, 0), (0, 0, 255))
 CLASSES = ("background", "cell", "film")
@@ -394,25 +394,26 @@ def test_output_that_could_replace_the_source_is_refused(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "images").mkdir()
     (tmp_path / "link").symlink_to("images")
-    kept = [tmp_path / "images" / "000000.png", tmp_path / "clip.mp4"]
-    for path in kept:
-        path.write_bytes(b"kept")
+    kept = [tmp_path / "images" / "000000.png", write_video(tmp_path / "clip.mp4", 1)]
+    kept[0].write_bytes(b"kept")
+    before = [path.read_bytes() for path in kept]
+    files = open_source(source).files
     with pytest.raises(UsageError, match="is the source or its directory"):
-        open_sink(output, rate=RATE, classes=CLASSES, palette=PALETTE, source=source, force=force)
-    assert [path.read_bytes() for path in kept] == [b"kept"] * 2
+        open_sink(output, rate=RATE, classes=CLASSES, palette=PALETTE, sources=files, force=force)
+    assert [path.read_bytes() for path in kept] == before
 
 
-@pytest.mark.parametrize("source", ["images", "images/a.png", "gst:camera ! appsink", "masks?"])
+@pytest.mark.parametrize("source", ["images", "images/a.png", "clip.mp4"])
 def test_output_beside_the_source_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.png").write_bytes(b"kept")
-    for output in (".", "images/masks"):
-        open_sink(
-            output, rate=RATE, classes=CLASSES, palette=PALETTE, source=source, force=True
-        ).close()
+    write_video(tmp_path / "clip.mp4", 1)
+    files = open_source(source).files
+    for output in ("masks", "images/masks", "out.mp4", "-"):
+        open_sink(output, rate=RATE, classes=CLASSES, palette=PALETTE, sources=files).close()
     assert (tmp_path / "images" / "a.png").read_bytes() == b"kept"
 
 
