@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import os
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgeunet.errors import MissingDependencyError, OutputExistsError, SourceError, UsageError
+from edgeunet.errors import (
+    MissingDependencyError,
+    OutputError,
+    OutputExistsError,
+    SourceError,
+    UsageError,
+)
 
 from ..closing import Closing
 from ..preprocess import Frame
@@ -21,6 +28,8 @@ from .overlay import Palette, overlay
 
 # Ticks a second: what RTP uses, for the usual rates are whole numbers of them.
 _CLOCK = 90_000
+# Ticks that one frame may follow another: MP4 cannot hold a step of 2**31, which is 6.6 hours.
+_LONGEST = 3600 * _CLOCK
 
 
 class OverlayVideo(Sink):
@@ -46,7 +55,8 @@ class VideoWriter(Closing):
     """H.264 MP4 of frames of one size.
 
     A side of odd length is repeated by one pixel, for H.264 stores colour at half the resolution.
-    The file appears under its name when closed, and only if it holds a frame.
+    The file appears under its name when closed, and only if it holds a frame. A pause of more than
+    an hour becomes one of an hour; where the time does not go on, the film does by one frame.
 
     Args:
         rate: frames a second, of frames that come without their time.
@@ -63,23 +73,29 @@ class VideoWriter(Closing):
             raise OutputExistsError(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path, self.rate = path, rate
+        self._errors = av.error.FFmpegError
         self._frame_of = av.VideoFrame.from_ndarray
-        self._stack = ExitStack()
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".mp4")
         os.close(handle)
         self._temporary = Path(name)
-        self._stack.callback(self._temporary.unlink, missing_ok=True)
-        self._container = self._stack.enter_context(av.open(name, "w", format="mp4"))
+        with ExitStack() as stack, self._telling():
+            stack.callback(self._temporary.unlink, missing_ok=True)
+            self._container = stack.enter_context(av.open(name, "w", format="mp4"))
+            self._stack = stack.pop_all()
         self._stream: Any = None
         self._size = (0, 0)
         self._written = 0
         self._ticks = -1  # of the last frame
+        self._offset = 0  # ticks of the film less those of the frames' clock
 
     def write(self, picture: Frame, *, time: float | None = None) -> None:
         """Encode one frame (H, W, 3); SourceError where its size differs from the first one's.
 
         Args:
-            time: seconds since the first frame; None: as the rate says.
+            time: seconds since the first frame; None: its number by the rate.
+
+        Raises:
+            OutputError: the encoder does not take it.
         """
         height, width = picture.shape[:2]
         if self._stream is None:
@@ -93,21 +109,39 @@ class VideoWriter(Closing):
             picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         frame = self._frame_of(picture, format="rgb24")
         ticks = round((self._written / self.rate if time is None else time) * _CLOCK)
-        # A clock may stand still or go back, as a camera's does that was away; a video's may not.
-        self._ticks = frame.pts = max(ticks, self._ticks + 1)
+        duration = round(_CLOCK / self.rate)
+        # The clock of files that were joined with `cat` goes back; a film's may not.
+        if ticks + self._offset <= self._ticks:
+            self._offset = self._ticks + duration - ticks
+        self._offset = min(self._offset, self._ticks + _LONGEST - ticks)
+        self._ticks = frame.pts = ticks + self._offset
         frame.time_base = Fraction(1, _CLOCK)
-        frame.duration = round(_CLOCK / self.rate)
+        frame.duration = duration
         self._written += 1
-        self._container.mux(self._stream.encode(frame))
+        with self._telling():
+            self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:
-        """Flush the encoder and move the file to its name."""
-        with self._stack:
-            if self._stream is not None:
-                self._container.mux(self._stream.encode())
+        """Flush the encoder and move the file to its name; again, it does nothing."""
+        stream, self._stream = self._stream, None
+        with self._telling(), self._stack:
+            if stream is not None:
+                self._container.mux(stream.encode())
                 self._container.close()
                 self._temporary.chmod(0o644)
                 self._temporary.replace(self.path)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """OutputError for what FFmpeg says; what the system says, as of a full disk, stays."""
+        try:
+            yield
+        except self._errors as error:
+            if isinstance(error, OSError):
+                raise
+            raise OutputError(
+                f"{self.path} cannot be encoded: {error}. Write masks to a directory instead."
+            ) from error
 
     def _start(self, height: int, width: int) -> None:
         stream = self._container.add_stream("libx264", rate=self.rate)
