@@ -131,6 +131,7 @@ def _open_sink(
             rate=source.info.rate,
             classes=manifest.classes,
             palette=manifest.palette,
+            sources=source.files,
             force=force,
         )
     try:

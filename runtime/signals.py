@@ -15,13 +15,20 @@ _ASKING = (signal.SIGINT, signal.SIGTERM)
 def stopping_on_signals(stop: Callable[[], None]) -> Iterator[Callable[[], bool]]:
     """Call `stop` at the first SIGINT or SIGTERM; a second one does what it did before.
 
-    Yields what tells whether one came. Only a main thread can take signals; in any other nothing is
+    Yields what tells whether one came. A signal that is ignored, or whose handler is not Python's,
+    is left alone. Only a main thread can take signals; in any other nothing is
     changed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    before = {number: signal.getsignal(number) for number in _ASKING}
+    handlers = {number: signal.getsignal(number) for number in _ASKING}
+    # What is ignored stays so: `nohup` and `&` ask for that. None is not Python's to put back.
+    before = {
+        number: handler
+        for number, handler in handlers.items()
+        if handler is not None and handler is not signal.SIG_IGN
+    }
     came = False
 
     def restore() -> None:
@@ -34,7 +41,7 @@ def stopping_on_signals(stop: Callable[[], None]) -> Iterator[Callable[[], bool]
         restore()
         stop()
 
-    for number in _ASKING:
+    for number in before:
         signal.signal(number, take)
     try:
         yield lambda: came

@@ -150,6 +150,17 @@ def test_run_refuses_other_outputs(fp32_bundle: Path, images: Path, tmp_path: Pa
     assert names(tmp_path) == []
 
 
+def test_run_into_the_directory_of_its_source_loses_no_image(
+    fp32_bundle: Path, tmp_path: Path
+) -> None:
+    for index in range(3):
+        write_png(tmp_path / f"{index:06d}.png", np.full((64, 64, 3), 40 * index, np.uint8))
+    before = [path.read_bytes() for path in sorted(tmp_path.iterdir())]
+    message = fails(2, "run", fp32_bundle, tmp_path, "-o", tmp_path, "--force")
+    assert "is the source or its directory" in message
+    assert [path.read_bytes() for path in sorted(tmp_path.iterdir())] == before
+
+
 def test_run_refuses_a_bundle_that_answers_wrongly(
     wrong_bundle: Path, images: Path, tmp_path: Path
 ) -> None:
@@ -322,9 +333,9 @@ def test_full_disk_is_told_of(
     if output == "out.mp4":  # it could not be finished
         assert names(tmp_path) == []
     else:
-        lines = (tmp_path / output).read_text().splitlines()
+        lines = [json.loads(line) for line in (tmp_path / output).read_text().splitlines()]
         assert len(lines) > 1
-        assert json.loads(lines[0])["frame"] == 0
+        assert [line["frame"] for line in lines] == list(range(len(lines)))
 
 
 def test_reader_of_a_pipe_that_leaves_ends_the_run(fp32_bundle: Path, long_film: Path) -> None:

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from media import Frame, decode, number_of, numbered_frame, read_mask_png
+from media import Frame, decode, number_of, numbered_frame, read_mask_png, write_video
 
-from edgeunet.errors import OutputExistsError, SourceError, UsageError
+from edgeunet.errors import OutputError, OutputExistsError, SourceError, UsageError
 from edgeunet.runtime.segmented import Segmented
 from edgeunet.runtime.sinks import (
     JsonLines,
@@ -30,7 +30,7 @@ from edgeunet.runtime.sinks import (
     open_sink,
     overlay,
 )
-from edgeunet.runtime.sources import SourceFrame
+from edgeunet.runtime.sources import SourceFrame, open_source
 
 PALETTE = ((0, 0, 0), (255, 0, 0), (0, 0, 255))
 CLASSES = ("background", "cell", "film")
@@ -100,10 +100,12 @@ def test_directory_that_holds_something_is_refused(tmp_path: Path) -> None:
 def test_force_removes_the_masks_of_an_earlier_run(tmp_path: Path, old: str) -> None:
     (tmp_path / old).write_bytes(b"old")
     (tmp_path / "notes.txt").write_bytes(b"kept")
-    (tmp_path / "figure.png").write_bytes(b"kept")
+    others = ["000.png", "0000001.png", "12345.png", "figure.png", "٠٠٠٠٠٠.png"]
+    for name in others:
+        (tmp_path / name).write_bytes(b"kept")
     with MaskDirectory(tmp_path, force=True) as sink:
         write(sink, frame(), no_class())
-    assert names(tmp_path) == ["000000.png", "figure.png", "notes.txt"]
+    assert names(tmp_path) == sorted(["000000.png", "notes.txt", *others])
     np.testing.assert_array_equal(read_mask_png(tmp_path / "000000.png"), no_class())
 
 
@@ -163,6 +165,54 @@ def test_clock_that_goes_back_keeps_the_order(tmp_path: Path) -> None:
         for index, time in enumerate([0.0, 0.5, 0.5, 0.2, 1.0]):
             writer.write(numbered_frame(index), time=time)
     assert [number_of(picture) for picture in decode(tmp_path / "out.mp4")[0]] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("times", "wanted"),
+    [
+        ([0.0, 0.04, 30000.0, 30000.04, 90000.0], [0.0, 0.04, 3600.04, 3600.08, 7200.08]),
+        ([0.0, 0.1, 0.2, 0.0, 0.1, 0.2], [0.0, 0.1, 0.2, 0.24, 0.34, 0.44]),
+        ([None, None, None], [0.0, 0.04, 0.08]),
+    ],
+    ids=["long pauses", "joined", "by rate"],
+)
+def test_film_goes_on_where_its_clock_jumps(
+    tmp_path: Path, times: list[float | None], wanted: list[float]
+) -> None:
+    with VideoWriter(tmp_path / "out.mp4", rate=RATE) as writer:
+        for time in times:
+            writer.write(frame(), time=time)
+    with av.open(tmp_path / "out.mp4") as container:
+        came = [picture.time for picture in container.decode(video=0)]
+    assert came == pytest.approx(wanted, abs=1e-4)
+
+
+def test_frame_that_cannot_be_encoded_is_told_of(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OutputError, match=r"out\.mp4 cannot be encoded: .* Write masks"),
+        VideoWriter(tmp_path / "out.mp4", rate=RATE) as writer,
+    ):
+        writer.write(frame((16, 20000)))
+    assert names(tmp_path) == []
+
+
+def test_video_may_be_closed_twice(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "out.mp4", rate=RATE) as writer:
+        writer.write(frame())
+        writer.close()
+    assert len(decode(tmp_path / "out.mp4")[0]) == 1
+
+
+def test_video_that_cannot_be_opened_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(av, "open", fail)
+    with pytest.raises(PermissionError):
+        VideoWriter(tmp_path / "out.mp4", rate=RATE)
+    assert names(tmp_path) == []
 
 
 def test_video_appears_when_closed(tmp_path: Path) -> None:
@@ -323,6 +373,48 @@ def test_force_reaches_the_sink(tmp_path: Path, name: str) -> None:
     with pytest.raises(OutputExistsError):
         run(False)
     run(True)
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [
+        ("images", "images"),
+        ("images", "images/../images"),
+        ("images/000000.png", "images"),
+        ("images/*.png", "images"),
+        ("**/*.png", "images"),
+        ("link", "images"),
+        ("clip.mp4", "clip.mp4"),
+    ],
+)
+def test_output_that_could_replace_the_source_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, output: str, force: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "link").symlink_to("images")
+    kept = [tmp_path / "images" / "000000.png", write_video(tmp_path / "clip.mp4", 1)]
+    kept[0].write_bytes(b"kept")
+    before = [path.read_bytes() for path in kept]
+    files = open_source(source).files
+    with pytest.raises(UsageError, match="is the source or its directory"):
+        open_sink(output, rate=RATE, classes=CLASSES, palette=PALETTE, sources=files, force=force)
+    assert [path.read_bytes() for path in kept] == before
+
+
+@pytest.mark.parametrize("source", ["images", "images/a.png", "clip.mp4"])
+def test_output_beside_the_source_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(b"kept")
+    write_video(tmp_path / "clip.mp4", 1)
+    files = open_source(source).files
+    for output in ("masks", "images/masks", "out.mp4", "-"):
+        open_sink(output, rate=RATE, classes=CLASSES, palette=PALETTE, sources=files).close()
+    assert (tmp_path / "images" / "a.png").read_bytes() == b"kept"
 
 
 # Pictures

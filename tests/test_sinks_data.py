@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +96,36 @@ def test_what_stands_is_kept(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a directory; a file"):
         JsonLines(tmp_path, classes=CLASSES, force=True)
     assert (tmp_path / "out.jsonl").read_text() == "old"
+
+
+FILL = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from edgeunet.runtime.segmented import Segmented
+from edgeunet.runtime.sinks import JsonLines
+from edgeunet.runtime.sources import SourceFrame
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+image, mask = np.zeros((4, 6, 3), np.uint8), np.zeros((4, 6), np.uint8)
+with JsonLines(Path(sys.argv[1]), classes=["background"]) as sink:
+    for index in range(100):
+        try:
+            sink.write(Segmented(SourceFrame(index, "", image), mask))
+        except OSError as error:
+            print(index, error.strerror)
+            break
+"""
+
+
+@pytest.mark.parametrize("size", [100, 1000, 1001])
+def test_full_disk_leaves_whole_lines_and_is_told_of(tmp_path: Path, size: int) -> None:
+    command = [sys.executable, "-c", FILL, str(tmp_path / "out.jsonl"), str(size)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    content = (tmp_path / "out.jsonl").read_text()
+    assert content == "" or content.endswith("\n")
+    count = len(lines(tmp_path / "out.jsonl"))
+    assert said == f"{count} File too large\n"
 
 
 # Raw pipes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 import threading
 from collections.abc import Callable
 from fractions import Fraction
@@ -14,7 +15,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from media import VIDEO_SIZE, cut_to, number_of, write_png, write_video
+from media import VIDEO_SIZE, cut_to, number_of, numbered_frame, write_png, write_video
 
 from edgeunet.errors import EdgeUNetError, SourceError
 from edgeunet.runtime.sources import SourceInfo, open_source, read_image
@@ -219,6 +220,53 @@ def test_truncated_video_yields_the_frames_before_the_cut(
     assert isinstance(error, SourceError)
     last = len(numbers) - 1
     assert re.search(rf"frame ({last}|{last + 1})\b", str(error)), str(error)
+
+
+def trimmed(path: Path, *, begin: float, seconds: float) -> Path:
+    """Let the file's edit list hide what lies before and after; no frame is taken out."""
+    content = bytearray(path.read_bytes())
+    at = content.index(b"elst") + 12
+    _, start = struct.unpack_from(">Ii", content, at)
+    struct.pack_into(">Ii", content, at, round(seconds * 1000), start + round(begin * 12800))
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("intra", [False, True])
+def test_trimmed_video_is_whole(tmp_path: Path, intra: bool) -> None:
+    path = write_video(tmp_path / "clip.mp4", FRAMES, intra=intra)
+    numbers, error = drain(trimmed(path, begin=0.16, seconds=0.2))
+    assert error is None
+    assert numbers == [4, 5, 6, 7, 8]
+
+
+def test_trimmed_video_that_is_cut_off_is_truncated(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.mp4", FRAMES, index_first=True, intra=True)
+    numbers, error = drain(cut_to(trimmed(path, begin=0.16, seconds=9), 0.6))
+    assert numbers
+    assert isinstance(error, SourceError)
+
+
+def test_avi_whose_frames_need_later_ones_has_no_times(tmp_path: Path) -> None:
+    with av.open(tmp_path / "clip.avi", "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width = VIDEO_SIZE
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"x264-params": "bframes=2:b-adapt=0:scenecut=0"}
+        for index in range(FRAMES):
+            picture = av.VideoFrame.from_ndarray(numbered_frame(index), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    frames = list(open_source(tmp_path / "clip.avi"))
+    assert [number_of(frame.image) for frame in frames] == list(range(FRAMES))
+    assert {frame.time for frame in frames} == {None}
+
+
+def test_clock_of_joined_files_goes_back(tmp_path: Path) -> None:
+    content = write_video(tmp_path / "clip.ts", 3).read_bytes()
+    (tmp_path / "joined.ts").write_bytes(content * 2)
+    times = [frame.time for frame in open_source(tmp_path / "joined.ts")]
+    assert times == pytest.approx([0.0, 0.04, 0.08] * 2)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -39,6 +39,7 @@ def open_sink(
     rate: Fraction | None,
     classes: Sequence[str],
     palette: Palette,
+    sources: Iterable[Path] = (),
     force: bool = False,
 ) -> Sink:
     """Open what an output stands for.
@@ -48,6 +49,11 @@ def open_sink(
             (raw bytes on stdout), `-` (none), another name (a directory of PNG masks), or a
             function.
         rate: frames a second of a video whose frames come without their time; None: 10.
+        sources: files that are read; no output may replace one, nor fill its directory.
+
+    Raises:
+        UsageError: no such kind of output, or it could replace what is read.
+        OutputExistsError: it stands already and `force` is false.
     """
     if not isinstance(output, str):
         return CallbackSink(output)
@@ -58,6 +64,11 @@ def open_sink(
     if output == "pipe:overlay":
         return RawPipe(sys.stdout.buffer, overlay_pixels(palette))
     path = Path(output)
+    if any(path.resolve() in (file.resolve(), file.parent.resolve()) for file in sources):
+        raise UsageError(
+            f"{output} is the source or its directory, and what is written could replace what is "
+            "read. Choose another output."
+        )
     suffix = path.suffix.lower()
     if suffix == ".mp4":
         return OverlayVideo(path, rate=rate or Fraction(10), palette=palette, force=force)

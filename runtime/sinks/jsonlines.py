@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from .base import Sink
 
 
 class JsonLines(Sink):
-    """One JSON object a line and frame; a line is there whole as soon as it was written.
+    """One JSON object a line and frame; a line is there whole once it was written, or not at all.
 
     `frame`, `name`, `time` and `presence` are those of `Segmented`; `segments` is by `segments`.
     """
@@ -32,9 +33,10 @@ class JsonLines(Sink):
         path.parent.mkdir(parents=True, exist_ok=True)
         self._classes = classes
         self._file = path.open("wb", buffering=0)
+        self._end = 0  # of the last whole line, in bytes
 
     def write(self, segmented: Segmented) -> None:
-        """Write one line."""
+        """Write one line; OSError where it does not fit, as on a full disk."""
         frame, presence = segmented.frame, segmented.presence
         record = {
             "frame": frame.index,
@@ -43,7 +45,18 @@ class JsonLines(Sink):
             "presence": None if presence is None else [round(float(p), 6) for p in presence],
             "segments": segments(segmented.mask, self._classes),
         }
-        self._file.write(json.dumps(record).encode() + b"\n")
+        line = json.dumps(record).encode() + b"\n"
+        rest = memoryview(line)
+        try:
+            # A disk that is nearly full takes a part without a word; only the next write fails.
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError:
+            with suppress(OSError):  # what is no file, as a named pipe, cannot be cut
+                self._file.seek(self._end)
+                self._file.truncate()
+            raise
+        self._end += len(line)
 
     def close(self) -> None:
         """Close the file."""

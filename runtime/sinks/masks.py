@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,9 @@ from edgeunet.files import write_bytes
 
 from ..segmented import Segmented
 from .base import Sink
+
+# The stems of the names that this sink gives; no other picture is its own to remove.
+_NUMBER = re.compile(r"[0-9]{6}|[1-9][0-9]{6,}")
 
 
 class MaskDirectory(Sink):
@@ -24,7 +28,7 @@ class MaskDirectory(Sink):
                 raise OutputExistsError(path)
             # Masks of an earlier, longer run must not pass for ones of this run.
             for old in path.glob("*.png"):
-                if old.stem.isdecimal():
+                if _NUMBER.fullmatch(old.stem):
                     old.unlink()
         path.mkdir(parents=True, exist_ok=True)
         self.path = path

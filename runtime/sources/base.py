@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 from ..closing import Closing
 from ..preprocess import Frame
@@ -48,9 +49,11 @@ class Source(Closing, Iterator[SourceFrame], ABC):
     being read.
 
     skipped: damaged frames that were left out. reconnects: times that a live source came back.
+    files: what is read, where it is files.
     """
 
     info: SourceInfo
+    files: Sequence[Path] = ()
     skipped: int = 0
     reconnects: int = 0
 

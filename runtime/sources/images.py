@@ -28,11 +28,11 @@ class Images(Source):
 
     def __init__(self, source: str | Path) -> None:
         super().__init__()
-        self._files = _image_files(source)
-        self.info = SourceInfo(len(self._files), None)
+        self.files = _image_files(source)
+        self.info = SourceInfo(len(self.files), None)
 
     def _read(self) -> Generator[SourceFrame, None, None]:
-        for index, path in enumerate(self._files):
+        for index, path in enumerate(self.files):
             yield SourceFrame(index, path.name, read_image(path))
 
 

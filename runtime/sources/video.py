@@ -28,6 +28,7 @@ class VideoFile(Source):
     def __init__(self, path: str | Path) -> None:
         super().__init__()
         self._path = str(path)
+        self.files = (Path(path),)
         self._av = import_av()
         self._container = _opened(self._av, self._path)
         self._stream = self._container.streams.video[0]
@@ -37,19 +38,23 @@ class VideoFile(Source):
     def _read(self) -> Generator[SourceFrame, None, None]:
         stream = self._stream
         stream.thread_type = "AUTO"
-        index, first = 0, None
+        index, shown, first = 0, 0, None
+        # AVI holds no time of a frame: where some need later ones, FFmpeg's are not in order.
+        timed = self._container.format.name != "avi"
         pixels = Pixels(self._av)
         try:
-            for frame in self._container.decode(stream):
-                time = frame.time
-                first = time if first is None else first
-                yield SourceFrame(
-                    index,
-                    "",
-                    upright(pixels(frame), frame),
-                    None if time is None else time - first,
-                )
-                index += 1
+            for packet in self._container.demux(stream):
+                shown += packet.size > 0 and not packet.is_discard
+                for frame in packet.decode():
+                    time = frame.time if timed else None
+                    first = time if first is None else first
+                    yield SourceFrame(
+                        index,
+                        "",
+                        upright(pixels(frame), frame),
+                        None if time is None else time - first,
+                    )
+                    index += 1
         except self._av.error.FFmpegError as error:
             raise SourceError(
                 f"{self._path} is damaged at frame {index}: {error.strerror}."
@@ -57,16 +62,17 @@ class VideoFile(Source):
         if index == 0:
             raise SourceError(f"{self._path} holds no frame.")
         # A file that was cut off decodes to its end without an error: only the count tells. It is
-        # known for MP4; Matroska and transport streams do not hold one.
-        if index < stream.frames:
+        # known for MP4; Matroska and transport streams do not hold one. An MP4 that an edit list
+        # trimmed counts the frames that it hides as well, and they are not read.
+        if index < stream.frames and (
+            index < shown or _whole_packets(self._av, self._path) < stream.frames
+        ):
             raise SourceError(
                 f"{self._path} is truncated: it ends after frame {index - 1}, {stream.frames} "
                 "frames were announced."
             )
 
-    def close(self) -> None:
-        """Close the file."""
-        super().close()
+    def _free(self) -> None:
         self._container.close()
 
 
@@ -89,3 +95,10 @@ def _opened(av: Any, path: str) -> Any:
         container.close()
         raise SourceError(f"{path} holds no video stream.")
     return container
+
+
+def _whole_packets(av: Any, path: str) -> int:
+    """Frames that the file holds, decoded or not, those among them that its edit list hides."""
+    with av.open(path, options={"ignore_editlist": "1"}) as container:
+        packets = container.demux(container.streams.video[0])
+        return sum(packet.size > 0 and not packet.is_corrupt for packet in packets)
