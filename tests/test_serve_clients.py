@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -101,6 +102,7 @@ def test_end_does_not_wait_for_clients(
         with suppress(ConnectionError, http.client.IncompleteRead):
             response.read()
     assert caplog.records == [], "answers were cut in the middle"
+    assert [thread.name for thread in threading.enumerate() if "edgeunet" in thread.name] == []
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /stats HTTP/1.1\r\nHost: loc"])

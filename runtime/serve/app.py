@@ -104,7 +104,7 @@ class Pages:
             sampling.cancel()
             with suppress(asyncio.CancelledError):
                 await sampling
-            self._hub.close()
+            await self._hub.end()
             await self._uploads.close()
 
     def _backend(self) -> str:

@@ -83,6 +83,11 @@ class Hub:
         self._closed = True
         self._notify()
 
+    async def end(self) -> None:
+        """Close, and end the thread that encodes, after the picture that it is at."""
+        self.close()
+        await asyncio.to_thread(self._encoder.shutdown)
+
     @contextmanager
     def viewer(self) -> Iterator[None]:
         """Count a viewer in.
