@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import islice
@@ -18,6 +18,7 @@ import pytest
 import torch
 from hypothesis import settings
 from media import write_png
+from tensorrt_machine import stand_ins
 
 from edgeunet.calibration import CalibrationTable
 from edgeunet.export import ExportOptions, export_bundle
@@ -43,6 +44,12 @@ SHARED = Path(os.environ.get("EDGEUNET_DATA", Path(__file__).parents[2] / "share
 @pytest.fixture(scope="session", autouse=True)
 def _two_threads() -> None:
     torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+@pytest.fixture(autouse=True)
+def _no_stand_in_stays() -> Iterator[None]:
+    yield
+    assert stand_ins() == [], "later tests would run on it"
 
 
 @cache

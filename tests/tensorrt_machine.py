@@ -14,6 +14,8 @@ from simulated_gpu import Driver
 
 from edgeunet.runtime import cuda_driver
 
+_PLACES = ("tensorrt", "tensorrt_rtx_bindings", "pycuda", "pycuda.driver")
+
 
 class NoKernels:
     """Building launches none."""
@@ -48,8 +50,7 @@ def install_stand_in(version: str) -> ModuleType:
 def restored_modules() -> Iterator[None]:
     """Puts back what stood in the places that the stand-ins take."""
     library = cuda_driver._library
-    names = ("tensorrt", "tensorrt_rtx_bindings", "pycuda", "pycuda.driver")
-    before = {name: sys.modules.get(name) for name in names}
+    before = {name: sys.modules.get(name) for name in _PLACES}
     try:
         yield
     finally:
@@ -58,3 +59,9 @@ def restored_modules() -> Iterator[None]:
             sys.modules.pop(name, None)
             if module is not None:
                 sys.modules[name] = module
+
+
+def stand_ins() -> list[str]:
+    """Places that a stand-in, which no file was loaded for, takes at present."""
+    modules = {name: sys.modules.get(name) for name in _PLACES}
+    return [name for name, module in modules.items() if module and not hasattr(module, "__file__")]

@@ -638,11 +638,9 @@ def test_a_builder_that_does_not_start_is_told(bundle: Path, trt: ModuleType) ->
     assert "cannot start its builder: CUDA initialization failure" in refused(bundle)
 
 
-def test_a_missing_tensorrt_names_the_extra_and_jetpack(
-    bundle: Path, install: Install, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_tensorrt_names_the_extra_and_jetpack(bundle: Path, install: Install) -> None:
     install("10.3.0")
-    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    sys.modules["tensorrt"] = None  # type: ignore[assignment]
     with pytest.raises(MissingDependencyError, match=r"'edgeunet\[trt\]'.*Jetson.*site-packages"):
         build(bundle)
 

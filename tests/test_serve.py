@@ -6,6 +6,7 @@ import io
 import re
 import socket
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from media import VIDEO_SIZE, decode, write_video
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from pycocotools import mask as coco
-from serving import Client, read_exactly, read_record, serving
+from serving import WAIT, Client, read_exactly, read_record, serving
 
 from edgeunet.errors import SourceError, UsageError
 from edgeunet.runtime import load
@@ -153,10 +154,19 @@ def test_nothing_is_sent_to_who_asks_for_the_head_alone(server: Client) -> None:
     assert (answer.status, answer.body) == (200, b"")
 
 
+def stats_with_frames(server: Client) -> Any:
+    """`/stats` once it tells of frames: it is sampled each second."""
+    until = time.monotonic() + WAIT
+    while not (stats := server.ask("/stats").json)["frames"]["segmented"]:
+        assert time.monotonic() < until, "no frame is told of"
+        time.sleep(0.05)
+    return stats
+
+
 def test_stats_say_how_it_goes(server: Client, film: Path) -> None:
     with server.stream() as response:
         read_record(response)
-        stats = server.ask("/stats").json
+        stats = stats_with_frames(server)
     assert stats["status"]["state"] == "playing"
     assert stats["source"] == {"name": str(film), "live": False}
     assert [item["name"] for item in stats["classes"]] == ["background", "cell", "dividing"]
@@ -169,6 +179,7 @@ def test_stats_say_how_it_goes(server: Client, film: Path) -> None:
 
 
 def test_metrics_are_prometheus_s(server: Client) -> None:
+    stats_with_frames(server)
     answer = server.ask("/metrics")
     assert answer.headers["content-type"].startswith("text/plain")
     families = {f.name: f for f in text_string_to_metric_families(answer.body.decode())}
