@@ -77,7 +77,8 @@ def spans(length: int, tile: int, tiling: Tiling) -> list[Span]:
     starts = [*range(-margin, excess - margin, step), -(-excess // grid) * grid - margin]
     if tiling.blend == "gaussian":
         return [Span(start, max(start, 0), min(start + tile, length)) for start in starts]
-    middles = [(one + other + tile) // 2 for one, other in pairwise(starts)]
+    # Of an image that is smaller than the margin, tiles meet outside.
+    middles = [min(max((one + other + tile) // 2, 0), length) for one, other in pairwise(starts)]
     own = map(Span, starts, [0, *middles], [*middles, length])
     return [span for span in own if span.first < span.stop]
 
