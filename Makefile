@@ -20,8 +20,10 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The slow ones mostly compute, so they share the cores out among them; the others may watch a clock.
 test: check
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow --numprocesses auto --dist worksteal
 
 demo: setup
 	$(BIN)/edgeunet demo --force
