@@ -46,7 +46,7 @@ def _two_threads() -> None:
     torch.set_num_threads(min(2, torch.get_num_threads()))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _no_stand_in_stays() -> Iterator[None]:
     yield
     assert stand_ins() == [], "later tests would run on it"
