@@ -2,8 +2,12 @@
 
 Usage: end_to_end.py BUNDLE VIDEO [-o NAME.mp4 | DIR | -] [--batch 1] [--repeats 3] [--json]
 
-For each repeat, in this order: the net alone on the video's frames, all steps in turns, and
-`edgeunet run`. The masks of the two ways are compared. Give it an idle machine.
+For each repeat, in this order: the net alone on the video's frames, all steps in turns, decoding
+and writing without the net, and `edgeunet run`. The masks of the two ways are compared. Give it an
+idle machine.
+
+A net on all cores leaves none to decode and encode: of N frames a second of the net alone they
+leave 1 / (1/N + their processor time for a frame / cores), were nothing else to be done.
 """
 
 from __future__ import annotations
@@ -21,12 +25,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeunet.doctor import cores as available_cores
 from edgeunet.metrics import Mask
 from edgeunet.runtime.run import run
 from edgeunet.runtime.segmented import Segmented
 from edgeunet.runtime.segmenter import Segmenter, load
-from edgeunet.runtime.sinks import open_sink
-from edgeunet.runtime.sources import open_source
+from edgeunet.runtime.sinks import Sink, open_sink
+from edgeunet.runtime.sources import Source, open_source
 
 BACKEND = "onnxruntime"
 
@@ -35,14 +40,21 @@ BACKEND = "onnxruntime"
 class Repeat:
     """Frames a second of the net alone, of all steps in turns, and side by side.
 
-    cores: that were at work side by side, on average.
+    codec: seconds of processor time that decoding and writing take for a frame. cores: that were at
+    work side by side, on average.
     """
 
     net: float
     turns: float
+    codec: float
     run: float
     cores: float
     busy: dict[str, float]
+
+    @property
+    def left(self) -> float:
+        """Frames a second that decoding and writing leave."""
+        return 1 / (1 / self.net + self.codec / available_cores())
 
 
 def main() -> None:
@@ -67,14 +79,17 @@ def measure(bundle: Path, video: Path, output: str, *, batch: int) -> Repeat:
     """One paired measurement; AssertionError where the two ways give different masks."""
     with tempfile.TemporaryDirectory() as folder, load(bundle, BACKEND) as segmenter:
         net = net_rate(segmenter, video, batch)
-        ways = [f"{folder}/{way}" for way in ("turns", "run")]
-        targets = [output if output == "-" else f"{way}{Path(output).suffix}" for way in ways]
-        turns = rate_in_turns(segmenter, video, targets[0], batch)
+        targets = {
+            way: "-" if output == "-" else f"{folder}/{way}{Path(output).suffix}"
+            for way in ("turns", "codec", "run")
+        }
+        turns, masks = rate_in_turns(segmenter, video, targets["turns"], batch)
+        codec = codec_seconds(segmenter, video, targets["codec"], masks)
         started, worked = time.perf_counter(), time.process_time()
-        side_by_side = run(bundle, video, targets[1], backend=BACKEND, batch=batch)
+        side_by_side = run(bundle, video, targets["run"], backend=BACKEND, batch=batch)
         cores = (time.process_time() - worked) / (time.perf_counter() - started)
         assert_same_masks(segmenter, video, batch)
-    return Repeat(net, turns, side_by_side.rate, cores, side_by_side.busy)
+    return Repeat(net, turns, codec, side_by_side.rate, cores, side_by_side.busy)
 
 
 def net_rate(segmenter: Segmenter, video: Path, batch: int, frames: int = 60) -> float:
@@ -91,23 +106,36 @@ def net_rate(segmenter: Segmenter, video: Path, batch: int, frames: int = 60) ->
     return batch / median(seconds)
 
 
-def rate_in_turns(segmenter: Segmenter, video: Path, output: str, batch: int) -> float:
-    """Each step waits for the one before it; each has all cores to itself."""
-    manifest = segmenter.manifest
+def rate_in_turns(
+    segmenter: Segmenter, video: Path, output: str, batch: int
+) -> tuple[float, list[Mask]]:
+    """Each step waits for the one before it and has all cores to itself; the rate, the masks."""
+    masks: list[Mask] = []
     started = time.perf_counter()
-    written = 0
-    with (
-        open_source(video) as source,
-        open_sink(
-            output, rate=source.info.rate, classes=manifest.classes, palette=manifest.palette
-        ) as sink,
-    ):
+    with open_source(video) as source, sink_for(segmenter, source, output) as sink:
         while group := list(islice(source, batch)):
             result = segmenter.backend.segment([frame.image for frame in group])
             for each, mask in zip(group, result.masks, strict=True):
                 sink.write(Segmented(each, mask))
-            written += len(group)
-    return written / (time.perf_counter() - started)
+            masks.extend(result.masks)
+    return len(masks) / (time.perf_counter() - started), masks
+
+
+def codec_seconds(segmenter: Segmenter, video: Path, output: str, masks: list[Mask]) -> float:
+    """Processor time for a frame of the source and the sink, which gets masks made before."""
+    started = time.process_time()
+    with open_source(video) as source, sink_for(segmenter, source, output) as sink:
+        for frame, mask in zip(source, masks, strict=True):
+            sink.write(Segmented(frame, mask))
+    return (time.process_time() - started) / len(masks)
+
+
+def sink_for(segmenter: Segmenter, source: Source, output: str) -> Sink:
+    """The sink that `edgeunet run` would open."""
+    manifest = segmenter.manifest
+    return open_sink(
+        output, rate=source.info.rate, classes=manifest.classes, palette=manifest.palette
+    )
 
 
 def assert_same_masks(segmenter: Segmenter, video: Path, batch: int, frames: int = 24) -> None:
@@ -129,20 +157,23 @@ def summary(repeats: list[Repeat]) -> dict[str, Any]:
         "turns_rate": median(repeat.turns for repeat in repeats),
         "run_rate": median(repeat.run for repeat in repeats),
         "run_over_net": median(repeat.run / repeat.net for repeat in repeats),
+        "run_over_left": median(repeat.run / repeat.left for repeat in repeats),
         "run_over_turns": median(repeat.run / repeat.turns for repeat in repeats),
+        "codec_ms": 1000 * median(repeat.codec for repeat in repeats),
         "cores": median(repeat.cores for repeat in repeats),
         "busy": {name: median(repeat.busy[name] for repeat in repeats) for name in stages},
     }
 
 
 def words(result: dict[str, Any]) -> str:
-    """The summary in two lines."""
+    """The summary in three lines."""
     busy = ", ".join(f"{name} {share:.0%}" for name, share in result["busy"].items())
     return (
         f"net alone {result['net_rate']:.1f} frames/s, in turns {result['turns_rate']:.1f}, side "
-        f"by side {result['run_rate']:.1f}: {result['run_over_net']:.0%} of the net, "
-        f"{result['run_over_turns']:.2f}x the turns\n{result['cores']:.2f} cores at work; "
-        f"busy: {busy}"
+        f"by side {result['run_rate']:.1f}:\n{result['run_over_net']:.0%} of the net, "
+        f"{result['run_over_left']:.0%} of what decoding and writing leave of it "
+        f"({result['codec_ms']:.1f} ms of a core), {result['run_over_turns']:.2f}x the turns\n"
+        f"{result['cores']:.2f} cores at work; busy: {busy}"
     )
 
 
