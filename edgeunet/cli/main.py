@@ -36,6 +36,7 @@ _EXTRAS = {
     "onnx_ir": "export",
     "safetensors": "export",
     "torch_pruning": "train",
+    "torchmetrics": "train",
     "onnxruntime": "cpu",
     "cv2": "cpu",
     "av": "video",
