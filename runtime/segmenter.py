@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -75,7 +75,7 @@ class Segmenter(Closing):
 
     def stream(
         self,
-        source: str | Path | Iterable[SourceFrame],
+        source: str | Path | Iterable[SourceFrame | npt.NDArray[np.generic]],
         *,
         batch: int = 1,
         max_delay: float | None = None,
@@ -87,7 +87,8 @@ class Segmenter(Closing):
         Frames up to a fault are yielded before its error is raised.
 
         Args:
-            source: what `open_source` takes, or frames of one's own.
+            source: what `open_source` takes, or frames of one's own: arrays, or `SourceFrame`s,
+                which have a time and a name besides.
             batch: frames a call of the net; a batch ends early where the frames' size changes.
             max_delay: seconds that a frame waits for others to fill its batch. None: 0.05 for a
                 live source, for ever elsewhere.
@@ -96,8 +97,8 @@ class Segmenter(Closing):
             temporal: share of the past in the logits of each frame, see `Smoother`; None: none.
 
         Raises:
-            UsageError: a batch that the bundle does not take, frames of a file to be dropped,
-            smoothing out of range or of tiles.
+            UsageError: what is no source, a batch that the bundle does not take, frames of a file
+            to be dropped, smoothing out of range or of tiles.
         """
         _check_batch(batch, self.manifest)
         if drop not in (None, *get_args(Drop)):
@@ -110,7 +111,7 @@ class Segmenter(Closing):
         frames = open_source(source) if isinstance(source, (str, Path)) else source
         live = isinstance(frames, Source) and frames.info.live
         if not isinstance(frames, Source):
-            frames = (replace(frame, image=as_rgb(frame.image)) for frame in frames)
+            frames = _own(frames)
         elif not live and drop == "oldest":
             if frames is not source:
                 frames.close()
@@ -146,6 +147,27 @@ class Segmenter(Closing):
     def close(self) -> None:
         """Free the backend."""
         self.backend.close()
+
+
+def _own(frames: Iterable[SourceFrame | npt.NDArray[np.generic]]) -> Iterator[SourceFrame]:
+    """Frames that are not from a source of ours, as it would give them."""
+    if not isinstance(frames, Iterable) or (isinstance(frames, np.ndarray) and frames.ndim < 4):
+        came = f"an array {frames.shape}" if isinstance(frames, np.ndarray) else repr(frames)
+        raise UsageError(
+            f"{came} is no source. Pass a path, an address such as v4l2:///dev/video0, or frames."
+        )
+    return (_as_source_frame(index, frame) for index, frame in enumerate(frames))
+
+
+def _as_source_frame(index: int, frame: SourceFrame | npt.NDArray[np.generic]) -> SourceFrame:
+    if isinstance(frame, SourceFrame):
+        return replace(frame, image=as_rgb(frame.image))
+    if isinstance(frame, np.ndarray):
+        return SourceFrame(index, "", as_rgb(frame))
+    raise UsageError(
+        f"a {type(frame).__name__} came as a frame; an array (H, W, 3), RGB, or a SourceFrame was "
+        "wanted."
+    )
 
 
 def load(

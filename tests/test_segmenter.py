@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -181,6 +182,29 @@ def test_stream_equals_calls_in_order(
         np.testing.assert_array_equal(mask, single)
         assert mask.dtype == np.uint8
     assert threads() == []
+
+
+def test_stream_takes_arrays(segmenter: Segmenter, frames: list[Frame]) -> None:
+    gray = frames[0][:, :, 0]
+    came = list(segmenter.stream([frames[0], gray]))
+    assert [(frame.index, frame.name, frame.time) for frame, _ in came] == [
+        (0, "", None),
+        (1, "", None),
+    ]
+    for (_, mask), image in zip(came, [frames[0], gray], strict=True):
+        np.testing.assert_array_equal(mask, segmenter([image]).masks[0])
+
+
+@pytest.mark.parametrize("no_source", [0, None, np.zeros((64, 96, 3), np.uint8)])
+def test_stream_refuses_what_is_no_source(segmenter: Segmenter, no_source: Any) -> None:
+    with pytest.raises(UsageError, match="is no source"):
+        segmenter.stream(no_source)
+
+
+def test_stream_refuses_what_is_no_frame(segmenter: Segmenter) -> None:
+    frames: Any = [b"jpeg"]
+    with pytest.raises(UsageError, match=r"a bytes came as a frame; an array \(H, W, 3\)"):
+        list(segmenter.stream(frames))
 
 
 def test_stream_reads_videos(segmenter: Segmenter, tmp_path: Path) -> None:
