@@ -81,10 +81,11 @@ def run(
         # The stages run beside each other; OpenCV's own threads would only take the net's cores.
         stack.callback(cv2.setNumThreads, cv2.getNumThreads())
         cv2.setNumThreads(1)
-        segmenter = stack.enter_context(load(bundle, backend, **arguments))
-        segmenter.self_check()
+        # Before the bundle, which may take minutes to become an engine.
         if not isinstance(source, Source):
             source = stack.enter_context(open_source(source))
+        segmenter = stack.enter_context(load(bundle, backend, **arguments))
+        segmenter.self_check()
         # The stream first: what is wrong with the call must show before the sink removes old files.
         stream = stack.enter_context(
             segmenter.stream(source, batch=batch, max_delay=max_delay, drop=drop, temporal=temporal)

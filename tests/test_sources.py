@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from fractions import Fraction
@@ -135,6 +138,27 @@ def test_empty_directory_names_the_suffixes(tmp_path: Path) -> None:
 def test_missing_path_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(SourceError, match=rf"{re.escape(name)} does not exist"):
         list(open_source(str(tmp_path / name)))
+
+
+@pytest.mark.parametrize("name", ["0", "csi:0", "usb0"])
+def test_name_of_a_camera_in_another_form_is_told_the_right_one(name: str) -> None:
+    with pytest.raises(SourceError, match=r"v4l2:///dev/video0 or csi://0"):
+        open_source(name)
+
+
+def test_device_is_told_its_address() -> None:
+    with pytest.raises(SourceError, match=r"/dev/null is a device\. A camera is v4l2:///dev/null"):
+        open_source("/dev/null")
+
+
+def test_image_beyond_opencvs_limit_says_how_to_lift_it(tmp_path: Path) -> None:
+    path = write_png(tmp_path / "large.png", gray(7))
+    code = "import sys; from edgeunet.runtime.sources import read_image; read_image(sys.argv[1])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False,
+        env={**os.environ, "OPENCV_IO_MAX_IMAGE_PIXELS": "1"},
+    )  # fmt: skip
+    assert re.search(r"SourceError: .*large\.png .*OPENCV_IO_MAX_IMAGE_PIXELS allows", done.stderr)
 
 
 def test_file_of_another_kind_names_the_kinds(tmp_path: Path) -> None:

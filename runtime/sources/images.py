@@ -38,7 +38,13 @@ class Images(Source):
 
 def read_image(path: Path) -> Frame:
     """Read an image file as 8-bit RGB; grayscale, RGBA and 16 bit are converted."""
-    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    try:
+        pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise SourceError(
+            f"{path} cannot be read as an image: OpenCV says {error.err}. It takes 2^30 pixels; "
+            "the environment variable OPENCV_IO_MAX_IMAGE_PIXELS allows more."
+        ) from None
     if pixels is None:
         raise SourceError(f"{path} cannot be read as an image.")
     try:
@@ -66,11 +72,14 @@ def _image_files(source: str | Path) -> list[Path]:
                 f"({', '.join(sorted(VIDEO_SUFFIXES))})."
             )
         files = [path]
+    elif path.is_char_device():
+        raise SourceError(f"{path} is a device. A camera is v4l2://{path.absolute()}.")
     else:
         matches = [Path(name) for name in glob.glob(str(source), recursive=True)]  # noqa: PTH207
         files = [match for match in matches if match.is_file()]
         if not files:
             raise SourceError(
                 f"{redacted(source)} does not exist, and no file matches it as a glob."
+                + ("" if path.suffix else " A camera is v4l2:///dev/video0 or csi://0.")
             )
     return sorted(files)
