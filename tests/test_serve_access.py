@@ -15,6 +15,12 @@ WRONG = "the token is wrong. One that the server makes is new with each start."
 
 
 @pytest.fixture(scope="module")
+def server(fp32_bundle: Path, images: Path) -> Iterator[Client]:
+    with serving(fp32_bundle, images) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
 def locked(fp32_bundle: Path, images: Path) -> Iterator[Client]:
     with serving(fp32_bundle, images, token=TOKEN) as client:
         yield client
@@ -100,3 +106,42 @@ def test_the_page_that_asks_says_when_a_token_was_wrong(locked: Client) -> None:
     assert shows_wrong(wrong)
     assert b"wrong-9f1c" not in wrong.body
     assert shows_wrong(locked.ask("/", Authorization="Bearer wrong-9f1c"))
+
+
+# Proxies
+
+PROXIES = {
+    "Forwarded": "for=192.0.2.60;proto=https",
+    "X-Forwarded-For": "192.0.2.60",
+    "via": "1.1 proxy.example",  # names of headers have no case
+    "X-FORWARDED-FOR": "127.0.0.1",  # whoever asks may have written that
+}
+
+
+@pytest.mark.parametrize("name", PROXIES)
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/"), ("GET", "/stream"), ("HEAD", "/"), ("POST", "/segment"), ("GET", "/healthz")],
+)
+def test_a_proxy_gets_nothing_without_a_token(
+    server: Client, name: str, method: str, path: str
+) -> None:
+    answer = server.ask(path, method=method, **{name: PROXIES[name]})
+    assert answer.status == 403
+    if method != "HEAD":
+        message = answer.json["error"]
+        assert message.lower().startswith(f"{name.lower()} came: a proxy asks for someone else")
+        assert "--token or EDGEUNET_TOKEN" in message
+
+
+@pytest.mark.parametrize("name", PROXIES)
+def test_a_proxy_changes_nothing_where_a_token_is_asked_for(locked: Client, name: str) -> None:
+    came = {name: PROXIES[name]}
+    assert refused(locked.ask("/stats", **came)) == OF_GET
+    assert locked.ask("/healthz", **came).json == {"status": "ok"}
+    assert locked.ask("/stats", Authorization=f"Bearer {TOKEN}", **came).status == 200
+
+
+def test_what_no_proxy_wrote_is_answered(server: Client) -> None:
+    assert server.ask("/stats").status == 200
+    assert server.ask("/stats", X_Forwarded="no such header", User_Agent="Via").status == 200

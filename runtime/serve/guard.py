@@ -30,6 +30,9 @@ _HEADERS = {
 # Answered without a token: they tell nothing of the pictures.
 _OPEN_PATHS = ("/healthz", "/static/")
 
+# What proxies add. Not all do: nginx adds none of them unless it is told to.
+_OF_PROXIES = ("Forwarded", "X-Forwarded-For", "Via")
+
 
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches a server bound there."""
@@ -112,6 +115,14 @@ class Guard:
             return _error(
                 403, f"Host is {host!r}; this server answers to localhost and 127.0.0.1 alone. "
                 "Start it with --host to reach it from elsewhere."
+            )  # fmt: skip
+        forwarded = next((name for name in _OF_PROXIES if name in request.headers), None)
+        # Without a token, to reach the server is to be let in; a proxy lets others reach it.
+        if self._token is None and forwarded is not None:
+            return _error(
+                403, f"{forwarded} came: a proxy asks for someone else, who may be anyone; without "
+                "a token this server answers to this machine alone. Start it with --token or "
+                "EDGEUNET_TOKEN."
             )  # fmt: skip
         origin = request.headers.get("origin")
         if request.method != "GET" and origin is not None and urlsplit(origin).netloc != host:
