@@ -20,6 +20,7 @@ from edgeunet.errors import UsageError
 from ..segmenter import load
 from ..signals import stopping_on_signals
 from ..sources import redacted
+from .address import page_url
 from .app import Access, Bounds, make_app
 from .board import Board
 from .guard import choose_token, is_loopback
@@ -215,7 +216,7 @@ def open_service(
             bounds=bounds,
             board=board,
         )
-        url = _url(host, port, token if made else None)
+        url = page_url(host, port, token if made else None)
         yield Service(url, Server(app, bounds), hub, player, listening)
 
 
@@ -233,10 +234,3 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         ) from None
     with listening:
         yield listening
-
-
-def _url(host: str, port: int, token: str | None) -> str:
-    name = socket.gethostname() if host.strip("[]") in ("0.0.0.0", "::", "") else host  # noqa: S104
-    if ":" in name and not name.startswith("["):
-        name = f"[{name}]"
-    return f"http://{name}:{port}/" + (f"?token={token}" if token else "")
