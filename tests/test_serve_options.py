@@ -24,7 +24,7 @@ from edgeunet.runtime import Tiling, load
 from edgeunet.runtime.serve.player import Player
 from edgeunet.runtime.serve.server import open_service
 from edgeunet.runtime.sources import open_source
-from edgeunet.training.cells import snapshots
+from edgeunet.training.cells import Scene, snapshots, time_lapse
 
 FRAMES = 6
 UNREACHABLE = 1e5  # frames a second, for which every depth is too slow
@@ -96,7 +96,12 @@ def test_no_depth_is_told_of_where_no_rate_is_held(depths_bundle: Path, film: Pa
 # Smoothing, and tiles
 
 
-def test_frames_are_smoothed_over_time(fp32_bundle: Path, film: Path) -> None:
+def test_frames_are_smoothed_over_time(fp32_bundle: Path, tmp_path: Path) -> None:
+    film = tmp_path / "film"
+    film.mkdir()
+    scene = Scene(64, 96, cells=6, radius=10.0, seed=1)
+    for index, frame in enumerate(time_lapse(scene, FRAMES)):
+        write_png(film / f"{index}.png", frame.image)
     with load(fp32_bundle) as segmenter:
         with segmenter.stream(film, temporal=0.9) as stream:
             wanted = [mask for _, mask in stream]
@@ -114,8 +119,10 @@ def test_frames_are_smoothed_over_time(fp32_bundle: Path, film: Path) -> None:
 
 
 def test_frames_are_cut_into_tiles(fp32_bundle: Path, tmp_path: Path) -> None:
-    (drawn,) = snapshots(1, height=128, width=192, seed=1)
-    large, frame = write_png(tmp_path / "large.png", drawn.image), drawn.image
+    drawn = snapshots(40, height=64, width=96, seed=1)
+    crowded = next(frame.image for frame in drawn if 0.2 < np.mean(frame.mask > 0) < 0.8)
+    frame = crowded.repeat(2, axis=0).repeat(2, axis=1)  # whole, the net sees what it knows
+    large = write_png(tmp_path / "large.png", frame)
     with serving(fp32_bundle, large, tiling=Tiling()) as client, client.stream() as response:
         record = read_record(response)
     with load(fp32_bundle, tiling=Tiling()) as tiled, load(fp32_bundle) as whole:
