@@ -202,8 +202,12 @@ def test_login_lets_in(browser: Page, fp32_bundle: Path, images: Path) -> None:
     with serving(fp32_bundle, images, token=TOKEN) as client:
         browser.open(f"http://{client.host}:{client.port}/")
         browser.wait("document.querySelector('#token') !== null")
-        browser.run("document.querySelector('#token').value = 'of the page'")
-        browser.run("document.forms[0].requestSubmit()")
+        told = "document.querySelector('.wrong')?.checkVisibility()"
+        assert browser.run(told) is False
+        for token, then in (("of a page", told), ("of the page", "!document.forms.length")):
+            browser.run(f"document.querySelector('#token').value = '{token}'")
+            browser.run("document.forms[0].requestSubmit()")
+            browser.wait(then)
         browser.wait("document.querySelectorAll('.class').length === 3")
         assert browser.run("location.search") == ""
         browser.open("about:blank")
@@ -231,3 +235,14 @@ def test_failure_is_shown_and_goes_when_frames_come(
             here = True
             browser.wait(SHOWN)
             browser.open("about:blank")
+
+
+def test_depths_are_told_the_deepest_first(
+    browser: Page, depths_bundle: Path, images: Path
+) -> None:
+    with serving(depths_bundle, images, target_fps=0.5) as client:
+        browser.open(f"http://{client.host}:{client.port}/")
+        browser.wait("document.querySelectorAll('#frames dt').length === 9")
+        terms = browser.run("Array.from(document.querySelectorAll('#frames dt'), t => t.innerText)")
+        assert terms[1:5] == ["Segmented", "at depth 3", "at depth 2", "at depth 1"]
+        browser.open("about:blank")

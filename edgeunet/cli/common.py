@@ -65,6 +65,19 @@ precision_option = click.option(
     help="One that the bundle holds.  [the one that it was exported for]",
 )
 
+target_fps_option = click.option(
+    "--target-fps",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Frame rate to hold, by switching between the depths that the bundle carries.",
+)
+
+temporal_option = click.option(
+    "--temporal",
+    type=click.FloatRange(0, 1, max_open=True),
+    metavar="SHARE",
+    help="Share of the past in the logits of each frame, against flicker, such as 0.3.  [none]",
+)
+
 
 def echo_json(value: object, *, err: bool = False) -> None:
     """Print a value as indented JSON, on stderr if asked."""

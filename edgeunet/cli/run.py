@@ -21,6 +21,8 @@ from .common import (
     json_option,
     precision_option,
     progress,
+    target_fps_option,
+    temporal_option,
 )
 from .tiling import blend_option, overlap_option, tile_option, tiling_of
 
@@ -38,11 +40,7 @@ from .tiling import blend_option, overlap_option, tile_option, tiling_of
 )
 @backend_option
 @precision_option
-@click.option(
-    "--target-fps",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Frame rate to hold, by switching between the depths that the bundle carries.",
-)
+@target_fps_option
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True)
 @click.option(
     "--max-delay",
@@ -55,12 +53,7 @@ from .tiling import blend_option, overlap_option, tile_option, tiling_of
     type=click.Choice(get_args(Drop)),
     help="The frame that gives way where the net is slower.  [oldest for live sources, else none]",
 )
-@click.option(
-    "--temporal",
-    type=click.FloatRange(0, 1, max_open=True),
-    metavar="SHARE",
-    help="Share of the past in the logits of each frame, against flicker, such as 0.3.  [none]",
-)
+@temporal_option
 @tile_option
 @overlap_option
 @blend_option

@@ -8,7 +8,15 @@ import click
 
 from ..manifest import Precision
 from ..runtime.serve import serve
-from .common import DIRECTORY, backend_option, precision_option
+from ..runtime.tiling import Blend
+from .common import (
+    DIRECTORY,
+    backend_option,
+    precision_option,
+    target_fps_option,
+    temporal_option,
+)
+from .tiling import blend_option, overlap_option, tile_option, tiling_of
 
 
 @click.command("serve")
@@ -29,7 +37,12 @@ from .common import DIRECTORY, backend_option, precision_option
 )
 @backend_option
 @precision_option
+@target_fps_option
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True)
+@temporal_option
+@tile_option
+@overlap_option
+@blend_option
 def command(
     bundle: Path,
     source: str,
@@ -38,7 +51,12 @@ def command(
     token: str | None,
     backend: str,
     precision: Precision | None,
+    target_fps: float | None,
     batch: int,
+    temporal: float | None,
+    tile: bool,
+    overlap: float | None,
+    blend: Blend | None,
 ) -> None:
     """Show a camera, or a file in a loop, segmented, on a page; segment images sent to it.
 
@@ -52,6 +70,9 @@ def command(
         token=token,
         backend=backend,
         precision=precision,
-        batch=batch,
+        target_fps=target_fps,
+        batch=1 if tile else batch,
+        temporal=temporal,
+        tiling=tiling_of(tile, overlap, blend, batch),
         announce=lambda url: click.echo(f"open {url}", err=True),
     )

@@ -65,7 +65,9 @@ class Pages:
         self._segmenter = segmenter
         self._telemetry = telemetry
         self._hub = hub
-        self._uploads = Uploads(segmenter, bounds.uploads)
+        # An image sent in has no rate to hold: it gets the deepest net, and does not steer.
+        deepest = segmenter.backend.nets[-1]
+        self._uploads = Uploads(Segmenter(deepest.bundle, deepest), bounds.uploads)
         manifest = segmenter.manifest
         self._record = partial(record, classes=len(manifest.classes))
         stream = partial(PictureStream, hub, stall=bounds.stall)
@@ -78,7 +80,7 @@ class Pages:
             wrap=jpeg_part,
             idle=None,
         )
-        self._registry = make_registry(telemetry, hub, self._uploads, self._backend)
+        self._registry = make_registry(telemetry, hub, self._uploads, segmenter.backend)
 
     def routes(self) -> list[Route | Mount]:
         """All of them."""
@@ -107,15 +109,12 @@ class Pages:
             await self._hub.end()
             await self._uploads.close()
 
-    def _backend(self) -> str:
-        return self._segmenter.backend.name
-
     async def _page(self, request: Request) -> Response:
         return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
 
     async def _stats(self, request: Request) -> Response:
         limits = self._uploads.limits
-        stats = self._telemetry.stats(self._backend())
+        stats = self._telemetry.stats(self._segmenter.backend)
         stats["upload"] = {"size": limits.size, "pixels": limits.pixels}
         return JSONResponse(stats, headers={"Cache-Control": "no-store"})
 

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import ipaddress
 import secrets
+from string import Template
 from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
@@ -28,6 +29,9 @@ _HEADERS = {
 }
 # Answered without a token: they tell nothing of the pictures.
 _OPEN_PATHS = ("/healthz", "/static/")
+
+# What proxies add. Not all do: nginx adds none of them unless it is told to.
+_OF_PROXIES = ("Forwarded", "X-Forwarded-For", "Via")
 
 
 def is_loopback(host: str) -> bool:
@@ -62,6 +66,7 @@ class Guard:
             browser, under their own host name, which is therefore checked.
         token: what is asked for, None for none.
         cookie: name of the cookie that keeps a page logged in.
+        login_page: asks for the token; `$unless_wrong` in it hides what is said of a wrong one.
     """
 
     def __init__(
@@ -71,7 +76,7 @@ class Guard:
         self._loopback = loopback
         self._token = token
         self._cookie = cookie
-        self._login_page = login_page
+        self._login_page = Template(login_page)
         # A cookie that is stolen does not give the token away, which may be used elsewhere.
         self._pass = None if token is None else hashlib.sha256(token.encode()).hexdigest()
 
@@ -100,10 +105,7 @@ class Guard:
         """Whether the request brings the token, or none is asked for."""
         if self._token is None or self._pass is None:
             return True
-        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and _same(bearer.strip(), self._token):
-            return True
-        if request.method == "GET" and _same(request.query_params.get("token", ""), self._token):
+        if any(_same(came, self._token) for came in _tokens(request)):
             return True
         return _same(request.cookies.get(self._cookie, ""), self._pass)
 
@@ -114,20 +116,45 @@ class Guard:
                 403, f"Host is {host!r}; this server answers to localhost and 127.0.0.1 alone. "
                 "Start it with --host to reach it from elsewhere."
             )  # fmt: skip
+        forwarded = next((name for name in _OF_PROXIES if name in request.headers), None)
+        # Without a token, to reach the server is to be let in; a proxy lets others reach it.
+        if self._token is None and forwarded is not None:
+            return _error(
+                403, f"{forwarded} came: a proxy asks for someone else, who may be anyone; without "
+                "a token this server answers to this machine alone. Start it with --token or "
+                "EDGEUNET_TOKEN."
+            )  # fmt: skip
         origin = request.headers.get("origin")
         if request.method != "GET" and origin is not None and urlsplit(origin).netloc != host:
             return _error(403, f"a page of {origin} asked; only this server's own page may.")
         path = request.scope["path"]
         if path.startswith(_OPEN_PATHS) or request.state.trusted:
             return None
+        wrong = bool(_tokens(request))
         if path == "/":
-            return HTMLResponse(self._login_page, 401, headers={"Cache-Control": "no-store"})
-        message = "a token is asked for: Authorization: Bearer TOKEN, or ?token=TOKEN."
-        return _error(401, message, {"WWW-Authenticate": "Bearer"})
+            page = self._login_page.substitute(unless_wrong="" if wrong else "hidden")
+            return HTMLResponse(page, 401, headers={"Cache-Control": "no-store"})
+        return _error(401, _advice(request.method, wrong=wrong), {"WWW-Authenticate": "Bearer"})
 
     @property
     def _set_cookie(self) -> str:
         return f"{self._cookie}={self._pass}; Path=/; HttpOnly; SameSite=Strict"
+
+
+def _tokens(request: Request) -> list[str]:
+    """What came as a token. A cookie is none: nobody entered it, it is left of an earlier start."""
+    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+    came = [bearer.strip() if scheme.lower() == "bearer" else ""]
+    if request.method == "GET":
+        came.append(request.query_params.get("token", ""))
+    return [token for token in came if token]
+
+
+def _advice(method: str, *, wrong: bool) -> str:
+    if wrong:
+        return "the token is wrong. One that the server makes is new with each start."
+    also = ", or ?token=TOKEN." if method == "GET" else "; ?token= is taken of GET alone."
+    return f"a token is asked for: Authorization: Bearer TOKEN{also}"
 
 
 def _same(came: str, wanted: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import (
@@ -13,32 +13,31 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from ..backends import Backend
 from .hub import Hub
 from .pictures import shares
-from .telemetry import Telemetry
+from .telemetry import Telemetry, frames_by_depth
 from .uploads import Uploads
 
 _COUNTED = ("read", "segmented", "dropped", "skipped")
 
 
 def make_registry(
-    telemetry: Telemetry, hub: Hub, uploads: Uploads, backend: Callable[[], str]
+    telemetry: Telemetry, hub: Hub, uploads: Uploads, net: Backend
 ) -> CollectorRegistry:
     """A registry of the server's metrics and the process's."""
     registry = CollectorRegistry()
-    registry.register(_Collector(telemetry, hub, uploads, backend))
+    registry.register(_Collector(telemetry, hub, uploads, net))
     ProcessCollector(registry=registry)
     return registry
 
 
 class _Collector(Collector):
-    def __init__(
-        self, telemetry: Telemetry, hub: Hub, uploads: Uploads, backend: Callable[[], str]
-    ) -> None:
+    def __init__(self, telemetry: Telemetry, hub: Hub, uploads: Uploads, net: Backend) -> None:
         self._telemetry = telemetry
         self._hub = hub
         self._uploads = uploads
-        self._backend = backend
+        self._net = net
 
     def collect(self) -> Iterator[Metric]:
         manifest = self._telemetry.about.manifest
@@ -49,7 +48,7 @@ class _Collector(Collector):
                 "model": manifest.model,
                 "weights": manifest.weights,
                 "precision": manifest.precision,
-                "backend": self._backend(),
+                "backend": self._net.name,
                 "source": self._telemetry.about.source,
             },
         )
@@ -74,6 +73,12 @@ class _Collector(Collector):
         for name in _COUNTED:
             frames.add_metric([name], getattr(sample.totals, name))
         yield frames
+        depths = CounterMetricFamily(
+            "edgeunet_depth_frames", "Frames by the depth that segmented them.", labels=["depth"]
+        )
+        for depth, count in frames_by_depth(self._net).items():
+            depths.add_metric([str(depth)], count)
+        yield depths
         busy = CounterMetricFamily(
             "edgeunet_stage_busy_seconds", "Time that a stage was at work.", labels=["stage"]
         )

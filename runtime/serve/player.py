@@ -68,6 +68,7 @@ class Player(Closing):
     Args:
         open_source: opens the source, for each attempt anew.
         publish: takes each frame, in the player's thread.
+        batch, temporal: see `Segmenter.stream`.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Player(Closing):
         *,
         publish: Callable[[Segmented], None],
         batch: int = 1,
+        temporal: float | None = None,
         quiet: float = QUIET,
         retry: float = _RETRY_FIRST,
     ) -> None:
@@ -84,6 +86,7 @@ class Player(Closing):
         self._open = open_source
         self._publish = publish
         self._batch = batch
+        self._temporal = temporal
         self._quiet = quiet
         self._retry = retry
         self._lock = threading.Lock()
@@ -166,7 +169,7 @@ class Player(Closing):
         return Status("failed", "the source ended", True)
 
     def _play(self, source: Source) -> None:
-        with self._segmenter.stream(source, batch=self._batch) as stream:
+        with self._segmenter.stream(source, batch=self._batch, temporal=self._temporal) as stream:
             self._stream = stream
             try:
                 if self._stopping.is_set():  # it came before there was a stream to stop

@@ -20,6 +20,7 @@ from edgeunet.errors import UsageError
 from ..segmenter import load
 from ..signals import stopping_on_signals
 from ..sources import redacted
+from .address import page_url
 from .app import Access, Bounds, make_app
 from .board import Board
 from .guard import choose_token, is_loopback
@@ -163,6 +164,7 @@ def open_service(
     token: str | None = None,
     backend: str = "auto",
     batch: int = 1,
+    temporal: float | None = None,
     bounds: Bounds = Bounds(),  # noqa: B008  # frozen
     board: Board = Board(),  # noqa: B008  # holds a path alone
     **arguments: Any,
@@ -173,10 +175,12 @@ def open_service(
         host: address to listen on. Any but this machine's own asks for a token.
         port: 0 for a free one.
         token: None to make one where one is asked for.
-        arguments: those of the backend, see `load`.
+        batch, temporal: see `Segmenter.stream`.
+        arguments: `precision`, `tiling`, `target_fps` and those of the backend, see `load`.
 
     Raises:
-        UsageError: an address that cannot be listened on, or a token that is too short.
+        UsageError: an address that cannot be listened on, a token that is too short, or what
+            `load` and `Segmenter.stream` refuse.
         SourceError: a file that cannot be read. ParityError: the backend computes other masks.
     """
     token, made = choose_token(host, token)
@@ -189,8 +193,16 @@ def open_service(
             live = not isinstance(opened, Looped)
         segmenter = load(bundle, backend, **arguments)
         segmenter.self_check()
+        # What is wrong with the call is said here; the player would take it for a source's fault.
+        segmenter.stream([], batch=batch, temporal=temporal).close()
         hub = Hub(viewers=bounds.viewers)
-        player = Player(segmenter, partial(open_playing, source), publish=hub.publish, batch=batch)
+        player = Player(
+            segmenter,
+            partial(open_playing, source),
+            publish=hub.publish,
+            batch=batch,
+            temporal=temporal,
+        )
         # A thread that hangs in a camera keeps its backend: freed under it, it would crash.
         stack.callback(lambda: segmenter.close() if player.ended else None)
         stack.enter_context(player)
@@ -204,7 +216,7 @@ def open_service(
             bounds=bounds,
             board=board,
         )
-        url = _url(host, port, token if made else None)
+        url = page_url(host, port, token if made else None)
         yield Service(url, Server(app, bounds), hub, player, listening)
 
 
@@ -222,10 +234,3 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         ) from None
     with listening:
         yield listening
-
-
-def _url(host: str, port: int, token: str | None) -> str:
-    name = socket.gethostname() if host.strip("[]") in ("0.0.0.0", "::", "") else host  # noqa: S104
-    if ":" in name and not name.startswith("["):
-        name = f"[{name}]"
-    return f"http://{name}:{port}/" + (f"?token={token}" if token else "")

@@ -10,6 +10,8 @@ from typing import Any
 
 from edgeunet.manifest import Manifest
 
+from ..backends import Backend
+from ..backends.steered import SteeredBackend
 from .board import Board, BoardReport
 from .hub import Hub
 from .player import Player, Status, Totals
@@ -80,7 +82,7 @@ class Telemetry:
         fps = (totals.segmented - before.segmented) / seconds
         return Sample(self.status, totals, fps, busy, board)
 
-    def stats(self, backend: str) -> dict[str, Any]:
+    def stats(self, net: Backend) -> dict[str, Any]:
         """JSON-ready form, as the page polls it."""
         manifest, sample, status = self.about.manifest, self.now, self.status
         stages = {
@@ -97,7 +99,7 @@ class Telemetry:
             "model": manifest.model,
             "weights": manifest.weights,
             "precision": manifest.precision,
-            "backend": backend,
+            "backend": net.name,
             "input": [manifest.input.height, manifest.input.width],
             "source": {"name": self.about.source, "live": self.about.live},
             "classes": [
@@ -116,6 +118,7 @@ class Telemetry:
                 name: getattr(sample.totals, name)
                 for name in ("read", "segmented", "dropped", "skipped", "reconnects")
             },
+            "depths": frames_by_depth(net),
             "stages": stages,
             "encode": {"p50": round(encoding.p50, 3), "p99": round(encoding.p99, 3)},
             "board": {
@@ -123,3 +126,8 @@ class Telemetry:
                 "power": {k: round(v, 3) for k, v in sample.board.power.items()},
             },
         }
+
+
+def frames_by_depth(net: Backend) -> dict[int, int]:
+    """Frames that each depth has segmented, empty where no rate is held."""
+    return net.frames if isinstance(net, SteeredBackend) else {}

@@ -66,11 +66,12 @@ function busyCell(share) {
   return cell(line);
 }
 
-function frames({ frames: counts, viewers }) {
+function frames({ frames: counts, depths, viewers }) {
   const lost = counts.read ? ` (${((100 * counts.dropped) / counts.read).toFixed(1)} %)` : "";
   facts(byId("frames"), [
     ["Read", number(counts.read)],
     ["Segmented", number(counts.segmented)],
+    ...Object.entries(depths).reverse().map(([depth, count]) => [`at depth ${depth}`, number(count), null]),
     ["Dropped for newer ones", number(counts.dropped) + (counts.dropped ? lost : "")],
     ["Damaged, left out", number(counts.skipped), counts.skipped ? "warn" : null],
     ["Reconnects", number(counts.reconnects), counts.reconnects ? "warn" : null],
