@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeunet.errors import BackendError, EngineError, MissingDependencyError, SourceError
-from edgeunet.runtime.backends import Backend, NetOutputs, create_backend
+from edgeunet.runtime.backends import Backend, NetOutputs, automatic, create_backend
 from edgeunet.runtime.backends.automatic import FallbackBackend
 from edgeunet.runtime.backends.ort import OnnxRuntimeBackend
 from edgeunet.runtime.bundle import Bundle, open_bundle
@@ -64,19 +64,26 @@ def batches(images: Sequence[Frame], size: int = 2) -> Iterator[Sequence[Frame]]
 
 KINDS = {"tensorrt": ("trt", "TensorRTBackend"), "tensorrt_rtx_bindings": ("rtx", "RtxBackend")}
 Install = Callable[..., None]
+NO_FALLBACK = r"There is no fallback: onnxruntime is not installed.*pip install"
 
 
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch) -> Install:
     """Makes a machine where the modules that are named are installed, and no other TensorRT.
 
-    `backend` stands in for the backend of each.
+    `backend` stands in for the backend of each; `without` are missing.
     """
     find = importlib.util.find_spec
+    automatic._warn.cache_clear()
 
-    def install(*modules: str, backend: Callable[[Bundle], Backend]) -> None:
-        known = [*KINDS, "pycuda"]
+    def install(
+        *modules: str, backend: Callable[..., Backend], without: Sequence[str] = ()
+    ) -> None:
+        known = [*KINDS, "pycuda", *without]
         specs = {name: ModuleSpec(name, None) if name in modules else None for name in known}
+        if "onnxruntime" in without:
+            monkeypatch.delitem(sys.modules, "edgeunet.runtime.backends.ort", raising=False)
+            monkeypatch.setitem(sys.modules, "onnxruntime", None)
         monkeypatch.setattr(
             importlib.util, "find_spec", lambda name: specs[name] if name in specs else find(name)
         )
@@ -162,6 +169,33 @@ def test_arguments_need_a_backend_that_is_named(bundle: Bundle) -> None:
         create_backend("auto", bundle, threads=1)
 
 
+def test_no_fallback_is_told_once_at_the_start(
+    bundle: Bundle, install: Install, caplog: pytest.LogCaptureFixture
+) -> None:
+    install("tensorrt", backend=Means, without=["onnxruntime"])
+    for _ in range(2):
+        with create_backend("auto", bundle) as backend:
+            assert backend.name == "means"
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "onnxruntime is not installed" in record.getMessage()
+    assert "nothing takes over where the GPU fails" in record.getMessage()
+
+
+def test_a_gpu_that_does_not_start_and_no_fallback_are_one_error(
+    bundle: Bundle, install: Install, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(bundle: Bundle) -> Backend:
+        raise EngineError("engines cannot be written.")
+
+    install("tensorrt", backend=refuse, without=["onnxruntime"])
+    with pytest.raises(BackendError, match=NO_FALLBACK) as caught:
+        create_backend("auto", bundle)
+    assert str(caught.value).startswith("engines cannot be written. ")
+    assert isinstance(caught.value.__cause__, EngineError)
+    assert caplog.records == []
+
+
 # The change
 
 
@@ -199,6 +233,36 @@ def test_the_second_backends_own_failure_is_raised(bundle: Bundle) -> None:
         assert next(results).masks.shape == (2, 6, 9)
         with pytest.raises(BackendError, match="the GPU is lost"):
             next(results)
+
+
+def test_a_lost_gpu_without_a_fallback_is_the_same_error_each_time(
+    bundle: Bundle, install: Install, caplog: pytest.LogCaptureFixture
+) -> None:
+    install("tensorrt", backend=lambda bundle: Means(bundle, 1), without=["onnxruntime"])
+    with create_backend("auto", bundle) as backend:
+        backend.segment(frames(2))
+        caplog.clear()
+        for lose in (
+            lambda: backend.segment(frames(2)),
+            lambda: backend.infer(backend.preprocess(frames(2))),
+            lambda: list(backend.stream(batches(frames(4)))),
+        ):
+            with pytest.raises(BackendError, match=rf"^the GPU is lost\. {NO_FALLBACK}") as caught:
+                lose()
+            assert str(caught.value.__cause__) == "the GPU is lost."
+    assert caplog.records == []
+
+
+def test_the_first_backend_is_freed_only_once_the_second_is_there(bundle: Bundle) -> None:
+    first = Means(bundle, 0)
+
+    def second(bundle: Bundle) -> Backend:
+        assert not first.closed
+        return Means(bundle)
+
+    with FallbackBackend(first, second) as backend:
+        assert backend.segment(frames(2)).masks.shape == (2, 6, 9)
+        assert first.closed
 
 
 def test_a_fault_of_the_source_changes_nothing(bundle: Bundle) -> None:

@@ -8,12 +8,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeunet.errors import BackendError, EngineError, MissingDependencyError
+from edgeunet.errors import BackendError, EdgeUNetError, EngineError, MissingDependencyError
 
 from ..bundle import Bundle
 from ..channel import Ended
@@ -33,20 +34,28 @@ def open_automatic(bundle: Bundle) -> Backend:
     TensorRT where it is installed, else TensorRT-RTX where that and PyCUDA are, else ONNX Runtime.
 
     Raises:
-        MissingDependencyError: ONNX Runtime, which is needed, is not installed.
+        MissingDependencyError: there is no TensorRT, and ONNX Runtime is not installed.
+        BackendError: the GPU cannot be used, nor ONNX Runtime in its place.
     """
     try:
         backend = _on_the_gpu(bundle)
-        if backend is None:
-            return _on_the_cpu(bundle)
     except (BackendError, EngineError, MissingDependencyError) as error:
-        _tell(error)
+        return _opened_after(error, bundle, _on_the_cpu)
+    if backend is None:
         return _on_the_cpu(bundle)
+    if importlib.util.find_spec("onnxruntime") is None:
+        _warn(
+            f"{MissingDependencyError('onnxruntime', 'cpu')} Without it nothing takes over where "
+            "the GPU fails."
+        )
     return FallbackBackend(backend, _on_the_cpu)
 
 
 class FallbackBackend(Backend):
-    """A backend until it fails; another from then on, which begins with what the first left."""
+    """A backend until it fails; another from then on, which begins with what the first left.
+
+    Where the other cannot be opened, each call that fails says so.
+    """
 
     def __init__(self, first: Backend, second: Callable[[Bundle], Backend]) -> None:
         super().__init__(first.bundle)
@@ -125,10 +134,9 @@ class FallbackBackend(Backend):
                 return  # another thread was here before
             if self._second is None:
                 raise error
-            _tell(error)
-            second, self._second = self._second, None
-            self._current.close()
-            self._current = second(self.bundle)
+            self._current = _opened_after(error, self.bundle, self._second)
+            self._second = None
+            failed.close()
 
 
 class _Taken(Stoppable, Iterator[Sequence[Frame]]):
@@ -192,5 +200,19 @@ def _on_the_cpu(bundle: Bundle) -> Backend:
     return OnnxRuntimeBackend(bundle)
 
 
-def _tell(error: Exception) -> None:
+def _opened_after(
+    error: EdgeUNetError, bundle: Bundle, second: Callable[[Bundle], Backend]
+) -> Backend:
+    """The second backend in the place of one that failed; told once it is there."""
+    try:
+        backend = second(bundle)
+    except EdgeUNetError as missing:
+        raise BackendError(f"{error} There is no fallback: {missing}") from error
     _log.warning("%s Going on with ONNX Runtime on the CPU.", error)
+    return backend
+
+
+@cache
+def _warn(message: str) -> None:
+    """Once: a bundle of several depths opens a backend for each."""
+    _log.warning("%s", message)
