@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -268,6 +269,42 @@ def test_auto_goes_on_without_the_gpu_that_was_lost(
     for masks, batch in zip(found, batches, strict=True):
         assert_near(masks, reference.segment(batch).masks)
     assert re.search(r"device is lost.* Going on with ONNX Runtime on the CPU\.", caplog.text)
+
+
+def test_a_lost_gpu_without_onnx_runtime_is_the_same_error_each_time(
+    machine: GpuMachine,
+    bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with create_backend("auto", bundle) as backend:
+        backend.segment(frames(1, (64, 96)))
+        monkeypatch.delitem(sys.modules, "edgeunet.runtime.backends.ort")
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
+        machine.driver.lost = True
+        for _ in range(3):
+            with pytest.raises(
+                BackendError, match=r"device is lost.* There is no fallback: onnxruntime is not"
+            ):
+                backend.segment(frames(1, (64, 96)))
+    assert "Going on" not in caplog.text
+
+
+def test_a_driver_that_is_too_old_is_told_and_no_engine_is_built_again(
+    machine: GpuMachine, bundle: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    with create_backend("tensorrt", bundle):
+        pass
+    caplog.clear()
+    machine.trt.scenario.gpu = False
+    told = r"cannot start its runtime: CUDA initialization failure with error: 35\. .*update the"
+    with pytest.raises(BackendError, match=told):
+        create_backend("tensorrt", bundle)
+    assert caplog.text == ""
+    assert machine.driver.memory.used == machine.driver.retained == 0
+    with create_backend("auto", bundle) as backend:
+        assert backend.name == "onnxruntime"
+    assert re.search(rf"{told}.*Going on with ONNX Runtime", caplog.text)
 
 
 def test_auto_without_a_gpu_says_so(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:
