@@ -75,6 +75,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Install:
     """
     find = importlib.util.find_spec
     automatic._warn.cache_clear()
+    monkeypatch.setattr(automatic, "has_gpu", lambda: False)
 
     def install(
         *modules: str, backend: Callable[..., Backend], without: Sequence[str] = ()
@@ -152,6 +153,28 @@ def test_tensorrt_rtx_that_only_builds_for_other_machines_is_left_alone(
     with create_backend("auto", open_bundle(fp32_bundle)) as backend:
         assert backend.name == "onnxruntime"
     assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("installed", "missing"), [([], "TensorRT"), (["tensorrt_rtx_bindings"], "PyCUDA")]
+)
+def test_a_gpu_that_nothing_is_installed_for_is_told_once(
+    bundle: Bundle,
+    installed: list[str],
+    missing: str,
+    install: Install,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    install(*installed, backend=pytest.fail)
+    monkeypatch.setattr(automatic, "has_gpu", lambda: True)
+    for _ in range(2):
+        with create_backend("auto", bundle) as backend:
+            assert backend.name == "onnxruntime"
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert f"an NVIDIA GPU, but {missing} is not installed" in record.getMessage()
+    assert "`edgeunet doctor`" in record.getMessage()
 
 
 def test_tensorrt_goes_before_tensorrt_rtx(

@@ -18,6 +18,7 @@ from edgeunet.errors import BackendError, EdgeUNetError, EngineError, MissingDep
 
 from ..bundle import Bundle
 from ..channel import Ended
+from ..cuda_driver import has_gpu
 from ..pipeline import Stage, Stoppable
 from ..preprocess import Frame
 from ..temporal import Smoother
@@ -42,6 +43,11 @@ def open_automatic(bundle: Bundle) -> Backend:
     except (BackendError, EngineError, MissingDependencyError) as error:
         return _opened_after(error, bundle, _on_the_cpu)
     if backend is None:
+        if has_gpu():
+            _warn(
+                f"there is an NVIDIA GPU, but {_missing()} is not installed in this Python: it is "
+                "not used. `edgeunet doctor` says what is missing."
+            )
         return _on_the_cpu(bundle)
     if importlib.util.find_spec("onnxruntime") is None:
         _warn(
@@ -192,6 +198,12 @@ def _on_the_gpu(bundle: Bundle) -> Backend | None:
 
         return RtxBackend(bundle)
     return None
+
+
+def _missing() -> str:
+    """What `_on_the_gpu` did not find."""
+    rtx = importlib.util.find_spec("tensorrt_rtx_bindings") is not None
+    return "PyCUDA" if rtx else "TensorRT"
 
 
 def _on_the_cpu(bundle: Bundle) -> Backend:
