@@ -16,7 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeunet.errors import BackendError, EngineError, MissingDependencyError, SourceError
+from edgeunet.errors import (
+    BackendError,
+    EngineError,
+    MissingDependencyError,
+    SourceError,
+    UsageError,
+)
 from edgeunet.runtime.backends import Backend, NetOutputs, automatic, create_backend
 from edgeunet.runtime.backends.automatic import FallbackBackend
 from edgeunet.runtime.backends.ort import OnnxRuntimeBackend
@@ -187,9 +193,48 @@ def test_tensorrt_goes_before_tensorrt_rtx(
         assert backend.name == "means"
 
 
-def test_arguments_need_a_backend_that_is_named(bundle: Bundle) -> None:
-    with pytest.raises(TypeError, match="threads"):
+def test_arguments_of_one_backend_need_its_name(bundle: Bundle) -> None:
+    with pytest.raises(UsageError, match=r"auto has no threads; it takes device, dla\. Name"):
         create_backend("auto", bundle, threads=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "takes"), [("onnxruntime", "flavour, threads"), ("pytorch", "no arguments")]
+)
+@pytest.mark.parametrize("option", ["device", "dla"])
+def test_a_backend_of_the_cpu_refuses_what_is_a_gpus(
+    bundle: Bundle, name: str, takes: str, option: str
+) -> None:
+    with pytest.raises(UsageError, match=rf"backend {name} has no {option}; it takes {takes}\.$"):
+        create_backend(name, bundle, **{option: 0})
+
+
+@pytest.mark.parametrize("module", list(KINDS))
+@pytest.mark.parametrize("given", [{}, {"device": 0}, {"device": 1, "dla": 0}])
+def test_the_gpus_backend_gets_what_was_given_and_the_cpus_nothing(
+    bundle: Bundle, module: str, given: dict[str, int], install: Install
+) -> None:
+    got: list[dict[str, int]] = []
+
+    def on_a_gpu(bundle: Bundle, **arguments: int) -> Backend:
+        got.append(arguments)
+        return Means(bundle, 0)
+
+    install(module, "pycuda", backend=on_a_gpu)
+    with create_backend("auto", bundle, **given) as backend:
+        assert got == [given]
+        backend.segment(frames(1))
+        assert backend.name == "onnxruntime"
+
+
+def test_what_is_a_gpus_is_told_to_be_of_no_use_where_none_is(
+    bundle: Bundle, install: Install, caplog: pytest.LogCaptureFixture
+) -> None:
+    install(backend=pytest.fail)
+    with create_backend("auto", bundle, dla=0) as backend:
+        assert backend.name == "onnxruntime"
+    (record,) = caplog.records
+    assert "dla came, but TensorRT is not installed" in record.getMessage()
 
 
 def test_no_fallback_is_told_once_at_the_start(

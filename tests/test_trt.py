@@ -10,9 +10,11 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import cv2
 import fake_tensorrt
 import numpy as np
 import pytest
+from commands import fails, names, succeeds
 from gpu_machine import GpuMachine, gpu_machine
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -197,6 +199,40 @@ def test_dla_computes_its_one_batch_size(int8_bundle: Path, tmp_path: Path) -> N
         with create_backend("tensorrt", copy, dla=1) as backend:
             found = backend.segment(frames(2, (64, 96))).masks
     np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("backend", ["auto", "tensorrt"])
+def test_commands_run_the_engine_that_build_made_for_a_dla(
+    int8_bundle: Path, tmp_path: Path, backend: str
+) -> None:
+    copy = shutil.copytree(int8_bundle, tmp_path / "bundle")
+    cv2.imwrite(str(tmp_path / "frame.png"), frames(1, (64, 96))[0])
+    with gpu_machine() as machine:
+        machine.trt.scenario.dla_cores = 2
+        succeeds("build", copy, "--runtime", "tensorrt", "--dla", 1)
+        built = names(copy / "engines")
+        common = ("--backend", backend, "--dla", 1, "--device", 0)
+        ran = succeeds("run", copy, tmp_path / "frame.png", *common)
+        timed = succeeds("bench", copy, "--repeats", 2, *common)
+        assert names(copy / "engines") == built
+    assert [name for name in built if name.endswith("-dla1.engine")]
+    assert "frames/s on tensorrt" in ran.stdout
+    assert "on tensorrt, frames" in timed.stdout
+
+
+@pytest.mark.parametrize("command", ["run", "bench", "serve"])
+def test_options_of_a_gpu_reach_it_and_are_refused_by_other_backends(
+    machine: GpuMachine, bundle: Bundle, tmp_path: Path, command: str
+) -> None:
+    cv2.imwrite(str(tmp_path / "frame.png"), frames(1, (64, 96))[0])
+    source = () if command == "bench" else (tmp_path / "frame.png",)
+    port = ("--port", 0) if command == "serve" else ()
+    call = (command, bundle.root, *source, *port)
+    assert "there is no GPU 3" in fails(1, *call, "--backend", "tensorrt", "--device", 3)
+    assert "there is no DLA core 0" in fails(2, *call, "--dla", 0, "--precision", "fp16")
+    for option in ("device", "dla"):
+        told = fails(2, *call, "--backend", "onnxruntime", f"--{option}", 0)
+        assert f"backend onnxruntime has no {option}; it takes flavour, threads." in told
 
 
 # Faults

@@ -8,7 +8,14 @@ import click
 
 from ..manifest import Precision
 from ..runtime.serve import serve
-from .common import DIRECTORY, backend_option, precision_option
+from .common import (
+    DIRECTORY,
+    backend_option,
+    device_option,
+    dla_option,
+    gpu_of,
+    precision_option,
+)
 
 
 @click.command("serve")
@@ -28,6 +35,8 @@ from .common import DIRECTORY, backend_option, precision_option
     help="What the page and its programs must bring.  [made where one is needed]",
 )
 @backend_option
+@device_option
+@dla_option
 @precision_option
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True)
 def command(
@@ -37,6 +46,8 @@ def command(
     host: str,
     token: str | None,
     backend: str,
+    device: int | None,
+    dla: int | None,
     precision: Precision | None,
     batch: int,
 ) -> None:
@@ -53,5 +64,6 @@ def command(
         backend=backend,
         precision=precision,
         batch=batch,
+        **gpu_of(device, dla),
         announce=lambda url: click.echo(f"open {url}", err=True),
     )

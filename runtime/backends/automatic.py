@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,24 +29,30 @@ _log = logging.getLogger(__name__)
 _POLL = 0.05  # seconds
 
 
-def open_automatic(bundle: Bundle) -> Backend:
+def open_automatic(bundle: Bundle, *, device: int | None = None, dla: int | None = None) -> Backend:
     """The fastest backend of this machine; why the GPU is not used is logged as a warning.
 
     TensorRT where it is installed, else TensorRT-RTX where that and PyCUDA are, else ONNX Runtime.
+
+    Args:
+        device, dla: of the GPU's backend, see `TensorRTBackend`; the CPU has no use for them.
 
     Raises:
         MissingDependencyError: there is no TensorRT, and ONNX Runtime is not installed.
         BackendError: the GPU cannot be used, nor ONNX Runtime in its place.
     """
+    asked = {"device": device, "dla": dla}
+    asked = {name: value for name, value in asked.items() if value is not None}
     try:
-        backend = _on_the_gpu(bundle)
+        backend = _on_the_gpu(bundle, **asked)
     except (BackendError, EngineError, MissingDependencyError) as error:
         return _opened_after(error, bundle, _on_the_cpu)
     if backend is None:
-        if has_gpu():
+        if asked or has_gpu():
+            why = "there is an NVIDIA GPU" if has_gpu() else f"{' and '.join(asked)} came"
             _warn(
-                f"there is an NVIDIA GPU, but {_missing()} is not installed in this Python: it is "
-                "not used. `edgeunet doctor` says what is missing."
+                f"{why}, but {_missing()} is not installed in this Python: no GPU is used. "
+                "`edgeunet doctor` says what is missing."
             )
         return _on_the_cpu(bundle)
     if importlib.util.find_spec("onnxruntime") is None:
@@ -186,17 +192,17 @@ def _same(batch: Sequence[Frame]) -> Sequence[Frame]:
     return batch
 
 
-def _on_the_gpu(bundle: Bundle) -> Backend | None:
+def _on_the_gpu(bundle: Bundle, **asked: Any) -> Backend | None:
     """The backend of the kind of TensorRT that is installed, None where none is."""
     if importlib.util.find_spec("tensorrt") is not None:
         from .trt import TensorRTBackend
 
-        return TensorRTBackend(bundle)
+        return TensorRTBackend(bundle, **asked)
     # TensorRT-RTX alone builds engines for other machines: without PyCUDA it is there for that.
     if all(importlib.util.find_spec(name) for name in ("tensorrt_rtx_bindings", "pycuda")):
         from .rtx import RtxBackend
 
-        return RtxBackend(bundle)
+        return RtxBackend(bundle, **asked)
     return None
 
 
