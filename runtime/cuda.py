@@ -303,6 +303,6 @@ def _import_driver() -> Any:
         raise missing_pycuda() from None
     except ImportError as error:  # libcuda.so.1 belongs to the driver
         raise BackendError(
-            f"PyCUDA cannot be loaded: {error}. Install NVIDIA's driver; in a container, pass the "
-            "GPU in (docker run --gpus all, on Jetson --runtime nvidia)."
+            f"PyCUDA cannot be loaded: {error}. Install NVIDIA's driver, or update it; in a "
+            "container, pass the GPU in (docker run --gpus all, on Jetson --runtime nvidia)."
         ) from error

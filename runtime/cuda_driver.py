@@ -1,4 +1,4 @@
-"""Calls of the driver's library for which PyCUDA has none: graphs, and the context stack."""
+"""The driver's library, for what PyCUDA has no call: graphs, the context stack, what is there."""
 
 from __future__ import annotations
 
@@ -6,12 +6,28 @@ import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ctypes import byref, c_char_p, c_int, c_uint64, c_void_p
+from pathlib import Path
 from typing import Any
 
 from edgeunet.errors import BackendError
 
 # Work that other threads give the device meanwhile is neither captured nor an error.
 _THREAD_LOCAL = 1
+# Where a GPU shows: a card, a Jetson's, its newer drivers', and Windows' to Linux beside it.
+_DEVICES = Path("/dev")
+_NODES = ("nvidia[0-9]*", "nvhost-gpu", "nvgpu", "dxg")
+
+
+def has_gpu() -> bool:
+    """Whether an NVIDIA driver and a GPU are here; whether they work is not asked.
+
+    That would begin CUDA, and a process that forks afterwards, as data loaders do, loses it.
+    """
+    try:
+        _library()
+    except OSError:
+        return False
+    return any(True for pattern in _NODES for _ in _DEVICES.glob(pattern))
 
 
 class CudaGraph:

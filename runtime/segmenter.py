@@ -189,11 +189,13 @@ def load(
             which suits images larger than that; None to resize each frame to it.
         target_fps: frames per second to hold by switching between the depths of a bundle that
             carries several, see `SteeredBackend`; None for its deepest.
-        arguments: those of a backend that is named, such as `threads` of ONNX Runtime.
+        arguments: those of a backend that is named, such as `threads` of ONNX Runtime; "auto" hands
+            `device` and `dla` to a GPU's.
 
     Raises:
         BundleError: not a whole bundle. UsageError: a precision that it does not hold,
-        or the backend has not; more tiles a batch than it takes; a target for one depth.
+        or the backend has not; an argument that the backend has not; more tiles a batch than the
+        bundle takes; a target for one depth.
         MissingDependencyError: the backend's extra is missing.
     """
     opened = open_bundle(bundle)

@@ -16,8 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeunet.errors import BackendError, EngineError, MissingDependencyError, SourceError
-from edgeunet.runtime.backends import Backend, NetOutputs, create_backend
+from edgeunet.errors import (
+    BackendError,
+    EngineError,
+    MissingDependencyError,
+    SourceError,
+    UsageError,
+)
+from edgeunet.runtime.backends import Backend, NetOutputs, automatic, create_backend
 from edgeunet.runtime.backends.automatic import FallbackBackend
 from edgeunet.runtime.backends.ort import OnnxRuntimeBackend
 from edgeunet.runtime.bundle import Bundle, open_bundle
@@ -64,19 +70,27 @@ def batches(images: Sequence[Frame], size: int = 2) -> Iterator[Sequence[Frame]]
 
 KINDS = {"tensorrt": ("trt", "TensorRTBackend"), "tensorrt_rtx_bindings": ("rtx", "RtxBackend")}
 Install = Callable[..., None]
+NO_FALLBACK = r"There is no fallback: onnxruntime is not installed.*pip install"
 
 
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch) -> Install:
     """Makes a machine where the modules that are named are installed, and no other TensorRT.
 
-    `backend` stands in for the backend of each.
+    `backend` stands in for the backend of each; `without` are missing.
     """
     find = importlib.util.find_spec
+    automatic._warn.cache_clear()
+    monkeypatch.setattr(automatic, "has_gpu", lambda: False)
 
-    def install(*modules: str, backend: Callable[[Bundle], Backend]) -> None:
-        known = [*KINDS, "pycuda"]
+    def install(
+        *modules: str, backend: Callable[..., Backend], without: Sequence[str] = ()
+    ) -> None:
+        known = [*KINDS, "pycuda", *without]
         specs = {name: ModuleSpec(name, None) if name in modules else None for name in known}
+        if "onnxruntime" in without:
+            monkeypatch.delitem(sys.modules, "edgeunet.runtime.backends.ort", raising=False)
+            monkeypatch.setitem(sys.modules, "onnxruntime", None)
         monkeypatch.setattr(
             importlib.util, "find_spec", lambda name: specs[name] if name in specs else find(name)
         )
@@ -147,6 +161,28 @@ def test_tensorrt_rtx_that_only_builds_for_other_machines_is_left_alone(
     assert caplog.records == []
 
 
+@pytest.mark.parametrize(
+    ("installed", "missing"), [([], "TensorRT"), (["tensorrt_rtx_bindings"], "PyCUDA")]
+)
+def test_a_gpu_that_nothing_is_installed_for_is_told_once(
+    bundle: Bundle,
+    installed: list[str],
+    missing: str,
+    install: Install,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    install(*installed, backend=pytest.fail)
+    monkeypatch.setattr(automatic, "has_gpu", lambda: True)
+    for _ in range(2):
+        with create_backend("auto", bundle) as backend:
+            assert backend.name == "onnxruntime"
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert f"an NVIDIA GPU, but {missing} is not installed" in record.getMessage()
+    assert "`edgeunet doctor`" in record.getMessage()
+
+
 def test_tensorrt_goes_before_tensorrt_rtx(
     bundle: Bundle, install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,9 +193,75 @@ def test_tensorrt_goes_before_tensorrt_rtx(
         assert backend.name == "means"
 
 
-def test_arguments_need_a_backend_that_is_named(bundle: Bundle) -> None:
-    with pytest.raises(TypeError, match="threads"):
+def test_arguments_of_one_backend_need_its_name(bundle: Bundle) -> None:
+    with pytest.raises(UsageError, match=r"auto has no threads; it takes device, dla\. Name"):
         create_backend("auto", bundle, threads=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "takes"), [("onnxruntime", "flavour, threads"), ("pytorch", "no arguments")]
+)
+@pytest.mark.parametrize("option", ["device", "dla"])
+def test_a_backend_of_the_cpu_refuses_what_is_a_gpus(
+    bundle: Bundle, name: str, takes: str, option: str
+) -> None:
+    with pytest.raises(UsageError, match=rf"backend {name} has no {option}; it takes {takes}\.$"):
+        create_backend(name, bundle, **{option: 0})
+
+
+@pytest.mark.parametrize("module", list(KINDS))
+@pytest.mark.parametrize("given", [{}, {"device": 0}, {"device": 1, "dla": 0}])
+def test_the_gpus_backend_gets_what_was_given_and_the_cpus_nothing(
+    bundle: Bundle, module: str, given: dict[str, int], install: Install
+) -> None:
+    got: list[dict[str, int]] = []
+
+    def on_a_gpu(bundle: Bundle, **arguments: int) -> Backend:
+        got.append(arguments)
+        return Means(bundle, 0)
+
+    install(module, "pycuda", backend=on_a_gpu)
+    with create_backend("auto", bundle, **given) as backend:
+        assert got == [given]
+        backend.segment(frames(1))
+        assert backend.name == "onnxruntime"
+
+
+def test_what_is_a_gpus_is_told_to_be_of_no_use_where_none_is(
+    bundle: Bundle, install: Install, caplog: pytest.LogCaptureFixture
+) -> None:
+    install(backend=pytest.fail)
+    with create_backend("auto", bundle, dla=0) as backend:
+        assert backend.name == "onnxruntime"
+    (record,) = caplog.records
+    assert "dla came, but TensorRT is not installed" in record.getMessage()
+
+
+def test_no_fallback_is_told_once_at_the_start(
+    bundle: Bundle, install: Install, caplog: pytest.LogCaptureFixture
+) -> None:
+    install("tensorrt", backend=Means, without=["onnxruntime"])
+    for _ in range(2):
+        with create_backend("auto", bundle) as backend:
+            assert backend.name == "means"
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "onnxruntime is not installed" in record.getMessage()
+    assert "nothing takes over where the GPU fails" in record.getMessage()
+
+
+def test_a_gpu_that_does_not_start_and_no_fallback_are_one_error(
+    bundle: Bundle, install: Install, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(bundle: Bundle) -> Backend:
+        raise EngineError("engines cannot be written.")
+
+    install("tensorrt", backend=refuse, without=["onnxruntime"])
+    with pytest.raises(BackendError, match=NO_FALLBACK) as caught:
+        create_backend("auto", bundle)
+    assert str(caught.value).startswith("engines cannot be written. ")
+    assert isinstance(caught.value.__cause__, EngineError)
+    assert caplog.records == []
 
 
 # The change
@@ -199,6 +301,36 @@ def test_the_second_backends_own_failure_is_raised(bundle: Bundle) -> None:
         assert next(results).masks.shape == (2, 6, 9)
         with pytest.raises(BackendError, match="the GPU is lost"):
             next(results)
+
+
+def test_a_lost_gpu_without_a_fallback_is_the_same_error_each_time(
+    bundle: Bundle, install: Install, caplog: pytest.LogCaptureFixture
+) -> None:
+    install("tensorrt", backend=lambda bundle: Means(bundle, 1), without=["onnxruntime"])
+    with create_backend("auto", bundle) as backend:
+        backend.segment(frames(2))
+        caplog.clear()
+        for lose in (
+            lambda: backend.segment(frames(2)),
+            lambda: backend.infer(backend.preprocess(frames(2))),
+            lambda: list(backend.stream(batches(frames(4)))),
+        ):
+            with pytest.raises(BackendError, match=rf"^the GPU is lost\. {NO_FALLBACK}") as caught:
+                lose()
+            assert str(caught.value.__cause__) == "the GPU is lost."
+    assert caplog.records == []
+
+
+def test_the_first_backend_is_freed_only_once_the_second_is_there(bundle: Bundle) -> None:
+    first = Means(bundle, 0)
+
+    def second(bundle: Bundle) -> Backend:
+        assert not first.closed
+        return Means(bundle)
+
+    with FallbackBackend(first, second) as backend:
+        assert backend.segment(frames(2)).masks.shape == (2, 6, 9)
+        assert first.closed
 
 
 def test_a_fault_of_the_source_changes_nothing(bundle: Bundle) -> None:

@@ -14,6 +14,7 @@ from simulated_gpu import Driver
 from tensorrt_machine import install_pycuda, restored_modules
 
 from edgeunet.errors import BackendError, MissingDependencyError
+from edgeunet.runtime import cuda_driver
 from edgeunet.runtime.cuda import CudaDevice
 
 API = json.loads((Path(__file__).parent / "simulated_gpu/pycuda_2026.1.json").read_text())
@@ -48,6 +49,23 @@ def driver() -> Driver:
 @pytest.fixture
 def integrated() -> Driver:
     return install_pycuda(Driver(Doubling(), integrated=True))
+
+
+@pytest.mark.parametrize("node", ["nvidia0", "nvidia7", "nvhost-gpu", "nvgpu", "dxg"])
+def test_gpu_is_where_its_driver_and_a_device_are(
+    driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, node: str
+) -> None:
+    monkeypatch.setattr(cuda_driver, "_DEVICES", tmp_path)
+    (tmp_path / "nvidiactl").touch()  # there without a GPU too
+    assert not cuda_driver.has_gpu()
+    (tmp_path / node).touch()
+    assert cuda_driver.has_gpu()
+
+    def missing() -> None:
+        raise OSError("libcuda.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(cuda_driver, "_library", missing)
+    assert not cuda_driver.has_gpu()
 
 
 def test_simulation_offers_nothing_that_pycuda_lacks(driver: Driver) -> None:

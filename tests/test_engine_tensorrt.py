@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import fake_tensorrt
@@ -42,6 +42,7 @@ from edgeunet.runtime.engine import (
     keep,
     load_toolkit,
 )
+from edgeunet.runtime.engine.log import last_words
 from edgeunet.runtime.engine.timing_cache import attach_timing_cache, keep_timing_cache
 from edgeunet.runtime.engines import list_engines, slug
 
@@ -636,6 +637,21 @@ def test_a_build_that_fails_is_told_in_the_builders_words(bundle: Path, trt: Mod
 def test_a_builder_that_does_not_start_is_told(bundle: Path, trt: ModuleType) -> None:
     trt.scenario.gpu = False
     assert "cannot start its builder: CUDA initialization failure" in refused(bundle)
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("CUDA initialization failure with error: 35. Please check it", "update the driver"),
+        ("CUDA driver version is insufficient for CUDA runtime version", "update the driver"),
+        ("Cuda Runtime (cudaErrorInsufficientDriver)", "update the driver"),
+        ("CUDA initialization failure with error: 999", "See nvidia-smi"),
+    ],
+)
+def test_what_to_do_about_a_driver_is_said(said: str, advice: str) -> None:
+    words = last_words(SimpleNamespace(errors=[], warnings=[said]))
+    assert words.startswith(f"{said}. ")
+    assert [text for text in ("update the driver", "See nvidia-smi") if text in words] == [advice]
 
 
 def test_a_missing_tensorrt_names_the_extra_and_jetpack(bundle: Path, install: Install) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import cv2
 import fake_tensorrt
 import numpy as np
 import pytest
+from commands import fails, names, succeeds
 from gpu_machine import GpuMachine, gpu_machine
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -198,6 +201,41 @@ def test_dla_computes_its_one_batch_size(int8_bundle: Path, tmp_path: Path) -> N
     np.testing.assert_array_equal(found, wanted)
 
 
+@pytest.mark.parametrize("backend", ["auto", "tensorrt"])
+def test_commands_run_the_engine_that_build_made_for_a_dla(
+    int8_bundle: Path, tmp_path: Path, backend: str
+) -> None:
+    copy = shutil.copytree(int8_bundle, tmp_path / "bundle")
+    cv2.imwrite(str(tmp_path / "frame.png"), frames(1, (64, 96))[0])
+    with gpu_machine() as machine:
+        machine.trt.scenario.dla_cores = 2
+        succeeds("build", copy, "--runtime", "tensorrt", "--dla", 1)
+        built = names(copy / "engines")
+        common = ("--backend", backend, "--dla", 1, "--device", 0)
+        ran = succeeds("run", copy, tmp_path / "frame.png", *common)
+        timed = succeeds("bench", copy, "--repeats", 2, *common)
+        assert names(copy / "engines") == built
+    assert [name for name in built if name.endswith("-dla1.engine")]
+    assert "frames/s on tensorrt" in ran.stdout
+    assert "on tensorrt, frames" in timed.stdout
+
+
+@pytest.mark.parametrize("command", ["run", "bench", "serve"])
+def test_options_of_a_gpu_reach_it_and_are_refused_by_other_backends(
+    machine: GpuMachine, int8_bundle: Path, tmp_path: Path, command: str
+) -> None:
+    copy = shutil.copytree(int8_bundle, tmp_path / "bundle")
+    cv2.imwrite(str(tmp_path / "frame.png"), frames(1, (64, 96))[0])
+    source = () if command == "bench" else (tmp_path / "frame.png",)
+    port = ("--port", 0) if command == "serve" else ()
+    call = (command, copy, *source, *port)
+    assert "there is no GPU 3" in fails(1, *call, "--backend", "tensorrt", "--device", 3)
+    assert "there is no DLA core 0" in fails(2, *call, "--dla", 0)
+    for option in ("device", "dla"):
+        told = fails(2, *call, "--backend", "onnxruntime", f"--{option}", 0)
+        assert f"backend onnxruntime has no {option}; it takes flavour, threads." in told
+
+
 # Faults
 
 
@@ -268,6 +306,42 @@ def test_auto_goes_on_without_the_gpu_that_was_lost(
     for masks, batch in zip(found, batches, strict=True):
         assert_near(masks, reference.segment(batch).masks)
     assert re.search(r"device is lost.* Going on with ONNX Runtime on the CPU\.", caplog.text)
+
+
+def test_a_lost_gpu_without_onnx_runtime_is_the_same_error_each_time(
+    machine: GpuMachine,
+    bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with create_backend("auto", bundle) as backend:
+        backend.segment(frames(1, (64, 96)))
+        monkeypatch.delitem(sys.modules, "edgeunet.runtime.backends.ort")
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
+        machine.driver.lost = True
+        for _ in range(3):
+            with pytest.raises(
+                BackendError, match=r"device is lost.* There is no fallback: onnxruntime is not"
+            ):
+                backend.segment(frames(1, (64, 96)))
+    assert "Going on" not in caplog.text
+
+
+def test_a_driver_that_is_too_old_is_told_and_no_engine_is_built_again(
+    machine: GpuMachine, bundle: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    with create_backend("tensorrt", bundle):
+        pass
+    caplog.clear()
+    machine.trt.scenario.gpu = False
+    told = r"cannot start its runtime: CUDA initialization failure with error: 35\. .*update the"
+    with pytest.raises(BackendError, match=told):
+        create_backend("tensorrt", bundle)
+    assert caplog.text == ""
+    assert machine.driver.memory.used == machine.driver.retained == 0
+    with create_backend("auto", bundle) as backend:
+        assert backend.name == "onnxruntime"
+    assert re.search(rf"{told}.*Going on with ONNX Runtime", caplog.text)
 
 
 def test_auto_without_a_gpu_says_so(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,16 @@ from ..manifest import Precision
 from ..runtime.bench import BenchReport, bench
 from ..runtime.segmenter import load
 from ..runtime.verdict import compare_precisions
-from .common import DIRECTORY, backend_option, echo_json, json_option, precision_option
+from .common import (
+    DIRECTORY,
+    backend_option,
+    device_option,
+    dla_option,
+    echo_json,
+    gpu_of,
+    json_option,
+    precision_option,
+)
 
 
 class BatchList(click.ParamType[list[int]]):
@@ -33,6 +42,8 @@ class BatchList(click.ParamType[list[int]]):
 @click.argument("bundle", type=DIRECTORY)
 @click.option("--source", help="Images or video to take frames from.  [the golden frames]")
 @backend_option
+@device_option
+@dla_option
 @precision_option
 @click.option("--batch", "batches", type=BatchList(), default="1", show_default=True)
 @click.option("--repeats", type=click.IntRange(1), default=40, show_default=True)
@@ -41,18 +52,23 @@ def command(
     bundle: Path,
     source: str | None,
     backend: str,
+    device: int | None,
+    dla: int | None,
     precision: Precision | None,
     batches: list[int],
     repeats: int,
     as_json: bool,
 ) -> None:
     """Time a bundle on this machine, stage by stage, and say which precision to use."""
-    with load(bundle, backend, precision=precision) as segmenter:
+    gpu = gpu_of(device, dla)
+    with load(bundle, backend, precision=precision, **gpu) as segmenter:
         report = bench(segmenter, batches=batches, source=source, repeats=repeats)
         opened, used = segmenter.bundle, segmenter.backend.name
-    # PyTorch is the reference, and computes in one precision.
-    alone = precision is not None or used == "pytorch"
-    verdict = None if alone else compare_precisions(opened, used)
+    # PyTorch is the reference, and computes in one precision; a DLA does not compute all of them.
+    alone = precision is not None or dla is not None or used == "pytorch"
+    if used == "onnxruntime":  # `auto` came to it
+        gpu = {}
+    verdict = None if alone else compare_precisions(opened, used, **gpu)
     if as_json:
         echo_json({**asdict(report), "verdict": verdict and asdict(verdict)})
     else:

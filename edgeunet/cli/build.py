@@ -19,7 +19,16 @@ from ..runtime.engine import (
     list_toolkits,
 )
 from ..schema import encode
-from .common import DIRECTORY, echo_json, force_option, json_option, progress
+from .common import (
+    DIRECTORY,
+    device_option,
+    dla_option,
+    echo_json,
+    force_option,
+    gpu_of,
+    json_option,
+    progress,
+)
 
 
 class TargetList(click.ParamType[list[str]]):
@@ -42,19 +51,8 @@ class TargetList(click.ParamType[list[str]]):
     help="Kind of TensorRT.  [tensorrt where it is installed, else rtx]",
 )
 @click.option("--precision", type=click.Choice(get_args(Precision)), help="[that of the bundle]")
-@click.option(
-    "--device",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="GPU to tune the engine on; tensorrt only.",
-)
-@click.option(
-    "--dla",
-    type=click.IntRange(0),
-    help="Core of the Deep Learning Accelerator; what it cannot run falls back to the GPU.  "
-    "tensorrt only.",
-)
+@device_option
+@dla_option
 @click.option(
     "--workspace",
     type=click.IntRange(1),
@@ -72,7 +70,7 @@ def command(
     bundle: Path,
     runtime: str | None,
     precision: Precision | None,
-    device: int,
+    device: int | None,
     dla: int | None,
     workspace: int | None,
     targets: list[str] | None,
@@ -103,12 +101,11 @@ def command(
                     precision=precision,
                     part=part,
                     targets=targets,
-                    device=device,
-                    dla=dla,
                     workspace_mb=workspace,
                     force=force,
                     report=lambda step: click.echo(f"  {step}", err=True),
                     progress=_late_bar(stack, f"building {part}" if part else "building"),
+                    **gpu_of(device, dla),
                 )
             )
     if as_json:

@@ -59,6 +59,16 @@ backend_option = click.option(
     help="auto, onnxruntime, pytorch, rtx or tensorrt.",
 )
 
+device_option = click.option(
+    "--device", type=click.IntRange(0), metavar="INDEX", help="GPU to compute on.  [0]"
+)
+dla_option = click.option(
+    "--dla",
+    type=click.IntRange(0),
+    metavar="CORE",
+    help="Core of the Deep Learning Accelerator; what it cannot run falls back to the GPU.  "
+    "tensorrt only.",
+)
 precision_option = click.option(
     "--precision",
     type=click.Choice(get_args(Precision)),
@@ -77,6 +87,12 @@ temporal_option = click.option(
     metavar="SHARE",
     help="Share of the past in the logits of each frame, against flicker, such as 0.3.  [none]",
 )
+
+
+def gpu_of(device: int | None, dla: int | None) -> dict[str, Any]:
+    """What of `device_option` and `dla_option` was given, as arguments of a backend or a build."""
+    given = {"device": device, "dla": dla}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def echo_json(value: object, *, err: bool = False) -> None:

@@ -16,8 +16,11 @@ from ..runtime.tiling import Blend
 from .common import (
     DIRECTORY,
     backend_option,
+    device_option,
+    dla_option,
     echo_json,
     force_option,
+    gpu_of,
     json_option,
     precision_option,
     progress,
@@ -39,6 +42,8 @@ from .tiling import blend_option, overlap_option, tile_option, tiling_of
     "pipe:overlay (raw bytes on stdout), or - (none).",
 )
 @backend_option
+@device_option
+@dla_option
 @precision_option
 @target_fps_option
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True)
@@ -64,6 +69,8 @@ def command(
     source: str,
     output: str,
     backend: str,
+    device: int | None,
+    dla: int | None,
     precision: Precision | None,
     target_fps: float | None,
     batch: int,
@@ -96,6 +103,7 @@ def command(
             tiling=tiling,
             force=force,
             report=report,
+            **gpu_of(device, dla),
         )
     piped = output.startswith("pipe:")  # which has stdout to itself
     if as_json:

@@ -12,6 +12,9 @@ from ..runtime.tiling import Blend
 from .common import (
     DIRECTORY,
     backend_option,
+    device_option,
+    dla_option,
+    gpu_of,
     precision_option,
     target_fps_option,
     temporal_option,
@@ -36,6 +39,8 @@ from .tiling import blend_option, overlap_option, tile_option, tiling_of
     help="What the page and its programs must bring.  [made where one is needed]",
 )
 @backend_option
+@device_option
+@dla_option
 @precision_option
 @target_fps_option
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True)
@@ -50,6 +55,8 @@ def command(
     host: str,
     token: str | None,
     backend: str,
+    device: int | None,
+    dla: int | None,
     precision: Precision | None,
     target_fps: float | None,
     batch: int,
@@ -74,5 +81,6 @@ def command(
         batch=1 if tile else batch,
         temporal=temporal,
         tiling=tiling_of(tile, overlap, blend, batch),
+        **gpu_of(device, dla),
         announce=lambda url: click.echo(f"open {url}", err=True),
     )

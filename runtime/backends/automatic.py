@@ -8,15 +8,17 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from typing import TypeVar
+from functools import cache
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeunet.errors import BackendError, EngineError, MissingDependencyError
+from edgeunet.errors import BackendError, EdgeUNetError, EngineError, MissingDependencyError
 
 from ..bundle import Bundle
 from ..channel import Ended
+from ..cuda_driver import has_gpu
 from ..pipeline import Stage, Stoppable
 from ..preprocess import Frame
 from ..temporal import Smoother
@@ -27,26 +29,45 @@ _log = logging.getLogger(__name__)
 _POLL = 0.05  # seconds
 
 
-def open_automatic(bundle: Bundle) -> Backend:
+def open_automatic(bundle: Bundle, *, device: int | None = None, dla: int | None = None) -> Backend:
     """The fastest backend of this machine; why the GPU is not used is logged as a warning.
 
     TensorRT where it is installed, else TensorRT-RTX where that and PyCUDA are, else ONNX Runtime.
 
+    Args:
+        device, dla: of the GPU's backend, see `TensorRTBackend`; the CPU has no use for them.
+
     Raises:
-        MissingDependencyError: ONNX Runtime, which is needed, is not installed.
+        MissingDependencyError: there is no TensorRT, and ONNX Runtime is not installed.
+        BackendError: the GPU cannot be used, nor ONNX Runtime in its place.
     """
+    asked = {"device": device, "dla": dla}
+    asked = {name: value for name, value in asked.items() if value is not None}
     try:
-        backend = _on_the_gpu(bundle)
-        if backend is None:
-            return _on_the_cpu(bundle)
+        backend = _on_the_gpu(bundle, **asked)
     except (BackendError, EngineError, MissingDependencyError) as error:
-        _tell(error)
+        return _opened_after(error, bundle, _on_the_cpu)
+    if backend is None:
+        if asked or has_gpu():
+            why = "there is an NVIDIA GPU" if has_gpu() else f"{' and '.join(asked)} came"
+            _warn(
+                f"{why}, but {_missing()} is not installed in this Python: no GPU is used. "
+                "`edgeunet doctor` says what is missing."
+            )
         return _on_the_cpu(bundle)
+    if importlib.util.find_spec("onnxruntime") is None:
+        _warn(
+            f"{MissingDependencyError('onnxruntime', 'cpu')} Without it nothing takes over where "
+            "the GPU fails."
+        )
     return FallbackBackend(backend, _on_the_cpu)
 
 
 class FallbackBackend(Backend):
-    """A backend until it fails; another from then on, which begins with what the first left."""
+    """A backend until it fails; another from then on, which begins with what the first left.
+
+    Where the other cannot be opened, each call that fails says so.
+    """
 
     def __init__(self, first: Backend, second: Callable[[Bundle], Backend]) -> None:
         super().__init__(first.bundle)
@@ -125,10 +146,9 @@ class FallbackBackend(Backend):
                 return  # another thread was here before
             if self._second is None:
                 raise error
-            _tell(error)
-            second, self._second = self._second, None
-            self._current.close()
-            self._current = second(self.bundle)
+            self._current = _opened_after(error, self.bundle, self._second)
+            self._second = None
+            failed.close()
 
 
 class _Taken(Stoppable, Iterator[Sequence[Frame]]):
@@ -172,18 +192,24 @@ def _same(batch: Sequence[Frame]) -> Sequence[Frame]:
     return batch
 
 
-def _on_the_gpu(bundle: Bundle) -> Backend | None:
+def _on_the_gpu(bundle: Bundle, **asked: Any) -> Backend | None:
     """The backend of the kind of TensorRT that is installed, None where none is."""
     if importlib.util.find_spec("tensorrt") is not None:
         from .trt import TensorRTBackend
 
-        return TensorRTBackend(bundle)
+        return TensorRTBackend(bundle, **asked)
     # TensorRT-RTX alone builds engines for other machines: without PyCUDA it is there for that.
     if all(importlib.util.find_spec(name) for name in ("tensorrt_rtx_bindings", "pycuda")):
         from .rtx import RtxBackend
 
-        return RtxBackend(bundle)
+        return RtxBackend(bundle, **asked)
     return None
+
+
+def _missing() -> str:
+    """What `_on_the_gpu` did not find."""
+    rtx = importlib.util.find_spec("tensorrt_rtx_bindings") is not None
+    return "PyCUDA" if rtx else "TensorRT"
 
 
 def _on_the_cpu(bundle: Bundle) -> Backend:
@@ -192,5 +218,19 @@ def _on_the_cpu(bundle: Bundle) -> Backend:
     return OnnxRuntimeBackend(bundle)
 
 
-def _tell(error: Exception) -> None:
+def _opened_after(
+    error: EdgeUNetError, bundle: Bundle, second: Callable[[Bundle], Backend]
+) -> Backend:
+    """The second backend in the place of one that failed; told once it is there."""
+    try:
+        backend = second(bundle)
+    except EdgeUNetError as missing:
+        raise BackendError(f"{error} There is no fallback: {missing}") from error
     _log.warning("%s Going on with ONNX Runtime on the CPU.", error)
+    return backend
+
+
+@cache
+def _warn(message: str) -> None:
+    """Once: a bundle of several depths opens a backend for each."""
+    _log.warning("%s", message)

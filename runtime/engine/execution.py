@@ -51,7 +51,8 @@ class LoadedEngine(Closing):
     that computes one size only, which is then its largest.
 
     Raises:
-        EngineError: TensorRT refuses the plan, in its own words.
+        EngineError: TensorRT refuses the plan, in its own words. BackendError: it does not start,
+            as with a driver that is too old, and no other plan would help.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class LoadedEngine(Closing):
         self.log = listen(trt)
         self.device, self._title = device, toolkit.title
         with device.current("loading an engine"):
-            self._runtime = trt.Runtime(self.log)  # the engine needs it for as long as it lives
+            self._runtime = self._start_runtime(trt)  # the engine needs it for as long as it lives
             self.native = self._runtime.deserialize_cuda_engine(plan.read_bytes())
         if self.native is None:
             raise EngineError(f"{self._title} refuses the engine: {last_words(self.log)}")
@@ -129,6 +130,15 @@ class LoadedEngine(Closing):
         with self.device.current("preparing an engine"):
             if not context.is_stream_capturable(stream.handle):
                 raise BackendError(f"{self._title} allows no capture of it")
+
+    def _start_runtime(self, trt: Any) -> Any:
+        try:
+            return trt.Runtime(self.log)
+        except TypeError:  # how the binding says that there is none
+            raise BackendError(
+                f"{self._title} cannot start its runtime: {last_words(self.log)} `edgeunet doctor` "
+                "tells the driver's version."
+            ) from None
 
     def _tensor(self, name: str) -> Tensor:
         mode = self.native.get_tensor_mode(name)

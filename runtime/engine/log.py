@@ -19,6 +19,15 @@ _ADVICE = (
         r"insufficient workspace|find any implementation",
         "A larger --workspace may allow what this layer needs.",
     ),
+    (
+        r"error:? 35\b|driver version|insufficient ?driver",
+        "The driver is older than the CUDA that this TensorRT is made for: update the driver, or "
+        "install an older tensorrt-cu12.",
+    ),
+    (
+        r"initiali[sz]ation failure",
+        "See nvidia-smi (on Jetson: dmesg) whether GPU and driver are there and fit.",
+    ),
 )
 
 
