@@ -44,8 +44,10 @@ class Held(Closing):
         """Give it back; a second time does nothing."""
         if self.device.held.pop(id(self), None) is not None:
             with self.device.current("freeing what the GPU holds"):
-                self._free()
-                self._native = None  # PyCUDA frees some things with their last reference
+                try:
+                    self._free()
+                finally:
+                    self._native = None  # PyCUDA frees some things with their last reference
 
     def _free(self) -> None:
         """Free what the last reference does not."""
@@ -191,15 +193,17 @@ class CudaDevice(Closing):
         if self._closed:
             return
         self._closed = True
-        # The GPU may be lost; what it held is gone with it.
+        holdings = list(reversed(self.held.values()))
+        # The GPU may be lost, and each of them fail. PyCUDA's objects must go with this context
+        # current all the same: those that are freed with their last reference end the process else.
         with suppress(BackendError), self.current("freeing what the GPU holds"):
-            holdings = list(reversed(self.held.values()))
             for held in holdings:
                 if isinstance(held, Stream):
-                    held.synchronize()  # what it was given to do uses the rest
+                    with suppress(BackendError):
+                        held.synchronize()  # what it was given to do uses the rest
             for held in holdings:
-                held.close()
-        self.held.clear()
+                with suppress(BackendError):
+                    held.close()
         with suppress(BackendError, self._driver.Error), balanced_stack():
             self._context.push()  # PyCUDA releases it from the thread that made it, or as current
             self._context.detach()

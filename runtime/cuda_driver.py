@@ -46,8 +46,9 @@ class CudaGraph:
         """Free the graph; a second time does nothing."""
         executable, self._executable = self._executable, None
         if executable is not None:
-            _check(self._library, "cuGraphExecDestroy", executable)
+            ended = self._library.cuGraphExecDestroy(executable)
             _check(self._library, "cuGraphDestroy", self._graph)
+            _raise_for(self._library, "cuGraphExecDestroy", ended)
 
 
 def capture(stream: int, queue: Callable[[], None]) -> CudaGraph:

@@ -230,6 +230,23 @@ def test_gpu_that_is_lost_is_told_and_can_be_closed(driver: Driver) -> None:
             stream.synchronize()
 
 
+def test_all_that_a_lost_gpu_held_is_let_go(driver: Driver) -> None:
+    with CudaDevice() as device:
+        held = [
+            device.stage(4),
+            device.stream(),
+            device.allocate(10),
+            device.load_module(b"\x7fELF"),
+        ]
+        held.append(device.capture(held[1], lambda: None))
+        driver.lost = True
+    for each in held:
+        with pytest.raises(BackendError, match="was freed"):
+            each.native  # noqa: B018
+    assert driver.retained == driver.memory.used == driver.pinned.used == 0
+    assert driver.streams.graphs == {}
+
+
 def test_broken_kernels_are_refused(driver: Driver) -> None:
     with CudaDevice() as device, pytest.raises(BackendError, match=r"loading kernels.*invalid"):
         device.load_module(b"not a cubin")

@@ -194,10 +194,11 @@ class Slot(Closing):
         """The staging memory of that name, made anew where it is too small."""
         staging = self._staged.get(name)
         if staging is None or staging.host.nbytes < nbytes:
-            if staging is not None:
-                self._stream.synchronize()  # what is queued may still read it
-                staging.close()
-            staging = self._staged[name] = self._device.stage(nbytes)
+            with self._device.preparing:
+                if staging is not None:
+                    self._stream.synchronize()  # what is queued may still read it
+                    staging.close()
+                staging = self._staged[name] = self._device.stage(nbytes)
         return staging
 
     def close(self) -> None:

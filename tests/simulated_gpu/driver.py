@@ -52,7 +52,6 @@ class Driver:
     ) -> None:
         self.memory, self.pinned = Memory(capacity), Memory()
         self.streams = Streams()
-        self.lost = False
         self._kernels = kernels
         self._local = threading.local()
         self.retained = 0
@@ -147,6 +146,14 @@ class Driver:
         self.host_alloc_flags = SimpleNamespace(DEVICEMAP=2)
         self._integrated = integrated
 
+    @property
+    def lost(self) -> bool:
+        return self.streams.lost
+
+    @lost.setter
+    def lost(self, lost: bool) -> None:
+        self.streams.lost = lost
+
     def init(self, flags: int = 0) -> None:
         if self.lost:
             raise LogicError("cuInit failed: no CUDA-capable device is detected")
@@ -162,14 +169,14 @@ class Driver:
         self._check_context()
         if self.memory.used + nbytes > self.memory.capacity:
             raise DeviceMemoryError("cuMemAlloc failed: out of memory")
-        return DeviceAllocation(self.memory, self.memory.allocate(nbytes))
+        return DeviceAllocation(self, self.memory.allocate(nbytes))
 
     def pagelocked_empty(
         self, shape: int, dtype: type[np.uint8], order: str = "C", mem_flags: int = 0
     ) -> npt.NDArray[np.uint8]:
         self._check_context()
         assert mem_flags == (2 if self._integrated else 0)
-        return np.asarray(HostAllocation(self.pinned, self.pinned.allocate(shape), shape))
+        return np.asarray(HostAllocation(self, self.pinned.allocate(shape), shape))
 
     def memcpy_htod_async(self, dest: int, src: npt.NDArray[Any], stream: Any) -> None:
         self._copy(dest, src.ctypes.data, src.nbytes, stream, self.memory, self.pinned)
@@ -217,21 +224,22 @@ class Driver:
 class DeviceAllocation:
     """Device memory; its address by `int`."""
 
-    def __init__(self, memory: Memory, address: int) -> None:
-        self._memory, self._address = memory, address
+    def __init__(self, driver: Driver, address: int) -> None:
+        self._driver, self._address = driver, address
 
     def __int__(self) -> int:
         return self._address
 
     def free(self) -> None:
-        self._memory.free(self._address)
+        self._driver.memory.free(self._address)
+        self._driver._check_context()
 
 
 class HostAllocation:
     """Page-locked memory; the base of an array."""
 
-    def __init__(self, memory: Memory, address: int, nbytes: int) -> None:
-        self._memory, self._address = memory, address
+    def __init__(self, driver: Driver, address: int, nbytes: int) -> None:
+        self._driver, self._address = driver, address
         self.__array_interface__ = {
             "shape": (nbytes,), "typestr": "|u1", "data": (address, False), "version": 3,
         }  # fmt: skip
@@ -240,4 +248,5 @@ class HostAllocation:
         return self._address
 
     def free(self) -> None:
-        self._memory.free(self._address)
+        self._driver.pinned.free(self._address)
+        self._driver._check_context()

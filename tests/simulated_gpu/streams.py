@@ -9,6 +9,7 @@ from itertools import count
 from typing import Any
 
 Work = Callable[[], None]
+_LOST = 46  # CUDA_ERROR_DEVICE_UNAVAILABLE
 
 
 @dataclass
@@ -22,7 +23,7 @@ class Queue:
 class Streams:
     """All streams by handle, and libcuda's functions for graphs, by their names.
 
-    capturable: False makes every capture fail. lost: set, everything that waits fails.
+    capturable: False makes every capture fail. lost: set, all calls fail.
     """
 
     def __init__(self) -> None:
@@ -32,6 +33,7 @@ class Streams:
         self.launched = 0
         self.current: list[int] = []  # the driver's own stack, below PyCUDA's
         self.capturable = True
+        self.lost = False
         self._handles = count(1)
         self._lock = threading.RLock()
 
@@ -59,6 +61,8 @@ class Streams:
     # The driver's library, as ctypes would call it: 0 is success.
 
     def cuStreamBeginCapture_v2(self, stream: Any, mode: Any) -> int:
+        if self.lost:
+            return _LOST
         assert mode.value == 1, "thread-local"
         self.queues[stream.value].captured = []
         return 0
@@ -80,6 +84,8 @@ class Streams:
         return 0
 
     def cuGraphLaunch(self, executable: Any, stream: Any) -> int:
+        if self.lost:
+            return _LOST
         self.launched += 1
         for work in self.executables[executable.value]:
             self.enqueue(stream.value, work)
@@ -87,11 +93,11 @@ class Streams:
 
     def cuGraphExecDestroy(self, executable: Any) -> int:
         del self.executables[executable.value]
-        return 0
+        return _LOST if self.lost else 0
 
     def cuGraphDestroy(self, graph: Any) -> int:
         del self.graphs[graph.value]
-        return 0
+        return _LOST if self.lost else 0
 
     def cuCtxGetCurrent(self, context: Any) -> int:
         context._obj.value = self.current[-1] if self.current else None
