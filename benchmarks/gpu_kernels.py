@@ -10,7 +10,7 @@ from gpu_engine import median_milliseconds
 
 from edgeunet.manifest import InputSpec, Precision
 from edgeunet.runtime.cuda import CudaDevice
-from edgeunet.runtime.kernels import Kernels, kernels_image
+from edgeunet.runtime.kernels import Kernels, load_kernels
 
 _COPIED = 1 << 28  # bytes: several times the caches, as what the kernels move
 _LAUNCHES = 20  # of a graph: one by one, Python would be what is timed
@@ -35,7 +35,7 @@ def time_kernels(precision: Precision, classes: int, size: tuple[int, int]) -> K
     pixels = batch * math.prod(size)
     palette = [(index, 0, 0) for index in range(classes)]
     with CudaDevice() as device:
-        module = device.load_module(kernels_image(device.capability, None))
+        module = load_kernels(device, None)
         kernels = Kernels(module, InputSpec(*size), thresholds=None, palette=palette)
         stream = device.stream()
         frames, masks = device.allocate(3 * pixels), device.allocate(pixels)
@@ -73,6 +73,8 @@ def time_kernels(precision: Precision, classes: int, size: tuple[int, int]) -> K
         }
         speeds = []
         for queue, nbytes in moved.items():
+            queue()  # CUDA may load a kernel where it is first used, which no capture allows
+            stream.synchronize()
             graph = device.capture(stream, lambda queue=queue: [queue() for _ in range(_LAUNCHES)])
             spent = median_milliseconds(device, stream, lambda graph=graph: graph.launch(stream))
             speeds.append(_LAUNCHES * nbytes / spent / 1e6)

@@ -40,5 +40,8 @@ def gpu_machine(version: str = "10.3.0", **gpu: Any) -> Iterator[GpuMachine]:
         trt.enqueue = driver.streams.enqueue  # type: ignore[attr-defined]
         patch.setenv("XDG_CACHE_HOME", folder)  # of the builder's timings
         # The host runs kernels of its own, and a machine that tests may lack nvcc.
-        patch.setattr("edgeunet.runtime.backends.trt.kernels_image", lambda *_: b"\x7fELF")
+        patch.setattr(
+            "edgeunet.runtime.backends.trt.load_kernels",
+            lambda device, folder: device.load_module(b"\x7fELF"),
+        )
         yield GpuMachine(driver, trt)

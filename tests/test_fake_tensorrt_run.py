@@ -117,7 +117,9 @@ def test_a_context_refuses_what_was_not_set_or_does_not_fit() -> None:
     assert "invalid tensor name: other" in words(context.set_input_shape("other", (1,)))
     assert "no input" in words(context.set_input_shape("logits", (1, 3, 4, 6)))
     assert "aligned" in words(context.set_tensor_address("image", images.ctypes.data + 4))
-    assert "no profile 1" in words(context.set_optimization_profile_async(1, 0))
+    with pytest.raises(RuntimeError, match="Error in set optimization profile"):
+        context.set_optimization_profile_async(1, 0)
+    assert "no profile 1" in log.errors[-1]
     assert context.set_input_shape("image", images.shape)
     assert "input tensor image" in words(context.execute_async_v3(0))
     bound(context, images, logits)
@@ -128,6 +130,17 @@ def test_a_context_refuses_what_was_not_set_or_does_not_fit() -> None:
     trt.scenario.enqueue_errors = ("an illegal memory access was encountered",)
     bound(context, images, logits)
     assert "illegal memory access" in words(context.execute_async_v3(0))
+
+
+def test_only_the_first_context_has_its_profile_from_the_start() -> None:
+    trt = fake_tensorrt.make("10.3.0")
+    engine, log = loaded(trt, plan_of(trt))
+    first, second = (engine.create_execution_context() for _ in range(2))
+    assert first.set_input_shape("image", (1, 3, 4, 6))
+    assert not second.set_input_shape("image", (1, 3, 4, 6))
+    assert "no optimization profile was chosen" in log.errors[-1]
+    assert second.set_optimization_profile_async(0, 0)
+    assert second.set_input_shape("image", (1, 3, 4, 6))
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -221,6 +234,7 @@ def test_rtx_builds_without_a_gpu_and_loads_nothing() -> None:
 def run_once(trt: Any, engine: Any, config: Any, batch: int) -> Any:
     shape = (batch, 3, 4, 6)
     context = engine.create_execution_context(runtime_config=config)
+    assert context.set_optimization_profile_async(0, 0)
     bound(context, aligned(shape, np.float32), aligned(shape, np.float32))
     assert context.execute_async_v3(0) and context.execute_async_v3(0)
     return context

@@ -32,7 +32,9 @@ def prepared(patch: pytest.MonkeyPatch) -> ModuleType:
     patch.setattr(gpu_engine, "WARM_UP", 2)
     patch.setattr(gpu_engine, "CALLS", 3)
     patch.setattr(gpu_job, "KERNEL_CASES", (("fp16", 2, (8, 12)), ("fp32", 11, (8, 12))))
-    patch.setattr(gpu_kernels, "kernels_image", lambda *_: b"\x7fELF")
+    patch.setattr(
+        gpu_kernels, "load_kernels", lambda device, folder: device.load_module(b"\x7fELF")
+    )
     patch.setattr(gpu_kernels, "_COPIED", 1 << 13)
     return gpu
 

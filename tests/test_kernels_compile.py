@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from edgeunet.errors import BackendError
+from edgeunet.runtime.cuda import CudaDevice
 from edgeunet.runtime.kernels import compile as compiling
-from edgeunet.runtime.kernels import kernels_image
+from edgeunet.runtime.kernels import load_kernels
 from edgeunet.runtime.kernels.compile import FLAGS, SOURCES, image_name
 from edgeunet.runtime.nvcc import find_nvcc
 
@@ -51,15 +54,33 @@ def test_kernels_compile_without_a_warning(nvcc: str, capability: str, tmp_path:
     assert sorted(name.decode() for name in names) == KERNELS
 
 
+@dataclass
+class Card:
+    """A device that loads all but `refused`; what it loaded is its module."""
+
+    capability: str = "sm87"
+    driver: str = "12.6"
+    refused: tuple[bytes, ...] = ()
+
+    def load_module(self, image: bytes) -> Any:
+        if image in self.refused:
+            raise BackendError("CUDA failed while loading kernels: device kernel image is invalid.")
+        return image
+
+
+def load(folder: Path | None, card: Card | None = None) -> Any:
+    return load_kernels(cast("CudaDevice", card or Card()), folder)
+
+
 def test_image_is_an_elf_file(nvcc: str, tmp_path: Path) -> None:
-    image = kernels_image("sm87", tmp_path)
+    image = load(tmp_path)
     assert image.startswith(b"\x7fELF")
     assert image in (tmp_path / image_name("sm87")).read_bytes()
 
 
 def test_nvcc_says_itself_what_it_does_not_know(nvcc: str) -> None:
     with pytest.raises(BackendError, match=r"kernels for sm12: nvcc fatal.*_12'"):
-        kernels_image("sm12", None)
+        load(None, Card("sm12"))
 
 
 # What is kept, with an nvcc that only counts
@@ -89,27 +110,27 @@ def count(calls: Path) -> int:
 def test_image_is_compiled_once_a_capability(calls: Path, tmp_path: Path) -> None:
     folder = tmp_path / "engines"
     for _ in range(2):
-        assert kernels_image("sm87", folder) == b"machine-code"
+        assert load(folder) == b"machine-code"
     assert count(calls) == 1
     assert "-arch=sm_87" in calls.read_text()
     assert "-fmad=false" in calls.read_text()
     assert [path.name for path in folder.iterdir()] == [image_name("sm87")]
-    kernels_image("sm90", folder)
+    load(folder, Card("sm90"))
     assert count(calls) == 2
 
 
 def test_image_without_a_folder_is_not_kept(calls: Path, tmp_path: Path) -> None:
     for _ in range(2):
-        assert kernels_image("sm87", None) == b"machine-code"
+        assert load(None) == b"machine-code"
     assert count(calls) == 2
 
 
 def test_kept_image_needs_no_nvcc(
     calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kernels_image("sm87", tmp_path)
+    load(tmp_path)
     monkeypatch.setattr(compiling, "find_nvcc", lambda: None)
-    assert kernels_image("sm87", tmp_path) == b"machine-code"
+    assert load(tmp_path) == b"machine-code"
 
 
 @pytest.mark.parametrize(
@@ -127,16 +148,32 @@ def test_damaged_image_is_compiled_anew(
     calls: Path, tmp_path: Path, damage: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert callable(damage)
-    kernels_image("sm87", tmp_path)
+    load(tmp_path)
     path = tmp_path / image_name("sm87")
     whole = path.read_bytes()
     path.write_bytes(damage(whole))
-    assert kernels_image("sm87", tmp_path) == b"machine-code"
+    assert load(tmp_path) == b"machine-code"
     assert path.read_bytes() == whole
     path.write_bytes(damage(whole))
     monkeypatch.setattr(compiling, "find_nvcc", lambda: None)
     with pytest.raises(BackendError, match=rf"{path.name} is damaged, and no nvcc was found"):
-        kernels_image("sm87", tmp_path)
+        load(tmp_path)
+
+
+def test_image_that_the_driver_refuses_is_compiled_anew(calls: Path, tmp_path: Path) -> None:
+    nvcc = calls.with_name("nvcc")
+    nvcc.write_text(nvcc.read_text().replace("machine-code", "newer-code"))
+    assert load(tmp_path) == b"newer-code"
+    nvcc.write_text(nvcc.read_text().replace("newer-code", "machine-code"))
+    assert load(tmp_path) == b"newer-code"
+    older = Card(refused=(b"newer-code",))
+    assert load(tmp_path, older) == load(tmp_path) == b"machine-code"
+
+
+def test_image_that_the_driver_refuses_is_not_kept(calls: Path, tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match=r"driver, of CUDA 12\.6, refuses .*/nvcc made: .*older"):
+        load(tmp_path, Card(refused=(b"machine-code",)))
+    assert list(tmp_path.glob("*.cubin")) == []
 
 
 def test_name_follows_sources_and_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,28 +191,28 @@ def test_name_follows_sources_and_flags(tmp_path: Path, monkeypatch: pytest.Monk
 def test_missing_nvcc_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiling, "find_nvcc", lambda: None)
     with pytest.raises(BackendError, match=r"no nvcc was found.*Install the CUDA toolkit") as told:
-        kernels_image("sm87", tmp_path)
+        load(tmp_path)
     assert f"copy its engines/{image_name('sm87')}" in str(told.value)
 
 
 def test_nvcc_that_fails_is_quoted(calls: Path, tmp_path: Path) -> None:
     calls.with_name("nvcc").write_text("#!/bin/sh\necho 'no host compiler' >&2\nexit 1\n")
     with pytest.raises(BackendError, match="for sm87: no host compiler"):
-        kernels_image("sm87", tmp_path / "engines")
+        load(tmp_path / "engines")
     assert not (tmp_path / "engines").exists()
 
 
 def test_nvcc_that_writes_nothing_is_an_error(calls: Path) -> None:
     calls.with_name("nvcc").write_text("#!/bin/sh\nexit 0\n")
     with pytest.raises(BackendError, match="for sm87: exit code 0"):
-        kernels_image("sm87", None)
+        load(None)
 
 
 def test_folder_that_cannot_be_written_is_named(calls: Path, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     bundle.write_text("a file, where a folder should be")
     with pytest.raises(BackendError, match=r"cannot be written: .*Make .*bundle/engines writable"):
-        kernels_image("sm87", bundle / "engines")
+        load(bundle / "engines")
 
 
 def test_nvcc_is_found_in_cuda_home(calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -198,6 +198,7 @@ def test_dla_computes_its_one_batch_size(int8_bundle: Path, tmp_path: Path) -> N
             wanted = gpu.segment(frames(2, (64, 96))).masks
         with create_backend("tensorrt", copy, dla=1) as backend:
             found = backend.segment(frames(2, (64, 96))).masks
+        assert machine.trt.dla_cores_loaded == [1]
     np.testing.assert_array_equal(found, wanted)
 
 

@@ -21,7 +21,7 @@ from ..engine import BuiltEngine, Toolkit, build_bundle_engine, engine_parts, lo
 from ..engine.execution import LoadedEngine
 from ..engine.failed import objects_freed
 from ..engines import ENGINES_DIR
-from ..kernels import Kernels, kernels_image
+from ..kernels import Kernels, load_kernels
 from ..pipeline import Stage
 from ..preprocess import Frame
 from ..temporal import Smoother
@@ -76,13 +76,12 @@ class TensorRTBackend(Backend):
             )
             toolkit = load_toolkit(self.name)
             self._engines = [
-                stack.enter_context(_loaded(toolkit, partial(build, part=part), gpu, report))
+                stack.enter_context(_loaded(toolkit, partial(build, part=part), gpu, dla, report))
                 for part in engine_parts(bundle, runtime=self.name)
             ]
-            image = kernels_image(gpu.capability, bundle.root / ENGINES_DIR)
             manifest = bundle.manifest
             self._kernels = Kernels(
-                gpu.load_module(image),
+                load_kernels(gpu, bundle.root / ENGINES_DIR),
                 manifest.input,
                 thresholds=manifest.gate,
                 palette=manifest.palette,
@@ -147,13 +146,14 @@ def _loaded(
     toolkit: Toolkit,
     build: Callable[..., BuiltEngine],
     device: CudaDevice,
+    dla: int | None,
     report: Callable[[str], None],
 ) -> LoadedEngine:
     """An engine on the device; one that stood there and cannot be loaded is built once more."""
 
     def load(built: BuiltEngine) -> LoadedEngine:
         with device.current("loading an engine"), objects_freed():
-            return LoadedEngine(toolkit, built.path, device, report=report)
+            return LoadedEngine(toolkit, built.path, device, dla=dla, report=report)
 
     built = build()
     try:

@@ -45,7 +45,8 @@ class LoadedEngine(Closing):
     What TensorRT-RTX compiles for the device is read from a file beside the plan, and kept there.
 
     Args:
-        plan: its file. report: told why what was compiled is not used, or cannot be kept.
+        plan: its file. dla: core of the deep learning accelerator that it was built for.
+        report: told why what was compiled is not used, or cannot be kept.
 
     tensors: inputs and outputs by name, in the engine's order. smallest_batch: 1, but for an engine
     that computes one size only, which is then its largest.
@@ -61,6 +62,7 @@ class LoadedEngine(Closing):
         plan: Path,
         device: CudaDevice,
         *,
+        dla: int | None = None,
         report: Callable[[str], None] = _log.warning,
     ) -> None:
         trt = toolkit.module
@@ -68,6 +70,8 @@ class LoadedEngine(Closing):
         self.device, self._title = device, toolkit.title
         with device.current("loading an engine"):
             self._runtime = self._start_runtime(trt)  # the engine needs it for as long as it lives
+            if dla is not None:
+                self._runtime.DLA_core = dla  # the plan would else run on core 0
             self.native = self._runtime.deserialize_cuda_engine(plan.read_bytes())
         if self.native is None:
             raise EngineError(f"{self._title} refuses the engine: {last_words(self.log)}")
@@ -89,7 +93,9 @@ class LoadedEngine(Closing):
     def close(self) -> None:
         """Free the weights; contexts must be gone."""
         with self.device.current("freeing an engine"):
-            self._compiled = self._config = self.native = self._runtime = None
+            self._config = None  # before the cache that it uses
+            self._compiled = None
+            self.native = self._runtime = None
 
     @property
     def activation_bytes(self) -> int:
@@ -97,8 +103,11 @@ class LoadedEngine(Closing):
         native, before = self.native, self._strategies is None
         return max(256, int(native.device_memory_size if before else native.device_memory_size_v2))
 
-    def new_context(self, activations: DeviceMemory) -> Any:
+    def new_context(self, activations: DeviceMemory, stream: Stream) -> Any:
         """An execution context that computes in memory which it may share, in turns, with others.
+
+        Args:
+            stream: where it is to run.
 
         Raises:
             BackendError: TensorRT gives none.
@@ -111,6 +120,12 @@ class LoadedEngine(Closing):
             context = self.native.create_execution_context(self._strategies.USER_MANAGED)
         if context is None:
             raise BackendError(f"{self._title} gives no execution context: {last_words(self.log)}")
+        try:  # only the first context of an engine has its profile from the start
+            context.set_optimization_profile_async(0, stream.handle)
+        except RuntimeError:  # how the binding says that it was refused
+            raise BackendError(
+                f"{self._title} gives a context no profile: {last_words(self.log)}"
+            ) from None
         if self._strategies is None:
             context.device_memory = activations.address
         else:
@@ -215,7 +230,7 @@ class Execution(Closing):
     def _context(self, batch: int) -> Any:
         engine = self.engine
         with engine.device.current("preparing an engine"):
-            context = engine.new_context(self._activations)
+            context = engine.new_context(self._activations, self._stream)
             for tensor in engine.tensors.values():
                 if tensor.is_input and not context.set_input_shape(
                     tensor.name, (batch, *tensor.shape)
@@ -242,8 +257,10 @@ class Execution(Closing):
         """Free graphs, contexts and the memory that they compute in."""
         device = self.engine.device
         with device.preparing, device.current("freeing an engine's contexts"):
-            for graph in self._graphs:
-                graph.close()
-            self._launches.clear()
-            self._contexts.clear()
+            try:
+                for graph in self._graphs:
+                    graph.close()
+            finally:  # also where the GPU is lost: TensorRT's objects must go before their engine
+                self._launches.clear()
+                self._contexts.clear()
             self._activations.close()

@@ -1,4 +1,4 @@
-"""kernels.cu -> machine code for one compute capability, compiled once with nvcc and kept."""
+"""kernels.cu -> machine code for one compute capability, compiled once with nvcc, loaded, kept."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from edgeunet.errors import BackendError
 from edgeunet.files import write_bytes
 
+from ..cuda import CudaDevice, Module
 from ..nvcc import find_nvcc
 
 SOURCES = (Path(__file__).with_name("kernels.cu"), Path(__file__).with_name("pixels.cuh"))
@@ -19,24 +20,33 @@ FLAGS = ("-cubin", "-std=c++17", "-fmad=false")
 _DIGEST_BYTES = 32
 
 
-def kernels_image(capability: str, folder: Path | None) -> bytes:
-    """Cubin of the kernels for a compute capability such as "sm87".
+def load_kernels(device: CudaDevice, folder: Path | None) -> Module:
+    """The kernels on a device.
 
-    With a folder, the bundle's `engines/`, it is read from there, or compiled and kept there. The
-    name holds a hash of the sources and flags, and the file ends with the SHA-256 of the rest: one
-    that is old, torn or changed is compiled anew, and without nvcc it is an error.
+    With a folder, the bundle's `engines/`, they are read from there, or compiled and kept there.
+    The name holds a hash of the sources and flags, and the file ends with the SHA-256 of the rest:
+    one that is old, torn, changed, or refused by the driver is compiled anew; without nvcc it is an
+    error. Only what the driver has loaded is kept.
 
     Raises:
-        BackendError: nvcc is missing or refuses, or the folder cannot be written.
+        BackendError: nvcc is missing or refuses, the driver refuses what it made, or the folder
+            cannot be written.
     """
     if folder is None:
-        return _compile(capability, "they are not kept anywhere")
-    path = folder / image_name(capability)
-    kept = path.read_bytes() if path.is_file() else b""
-    image, digest = kept[:-_DIGEST_BYTES], kept[-_DIGEST_BYTES:]
-    if image and hashlib.sha256(image).digest() == digest:
-        return image
-    image = _compile(capability, f"{path} is {'damaged' if path.is_file() else 'not there'}")
+        return _load_compiled(device, _compile(device.capability, "they are not kept anywhere"))
+    path = folder / image_name(device.capability)
+    reason = "is not there"
+    if path.is_file():
+        content = path.read_bytes()
+        image, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
+        reason = "is damaged"
+        if image and hashlib.sha256(image).digest() == digest:
+            try:
+                return device.load_module(image)
+            except BackendError as error:  # of a toolkit that is newer than the driver
+                reason = f"was refused ({error})"
+    image = _compile(device.capability, f"{path} {reason}")
+    module = _load_compiled(device, image)
     try:
         write_bytes(path, image + hashlib.sha256(image).digest())
     except OSError as error:
@@ -44,7 +54,7 @@ def kernels_image(capability: str, folder: Path | None) -> bytes:
             f"the CUDA kernels were compiled, but {path} cannot be written: {error.strerror}. Make "
             f"{folder} writable for the first run, or copy the bundle to where it is."
         ) from None
-    return image
+    return module
 
 
 def image_name(capability: str) -> str:
@@ -53,6 +63,16 @@ def image_name(capability: str) -> str:
     for source in SOURCES:
         digest.update(source.read_bytes())
     return f"kernels-{capability}-{digest.hexdigest()[:12]}.cubin"
+
+
+def _load_compiled(device: CudaDevice, image: bytes) -> Module:
+    try:
+        return device.load_module(image)
+    except BackendError as error:
+        raise BackendError(
+            f"the driver, of CUDA {device.driver}, refuses the kernels that {find_nvcc()} made: "
+            f"{error} Update the driver, or let CUDA_HOME name an older toolkit."
+        ) from error
 
 
 def _compile(capability: str, reason: str) -> bytes:

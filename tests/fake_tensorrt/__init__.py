@@ -59,6 +59,7 @@ def make(version: str, scenario: Scenario | None = None) -> ModuleType:
     module.scenario = scenario or Scenario(**card)
     module.enqueue = _at_once
     module._first = None
+    module.dla_cores_loaded = []  # of plans for a DLA, in order
     module.compiled = []  # what contexts of TensorRT-RTX compiled on the card, in order
     return module
 

@@ -26,7 +26,8 @@ class IExecutionContext:
         self._own_memory = own_memory
         self._memory: int | None = None
         self._addresses: dict[str, int] = {}
-        self._profile = 0
+        self._profile = 0 if engine._contexts_made == 0 else -1
+        engine._contexts_made += 1
         engine._contexts.add(self)
         self._shapes: dict[str, Shape] = {
             tensor.name: tensor.shape
@@ -52,7 +53,8 @@ class IExecutionContext:
 
     def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
         if not 0 <= profile_index < self._engine.num_optimization_profiles:
-            return self._refuse(f"setOptimizationProfileAsync: no profile {profile_index}")
+            self._refuse(f"setOptimizationProfileAsync: no profile {profile_index}")
+            raise RuntimeError("Error in set optimization profile async.")
         self._profile = profile_index
         return True
 
@@ -91,6 +93,8 @@ class IExecutionContext:
                 f"mismatch while setting input shape for {name}. Set dimensions are {_told(wanted)}"
                 f". Expected dimensions are {_told(tensor.shape)}.)"
             )
+        if self._profile < 0:
+            return self._refuse("setInputShape: no optimization profile was chosen")
         if self._is_profile_taken():
             return self._refuse(
                 f"Profile {self._profile} has been chosen by another IExecutionContext. Use "

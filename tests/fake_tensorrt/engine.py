@@ -29,6 +29,8 @@ class Runtime:
         if plan is None or fault is not None:
             tell(self._logger, "ERROR", f"IRuntime::deserializeCudaEngine: {fault}")
             return None
+        if plan.dla is not None:  # the plan's own core counts for nothing
+            self._trt.dla_cores_loaded.append(max(0, self.DLA_core))
         return self._new("ICudaEngine", plan, self._logger)
 
 
@@ -82,6 +84,7 @@ class ICudaEngine:
         self._plan = plan
         self._logger = logger
         self._contexts: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._contexts_made = 0
 
     name = property(lambda self: "Unnamed Network 0")
     refittable = property(lambda self: False)
