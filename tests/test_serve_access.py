@@ -142,6 +142,16 @@ def test_a_proxy_changes_nothing_where_a_token_is_asked_for(locked: Client, name
     assert locked.ask("/stats", Authorization=f"Bearer {TOKEN}", **came).status == 200
 
 
+def test_a_proxy_reaches_a_locked_server_by_a_name_of_its_own(locked: Client) -> None:
+    came = {"Host": "camera.example:8443", "X-Forwarded-Proto": "https"}
+    assert locked.ask("/stats", Authorization=f"Bearer {TOKEN}", **came).status == 200
+    assert refused(locked.ask("/stats", **came)) == OF_GET
+    page = {"Origin": "https://camera.example:8443", "Authorization": f"Bearer {TOKEN}"}
+    assert locked.ask("/segment", method="POST", body=b"no image", **came, **page).status == 415
+    page["Origin"] = "https://evil.example"
+    assert locked.ask("/segment", method="POST", body=b"no image", **came, **page).status == 403
+
+
 def test_what_no_proxy_wrote_is_answered(server: Client) -> None:
     assert server.ask("/stats").status == 200
     assert server.ask("/stats", X_Forwarded="no such header", User_Agent="Via").status == 200

@@ -37,7 +37,6 @@ _RECORD = "application/octet-stream"
 class Access:
     """Who may ask; see `Guard`."""
 
-    loopback: bool = True
     token: str | None = None
     cookie: str = "edgeunet"
 
@@ -178,7 +177,6 @@ def make_app(
     inner = Starlette(routes=pages.routes(), lifespan=pages.running)
     return Guard(
         inner,
-        loopback=access.loopback,
         token=access.token,
         cookie=access.cookie,
         login_page=(PAGE / "login.html").read_text(encoding="utf-8"),

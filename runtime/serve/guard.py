@@ -62,18 +62,15 @@ class Guard:
     """Lets through what may come, and sets the security headers of every answer.
 
     Args:
-        loopback: only this machine reaches the server. Pages of the Web reach it through the
-            browser, under their own host name, which is therefore checked.
-        token: what is asked for, None for none.
+        token: what is asked for. None for none, where only this machine reaches the server: pages
+            of the Web do so through its browser, under their own host name, and other machines
+            through a proxy, so that both are refused.
         cookie: name of the cookie that keeps a page logged in.
         login_page: asks for the token; `$unless_wrong` in it hides what is said of a wrong one.
     """
 
-    def __init__(
-        self, app: ASGIApp, *, loopback: bool, token: str | None, cookie: str, login_page: str
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, token: str | None, cookie: str, login_page: str) -> None:
         self._app = app
-        self._loopback = loopback
         self._token = token
         self._cookie = cookie
         self._login_page = Template(login_page)
@@ -111,13 +108,12 @@ class Guard:
 
     def _refusal(self, request: Request) -> Response | None:
         host = request.headers.get("host", "")
-        if self._loopback and not is_loopback(urlsplit(f"//{host}").hostname or ""):
+        if self._token is None and not is_loopback(urlsplit(f"//{host}").hostname or ""):
             return _error(
-                403, f"Host is {host!r}; this server answers to localhost and 127.0.0.1 alone. "
-                "Start it with --host to reach it from elsewhere."
+                403, f"Host is {host!r}; without a token this server answers to localhost and "
+                "127.0.0.1 alone. Start it with --host to reach it from elsewhere, or with --token."
             )  # fmt: skip
         forwarded = next((name for name in _OF_PROXIES if name in request.headers), None)
-        # Without a token, to reach the server is to be let in; a proxy lets others reach it.
         if self._token is None and forwarded is not None:
             return _error(
                 403, f"{forwarded} came: a proxy asks for someone else, who may be anyone; without "

@@ -23,7 +23,7 @@ from ..sources import redacted
 from .address import page_url
 from .app import Access, Bounds, make_app
 from .board import Board
-from .guard import choose_token, is_loopback
+from .guard import choose_token
 from .hub import Hub
 from .playback import Looped, open_playing
 from .player import Player
@@ -212,7 +212,7 @@ def open_service(
             hub,
             source=redacted(source),
             live=live,
-            access=Access(is_loopback(host), token, f"edgeunet_{port}"),
+            access=Access(token, f"edgeunet_{port}"),
             bounds=bounds,
             board=board,
         )
