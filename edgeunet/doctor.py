@@ -9,19 +9,25 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-# Distribution -> (module, extra, what it is for).
+# Distribution -> (module, extra, commands that take it: what for).
 _PARTS = {
-    "onnxruntime": ("onnxruntime", "cpu", "running bundles on the CPU"),
-    "opencv-python-headless": ("cv2", "cpu", "pre- and post-processing, images"),
-    "av": ("av", "video", "video files"),
-    "pycocotools": ("pycocotools", "video", "masks as run lengths"),
-    "starlette": ("starlette", "serve", "the page of `edgeunet serve`"),
-    "torch": ("torch", "export", "training, exporting, parity"),
-    "onnx": ("onnx", "export", "exporting"),
-    "onnx-ir": ("onnx_ir", "export", "exporting"),
-    "safetensors": ("safetensors", "export", "checkpoints"),
-    "torch-pruning": ("torch_pruning", "train", "pruning"),
-    "tensorrt-rtx-cu13-libs": ("tensorrt_rtx_bindings", "rtx", "engines for RTX GPUs"),
+    "onnxruntime": ("onnxruntime", "cpu", "run, bench, serve, export, parity: bundles on the CPU"),
+    "opencv-python-headless": ("cv2", "cpu", "all but lint and models: images"),
+    "av": ("av", "video", "run, serve: videos and cameras (rtsp, http, v4l2)"),
+    "pycocotools": ("pycocotools", "video", "run, serve: masks as run lengths"),
+    "starlette": ("starlette", "serve", "serve"),
+    "uvicorn": ("uvicorn", "serve", "serve"),
+    "pillow": ("PIL", "serve", "serve: images that it is sent"),
+    "prometheus-client": ("prometheus_client", "serve", "serve: /metrics"),
+    "torch": ("torch", "export", "export, parity, gate, models, train, prune: the nets"),
+    "safetensors": ("safetensors", "export", "export, parity, gate, models, train, prune: weights"),
+    "onnx": ("onnx", "export", "export, lint, prune: graphs"),
+    "onnx-ir": ("onnx_ir", "export", "export, prune: passes over graphs"),
+    "torchmetrics": ("torchmetrics", "train", "train, prune: a loss"),
+    "torch-pruning": ("torch_pruning", "train", "prune"),
+    "filelock": ("filelock", "trt", "build, run on a GPU: engines"),
+    "packaging": ("packaging", "trt", "build, run on a GPU: versions of TensorRT"),
+    "tensorrt-rtx-cu13-libs": ("tensorrt_rtx_bindings", "rtx", "build: engines for RTX GPUs"),
 }
 
 
@@ -37,11 +43,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Need:
-    """What a GPU takes: `found` says what is there, or `problem` what is missing and what to do."""
+    """What a GPU takes: `found` says what is there, or `problem` what is missing and what to do.
+
+    optional: some bundles run without it, and `problem` says which.
+    """
 
     name: str
     found: str | None
     problem: str | None
+    optional: bool = False
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,11 @@ A message says what came, what was wanted and what to do.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, distribution
+
+_EXTRAS_WITH_OPENCV = {"cpu", "video", "export", "train"}  # [trt] brings it on x86-64 alone
 
 
 class EdgeUNetError(Exception):
@@ -64,8 +68,29 @@ class MissingDependencyError(EdgeUNetError):
     """An optional dependency is not installed."""
 
     def __init__(self, module: str, extra: str, *, hint: str = "") -> None:
-        message = f"{module} is not installed. Install it with: pip install 'edgeunet[{extra}]'."
+        message = f"{module} is not installed. Install it with: {how_to_install(module, extra)}."
         super().__init__(f"{message} {hint}".rstrip())
+
+
+def how_to_install(package: str, extra: str) -> str:
+    """The command that installs an extra, or its package alone.
+
+    The latter where the extra would put the OpenCV wheel over another OpenCV, as JetPack's, and
+    with that take its GStreamer away.
+    """
+    if extra in _EXTRAS_WITH_OPENCV and _has_other_opencv():
+        return f"pip install {package}"
+    return f"pip install 'edgeunet[{extra}]'"
+
+
+def _has_other_opencv() -> bool:
+    if importlib.util.find_spec("cv2") is None:
+        return False
+    try:
+        distribution("opencv-python-headless")
+    except PackageNotFoundError:
+        return True
+    return False
 
 
 class CheckpointError(EdgeUNetError):

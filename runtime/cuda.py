@@ -21,6 +21,18 @@ from .closing import Closing
 from .cuda_driver import balanced_stack, capture
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: does not wait for the default stream
+# PyCUDA links two libraries of CUDA's: the driver's libcuda, and the toolkit's cuRAND, which it
+# leaves out where a file of its own says so. An environment variable does not (its aksetup_helper).
+_DRIVER_ADVICE = (
+    "Install NVIDIA's driver, or update it; in a container, pass the GPU in (docker run --gpus "
+    "all, on Jetson --runtime nvidia)."
+)
+_CURAND_ADVICE = (
+    "It was compiled with cuRAND, a library of the CUDA toolkit: install the toolkit, or add the "
+    "library's folder to LD_LIBRARY_PATH. Or compile PyCUDA without it, which is enough here: "
+    "echo 'CUDA_ENABLE_CURAND = False' >> ~/.aksetup-defaults.py, then pip install "
+    "--force-reinstall --no-deps --no-cache-dir pycuda."
+)
 
 Grid = tuple[int, int, int]
 
@@ -164,12 +176,12 @@ class CudaDevice(Closing):
     in another thread would fail.
 
     Raises:
-        MissingDependencyError: PyCUDA is not installed. BackendError: no driver, one that is too
-            old, or no such GPU; in every method, where the GPU fails.
+        MissingDependencyError: PyCUDA is not installed. BackendError: it cannot be loaded, there is
+            no driver, one that is too old, or no such GPU; in every method, where the GPU fails.
     """
 
     def __init__(self, index: int = 0) -> None:
-        self._driver = driver = _import_driver()
+        self._driver = driver = import_pycuda()
         self.held: dict[int, Held] = {}
         self._closed = False
         self.preparing = threading.RLock()
@@ -294,19 +306,27 @@ class CudaDevice(Closing):
 def missing_pycuda() -> MissingDependencyError:
     """The error where PyCUDA is not installed; with the extra comes TensorRT, which is large."""
     return MissingDependencyError(
-        "PyCUDA", "trt", hint="For TensorRT-RTX alone: pip install pycuda."
+        "PyCUDA",
+        "trt",
+        hint="For TensorRT-RTX alone: pip install pycuda. pip compiles it: the CUDA toolkit must "
+        "be there, its nvcc on the PATH.",
     )
 
 
-def _import_driver() -> Any:
+def import_pycuda() -> Any:
+    """`pycuda.driver`; CUDA does not begin with that.
+
+    Raises:
+        MissingDependencyError: PyCUDA or what it needs is not installed. BackendError: a library
+            that it was linked with is missing, or too old.
+    """
     try:
         return importlib.import_module("pycuda.driver")
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] != "pycuda":
-            raise
-        raise missing_pycuda() from None
-    except ImportError as error:  # libcuda.so.1 belongs to the driver
-        raise BackendError(
-            f"PyCUDA cannot be loaded: {error}. Install NVIDIA's driver, or update it; in a "
-            "container, pass the GPU in (docker run --gpus all, on Jetson --runtime nvidia)."
-        ) from error
+        name = str(error.name)
+        if name.split(".")[0] == "pycuda":
+            raise missing_pycuda() from None
+        raise MissingDependencyError(name, "trt") from None
+    except ImportError as error:
+        advice = _CURAND_ADVICE if "libcurand" in str(error) else _DRIVER_ADVICE
+        raise BackendError(f"PyCUDA cannot be loaded: {error}. {advice}") from error

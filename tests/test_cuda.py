@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -186,19 +186,48 @@ def test_no_pycuda_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
         CudaDevice()
 
 
-def test_no_driver_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "pycuda").mkdir()
-    (tmp_path / "pycuda/__init__.py").touch()
-    (tmp_path / "pycuda/driver.py").write_text(
-        "raise ImportError('libcuda.so.1: cannot open shared object file')"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    for name in ("pycuda", "pycuda.driver"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    with pytest.raises(BackendError, match=r"libcuda.so.1.*Install NVIDIA's driver"):
+@pytest.fixture
+def pycuda_that(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
+    """Installs a PyCUDA whose driver module is that line of code."""
+
+    def install(line: str) -> None:
+        (tmp_path / "pycuda").mkdir()
+        (tmp_path / "pycuda/__init__.py").touch()
+        (tmp_path / "pycuda/driver.py").write_text(line)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        for name in ("pycuda", "pycuda.driver"):
+            sys.modules.pop(name, None)
+
+    return install
+
+
+@pytest.mark.parametrize(
+    ("error", "advice", "other"),
+    [
+        ("libcuda.so.1: cannot open shared object file", "Install NVIDIA's driver", "cuRAND"),
+        ("_driver.so: undefined symbol: cuLibraryLoadData", "or update it", "cuRAND"),
+        (
+            "libcurand.so.10: cannot open shared object file",
+            "echo 'CUDA_ENABLE_CURAND = False' >> ~/.aksetup-defaults.py",
+            "NVIDIA's driver",
+        ),
+    ],
+)
+def test_pycuda_that_cannot_be_loaded_says_which_library_and_what_to_do(
+    pycuda_that: Callable[[str], None], error: str, advice: str, other: str
+) -> None:
+    pycuda_that(f"raise ImportError({error!r})")
+    with pytest.raises(BackendError) as raised:
         CudaDevice()
-    for name in ("pycuda", "pycuda.driver"):
-        sys.modules.pop(name, None)
+    message = str(raised.value)
+    assert message.startswith(f"PyCUDA cannot be loaded: {error}. ")
+    assert advice in message and other not in message
+
+
+def test_pycuda_without_what_it_needs_names_that(pycuda_that: Callable[[str], None]) -> None:
+    pycuda_that("import no_pytools.prefork")
+    with pytest.raises(MissingDependencyError, match=r"^no_pytools is not installed"):
+        CudaDevice()
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,9 @@ def test_missing_nvcc_says_what_to_do(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(compiling, "find_nvcc", lambda: None)
     with pytest.raises(BackendError, match=r"no nvcc was found.*Install the CUDA toolkit") as told:
         load(tmp_path)
-    assert f"copy its engines/{image_name('sm87')}" in str(told.value)
+    message = str(told.value)
+    assert "cuda-toolkit-12-6 on JetPack 6, cuda-toolkit-13-0 on JetPack 7" in message
+    assert f"copy its engines/{image_name('sm87')}" in message
 
 
 def test_nvcc_that_fails_is_quoted(calls: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from commands import succeeds
 from gpu_machine import GpuMachine, gpu_machine
 
+from edgeunet.errors import BackendError
 from edgeunet.runtime import needs
 
 
@@ -67,10 +68,32 @@ def test_each_thing_that_is_missing_is_named_with_its_fix(
     assert sorted(found) == ["PyCUDA", "TensorRT", "nvcc"]
     assert "pip install 'edgeunet[trt]'" in found["TensorRT"] and "JetPack" in found["TensorRT"]
     assert "pip install 'edgeunet[trt]'" in found["PyCUDA"]
-    assert "Install the CUDA toolkit, or copy engines/kernels-*.cubin" in found["nvcc"]
+    assert "install the CUDA toolkit" in found["nvcc"]
     out = succeeds("doctor").stdout
-    assert "bundles run on ONNX Runtime, for there is missing:" in out
+    assert "on a GPU: TensorRT does not run, for there is missing:" in out
     assert all(problem in out for problem in found.values())
+
+
+def test_without_nvcc_tensorrt_runs_bundles_that_bring_their_kernels(
+    machine: GpuMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(needs, "find_nvcc", lambda: None)
+    assert list(problems()) == ["nvcc"]
+    assert "a bundle whose engines/kernels-*.cubin" in problems()["nvcc"]
+    out = succeeds("doctor").stdout
+    assert "on a GPU: TensorRT runs" in out
+    assert problems()["nvcc"] in out and "Orin (sm87)" in out
+
+
+def test_pycuda_that_cannot_be_loaded_is_told_in_its_place_alone(
+    machine: GpuMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise BackendError("PyCUDA cannot be loaded: libcurand.so.10")
+
+    monkeypatch.setattr(needs, "import_pycuda", refuse)
+    assert problems() == {"PyCUDA": "PyCUDA cannot be loaded: libcurand.so.10"}
+    assert needs.gpu_needs()[0].found == "driver of CUDA 12.6"
 
 
 @contextmanager
@@ -105,13 +128,19 @@ def test_no_driver(machine: GpuMachine, monkeypatch: pytest.MonkeyPatch) -> None
     def missing(name: str) -> None:
         raise OSError(f"{name}: cannot open shared object file")
 
+    def refuse() -> None:
+        raise BackendError("PyCUDA cannot be loaded: libcuda.so.1")
+
     monkeypatch.setattr(ctypes, "CDLL", missing)
+    monkeypatch.setattr(needs, "import_pycuda", refuse)
+    assert list(problems()) == ["GPU"], "PyCUDA is not to blame"
     assert "no NVIDIA driver: libcuda.so.1: cannot open" in problems()["GPU"]
 
 
 def test_driver_that_does_not_answer(machine: GpuMachine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Library(code=803))
     assert "does not answer: CUDA error 803. See nvidia-smi" in problems()["GPU"]
+    assert list(problems()) == ["GPU"]
 
 
 def test_without_pycuda_the_driver_is_still_told(

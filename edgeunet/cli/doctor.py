@@ -6,9 +6,11 @@ from dataclasses import asdict
 
 import click
 
-from ..doctor import Need, diagnose
-from ..errors import MissingDependencyError
+from ..doctor import Diagnosis, Need, Part, diagnose
+from ..errors import MissingDependencyError, how_to_install
 from .common import echo_json, json_option
+
+_NAMES = 24  # columns of a thing's name
 
 
 @click.command("doctor")
@@ -16,27 +18,60 @@ from .common import echo_json, json_option
 def command(as_json: bool) -> None:
     """Say what this machine can run, and what is missing."""
     found = diagnose()
-    needs = _gpu_needs()
+    gstreamer, needs = _runtime()
     if as_json:
-        echo_json({**asdict(found), "gpu": [asdict(need) for need in needs]})
+        gpu = [asdict(need) for need in needs]
+        echo_json({**asdict(found), "gstreamer": gstreamer, "gpu": gpu})
         return
-    for name in ("processor", "cores", "system", "python"):
-        click.echo(f"{name:<24}{found.environment[name]}")
-    for part in found.parts:
-        state = part.version or f"missing; pip install 'edgeunet[{part.extra}]'"
-        click.echo(f"{part.name:<24}{state:<12} {part.purpose}")
+    _echo_parts(found, gstreamer)
     for warning in found.warnings:
         click.echo(f"note: {warning}")
+    _echo_gpu(needs)
+
+
+def _echo_parts(found: Diagnosis, gstreamer: bool | None) -> None:
+    for name in ("processor", "cores", "system", "python"):
+        click.echo(f"{name:<{_NAMES}}{found.environment[name]}")
+    width = 2 + max(len(part.version or "missing") for part in found.parts)
+    for part in found.parts:
+        state = part.version or "missing"
+        click.echo(f"{part.name:<{_NAMES}}{state:<{width}}{part.purpose}{_advice(part)}")
+        if part.name == "opencv-python-headless" and gstreamer is not None:
+            state = "yes" if gstreamer else "no"
+            click.echo(
+                f"{'  with GStreamer':<{_NAMES}}{state:<{width}}"
+                "run, serve: csi:// and gst: sources; nothing else takes it"
+            )
+
+
+def _advice(part: Part) -> str:
+    return "" if part.version else f"; {how_to_install(part.name, part.extra)}"
+
+
+def _echo_gpu(needs: tuple[Need, ...]) -> None:
     missing = [need for need in needs if need.problem is not None]
-    verdict = "bundles run on ONNX Runtime, for there is missing:" if missing else "TensorRT runs"
+    runs = all(need.optional for need in missing)
+    verdict = "TensorRT runs" if runs else "TensorRT does not run, for there is missing:"
     click.echo(f"on a GPU: {verdict}")
-    for need in missing or needs:
-        click.echo(f"  {need.name:<22}{need.found or need.problem}")
+    for need in needs if runs else missing:
+        click.echo(f"  {need.name:<{_NAMES - 2}}{need.found or need.problem}")
 
 
-def _gpu_needs() -> tuple[Need, ...]:
+def _runtime() -> tuple[bool | None, tuple[Need, ...]]:
+    """Whether OpenCV has GStreamer, None where there is no OpenCV, and what a GPU takes."""
     try:
         from ..runtime.needs import gpu_needs
-    except ModuleNotFoundError as error:  # the runtime is not to be had without OpenCV
-        return (Need("runtime", None, str(MissingDependencyError(str(error.name), "cpu"))),)
-    return gpu_needs()
+        from ..runtime.sources.gstreamer import has_gstreamer
+    except ImportError as error:  # the runtime is not to be had without OpenCV
+        return None, (Need("runtime", None, _no_runtime(error)),)
+    return has_gstreamer(), gpu_needs()
+
+
+def _no_runtime(error: ImportError) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        return str(MissingDependencyError(str(error.name), "cpu"))
+    return (
+        f"OpenCV is installed, but cannot be loaded: {error}. Without it no bundle runs, not on "
+        "the CPU either. Install the library that this names; an OpenCV that was compiled with "
+        "numpy 1, such as JetPack 6's, wants pip install 'numpy<2'."
+    )

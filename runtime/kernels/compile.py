@@ -80,9 +80,10 @@ def _compile(capability: str, reason: str) -> bytes:
     if nvcc is None:
         raise BackendError(
             f"the CUDA kernels for {capability} must be compiled, since {reason}, and no nvcc was "
-            "found on PATH, in CUDA_HOME or in /usr/local/cuda. Install the CUDA toolkit (JetPack: "
-            "`apt install cuda-toolkit-12-6`, its version), or run the bundle where nvcc is on "
-            f"the same kind of GPU, and copy its engines/{image_name(capability)}."
+            "found on PATH, in CUDA_HOME or in /usr/local/cuda. Install the CUDA toolkit (`apt "
+            "install` cuda-toolkit-12-6 on JetPack 6, cuda-toolkit-13-0 on JetPack 7), or run the "
+            "bundle where nvcc is on the same kind of GPU, and copy its "
+            f"engines/{image_name(capability)}."
         )
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "kernels.cubin"

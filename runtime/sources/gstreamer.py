@@ -16,6 +16,12 @@ from .live import Connection, Timeouts
 from .redaction import redacted
 
 
+def has_gstreamer() -> bool:
+    """Whether OpenCV reads pipelines: it was built with GStreamer, and is 4.7 or newer."""
+    version = [int(number) for number in re.findall(r"\d+", cv2.__version__)[:2]]
+    return version >= [4, 7] and cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER)
+
+
 class Pipeline(Connection):
     """A pipeline that ends in an appsink of BGR pictures.
 
@@ -24,8 +30,7 @@ class Pipeline(Connection):
     """
 
     def __init__(self, name: str, pipeline: str, timeouts: Timeouts) -> None:
-        version = [int(number) for number in re.findall(r"\d+", cv2.__version__)[:2]]
-        if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER) or version < [4, 7]:
+        if not has_gstreamer():
             raise SourceError(
                 f"{name}: this OpenCV ({cv2.__version__}, {cv2.__file__}) has no GStreamer, or "
                 "is older than 4.7. On a Jetson, use JetPack's: pip uninstall opencv-python "

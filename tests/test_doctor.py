@@ -1,0 +1,75 @@
+"""What the doctor says of packages and of OpenCV."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import cv2
+import pytest
+from commands import ROOT, data, finish, start, succeeds
+from project import extras
+
+from edgeunet import doctor
+
+OF_THE_GPU = {"pycuda", "tensorrt-cu12", "tensorrt-rtx-cu13-bindings"}  # said in its section
+
+Lacking = Callable[..., None]
+
+
+@pytest.fixture
+def lacking(monkeypatch: pytest.MonkeyPatch) -> Lacking:
+    """Takes distributions away from what this Python has installed."""
+
+    def take(*names: str) -> None:
+        def installed(name: str) -> str:
+            if name in names:
+                raise PackageNotFoundError(name)
+            return version(name)
+
+        monkeypatch.setattr(doctor, "version", installed)
+        monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
+
+    return take
+
+
+def test_every_package_of_an_extra_is_looked_for() -> None:
+    wanted = {name.split(">=")[0] for names in extras().values() for name in names if ">=" in name}
+    assert {"onnxruntime", "torch", "uvicorn", "tensorrt-cu12"} <= wanted
+    parts = {part["name"]: part for part in data("doctor")["parts"]}
+    assert parts.keys() == wanted - OF_THE_GPU
+    assert all(part["name"] in " ".join(extras()[part["extra"]]) for part in parts.values())
+    assert all(part["purpose"] for part in parts.values())
+
+
+def test_missing_packages_are_told_with_their_command_in_columns(lacking: Lacking) -> None:
+    lacking("uvicorn", "av")
+    out = succeeds("doctor").stdout
+    assert re.search(r"^uvicorn +missing +serve; pip install 'edgeunet\[serve\]'$", out, re.M)
+    assert re.search(r"^av +missing +run, serve: .*; pip install 'edgeunet\[video\]'$", out, re.M)
+    rows = out[out.index("onnxruntime") : out.index("on a GPU")].splitlines()
+    rows = [row for row in rows if not row.startswith("note: ")]
+    columns = {re.match(r".{24}\S+ +", row).end() for row in rows}  # type: ignore[union-attr]
+    assert len(columns) == 1, rows
+
+
+@pytest.mark.parametrize(("has", "words"), [(True, "yes"), (False, "no")])
+def test_gstreamer_of_opencv_is_told_and_what_takes_it(
+    monkeypatch: pytest.MonkeyPatch, has: bool, words: str
+) -> None:
+    monkeypatch.setattr(cv2.videoio_registry, "hasBackend", lambda backend: has)
+    assert data("doctor")["gstreamer"] is has
+    out = succeeds("doctor").stdout
+    assert re.search(rf"^  with GStreamer +{words} +run, serve: csi:// and gst: sources", out, re.M)
+
+
+def test_opencv_that_cannot_be_loaded_is_told(tmp_path: Path) -> None:
+    (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open')")
+    paths = os.pathsep.join([str(tmp_path), str(ROOT)])
+    code, out, err = finish(start("doctor", env={**os.environ, "PYTHONPATH": paths}))
+    assert (code, err) == (0, "")
+    assert "OpenCV is installed, but cannot be loaded: libGL.so.1: cannot open." in out
+    assert "'numpy<2'" in out and "GStreamer" not in out
