@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgeunet.errors import EdgeUNetError
     from edgeunet.export import ExportOptions, export_bundle
     from edgeunet.models import create_model, list_models
     from edgeunet.runtime import Result, Segmenter, Tiling, load
@@ -15,6 +16,7 @@ __version__ = "0.1.0"
 # Public name -> module. Resolved on first use (PEP 562): a device that only runs bundles never
 # loads torch, and `import edgeunet` itself loads nothing.
 _EXPORTS = {
+    "EdgeUNetError": "edgeunet.errors",
     "Result": "edgeunet.runtime",
     "Segmenter": "edgeunet.runtime",
     "Tiling": "edgeunet.runtime",
@@ -26,6 +28,7 @@ _EXPORTS = {
 }
 
 __all__ = [
+    "EdgeUNetError",
     "ExportOptions",
     "Result",
     "Segmenter",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import os
 import re
 import shutil
 import signal
@@ -99,10 +100,21 @@ def test_missing_extra_is_named(command: list[str], module: str, extra: str) -> 
 def test_without_extras_help_and_doctor_work() -> None:
     without = sorted(cli_main._EXTRAS)
     processes = [start("--help", without=without), start("doctor", without=without)]
-    for process, words in zip(processes, ("not installed", "python"), strict=True):
+    for process, words in zip(processes, ("not available", "python"), strict=True):
         code, out, err = finish(process)
         assert (code, err) == (0, "")
         assert words in out
+
+
+def test_a_package_that_cannot_be_loaded_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open', name='cv2')")
+    paths = os.pathsep.join([str(tmp_path), str(ROOT)])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    asked = [("run", "bundle", "source"), ("--help",)]
+    runs, helps = [finish(start(*command, env=environment)) for command in asked]
+    told = "cv2 is installed, but cannot be loaded: libGL.so.1: cannot open. "
+    assert runs[:2] == (1, "") and runs[2].startswith(f"error: {told}")
+    assert helps[0] == 0 and "(not available)" in helps[1]
 
 
 def test_every_extra_that_a_module_may_lack_is_known() -> None:

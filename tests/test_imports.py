@@ -122,6 +122,7 @@ def test_run_loads_nothing_of_the_workstation(fp32_bundle: Path, tmp_path: Path)
 
 def test_public_names() -> None:
     assert edgeunet.__all__ == [
+        "EdgeUNetError",
         "ExportOptions",
         "Result",
         "Segmenter",

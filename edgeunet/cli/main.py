@@ -63,7 +63,7 @@ class LazyGroup(click.Group):
             return None
         try:
             module = importlib.import_module(f"edgeunet.cli.{_COMMANDS[cmd_name]}")
-        except ModuleNotFoundError as error:
+        except ImportError as error:
             return _unavailable(cmd_name, error)
         command: click.Command = module.command
         return command
@@ -75,7 +75,7 @@ class LazyGroup(click.Group):
         except EdgeUNetError as error:
             click.echo(f"error: {error}", err=True)
             ctx.exit(error.exit_code)
-        except ModuleNotFoundError as error:
+        except ImportError as error:
             click.echo(f"error: {_missing(error)}", err=True)
             ctx.exit(1)
 
@@ -86,14 +86,14 @@ def main() -> None:
     """U-Nets from a checkpoint to INT8 video segmentation at the edge."""
 
 
-def _unavailable(name: str, error: ModuleNotFoundError) -> click.Command:
-    """Stand-in for a command whose extra is not installed."""
+def _unavailable(name: str, error: ImportError) -> click.Command:
+    """Stand-in for a command whose extra is not installed, or not to be loaded."""
     message = str(_missing(error))
 
     @click.command(
         name,
         help=f"Not available: {message}",
-        short_help="(not installed)",
+        short_help="(not available)",
         context_settings={"ignore_unknown_options": True},
     )
     @click.argument("arguments", nargs=-1)
@@ -104,8 +104,15 @@ def _unavailable(name: str, error: ModuleNotFoundError) -> click.Command:
     return command
 
 
-def _missing(error: ModuleNotFoundError) -> EdgeUNetError:
+def _missing(error: ImportError) -> EdgeUNetError:
     module = (error.name or "").split(".")[0]
-    if module not in _EXTRAS:
+    if isinstance(error, ModuleNotFoundError):
+        if module not in _EXTRAS:
+            raise error
+        return MissingDependencyError(module, _EXTRAS[module])
+    if module == "edgeunet":
         raise error
-    return MissingDependencyError(module, _EXTRAS[module])
+    return EdgeUNetError(
+        f"{module or 'a package'} is installed, but cannot be loaded: {error}. Install the library "
+        "or the version that this names; `edgeunet doctor` lists what is there."
+    )
