@@ -52,7 +52,9 @@ class Channel(Generic[T]):
             Whatever error the channel was ended with, behind the items before it.
         """
         with self._changed:
-            if not self._changed.wait_for(lambda: self._items or self._ended, timeout):
+            # A lock refuses to wait for longer, infinity included.
+            seconds = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
+            if not self._changed.wait_for(lambda: self._items or self._ended, seconds):
                 raise TimeoutError
             if self._items:
                 item = self._items.popleft()

@@ -97,10 +97,12 @@ class Segmenter(Closing):
             temporal: share of the past in the logits of each frame, see `Smoother`; None: none.
 
         Raises:
-            UsageError: what is no source, a batch that the bundle does not take, frames of a file
-            to be dropped, smoothing out of range or of tiles.
+            UsageError: what is no source, a batch that the bundle does not take, a delay that is
+            none, frames of a file to be dropped, smoothing out of range or of tiles.
         """
         _check_batch(batch, self.manifest)
+        if max_delay is not None and not max_delay >= 0:  # NaN too
+            raise UsageError(f"max_delay is {max_delay}; seconds, 0 or more, were wanted.")
         if drop not in (None, *get_args(Drop)):
             raise UsageError(f"drop is {drop!r}; {' or '.join(get_args(Drop))} was wanted.")
         smoother = None if temporal is None else Smoother(self.manifest.input, temporal)

@@ -21,8 +21,9 @@ class Smoother:
 
     smoothed = weight * smoothed of the frame before + (1 - weight) * logits
 
-    It begins anew after a cut, where the frames' size changes, and behind a frame whose mask the
-    gate alone decided, for that has no logits.
+    It begins anew after a cut, where the frames' size changes, and behind a frame that it leaves
+    as it is: one whose mask the gate alone decided, for that has no logits, or whose logits are not
+    all finite, as where FP16 overflows, for what is infinite once would stay so.
 
     Args:
         spec: of the net's input. weight: share of the past, 0 (none) to below 1. A step of the
@@ -59,12 +60,13 @@ class Smoother:
             self._size, self._smoothed = size, None
         smoothed = np.empty_like(logits)
         for index, frame in enumerate(logits):
-            if self._is_cut(images[index]) or decided[index] or self._smoothed is None:
+            usable = not decided[index] and bool(np.isfinite(frame).all())
+            if self._is_cut(images[index]) or not usable or self._smoothed is None:
                 smoothed[index] = frame
             else:
                 before = self._smoothed
                 smoothed[index] = frame + self._weight * (before - frame)
-            self._smoothed = None if decided[index] else smoothed[index]
+            self._smoothed = smoothed[index] if usable else None
         return smoothed
 
     def _is_cut(self, image: npt.NDArray[np.float32]) -> bool:

@@ -137,6 +137,15 @@ def test_full_batch_does_not_wait_for_its_delay() -> None:
     assert time.monotonic() - started < 20
 
 
+@pytest.mark.parametrize("longest", [1e12, float("inf")])
+def test_delay_beyond_what_a_lock_waits_is_for_ever(longest: float) -> None:
+    camera = Camera()
+    camera.allowed.release()
+    with feed(camera, batch=2, max_delay=longest) as batches:
+        threading.Timer(0.1, camera.allowed.release).start()
+        assert numbers(next(batches)) == [0, 1]
+
+
 @pytest.mark.parametrize("given", [0, 1, 2])
 def test_stop_lets_out_what_was_read(given: int) -> None:
     camera = Camera()

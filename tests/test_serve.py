@@ -348,7 +348,9 @@ def test_image_that_never_arrives_makes_room(fp32_bundle: Path, film: Path, pict
 # Whom it refuses
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "[::1", "a]b"]
+)
 def test_other_hosts_are_refused_on_loopback(server: Client, host: str) -> None:
     answer = server.ask("/", Host=host)
     assert answer.status == 403
@@ -363,7 +365,8 @@ def test_own_hosts_are_answered(server: Client, host: str) -> None:
 def test_pages_of_others_send_no_image(server: Client, picture: Frame) -> None:
     body = png(picture)
     own = f"{server.host}:{server.port}"
-    for origin, status in (("https://evil.example", 403), ("null", 403), (f"http://{own}", 200)):
+    others = ("https://evil.example", "null", "http://[")
+    for origin, status in (*((other, 403) for other in others), (f"http://{own}", 200)):
         answer = server.ask("/segment", method="POST", body=body, Origin=origin, Host=own)
         assert answer.status == status
 

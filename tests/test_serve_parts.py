@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import struct
 import time
 from collections.abc import Awaitable, MutableMapping
 from contextlib import suppress
@@ -262,6 +263,16 @@ def test_upload_of_anything_is_an_image_or_refused(noise: bytes, start: int, cut
         with suppress(Refusal):
             frame = decoded(body, pixels=1000)
             assert frame.shape[0] * frame.shape[1] <= 1000
+
+
+def test_upload_whose_exif_is_of_other_types_is_refused() -> None:
+    turned = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)  # orientation: 6
+    resolution = struct.pack("<HHI4s", 0x011A, 2, 2, b"x")  # a text, where a ratio belongs
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + turned + resolution + bytes(4)
+    body = saved(Image.fromarray(numbered_frame(3)), "jpeg", exif=exif)
+    with pytest.raises(Refusal, match="the image is damaged") as refusal:
+        decoded(body, pixels=10_000)
+    assert refusal.value.status == 422
 
 
 # Who may ask

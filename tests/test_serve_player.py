@@ -157,6 +157,19 @@ def test_backend_s_failure_on_a_file_is_tried_again(
         wait_for(lambda: published)
 
 
+def test_attempts_in_vain_are_no_reconnects(segmenter: Segmenter) -> None:
+    away = [SourceError(f"{CAMERA} does not answer.")] * 3
+
+    def open_camera() -> Source:
+        if away:
+            raise away.pop()
+        return Camera(FRAMES, "silence")
+
+    with playing(segmenter, open_camera) as (player, published):
+        wait_for(lambda: len(published) == FRAMES)
+        assert player.totals().reconnects == 1
+
+
 def test_totals_never_go_back(segmenter: Segmenter) -> None:
     seen: list[Totals] = []
     with playing(segmenter, lambda: Camera(3, "end")) as (player, _):

@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 from media import Frame
 from pycocotools import mask as coco
 
-from edgeunet.errors import OutputExistsError, SourceError, UsageError
+from edgeunet.errors import OutputError, OutputExistsError, SourceError, UsageError
 from edgeunet.runtime.segmented import Segmented
 from edgeunet.runtime.sinks import JsonLines, RawPipe, open_sink, overlay
 from edgeunet.runtime.sinks.pipe import mask_pixels, overlay_pixels
@@ -164,6 +164,13 @@ def test_pipe_refuses_a_change_of_size() -> None:
     with pytest.raises(SourceError, match="frame is 6x4, the first was 4x6"):
         sink.write(segmented(np.zeros((6, 4), np.uint8)))
     assert len(file.getvalue()) == 24
+
+
+@pytest.mark.parametrize("output", ["pipe:masks", "pipe:overlay"])
+def test_pipe_without_stdout_is_an_error(monkeypatch: pytest.MonkeyPatch, output: str) -> None:
+    monkeypatch.setattr(sys, "stdout", None)  # what Python makes of a closed one
+    with pytest.raises(OutputError, match="stdout is closed"):
+        open_sink(output, rate=None, classes=[], palette=[])
 
 
 @pytest.mark.parametrize(("output", "channels"), [("pipe:masks", 1), ("pipe:overlay", 3)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import struct
@@ -19,6 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from media import VIDEO_SIZE, cut_to, number_of, numbered_frame, write_png, write_video
+from PIL import ExifTags, Image, ImageOps
 
 from edgeunet.errors import EdgeUNetError, SourceError
 from edgeunet.runtime.sources import SourceInfo, open_source, read_image
@@ -119,6 +121,64 @@ def test_image_becomes_8_bit_rgb(
     np.testing.assert_array_equal(frame, wanted)
 
 
+def write_jpeg(path: Path, image: Image.Image, **options: object) -> Path:
+    image.save(path, quality=95, **options)
+    return path
+
+
+def noise(size: tuple[int, int] = (40, 56)) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_image_comes_upright(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    quarters = np.full((32, 48, 3), 40, np.uint8)
+    quarters[:16, :24], quarters[:16, 24:], quarters[16:, :24] = 220, 160, 100
+    path = write_jpeg(tmp_path / "a.jpg", Image.fromarray(quarters), exif=exif)
+    with Image.open(path) as image:
+        wanted = np.asarray(ImageOps.exif_transpose(image))
+    frame = read_image(path)
+    assert frame.shape == wanted.shape
+    assert np.abs(frame.astype(int) - wanted).max() <= 3  # two decoders
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_jpeg_that_was_cut_off_is_an_error(tmp_path: Path, progressive: bool) -> None:
+    preview = io.BytesIO()
+    noise((16, 16)).save(preview, "jpeg")  # whole, it must not pass for the end of the image
+    path = write_jpeg(
+        tmp_path / "a.jpg", noise(), progressive=progressive, comment=preview.getvalue()
+    )
+    content = path.read_bytes()
+    assert read_image(path).shape == (40, 56, 3)
+    for length in (len(content) // 2, len(content) - 2, len(content) - 1):
+        path.write_bytes(content[:length])
+        with pytest.raises(SourceError, match=r"a\.jpg is truncated"):
+            read_image(path)
+
+
+def test_jpeg_with_something_behind_it_is_whole(tmp_path: Path) -> None:
+    path = write_jpeg(tmp_path / "a.jpg", noise(), restart_marker_blocks=1)
+    path.write_bytes(path.read_bytes() + b"\xff\xda a film \xff")
+    assert read_image(path).shape == (40, 56, 3)
+
+
+def test_image_of_floats_says_so(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((4, 6), np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(SourceError, match="float32; uint8 or uint16 was wanted"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_image_that_is_gone_is_named(folder: Path) -> None:
+    frames = open_source(folder)
+    next(frames)
+    (folder / "10.PNG").unlink()
+    with pytest.raises(SourceError, match=r"10\.PNG cannot be read: No such file"):
+        next(frames)
+
+
 def test_unreadable_image_follows_the_frames_before_it(tmp_path: Path) -> None:
     write_png(tmp_path / "a.png", gray(7))
     (tmp_path / "b.png").write_bytes(b"no image")
@@ -153,7 +213,10 @@ def test_device_is_told_its_address() -> None:
 
 def test_image_beyond_opencvs_limit_says_how_to_lift_it(tmp_path: Path) -> None:
     path = write_png(tmp_path / "large.png", gray(7))
-    code = "import sys; from edgeunet.runtime.sources import read_image; read_image(sys.argv[1])"
+    code = (
+        "import pathlib, sys; from edgeunet.runtime.sources import read_image; "
+        "read_image(pathlib.Path(sys.argv[1]))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False,
         env={**os.environ, "OPENCV_IO_MAX_IMAGE_PIXELS": "1"},

@@ -223,6 +223,12 @@ def test_unknown_way_to_drop_is_refused(segmenter: Segmenter) -> None:
         segmenter.stream([], drop="newest")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("delay", [-0.1, float("nan")])
+def test_delay_that_is_none_is_refused(segmenter: Segmenter, delay: float) -> None:
+    with pytest.raises(UsageError, match="seconds, 0 or more, were wanted"):
+        segmenter.stream([], max_delay=delay)
+
+
 def test_error_of_the_consumer_ends_all_stages(segmenter: Segmenter) -> None:
     def consume() -> None:
         with segmenter.stream(Camera(5, seconds=0.001)) as stream:

@@ -103,6 +103,17 @@ def test_cut_is_measured_in_8_bit_steps_whatever_the_net_wants(color: str) -> No
     assert came[:, 0, 0, 0].tolist() == [0, 4, 8]
 
 
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_begins_anew_behind_what_is_not_finite(value: float, weight: float) -> None:
+    logits = steps([0, 8, 4, 8])
+    logits[1, 2, 3, 5] = value
+    came = smooth(Smoother(SPEC, weight), logits)
+    np.testing.assert_array_equal(came[1], logits[1])
+    np.testing.assert_array_equal(came[2:], smooth(Smoother(SPEC, weight), logits[2:]))
+    assert np.isfinite(came[2:]).all()
+
+
 def test_begins_anew_where_the_size_changes() -> None:
     smoother = Smoother(SPEC, 0.5)
     smooth(smoother, steps([0, 0]))

@@ -7,7 +7,7 @@ import hmac
 import ipaddress
 import secrets
 from string import Template
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -108,7 +108,7 @@ class Guard:
 
     def _refusal(self, request: Request) -> Response | None:
         host = request.headers.get("host", "")
-        if self._token is None and not is_loopback(urlsplit(f"//{host}").hostname or ""):
+        if self._token is None and not is_loopback(_parts(f"//{host}").hostname or ""):
             return _error(
                 403, f"Host is {host!r}; without a token this server answers to localhost and "
                 "127.0.0.1 alone. Start it with --host to reach it from elsewhere, or with --token."
@@ -121,7 +121,7 @@ class Guard:
                 "EDGEUNET_TOKEN."
             )  # fmt: skip
         origin = request.headers.get("origin")
-        if request.method != "GET" and origin is not None and urlsplit(origin).netloc != host:
+        if request.method != "GET" and origin is not None and _parts(origin).netloc != host:
             return _error(403, f"a page of {origin} asked; only this server's own page may.")
         path = request.scope["path"]
         if path.startswith(_OPEN_PATHS) or request.state.trusted:
@@ -135,6 +135,14 @@ class Guard:
     @property
     def _set_cookie(self) -> str:
         return f"{self._cookie}={self._pass}; Path=/; HttpOnly; SameSite=Strict"
+
+
+def _parts(url: str) -> SplitResult:
+    """Parts of an address, all empty where it cannot be taken apart, as with a lone bracket."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return SplitResult("", "", "", "", "")
 
 
 def _tokens(request: Request) -> list[str]:

@@ -149,8 +149,6 @@ class Player(Closing):
                 return
             delay = self._retry if self._past.segmented > before else min(2 * delay, _RETRY_LAST)
             self._stopping.wait(delay)
-            with self._lock:
-                self._past = replace(self._past, reconnects=self._past.reconnects + 1)
 
     def _attempt(self) -> Status:
         """Play until it ends; why it did."""
@@ -175,6 +173,9 @@ class Player(Closing):
                 if self._stopping.is_set():  # it came before there was a stream to stop
                     return
                 for segmented in stream.results():
+                    if self._failure is not None:
+                        with self._lock:
+                            self._past = replace(self._past, reconnects=self._past.reconnects + 1)
                     self._seen, self._any, self._failure = time.monotonic(), True, None
                     self._publish(segmented)
             finally:

@@ -144,7 +144,9 @@ def decoded(body: bytes, *, pixels: int) -> Frame:
                       "are taken.") from None  # fmt: skip
     except UnidentifiedImageError:
         raise Refusal(415, f"this is no image; {', '.join(_FORMATS)} are taken.") from None
-    except (OSError, ValueError, SyntaxError, EOFError, EdgeUNetError) as error:
+    except Refusal:
+        raise
+    except Exception as error:  # damage ends in any, within EXIF as struct.error and TypeError
         raise Refusal(422, f"the image is damaged: {error}") from None
 
 

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
-from edgeunet.errors import UsageError
+from edgeunet.errors import OutputError, UsageError
 
 from ..segmented import Segmented
 from .base import CallbackSink, NullSink, Sink
@@ -54,15 +55,16 @@ def open_sink(
     Raises:
         UsageError: no such kind of output, or it could replace what is read.
         OutputExistsError: it stands already and `force` is false.
+        OutputError: stdout is closed.
     """
     if not isinstance(output, str):
         return CallbackSink(output)
     if output == "-":
         return NullSink()
     if output == "pipe:masks":
-        return RawPipe(sys.stdout.buffer, mask_pixels)
+        return RawPipe(_stdout(), mask_pixels)
     if output == "pipe:overlay":
-        return RawPipe(sys.stdout.buffer, overlay_pixels(palette))
+        return RawPipe(_stdout(), overlay_pixels(palette))
     path = Path(output)
     if any(path.resolve() in (file.resolve(), file.parent.resolve()) for file in sources):
         raise UsageError(
@@ -80,3 +82,9 @@ def open_sink(
             "(masks), pipe:masks, pipe:overlay, or - (none)."
         )
     return MaskDirectory(path, force=force)
+
+
+def _stdout() -> BinaryIO:
+    if sys.stdout is None:  # closed, as by `>&-` or a service manager
+        raise OutputError("stdout is closed, and a pipe writes there. Connect it, or pass a file.")
+    return sys.stdout.buffer

@@ -15,8 +15,12 @@ from edgeunet.files import IMAGE_SUFFIXES
 
 from ..preprocess import Frame, as_rgb
 from .base import Source, SourceFrame, SourceInfo
+from .jpeg import is_cut_off
 from .redaction import redacted
 from .video import VIDEO_SUFFIXES
+
+# IMREAD_UNCHANGED would leave a picture lying as EXIF says that its camera was held.
+_UPRIGHT = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
 
 
 class Images(Source):
@@ -37,9 +41,19 @@ class Images(Source):
 
 
 def read_image(path: Path) -> Frame:
-    """Read an image file as 8-bit RGB; grayscale, RGBA and 16 bit are converted."""
+    """Read an image file as 8-bit RGB, upright; grayscale, RGBA and 16 bit are converted.
+
+    Raises:
+        SourceError: no image, one of another type such as floats, or one that was cut off.
+    """
     try:
-        pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        if is_cut_off(path):
+            raise SourceError(f"{path} is truncated: it ends within the image.")
+        pixels = cv2.imread(str(path), _UPRIGHT)
+        if pixels is None:  # of floats, for one, to say so
+            pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}.") from None
     except cv2.error as error:
         raise SourceError(
             f"{path} cannot be read as an image: OpenCV says {error.err}. It takes 2^30 pixels; "
