@@ -72,6 +72,9 @@ def test_all_problems_are_listed_at_once(root: Path) -> None:
     write(root / "train" / "masks" / "b.png", np.zeros((8, 6), np.uint8))
     write(root / "train" / "masks" / "c.png", np.full((6, 8), IGNORE, np.uint8))
     (root / "val" / "images" / "d.png").write_bytes(b"no image")
+    jpeg = cv2.imencode(".jpg", np.zeros((6, 8, 3), np.uint8))[1].tobytes()
+    (root / "val" / "images" / "e.jpg").write_bytes(jpeg[:-2])
+    write(root / "val" / "masks" / "e.png", np.zeros((6, 8), np.uint8))
     message = complaint(root)
     assert message.startswith(f"{root} cannot be trained on:")
     for words in (
@@ -79,6 +82,7 @@ def test_all_problems_are_listed_at_once(root: Path) -> None:
         "b.png is 8x6, its image b.png 6x8",
         "c.png has no pixel that counts: all are 255",
         "d.png cannot be read as an image",
+        "e.jpg is truncated",
     ):
         assert words in message
 

@@ -36,7 +36,9 @@ HEAVY = {
 WORKSTATION = {"onnx", "onnx_ir", "onnxscript", "safetensors", "torch"}
 WORKSTATION_PARTS = {"demo", "export", "models", "parity", "prune", "training"}
 # The runtime's own imports; backends/pytorch.py, loaded by name, is the exception.
-RUNTIME_PARTS = {"doctor", "errors", "files", "latency", "manifest", "metrics", "runtime", "schema"}
+RUNTIME_PARTS = {
+    *("doctor", "errors", "files", "jpeg", "latency", "manifest", "metrics", "runtime", "schema"),
+}
 PYTORCH_BACKEND = "edgeunet.runtime.backends.pytorch"
 
 

@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from edgeunet.errors import FrameError, SourceError
 from edgeunet.files import IMAGE_SUFFIXES
+from edgeunet.jpeg import is_cut_off
 
 from ..preprocess import Frame, as_rgb
 from .base import Source, SourceFrame, SourceInfo
-from .jpeg import is_cut_off
 from .redaction import redacted
 from .video import VIDEO_SUFFIXES
 
