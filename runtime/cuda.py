@@ -18,7 +18,7 @@ import numpy.typing as npt
 from edgeunet.errors import BackendError, MissingDependencyError
 
 from .closing import Closing
-from .cuda_driver import balanced_stack, capture
+from .cuda_driver import CallError, balanced_stack, capture
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: does not wait for the default stream
 # PyCUDA links two libraries of CUDA's: the driver's libcuda, and the toolkit's cuRAND, which it
@@ -216,7 +216,7 @@ class CudaDevice(Closing):
             for held in holdings:
                 with suppress(BackendError):
                     held.close()
-        with suppress(BackendError, self._driver.Error), balanced_stack():
+        with suppress(CallError, self._driver.Error), balanced_stack():
             self._context.push()  # PyCUDA releases it from the thread that made it, or as current
             self._context.detach()
 
@@ -296,7 +296,7 @@ class CudaDevice(Closing):
                 f"the GPU ran out of memory while {step}: {error}. Close what else uses it, export "
                 "the bundle with a smaller --max-batch, or use --backend onnxruntime."
             ) from error
-        except driver.Error as error:
+        except (driver.Error, CallError) as error:
             raise BackendError(
                 f"CUDA failed while {step}: {error}. See nvidia-smi (on Jetson: dmesg) whether GPU "
                 "and driver are there and fit; after a GPU was lost, start the program again."

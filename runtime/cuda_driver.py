@@ -9,13 +9,15 @@ from ctypes import byref, c_char_p, c_int, c_uint64, c_void_p
 from pathlib import Path
 from typing import Any
 
-from edgeunet.errors import BackendError
-
 # Work that other threads give the device meanwhile is neither captured nor an error.
 _THREAD_LOCAL = 1
 # Where a GPU shows: a card, a Jetson's, its newer drivers', and Windows' to Linux beside it.
 _DEVICES = Path("/dev")
 _NODES = ("nvidia[0-9]*", "nvhost-gpu", "nvgpu", "dxg")
+
+
+class CallError(Exception):
+    """A call failed; names it, with the driver's words."""
 
 
 def has_gpu() -> bool:
@@ -55,7 +57,7 @@ def capture(stream: int, queue: Callable[[], None]) -> CudaGraph:
     """Record what `queue` puts into the stream of that handle; none of it runs.
 
     Raises:
-        BackendError: something in it cannot be captured.
+        CallError: something in it cannot be captured.
     """
     library = _library()
     graph, executable = c_void_p(), c_void_p()
@@ -100,4 +102,4 @@ def _raise_for(library: Any, name: str, code: int) -> None:
     words = c_char_p()
     library.cuGetErrorString(c_int(code), byref(words))
     said = words.value.decode() if words.value else "no reason given"
-    raise BackendError(f"{name} failed with CUDA error {code}: {said}.")
+    raise CallError(f"{name} failed with CUDA error {code}: {said}")

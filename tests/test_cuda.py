@@ -255,8 +255,19 @@ def test_gpu_that_is_lost_is_told_and_can_be_closed(driver: Driver) -> None:
     with CudaDevice() as device:
         stream, _ = device.stream(), device.allocate(10)
         driver.lost = True
-        with pytest.raises(BackendError, match=r"the GPU: .*device is lost.*nvidia-smi"):
+        with pytest.raises(BackendError, match=r"the GPU: .*launch failure.*nvidia-smi"):
             stream.synchronize()
+
+
+def test_graph_that_a_lost_gpu_does_not_run_says_what_to_do(driver: Driver) -> None:
+    with CudaDevice() as device:
+        stream = device.stream()
+        graph = device.capture(stream, lambda: None)
+        driver.lost = True
+        with pytest.raises(
+            BackendError, match=r"cuGraphLaunch failed .*launch failure.*nvidia-smi"
+        ):
+            graph.launch(stream)
 
 
 def test_all_that_a_lost_gpu_held_is_let_go(driver: Driver) -> None:

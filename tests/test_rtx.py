@@ -328,7 +328,7 @@ def test_gpu_lost_midway_is_told(machine: GpuMachine, bundle: Bundle) -> None:
         results = backend.stream(frames(1) for _ in range(20))
         next(results)
         machine.driver.lost = True
-        with pytest.raises(BackendError, match=r"device is lost.*start the program again"):
+        with pytest.raises(BackendError, match=r"launch failure.*start the program again"):
             list(results)
 
 
@@ -364,7 +364,7 @@ def test_auto_runs_rtx_and_goes_on_without_a_gpu_that_was_lost(
         machine.driver.lost = True
         assert segmenter.self_check() > 0.999
         assert segmenter.backend.name == "onnxruntime"
-    assert re.search(r"device is lost.* Going on with ONNX Runtime on the CPU\.", caplog.text)
+    assert re.search(r"launch failure.* Going on with ONNX Runtime on the CPU\.", caplog.text)
 
 
 @pytest.mark.usefixtures("no_tensorrt")

@@ -216,7 +216,7 @@ class Driver:
 
     def _check_context(self) -> None:
         if self.lost:
-            raise LaunchError("cuStreamSynchronize failed: device is lost")
+            raise LaunchError("cuStreamSynchronize failed: unspecified launch failure")
         if not self._contexts():
             raise LogicError("explicit_context_dependent failed: no currently active context?")
 

@@ -9,7 +9,11 @@ from itertools import count
 from typing import Any
 
 Work = Callable[[], None]
-_LOST = 46  # CUDA_ERROR_DEVICE_UNAVAILABLE
+_LOST, _NOT_CAPTURED = 719, 901
+_WORDS = {
+    _LOST: b"unspecified launch failure",
+    _NOT_CAPTURED: b"operation failed due to a previous error during capture",
+}
 
 
 @dataclass
@@ -71,7 +75,7 @@ class Streams:
         queue = self.queues[stream.value]
         captured, queue.captured = queue.captured, None
         if not self.capturable:
-            return 901  # CUDA_ERROR_STREAM_CAPTURE_INVALIDATED
+            return _NOT_CAPTURED
         assert captured is not None
         graph._obj.value = next(self._handles)
         self.graphs[graph._obj.value] = captured
@@ -108,5 +112,5 @@ class Streams:
         return 0
 
     def cuGetErrorString(self, code: Any, words: Any) -> int:
-        words._obj.value = b"operation failed due to a previous error during capture"
+        words._obj.value = _WORDS[code.value]
         return 0
