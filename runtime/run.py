@@ -81,11 +81,14 @@ def run(
         # The stages run beside each other; OpenCV's own threads would only take the net's cores.
         stack.callback(cv2.setNumThreads, cv2.getNumThreads())
         cv2.setNumThreads(1)
-        # Before the bundle, which may take minutes to become an engine.
+        # What is wrong with it shows before the bundle becomes an engine, which may take minutes; a
+        # camera that nobody reads meanwhile would be lost.
         if not isinstance(source, Source):
-            source = stack.enter_context(open_source(source))
+            open_source(source).close()
         segmenter = stack.enter_context(load(bundle, backend, **arguments))
         segmenter.self_check()
+        if not isinstance(source, Source):
+            source = stack.enter_context(open_source(source))
         # The stream first: what is wrong with the call must show before the sink removes old files.
         stream = stack.enter_context(
             segmenter.stream(source, batch=batch, max_delay=max_delay, drop=drop, temporal=temporal)

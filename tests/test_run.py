@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import resource
@@ -16,7 +17,8 @@ import pytest
 from commands import call, data, fails, finish, names, start, succeeds
 from media import VIDEO_SIZE, cut_to, decode, read_mask_png, write_png, write_video
 
-from edgeunet.runtime import load
+from edgeunet.errors import SourceError
+from edgeunet.runtime import Segmenter, load
 from edgeunet.runtime.run import run
 from edgeunet.runtime.segmented import Segmented
 from edgeunet.runtime.sinks import OverlayVideo
@@ -124,6 +126,35 @@ def test_run_of_a_camera_that_is_not_there(
     for word in words:
         assert word in message
     assert "secret" not in message
+
+
+def test_source_is_tried_before_the_bundle_and_not_held_while_that_loads(
+    fp32_bundle: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A camera that nobody reads for the minutes that an engine takes is lost."""
+    running = importlib.import_module("edgeunet.runtime.run")
+    told: list[str] = []
+
+    def opened(source: str) -> Source:
+        told.append("opened")
+        made = open_source(source)
+        close = made.close
+        monkeypatch.setattr(made, "close", lambda: (told.append("closed"), close()))
+        return made
+
+    def loaded(*arguments: object) -> Segmenter:
+        told.append("loaded")
+        return load(fp32_bundle)
+
+    monkeypatch.setattr(running, "open_source", opened)
+    monkeypatch.setattr(running, "load", loaded)
+    run(fp32_bundle, str(images), "-")
+    assert told[:4] == ["opened", "closed", "loaded", "opened"]
+    assert told[4:] and set(told[4:]) == {"closed"}
+    told.clear()
+    with pytest.raises(SourceError):
+        run(fp32_bundle, str(images / "absent"), "-")
+    assert told == ["opened"]
 
 
 @pytest.mark.parametrize(
