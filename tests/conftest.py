@@ -46,6 +46,14 @@ def _two_threads() -> None:
     torch.set_num_threads(min(2, torch.get_num_threads()))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_gpu_to_tell_of() -> Iterator[None]:
+    """A machine that has one would log so, where tests want nothing logged."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edgeunet.runtime.backends.automatic.has_gpu", lambda: False)
+        yield
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _no_stand_in_stays() -> Iterator[None]:
     yield

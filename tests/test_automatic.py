@@ -321,16 +321,12 @@ def test_a_lost_gpu_without_a_fallback_is_the_same_error_each_time(
     assert caplog.records == []
 
 
-def test_the_first_backend_is_freed_only_once_the_second_is_there(bundle: Bundle) -> None:
-    first = Means(bundle, 0)
-
-    def second(bundle: Bundle) -> Backend:
-        assert not first.closed
-        return Means(bundle)
-
-    with FallbackBackend(first, second) as backend:
+def test_the_first_backend_is_not_freed_under_another_thread(bundle: Bundle) -> None:
+    first, second = Means(bundle, 0), Means(bundle)
+    with FallbackBackend(first, lambda bundle: second) as backend:
         assert backend.segment(frames(2)).masks.shape == (2, 6, 9)
-        assert first.closed
+        assert not first.closed
+    assert first.closed and second.closed
 
 
 def test_a_fault_of_the_source_changes_nothing(bundle: Bundle) -> None:

@@ -71,7 +71,7 @@ class FallbackBackend(Backend):
 
     def __init__(self, first: Backend, second: Callable[[Bundle], Backend]) -> None:
         super().__init__(first.bundle)
-        self._current = first
+        self._current = self._first = first
         self._second: Callable[[Bundle], Backend] | None = second
         self._changing = threading.Lock()
 
@@ -128,8 +128,9 @@ class FallbackBackend(Backend):
                         yield result
 
     def close(self) -> None:
-        """Free the backend."""
-        self._current.close()
+        """Free the backend, and one that failed: until now, another thread may have been in it."""
+        for backend in {self._first, self._current}:
+            backend.close()
 
     def _attempt(self, run: Callable[[Backend], T]) -> T:
         backend = self._current
@@ -148,7 +149,6 @@ class FallbackBackend(Backend):
                 raise error
             self._current = _opened_after(error, self.bundle, self._second)
             self._second = None
-            failed.close()
 
 
 class _Taken(Stoppable, Iterator[Sequence[Frame]]):
