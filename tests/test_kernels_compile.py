@@ -160,6 +160,17 @@ def test_damaged_image_is_compiled_anew(
         load(tmp_path)
 
 
+def test_image_that_cannot_be_read_is_told(
+    calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / image_name("sm87")).mkdir()
+    with pytest.raises(BackendError, match=r"were compiled, but .* cannot be written"):
+        load(tmp_path)
+    monkeypatch.setattr(compiling, "find_nvcc", lambda: None)
+    with pytest.raises(BackendError, match=r"cannot be read \(Is a directory\), and no nvcc"):
+        load(tmp_path)
+
+
 def test_image_that_the_driver_refuses_is_compiled_anew(calls: Path, tmp_path: Path) -> None:
     nvcc = calls.with_name("nvcc")
     nvcc.write_text(nvcc.read_text().replace("machine-code", "newer-code"))

@@ -20,8 +20,16 @@ def network(monkeypatch: pytest.MonkeyPatch) -> Network:
     """Sets the machine's own addresses, by family; without one there is no route."""
     routes: dict[int, str] = {}
 
-    class Probe(socket.socket):
-        def connect(self, to: tuple[str, int]) -> None:  # type: ignore[override]
+    class Probe:
+        def __init__(self, family: int, kind: int) -> None:
+            self.family, self.type = family, kind
+
+        def __enter__(self) -> Probe:
+            return self
+
+        def __exit__(self, *error: object) -> None: ...
+
+        def connect(self, to: tuple[str, int]) -> None:
             assert self.type == socket.SOCK_DGRAM, "a packet would be sent"
             assert ipaddress.ip_address(to[0]).version == (
                 6 if self.family == socket.AF_INET6 else 4

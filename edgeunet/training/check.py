@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DatasetError
-from ..jpeg import is_cut_off
 from ..metrics import IGNORE, class_pixels
 from .data import Dataset, Sample, read_image, read_instances, read_labels
 
@@ -121,8 +120,6 @@ def check_dataset(
 def _count(sample: Sample, num_classes: int) -> Pixels:
     """Pixels of each class; DatasetError where image and mask do not go together."""
     height, width = read_image(sample.image).shape[:2]
-    if is_cut_off(sample.image):
-        raise DatasetError(f"{sample.image} is truncated: it ends within the image.")
     mask = read_labels(sample, num_classes=num_classes)
     shapes = {sample.mask: mask.shape}
     if sample.instances is not None:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from ..errors import DatasetError
 from ..files import IMAGE_SUFFIXES
+from ..jpeg import is_cut_off
 from ..metrics import IGNORE, Mask
 
 Image = npt.NDArray[np.uint8]
@@ -156,6 +157,8 @@ def read_image(path: Path, *, channels: int = 3) -> Image:
     image = cv2.imread(str(path), flag)
     if image is None:
         raise DatasetError(f"{path} cannot be read as an image.")
+    if is_cut_off(path):
+        raise DatasetError(f"{path} is truncated: it ends within the image.")
     pixels = image[..., ::-1] if channels == 3 else image[..., None]
     return np.ascontiguousarray(pixels, dtype=np.uint8)
 

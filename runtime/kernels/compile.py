@@ -36,15 +36,16 @@ def load_kernels(device: CudaDevice, folder: Path | None) -> Module:
         return _load_compiled(device, _compile(device.capability, "they are not kept anywhere"))
     path = folder / image_name(device.capability)
     reason = "is not there"
-    if path.is_file():
-        content = path.read_bytes()
-        image, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
-        reason = "is damaged"
-        if image and hashlib.sha256(image).digest() == digest:
-            try:
+    if path.exists():
+        try:
+            image = _read(path)
+            if image is not None:
                 return device.load_module(image)
-            except BackendError as error:  # of a toolkit that is newer than the driver
-                reason = f"was refused ({error})"
+            reason = "is damaged"
+        except OSError as error:
+            reason = f"cannot be read ({error.strerror})"
+        except BackendError as error:  # of a toolkit that is newer than the driver
+            reason = f"was refused ({error})"
     image = _compile(device.capability, f"{path} {reason}")
     module = _load_compiled(device, image)
     try:
@@ -55,6 +56,13 @@ def load_kernels(device: CudaDevice, folder: Path | None) -> Module:
             f"{folder} writable for the first run, or copy the bundle to where it is."
         ) from None
     return module
+
+
+def _read(path: Path) -> bytes | None:
+    """An image that was kept; None for one that is torn or changed."""
+    content = path.read_bytes()
+    image, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
+    return image if image and hashlib.sha256(image).digest() == digest else None
 
 
 def image_name(capability: str) -> str:

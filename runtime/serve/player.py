@@ -124,8 +124,9 @@ class Player(Closing):
     @property
     def status(self) -> Status:
         """How the stream is now."""
-        if self._failure is not None:
-            return self._failure
+        failure = self._failure  # which the player's thread may take back
+        if failure is not None:
+            return failure
         quiet = time.monotonic() - self._seen
         if quiet < self._quiet:
             return Status("playing" if self._any else "starting")
