@@ -22,6 +22,7 @@ from .segmenter import Drop, load
 from .signals import stopping_on_signals
 from .sinks import Sink, open_sink
 from .sources import Source, open_source
+from .sources.addresses import scheme_of
 from .stopwatch import Stopwatch
 from .stream import StreamReport
 
@@ -81,10 +82,10 @@ def run(
         # The stages run beside each other; OpenCV's own threads would only take the net's cores.
         stack.callback(cv2.setNumThreads, cv2.getNumThreads())
         cv2.setNumThreads(1)
-        # What is wrong with it shows before the bundle becomes an engine, which may take minutes; a
-        # camera that nobody reads meanwhile would be lost.
-        if not isinstance(source, Source):
-            open_source(source).close()
+        # That a file is not there shows before the bundle becomes an engine, which takes minutes. A
+        # camera that nobody reads meanwhile would be lost, and many have room for one client.
+        if not isinstance(source, Source) and scheme_of(source) is None:
+            source = stack.enter_context(open_source(source))
         segmenter = stack.enter_context(load(bundle, backend, **arguments))
         segmenter.self_check()
         if not isinstance(source, Source):
