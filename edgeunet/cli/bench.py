@@ -13,13 +13,10 @@ from ..runtime.segmenter import load
 from ..runtime.verdict import compare_precisions
 from .common import (
     DIRECTORY,
-    backend_option,
-    device_option,
-    dla_option,
     echo_json,
     gpu_of,
     json_option,
-    precision_option,
+    net_options,
 )
 
 
@@ -41,10 +38,7 @@ class BatchList(click.ParamType[list[int]]):
 @click.command("bench")
 @click.argument("bundle", type=DIRECTORY)
 @click.option("--source", help="Images or video to take frames from.  [the golden frames]")
-@backend_option
-@device_option
-@dla_option
-@precision_option
+@net_options
 @click.option("--batch", "batches", type=BatchList(), default="1", show_default=True)
 @click.option("--repeats", type=click.IntRange(1), default=40, show_default=True)
 @json_option

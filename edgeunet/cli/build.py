@@ -21,11 +21,10 @@ from ..runtime.engine import (
 from ..schema import encode
 from .common import (
     DIRECTORY,
-    device_option,
-    dla_option,
     echo_json,
     force_option,
     gpu_of,
+    gpu_options,
     json_option,
     progress,
 )
@@ -51,8 +50,7 @@ class TargetList(click.ParamType[list[str]]):
     help="Kind of TensorRT.  [tensorrt where it is installed, else rtx]",
 )
 @click.option("--precision", type=click.Choice(get_args(Precision)), help="[that of the bundle]")
-@device_option
-@dla_option
+@gpu_options
 @click.option(
     "--workspace",
     type=click.IntRange(1),

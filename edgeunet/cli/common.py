@@ -8,11 +8,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import click
 
 from ..manifest import Precision
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class SizeType(click.ParamType[Any]):
@@ -59,17 +61,17 @@ backend_option = click.option(
     help="auto, onnxruntime, pytorch, rtx or tensorrt.",
 )
 
-device_option = click.option(
+_device_option = click.option(
     "--device", type=click.IntRange(0), metavar="INDEX", help="GPU to compute on.  [0]"
 )
-dla_option = click.option(
+_dla_option = click.option(
     "--dla",
     type=click.IntRange(0),
     metavar="CORE",
     help="Core of the Deep Learning Accelerator; what it cannot run falls back to the GPU.  "
     "tensorrt only.",
 )
-precision_option = click.option(
+_precision_option = click.option(
     "--precision",
     type=click.Choice(get_args(Precision)),
     help="One that the bundle holds.  [the one that it was exported for]",
@@ -89,8 +91,18 @@ temporal_option = click.option(
 )
 
 
+def gpu_options(command: F) -> F:
+    """--device and --dla; see `gpu_of`."""
+    return _device_option(_dla_option(command))
+
+
+def net_options(command: F) -> F:
+    """What runs the net of a bundle: --backend, `gpu_options` and --precision."""
+    return backend_option(gpu_options(_precision_option(command)))
+
+
 def gpu_of(device: int | None, dla: int | None) -> dict[str, Any]:
-    """What of `device_option` and `dla_option` was given, as arguments of a backend or a build."""
+    """What of `gpu_options` was given, as arguments of a backend or a build."""
     given = {"device": device, "dla": dla}
     return {name: value for name, value in given.items() if value is not None}
 

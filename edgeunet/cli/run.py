@@ -15,14 +15,11 @@ from ..runtime.segmenter import Drop
 from ..runtime.tiling import Blend
 from .common import (
     DIRECTORY,
-    backend_option,
-    device_option,
-    dla_option,
     echo_json,
     force_option,
     gpu_of,
     json_option,
-    precision_option,
+    net_options,
     progress,
     target_fps_option,
     temporal_option,
@@ -41,10 +38,7 @@ from .tiling import blend_option, overlap_option, tile_option, tiling_of
     help="NAME.mp4 (overlay), NAME.jsonl (run lengths), a directory (PNG masks), pipe:masks or "
     "pipe:overlay (raw bytes on stdout), or - (none).",
 )
-@backend_option
-@device_option
-@dla_option
-@precision_option
+@net_options
 @target_fps_option
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True)
 @click.option(

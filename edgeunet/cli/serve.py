@@ -11,11 +11,8 @@ from ..runtime.serve import serve
 from ..runtime.tiling import Blend
 from .common import (
     DIRECTORY,
-    backend_option,
-    device_option,
-    dla_option,
     gpu_of,
-    precision_option,
+    net_options,
     target_fps_option,
     temporal_option,
 )
@@ -38,10 +35,7 @@ from .tiling import blend_option, overlap_option, tile_option, tiling_of
     show_envvar=True,
     help="What the page and its programs must bring.  [made where one is needed]",
 )
-@backend_option
-@device_option
-@dla_option
-@precision_option
+@net_options
 @target_fps_option
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True)
 @temporal_option
