@@ -13,12 +13,12 @@ from tempfile import TemporaryDirectory
 import torch
 
 from edgeunet import ExportOptions, export_bundle, load
+from edgeunet.bundle.bundle import CHECKPOINT_NAME
 from edgeunet.doctor import environment
 from edgeunet.latency import median_latencies
 from edgeunet.models.checkpoints import load_checkpoint
 from edgeunet.models.summary import count
 from edgeunet.parity import ParityReport
-from edgeunet.runtime.bundle import CHECKPOINT_NAME
 from edgeunet.runtime.segmenter import Segmenter
 
 

@@ -31,11 +31,11 @@ from int8_peak import peak, product
 from openvino_nets import openvino_nets
 
 from edgeunet import ExportOptions, export_bundle, load
+from edgeunet.bundle.bundle import CHECKPOINT_NAME, Bundle, open_bundle
 from edgeunet.doctor import environment
 from edgeunet.latency import median_latencies
 from edgeunet.models.checkpoints import load_checkpoint
 from edgeunet.models.summary import count
-from edgeunet.runtime.bundle import CHECKPOINT_NAME, Bundle, open_bundle
 from edgeunet.runtime.preprocess import Preprocessor
 from edgeunet.runtime.run import run
 from edgeunet.runtime.sinks import VideoWriter

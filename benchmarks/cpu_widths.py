@@ -17,13 +17,13 @@ import onnxruntime
 import torch
 
 from edgeunet import create_model
+from edgeunet.bundle.manifest import InputSpec
 from edgeunet.doctor import environment
 from edgeunet.export.calibration.calibrate import make_table
 from edgeunet.export.calibration.observe import observe
 from edgeunet.export.quantize import quantize_for_cpu
 from edgeunet.export.trace import trace
 from edgeunet.latency import median_latencies
-from edgeunet.manifest import InputSpec
 from edgeunet.runtime.preprocess import Preprocessor
 from edgeunet.training.cells import snapshots
 

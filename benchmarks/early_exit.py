@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeunet import ExportOptions, export_bundle
+from edgeunet.bundle.bundle import open_bundle
 from edgeunet.doctor import environment
 from edgeunet.runtime.backends import Backend, create_backend
-from edgeunet.runtime.bundle import open_bundle
 from edgeunet.training.data import open_dataset, read_image
 
 Frame = npt.NDArray[np.uint8]

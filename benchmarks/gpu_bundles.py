@@ -17,8 +17,8 @@ import numpy as np
 from accuracy import source_of
 
 from edgeunet import ExportOptions, export_bundle
-from edgeunet.manifest import InputSpec
-from edgeunet.runtime.bundle import open_bundle
+from edgeunet.bundle.bundle import open_bundle
+from edgeunet.bundle.manifest import InputSpec
 from edgeunet.training.data import open_dataset, read_image
 
 SIZE = (352, 480)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgeunet.bundle.bundle import Bundle
 from edgeunet.runtime.backends.trt import TensorRTBackend
-from edgeunet.runtime.bundle import Bundle
 from edgeunet.runtime.preprocess import Frame
 
 BATCH, ROUNDS = 8, 5

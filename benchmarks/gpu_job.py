@@ -17,10 +17,10 @@ from gpu_early_exit import time_early_exit
 from gpu_engine import time_engine
 from gpu_kernels import time_kernels
 
+from edgeunet.bundle.bundle import open_bundle
+from edgeunet.bundle.manifest import Precision
 from edgeunet.doctor import environment
 from edgeunet.errors import EdgeUNetError
-from edgeunet.manifest import Precision
-from edgeunet.runtime.bundle import open_bundle
 from edgeunet.runtime.cuda import CudaDevice
 from edgeunet.runtime.engine import load_toolkit
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from gpu_engine import median_milliseconds
 
-from edgeunet.manifest import InputSpec, Precision
+from edgeunet.bundle.manifest import InputSpec, Precision
 from edgeunet.runtime.cuda import CudaDevice
 from edgeunet.runtime.kernels import Kernels, load_kernels
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from .bundle.bundle import open_bundle
 from .export import ExportOptions, export_bundle
 from .files import new_directory, write_json
 from .parity import ParityReport, measure, samples_of, write_html
 from .runtime.bench import BenchReport, bench
-from .runtime.bundle import open_bundle
 from .runtime.run import RunSummary, run
 from .runtime.segmenter import load
 from .runtime.sinks import VideoWriter

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from .bundle.manifest import InputSpec
+from .bundle.schema import encode
 from .doctor import environment
 from .errors import CheckpointError, DatasetError, UsageError
 from .export.trace import trace
 from .files import sha256
 from .latency import median_latencies
-from .manifest import InputSpec
 from .models import SegmentationNet
 from .models.checkpoints import (
     Card,
@@ -29,7 +30,6 @@ from .models.checkpoints import (
 )
 from .models.structure import structure_of
 from .models.summary import count
-from .schema import encode
 from .training.config import Progress
 from .training.data import Dataset, open_dataset
 from .training.evaluate import validate

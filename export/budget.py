@@ -10,8 +10,8 @@ from pathlib import Path
 
 import onnx
 
-from edgeunet.calibration import CalibrationTable
-from edgeunet.manifest import flavour_file
+from edgeunet.bundle.calibration_table import CalibrationTable
+from edgeunet.bundle.manifest import flavour_file
 from edgeunet.models.checkpoints import Card
 from edgeunet.parity import Fallback, ParitySample
 

@@ -11,10 +11,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edgeunet.calibration import TABLE_NAME, CalibrationTable, Method, read_table, table_json
-from edgeunet.errors import CalibrationError, ParityError, UsageError
-from edgeunet.files import new_directory, sha256, write_json
-from edgeunet.manifest import (
+from edgeunet.bundle.bundle import CHECKPOINT_NAME, GOLDEN_NAME, Bundle, open_bundle
+from edgeunet.bundle.calibration_table import (
+    TABLE_NAME,
+    CalibrationTable,
+    Method,
+    read_table,
+    table_json,
+)
+from edgeunet.bundle.manifest import (
     DEPTHS_DIR,
     FLAVOURS,
     MANIFEST_NAME,
@@ -23,10 +28,11 @@ from edgeunet.manifest import (
     flavour_file,
     manifest_json,
 )
+from edgeunet.errors import CalibrationError, ParityError, UsageError
+from edgeunet.files import new_directory, sha256, write_json
 from edgeunet.models import SegmentationNet
 from edgeunet.models.checkpoints import WEIGHTS_DIR, Card, save_checkpoint
 from edgeunet.parity import ParityReport, write_html
-from edgeunet.runtime.bundle import CHECKPOINT_NAME, GOLDEN_NAME, Bundle, open_bundle
 from edgeunet.runtime.preprocess import Preprocessor
 from edgeunet.training import cells
 from edgeunet.training.evaluate import reference_mask

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeunet.calibration import CalibrationTable
-from edgeunet.manifest import flavour_file
+from edgeunet.bundle.calibration_table import CalibrationTable
+from edgeunet.bundle.manifest import flavour_file
 
 from .half import half
 from .quantize import quantize_for_cpu, quantize_for_tensorrt

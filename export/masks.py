@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edgeunet.manifest import InputSpec
+from edgeunet.bundle.manifest import InputSpec
 from edgeunet.metrics import Mask, confusion_matrix, mean_iou, pixel_agreement
 from edgeunet.parity import ParitySample
 from edgeunet.runtime.postprocess import Postprocessor

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeunet.calibration import TABLE_NAME, read_table
+from edgeunet.bundle.bundle import Bundle
+from edgeunet.bundle.calibration_table import TABLE_NAME, read_table
 from edgeunet.errors import ParityError
 from edgeunet.models.checkpoints import Card
 from edgeunet.parity import (
@@ -19,7 +20,6 @@ from edgeunet.parity import (
     samples_of,
 )
 from edgeunet.parity.measure import TOLERANCES
-from edgeunet.runtime.bundle import Bundle
 from edgeunet.training import cells
 
 from .budget import hold_budget

@@ -16,7 +16,7 @@ from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-from edgeunet.calibration import CalibrationTable
+from edgeunet.bundle.calibration_table import CalibrationTable
 
 from .passes.batch_norm_to_conv import batch_norm_to_conv
 from .passes.cancel_transposes import cancel_transposes

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from edgeunet.calibration import CalibrationTable
+from edgeunet.bundle.calibration_table import CalibrationTable
 
 from .int8 import CPU, Emitter
 from .placement import int8_nodes

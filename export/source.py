@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from edgeunet.bundle.manifest import Color, InputSpec
 from edgeunet.errors import CheckpointError, UsageError
-from edgeunet.manifest import Color, InputSpec
 from edgeunet.models import SegmentationNet, create_model, model_class
 from edgeunet.models.checkpoints import (
     Card,

@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 from onnx.utils import Extractor
 
-from edgeunet.manifest import Flavour, flavour_file, part_file
+from edgeunet.bundle.manifest import Flavour, flavour_file, part_file
 
 from .passes.graph import needed_for
 

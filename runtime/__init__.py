@@ -1,7 +1,8 @@
 """Runs bundles: preprocessing, a backend, post-processing. Never imports torch."""
 
+from edgeunet.bundle.bundle import Bundle, open_bundle
+
 from .backends import Result
-from .bundle import Bundle, open_bundle
 from .segmenter import Segmenter, load
 from .tiling import Tiling
 

@@ -8,17 +8,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edgeunet.bundle.manifest import InputSpec, covered_size
 from edgeunet.errors import FrameError
-from edgeunet.manifest import InputSpec
 from edgeunet.metrics import Mask
-
-
-def covered_size(
-    spec: InputSpec, logits_size: tuple[int, ...], size: tuple[int, int]
-) -> tuple[int, int]:
-    """Rows and columns of the logits that a frame of `size`, not the padding, lies in."""
-    fitted = spec.fitted_size(*size)
-    return logits_size[0] * fitted[0] // spec.height, logits_size[1] * fitted[1] // spec.width
 
 
 class Postprocessor:

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edgeunet.bundle.manifest import InputSpec, scaling
 from edgeunet.errors import FrameError
-from edgeunet.manifest import InputSpec
 
 Frame = npt.NDArray[np.uint8]
 """(H, W, 3), 8 bit, RGB."""
@@ -41,12 +41,6 @@ def as_rgb(frame: npt.NDArray[np.generic]) -> Frame:
     if channels == 1:
         return np.repeat(frame.reshape(*frame.shape[:2], 1), 3, axis=2)
     return np.ascontiguousarray(frame[..., :3], dtype=np.uint8)
-
-
-def scaling(spec: InputSpec) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Gain and shift of each channel of the net: image = value * gain + shift, in FP32."""
-    std = np.asarray(spec.std, np.float32)
-    return np.float32(1) / (255 * std), -np.asarray(spec.mean, np.float32) / std
 
 
 class Preprocessor:

@@ -12,8 +12,8 @@ from typing import Any
 
 import cv2
 
+from edgeunet.bundle.manifest import Manifest
 from edgeunet.errors import OutputError
-from edgeunet.manifest import Manifest
 from edgeunet.metrics import Flicker
 
 from .backends.steered import SteeredBackend

@@ -10,12 +10,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from edgeunet.bundle.bundle import Bundle, open_bundle
+from edgeunet.bundle.manifest import Manifest, Precision
 from edgeunet.errors import ParityError, UsageError
-from edgeunet.manifest import Manifest, Precision
 
 from .backends import Backend, Result, Timings, create_backend
 from .backends.steered import SteeredBackend
-from .bundle import Bundle, open_bundle
 from .closing import Closing
 from .feed import Feed
 from .postprocess import one_size

@@ -6,10 +6,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edgeunet.bundle.manifest import InputSpec, scaling
 from edgeunet.errors import UsageError
-from edgeunet.manifest import InputSpec
-
-from .preprocess import scaling
 
 # A cut is where thumbnails of this side differ by more, on average, in steps of 8 bit.
 _THUMBNAIL = 16

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
 
+from edgeunet.bundle.bundle import Bundle
+from edgeunet.bundle.manifest import FLAVOURS, Precision
 from edgeunet.errors import ParityError
 from edgeunet.latency import median_latencies
-from edgeunet.manifest import FLAVOURS, Precision
 
 from .backends import create_backend
-from .bundle import Bundle
 from .segmenter import Segmenter
 
 _WORTH = 0.95

@@ -20,12 +20,12 @@ from hypothesis import settings
 from media import write_png
 from tensorrt_machine import stand_ins
 
-from edgeunet.calibration import CalibrationTable
+from edgeunet.bundle.calibration_table import CalibrationTable
+from edgeunet.bundle.manifest import InputSpec, Precision
 from edgeunet.export import ExportOptions, export_bundle
 from edgeunet.export.calibration.calibrate import make_table
 from edgeunet.export.calibration.observe import observe
 from edgeunet.files import sha256
-from edgeunet.manifest import InputSpec, Precision
 from edgeunet.metrics import class_pixels
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import Card, load_checkpoint, save_checkpoint

@@ -11,10 +11,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeunet.export.half import half
-from edgeunet.export.split import split_flavours
-from edgeunet.files import sha256, write_json
-from edgeunet.manifest import (
+from edgeunet.bundle.bundle import CHECKPOINT_NAME, GOLDEN_NAME
+from edgeunet.bundle.manifest import (
     FLAVOURS,
     PARTS,
     InputSpec,
@@ -24,7 +22,9 @@ from edgeunet.manifest import (
     manifest_json,
     part_file,
 )
-from edgeunet.runtime.bundle import CHECKPOINT_NAME, GOLDEN_NAME
+from edgeunet.export.half import half
+from edgeunet.export.split import split_flavours
+from edgeunet.files import sha256, write_json
 
 ROOT = Path(__file__).parents[1]
 

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgeunet.bundle.bundle import Bundle, open_bundle
 from edgeunet.errors import (
     BackendError,
     EngineError,
@@ -26,7 +27,6 @@ from edgeunet.errors import (
 from edgeunet.runtime.backends import Backend, NetOutputs, automatic, create_backend
 from edgeunet.runtime.backends.automatic import FallbackBackend
 from edgeunet.runtime.backends.ort import OnnxRuntimeBackend
-from edgeunet.runtime.bundle import Bundle, open_bundle
 from edgeunet.runtime.preprocess import Frame
 
 

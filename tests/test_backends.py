@@ -16,10 +16,10 @@ import numpy.typing as npt
 import pytest
 from gpu_machine import gpu_machine
 
+from edgeunet.bundle.bundle import Bundle, open_bundle
+from edgeunet.bundle.manifest import MANIFEST_NAME, Precision
 from edgeunet.errors import BackendError, UnknownNameError, UsageError
-from edgeunet.manifest import MANIFEST_NAME, Precision
 from edgeunet.runtime.backends import Backend, create_backend, list_backends
-from edgeunet.runtime.bundle import Bundle, open_bundle
 from edgeunet.runtime.temporal import Smoother
 
 ROOT = Path(__file__).parents[1]
@@ -275,7 +275,7 @@ import sys
 sys.modules[sys.argv[1]] = None
 from edgeunet.errors import MissingDependencyError
 from edgeunet.runtime.backends import create_backend
-from edgeunet.runtime.bundle import open_bundle
+from edgeunet.bundle.bundle import open_bundle
 try:
     create_backend(sys.argv[2], open_bundle(sys.argv[3]))
 except MissingDependencyError as error:

@@ -9,7 +9,9 @@ from pathlib import Path
 import onnx
 import pytest
 
-from edgeunet.calibration import TABLE_NAME, read_table, table_json
+from edgeunet.bundle.bundle import open_bundle
+from edgeunet.bundle.calibration_table import TABLE_NAME, read_table, table_json
+from edgeunet.bundle.manifest import flavour_file
 from edgeunet.errors import ParityError
 from edgeunet.export import ExportOptions, budget, export_bundle
 from edgeunet.export.budget import hold_budget
@@ -17,10 +19,8 @@ from edgeunet.export.int8 import CPU, TENSORRT, Emitter
 from edgeunet.export.masks import Judge
 from edgeunet.export.placement import int8_nodes, tensorrt_nodes
 from edgeunet.export.sensitivity import Layer, layers_of, rank_layers
-from edgeunet.manifest import flavour_file
 from edgeunet.models.checkpoints import load_checkpoint
 from edgeunet.parity import golden_samples
-from edgeunet.runtime.bundle import open_bundle
 from edgeunet.runtime.preprocess import Preprocessor
 
 LAYER = "/x01/x01.0/x01.0.2/Relu"

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeunet.bundle.bundle import open_bundle
+from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import BundleError, UsageError
-from edgeunet.manifest import InputSpec
-from edgeunet.runtime.bundle import open_bundle
 
 FILES = ("checkpoint.json", "checkpoint.safetensors", "golden.npz", "model.fp32.onnx")
 

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeunet.bundle.manifest import InputSpec
 from edgeunet.export.calibration import observe as observing
 from edgeunet.export.calibration.calibrate import make_table
 from edgeunet.export.calibration.methods import (
@@ -30,7 +31,6 @@ from edgeunet.export.calibration.statistics import BINS, Histogram, Statistics
 from edgeunet.export.quantize import quantize_for_tensorrt
 from edgeunet.export.session import open_session
 from edgeunet.export.trace import trace
-from edgeunet.manifest import InputSpec
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import find_weights, load_checkpoint
 from edgeunet.runtime.preprocess import Preprocessor
@@ -237,7 +237,7 @@ from pathlib import Path
 import numpy as np
 from edgeunet.export.calibration import observe as observing
 from edgeunet.export.calibration.calibrate import make_table
-from edgeunet.manifest import InputSpec
+from edgeunet.bundle.manifest import InputSpec
 class Large:
     def __iter__(self):
         yield np.full((1080, 1920, 3), 50, np.uint8)

@@ -15,7 +15,8 @@ from click.testing import Result
 from commands import call
 from media import write_png
 
-from edgeunet.calibration import (
+from edgeunet.bundle.bundle import open_bundle
+from edgeunet.bundle.calibration_table import (
     TABLE_NAME,
     CalibrationTable,
     Method,
@@ -23,6 +24,7 @@ from edgeunet.calibration import (
     read_table,
     table_json,
 )
+from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import CalibrationError, DatasetError
 from edgeunet.export.calibration import Drawn, calibrate, check_table, drawn_selection
 from edgeunet.export.calibration.choose import best, score_methods
@@ -31,9 +33,7 @@ from edgeunet.export.calibration.methods import METHODS
 from edgeunet.export.masks import MaskNet
 from edgeunet.export.quantize import quantize_for_cpu
 from edgeunet.files import sha256, write_json
-from edgeunet.manifest import InputSpec
 from edgeunet.models.checkpoints import load_checkpoint
-from edgeunet.runtime.bundle import open_bundle
 from edgeunet.runtime.preprocess import Preprocessor
 from edgeunet.runtime.sinks import VideoWriter
 from edgeunet.training.cells import snapshots

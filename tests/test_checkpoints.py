@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import CheckpointError, UnknownNameError
-from edgeunet.manifest import InputSpec
 from edgeunet.models import SegmentationNet, checkpoints, create_model
 from edgeunet.models.checkpoints import (
     Card,

@@ -14,15 +14,15 @@ import torch
 from commands import fails, succeeds
 from small_bundle import write_bundle
 
-from edgeunet.calibration import read_table
+from edgeunet.bundle.calibration_table import read_table
+from edgeunet.bundle.engines import list_engines
+from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import BundleError, CheckpointError, ParityError, UsageError
 from edgeunet.export import ExportOptions, export_bundle
 from edgeunet.files import sha256
-from edgeunet.manifest import InputSpec
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import Card, save_checkpoint
 from edgeunet.runtime import load, open_bundle
-from edgeunet.runtime.engines import list_engines
 from edgeunet.training.cells import CLASSES, PALETTE
 
 

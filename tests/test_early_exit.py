@@ -13,10 +13,10 @@ import numpy.typing as npt
 import pytest
 from gpu_machine import gpu_machine
 
-from edgeunet.manifest import Flavour, Precision
+from edgeunet.bundle.bundle import Bundle, open_bundle
+from edgeunet.bundle.manifest import Flavour, Precision
 from edgeunet.runtime.backends import Backend, create_backend
 from edgeunet.runtime.backends.ort import Arrays, Net
-from edgeunet.runtime.bundle import Bundle, open_bundle
 from edgeunet.runtime.engine.execution import Execution
 from edgeunet.runtime.preprocess import Frame
 from edgeunet.runtime.temporal import Smoother

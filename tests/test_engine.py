@@ -20,6 +20,9 @@ from hypothesis import strategies as st
 from media import write_png
 from small_bundle import names, start, write_bundle
 
+from edgeunet.bundle.bundle import open_bundle
+from edgeunet.bundle.engines import list_engines
+from edgeunet.bundle.manifest import flavour_file
 from edgeunet.errors import (
     BundleError,
     EngineError,
@@ -28,11 +31,8 @@ from edgeunet.errors import (
     UsageError,
 )
 from edgeunet.files import sha256
-from edgeunet.manifest import flavour_file
-from edgeunet.runtime.bundle import open_bundle
 from edgeunet.runtime.engine import BuiltEngine, build_bundle_engine, load_toolkit
 from edgeunet.runtime.engine.progress import ShareOfPhases
-from edgeunet.runtime.engines import list_engines
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed")
 build_rtx = partial(build_bundle_engine, runtime="rtx")

@@ -23,19 +23,15 @@ from hypothesis import strategies as st
 from small_bundle import names, start, write_bundle
 from tensorrt_machine import install_tensorrt, restored_modules
 
-from edgeunet.errors import (
-    BackendError,
-    EngineError,
-    MissingDependencyError,
-    UsageError,
-)
+from edgeunet.bundle.bundle import open_bundle
+from edgeunet.bundle.engines import list_engines, slug
+from edgeunet.bundle.manifest import flavour_file, part_file
+from edgeunet.errors import BackendError, EngineError, MissingDependencyError, UsageError
 from edgeunet.files import sha256
-from edgeunet.manifest import flavour_file, part_file
-from edgeunet.runtime.bundle import open_bundle
 from edgeunet.runtime.engine import (
     BuiltEngine,
     build_bundle_engine,
-    compile,  # noqa: A004 - the module
+    compile,
     default_toolkit,
     engine_parts,
     heartbeat,
@@ -44,7 +40,6 @@ from edgeunet.runtime.engine import (
 )
 from edgeunet.runtime.engine.log import last_words
 from edgeunet.runtime.engine.timing_cache import attach_timing_cache, keep_timing_cache
-from edgeunet.runtime.engines import list_engines, slug
 
 WEAK, STRONG = ("8.6.0", "10.3.0"), ("10.16.1", "11.4.0")
 VERSIONS = (*WEAK, *STRONG)

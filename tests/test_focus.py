@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import UsageError
-from edgeunet.manifest import InputSpec
 from edgeunet.training.augment import Augmentation
 from edgeunet.training.cells import write_dataset
 from edgeunet.training.check import check_dataset

@@ -17,6 +17,7 @@ from originals import MilesialUNet, NestedUNet, TutorialUNet, shake
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from edgeunet.bundle.bundle import open_bundle
 from edgeunet.errors import CheckpointError, UsageError
 from edgeunet.export import ExportOptions, export_bundle
 from edgeunet.export.source import Preparation, load_source
@@ -24,7 +25,6 @@ from edgeunet.models import SegmentationNet, create_model
 from edgeunet.models.checkpoints import load_weights, unwrap
 from edgeunet.models.foreign import recognise
 from edgeunet.models.structure import resize
-from edgeunet.runtime.bundle import open_bundle
 
 Build = Callable[..., nn.Module]
 

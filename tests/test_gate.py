@@ -18,12 +18,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from edgeunet.bundle.manifest import InputSpec
+from edgeunet.bundle.schema import encode
 from edgeunet.errors import CheckpointError, DatasetError, OutputExistsError, UsageError
-from edgeunet.manifest import InputSpec
 from edgeunet.metrics import class_pixels
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import Card, load_checkpoint, read_card, save_checkpoint
-from edgeunet.schema import encode
 from edgeunet.training.cells import CLASSES, PALETTE, write_dataset
 from edgeunet.training.data import Dataset, open_dataset, read_image, read_mask
 from edgeunet.training.evaluate import to_input
@@ -33,12 +33,7 @@ from edgeunet.training.gate import (
     calibrated,
     collect_presence,
 )
-from edgeunet.training.gate_report import (
-    Pixels,
-    Presence,
-    gate_report,
-    roc_curve,
-)
+from edgeunet.training.gate_report import Pixels, Presence, gate_report, roc_curve
 
 Images = tuple[Presence, Pixels]
 

@@ -15,14 +15,14 @@ import pytest
 from commands import succeeds
 from conftest import make_bundle
 
+from edgeunet.bundle.bundle import open_bundle
+from edgeunet.bundle.manifest import PARTS, Flavour, part_file
 from edgeunet.errors import BundleError
-from edgeunet.manifest import PARTS, Flavour, part_file
 from edgeunet.metrics import pixel_agreement
 from edgeunet.models.checkpoints import load_checkpoint, read_card
 from edgeunet.parity import ParityReport, ParitySample, golden_samples, measure, write_html
 from edgeunet.runtime import load
 from edgeunet.runtime.backends import create_backend
-from edgeunet.runtime.bundle import open_bundle
 from edgeunet.training.cells import CellFrame
 from edgeunet.training.evaluate import reference_mask
 

@@ -13,7 +13,7 @@ from host_kernels import HostKernels, load_host_kernels
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeunet.manifest import InputSpec
+from edgeunet.bundle.manifest import InputSpec
 from edgeunet.runtime.kernels import Kernels
 from edgeunet.runtime.postprocess import Postprocessor
 from edgeunet.runtime.preprocess import Preprocessor

@@ -11,11 +11,11 @@ import pytest
 from lint_graphs import CASES, Draw, Sketch
 from onnx import TensorProto, helper, numpy_helper
 
+from edgeunet.bundle.manifest import FLAVOURS, Flavour, flavour_file
 from edgeunet.errors import ExportError
 from edgeunet.export.lint import Finding, LintReport, Target, lint, lint_all, lint_flavours
 from edgeunet.export.lint.flavours import TARGETS
 from edgeunet.export.lint.linter import RULES
-from edgeunet.manifest import FLAVOURS, Flavour, flavour_file
 
 EVERY: tuple[Target, ...] = get_args(Target)
 NAMES = [f"{rule}-{draw.__name__}" for rule, _, draw in CASES]

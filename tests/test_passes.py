@@ -13,6 +13,7 @@ import torch
 from conftest import table_of
 from onnx import TensorProto, helper, numpy_helper
 
+from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import ExportError, ShapeError
 from edgeunet.export.half import half
 from edgeunet.export.passes.clean import clean
@@ -20,7 +21,6 @@ from edgeunet.export.passes.resize_in_float import resize_in_float
 from edgeunet.export.passes.upsampling import deconv_to_depth_to_space
 from edgeunet.export.quantize import quantize_for_cpu
 from edgeunet.export.trace import check_size, trace
-from edgeunet.manifest import InputSpec
 from edgeunet.models import create_model, list_models
 
 Array = npt.NDArray[np.float32]

@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import FrameError
-from edgeunet.manifest import InputSpec
 from edgeunet.metrics import Mask
 from edgeunet.runtime.postprocess import Postprocessor, one_size
 from edgeunet.training.evaluate import to_logits, to_mask

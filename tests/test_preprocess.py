@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import FrameError
-from edgeunet.manifest import InputSpec
 from edgeunet.runtime.preprocess import Frame, Preprocessor, as_rgb
 from edgeunet.training.evaluate import to_input
 

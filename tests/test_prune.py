@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import CheckpointError, DatasetError, OutputExistsError, UsageError
 from edgeunet.latency import median_latencies
-from edgeunet.manifest import InputSpec
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import Card, load_checkpoint, read_card, save_checkpoint
 from edgeunet.models.structure import structure_of

@@ -12,20 +12,15 @@ import torch
 import torch_pruning as tp
 from torch import nn
 
+from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import UsageError
 from edgeunet.export.trace import trace
-from edgeunet.manifest import InputSpec
 from edgeunet.models import SegmentationNet, create_model, list_models
 from edgeunet.models.checkpoints import Card, load_checkpoint, save_checkpoint
 from edgeunet.models.structure import structure_of
 from edgeunet.training.cells import CLASSES, PALETTE, write_dataset
 from edgeunet.training.data import Dataset, open_dataset
-from edgeunet.training.prune_channels import (
-    coupled_channels,
-    prune_channels,
-    remaining,
-    remove,
-)
+from edgeunet.training.prune_channels import coupled_channels, prune_channels, remaining, remove
 
 SPEC = InputSpec(64, 64)
 WIDTH = {"eff_unet": 8, "mobile_unet": 8}

@@ -11,13 +11,13 @@ import onnx
 import pytest
 import torch
 
+from edgeunet.bundle.bundle import open_bundle
+from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import CheckpointError, UsageError
 from edgeunet.export import ExportOptions, export_bundle
-from edgeunet.manifest import InputSpec
 from edgeunet.models import SegmentationNet, create_model
 from edgeunet.models.checkpoints import Card, load_checkpoint, save_checkpoint
 from edgeunet.models.structure import resize, structure_of
-from edgeunet.runtime.bundle import open_bundle
 from edgeunet.training.prune_depth import prune_depth
 
 IMAGE = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(1))

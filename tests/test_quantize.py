@@ -12,16 +12,16 @@ import pytest
 from conftest import table_of
 from onnx import numpy_helper
 
-from edgeunet.calibration import CalibrationTable
+from edgeunet.bundle.bundle import open_bundle
+from edgeunet.bundle.calibration_table import CalibrationTable
+from edgeunet.bundle.manifest import InputSpec, flavour_file
 from edgeunet.errors import CalibrationError
 from edgeunet.export.calibration.observe import activations
 from edgeunet.export.lint import lint
 from edgeunet.export.passes.graph import origin
 from edgeunet.export.quantize import quantize_for_tensorrt
 from edgeunet.export.trace import trace
-from edgeunet.manifest import InputSpec, flavour_file
 from edgeunet.models import create_model
-from edgeunet.runtime.bundle import open_bundle
 from edgeunet.runtime.preprocess import Preprocessor
 
 

@@ -15,10 +15,10 @@ from fake_tensorrt.plan import Plan
 from gpu_machine import GpuMachine, gpu_machine
 from small_bundle import names, write_bundle
 
+from edgeunet.bundle.bundle import Bundle, open_bundle
 from edgeunet.errors import BackendError, EngineError, MissingDependencyError, UsageError
 from edgeunet.runtime import load
 from edgeunet.runtime.backends import create_backend
-from edgeunet.runtime.bundle import Bundle, open_bundle
 from edgeunet.runtime.engine import build_bundle_engine
 
 VERSION = "rtx-1.7.1"

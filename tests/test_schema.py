@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeunet.manifest import FLAVOURS, InputSpec, Manifest, manifest_json
+from edgeunet.bundle.manifest import FLAVOURS, InputSpec, Manifest, manifest_json
+from edgeunet.bundle.schema import SchemaError, decode, encode
 from edgeunet.models.checkpoints import Card
-from edgeunet.schema import SchemaError, decode, encode
 
 
 @dataclass(frozen=True)

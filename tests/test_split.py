@@ -10,11 +10,11 @@ import pytest
 import torch
 from conftest import table_of
 
+from edgeunet.bundle.manifest import InputSpec
 from edgeunet.export.half import half
 from edgeunet.export.quantize import quantize_for_cpu, quantize_for_tensorrt
 from edgeunet.export.split import split
 from edgeunet.export.trace import trace
-from edgeunet.manifest import InputSpec
 from edgeunet.models import create_model, list_models
 
 SIZE = (64, 96)

@@ -17,13 +17,13 @@ import pytest
 from commands import fails, succeeds
 from media import write_png
 
+from edgeunet.bundle.bundle import Bundle
 from edgeunet.errors import BackendError, BundleError, ParityError, SourceError, UsageError
 from edgeunet.files import sha256
 from edgeunet.runtime import Segmenter, load, open_bundle
 from edgeunet.runtime.backends import Backend, NetOutputs
 from edgeunet.runtime.backends.ort import OnnxRuntimeBackend
 from edgeunet.runtime.backends.steered import SteeredBackend
-from edgeunet.runtime.bundle import Bundle
 from edgeunet.runtime.preprocess import Frame
 from edgeunet.runtime.rate import DepthController
 from edgeunet.runtime.sources import SourceFrame

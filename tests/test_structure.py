@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import CheckpointError
-from edgeunet.manifest import InputSpec
 from edgeunet.models import create_model, list_models
 from edgeunet.models.checkpoints import Card, load_checkpoint, save_checkpoint
 from edgeunet.models.structure import resize, structure_of

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import UsageError
-from edgeunet.manifest import InputSpec
 from edgeunet.metrics import Flicker
 from edgeunet.runtime.preprocess import Preprocessor
 from edgeunet.runtime.temporal import Smoother

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from media import Frame, read_mask_png, write_png
 from tiles import Bright, Noisy, Ring, bundle_of
 
+from edgeunet.bundle.bundle import Bundle
+from edgeunet.bundle.manifest import Resize
 from edgeunet.errors import BackendError, FrameError, UsageError
-from edgeunet.manifest import Resize
 from edgeunet.runtime import Segmenter, Tiling, load, open_bundle
 from edgeunet.runtime.backends import Backend, NetOutputs, create_backend
 from edgeunet.runtime.backends.ort import Arrays, Net
-from edgeunet.runtime.bundle import Bundle
 from edgeunet.runtime.sources import SourceFrame
 from edgeunet.runtime.tiling import Blend, TiledBackend
 from edgeunet.runtime.tiling import backend as tiled_backend

@@ -16,13 +16,13 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from edgeunet.bundle.bundle import CHECKPOINT_NAME, Bundle
+from edgeunet.bundle.manifest import InputSpec, Manifest
 from edgeunet.export import ExportOptions, export_bundle
-from edgeunet.manifest import InputSpec, Manifest
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import WEIGHTS_DIR, Card, load_checkpoint, save_checkpoint
 from edgeunet.runtime import Tiling, load
 from edgeunet.runtime.backends import Backend, create_backend
-from edgeunet.runtime.bundle import CHECKPOINT_NAME, Bundle
 from edgeunet.runtime.preprocess import Frame
 from edgeunet.runtime.tiling import Blend, TiledBackend
 from edgeunet.runtime.tiling.plan import spans

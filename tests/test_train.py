@@ -16,6 +16,7 @@ import torch
 from originals import mobilenet_v2
 from safetensors.torch import load_file
 
+from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import (
     CheckpointError,
     DatasetError,
@@ -24,7 +25,6 @@ from edgeunet.errors import (
     UnknownNameError,
     UsageError,
 )
-from edgeunet.manifest import InputSpec
 from edgeunet.models import create_model, list_models
 from edgeunet.models.checkpoints import Card, find_weights, load_checkpoint, save_checkpoint
 from edgeunet.models.structure import structure_of

@@ -19,10 +19,10 @@ from gpu_machine import GpuMachine, gpu_machine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgeunet.bundle.bundle import Bundle, open_bundle
 from edgeunet.errors import BackendError, EngineError, UsageError
 from edgeunet.runtime import load
 from edgeunet.runtime.backends import Backend, create_backend
-from edgeunet.runtime.bundle import Bundle, open_bundle
 from edgeunet.runtime.preprocess import Frame
 
 SIZES = [(64, 96), (50, 71), (1, 1), (130, 200)]

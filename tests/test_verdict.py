@@ -10,10 +10,10 @@ import pytest
 from conftest import edited_bundle
 from onnx import numpy_helper
 
+from edgeunet.bundle.bundle import open_bundle
+from edgeunet.bundle.manifest import Precision, flavour_file
 from edgeunet.errors import ParityError, UsageError
-from edgeunet.manifest import Precision, flavour_file
 from edgeunet.runtime import load
-from edgeunet.runtime.bundle import open_bundle
 from edgeunet.runtime.verdict import PrecisionResult, compare_precisions, decide
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from edgeunet.bundle.bundle import open_bundle
 from edgeunet.runtime.backends import ort
-from edgeunet.runtime.bundle import open_bundle
 from edgeunet.runtime.vnni import lacks_vnni
 
 WIDE = "session.x64quantprecision"

@@ -14,12 +14,7 @@ from hypothesis import strategies as st
 from edgeunet.metrics import IGNORE
 from edgeunet.training import weight_map
 from edgeunet.training.data import Sample
-from edgeunet.training.weight_map import (
-    WeightMaps,
-    border_term,
-    class_weights,
-    instances_of,
-)
+from edgeunet.training.weight_map import WeightMaps, border_term, class_weights, instances_of
 
 Instances = npt.NDArray[np.int32]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edgeunet.manifest import InputSpec, Manifest, Resize
+from edgeunet.bundle.bundle import Bundle
+from edgeunet.bundle.manifest import InputSpec, Manifest, Resize
 from edgeunet.runtime.backends import Backend, NetOutputs
-from edgeunet.runtime.bundle import Bundle
 
 
 def bundle_of(

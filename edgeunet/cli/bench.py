@@ -7,17 +7,11 @@ from pathlib import Path
 
 import click
 
-from ..manifest import Precision
+from ..bundle.manifest import Precision
 from ..runtime.bench import BenchReport, bench
 from ..runtime.segmenter import load
 from ..runtime.verdict import compare_precisions
-from .common import (
-    DIRECTORY,
-    echo_json,
-    gpu_of,
-    json_option,
-    net_options,
-)
+from .common import DIRECTORY, echo_json, gpu_of, json_option, net_options
 
 
 class BatchList(click.ParamType[list[int]]):

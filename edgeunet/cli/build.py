@@ -9,8 +9,9 @@ from typing import get_args
 
 import click
 
-from ..manifest import Precision
-from ..runtime.bundle import open_bundle
+from ..bundle.bundle import open_bundle
+from ..bundle.manifest import Precision
+from ..bundle.schema import encode
 from ..runtime.engine import (
     BuiltEngine,
     build_bundle_engine,
@@ -18,16 +19,7 @@ from ..runtime.engine import (
     engine_parts,
     list_toolkits,
 )
-from ..schema import encode
-from .common import (
-    DIRECTORY,
-    echo_json,
-    force_option,
-    gpu_of,
-    gpu_options,
-    json_option,
-    progress,
-)
+from .common import DIRECTORY, echo_json, force_option, gpu_of, gpu_options, json_option, progress
 
 
 class TargetList(click.ParamType[list[str]]):

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from ..manifest import Precision
+from ..bundle.manifest import Precision
 
 F = TypeVar("F", bound=Callable[..., Any])
 

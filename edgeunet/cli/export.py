@@ -7,10 +7,10 @@ from typing import Literal, get_args
 
 import click
 
-from ..calibration import Method
+from ..bundle.calibration_table import Method
+from ..bundle.manifest import Color, Precision
 from ..errors import UsageError
 from ..export import ExportOptions, Preparation, export_bundle
-from ..manifest import Color, Precision
 from .common import DIRECTORY, NUMBERS, SIZE, echo_json, force_option, json_option
 
 

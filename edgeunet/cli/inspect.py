@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from ..calibration import TABLE_NAME, read_table
-from ..manifest import Manifest, flavour_file, manifest_json
-from ..runtime.bundle import Bundle, open_bundle
-from ..runtime.engines import Engine, list_engines
-from ..schema import encode
+from ..bundle.bundle import Bundle, open_bundle
+from ..bundle.calibration_table import TABLE_NAME, read_table
+from ..bundle.engines import Engine, list_engines
+from ..bundle.manifest import Manifest, flavour_file, manifest_json
+from ..bundle.schema import encode
 from .common import DIRECTORY, echo_json, json_option
 
 

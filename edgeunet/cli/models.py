@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from ..bundle.schema import encode
 from ..models.summary import summarise
-from ..schema import encode
 from .common import SIZE, echo_json, json_option
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
+from ..bundle.bundle import open_bundle
 from ..files import write_json
 from ..parity import golden_samples, measure, samples_of, write_html
-from ..runtime.bundle import open_bundle
 from .common import DIRECTORY, backend_option, echo_json, json_option, progress
 
 

@@ -8,8 +8,8 @@ from typing import get_args
 
 import click
 
+from ..bundle.manifest import Precision
 from ..errors import UnfinishedError
-from ..manifest import Precision
 from ..runtime.run import RunSummary, run
 from ..runtime.segmenter import Drop
 from ..runtime.tiling import Blend

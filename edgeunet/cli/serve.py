@@ -6,16 +6,10 @@ from pathlib import Path
 
 import click
 
-from ..manifest import Precision
+from ..bundle.manifest import Precision
 from ..runtime.serve import serve
 from ..runtime.tiling import Blend
-from .common import (
-    DIRECTORY,
-    gpu_of,
-    net_options,
-    target_fps_option,
-    temporal_option,
-)
+from .common import DIRECTORY, gpu_of, net_options, target_fps_option, temporal_option
 from .tiling import blend_option, overlap_option, tile_option, tiling_of
 
 

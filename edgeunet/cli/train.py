@@ -11,8 +11,8 @@ from typing import Any, get_args
 
 import click
 
+from ..bundle.manifest import Color, Resize
 from ..errors import UsageError
-from ..manifest import Color, Resize
 from ..models.checkpoints import find_weights
 from ..training.check import check_dataset
 from ..training.config import Progress, TrainConfig

@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from ..bundle.manifest import InputSpec, check_classes
+from ..bundle.schema import SchemaError, decode, encode
 from ..errors import CheckpointError, OutputExistsError, UnknownNameError, UsageError
 from ..files import write_bytes, write_json
-from ..manifest import InputSpec, check_classes
-from ..schema import SchemaError, decode, encode
 from .base import SegmentationNet
 from .registry import create_model
 from .structure import resize

@@ -8,13 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..metrics import Mask, class_pixels
-from ..training.gate_report import (
-    GateReport,
-    Pixels,
-    Presence,
-    gate_report,
-    roc_curve,
-)
+from ..training.gate_report import GateReport, Pixels, Presence, gate_report, roc_curve
 
 
 @dataclass(frozen=True)

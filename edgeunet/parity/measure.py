@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..bundle.bundle import CHECKPOINT_NAME, Bundle
+from ..bundle.manifest import Flavour
 from ..errors import DatasetError
-from ..manifest import Flavour
 from ..metrics import (
     Mask,
     Matrix,
@@ -26,7 +27,6 @@ from ..metrics import (
 )
 from ..models.checkpoints import load_checkpoint
 from ..runtime.backends import Backend, NetOutputs, create_backend
-from ..runtime.bundle import CHECKPOINT_NAME, Bundle
 from ..runtime.preprocess import Frame
 from ..runtime.sources import open_source, read_image
 from ..training.data import open_dataset, read_labels

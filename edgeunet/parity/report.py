@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..schema import encode
+from ..bundle.schema import encode
 from .gate import GateParity
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
-from ..manifest import InputSpec
+from ..bundle.manifest import InputSpec
 from .augment import Augmentation
 from .data import Sample, read_image, read_labels
 from .focus import Focus, random_point

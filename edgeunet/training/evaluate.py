@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..manifest import InputSpec
+from ..bundle.manifest import InputSpec
 from ..metrics import (
     IGNORE,
     Mask,

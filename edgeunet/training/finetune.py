@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 
+from ..bundle.schema import SchemaError, decode
 from ..errors import CheckpointError
 from ..models import SegmentationNet
 from ..models.checkpoints import Card, load_checkpoint, read_card
-from ..schema import SchemaError, decode
 from .config import Progress, TrainConfig
 from .data import Dataset
 from .loop import Trainer

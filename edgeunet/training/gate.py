@@ -14,26 +14,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..bundle.manifest import InputSpec
+from ..bundle.schema import encode
 from ..errors import CheckpointError, DatasetError, UsageError
-from ..manifest import InputSpec
 from ..metrics import class_pixels
 from ..models import SegmentationNet
-from ..models.checkpoints import (
-    check_output,
-    load_checkpoint,
-    save_checkpoint,
-    stored_as_half,
-)
-from ..schema import encode
+from ..models.checkpoints import check_output, load_checkpoint, save_checkpoint, stored_as_half
 from .data import Dataset, read_image, read_labels
 from .evaluate import to_input
-from .gate_report import (
-    GateReport,
-    Pixels,
-    Presence,
-    check_images,
-    gate_report,
-)
+from .gate_report import GateReport, Pixels, Presence, check_images, gate_report
 
 MAX_LOST = 0.005
 """Share of a class's true pixels that its gate may lose."""

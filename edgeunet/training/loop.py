@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, update_bn
 from torch.utils.data import DataLoader
 
+from ..bundle.manifest import InputSpec
 from ..errors import CheckpointError, TrainingError
 from ..files import write_bytes
-from ..manifest import InputSpec
 from ..metrics import Mask
 from ..models import SegmentationNet, create_model
 from ..models.checkpoints import Card, read_card, read_tensors, save_checkpoint

@@ -21,8 +21,8 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
+from ..bundle.manifest import InputSpec
 from ..errors import UsageError
-from ..manifest import InputSpec
 from ..metrics import Mask
 from ..models import SegmentationNet
 from .data import Dataset, Image, read_image, read_labels

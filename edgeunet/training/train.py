@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..manifest import IMAGENET, Color, InputSpec, Resize
+from ..bundle.manifest import IMAGENET, Color, InputSpec, Resize
 from ..models import model_class
 from ..models.checkpoints import Card
 from . import cells

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx
 
-from edgeunet.calibration import CalibrationTable, Method
+from edgeunet.bundle.calibration_table import CalibrationTable, Method
 from edgeunet.errors import CalibrationError
 from edgeunet.files import sha256
 from edgeunet.models.checkpoints import Card

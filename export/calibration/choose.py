@@ -6,9 +6,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from edgeunet.calibration import CalibrationTable, Method, MethodScore
+from edgeunet.bundle.calibration_table import CalibrationTable, Method, MethodScore
+from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import DatasetError
-from edgeunet.manifest import InputSpec
 from edgeunet.metrics import Mask
 from edgeunet.runtime.preprocess import Frame, Preprocessor
 

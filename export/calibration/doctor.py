@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from edgeunet.bundle.manifest import IMAGENET, InputSpec
 from edgeunet.errors import CalibrationError
-from edgeunet.manifest import IMAGENET, InputSpec
 from edgeunet.models import SegmentationNet
 
 from .frames import Frames

@@ -8,7 +8,7 @@ from typing import get_args
 import numpy as np
 import numpy.typing as npt
 
-from edgeunet.calibration import Method
+from edgeunet.bundle.calibration_table import Method
 
 from .statistics import BINS, Histogram, Statistics
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgeunet.manifest import InputSpec
+from edgeunet.bundle.manifest import InputSpec
 from edgeunet.models import SegmentationNet
 from edgeunet.runtime.preprocess import Frame, Preprocessor
 

@@ -12,8 +12,8 @@ import onnx
 import onnxruntime
 from onnx import TensorProto
 
+from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import CalibrationError
-from edgeunet.manifest import InputSpec
 from edgeunet.runtime.preprocess import Frame, Preprocessor
 
 from ..session import open_session

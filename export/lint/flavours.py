@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from edgeunet.bundle.manifest import Flavour, flavour_file
 from edgeunet.errors import ExportError
-from edgeunet.manifest import Flavour, flavour_file
 
 from .linter import lint_all
 from .report import Target

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from edgeunet.schema import encode
+from edgeunet.bundle.schema import encode
 
 Target = Literal["trt8.6", "trt10", "trt11", "rtx", "ort-cpu"]
 """Who reads the file: TensorRT by major version, TensorRT-RTX, ONNX Runtime on a CPU."""

@@ -7,9 +7,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from edgeunet.bundle.bundle import Bundle
 from edgeunet.errors import UnknownNameError, UsageError
 
-from ..bundle import Bundle
 from .automatic import open_automatic
 from .base import Backend, NetOutputs, Result, Timings
 

@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from edgeunet.bundle.bundle import Bundle
 from edgeunet.errors import BackendError, EdgeUNetError, EngineError, MissingDependencyError
 
-from ..bundle import Bundle
 from ..channel import Ended
 from ..cuda_driver import has_gpu
 from ..pipeline import Stage, Stoppable

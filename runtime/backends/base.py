@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..bundle import Bundle
+from edgeunet.bundle.bundle import Bundle
+
 from ..closing import Closing
 from ..pipeline import Stage
 from ..postprocess import Postprocessor, one_size

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeunet.bundle.bundle import Bundle
+from edgeunet.bundle.manifest import Flavour, Precision
 from edgeunet.doctor import cores
 from edgeunet.errors import BackendError, MissingDependencyError
-from edgeunet.manifest import Flavour, Precision
 
-from ..bundle import Bundle
 from ..preprocess import Frame
 from ..temporal import Smoother
 from ..vnni import lacks_vnni

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from edgeunet.bundle.bundle import CHECKPOINT_NAME, Bundle
 from edgeunet.errors import MissingDependencyError
 
-from ..bundle import CHECKPOINT_NAME, Bundle
 from .base import Backend, NetOutputs
 
 try:

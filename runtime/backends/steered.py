@@ -12,9 +12,9 @@ from statistics import median
 import numpy as np
 import numpy.typing as npt
 
+from edgeunet.bundle.bundle import Bundle
 from edgeunet.errors import UsageError
 
-from ..bundle import Bundle
 from ..pipeline import Stoppable
 from ..preprocess import Frame
 from ..rate import DepthController

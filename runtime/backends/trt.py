@@ -13,14 +13,14 @@ from itertools import cycle
 import numpy as np
 import numpy.typing as npt
 
+from edgeunet.bundle.bundle import Bundle
+from edgeunet.bundle.engines import ENGINES_DIR
 from edgeunet.errors import BackendError, EngineError
 
-from ..bundle import Bundle
 from ..cuda import CudaDevice
 from ..engine import BuiltEngine, Toolkit, build_bundle_engine, engine_parts, load_toolkit
 from ..engine.execution import LoadedEngine
 from ..engine.failed import objects_freed
-from ..engines import ENGINES_DIR
 from ..kernels import Kernels, load_kernels
 from ..pipeline import Stage
 from ..preprocess import Frame

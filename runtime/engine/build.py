@@ -7,12 +7,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from edgeunet.bundle.bundle import Bundle, open_bundle
+from edgeunet.bundle.engines import ENGINES_DIR, EngineRequest
+from edgeunet.bundle.manifest import PARTS, Part, Precision
 from edgeunet.errors import UsageError
-from edgeunet.manifest import PARTS, Part, Precision
 
-from ..bundle import Bundle, open_bundle
 from ..cuda import CudaDevice
-from ..engines import ENGINES_DIR, EngineRequest
 from .compile import Plan, Tuning, compile_plan
 from .failed import objects_freed
 from .keep import BuiltEngine, keep_or_build

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeunet.bundle.engines import EngineRequest
 from edgeunet.errors import EngineError, UsageError
 
-from ..engines import EngineRequest
 from .configure import list_fallback, make_config
 from .heartbeat import heartbeat
 from .log import last_words, listen

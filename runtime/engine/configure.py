@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..engines import EngineRequest
+from edgeunet.bundle.engines import EngineRequest
+
 from .toolkit import Toolkit
 
 # Without cuBLAS and cuDNN: libraries that TensorRT would load beside its own kernels, and hold in

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from edgeunet.bundle.engines import PLAN_SUFFIX, EngineCard, EngineRequest, card_path, read_card
+from edgeunet.bundle.schema import encode
 from edgeunet.errors import EngineError
 from edgeunet.files import write_bytes, write_json
-from edgeunet.schema import encode
 
-from ..engines import PLAN_SUFFIX, EngineCard, EngineRequest, card_path, read_card
 from .compile import Plan
 
 _OF_THE_MACHINE = {"version", "gpu", "targets"}

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..engines import slug
+from edgeunet.bundle.engines import slug
+
 from .cache_file import read_cache, write_cache
 
 _KIND = "runtime cache"

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..engines import EngineRequest, slug
+from edgeunet.bundle.engines import EngineRequest, slug
+
 from .cache_file import read_cache, write_cache
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from packaging.version import Version
 
+from edgeunet.bundle.manifest import Flavour, Precision
 from edgeunet.errors import (
     BackendError,
     EngineError,
@@ -18,7 +19,6 @@ from edgeunet.errors import (
     UnknownNameError,
     UsageError,
 )
-from edgeunet.manifest import Flavour, Precision
 
 # Before, a network is typed weakly: precision is a flag, and the FP32 graph serves for FP16. NVIDIA
 # advises against strong typing in the versions that know it but are older than this.

@@ -8,10 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from edgeunet.manifest import Color, InputSpec
-
-from ..postprocess import covered_size
-from ..preprocess import scaling
+from edgeunet.bundle.manifest import Color, InputSpec, covered_size, scaling
 
 Size = tuple[int, int]
 """Height and width, pixels."""

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edgeunet.manifest import Manifest
+from edgeunet.bundle.manifest import Manifest
 
 from ..backends import Backend
 from ..backends.steered import SteeredBackend

@@ -9,9 +9,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from edgeunet.errors import BundleError, UsageError
-from edgeunet.files import sha256
-from edgeunet.manifest import (
+from edgeunet.bundle.manifest import (
     DEPTHS_DIR,
     MANIFEST_NAME,
     PARTS,
@@ -23,6 +21,8 @@ from edgeunet.manifest import (
     part_file,
     read_manifest,
 )
+from edgeunet.errors import BundleError, UsageError
+from edgeunet.files import sha256
 
 GOLDEN_NAME = "golden.npz"
 CHECKPOINT_NAME = "checkpoint.safetensors"

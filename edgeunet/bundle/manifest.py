@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from .errors import BundleError
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BundleError
 from .schema import SchemaError, encode, read
 
 SCHEMA_VERSION = 1
@@ -184,3 +187,17 @@ def read_manifest(path: Path) -> Manifest:
         raise BundleError(
             f"{path} {error}. Export the bundle again, or install the edgeunet that wrote it."
         ) from None
+
+
+def scaling(spec: InputSpec) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Gain and shift of each channel of the net: image = value * gain + shift, in FP32."""
+    std = np.asarray(spec.std, np.float32)
+    return np.float32(1) / (255 * std), -np.asarray(spec.mean, np.float32) / std
+
+
+def covered_size(
+    spec: InputSpec, logits_size: tuple[int, ...], size: tuple[int, int]
+) -> tuple[int, int]:
+    """Rows and columns of the logits that a frame of `size`, not the padding, lies in."""
+    fitted = spec.fitted_size(*size)
+    return logits_size[0] * fitted[0] // spec.height, logits_size[1] * fitted[1] // spec.width

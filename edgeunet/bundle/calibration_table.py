@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from .errors import CalibrationError
+from ..errors import CalibrationError
 from .schema import SchemaError, encode, read
 
 TABLE_NAME = "calibration.json"

@@ -9,10 +9,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeunet.bundle.manifest import Flavour, Part, Precision, flavour_file, part_file
+from edgeunet.bundle.schema import SchemaError, read
 from edgeunet.errors import EngineError
 from edgeunet.files import sha256
-from edgeunet.manifest import Flavour, Part, Precision, flavour_file, part_file
-from edgeunet.schema import SchemaError, read
 
 from .bundle import Bundle
 
