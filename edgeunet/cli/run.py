@@ -15,16 +15,19 @@ from ..runtime.segmenter import Drop
 from ..runtime.tiling import Blend
 from .common import (
     DIRECTORY,
+    blend_option,
     echo_json,
     force_option,
     gpu_of,
     json_option,
     net_options,
+    overlap_option,
     progress,
     target_fps_option,
     temporal_option,
+    tile_option,
+    tiling_of,
 )
-from .tiling import blend_option, overlap_option, tile_option, tiling_of
 
 
 @click.command("run")

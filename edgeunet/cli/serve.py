@@ -9,8 +9,17 @@ import click
 from ..bundle.manifest import Precision
 from ..runtime.serve import serve
 from ..runtime.tiling import Blend
-from .common import DIRECTORY, gpu_of, net_options, target_fps_option, temporal_option
-from .tiling import blend_option, overlap_option, tile_option, tiling_of
+from .common import (
+    DIRECTORY,
+    blend_option,
+    gpu_of,
+    net_options,
+    overlap_option,
+    target_fps_option,
+    temporal_option,
+    tile_option,
+    tiling_of,
+)
 
 
 @click.command("serve")
