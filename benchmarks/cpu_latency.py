@@ -32,6 +32,7 @@ from openvino_nets import openvino_nets
 
 from edgeunet import ExportOptions, export_bundle, load
 from edgeunet.bundle.bundle import CHECKPOINT_NAME, Bundle, open_bundle
+from edgeunet.data.cells import Scene, time_lapse
 from edgeunet.doctor import environment
 from edgeunet.latency import median_latencies
 from edgeunet.models.checkpoints import load_checkpoint
@@ -39,7 +40,6 @@ from edgeunet.models.summary import count
 from edgeunet.runtime.preprocess import Preprocessor
 from edgeunet.runtime.run import run
 from edgeunet.runtime.sinks import VideoWriter
-from edgeunet.training.cells import Scene, time_lapse
 
 SIZE = (352, 480)
 # Share of pixels whose class must be PyTorch eager's, or FP32's. OpenVINO's are shown as they are.

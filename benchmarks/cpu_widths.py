@@ -18,6 +18,7 @@ import torch
 
 from edgeunet import create_model
 from edgeunet.bundle.manifest import InputSpec
+from edgeunet.data.cells import snapshots
 from edgeunet.doctor import environment
 from edgeunet.export.calibration.calibrate import make_table
 from edgeunet.export.calibration.observe import observe
@@ -25,7 +26,6 @@ from edgeunet.export.quantize import quantize_for_cpu
 from edgeunet.export.trace import trace
 from edgeunet.latency import median_latencies
 from edgeunet.runtime.preprocess import Preprocessor
-from edgeunet.training.cells import snapshots
 
 SPEC = InputSpec(352, 480)
 NETS = {"resunet": 32, "eff_unet": 32}

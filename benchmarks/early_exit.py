@@ -22,9 +22,9 @@ import numpy.typing as npt
 
 from edgeunet import ExportOptions, export_bundle
 from edgeunet.bundle.bundle import open_bundle
+from edgeunet.data.datasets import open_dataset, read_image
 from edgeunet.doctor import environment
 from edgeunet.runtime.backends import Backend, create_backend
-from edgeunet.training.data import open_dataset, read_image
 
 Frame = npt.NDArray[np.uint8]
 Masks = npt.NDArray[np.uint8]

@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from edgeunet.data.cells import CellFrame, Scene, time_lapse
 from edgeunet.metrics import Flicker, confusion_matrix, mean_iou
 from edgeunet.runtime import Segmenter, load
 from edgeunet.runtime.sources import SourceFrame
-from edgeunet.training.cells import CellFrame, Scene, time_lapse
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from edgeunet.data.cells import snapshots
 from edgeunet.export.calibration.calibrate import make_table
 from edgeunet.export.calibration.observe import observe
 from edgeunet.export.quantize import quantize_for_cpu
@@ -15,7 +16,6 @@ from edgeunet.export.trace import trace
 from edgeunet.models.checkpoints import find_weights, load_checkpoint
 from edgeunet.models.summary import count
 from edgeunet.runtime.preprocess import Preprocessor
-from edgeunet.training.cells import snapshots
 from edgeunet.training.prune_depth import prune_depth
 
 FRAMES = 8

@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from .bundle.bundle import open_bundle
+from .data.cells import Scene, time_lapse, write_dataset
 from .export import ExportOptions, export_bundle
 from .files import new_directory, write_json
 from .parity import ParityReport, measure, samples_of, write_html
@@ -15,7 +16,6 @@ from .runtime.bench import BenchReport, bench
 from .runtime.run import RunSummary, run
 from .runtime.segmenter import load
 from .runtime.sinks import VideoWriter
-from .training.cells import Scene, time_lapse, write_dataset
 
 FRAMES, LABELLED, RATE = 150, 40, Fraction(15)
 SIZE = (256, 320)

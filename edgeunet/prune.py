@@ -14,6 +14,7 @@ import onnxruntime
 
 from .bundle.manifest import InputSpec
 from .bundle.schema import encode
+from .data.datasets import Dataset, open_dataset
 from .doctor import environment
 from .errors import CheckpointError, DatasetError, UsageError
 from .export.trace import trace
@@ -31,7 +32,6 @@ from .models.checkpoints import (
 from .models.structure import structure_of
 from .models.summary import count
 from .training.config import Progress
-from .training.data import Dataset, open_dataset
 from .training.evaluate import validate
 from .training.finetune import finetune
 from .training.prune_channels import prune_channels

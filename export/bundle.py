@@ -28,13 +28,13 @@ from edgeunet.bundle.manifest import (
     flavour_file,
     manifest_json,
 )
+from edgeunet.data import cells
 from edgeunet.errors import CalibrationError, ParityError, UsageError
 from edgeunet.files import new_directory, sha256, write_json
 from edgeunet.models import SegmentationNet
 from edgeunet.models.checkpoints import WEIGHTS_DIR, Card, save_checkpoint
 from edgeunet.parity import ParityReport, write_html
 from edgeunet.runtime.preprocess import Preprocessor
-from edgeunet.training import cells
 from edgeunet.training.evaluate import reference_mask
 from edgeunet.training.prune_depth import prune_depth
 

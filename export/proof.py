@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.bundle.calibration_table import TABLE_NAME, read_table
+from edgeunet.data import cells
 from edgeunet.errors import ParityError
 from edgeunet.models.checkpoints import Card
 from edgeunet.parity import (
@@ -20,7 +21,6 @@ from edgeunet.parity import (
     samples_of,
 )
 from edgeunet.parity.measure import TOLERANCES
-from edgeunet.training import cells
 
 from .budget import hold_budget
 

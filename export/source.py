@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from edgeunet.bundle.manifest import Color, InputSpec
+from edgeunet.data.datasets import default_palette
 from edgeunet.errors import CheckpointError, UsageError
 from edgeunet.models import SegmentationNet, create_model, model_class
 from edgeunet.models.checkpoints import (
@@ -23,7 +24,6 @@ from edgeunet.models.checkpoints import (
     without_counters,
 )
 from edgeunet.models.foreign import FORMATS, Foreign, closest, likeness, recognise
-from edgeunet.training.data import default_palette
 
 
 @dataclass(frozen=True)

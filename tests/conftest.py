@@ -22,6 +22,7 @@ from tensorrt_machine import stand_ins
 
 from edgeunet.bundle.calibration_table import CalibrationTable
 from edgeunet.bundle.manifest import InputSpec, Precision
+from edgeunet.data.cells import CLASSES, PALETTE, CellFrame, Scene, snapshots, time_lapse
 from edgeunet.export import ExportOptions, export_bundle
 from edgeunet.export.calibration.calibrate import make_table
 from edgeunet.export.calibration.observe import observe
@@ -30,7 +31,6 @@ from edgeunet.metrics import class_pixels
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import Card, load_checkpoint, save_checkpoint
 from edgeunet.runtime.preprocess import Frame
-from edgeunet.training.cells import CLASSES, PALETTE, CellFrame, Scene, snapshots, time_lapse
 from edgeunet.training.evaluate import to_input
 from edgeunet.training.gate import calibrate_gate
 from edgeunet.training.losses import Target, cross_entropy_dice, gate_loss

@@ -14,6 +14,7 @@ from media import write_png
 from torch import nn
 
 from edgeunet.bundle.manifest import InputSpec
+from edgeunet.data.cells import snapshots
 from edgeunet.errors import CalibrationError
 from edgeunet.export.calibration import examine, open_frames, select
 from edgeunet.export.calibration.doctor import check_classes, check_pixels
@@ -22,7 +23,6 @@ from edgeunet.export.calibration.selection import describe_frame
 from edgeunet.models import SegmentationNet, list_models
 from edgeunet.models.checkpoints import find_weights, load_checkpoint
 from edgeunet.runtime.preprocess import Frame
-from edgeunet.training.cells import snapshots
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeunet.bundle.manifest import InputSpec
+from edgeunet.data.cells import snapshots
 from edgeunet.export.calibration import observe as observing
 from edgeunet.export.calibration.calibrate import make_table
 from edgeunet.export.calibration.methods import (
@@ -34,7 +35,6 @@ from edgeunet.export.trace import trace
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import find_weights, load_checkpoint
 from edgeunet.runtime.preprocess import Preprocessor
-from edgeunet.training.cells import snapshots
 
 Array = npt.NDArray[np.float32]
 seeds = st.integers(0, 2**32 - 1)

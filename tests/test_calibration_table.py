@@ -25,6 +25,7 @@ from edgeunet.bundle.calibration_table import (
     table_json,
 )
 from edgeunet.bundle.manifest import InputSpec
+from edgeunet.data.cells import snapshots
 from edgeunet.errors import CalibrationError, DatasetError
 from edgeunet.export.calibration import Drawn, calibrate, check_table, drawn_selection
 from edgeunet.export.calibration.choose import best, score_methods
@@ -36,7 +37,6 @@ from edgeunet.files import sha256, write_json
 from edgeunet.models.checkpoints import load_checkpoint
 from edgeunet.runtime.preprocess import Preprocessor
 from edgeunet.runtime.sinks import VideoWriter
-from edgeunet.training.cells import snapshots
 
 TABLE = CalibrationTable(
     model="mobile_unet",

@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
+from edgeunet.data.datasets import list_samples, read_mask
 from edgeunet.export import ExportOptions, export_bundle
 from edgeunet.metrics import confusion_matrix, mean_iou
 from edgeunet.models.checkpoints import find_weights, read_card
 from edgeunet.parity import ParityReport
 from edgeunet.runtime.run import run
-from edgeunet.training.data import list_samples, read_mask
 
 pytestmark = [pytest.mark.data, pytest.mark.slow]
 

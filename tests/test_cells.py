@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeunet.errors import OutputExistsError, UsageError
-from edgeunet.training.cells import (
+from edgeunet.data.cells import (
     CLASSES,
     PALETTE,
     CellFrame,
@@ -22,7 +21,8 @@ from edgeunet.training.cells import (
     time_lapse,
     write_dataset,
 )
-from edgeunet.training.data import list_samples, open_dataset, read_image, read_mask
+from edgeunet.data.datasets import list_samples, open_dataset, read_image, read_mask
+from edgeunet.errors import OutputExistsError, UsageError
 
 BACKGROUND, CELL, DIVIDING = range(3)
 SCENE = Scene(height=128, width=160, cells=9, seed=5, radius=12.0, period=200)

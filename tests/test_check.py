@@ -12,10 +12,10 @@ import numpy.typing as npt
 import pytest
 from commands import fails, succeeds
 
+from edgeunet.data.check import SHOWN, check_dataset
+from edgeunet.data.datasets import open_dataset
 from edgeunet.errors import DatasetError
 from edgeunet.metrics import IGNORE
-from edgeunet.training.check import SHOWN, check_dataset
-from edgeunet.training.data import open_dataset
 
 
 def write(path: Path, pixels: npt.NDArray[Any]) -> None:

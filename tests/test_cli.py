@@ -22,8 +22,8 @@ from commands import ROOT, call, data, fails, finish, names, start
 from media import cut_to, write_video
 
 import edgeunet
+from edgeunet.data.cells import write_dataset
 from edgeunet.models.checkpoints import list_weights
-from edgeunet.training.cells import write_dataset
 
 cli_main = importlib.import_module("edgeunet.cli.main")  # whose name the function has taken
 VARIANTS = ["eff_unet", "mobile_unet", "resunet", "unet", "unet3p", "unetpp"]

@@ -13,10 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeunet.errors import DatasetError
-from edgeunet.metrics import IGNORE, boundary, dilate
-from edgeunet.training.augment import Augmentation
-from edgeunet.training.data import (
+from edgeunet.data.datasets import (
     Sample,
     default_palette,
     list_samples,
@@ -25,6 +22,9 @@ from edgeunet.training.data import (
     read_labels,
     read_mask,
 )
+from edgeunet.errors import DatasetError
+from edgeunet.metrics import IGNORE, boundary, dilate
+from edgeunet.training.augment import Augmentation
 from edgeunet.training.warp import elastic_displacement
 
 INFO = {"name": "roads", "classes": ["sky", "road"], "palette": [[0, 0, 0], [10, 20, 255]]}

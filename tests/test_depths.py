@@ -17,13 +17,13 @@ from small_bundle import write_bundle
 from edgeunet.bundle.calibration_table import read_table
 from edgeunet.bundle.engines import list_engines
 from edgeunet.bundle.manifest import InputSpec
+from edgeunet.data.cells import CLASSES, PALETTE
 from edgeunet.errors import BundleError, CheckpointError, ParityError, UsageError
 from edgeunet.export import ExportOptions, export_bundle
 from edgeunet.files import sha256
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import Card, save_checkpoint
 from edgeunet.runtime import load, open_bundle
-from edgeunet.training.cells import CLASSES, PALETTE
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from gpu_machine import gpu_machine
 
 from edgeunet.bundle.bundle import Bundle, open_bundle
 from edgeunet.bundle.manifest import Flavour, Precision
+from edgeunet.data.cells import CellFrame
 from edgeunet.runtime.backends import Backend, create_backend
 from edgeunet.runtime.backends.ort import Arrays, Net
 from edgeunet.runtime.engine.execution import Execution
 from edgeunet.runtime.preprocess import Frame
 from edgeunet.runtime.temporal import Smoother
-from edgeunet.training.cells import CellFrame
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from onnx import TensorProto, helper
 
 from edgeunet.bundle.engines import EngineRequest
 from edgeunet.bundle.manifest import PARTS, InputSpec, Part, flavour_file, part_file
+from edgeunet.data.cells import snapshots
 from edgeunet.errors import EngineError
 from edgeunet.export.half import half
 from edgeunet.export.int8 import write_int8
@@ -27,7 +28,6 @@ from edgeunet.export.trace import trace
 from edgeunet.models import create_model, list_models
 from edgeunet.runtime.engine import Toolkit, load_toolkit
 from edgeunet.runtime.engine.compile import compile_plan
-from edgeunet.training.cells import snapshots
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed")
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from edgeunet.data.datasets import Dataset, open_dataset
 from edgeunet.metrics import IGNORE, boundary_f1
-from edgeunet.training.data import Dataset, open_dataset
 from edgeunet.training.evaluate import evaluate_on
 
 Pixels = npt.NDArray[np.uint8]

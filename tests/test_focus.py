@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeunet.bundle.manifest import InputSpec
+from edgeunet.data.cells import write_dataset
+from edgeunet.data.check import check_dataset
+from edgeunet.data.datasets import open_dataset, read_image
 from edgeunet.errors import UsageError
 from edgeunet.training.augment import Augmentation
-from edgeunet.training.cells import write_dataset
-from edgeunet.training.check import check_dataset
 from edgeunet.training.config import TrainConfig
 from edgeunet.training.crops import Crops
-from edgeunet.training.data import open_dataset, read_image
 from edgeunet.training.focus import Focus, focus_on, random_point
 
 # Images of three classes: 0 is the most common one, 2 is in one image of many.

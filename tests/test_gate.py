@@ -20,12 +20,12 @@ from safetensors.torch import load_file
 
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.bundle.schema import encode
+from edgeunet.data.cells import CLASSES, PALETTE, write_dataset
+from edgeunet.data.datasets import Dataset, open_dataset, read_image, read_mask
 from edgeunet.errors import CheckpointError, DatasetError, OutputExistsError, UsageError
 from edgeunet.metrics import class_pixels
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import Card, load_checkpoint, read_card, save_checkpoint
-from edgeunet.training.cells import CLASSES, PALETTE, write_dataset
-from edgeunet.training.data import Dataset, open_dataset, read_image, read_mask
 from edgeunet.training.evaluate import to_input
 from edgeunet.training.gate import (
     calibrate_checkpoint,

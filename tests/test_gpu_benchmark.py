@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from gpu_machine import gpu_machine
 
-from edgeunet.training.cells import CellFrame
+from edgeunet.data.cells import CellFrame
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

@@ -15,12 +15,12 @@ from onnx import numpy_helper
 
 from edgeunet.bundle.bundle import CHECKPOINT_NAME, open_bundle
 from edgeunet.bundle.manifest import flavour_file
+from edgeunet.data.cells import write_dataset
 from edgeunet.errors import DatasetError
 from edgeunet.metrics import confusion_matrix, mean_iou
 from edgeunet.models.checkpoints import load_checkpoint
 from edgeunet.parity import ParityReport, golden_samples, measure, samples_of, write_html
 from edgeunet.runtime.segmenter import load
-from edgeunet.training.cells import write_dataset
 from edgeunet.training.evaluate import reference_mask
 
 

@@ -13,6 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from edgeunet.bundle.manifest import InputSpec
+from edgeunet.data.cells import CLASSES, PALETTE, write_dataset
+from edgeunet.data.datasets import open_dataset
 from edgeunet.errors import CheckpointError, DatasetError, OutputExistsError, UsageError
 from edgeunet.latency import median_latencies
 from edgeunet.models import create_model
@@ -20,8 +22,6 @@ from edgeunet.models.checkpoints import Card, load_checkpoint, read_card, save_c
 from edgeunet.models.structure import structure_of
 from edgeunet.models.summary import count
 from edgeunet.prune import PruneOptions, prune
-from edgeunet.training.cells import CLASSES, PALETTE, write_dataset
-from edgeunet.training.data import open_dataset
 from edgeunet.training.evaluate import validate
 
 TRAINING = {"crop": [64, 64], "batch_size": 2, "epochs": 90, "validate_every": 1, "amp": False}

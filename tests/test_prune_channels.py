@@ -13,13 +13,13 @@ import torch_pruning as tp
 from torch import nn
 
 from edgeunet.bundle.manifest import InputSpec
+from edgeunet.data.cells import CLASSES, PALETTE, write_dataset
+from edgeunet.data.datasets import Dataset, open_dataset
 from edgeunet.errors import UsageError
 from edgeunet.export.trace import trace
 from edgeunet.models import SegmentationNet, create_model, list_models
 from edgeunet.models.checkpoints import Card, load_checkpoint, save_checkpoint
 from edgeunet.models.structure import structure_of
-from edgeunet.training.cells import CLASSES, PALETTE, write_dataset
-from edgeunet.training.data import Dataset, open_dataset
 from edgeunet.training.prune_channels import coupled_channels, prune_channels, remaining, remove
 
 SPEC = InputSpec(64, 64)

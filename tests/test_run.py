@@ -17,13 +17,13 @@ import pytest
 from commands import call, data, fails, finish, names, start, succeeds
 from media import VIDEO_SIZE, cut_to, decode, read_mask_png, write_png, write_video
 
+from edgeunet.data.cells import snapshots
 from edgeunet.errors import SourceError
 from edgeunet.runtime import Segmenter, load
 from edgeunet.runtime.run import run
 from edgeunet.runtime.segmented import Segmented
 from edgeunet.runtime.sinks import OverlayVideo
 from edgeunet.runtime.sources import Source, SourceFrame, SourceInfo, open_source
-from edgeunet.training.cells import snapshots
 
 FRAMES = 3000  # of a film that nobody waits for
 

@@ -18,11 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from media import Frame, number_of, write_png, write_video
 
+from edgeunet.data.cells import snapshots
 from edgeunet.errors import BundleError, FrameError, ParityError, SourceError, UsageError
 from edgeunet.files import sha256
 from edgeunet.runtime import Segmenter, load
 from edgeunet.runtime.sources import SourceFrame
-from edgeunet.training.cells import snapshots
 
 MAX_BATCH = 4
 

@@ -19,12 +19,12 @@ from test_serve import png, stats_with_frames
 from test_serve_clients import connect, process
 from test_serve_player import wait_for
 
+from edgeunet.data.cells import Scene, snapshots, time_lapse
 from edgeunet.errors import UsageError
 from edgeunet.runtime import Tiling, load
 from edgeunet.runtime.serve.player import Player
 from edgeunet.runtime.serve.server import open_service
 from edgeunet.runtime.sources import open_source
-from edgeunet.training.cells import Scene, snapshots, time_lapse
 
 FRAMES = 6
 UNREACHABLE = 1e5  # frames a second, for which every depth is too slow

@@ -12,12 +12,12 @@ from chromium import Page, chromium
 from media import write_png, write_video
 from serving import Client, running, serving
 
+from edgeunet.data.cells import PALETTE, snapshots
 from edgeunet.errors import SourceError
 from edgeunet.runtime import load
 from edgeunet.runtime.serve import server as server_module
 from edgeunet.runtime.serve.server import open_service
 from edgeunet.runtime.sources import Source, open_source
-from edgeunet.training.cells import PALETTE, snapshots
 
 TOKEN = "of the page"
 # [height, width] of the canvas, and all its pixels as numbers. It is copied: one that is read from

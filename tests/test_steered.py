@@ -18,6 +18,7 @@ from commands import fails, succeeds
 from media import write_png
 
 from edgeunet.bundle.bundle import Bundle
+from edgeunet.data.cells import snapshots
 from edgeunet.errors import BackendError, BundleError, ParityError, SourceError, UsageError
 from edgeunet.files import sha256
 from edgeunet.runtime import Segmenter, load, open_bundle
@@ -27,7 +28,6 @@ from edgeunet.runtime.backends.steered import SteeredBackend
 from edgeunet.runtime.preprocess import Frame
 from edgeunet.runtime.rate import DepthController
 from edgeunet.runtime.sources import SourceFrame
-from edgeunet.training.cells import snapshots
 
 Masks = list[npt.NDArray[np.uint8]]
 

@@ -21,6 +21,7 @@ from tiles import Bright, Noisy, Ring, bundle_of
 
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.bundle.manifest import Resize
+from edgeunet.data.cells import CellFrame, snapshots
 from edgeunet.errors import BackendError, FrameError, UsageError
 from edgeunet.runtime import Segmenter, Tiling, load, open_bundle
 from edgeunet.runtime.backends import Backend, NetOutputs, create_backend
@@ -31,7 +32,6 @@ from edgeunet.runtime.tiling import backend as tiled_backend
 from edgeunet.runtime.tiling.cut import cut
 from edgeunet.runtime.tiling.plan import spans
 from edgeunet.runtime.tiling.weights import tile_weights
-from edgeunet.training.cells import CellFrame, snapshots
 
 ROOT = Path(__file__).parents[1]
 BLENDS: tuple[Blend, ...] = ("gaussian", "valid")

@@ -18,6 +18,7 @@ import torch
 
 from edgeunet.bundle.bundle import CHECKPOINT_NAME, Bundle
 from edgeunet.bundle.manifest import InputSpec, Manifest
+from edgeunet.data.cells import CLASSES, PALETTE, Scene, time_lapse
 from edgeunet.export import ExportOptions, export_bundle
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import WEIGHTS_DIR, Card, load_checkpoint, save_checkpoint
@@ -26,7 +27,6 @@ from edgeunet.runtime.backends import Backend, create_backend
 from edgeunet.runtime.preprocess import Frame
 from edgeunet.runtime.tiling import Blend, TiledBackend
 from edgeunet.runtime.tiling.plan import spans
-from edgeunet.training.cells import CLASSES, PALETTE, Scene, time_lapse
 from edgeunet.training.evaluate import to_input
 
 Mask = npt.NDArray[np.uint8]

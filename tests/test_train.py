@@ -17,6 +17,8 @@ from originals import mobilenet_v2
 from safetensors.torch import load_file
 
 from edgeunet.bundle.manifest import InputSpec
+from edgeunet.data.cells import write_dataset
+from edgeunet.data.datasets import default_palette, open_dataset
 from edgeunet.errors import (
     CheckpointError,
     DatasetError,
@@ -28,9 +30,7 @@ from edgeunet.errors import (
 from edgeunet.models import create_model, list_models
 from edgeunet.models.checkpoints import Card, find_weights, load_checkpoint, save_checkpoint
 from edgeunet.models.structure import structure_of
-from edgeunet.training.cells import write_dataset
 from edgeunet.training.config import Progress, TrainConfig
-from edgeunet.training.data import default_palette, open_dataset
 from edgeunet.training.loop import Trainer
 from edgeunet.training.losses import LOSSES
 from edgeunet.training.prune_channels import prune_channels

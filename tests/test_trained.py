@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from edgeunet.data.datasets import Dataset, open_dataset
 from edgeunet.models.checkpoints import find_weights, load_checkpoint
-from edgeunet.training.data import Dataset, open_dataset
 from edgeunet.training.evaluate import validate
 from edgeunet.training.gate import collect_presence
 from edgeunet.training.gate_report import gate_report

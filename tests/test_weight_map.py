@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeunet.data.datasets import Sample
 from edgeunet.metrics import IGNORE
 from edgeunet.training import weight_map
-from edgeunet.training.data import Sample
 from edgeunet.training.weight_map import WeightMaps, border_term, class_weights, instances_of
 
 Instances = npt.NDArray[np.int32]

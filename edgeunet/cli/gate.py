@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from ..bundle.schema import encode
+from ..data.datasets import open_dataset
 from ..errors import CheckpointError
 from ..models.checkpoints import find_weights, read_card
-from ..training.data import open_dataset
 from ..training.gate import MAX_LOST, calibrate_checkpoint
 from .common import DIRECTORY, echo_json, force_option, json_option, progress
 

@@ -12,11 +12,11 @@ from typing import Any, get_args
 import click
 
 from ..bundle.manifest import Color, Resize
+from ..data.check import check_dataset
+from ..data.datasets import open_dataset
 from ..errors import UsageError
 from ..models.checkpoints import find_weights
-from ..training.check import check_dataset
 from ..training.config import Progress, TrainConfig
-from ..training.data import open_dataset
 from ..training.losses import LOSSES
 from ..training.train import train
 from .common import DIRECTORY, SIZE, echo_json, json_option

@@ -15,6 +15,7 @@ import torch
 
 from ..bundle.bundle import CHECKPOINT_NAME, Bundle
 from ..bundle.manifest import Flavour
+from ..data.datasets import open_dataset, read_labels
 from ..errors import DatasetError
 from ..metrics import (
     Mask,
@@ -29,7 +30,6 @@ from ..models.checkpoints import load_checkpoint
 from ..runtime.backends import Backend, NetOutputs, create_backend
 from ..runtime.preprocess import Frame
 from ..runtime.sources import open_source, read_image
-from ..training.data import open_dataset, read_labels
 from ..training.evaluate import to_input, to_mask
 from .gate import GateTally
 from .report import FrameReport, ParityReport, StageReport

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .data import Image
+from ..data.datasets import Image
 from .focus import Point
 from .warp import Warp, affine, elastic_displacement
 

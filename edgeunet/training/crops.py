@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from ..bundle.manifest import InputSpec
+from ..data.datasets import Sample, read_image, read_labels
 from .augment import Augmentation
-from .data import Sample, read_image, read_labels
 from .focus import Focus, random_point
 from .weight_map import WeightMaps
 

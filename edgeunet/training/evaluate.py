@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..bundle.manifest import InputSpec
+from ..data.datasets import Dataset, Image, read_image, read_labels
 from ..metrics import (
     IGNORE,
     Mask,
@@ -28,7 +29,6 @@ from ..metrics import (
     mean_iou,
 )
 from ..models import SegmentationNet
-from .data import Dataset, Image, read_image, read_labels
 
 
 def to_input(image: Image, spec: InputSpec) -> Tensor:

@@ -7,11 +7,11 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from ..bundle.schema import SchemaError, decode
+from ..data.datasets import Dataset
 from ..errors import CheckpointError
 from ..models import SegmentationNet
 from ..models.checkpoints import Card, load_checkpoint, read_card
 from .config import Progress, TrainConfig
-from .data import Dataset
 from .loop import Trainer
 from .start import Start
 

@@ -16,11 +16,11 @@ import torch
 
 from ..bundle.manifest import InputSpec
 from ..bundle.schema import encode
+from ..data.datasets import Dataset, read_image, read_labels
 from ..errors import CheckpointError, DatasetError, UsageError
 from ..metrics import class_pixels
 from ..models import SegmentationNet
 from ..models.checkpoints import check_output, load_checkpoint, save_checkpoint, stored_as_half
-from .data import Dataset, read_image, read_labels
 from .evaluate import to_input
 from .gate_report import GateReport, Pixels, Presence, check_images, gate_report
 

@@ -18,6 +18,8 @@ from torch.optim.swa_utils import AveragedModel, update_bn
 from torch.utils.data import DataLoader
 
 from ..bundle.manifest import InputSpec
+from ..data.check import Contents, check_dataset
+from ..data.datasets import Dataset, Image, read_image
 from ..errors import CheckpointError, TrainingError
 from ..files import write_bytes
 from ..metrics import Mask
@@ -27,11 +29,9 @@ from ..models.foreign import load_encoder
 from ..models.structure import Structure, resize
 from .augment import Augmentation
 from .averaging import warm_ema
-from .check import Contents, check_dataset
 from .clock import Clock
 from .config import Progress, TrainConfig
 from .crops import Crops
-from .data import Dataset, Image, read_image
 from .evaluate import evaluate_on, reference_mask, to_input
 from .focus import focus_on
 from .gate import calibrate_checkpoint

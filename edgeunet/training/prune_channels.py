@@ -22,10 +22,10 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from ..bundle.manifest import InputSpec
+from ..data.datasets import Dataset, Image, read_image, read_labels
 from ..errors import UsageError
 from ..metrics import Mask
 from ..models import SegmentationNet
-from .data import Dataset, Image, read_image, read_labels
 from .evaluate import to_input, to_logits
 from .losses import Target, cross_entropy_dice, gate_loss
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ..bundle.manifest import IMAGENET, Color, InputSpec, Resize
+from ..data import cells
+from ..data.datasets import Dataset, open_dataset, read_image
 from ..models import model_class
 from ..models.checkpoints import Card
-from . import cells
 from .config import Progress, TrainConfig
-from .data import Dataset, open_dataset, read_image
 from .loop import Trainer
 from .start import Start, open_start
 

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ..data.datasets import Image
 from ..metrics import IGNORE, Mask
-from .data import Image
 
 Floats = npt.NDArray[np.float32]
 

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ..data.datasets import Sample, read_instances
 from ..files import write_bytes
 from ..metrics import IGNORE, Mask
-from .data import Sample, read_instances
 
 Instances = npt.NDArray[np.int32]
 Weights = npt.NDArray[np.float32]

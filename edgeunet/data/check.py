@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..errors import DatasetError
 from ..metrics import IGNORE, class_pixels
-from .data import Dataset, Sample, read_image, read_instances, read_labels
+from .datasets import Dataset, Sample, read_image, read_instances, read_labels
 
 Pixels = npt.NDArray[np.int64]
 

@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import UsageError
-from ..files import new_directory, write_json
-from ..metrics import IGNORE
+from ...errors import UsageError
+from ...files import new_directory, write_json
+from ...metrics import IGNORE
 from .colony import Colony
 from .microscope import CellFrame, Microscope, Optics
 

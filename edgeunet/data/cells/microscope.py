@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..metrics import Mask
+from ...metrics import Mask
+from ..datasets import Image
 from .colony import TILE, Cells, Floats, nuclei_outlines, outlines
-from .data import Image
 
 Instances = npt.NDArray[np.uint16]
 Plane = npt.NDArray[np.float32]
