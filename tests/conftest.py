@@ -27,12 +27,12 @@ from edgeunet.export import ExportOptions, export_bundle
 from edgeunet.export.calibration.calibrate import make_table
 from edgeunet.export.calibration.observe import observe
 from edgeunet.files import sha256
+from edgeunet.gate.calibrate import calibrate_gate
 from edgeunet.metrics import class_pixels
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import Card, load_checkpoint, save_checkpoint
 from edgeunet.runtime.preprocess import Frame
 from edgeunet.training.evaluate import to_input
-from edgeunet.training.gate import calibrate_gate
 from edgeunet.training.losses import Target, cross_entropy_dice, gate_loss
 
 settings.register_profile("edgeunet", deadline=None, max_examples=25)

@@ -23,17 +23,17 @@ from edgeunet.bundle.schema import encode
 from edgeunet.data.cells import CLASSES, PALETTE, write_dataset
 from edgeunet.data.datasets import Dataset, open_dataset, read_image, read_mask
 from edgeunet.errors import CheckpointError, DatasetError, OutputExistsError, UsageError
-from edgeunet.metrics import class_pixels
-from edgeunet.models import create_model
-from edgeunet.models.checkpoints import Card, load_checkpoint, read_card, save_checkpoint
-from edgeunet.training.evaluate import to_input
-from edgeunet.training.gate import (
+from edgeunet.gate.calibrate import (
     calibrate_checkpoint,
     calibrate_gate,
     calibrated,
     collect_presence,
 )
-from edgeunet.training.gate_report import Pixels, Presence, gate_report, roc_curve
+from edgeunet.gate.report import Pixels, Presence, gate_report, roc_curve
+from edgeunet.metrics import class_pixels
+from edgeunet.models import create_model
+from edgeunet.models.checkpoints import Card, load_checkpoint, read_card, save_checkpoint
+from edgeunet.training.evaluate import to_input
 
 Images = tuple[Presence, Pixels]
 

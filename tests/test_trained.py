@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from edgeunet.data.datasets import Dataset, open_dataset
+from edgeunet.gate.calibrate import collect_presence
+from edgeunet.gate.report import gate_report
 from edgeunet.models.checkpoints import find_weights, load_checkpoint
 from edgeunet.training.evaluate import validate
-from edgeunet.training.gate import collect_presence
-from edgeunet.training.gate_report import gate_report
 
 pytestmark = [pytest.mark.data, pytest.mark.slow]
 

@@ -9,8 +9,8 @@ import click
 from ..bundle.schema import encode
 from ..data.datasets import open_dataset
 from ..errors import CheckpointError
+from ..gate.calibrate import MAX_LOST, calibrate_checkpoint
 from ..models.checkpoints import find_weights, read_card
-from ..training.gate import MAX_LOST, calibrate_checkpoint
 from .common import DIRECTORY, echo_json, force_option, json_option, progress
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..gate.report import GateReport, Pixels, Presence, gate_report, roc_curve
 from ..metrics import Mask, class_pixels
-from ..training.gate_report import GateReport, Pixels, Presence, gate_report, roc_curve
 
 
 @dataclass(frozen=True)

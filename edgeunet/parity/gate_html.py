@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
+from ..gate.report import ClassGate, GateReport
 from ..runtime.sinks import Palette
-from ..training.gate_report import ClassGate, GateReport
 from .gate import GateParity
 from .roc import Roc, roc_svg
 

@@ -22,6 +22,7 @@ from ..data.check import Contents, check_dataset
 from ..data.datasets import Dataset, Image, read_image
 from ..errors import CheckpointError, TrainingError
 from ..files import write_bytes
+from ..gate.calibrate import calibrate_checkpoint
 from ..metrics import Mask
 from ..models import SegmentationNet, create_model
 from ..models.checkpoints import Card, read_card, read_tensors, save_checkpoint
@@ -34,7 +35,6 @@ from .config import Progress, TrainConfig
 from .crops import Crops
 from .evaluate import evaluate_on, reference_mask, to_input
 from .focus import focus_on
-from .gate import calibrate_checkpoint
 from .losses import Target, find_loss, gate_loss
 from .memory_format import training_format
 from .start import Start

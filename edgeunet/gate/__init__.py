@@ -1,0 +1,1 @@
+"""The classification-guided gate: calibrating its thresholds and reporting on them."""
