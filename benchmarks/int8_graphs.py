@@ -14,9 +14,9 @@ from edgeunet.export.calibration.observe import observe
 from edgeunet.export.quantize import quantize_for_cpu
 from edgeunet.export.trace import trace
 from edgeunet.models.checkpoints import find_weights, load_checkpoint
+from edgeunet.models.depth import prune_depth
 from edgeunet.models.summary import count
 from edgeunet.runtime.preprocess import Preprocessor
-from edgeunet.training.prune_depth import prune_depth
 
 FRAMES = 8
 """Procedural frames that the ranges come from; the timed calls take turns on them."""

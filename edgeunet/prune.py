@@ -29,13 +29,13 @@ from .models.checkpoints import (
     save_checkpoint,
     stored_as_half,
 )
+from .models.depth import prune_depth, pruned_training
+from .models.reference import validate
 from .models.structure import structure_of
 from .models.summary import count
 from .training.config import Progress
-from .training.evaluate import validate
 from .training.finetune import finetune
 from .training.prune_channels import prune_channels
-from .training.prune_depth import prune_depth, pruned_training
 
 FINETUNE_EPOCHS = 20
 """Epochs that a net pruned in channels is trained on, where nothing else is said."""

@@ -33,10 +33,10 @@ from edgeunet.errors import CalibrationError, ParityError, UsageError
 from edgeunet.files import new_directory, sha256, write_json
 from edgeunet.models import SegmentationNet
 from edgeunet.models.checkpoints import WEIGHTS_DIR, Card, save_checkpoint
+from edgeunet.models.depth import prune_depth
+from edgeunet.models.reference import reference_mask
 from edgeunet.parity import ParityReport, write_html
 from edgeunet.runtime.preprocess import Preprocessor
-from edgeunet.training.evaluate import reference_mask
-from edgeunet.training.prune_depth import prune_depth
 
 from .calibration import (
     CHOSEN,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from edgeunet.errors import UsageError
 from edgeunet.models import SegmentationNet, UNetPP
 from edgeunet.models.checkpoints import Card
-from edgeunet.training.prune_depth import prune_depth
+from edgeunet.models.depth import prune_depth
 
 Net = tuple[SegmentationNet, Card]
 

@@ -14,7 +14,7 @@ from edgeunet.errors import UsageError
 from edgeunet.export import ExportOptions, export_bundle
 from edgeunet.export.ensemble import ensemble_of
 from edgeunet.models.checkpoints import load_checkpoint, save_checkpoint
-from edgeunet.training.prune_depth import prune_depth
+from edgeunet.models.depth import prune_depth
 
 
 def test_the_exported_graph_says_the_mean_of_all_heads(tmp_path: Path) -> None:

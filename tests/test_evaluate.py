@@ -12,7 +12,7 @@ import pytest
 
 from edgeunet.data.datasets import Dataset, open_dataset
 from edgeunet.metrics import IGNORE, boundary_f1
-from edgeunet.training.evaluate import evaluate_on
+from edgeunet.models.reference import evaluate_on
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -33,7 +33,7 @@ from edgeunet.gate.report import Pixels, Presence, gate_report, roc_curve
 from edgeunet.metrics import class_pixels
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import Card, load_checkpoint, read_card, save_checkpoint
-from edgeunet.training.evaluate import to_input
+from edgeunet.models.reference import to_input
 
 Images = tuple[Presence, Pixels]
 

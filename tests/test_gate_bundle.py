@@ -21,10 +21,10 @@ from edgeunet.data.cells import CellFrame
 from edgeunet.errors import BundleError
 from edgeunet.metrics import pixel_agreement
 from edgeunet.models.checkpoints import load_checkpoint, read_card
+from edgeunet.models.reference import reference_mask
 from edgeunet.parity import ParityReport, ParitySample, golden_samples, measure, write_html
 from edgeunet.runtime import load
 from edgeunet.runtime.backends import create_backend
-from edgeunet.training.evaluate import reference_mask
 
 FLAVOURS: tuple[Flavour, ...] = ("fp32", "fp16", "int8.cpu")
 

@@ -19,9 +19,9 @@ from edgeunet.data.cells import write_dataset
 from edgeunet.errors import DatasetError
 from edgeunet.metrics import confusion_matrix, mean_iou
 from edgeunet.models.checkpoints import load_checkpoint
+from edgeunet.models.reference import reference_mask
 from edgeunet.parity import ParityReport, golden_samples, measure, samples_of, write_html
 from edgeunet.runtime.segmenter import load
-from edgeunet.training.evaluate import reference_mask
 
 
 @pytest.fixture(scope="session")

@@ -19,10 +19,10 @@ from edgeunet.errors import CheckpointError, DatasetError, OutputExistsError, Us
 from edgeunet.latency import median_latencies
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import Card, load_checkpoint, read_card, save_checkpoint
+from edgeunet.models.reference import validate
 from edgeunet.models.structure import structure_of
 from edgeunet.models.summary import count
 from edgeunet.prune import PruneOptions, prune
-from edgeunet.training.evaluate import validate
 
 TRAINING = {"crop": [64, 64], "batch_size": 2, "epochs": 90, "validate_every": 1, "amp": False}
 

@@ -17,8 +17,8 @@ from edgeunet.errors import CheckpointError, UsageError
 from edgeunet.export import ExportOptions, export_bundle
 from edgeunet.models import SegmentationNet, create_model
 from edgeunet.models.checkpoints import Card, load_checkpoint, save_checkpoint
+from edgeunet.models.depth import prune_depth
 from edgeunet.models.structure import resize, structure_of
-from edgeunet.training.prune_depth import prune_depth
 
 IMAGE = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(1))
 depths = pytest.mark.parametrize("depth", [1, 2, 3, 4])

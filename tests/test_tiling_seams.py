@@ -22,12 +22,12 @@ from edgeunet.data.cells import CLASSES, PALETTE, Scene, time_lapse
 from edgeunet.export import ExportOptions, export_bundle
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import WEIGHTS_DIR, Card, load_checkpoint, save_checkpoint
+from edgeunet.models.reference import to_input
 from edgeunet.runtime import Tiling, load
 from edgeunet.runtime.backends import Backend, create_backend
 from edgeunet.runtime.preprocess import Frame
 from edgeunet.runtime.tiling import Blend, TiledBackend
 from edgeunet.runtime.tiling.plan import spans
-from edgeunet.training.evaluate import to_input
 
 Mask = npt.NDArray[np.uint8]
 

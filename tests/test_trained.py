@@ -11,7 +11,7 @@ from edgeunet.data.datasets import Dataset, open_dataset
 from edgeunet.gate.calibrate import collect_presence
 from edgeunet.gate.report import gate_report
 from edgeunet.models.checkpoints import find_weights, load_checkpoint
-from edgeunet.training.evaluate import validate
+from edgeunet.models.reference import validate
 
 pytestmark = [pytest.mark.data, pytest.mark.slow]
 

@@ -21,7 +21,7 @@ from ..errors import CheckpointError, DatasetError, UsageError
 from ..metrics import class_pixels
 from ..models import SegmentationNet
 from ..models.checkpoints import check_output, load_checkpoint, save_checkpoint, stored_as_half
-from ..training.evaluate import to_input
+from ..models.reference import to_input
 from .report import GateReport, Pixels, Presence, check_images, gate_report
 
 MAX_LOST = 0.005

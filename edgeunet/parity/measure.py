@@ -27,10 +27,10 @@ from ..metrics import (
     pixel_agreement,
 )
 from ..models.checkpoints import load_checkpoint
+from ..models.reference import to_input, to_mask
 from ..runtime.backends import Backend, NetOutputs, create_backend
 from ..runtime.preprocess import Frame
 from ..runtime.sources import open_source, read_image
-from ..training.evaluate import to_input, to_mask
 from .gate import GateTally
 from .report import FrameReport, ParityReport, StageReport
 

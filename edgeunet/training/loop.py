@@ -27,13 +27,13 @@ from ..metrics import Mask
 from ..models import SegmentationNet, create_model
 from ..models.checkpoints import Card, read_card, read_tensors, save_checkpoint
 from ..models.foreign import load_encoder
+from ..models.reference import evaluate_on, reference_mask, to_input
 from ..models.structure import Structure, resize
 from .augment import Augmentation
 from .averaging import warm_ema
 from .clock import Clock
 from .config import Progress, TrainConfig
 from .crops import Crops
-from .evaluate import evaluate_on, reference_mask, to_input
 from .focus import focus_on
 from .losses import Target, find_loss, gate_loss
 from .memory_format import training_format

@@ -26,7 +26,7 @@ from ..data.datasets import Dataset, Image, read_image, read_labels
 from ..errors import UsageError
 from ..metrics import Mask
 from ..models import SegmentationNet
-from .evaluate import to_input, to_logits
+from ..models.reference import to_input, to_logits
 from .losses import Target, cross_entropy_dice, gate_loss
 
 IMPORTANCE_IMAGES = 32

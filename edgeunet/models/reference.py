@@ -28,7 +28,7 @@ from ..metrics import (
     iou_per_class,
     mean_iou,
 )
-from ..models import SegmentationNet
+from . import SegmentationNet
 
 
 def to_input(image: Image, spec: InputSpec) -> Tensor:

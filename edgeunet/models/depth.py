@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import CheckpointError, UsageError
-from ..models import SegmentationNet, UNetPP, create_model
-from ..models.checkpoints import Card
-from ..models.structure import resize, structure_of
+from . import SegmentationNet, UNetPP, create_model
+from .checkpoints import Card
+from .structure import resize, structure_of
 
 _HEAD_CHOICE = ("head", "ensemble")  # arguments that make sense with several heads only
 
