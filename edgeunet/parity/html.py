@@ -11,12 +11,14 @@ import cv2
 import numpy as np
 
 from ..files import write_bytes
+from ..gate.report import ClassGate, GateReport
 from ..metrics import Mask
 from ..runtime.preprocess import Frame
 from ..runtime.sinks import Palette, colourise
-from .gate_html import gate_section
+from .gate import GateParity
 from .measure import WorstFrame
 from .report import ParityReport
+from .roc import Roc, roc_svg
 
 _STYLE = """
 :root { color-scheme: light dark; }
@@ -160,3 +162,43 @@ def _jpeg(picture: Frame) -> str:
 def _data_url(suffix: str, picture: Frame, kind: str) -> str:
     encoded = cv2.imencode(suffix, np.ascontiguousarray(picture[..., ::-1]))[1]
     return f"data:{kind};base64,{base64.b64encode(encoded.tobytes()).decode()}"
+
+
+def gate_section(gate: GateParity, palette: Palette) -> str:
+    """HTML of the section; curves and table need labels."""
+    parts = ["<h2>Gate</h2>"]
+    parts += [f"<p>{escape(line[0].upper() + line[1:])}.</p>" for line in gate.lines().splitlines()]
+    if gate.report is not None:
+        parts += [_curves(gate, gate.report, palette), _table(gate.report, palette)]
+    return "".join(parts)
+
+
+def _curves(gate: GateParity, report: GateReport, palette: Palette) -> str:
+    rocs = [
+        Roc(entry.name, colour, curve, (1 - entry.closed_where_not, entry.open_where_held), auc)
+        for entry, colour, curve in zip(report.classes, palette, gate.curves, strict=True)
+        # A class that all frames hold, or none, has no curve.
+        if (auc := entry.auc) is not None
+        and entry.closed_where_not is not None
+        and entry.open_where_held is not None
+    ]
+    return f"<figure>{roc_svg(rocs)}</figure>" if rocs else ""
+
+
+def _table(report: GateReport, palette: Palette) -> str:
+    rows = [_row(entry, colour) for entry, colour in zip(report.classes, palette, strict=True)]
+    return (
+        "<table><tr><th>class</th><th>threshold</th><th>AUC</th><th>pixels lost</th>"
+        "<th>open where held</th><th>closed where not</th></tr>"
+        f"{''.join(rows)}</table>"
+    )
+
+
+def _row(entry: ClassGate, colour: tuple[int, int, int]) -> str:
+    auc = "–" if entry.auc is None else f"{entry.auc:.4f}"
+    shares = (entry.lost, entry.open_where_held, entry.closed_where_not)
+    cells = "".join(f"<td>{'–' if share is None else f'{share:.2%}'}</td>" for share in shares)
+    return (
+        f'<tr><td><span class="chip" style="background:rgb{colour}"></span>{escape(entry.name)}'
+        f"</td><td>{entry.threshold:.4g}</td><td>{auc}</td>{cells}</tr>"
+    )
