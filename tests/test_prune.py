@@ -22,7 +22,7 @@ from edgeunet.models.checkpoints import Card, load_checkpoint, read_card, save_c
 from edgeunet.models.reference import validate
 from edgeunet.models.structure import structure_of
 from edgeunet.models.summary import count
-from edgeunet.prune import PruneOptions, prune
+from edgeunet.pruning.prune import PruneOptions, prune
 
 TRAINING = {"crop": [64, 64], "batch_size": 2, "epochs": 90, "validate_every": 1, "amp": False}
 
@@ -36,7 +36,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _timed_shortly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeunet.prune.median_latencies", partial(median_latencies, rounds=1))
+    monkeypatch.setattr(
+        "edgeunet.pruning.prune.median_latencies", partial(median_latencies, rounds=1)
+    )
 
 
 def saved(folder: Path, model: str = "unet", *, half: bool = False, **arguments: Any) -> Path:

@@ -20,7 +20,7 @@ from edgeunet.export.trace import trace
 from edgeunet.models import SegmentationNet, create_model, list_models
 from edgeunet.models.checkpoints import Card, load_checkpoint, save_checkpoint
 from edgeunet.models.structure import structure_of
-from edgeunet.training.prune_channels import coupled_channels, prune_channels, remaining, remove
+from edgeunet.pruning.channels import coupled_channels, prune_channels, remaining, remove
 
 SPEC = InputSpec(64, 64)
 WIDTH = {"eff_unet": 8, "mobile_unet": 8}

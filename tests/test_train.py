@@ -31,10 +31,10 @@ from edgeunet.models import create_model, list_models
 from edgeunet.models.checkpoints import Card, find_weights, load_checkpoint, save_checkpoint
 from edgeunet.models.depth import prune_depth
 from edgeunet.models.structure import structure_of
+from edgeunet.pruning.channels import prune_channels
 from edgeunet.training.config import Progress, TrainConfig
 from edgeunet.training.loop import Trainer
 from edgeunet.training.losses import LOSSES
-from edgeunet.training.prune_channels import prune_channels
 from edgeunet.training.train import train
 
 SHORT = TrainConfig(crop=(64, 64), epochs=4, batch_size=4, validate_every=2, amp=False)

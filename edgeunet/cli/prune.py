@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..prune import FINETUNE_EPOCHS, PruneOptions, prune
+from ..pruning.prune import FINETUNE_EPOCHS, PruneOptions, prune
 from .common import DIRECTORY, echo_json, force_option, json_option
 
 

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from .bundle.manifest import InputSpec
-from .bundle.schema import encode
-from .data.datasets import Dataset, open_dataset
-from .doctor import environment
-from .errors import CheckpointError, DatasetError, UsageError
-from .export.trace import trace
-from .files import sha256
-from .latency import median_latencies
-from .models import SegmentationNet
-from .models.checkpoints import (
+from ..bundle.manifest import InputSpec
+from ..bundle.schema import encode
+from ..data.datasets import Dataset, open_dataset
+from ..doctor import environment
+from ..errors import CheckpointError, DatasetError, UsageError
+from ..export.trace import trace
+from ..files import sha256
+from ..latency import median_latencies
+from ..models import SegmentationNet
+from ..models.checkpoints import (
     Card,
     check_output,
     find_weights,
@@ -29,13 +29,13 @@ from .models.checkpoints import (
     save_checkpoint,
     stored_as_half,
 )
-from .models.depth import prune_depth, pruned_training
-from .models.reference import validate
-from .models.structure import structure_of
-from .models.summary import count
-from .training.config import Progress
-from .training.finetune import finetune
-from .training.prune_channels import prune_channels
+from ..models.depth import prune_depth, pruned_training
+from ..models.reference import validate
+from ..models.structure import structure_of
+from ..models.summary import count
+from ..training.config import Progress
+from .channels import prune_channels
+from .finetune import finetune
 
 FINETUNE_EPOCHS = 20
 """Epochs that a net pruned in channels is trained on, where nothing else is said."""

@@ -11,9 +11,9 @@ from ..data.datasets import Dataset
 from ..errors import CheckpointError
 from ..models import SegmentationNet
 from ..models.checkpoints import Card, load_checkpoint, read_card
-from .config import Progress, TrainConfig
-from .loop import Trainer
-from .start import Start
+from ..training.config import Progress, TrainConfig
+from ..training.loop import Trainer
+from ..training.start import Start
 
 
 def finetune(

@@ -27,7 +27,7 @@ from ..errors import UsageError
 from ..metrics import Mask
 from ..models import SegmentationNet
 from ..models.reference import to_input, to_logits
-from .losses import Target, cross_entropy_dice, gate_loss
+from ..training.losses import Target, cross_entropy_dice, gate_loss
 
 IMPORTANCE_IMAGES = 32
 """Training images that the importance is taken from, evenly spaced."""
