@@ -31,13 +31,11 @@ from ..models.reference import evaluate_on, reference_mask, to_input
 from ..models.structure import Structure, resize
 from .augment import Augmentation
 from .averaging import warm_ema
-from .clock import Clock
-from .config import Progress, TrainConfig
+from .config import Clock, Progress, TrainConfig
 from .crops import Crops
 from .focus import focus_on
 from .losses import Target, find_loss, gate_loss
-from .memory_format import training_format
-from .start import Start
+from .start import Start, training_format
 from .weight_map import WeightMaps, class_weights
 
 STATISTICS_IMAGES = 96

@@ -7,11 +7,9 @@ has them by name. What the papers of the variants use, `recipes` knows.
 from __future__ import annotations
 
 from ...errors import UnknownNameError
-from .cross_entropy import weighted_cross_entropy
-from .dice import cross_entropy_dice, soft_dice
+from .dice import cross_entropy_dice, cross_entropy_pixel_dice, soft_dice, weighted_cross_entropy
 from .gate import gate_loss
 from .hybrid import focal, hybrid, ms_ssim, soft_iou
-from .nested import cross_entropy_pixel_dice
 from .target import SegmentationLoss, Target
 
 LOSSES: dict[str, SegmentationLoss] = {

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .cross_entropy import weighted_cross_entropy
-from .target import Target, at_target_size
+from .target import Target, at_target_size, log_probability_of_truth, pixel_count
 
 
 def soft_dice(probability: Tensor, target: Target) -> Tensor:
@@ -37,3 +36,29 @@ def cross_entropy_dice(logits: Tensor, target: Target) -> Tensor:
     """Pixel-wise cross entropy, weighted where the target has weights, plus `soft_dice`."""
     logits = at_target_size(logits, target)
     return weighted_cross_entropy(logits, target) + soft_dice(logits.softmax(1), target)
+
+
+def weighted_cross_entropy(logits: Tensor, target: Target) -> Tensor:
+    """Pixel-wise cross entropy, each pixel by its weight; the mean over the pixels that count.
+
+    Ronneberger et al., "U-Net", MICCAI 2015 (arXiv 1505.04597), equation 1, with the weight map of
+    `weight_map`; without weights it is the plain cross entropy.
+    """
+    costs = -log_probability_of_truth(at_target_size(logits, target), target)
+    if target.weights is not None:
+        costs = costs * target.weights
+    return costs.sum() / pixel_count(target)
+
+
+def cross_entropy_pixel_dice(logits: Tensor, target: Target) -> Tensor:
+    """-1/N sum_c sum_n (y log p + 2 y p / (y² + p²)), N the pixels that count.
+
+    Zhou et al., "UNet++: Redesigning Skip Connections to Exploit Multiscale Features in Image
+    Segmentation", IEEE TMI 39 (2020) (arXiv 1912.05074), equation 2: pixel-wise cross entropy and
+    soft Dice of each pixel. As y is 1 for one class and 0 for the others, only the true class's
+    probability p is left, and a perfect prediction costs -1.
+    """
+    logs = log_probability_of_truth(at_target_size(logits, target), target)
+    truth = logs.exp()
+    terms = logs + 2 * truth / (1 + truth.square())
+    return -(terms * target.counted).sum() / pixel_count(target)
