@@ -6,14 +6,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .bundle import ExportOptions, export_bundle
+    from .export import ExportOptions, export_bundle
     from .source import Preparation
 
 # Resolved on first use (PEP 562): `export.lint` needs no torch.
 _EXPORTS = {
-    "ExportOptions": ".bundle",
+    "ExportOptions": ".export",
     "Preparation": ".source",
-    "export_bundle": ".bundle",
+    "export_bundle": ".export",
 }
 
 __all__ = ["ExportOptions", "Preparation", "export_bundle"]

@@ -12,7 +12,7 @@ from test_prune_depth import IMAGE, whole
 
 from edgeunet.errors import UsageError
 from edgeunet.export import ExportOptions, export_bundle
-from edgeunet.export.ensemble import ensemble_of
+from edgeunet.export.variants import ensemble_of
 from edgeunet.models.checkpoints import load_checkpoint, save_checkpoint
 from edgeunet.models.depth import prune_depth
 

@@ -50,8 +50,6 @@ from .calibration import (
     open_frames,
     select,
 )
-from .depths import Net, cut_depths
-from .ensemble import ensemble_of
 from .half import half
 from .int8 import write_int8
 from .lint import lint_flavours
@@ -59,6 +57,7 @@ from .proof import Proof
 from .source import AS_ASSUMED, Preparation, load_source
 from .split import split_flavours
 from .trace import check_size, trace
+from .variants import Net, cut_depths, ensemble_of
 
 GOLDEN_FRAMES = 4
 
