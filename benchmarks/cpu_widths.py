@@ -22,8 +22,8 @@ from edgeunet.data.cells import snapshots
 from edgeunet.doctor import environment
 from edgeunet.export.calibration.calibrate import make_table
 from edgeunet.export.calibration.observe import observe
+from edgeunet.export.graphs.trace import trace
 from edgeunet.export.quantize import quantize_for_cpu
-from edgeunet.export.trace import trace
 from edgeunet.latency import median_latencies
 from edgeunet.runtime.preprocess import Preprocessor
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from edgeunet.data.cells import snapshots
 from edgeunet.export.calibration.calibrate import make_table
 from edgeunet.export.calibration.observe import observe
+from edgeunet.export.graphs.trace import trace
 from edgeunet.export.quantize import quantize_for_cpu
-from edgeunet.export.trace import trace
 from edgeunet.models.checkpoints import find_weights, load_checkpoint
 from edgeunet.models.depth import prune_depth
 from edgeunet.models.summary import count

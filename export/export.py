@@ -50,13 +50,13 @@ from .calibration import (
     open_frames,
     select,
 )
-from .half import half
+from .graphs.fp16 import half
+from .graphs.split import split_flavours
+from .graphs.trace import check_size, trace
 from .int8 import write_int8
 from .lint import lint_flavours
 from .proof import Proof
 from .source import AS_ASSUMED, Preparation, load_source
-from .split import split_flavours
-from .trace import check_size, trace
 from .variants import Net, cut_depths, ensemble_of
 
 GOLDEN_FRAMES = 4

@@ -22,8 +22,8 @@ from edgeunet.bundle.manifest import (
     manifest_json,
     part_file,
 )
-from edgeunet.export.half import half
-from edgeunet.export.split import split_flavours
+from edgeunet.export.graphs.fp16 import half
+from edgeunet.export.graphs.split import split_flavours
 from edgeunet.files import sha256, write_json
 
 ROOT = Path(__file__).parents[1]

@@ -29,9 +29,9 @@ from edgeunet.export.calibration.methods import (
 )
 from edgeunet.export.calibration.observe import observe
 from edgeunet.export.calibration.statistics import BINS, Histogram, Statistics
+from edgeunet.export.graphs.trace import trace
 from edgeunet.export.quantize import quantize_for_tensorrt
 from edgeunet.export.session import open_session
-from edgeunet.export.trace import trace
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import find_weights, load_checkpoint
 from edgeunet.runtime.preprocess import Preprocessor

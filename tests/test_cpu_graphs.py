@@ -15,7 +15,7 @@ from test_cpu_passes import traced
 from test_passes import run
 
 from edgeunet.bundle.manifest import InputSpec
-from edgeunet.export.passes.concat_in_int8 import concat_in_int8
+from edgeunet.export.graphs.passes.concat_in_int8 import concat_in_int8
 from edgeunet.export.quantize import quantize_for_cpu
 
 

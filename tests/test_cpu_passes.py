@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from test_passes import Array, ops, run
 
-from edgeunet.export.passes.batch_norm_to_conv import batch_norm_to_conv
-from edgeunet.export.passes.cancel_transposes import cancel_transposes
-from edgeunet.export.passes.channels_last_stem import channels_last_stem
-from edgeunet.export.passes.conv_to_matmul import conv_to_matmul
-from edgeunet.export.passes.expand_gates import LONG, expand_gates
-from edgeunet.export.passes.graph import constants, map_shapes, origin
-from edgeunet.export.passes.resize_to_conv import resize_to_conv
-from edgeunet.export.passes.spread_depth_to_space import spread_depth_to_space
-from edgeunet.export.passes.transpose_head import transpose_head
-from edgeunet.export.passes.widen_convolutions import TILE, widen_convolutions
+from edgeunet.export.graphs.passes.batch_norm_to_conv import batch_norm_to_conv
+from edgeunet.export.graphs.passes.cancel_transposes import cancel_transposes
+from edgeunet.export.graphs.passes.channels_last_stem import channels_last_stem
+from edgeunet.export.graphs.passes.conv_to_matmul import conv_to_matmul
+from edgeunet.export.graphs.passes.expand_gates import LONG, expand_gates
+from edgeunet.export.graphs.passes.graph import constants, map_shapes, origin
+from edgeunet.export.graphs.passes.resize_to_conv import resize_to_conv
+from edgeunet.export.graphs.passes.spread_depth_to_space import spread_depth_to_space
+from edgeunet.export.graphs.passes.transpose_head import transpose_head
+from edgeunet.export.graphs.passes.widen_convolutions import TILE, widen_convolutions
+from edgeunet.export.graphs.trace import trace
 from edgeunet.export.quantize import FOR_CPU
-from edgeunet.export.trace import trace
 from edgeunet.models import create_model, list_models
 
 SHAPE = (6, 4, 8)  # C, H, W

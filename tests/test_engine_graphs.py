@@ -21,10 +21,10 @@ from edgeunet.bundle.engines import EngineRequest
 from edgeunet.bundle.manifest import PARTS, InputSpec, Part, flavour_file, part_file
 from edgeunet.data.cells import snapshots
 from edgeunet.errors import EngineError
-from edgeunet.export.half import half
+from edgeunet.export.graphs.fp16 import half
+from edgeunet.export.graphs.split import split_flavours
+from edgeunet.export.graphs.trace import trace
 from edgeunet.export.int8 import write_int8
-from edgeunet.export.split import split_flavours
-from edgeunet.export.trace import trace
 from edgeunet.models import create_model, list_models
 from edgeunet.runtime.engine import Toolkit, load_toolkit
 from edgeunet.runtime.engine.compile import compile_plan

@@ -15,12 +15,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import ExportError, ShapeError
-from edgeunet.export.half import half
-from edgeunet.export.passes.clean import clean
-from edgeunet.export.passes.resize_in_float import resize_in_float
-from edgeunet.export.passes.upsampling import deconv_to_depth_to_space
+from edgeunet.export.graphs.fp16 import half
+from edgeunet.export.graphs.passes.clean import clean
+from edgeunet.export.graphs.passes.resize_in_float import resize_in_float
+from edgeunet.export.graphs.passes.upsampling import deconv_to_depth_to_space
+from edgeunet.export.graphs.trace import check_size, trace
 from edgeunet.export.quantize import quantize_for_cpu
-from edgeunet.export.trace import check_size, trace
 from edgeunet.models import create_model, list_models
 
 Array = npt.NDArray[np.float32]

@@ -11,10 +11,10 @@ import torch
 from conftest import table_of
 
 from edgeunet.bundle.manifest import InputSpec
-from edgeunet.export.half import half
+from edgeunet.export.graphs.fp16 import half
+from edgeunet.export.graphs.split import split
+from edgeunet.export.graphs.trace import trace
 from edgeunet.export.quantize import quantize_for_cpu, quantize_for_tensorrt
-from edgeunet.export.split import split
-from edgeunet.export.trace import trace
 from edgeunet.models import create_model, list_models
 
 SIZE = (64, 96)

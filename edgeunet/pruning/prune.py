@@ -17,7 +17,7 @@ from ..bundle.schema import encode
 from ..data.datasets import Dataset, open_dataset
 from ..doctor import environment
 from ..errors import CheckpointError, DatasetError, UsageError
-from ..export.trace import trace
+from ..export.graphs.trace import trace
 from ..files import sha256
 from ..latency import median_latencies
 from ..models import SegmentationNet

@@ -83,3 +83,58 @@ def rebuilt(
         for name, values in initializers.items()
     )
     return out
+
+
+class Chain:
+    """Nodes from `source` on, and the constants that they read, as they are added.
+
+    Args:
+        node: that the new ones are made out of, see `graph.part`.
+    """
+
+    def __init__(self, node: onnx.NodeProto, source: str) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, npt.NDArray[np.generic]] = {}
+        self.output = source
+        self._node = node
+
+    def add(
+        self, op: str, name: str, *constants: npt.ArrayLike, output: str = "", **settings: Any
+    ) -> None:
+        """Append a node that reads the output so far, then the constants.
+
+        Args:
+            constants: whole numbers become INT64, as sizes and indices have to be.
+            output: the tensor's name; by default one made of `name`.
+        """
+        node = part(self._node, name)
+        inputs = [self.output]
+        for index, values in enumerate(constants):
+            inputs.append(f"{node}_constant{index}")
+            whole = np.issubdtype(np.asarray(values).dtype, np.integer)
+            self.constants[inputs[-1]] = np.asarray(values, np.int64 if whole else np.float32)
+        self.output = output or f"{node}_output"
+        self.nodes.append(helper.make_node(op, inputs, [self.output], name=node, **settings))
+
+
+def spread(
+    chain: Chain, target: str, *, shape: tuple[int, int, int], block: tuple[int, int]
+) -> None:
+    """Append nodes (N, rows * columns * C, H / rows, W / columns) -> (N, C, H, W).
+
+    Source channel (row * columns + column) * C + c is channel c of a pixel at that place in the
+    block. With channels last, as ONNX Runtime computes in INT8, the outer Transposes cancel
+    against the convolutions' own; columns are then only counted differently, and rows are moved
+    in runs of columns * C values.
+
+    Args:
+        shape: (C, H, W) of the target. block: (rows, columns).
+    """
+    (channels, height, width), (rows, columns) = shape, block
+    chain.add("Transpose", "channels_last", perm=[0, 2, 3, 1])
+    if rows > 1:
+        runs = [-1, width // columns, rows, columns * channels]
+        chain.add("Reshape", "rows", runs)
+        chain.add("Transpose", "interleaved", perm=[0, 2, 1, 3])
+    chain.add("Reshape", "columns", [-1, height, width, channels])
+    chain.add("Transpose", "channels_first", output=target, perm=[0, 3, 1, 2])

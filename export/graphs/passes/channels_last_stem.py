@@ -6,8 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from .chain import Chain
-from .graph import map_shapes, part, readers, rebuilt
+from .graph import Chain, map_shapes, part, readers, rebuilt
 
 _ACTIVATIONS = ("Clip", "Relu")
 

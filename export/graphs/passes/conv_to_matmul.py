@@ -6,8 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from .chain import Chain
-from .graph import attributes, constants, is_plain_conv, map_shapes, readers, rebuilt
+from .graph import Chain, attributes, constants, is_plain_conv, map_shapes, readers, rebuilt
 
 TILE = 16
 """Columns of a matrix that ONNX Runtime's INT8 kernels for x86-64 compute at once."""

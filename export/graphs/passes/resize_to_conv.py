@@ -6,9 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from .chain import Chain
-from .graph import attributes, constants, map_shapes, rebuilt
-from .spread import spread
+from .graph import Chain, attributes, constants, map_shapes, rebuilt, spread
 
 # Weights of the rows above, here and below, after every row was repeated; and of the columns to the
 # left, here and to the right, for the left and for the right one of two new columns.

@@ -6,9 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from .chain import Chain
-from .graph import attributes, map_shapes, rebuilt
-from .spread import spread
+from .graph import Chain, attributes, map_shapes, rebuilt, spread
 
 
 def spread_depth_to_space(model: onnx.ModelProto) -> onnx.ModelProto:

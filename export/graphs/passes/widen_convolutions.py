@@ -7,9 +7,17 @@ import numpy.typing as npt
 import onnx
 from onnx import helper
 
-from .chain import Chain
-from .graph import attributes, constants, is_plain_conv, map_shapes, part, readers, rebuilt
-from .spread import spread
+from .graph import (
+    Chain,
+    attributes,
+    constants,
+    is_plain_conv,
+    map_shapes,
+    part,
+    readers,
+    rebuilt,
+    spread,
+)
 
 TILE = 16
 """Output channels that ONNX Runtime's INT8 kernels for x86-64 compute at once. With fewer they

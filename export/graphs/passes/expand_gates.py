@@ -6,8 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from .chain import Chain
-from .graph import map_shapes, rebuilt
+from .graph import Chain, map_shapes, rebuilt
 
 LONG = 256
 """Values from which on ONNX Runtime's INT8 kernels gain nothing by longer runs of them."""
