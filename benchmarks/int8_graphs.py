@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeunet.data.cells import snapshots
-from edgeunet.export.calibration.calibrate import make_table
-from edgeunet.export.calibration.observe import observe
 from edgeunet.export.graphs.trace import trace
-from edgeunet.export.quantize import quantize_for_cpu
+from edgeunet.export.int8.calibration.calibrate import make_table
+from edgeunet.export.int8.calibration.observe import observe
+from edgeunet.export.int8.quantize import quantize_for_cpu
 from edgeunet.models.checkpoints import find_weights, load_checkpoint
 from edgeunet.models.depth import prune_depth
 from edgeunet.models.summary import count

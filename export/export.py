@@ -38,7 +38,10 @@ from edgeunet.models.reference import reference_mask
 from edgeunet.parity import ParityReport, write_html
 from edgeunet.runtime.preprocess import Preprocessor
 
-from .calibration import (
+from .graphs.fp16 import half
+from .graphs.split import split_flavours
+from .graphs.trace import check_size, trace
+from .int8.calibration import (
     CHOSEN,
     HELD_OUT,
     Drawn,
@@ -50,10 +53,7 @@ from .calibration import (
     open_frames,
     select,
 )
-from .graphs.fp16 import half
-from .graphs.split import split_flavours
-from .graphs.trace import check_size, trace
-from .int8 import write_int8
+from .int8.emitters import write_int8
 from .lint import lint_flavours
 from .proof import Proof
 from .source import AS_ASSUMED, Preparation, load_source

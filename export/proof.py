@@ -22,7 +22,7 @@ from edgeunet.parity import (
 )
 from edgeunet.parity.measure import TOLERANCES
 
-from .budget import hold_budget
+from .int8.budget import hold_budget
 
 FRAMES = 24
 """Labelled procedural frames that bundles of procedural weights are proved on."""

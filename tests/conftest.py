@@ -24,8 +24,8 @@ from edgeunet.bundle.calibration_table import CalibrationTable
 from edgeunet.bundle.manifest import InputSpec, Precision
 from edgeunet.data.cells import CLASSES, PALETTE, CellFrame, Scene, snapshots, time_lapse
 from edgeunet.export import ExportOptions, export_bundle
-from edgeunet.export.calibration.calibrate import make_table
-from edgeunet.export.calibration.observe import observe
+from edgeunet.export.int8.calibration.calibrate import make_table
+from edgeunet.export.int8.calibration.observe import observe
 from edgeunet.files import sha256
 from edgeunet.gate.calibrate import calibrate_gate
 from edgeunet.metrics import class_pixels

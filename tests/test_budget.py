@@ -13,12 +13,12 @@ from edgeunet.bundle.bundle import open_bundle
 from edgeunet.bundle.calibration_table import TABLE_NAME, read_table, table_json
 from edgeunet.bundle.manifest import flavour_file
 from edgeunet.errors import ParityError
-from edgeunet.export import ExportOptions, budget, export_bundle
-from edgeunet.export.budget import hold_budget
-from edgeunet.export.int8 import CPU, TENSORRT, Emitter
-from edgeunet.export.masks import Judge
-from edgeunet.export.placement import int8_nodes, tensorrt_nodes
-from edgeunet.export.sensitivity import Layer, layers_of, rank_layers
+from edgeunet.export import ExportOptions, export_bundle
+from edgeunet.export.int8 import budget
+from edgeunet.export.int8.budget import Layer, hold_budget, layers_of, rank_layers
+from edgeunet.export.int8.emitters import CPU, TENSORRT, Emitter
+from edgeunet.export.int8.judge import Judge
+from edgeunet.export.int8.placement import int8_nodes, tensorrt_nodes
 from edgeunet.models.checkpoints import load_checkpoint
 from edgeunet.parity import golden_samples
 from edgeunet.runtime.preprocess import Preprocessor

@@ -16,10 +16,9 @@ from torch import nn
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.cells import snapshots
 from edgeunet.errors import CalibrationError
-from edgeunet.export.calibration import examine, open_frames, select
-from edgeunet.export.calibration.doctor import check_classes, check_pixels
-from edgeunet.export.calibration.moments import distance
-from edgeunet.export.calibration.selection import describe_frame
+from edgeunet.export.int8.calibration import examine, open_frames, select
+from edgeunet.export.int8.calibration.check_frames import check_classes, check_pixels, distance
+from edgeunet.export.int8.calibration.selection import describe_frame
 from edgeunet.models import SegmentationNet, list_models
 from edgeunet.models.checkpoints import find_weights, load_checkpoint
 from edgeunet.runtime.preprocess import Frame

@@ -14,9 +14,15 @@ from media import number_of, numbered_frame, write_png, write_video
 
 from edgeunet.data.cells import snapshots, write_dataset
 from edgeunet.errors import CalibrationError, DatasetError, SourceError
-from edgeunet.export.calibration import drawn_selection, open_frames, select, sources
-from edgeunet.export.calibration.selection import describe_frame, evenly, farthest_first, thinned
-from edgeunet.export.calibration.sources import Drawn, Images, Video
+from edgeunet.export.int8.calibration import drawn_selection, open_frames, select
+from edgeunet.export.int8.calibration import frames as sources
+from edgeunet.export.int8.calibration.frames import Drawn, Images, Video
+from edgeunet.export.int8.calibration.selection import (
+    describe_frame,
+    evenly,
+    farthest_first,
+    thinned,
+)
 
 seeds = st.integers(0, 2**32 - 1)
 

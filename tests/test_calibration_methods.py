@@ -16,10 +16,15 @@ from hypothesis import strategies as st
 
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.cells import snapshots
-from edgeunet.export.calibration import observe as observing
-from edgeunet.export.calibration.calibrate import make_table
-from edgeunet.export.calibration.methods import (
+from edgeunet.export.graphs.trace import trace
+from edgeunet.export.int8.calibration import observe as observing
+from edgeunet.export.int8.calibration.calibrate import make_table
+from edgeunet.export.int8.calibration.observe import observe
+from edgeunet.export.int8.calibration.ranges import (
+    BINS,
     METHODS,
+    Histogram,
+    Statistics,
     entropy,
     entropy_threshold,
     minmax,
@@ -27,10 +32,7 @@ from edgeunet.export.calibration.methods import (
     percentile,
     ranges_of,
 )
-from edgeunet.export.calibration.observe import observe
-from edgeunet.export.calibration.statistics import BINS, Histogram, Statistics
-from edgeunet.export.graphs.trace import trace
-from edgeunet.export.quantize import quantize_for_tensorrt
+from edgeunet.export.int8.quantize import quantize_for_tensorrt
 from edgeunet.export.session import open_session
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import find_weights, load_checkpoint
@@ -235,8 +237,8 @@ _MEASURE = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from edgeunet.export.calibration import observe as observing
-from edgeunet.export.calibration.calibrate import make_table
+from edgeunet.export.int8.calibration import observe as observing
+from edgeunet.export.int8.calibration.calibrate import make_table
 from edgeunet.bundle.manifest import InputSpec
 class Large:
     def __iter__(self):

@@ -27,12 +27,12 @@ from edgeunet.bundle.calibration_table import (
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.cells import snapshots
 from edgeunet.errors import CalibrationError, DatasetError
-from edgeunet.export.calibration import Drawn, calibrate, check_table, drawn_selection
-from edgeunet.export.calibration.choose import best, score_methods
-from edgeunet.export.calibration.frames import Frames
-from edgeunet.export.calibration.methods import METHODS
-from edgeunet.export.masks import MaskNet
-from edgeunet.export.quantize import quantize_for_cpu
+from edgeunet.export.int8.calibration import Drawn, calibrate, check_table, drawn_selection
+from edgeunet.export.int8.calibration.calibrate import best, score_methods
+from edgeunet.export.int8.calibration.frames import Frames
+from edgeunet.export.int8.calibration.ranges import METHODS
+from edgeunet.export.int8.judge import MaskNet
+from edgeunet.export.int8.quantize import quantize_for_cpu
 from edgeunet.files import sha256, write_json
 from edgeunet.models.checkpoints import load_checkpoint
 from edgeunet.runtime.preprocess import Preprocessor

@@ -16,7 +16,7 @@ from test_passes import run
 
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.export.graphs.passes.concat_in_int8 import concat_in_int8
-from edgeunet.export.quantize import quantize_for_cpu
+from edgeunet.export.int8.quantize import quantize_for_cpu
 
 
 def optimized(source: Path, folder: Path) -> list[onnx.NodeProto]:

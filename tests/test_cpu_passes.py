@@ -25,7 +25,7 @@ from edgeunet.export.graphs.passes.spread_depth_to_space import spread_depth_to_
 from edgeunet.export.graphs.passes.transpose_head import transpose_head
 from edgeunet.export.graphs.passes.widen_convolutions import TILE, widen_convolutions
 from edgeunet.export.graphs.trace import trace
-from edgeunet.export.quantize import FOR_CPU
+from edgeunet.export.int8.quantize import FOR_CPU
 from edgeunet.models import create_model, list_models
 
 SHAPE = (6, 4, 8)  # C, H, W

@@ -24,7 +24,7 @@ from edgeunet.errors import EngineError
 from edgeunet.export.graphs.fp16 import half
 from edgeunet.export.graphs.split import split_flavours
 from edgeunet.export.graphs.trace import trace
-from edgeunet.export.int8 import write_int8
+from edgeunet.export.int8.emitters import write_int8
 from edgeunet.models import create_model, list_models
 from edgeunet.runtime.engine import Toolkit, load_toolkit
 from edgeunet.runtime.engine.compile import compile_plan

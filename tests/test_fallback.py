@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeunet.export.fallback import fall_back
-from edgeunet.export.sensitivity import Layer
+from edgeunet.export.int8.budget import Layer, fall_back
 
 NODES = ("conv1", "conv2", "concat", "conv3")
 # The concat and the third convolution read the same activation.

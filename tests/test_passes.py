@@ -20,7 +20,7 @@ from edgeunet.export.graphs.passes.clean import clean
 from edgeunet.export.graphs.passes.resize_in_float import resize_in_float
 from edgeunet.export.graphs.passes.upsampling import deconv_to_depth_to_space
 from edgeunet.export.graphs.trace import check_size, trace
-from edgeunet.export.quantize import quantize_for_cpu
+from edgeunet.export.int8.quantize import quantize_for_cpu
 from edgeunet.models import create_model, list_models
 
 Array = npt.NDArray[np.float32]

@@ -16,11 +16,11 @@ from edgeunet.bundle.bundle import open_bundle
 from edgeunet.bundle.calibration_table import CalibrationTable
 from edgeunet.bundle.manifest import InputSpec, flavour_file
 from edgeunet.errors import CalibrationError
-from edgeunet.export.calibration.observe import activations
 from edgeunet.export.graphs.passes.graph import origin
 from edgeunet.export.graphs.trace import trace
+from edgeunet.export.int8.calibration.observe import activations
+from edgeunet.export.int8.quantize import quantize_for_tensorrt
 from edgeunet.export.lint import lint
-from edgeunet.export.quantize import quantize_for_tensorrt
 from edgeunet.models import create_model
 from edgeunet.runtime.preprocess import Preprocessor
 

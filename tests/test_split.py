@@ -14,7 +14,7 @@ from edgeunet.bundle.manifest import InputSpec
 from edgeunet.export.graphs.fp16 import half
 from edgeunet.export.graphs.split import split
 from edgeunet.export.graphs.trace import trace
-from edgeunet.export.quantize import quantize_for_cpu, quantize_for_tensorrt
+from edgeunet.export.int8.quantize import quantize_for_cpu, quantize_for_tensorrt
 from edgeunet.models import create_model, list_models
 
 SIZE = (64, 96)

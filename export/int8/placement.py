@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx
 
-from .graphs.passes.graph import needed_for
+from ..graphs.passes.graph import needed_for
 
 _OPS = (
     "Conv",

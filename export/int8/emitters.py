@@ -9,7 +9,7 @@ from pathlib import Path
 from edgeunet.bundle.calibration_table import CalibrationTable
 from edgeunet.bundle.manifest import flavour_file
 
-from .graphs.fp16 import half
+from ..graphs.fp16 import half
 from .quantize import quantize_for_cpu, quantize_for_tensorrt
 
 STRONGLY_TYPED_OPSET = 19

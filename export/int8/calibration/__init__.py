@@ -5,9 +5,8 @@ reference graph, `methods` makes ranges of what it saw, and `choose` measures wh
 """
 
 from .calibrate import calibrate, check_table
-from .doctor import examine
-from .frames import CHOSEN, HELD_OUT, Selection, drawn_selection, select
-from .sources import Drawn, open_frames
+from .check_frames import examine
+from .frames import CHOSEN, HELD_OUT, Drawn, Selection, drawn_selection, open_frames, select
 
 __all__ = [
     "CHOSEN",

@@ -16,8 +16,8 @@ from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import CalibrationError
 from edgeunet.runtime.preprocess import Frame, Preprocessor
 
-from ..session import open_session
-from .statistics import Statistics
+from ...session import open_session
+from .ranges import Statistics
 
 ELEMENTS_AT_ONCE = 1 << 26
 """Activation values held at a time: 256 MB."""

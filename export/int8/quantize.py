@@ -18,19 +18,19 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from edgeunet.bundle.calibration_table import CalibrationTable
 
-from .graphs.passes.batch_norm_to_conv import batch_norm_to_conv
-from .graphs.passes.cancel_transposes import cancel_transposes
-from .graphs.passes.channels_last_stem import channels_last_stem
-from .graphs.passes.clean import clean
-from .graphs.passes.concat_in_int8 import concat_in_int8
-from .graphs.passes.conv_to_matmul import conv_to_matmul
-from .graphs.passes.expand_gates import expand_gates
-from .graphs.passes.graph import origin
-from .graphs.passes.resize_in_float import resize_in_float
-from .graphs.passes.resize_to_conv import resize_to_conv
-from .graphs.passes.spread_depth_to_space import spread_depth_to_space
-from .graphs.passes.transpose_head import transpose_head
-from .graphs.passes.widen_convolutions import widen_convolutions
+from ..graphs.passes.batch_norm_to_conv import batch_norm_to_conv
+from ..graphs.passes.cancel_transposes import cancel_transposes
+from ..graphs.passes.channels_last_stem import channels_last_stem
+from ..graphs.passes.clean import clean
+from ..graphs.passes.concat_in_int8 import concat_in_int8
+from ..graphs.passes.conv_to_matmul import conv_to_matmul
+from ..graphs.passes.expand_gates import expand_gates
+from ..graphs.passes.graph import origin
+from ..graphs.passes.resize_in_float import resize_in_float
+from ..graphs.passes.resize_to_conv import resize_to_conv
+from ..graphs.passes.spread_depth_to_space import spread_depth_to_space
+from ..graphs.passes.transpose_head import transpose_head
+from ..graphs.passes.widen_convolutions import widen_convolutions
 from .placement import int8_nodes, tensorrt_nodes
 from .shared_ranges import Range, inherit_ranges, share_ranges
 

@@ -14,7 +14,7 @@ from edgeunet.parity import ParitySample
 from edgeunet.runtime.postprocess import Postprocessor
 from edgeunet.runtime.preprocess import Preprocessor
 
-from .session import open_session
+from ..session import open_session
 
 Size = tuple[int, int]
 
