@@ -2,6 +2,6 @@
 
 from .flavours import lint_flavours
 from .linter import lint, lint_all
-from .report import Finding, LintReport, Target
+from .rule import Finding, LintReport, Target
 
 __all__ = ["Finding", "LintReport", "Target", "lint", "lint_all", "lint_flavours"]

@@ -9,8 +9,7 @@ from edgeunet.bundle.manifest import Flavour, flavour_file
 from edgeunet.errors import ExportError
 
 from .linter import lint_all
-from .report import Target
-from .rule import EVERY, STRONGLY_TYPED, WEAKLY_TYPED
+from .rule import EVERY, STRONGLY_TYPED, WEAKLY_TYPED, Target
 
 TARGETS: dict[Flavour, tuple[Target, ...]] = {
     "fp32": EVERY,

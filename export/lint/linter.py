@@ -8,8 +8,7 @@ from pathlib import Path
 from . import onnx_runtime, operators, placement, precision, quantizers, resize
 from .graph import Graph
 from .loading import load_model
-from .report import LintReport, Target
-from .rule import Rule
+from .rule import LintReport, Rule, Target
 
 RULES: tuple[Rule, ...] = (
     *operators.RULES,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .graph import Graph, operand
-from .qdq import Q, dequantizer, parameters, quantizers
+from .quantizers import Q, dequantizer, parameters, quantizers
 from .rule import Broken, Rule
 
 _ACTIVATIONS = ("Relu", "Clip")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 
 from .graph import Graph, attribute, operand
-from .qdq import behind_pairs, dequantizer, is_weight, parameters, quantizers
+from .quantizers import behind_pairs, dequantizer, is_weight, parameters, quantizers
 from .rule import EVERY, TENSORRT, Broken, Rule
 
 # Operators whose output TensorRT adds a residual to in the same kernel.

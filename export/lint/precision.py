@@ -5,7 +5,7 @@ from __future__ import annotations
 from onnx import TensorProto
 
 from .graph import Graph, attribute, operand
-from .qdq import DQ, Q, dequantizer
+from .quantizers import DQ, Q, dequantizer
 from .rule import STRONGLY_TYPED, TENSORRT, WEAKLY_TYPED, Broken, Rule
 
 
