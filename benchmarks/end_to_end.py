@@ -27,8 +27,8 @@ import numpy.typing as npt
 
 from edgeunet.doctor import cores as available_cores
 from edgeunet.metrics import Mask
+from edgeunet.runtime.frames import Segmented
 from edgeunet.runtime.run import run
-from edgeunet.runtime.segmented import Segmented
 from edgeunet.runtime.segmenter import Segmenter, load
 from edgeunet.runtime.sinks import Sink, open_sink
 from edgeunet.runtime.sources import Source, open_source

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.runtime.backends.trt import TensorRTBackend
-from edgeunet.runtime.preprocess import Frame
+from edgeunet.runtime.frames import Frame
 
 BATCH, ROUNDS = 8, 5
 

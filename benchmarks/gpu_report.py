@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgeunet.runtime.verdict import PrecisionResult, decide
+from edgeunet.runtime.bench import PrecisionResult, decide
 
 _ORDER = ("fp32", "fp16", "int8")
 

@@ -30,7 +30,7 @@ import numpy as np
 
 from edgeunet.doctor import environment
 from edgeunet.runtime import load
-from edgeunet.runtime.segmented import Segmented
+from edgeunet.runtime.frames import Segmented
 from edgeunet.runtime.sources import open_source
 from edgeunet.runtime.stream import StreamReport
 

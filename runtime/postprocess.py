@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeunet.bundle.manifest import InputSpec, covered_size
-from edgeunet.errors import FrameError
 from edgeunet.metrics import Mask
 
 
@@ -137,12 +136,3 @@ def largest(
         cv2.max(mask, better & np.uint8(class_id), dst=mask)
         cv2.max(plane, best, dst=best)
     return mask, best
-
-
-def one_size(frames: Sequence[npt.NDArray[np.uint8]]) -> tuple[int, int]:
-    """Height and width that all frames of a batch share; FrameError where they differ."""
-    sizes = {frame.shape[:2] for frame in frames}
-    if len(sizes) != 1:
-        listed = ", ".join(f"{height}x{width}" for height, width in sorted(sizes)) or "none"
-        raise FrameError(f"a batch needs frames of one size; these have {listed}. Split the batch.")
-    return next(iter(sizes))

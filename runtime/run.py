@@ -17,7 +17,7 @@ from edgeunet.errors import OutputError
 from edgeunet.metrics import Flicker
 
 from .backends.steered import SteeredBackend
-from .segmented import Segmented
+from .frames import Segmented
 from .segmenter import Drop, load
 from .signals import stopping_on_signals
 from .sinks import Sink, open_sink

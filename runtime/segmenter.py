@@ -17,11 +17,9 @@ from edgeunet.errors import ParityError, UsageError
 from .backends import Backend, Result, Timings, create_backend
 from .backends.steered import SteeredBackend
 from .closing import Closing
-from .feed import Feed
-from .postprocess import one_size
-from .preprocess import as_rgb
+from .frames import as_rgb, one_size
 from .sources import Source, SourceFrame, open_source
-from .stream import Stream
+from .stream import Feed, Stream
 from .temporal import Smoother
 from .tiling import TiledBackend, Tiling
 

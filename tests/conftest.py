@@ -32,7 +32,7 @@ from edgeunet.metrics import class_pixels
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import Card, load_checkpoint, save_checkpoint
 from edgeunet.models.reference import to_input
-from edgeunet.runtime.preprocess import Frame
+from edgeunet.runtime.frames import Frame
 from edgeunet.training.losses import Target, cross_entropy_dice, gate_loss
 
 settings.register_profile("edgeunet", deadline=None, max_examples=25)

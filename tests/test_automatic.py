@@ -27,7 +27,7 @@ from edgeunet.errors import (
 from edgeunet.runtime.backends import Backend, NetOutputs, automatic, create_backend
 from edgeunet.runtime.backends.automatic import FallbackBackend
 from edgeunet.runtime.backends.ort import OnnxRuntimeBackend
-from edgeunet.runtime.preprocess import Frame
+from edgeunet.runtime.frames import Frame
 
 
 class Means(Backend):

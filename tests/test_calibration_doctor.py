@@ -21,7 +21,7 @@ from edgeunet.export.int8.calibration.check_frames import check_classes, check_p
 from edgeunet.export.int8.calibration.selection import describe_frame
 from edgeunet.models import SegmentationNet, list_models
 from edgeunet.models.checkpoints import find_weights, load_checkpoint
-from edgeunet.runtime.preprocess import Frame
+from edgeunet.runtime.frames import Frame
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from edgeunet.data.cells import CellFrame
 from edgeunet.runtime.backends import Backend, create_backend
 from edgeunet.runtime.backends.ort import Arrays, Net
 from edgeunet.runtime.engine.execution import Execution
-from edgeunet.runtime.preprocess import Frame
+from edgeunet.runtime.frames import Frame
 from edgeunet.runtime.temporal import Smoother
 
 

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeunet.errors import SourceError
-from edgeunet.runtime.feed import Feed
 from edgeunet.runtime.sources import Source, SourceFrame, SourceInfo
+from edgeunet.runtime.stream import Feed
 
 
 def frame(index: int, width: int = 3) -> SourceFrame:

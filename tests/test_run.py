@@ -20,8 +20,8 @@ from media import VIDEO_SIZE, cut_to, decode, read_mask_png, write_png, write_vi
 from edgeunet.data.cells import snapshots
 from edgeunet.errors import SourceError
 from edgeunet.runtime import Segmenter, load
+from edgeunet.runtime.frames import Segmented
 from edgeunet.runtime.run import run
-from edgeunet.runtime.segmented import Segmented
 from edgeunet.runtime.sinks import OverlayVideo
 from edgeunet.runtime.sources import Source, SourceFrame, SourceInfo, open_source
 

@@ -23,7 +23,7 @@ from serving import WAIT, Client, read_exactly, read_record, serving
 
 from edgeunet.errors import SourceError, UsageError
 from edgeunet.runtime import load
-from edgeunet.runtime.preprocess import Frame
+from edgeunet.runtime.frames import Frame
 from edgeunet.runtime.serve.app import Bounds
 from edgeunet.runtime.serve.board import Board
 from edgeunet.runtime.serve.server import open_service

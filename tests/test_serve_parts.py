@@ -20,7 +20,7 @@ from PIL import Image
 from serving import read_record
 
 from edgeunet.errors import UsageError
-from edgeunet.runtime.segmented import Segmented
+from edgeunet.runtime.frames import Segmented
 from edgeunet.runtime.serve.board import Board
 from edgeunet.runtime.serve.guard import choose_token, is_loopback
 from edgeunet.runtime.serve.hub import Hub, HubClosed, HubFull

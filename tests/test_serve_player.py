@@ -16,7 +16,7 @@ from serving import WAIT, Client, read_record, serving
 
 from edgeunet.errors import BackendError, SourceError
 from edgeunet.runtime import load
-from edgeunet.runtime.segmented import Segmented
+from edgeunet.runtime.frames import Segmented
 from edgeunet.runtime.segmenter import Segmenter
 from edgeunet.runtime.serve import server as server_module
 from edgeunet.runtime.serve.playback import Looped, open_playing

@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 from media import Frame, decode, number_of, numbered_frame, read_mask_png, write_video
 
 from edgeunet.errors import OutputError, OutputExistsError, SourceError, UsageError
-from edgeunet.runtime.segmented import Segmented
+from edgeunet.runtime.frames import Segmented
 from edgeunet.runtime.sinks import (
     JsonLines,
     MaskDirectory,
@@ -290,7 +290,7 @@ import sys, time
 from fractions import Fraction
 from pathlib import Path
 import numpy as np
-from edgeunet.runtime.segmented import Segmented
+from edgeunet.runtime.frames import Segmented
 from edgeunet.runtime.sinks import OverlayVideo
 from edgeunet.runtime.sources import SourceFrame
 folder = Path(sys.argv[1])

@@ -17,7 +17,7 @@ from media import Frame
 from pycocotools import mask as coco
 
 from edgeunet.errors import OutputError, OutputExistsError, SourceError, UsageError
-from edgeunet.runtime.segmented import Segmented
+from edgeunet.runtime.frames import Segmented
 from edgeunet.runtime.sinks import JsonLines, RawPipe, open_sink, overlay
 from edgeunet.runtime.sinks.pipe import mask_pixels, overlay_pixels
 from edgeunet.runtime.sources import SourceFrame
@@ -102,7 +102,7 @@ FILL = """
 import resource, signal, sys
 from pathlib import Path
 import numpy as np
-from edgeunet.runtime.segmented import Segmented
+from edgeunet.runtime.frames import Segmented
 from edgeunet.runtime.sinks import JsonLines
 from edgeunet.runtime.sources import SourceFrame
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

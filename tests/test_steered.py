@@ -25,7 +25,7 @@ from edgeunet.runtime import Segmenter, load, open_bundle
 from edgeunet.runtime.backends import Backend, NetOutputs
 from edgeunet.runtime.backends.ort import OnnxRuntimeBackend
 from edgeunet.runtime.backends.steered import SteeredBackend
-from edgeunet.runtime.preprocess import Frame
+from edgeunet.runtime.frames import Frame
 from edgeunet.runtime.rate import DepthController
 from edgeunet.runtime.sources import SourceFrame
 

@@ -25,7 +25,7 @@ from edgeunet.models.checkpoints import WEIGHTS_DIR, Card, load_checkpoint, save
 from edgeunet.models.reference import to_input
 from edgeunet.runtime import Tiling, load
 from edgeunet.runtime.backends import Backend, create_backend
-from edgeunet.runtime.preprocess import Frame
+from edgeunet.runtime.frames import Frame
 from edgeunet.runtime.tiling import Blend, TiledBackend
 from edgeunet.runtime.tiling.plan import spans
 

@@ -23,7 +23,7 @@ from edgeunet.bundle.bundle import Bundle, open_bundle
 from edgeunet.errors import BackendError, EngineError, UsageError
 from edgeunet.runtime import load
 from edgeunet.runtime.backends import Backend, create_backend
-from edgeunet.runtime.preprocess import Frame
+from edgeunet.runtime.frames import Frame
 
 SIZES = [(64, 96), (50, 71), (1, 1), (130, 200)]
 

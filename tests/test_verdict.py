@@ -14,7 +14,7 @@ from edgeunet.bundle.bundle import open_bundle
 from edgeunet.bundle.manifest import Precision, flavour_file
 from edgeunet.errors import ParityError, UsageError
 from edgeunet.runtime import load
-from edgeunet.runtime.verdict import PrecisionResult, compare_precisions, decide
+from edgeunet.runtime.bench import PrecisionResult, compare_precisions, decide
 
 
 def results(**latencies: float | None) -> list[PrecisionResult]:

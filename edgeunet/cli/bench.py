@@ -8,9 +8,8 @@ from pathlib import Path
 import click
 
 from ..bundle.manifest import Precision
-from ..runtime.bench import BenchReport, bench
+from ..runtime.bench import BenchReport, bench, compare_precisions
 from ..runtime.segmenter import load
-from ..runtime.verdict import compare_precisions
 from .common import DIRECTORY, echo_json, gpu_of, json_option, net_options
 
 

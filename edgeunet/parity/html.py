@@ -13,7 +13,7 @@ import numpy as np
 from ..files import write_bytes
 from ..gate.report import ClassGate, GateReport
 from ..metrics import Mask
-from ..runtime.preprocess import Frame
+from ..runtime.frames import Frame
 from ..runtime.sinks import Palette, colourise
 from .gate import GateParity
 from .measure import WorstFrame

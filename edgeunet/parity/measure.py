@@ -29,7 +29,7 @@ from ..metrics import (
 from ..models.checkpoints import load_checkpoint
 from ..models.reference import to_input, to_mask
 from ..runtime.backends import Backend, NetOutputs, create_backend
-from ..runtime.preprocess import Frame
+from ..runtime.frames import Frame
 from ..runtime.sources import open_source, read_image
 from .gate import GateTally
 from .report import FrameReport, ParityReport, StageReport

@@ -19,8 +19,8 @@ from edgeunet.errors import BackendError, EdgeUNetError, EngineError, MissingDep
 
 from ..channel import Ended
 from ..cuda_driver import has_gpu
+from ..frames import Frame
 from ..pipeline import Stage, Stoppable
-from ..preprocess import Frame
 from ..temporal import Smoother
 from .base import Backend, NetOutputs, Result
 

@@ -14,9 +14,10 @@ import numpy.typing as npt
 from edgeunet.bundle.bundle import Bundle
 
 from ..closing import Closing
+from ..frames import Frame, one_size
 from ..pipeline import Stage
-from ..postprocess import Postprocessor, one_size
-from ..preprocess import Frame, Preprocessor
+from ..postprocess import Postprocessor
+from ..preprocess import Preprocessor
 from ..temporal import Smoother
 
 

@@ -16,7 +16,7 @@ from edgeunet.bundle.manifest import Flavour, Precision
 from edgeunet.doctor import cores
 from edgeunet.errors import BackendError, MissingDependencyError
 
-from ..preprocess import Frame
+from ..frames import Frame
 from ..temporal import Smoother
 from ..vnni import lacks_vnni
 from .base import Backend, NetOutputs, Result

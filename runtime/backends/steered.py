@@ -15,8 +15,8 @@ import numpy.typing as npt
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.errors import UsageError
 
+from ..frames import Frame
 from ..pipeline import Stoppable
-from ..preprocess import Frame
 from ..rate import DepthController
 from ..temporal import Smoother
 from .base import Backend, NetOutputs, Result

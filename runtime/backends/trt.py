@@ -21,9 +21,9 @@ from ..cuda import CudaDevice
 from ..engine import BuiltEngine, Toolkit, build_bundle_engine, engine_parts, load_toolkit
 from ..engine.execution import LoadedEngine
 from ..engine.failed import objects_freed
+from ..frames import Frame
 from ..kernels import Kernels, load_kernels
 from ..pipeline import Stage
-from ..preprocess import Frame
 from ..temporal import Smoother
 from .base import Backend, NetOutputs, Result
 from .trt_slot import Slot

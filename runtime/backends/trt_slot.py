@@ -14,9 +14,9 @@ from edgeunet.errors import BackendError, UsageError
 from ..closing import Closing
 from ..cuda import CudaDevice, Staging
 from ..engine.execution import Execution, LoadedEngine
+from ..frames import Frame, one_size
 from ..kernels import Kernels
-from ..postprocess import Postprocessor, one_size
-from ..preprocess import Frame
+from ..postprocess import Postprocessor
 from .base import NetOutputs, Result, Timings
 
 

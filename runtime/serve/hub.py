@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from ..segmented import Segmented
+from ..frames import Segmented
 from ..stopwatch import StageReport, Stopwatch
 
 VIEWERS = 64

@@ -13,8 +13,7 @@ import numpy.typing as npt
 
 from edgeunet.metrics import Mask
 
-from ..preprocess import Frame
-from ..segmented import Segmented
+from ..frames import Frame, Segmented
 from ..sinks import Palette, overlay
 
 # What a browser shows is rarely larger, and a phone's radio is thankful.

@@ -12,7 +12,7 @@ from typing import Literal
 from edgeunet.errors import EdgeUNetError, SourceError
 
 from ..closing import Closing
-from ..segmented import Segmented
+from ..frames import Segmented
 from ..segmenter import Segmenter
 from ..sources import Source, redacted
 from ..stopwatch import StageReport

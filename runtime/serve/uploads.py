@@ -16,8 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from edgeunet.errors import EdgeUNetError
 
-from ..preprocess import Frame, as_rgb
-from ..segmented import Segmented
+from ..frames import Frame, Segmented, as_rgb
 from ..segmenter import Segmenter
 from ..sources import SourceFrame
 

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from edgeunet.errors import OutputError, UsageError
 
-from ..segmented import Segmented
+from ..frames import Segmented
 from .base import CallbackSink, NullSink, Sink
 from .jsonlines import JsonLines
 from .masks import MaskDirectory

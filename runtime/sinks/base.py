@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from ..closing import Closing
-from ..segmented import Segmented
+from ..frames import Segmented
 
 
 class Sink(Closing, ABC):

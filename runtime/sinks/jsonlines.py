@@ -14,7 +14,7 @@ import numpy as np
 from edgeunet.errors import MissingDependencyError, OutputExistsError, UsageError
 from edgeunet.metrics import Mask
 
-from ..segmented import Segmented
+from ..frames import Segmented
 from .base import Sink
 
 

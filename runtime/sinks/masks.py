@@ -10,7 +10,7 @@ import cv2
 from edgeunet.errors import OutputExistsError, UsageError
 from edgeunet.files import write_bytes
 
-from ..segmented import Segmented
+from ..frames import Segmented
 from .base import Sink
 
 # The stems of the names that this sink gives; no other picture is its own to remove.

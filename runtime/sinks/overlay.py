@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from edgeunet.metrics import Mask
 
-from ..preprocess import Frame
+from ..frames import Frame
 
 Palette = Sequence[tuple[int, int, int]]
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from edgeunet.errors import SourceError
 
-from ..segmented import Segmented
+from ..frames import Segmented
 from .base import Sink
 from .overlay import Palette, overlay
 

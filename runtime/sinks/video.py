@@ -21,8 +21,7 @@ from edgeunet.errors import (
 )
 
 from ..closing import Closing
-from ..preprocess import Frame
-from ..segmented import Segmented
+from ..frames import Frame, Segmented
 from .base import Sink
 from .overlay import Palette, overlay
 

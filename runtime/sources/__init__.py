@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..frames import SourceFrame, SourceInfo
 from .addresses import connector, scheme_of
-from .base import Source, SourceFrame, SourceInfo
+from .base import Source
 from .images import Images, read_image
 from .live import LiveSource, Timeouts
 from .redaction import redacted

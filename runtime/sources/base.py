@@ -5,40 +5,11 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 from ..closing import Closing
-from ..preprocess import Frame
+from ..frames import SourceFrame, SourceInfo
 from .stopflag import StopFlag
-
-
-@dataclass(frozen=True)
-class SourceFrame:
-    """One frame.
-
-    index: its number from 0. name: its file, or empty. image: (H, W, 3), 8-bit RGB.
-    time: seconds since the first frame: as the file says, None where it does not; of a camera, when
-    the frame arrived.
-    """
-
-    index: int
-    name: str
-    image: Frame
-    time: float | None = None
-
-
-@dataclass(frozen=True)
-class SourceInfo:
-    """What is known before decoding: number of frames (0: unknown), and their rate (None: none).
-
-    live: frames come when they come, and those that nobody takes are gone.
-    """
-
-    frames: int
-    rate: Fraction | None
-    live: bool = False
 
 
 class Source(Closing, Iterator[SourceFrame], ABC):

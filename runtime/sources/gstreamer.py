@@ -11,7 +11,7 @@ import numpy as np
 
 from edgeunet.errors import SourceError
 
-from ..preprocess import Frame
+from ..frames import Frame
 from .live import Connection, Timeouts
 from .redaction import redacted
 

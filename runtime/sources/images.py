@@ -14,8 +14,8 @@ from edgeunet.errors import FrameError, SourceError
 from edgeunet.files import IMAGE_SUFFIXES
 from edgeunet.jpeg import is_cut_off
 
-from ..preprocess import Frame, as_rgb
-from .base import Source, SourceFrame, SourceInfo
+from ..frames import Frame, SourceFrame, SourceInfo, as_rgb
+from .base import Source
 from .redaction import redacted
 from .video import VIDEO_SUFFIXES
 

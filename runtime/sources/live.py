@@ -12,9 +12,9 @@ from fractions import Fraction
 from edgeunet.errors import SourceError
 
 from ..closing import Closing
-from ..preprocess import Frame
+from ..frames import Frame, SourceFrame, SourceInfo
 from .backoff import Backoff
-from .base import Source, SourceFrame, SourceInfo
+from .base import Source
 from .redaction import redacted
 
 _log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..preprocess import Frame
+from ..frames import Frame
 
 
 class Pixels:

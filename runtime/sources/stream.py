@@ -10,7 +10,7 @@ from typing import Any
 
 from edgeunet.errors import SourceError
 
-from ..preprocess import Frame
+from ..frames import Frame
 from .faults import device_fault, network_fault
 from .live import Connection, Timeouts
 from .pixels import Pixels

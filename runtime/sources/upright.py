@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..preprocess import Frame
+from ..frames import Frame
 
 
 def upright(image: Frame, frame: Any) -> Frame:

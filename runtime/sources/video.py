@@ -10,7 +10,8 @@ from typing import Any
 
 from edgeunet.errors import MissingDependencyError, SourceError
 
-from .base import Source, SourceFrame, SourceInfo
+from ..frames import SourceFrame, SourceInfo
+from .base import Source
 from .pixels import Pixels
 from .redaction import redacted
 from .upright import upright

@@ -16,9 +16,10 @@ import numpy.typing as npt
 from edgeunet.metrics import Mask
 
 from ..backends.base import Backend, NetOutputs, Result, Timings
+from ..frames import Frame, one_size
 from ..pipeline import Stage
-from ..postprocess import Postprocessor, one_size
-from ..preprocess import Frame, Preprocessor
+from ..postprocess import Postprocessor
+from ..preprocess import Preprocessor
 from ..temporal import Smoother
 from .band import Band
 from .cut import cut

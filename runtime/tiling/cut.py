@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..preprocess import Frame
+from ..frames import Frame
 
 
 def cut(frame: Frame, top: int, left: int, size: tuple[int, int]) -> Frame:

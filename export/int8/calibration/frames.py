@@ -13,7 +13,7 @@ from edgeunet.data.datasets import Sample, open_dataset, read_labels
 from edgeunet.errors import CalibrationError, DatasetError
 from edgeunet.files import IMAGE_SUFFIXES
 from edgeunet.metrics import Mask
-from edgeunet.runtime.preprocess import Frame
+from edgeunet.runtime.frames import Frame
 from edgeunet.runtime.sources import open_source, read_image
 from edgeunet.runtime.sources.video import VIDEO_SUFFIXES
 

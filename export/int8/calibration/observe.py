@@ -14,7 +14,8 @@ from onnx import TensorProto
 
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import CalibrationError
-from edgeunet.runtime.preprocess import Frame, Preprocessor
+from edgeunet.runtime.frames import Frame
+from edgeunet.runtime.preprocess import Preprocessor
 
 from ...session import open_session
 from .ranges import Statistics

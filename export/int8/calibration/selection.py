@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edgeunet.runtime.preprocess import Frame
+from edgeunet.runtime.frames import Frame
 
 Item = TypeVar("Item")
 Kept = TypeVar("Kept")
