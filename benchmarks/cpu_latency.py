@@ -37,7 +37,7 @@ from edgeunet.doctor import environment
 from edgeunet.latency import median_latencies
 from edgeunet.models.checkpoints import load_checkpoint
 from edgeunet.models.summary import count
-from edgeunet.runtime.preprocess import Preprocessor
+from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.runtime.run import run
 from edgeunet.runtime.sinks import VideoWriter
 

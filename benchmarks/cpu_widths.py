@@ -25,7 +25,7 @@ from edgeunet.export.int8.calibration.calibrate import make_table
 from edgeunet.export.int8.calibration.observe import observe
 from edgeunet.export.int8.quantize import quantize_for_cpu
 from edgeunet.latency import median_latencies
-from edgeunet.runtime.preprocess import Preprocessor
+from edgeunet.runtime.backends.preprocess import Preprocessor
 
 SPEC = InputSpec(352, 480)
 NETS = {"resunet": 32, "eff_unet": 32}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgeunet.bundle.bundle import Bundle
-from edgeunet.runtime.backends.trt import TensorRTBackend
+from edgeunet.runtime.backends.tensorrt import TensorRTBackend
 from edgeunet.runtime.frames import Frame
 
 BATCH, ROUNDS = 8, 5

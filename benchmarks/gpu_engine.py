@@ -11,7 +11,7 @@ from itertools import cycle, islice, pairwise
 from pathlib import Path
 
 from edgeunet.bundle.bundle import Bundle
-from edgeunet.runtime.backends.trt import TensorRTBackend
+from edgeunet.runtime.backends.tensorrt import TensorRTBackend
 from edgeunet.runtime.cuda import CudaDevice, Stream
 from edgeunet.runtime.engine import build_bundle_engine, engine_parts, load_toolkit
 from edgeunet.runtime.engine.execution import Execution, LoadedEngine

@@ -16,7 +16,7 @@ from edgeunet.export.int8.quantize import quantize_for_cpu
 from edgeunet.models.checkpoints import find_weights, load_checkpoint
 from edgeunet.models.depth import prune_depth
 from edgeunet.models.summary import count
-from edgeunet.runtime.preprocess import Preprocessor
+from edgeunet.runtime.backends.preprocess import Preprocessor
 
 FRAMES = 8
 """Procedural frames that the ranges come from; the timed calls take turns on them."""

@@ -36,7 +36,7 @@ from edgeunet.models.checkpoints import WEIGHTS_DIR, Card, save_checkpoint
 from edgeunet.models.depth import prune_depth
 from edgeunet.models.reference import reference_mask
 from edgeunet.parity import ParityReport, write_html
-from edgeunet.runtime.preprocess import Preprocessor
+from edgeunet.runtime.backends.preprocess import Preprocessor
 
 from .graphs.fp16 import half
 from .graphs.split import split_flavours

@@ -3,7 +3,7 @@
 from edgeunet.bundle.bundle import Bundle, open_bundle
 
 from .backends import Result
+from .backends.tiling import Tiling
 from .segmenter import Segmenter, load
-from .tiling import Tiling
 
 __all__ = ["Bundle", "Result", "Segmenter", "Tiling", "load", "open_bundle"]

@@ -16,7 +16,7 @@ from edgeunet.bundle.manifest import Manifest
 from edgeunet.errors import OutputError
 from edgeunet.metrics import Flicker
 
-from .backends.steered import SteeredBackend
+from .backends.steering import SteeredBackend
 from .frames import Segmented
 from .segmenter import Drop, load
 from .signals import stopping_on_signals

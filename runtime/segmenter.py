@@ -15,13 +15,13 @@ from edgeunet.bundle.manifest import Manifest, Precision
 from edgeunet.errors import ParityError, UsageError
 
 from .backends import Backend, Result, Timings, create_backend
-from .backends.steered import SteeredBackend
+from .backends.smoothing import Smoother
+from .backends.steering import SteeredBackend
+from .backends.tiling import TiledBackend, Tiling
 from .closing import Closing
 from .frames import as_rgb, one_size
 from .sources import Source, SourceFrame, open_source
 from .stream import Feed, Stream
-from .temporal import Smoother
-from .tiling import TiledBackend, Tiling
 
 Drop = Literal["oldest", "none"]
 # Seconds that a live frame waits for its batch: about what an eye takes for no delay.

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from edgeunet.metrics import Mask
 
 from .backends import Backend, Result
+from .backends.smoothing import Smoother
 from .channel import Channel, Ended
 from .closing import Closing
 from .frames import Frame, Segmented
 from .pipeline import Stoppable
 from .sources import Source, SourceFrame
 from .stopwatch import StageReport, Stopwatch
-from .temporal import Smoother
 
 
 @dataclass(frozen=True)

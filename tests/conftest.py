@@ -50,7 +50,7 @@ def _two_threads() -> None:
 def _no_gpu_to_tell_of() -> Iterator[None]:
     """A machine that has one would log so, where tests want nothing logged."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("edgeunet.runtime.backends.automatic.has_gpu", lambda: False)
+        patch.setattr("edgeunet.runtime.backends.fallback.has_gpu", lambda: False)
         yield
 
 

@@ -41,7 +41,7 @@ def gpu_machine(version: str = "10.3.0", **gpu: Any) -> Iterator[GpuMachine]:
         patch.setenv("XDG_CACHE_HOME", folder)  # of the builder's timings
         # The host runs kernels of its own, and a machine that tests may lack nvcc.
         patch.setattr(
-            "edgeunet.runtime.backends.trt.load_kernels",
+            "edgeunet.runtime.backends.tensorrt.load_kernels",
             lambda device, folder: device.load_module(b"\x7fELF"),
         )
         yield GpuMachine(driver, trt)

@@ -24,8 +24,8 @@ from edgeunet.errors import (
     SourceError,
     UsageError,
 )
-from edgeunet.runtime.backends import Backend, NetOutputs, automatic, create_backend
-from edgeunet.runtime.backends.automatic import FallbackBackend
+from edgeunet.runtime.backends import Backend, NetOutputs, create_backend, fallback
+from edgeunet.runtime.backends.fallback import FallbackBackend
 from edgeunet.runtime.backends.ort import OnnxRuntimeBackend
 from edgeunet.runtime.frames import Frame
 
@@ -80,8 +80,8 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Install:
     `backend` stands in for the backend of each; `without` are missing.
     """
     find = importlib.util.find_spec
-    automatic._warn.cache_clear()
-    monkeypatch.setattr(automatic, "has_gpu", lambda: False)
+    fallback._warn.cache_clear()
+    monkeypatch.setattr(fallback, "has_gpu", lambda: False)
 
     def install(
         *modules: str, backend: Callable[..., Backend], without: Sequence[str] = ()
@@ -173,7 +173,7 @@ def test_a_gpu_that_nothing_is_installed_for_is_told_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     install(*installed, backend=pytest.fail)
-    monkeypatch.setattr(automatic, "has_gpu", lambda: True)
+    monkeypatch.setattr(fallback, "has_gpu", lambda: True)
     for _ in range(2):
         with create_backend("auto", bundle) as backend:
             assert backend.name == "onnxruntime"
@@ -187,7 +187,7 @@ def test_tensorrt_goes_before_tensorrt_rtx(
     bundle: Bundle, install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(*KINDS, "pycuda", backend=Means)
-    rtx = sys.modules["edgeunet.runtime.backends.rtx"]
+    rtx = sys.modules["edgeunet.runtime.backends.tensorrt"]
     monkeypatch.setattr(rtx, "RtxBackend", pytest.fail)
     with create_backend("auto", bundle) as backend:
         assert backend.name == "means"

@@ -20,7 +20,7 @@ from edgeunet.bundle.bundle import Bundle, open_bundle
 from edgeunet.bundle.manifest import MANIFEST_NAME, Precision
 from edgeunet.errors import BackendError, UnknownNameError, UsageError
 from edgeunet.runtime.backends import Backend, create_backend, list_backends
-from edgeunet.runtime.temporal import Smoother
+from edgeunet.runtime.backends.smoothing import Smoother
 
 ROOT = Path(__file__).parents[1]
 MAX_BATCH = 4

@@ -21,7 +21,7 @@ from edgeunet.export.int8.judge import Judge
 from edgeunet.export.int8.placement import int8_nodes, tensorrt_nodes
 from edgeunet.models.checkpoints import load_checkpoint
 from edgeunet.parity import golden_samples
-from edgeunet.runtime.preprocess import Preprocessor
+from edgeunet.runtime.backends.preprocess import Preprocessor
 
 LAYER = "/x01/x01.0/x01.0.2/Relu"
 """A node in the decoder, whose output one convolution reads."""

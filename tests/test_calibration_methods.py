@@ -33,10 +33,10 @@ from edgeunet.export.int8.calibration.ranges import (
     ranges_of,
 )
 from edgeunet.export.int8.quantize import quantize_for_tensorrt
-from edgeunet.export.session import open_session
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import find_weights, load_checkpoint
-from edgeunet.runtime.preprocess import Preprocessor
+from edgeunet.runtime.backends.ort import open_session
+from edgeunet.runtime.backends.preprocess import Preprocessor
 
 Array = npt.NDArray[np.float32]
 seeds = st.integers(0, 2**32 - 1)

@@ -35,7 +35,7 @@ from edgeunet.export.int8.judge import MaskNet
 from edgeunet.export.int8.quantize import quantize_for_cpu
 from edgeunet.files import sha256, write_json
 from edgeunet.models.checkpoints import load_checkpoint
-from edgeunet.runtime.preprocess import Preprocessor
+from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.runtime.sinks import VideoWriter
 
 TABLE = CalibrationTable(

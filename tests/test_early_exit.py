@@ -18,9 +18,9 @@ from edgeunet.bundle.manifest import Flavour, Precision
 from edgeunet.data.cells import CellFrame
 from edgeunet.runtime.backends import Backend, create_backend
 from edgeunet.runtime.backends.ort import Arrays, Net
+from edgeunet.runtime.backends.smoothing import Smoother
 from edgeunet.runtime.engine.execution import Execution
 from edgeunet.runtime.frames import Frame
-from edgeunet.runtime.temporal import Smoother
 
 
 @dataclass(frozen=True)

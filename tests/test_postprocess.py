@@ -16,8 +16,8 @@ from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import FrameError
 from edgeunet.metrics import Mask
 from edgeunet.models.reference import to_logits, to_mask
+from edgeunet.runtime.backends.postprocess import Postprocessor
 from edgeunet.runtime.frames import one_size
-from edgeunet.runtime.postprocess import Postprocessor
 
 TIE = 1e-4
 """Upsampled logits that are nearer than this may swap between FP32 implementations."""

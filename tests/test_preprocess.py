@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import FrameError
 from edgeunet.models.reference import to_input
+from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.runtime.frames import Frame, as_rgb
-from edgeunet.runtime.preprocess import Preprocessor
 
 MEAN_AND_STD: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 GRAY: dict[str, Any] = {"mean": (0.45,), "std": (0.25,)}

@@ -22,7 +22,7 @@ from edgeunet.export.int8.calibration.observe import activations
 from edgeunet.export.int8.quantize import quantize_for_tensorrt
 from edgeunet.export.lint import lint
 from edgeunet.models import create_model
-from edgeunet.runtime.preprocess import Preprocessor
+from edgeunet.runtime.backends.preprocess import Preprocessor
 
 
 def graph(bundle: Path, flavour: str) -> onnx.GraphProto:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeunet.runtime.rate import HOLD, LONGEST_HOLD, MARGIN, WINDOW, DepthController
+from edgeunet.runtime.backends.steering import HOLD, LONGEST_HOLD, MARGIN, WINDOW, DepthController
 
 Costs = dict[int, float]
 

@@ -24,9 +24,8 @@ from edgeunet.files import sha256
 from edgeunet.runtime import Segmenter, load, open_bundle
 from edgeunet.runtime.backends import Backend, NetOutputs
 from edgeunet.runtime.backends.ort import OnnxRuntimeBackend
-from edgeunet.runtime.backends.steered import SteeredBackend
+from edgeunet.runtime.backends.steering import DepthController, SteeredBackend
 from edgeunet.runtime.frames import Frame
-from edgeunet.runtime.rate import DepthController
 from edgeunet.runtime.sources import SourceFrame
 
 Masks = list[npt.NDArray[np.uint8]]

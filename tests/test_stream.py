@@ -18,9 +18,9 @@ import pytest
 from edgeunet.errors import BackendError, UsageError
 from edgeunet.runtime import Segmenter, load, open_bundle
 from edgeunet.runtime.backends import Backend, NetOutputs
-from edgeunet.runtime.backends.automatic import FallbackBackend
+from edgeunet.runtime.backends.fallback import FallbackBackend
 from edgeunet.runtime.backends.ort import Net, OnnxRuntimeBackend
-from edgeunet.runtime.backends.steered import SteeredBackend
+from edgeunet.runtime.backends.steering import SteeredBackend
 from edgeunet.runtime.signals import stopping_on_signals
 from edgeunet.runtime.sources import Source, SourceFrame, SourceInfo
 

@@ -14,8 +14,8 @@ from hypothesis.extra import numpy as hnp
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import UsageError
 from edgeunet.metrics import Flicker
-from edgeunet.runtime.preprocess import Preprocessor
-from edgeunet.runtime.temporal import Smoother
+from edgeunet.runtime.backends.preprocess import Preprocessor
+from edgeunet.runtime.backends.smoothing import Smoother
 
 SIZE = (32, 48)
 SPEC = InputSpec(height=32, width=48)

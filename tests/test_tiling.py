@@ -26,12 +26,11 @@ from edgeunet.errors import BackendError, FrameError, UsageError
 from edgeunet.runtime import Segmenter, Tiling, load, open_bundle
 from edgeunet.runtime.backends import Backend, NetOutputs, create_backend
 from edgeunet.runtime.backends.ort import Arrays, Net
+from edgeunet.runtime.backends.tiling import Blend, TiledBackend
+from edgeunet.runtime.backends.tiling import backend as tiled_backend
+from edgeunet.runtime.backends.tiling.band import tile_weights
+from edgeunet.runtime.backends.tiling.plan import cut, spans
 from edgeunet.runtime.sources import SourceFrame
-from edgeunet.runtime.tiling import Blend, TiledBackend
-from edgeunet.runtime.tiling import backend as tiled_backend
-from edgeunet.runtime.tiling.cut import cut
-from edgeunet.runtime.tiling.plan import spans
-from edgeunet.runtime.tiling.weights import tile_weights
 
 ROOT = Path(__file__).parents[1]
 BLENDS: tuple[Blend, ...] = ("gaussian", "valid")

@@ -10,10 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgeunet.errors import UsageError
-from edgeunet.runtime.tiling import Blend, Tiling
-from edgeunet.runtime.tiling.cut import cut, mirrored
-from edgeunet.runtime.tiling.plan import panels, spans
-from edgeunet.runtime.tiling.weights import tile_weights
+from edgeunet.runtime.backends.tiling import Blend, Tiling
+from edgeunet.runtime.backends.tiling.band import tile_weights
+from edgeunet.runtime.backends.tiling.plan import cut, mirrored, panels, spans
 
 BLENDS: tuple[Blend, ...] = ("gaussian", "valid")
 lengths = st.integers(1, 3000)

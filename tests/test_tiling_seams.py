@@ -25,9 +25,9 @@ from edgeunet.models.checkpoints import WEIGHTS_DIR, Card, load_checkpoint, save
 from edgeunet.models.reference import to_input
 from edgeunet.runtime import Tiling, load
 from edgeunet.runtime.backends import Backend, create_backend
+from edgeunet.runtime.backends.tiling import Blend, TiledBackend
+from edgeunet.runtime.backends.tiling.plan import spans
 from edgeunet.runtime.frames import Frame
-from edgeunet.runtime.tiling import Blend, TiledBackend
-from edgeunet.runtime.tiling.plan import spans
 
 Mask = npt.NDArray[np.uint8]
 

@@ -8,7 +8,7 @@ import pytest
 
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.runtime.backends import ort
-from edgeunet.runtime.vnni import lacks_vnni
+from edgeunet.runtime.backends.ort import lacks_vnni
 
 WIDE = "session.x64quantprecision"
 

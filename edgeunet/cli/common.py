@@ -13,8 +13,8 @@ from typing import Any, TypeVar, get_args
 import click
 
 from ..bundle.manifest import Precision
-from ..runtime.tiling import Blend, Tiling
-from ..runtime.tiling.plan import MAX_OVERLAP
+from ..runtime.backends.tiling import Blend, Tiling
+from ..runtime.backends.tiling.plan import MAX_OVERLAP
 
 F = TypeVar("F", bound=Callable[..., Any])
 

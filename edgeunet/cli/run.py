@@ -10,9 +10,9 @@ import click
 
 from ..bundle.manifest import Precision
 from ..errors import UnfinishedError
+from ..runtime.backends.tiling import Blend
 from ..runtime.run import RunSummary, run
 from ..runtime.segmenter import Drop
-from ..runtime.tiling import Blend
 from .common import (
     DIRECTORY,
     blend_option,

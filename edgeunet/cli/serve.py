@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from ..bundle.manifest import Precision
+from ..runtime.backends.tiling import Blend
 from ..runtime.serve import serve
-from ..runtime.tiling import Blend
 from .common import (
     DIRECTORY,
     blend_option,

@@ -17,8 +17,8 @@ from edgeunet.bundle.calibration_table import CalibrationTable
 from edgeunet.bundle.manifest import flavour_file
 from edgeunet.models.checkpoints import Card
 from edgeunet.parity import Fallback, ParitySample
+from edgeunet.runtime.backends.ort import open_session
 
-from ..session import open_session
 from .calibration.selection import thinned
 from .emitters import CPU, TENSORRT, Emitter, write_int8
 from .judge import Judge

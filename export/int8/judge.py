@@ -11,10 +11,9 @@ import numpy.typing as npt
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.metrics import Mask, confusion_matrix, mean_iou, pixel_agreement
 from edgeunet.parity import ParitySample
-from edgeunet.runtime.postprocess import Postprocessor
-from edgeunet.runtime.preprocess import Preprocessor
-
-from ..session import open_session
+from edgeunet.runtime.backends.ort import open_session
+from edgeunet.runtime.backends.postprocess import Postprocessor
+from edgeunet.runtime.backends.preprocess import Preprocessor
 
 Size = tuple[int, int]
 

@@ -10,15 +10,15 @@ from typing import Any
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.errors import UnknownNameError, UsageError
 
-from .automatic import open_automatic
 from .base import Backend, NetOutputs, Result, Timings
+from .fallback import open_automatic
 
 # Name -> (module, class). Modules import what they need at their top: a missing extra shows here.
 _BACKENDS = {
     "onnxruntime": ("ort", "OnnxRuntimeBackend"),
     "pytorch": ("pytorch", "PyTorchBackend"),
-    "rtx": ("rtx", "RtxBackend"),
-    "tensorrt": ("trt", "TensorRTBackend"),
+    "rtx": ("tensorrt", "RtxBackend"),
+    "tensorrt": ("tensorrt", "TensorRTBackend"),
 }
 
 

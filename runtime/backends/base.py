@@ -16,9 +16,9 @@ from edgeunet.bundle.bundle import Bundle
 from ..closing import Closing
 from ..frames import Frame, one_size
 from ..pipeline import Stage
-from ..postprocess import Postprocessor
-from ..preprocess import Preprocessor
-from ..temporal import Smoother
+from .postprocess import Postprocessor
+from .preprocess import Preprocessor
+from .smoothing import Smoother
 
 
 class NetOutputs(NamedTuple):

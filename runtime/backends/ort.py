@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnxruntime
 
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.bundle.manifest import Flavour, Precision
@@ -17,9 +18,8 @@ from edgeunet.doctor import cores
 from edgeunet.errors import BackendError, MissingDependencyError
 
 from ..frames import Frame
-from ..temporal import Smoother
-from ..vnni import lacks_vnni
 from .base import Backend, NetOutputs, Result
+from .smoothing import Smoother
 
 try:
     import onnxruntime
@@ -156,3 +156,35 @@ def _run(session: onnxruntime.InferenceSession, inputs: Arrays) -> Arrays:
     except Exception as error:  # as above
         raise BackendError(f"ONNX Runtime failed on {inputs[0].shape}: {error}") from error
     return outputs
+
+
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def lacks_vnni(cpuinfo: Path = CPUINFO) -> bool:
+    """True on x86-64 without VNNI, as Linux tells it; elsewhere False.
+
+    There ONNX Runtime adds pairs of INT8 products in 16 bits, which overflow with large values
+    (its documentation, "Quantize ONNX models", on U8S8), unless it is asked for wider ones.
+    """
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        return False
+    flags = next((line for line in lines if line.startswith("flags")), "")  # ARM has "Features"
+    return bool(flags) and "vnni" not in flags
+
+
+def open_session(graph: Path | bytes, *, as_written: bool = False) -> onnxruntime.InferenceSession:
+    """Session on the CPU that tells errors alone: the warnings are about its own optimiser.
+
+    Args:
+        graph: file, or a serialised model.
+        as_written: node by node, as a graph for TensorRT is simulated.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if as_written:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    content = str(graph) if isinstance(graph, Path) else graph
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -11,7 +11,7 @@ from typing import Any
 from edgeunet.bundle.manifest import Manifest
 
 from ..backends import Backend
-from ..backends.steered import SteeredBackend
+from ..backends.steering import SteeredBackend
 from .board import Board, BoardReport
 from .hub import Hub
 from .player import Player, Status, Totals

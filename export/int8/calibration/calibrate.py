@@ -15,8 +15,8 @@ from edgeunet.errors import CalibrationError, DatasetError
 from edgeunet.files import sha256
 from edgeunet.metrics import Mask
 from edgeunet.models.checkpoints import Card
+from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.runtime.frames import Frame
-from edgeunet.runtime.preprocess import Preprocessor
 
 from ..judge import MaskNet, Tally
 from ..quantize import quantize_for_cpu

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from edgeunet.bundle.manifest import IMAGENET, InputSpec
 from edgeunet.errors import CalibrationError
 from edgeunet.models import SegmentationNet
+from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.runtime.frames import Frame
-from edgeunet.runtime.preprocess import Preprocessor
 
 from .frames import Frames
 from .selection import SAME, Descriptor

@@ -14,10 +14,10 @@ from onnx import TensorProto
 
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import CalibrationError
+from edgeunet.runtime.backends.ort import open_session
+from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.runtime.frames import Frame
-from edgeunet.runtime.preprocess import Preprocessor
 
-from ...session import open_session
 from .ranges import Statistics
 
 ELEMENTS_AT_ONCE = 1 << 26

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from edgeunet.bundle.manifest import InputSpec, scaling
 
-from .frames import Frame
+from ..frames import Frame
 
 """(H, W, 3), 8 bit, RGB."""
 

@@ -24,9 +24,9 @@ from ..engine.failed import objects_freed
 from ..frames import Frame
 from ..kernels import Kernels, load_kernels
 from ..pipeline import Stage
-from ..temporal import Smoother
 from .base import Backend, NetOutputs, Result
-from .trt_slot import Slot
+from .smoothing import Smoother
+from .tensorrt_slot import Slot
 
 _log = logging.getLogger(__name__)
 # One batch goes up, one is computed, one comes down.
@@ -163,3 +163,21 @@ def _loaded(
             raise
         report(f"{error} It is built again.")
     return load(build(force=True))
+
+
+class RtxBackend(TensorRTBackend):
+    """As its parent, by TensorRT-RTX, on the GPUs of GeForce RTX and their kin.
+
+    An engine that was built ahead of time is run where this GPU is among its targets; else one is
+    built for this GPU alone. Its kernels are compiled when a batch size first comes, and kept in a
+    file beside it, so that the next start does not wait for them.
+
+    Args:
+        device, report: as the parent's. dla, workspace_mb: none, for nothing is tuned.
+
+    Raises:
+        As the parent. BackendError: also a GPU that TensorRT-RTX has no engines for, such as an
+        H100. UsageError: dla or workspace_mb was given.
+    """
+
+    name = "rtx"

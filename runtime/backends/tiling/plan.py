@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, NamedTuple, get_args
 
+import numpy as np
+import numpy.typing as npt
+
 from edgeunet.errors import UsageError
+
+from ...frames import Frame
 
 Blend = Literal["gaussian", "valid"]
 
@@ -101,3 +106,25 @@ def panels(columns: Sequence[Span], width: int) -> Iterator[list[Span]]:
 def _grid(tile: int) -> int:
     """Pixels that starts are multiples of: 32, or for small tiles a power of two in four steps."""
     return min(_STRIDE, 1 << max((tile // 4).bit_length() - 1, 0))
+
+
+def cut(frame: Frame, top: int, left: int, size: tuple[int, int]) -> Frame:
+    """The tile (height, width, 3) of that `size` whose upper left pixel is (top, left) of a frame.
+
+    A view where the tile lies inside the frame, of any size and position elsewhere.
+    """
+    height, width = frame.shape[:2]
+    inside = min(top, left) >= 0 and top + size[0] <= height and left + size[1] <= width
+    if inside:
+        return frame[top : top + size[0], left : left + size[1]]
+    return frame[np.ix_(mirrored(top, size[0], height), mirrored(left, size[1], width))]
+
+
+def mirrored(start: int, count: int, length: int) -> npt.NDArray[np.intp]:
+    """Indices of `count` pixels from `start` on, of an axis that is mirrored at its end pixels.
+
+    The end pixels are not repeated: of an axis of 4 they are … 2 1 0 1 2 3 2 1 0 1 ….
+    """
+    period = max(2 * (length - 1), 1)
+    indices = np.arange(start, start + count) % period
+    return np.minimum(indices, period - indices) if length > 1 else indices

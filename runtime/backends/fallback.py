@@ -21,8 +21,8 @@ from ..channel import Ended
 from ..cuda_driver import has_gpu
 from ..frames import Frame
 from ..pipeline import Stage, Stoppable
-from ..temporal import Smoother
 from .base import Backend, NetOutputs, Result
+from .smoothing import Smoother
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -195,12 +195,12 @@ def _same(batch: Sequence[Frame]) -> Sequence[Frame]:
 def _on_the_gpu(bundle: Bundle, **asked: Any) -> Backend | None:
     """The backend of the kind of TensorRT that is installed, None where none is."""
     if importlib.util.find_spec("tensorrt") is not None:
-        from .trt import TensorRTBackend
+        from .tensorrt import TensorRTBackend
 
         return TensorRTBackend(bundle, **asked)
     # TensorRT-RTX alone builds engines for other machines: without PyCUDA it is there for that.
     if all(importlib.util.find_spec(name) for name in ("tensorrt_rtx_bindings", "pycuda")):
-        from .rtx import RtxBackend
+        from .tensorrt import RtxBackend
 
         return RtxBackend(bundle, **asked)
     return None

@@ -15,16 +15,14 @@ import numpy.typing as npt
 
 from edgeunet.metrics import Mask
 
-from ..backends.base import Backend, NetOutputs, Result, Timings
-from ..frames import Frame, one_size
-from ..pipeline import Stage
+from ...frames import Frame, one_size
+from ...pipeline import Stage
+from ..base import Backend, NetOutputs, Result, Timings
 from ..postprocess import Postprocessor
 from ..preprocess import Preprocessor
-from ..temporal import Smoother
-from .band import Band
-from .cut import cut
-from .plan import Span, Tiling, panels, spans
-from .weights import tile_weights
+from ..smoothing import Smoother
+from .band import Band, tile_weights
+from .plan import Span, Tiling, cut, panels, spans
 
 # Of the sums of a band, which are classes x rows of a tile x columns of a panel.
 _BAND_BYTES = 128 << 20

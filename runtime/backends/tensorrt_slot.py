@@ -16,8 +16,8 @@ from ..cuda import CudaDevice, Staging
 from ..engine.execution import Execution, LoadedEngine
 from ..frames import Frame, one_size
 from ..kernels import Kernels
-from ..postprocess import Postprocessor
 from .base import NetOutputs, Result, Timings
+from .postprocess import Postprocessor
 
 
 class Slot(Closing):
