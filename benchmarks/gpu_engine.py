@@ -12,9 +12,9 @@ from pathlib import Path
 
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.runtime.backends.tensorrt import TensorRTBackend
-from edgeunet.runtime.cuda import CudaDevice, Stream
-from edgeunet.runtime.engine import build_bundle_engine, engine_parts, load_toolkit
-from edgeunet.runtime.engine.execution import Execution, LoadedEngine
+from edgeunet.runtime.gpu.cuda import CudaDevice, Stream
+from edgeunet.runtime.gpu.engine import build_bundle_engine, engine_parts, load_toolkit
+from edgeunet.runtime.gpu.engine.execution import Execution, LoadedEngine
 from edgeunet.runtime.segmenter import Segmenter
 
 BATCHES = (1, 4, 8, 16)

@@ -21,8 +21,8 @@ from edgeunet.bundle.bundle import open_bundle
 from edgeunet.bundle.manifest import Precision
 from edgeunet.doctor import environment
 from edgeunet.errors import EdgeUNetError
-from edgeunet.runtime.cuda import CudaDevice
-from edgeunet.runtime.engine import load_toolkit
+from edgeunet.runtime.gpu.cuda import CudaDevice
+from edgeunet.runtime.gpu.engine import load_toolkit
 
 
 def job(arguments: Sequence[str]) -> Any:

@@ -9,8 +9,8 @@ import numpy as np
 from gpu_engine import median_milliseconds
 
 from edgeunet.bundle.manifest import InputSpec, Precision
-from edgeunet.runtime.cuda import CudaDevice
-from edgeunet.runtime.kernels import Kernels, load_kernels
+from edgeunet.runtime.gpu.cuda import CudaDevice
+from edgeunet.runtime.gpu.kernels import Kernels, load_kernels
 
 _COPIED = 1 << 28  # bytes: several times the caches, as what the kernels move
 _LAUNCHES = 20  # of a graph: one by one, Python would be what is timed

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeunet.runtime.kernels.compile import SOURCES
+from edgeunet.runtime.gpu.kernels.compile import SOURCES
 
 HOST_CUDA = Path(__file__).with_name("host_cuda")
 FLAGS = [

@@ -12,7 +12,7 @@ from typing import Any
 import fake_tensorrt
 from simulated_gpu import Driver
 
-from edgeunet.runtime import cuda_driver
+from edgeunet.runtime.gpu import cuda_driver
 
 _PLACES = ("tensorrt", "tensorrt_rtx_bindings", "pycuda", "pycuda.driver")
 

@@ -14,8 +14,8 @@ from simulated_gpu import Driver
 from tensorrt_machine import install_pycuda, restored_modules
 
 from edgeunet.errors import BackendError, MissingDependencyError
-from edgeunet.runtime import cuda_driver
-from edgeunet.runtime.cuda import CudaDevice
+from edgeunet.runtime.gpu import cuda_driver
+from edgeunet.runtime.gpu.cuda import CudaDevice
 
 API = json.loads((Path(__file__).parent / "simulated_gpu/pycuda_2026.1.json").read_text())
 

@@ -19,8 +19,8 @@ from edgeunet.data.cells import CellFrame
 from edgeunet.runtime.backends import Backend, create_backend
 from edgeunet.runtime.backends.ort import Arrays, Net
 from edgeunet.runtime.backends.smoothing import Smoother
-from edgeunet.runtime.engine.execution import Execution
 from edgeunet.runtime.frames import Frame
+from edgeunet.runtime.gpu.engine.execution import Execution
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ from edgeunet.errors import (
     UsageError,
 )
 from edgeunet.files import sha256
-from edgeunet.runtime.engine import BuiltEngine, build_bundle_engine, load_toolkit
-from edgeunet.runtime.engine.progress import ShareOfPhases
+from edgeunet.runtime.gpu.engine import BuiltEngine, build_bundle_engine, load_toolkit
+from edgeunet.runtime.gpu.engine.progress import ShareOfPhases
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed")
 build_rtx = partial(build_bundle_engine, runtime="rtx")
@@ -200,12 +200,12 @@ def test_one_that_does_not_fit_is_built_again_and_why(
 
 BUILD = """
 import sys
-from edgeunet.runtime.engine import build_bundle_engine
+from edgeunet.runtime.gpu.engine import build_bundle_engine
 print(build_bundle_engine(sys.argv[1], runtime="rtx").built)
 """
 STALL = """
 import sys, time
-from edgeunet.runtime.engine import build_bundle_engine
+from edgeunet.runtime.gpu.engine import build_bundle_engine
 def stall(done):
     print("building", flush=True)
     time.sleep(600)
@@ -257,7 +257,7 @@ def test_a_stop_between_plan_and_sidecar_is_noticed(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("edgeunet.runtime.engine.keep.write_json", stop)
+        patch.setattr("edgeunet.runtime.gpu.engine.keep.write_json", stop)
         with pytest.raises(KeyboardInterrupt):
             build_rtx(bundle)
     (engine,) = list_engines(open_bundle(bundle))

@@ -26,8 +26,8 @@ from edgeunet.export.graphs.split import split_flavours
 from edgeunet.export.graphs.trace import trace
 from edgeunet.export.int8.emitters import write_int8
 from edgeunet.models import create_model, list_models
-from edgeunet.runtime.engine import Toolkit, load_toolkit
-from edgeunet.runtime.engine.compile import compile_plan
+from edgeunet.runtime.gpu.engine import Toolkit, load_toolkit
+from edgeunet.runtime.gpu.engine.plan import compile_plan
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed")
 

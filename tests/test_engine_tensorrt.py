@@ -28,18 +28,18 @@ from edgeunet.bundle.engines import list_engines, slug
 from edgeunet.bundle.manifest import flavour_file, part_file
 from edgeunet.errors import BackendError, EngineError, MissingDependencyError, UsageError
 from edgeunet.files import sha256
-from edgeunet.runtime.engine import (
+from edgeunet.runtime.gpu.engine import (
     BuiltEngine,
     build_bundle_engine,
-    compile,
     default_toolkit,
     engine_parts,
-    heartbeat,
     keep,
     load_toolkit,
+    progress,
 )
-from edgeunet.runtime.engine.log import last_words
-from edgeunet.runtime.engine.timing_cache import attach_timing_cache, keep_timing_cache
+from edgeunet.runtime.gpu.engine import plan as compile
+from edgeunet.runtime.gpu.engine.caches import attach_timing_cache, keep_timing_cache
+from edgeunet.runtime.gpu.engine.log import last_words
 
 WEAK, STRONG = ("8.6.0", "10.3.0"), ("10.16.1", "11.4.0")
 VERSIONS = (*WEAK, *STRONG)
@@ -495,7 +495,7 @@ def test_versions_that_tell_progress_have_a_bar(bundle: Path, install: Install) 
 def test_a_version_that_tells_nothing_has_a_heartbeat(
     bundle: Path, install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(heartbeat, "SECONDS", 0.01)
+    monkeypatch.setattr(progress, "SECONDS", 0.01)
     trt, beat = install("8.6.0"), threading.Event()
     trt.scenario.before_step = lambda step: beat.wait(60)
 
@@ -511,7 +511,7 @@ def test_a_version_that_tells_nothing_has_a_heartbeat(
 def test_ctrl_c_stops_at_the_end_where_a_version_cannot_stop_and_says_so(
     bundle: Path, install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(heartbeat, "SECONDS", 0.01)
+    monkeypatch.setattr(progress, "SECONDS", 0.01)
     trt, told = install("8.6.0"), threading.Event()
 
     def press(step: int) -> None:
@@ -551,7 +551,7 @@ import os, signal, sys, time
 sys.path.insert(0, "tests")
 from pathlib import Path
 from tensorrt_machine import install_tensorrt
-from edgeunet.runtime.engine import build_bundle_engine
+from edgeunet.runtime.gpu.engine import build_bundle_engine
 trt = install_tensorrt("8.6.0")
 """
 STALL = """

@@ -102,7 +102,7 @@ def test_runtime_alone_loads_nothing_of_the_server() -> None:
 
 def test_engines_are_built_without_torch() -> None:
     modules = loaded_by("import edgeunet.cli.build")
-    assert "edgeunet.runtime.engine.build" in modules
+    assert "edgeunet.runtime.gpu.engine.build" in modules
     assert tops(modules) & (WORKSTATION | BUILDING) == {"filelock"}
     assert parts(modules) & WORKSTATION_PARTS == set()
 

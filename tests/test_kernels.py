@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.runtime.backends.postprocess import Postprocessor
 from edgeunet.runtime.backends.preprocess import Preprocessor
-from edgeunet.runtime.kernels import Kernels
+from edgeunet.runtime.gpu.kernels import Kernels
 from edgeunet.runtime.sinks import overlay
 
 # Where Intel's IPP resizes for cv2, as it does unless a side is 1, the arithmetic is the kernels'.

@@ -11,11 +11,10 @@ from typing import Any, cast
 import pytest
 
 from edgeunet.errors import BackendError
-from edgeunet.runtime.cuda import CudaDevice
-from edgeunet.runtime.kernels import compile as compiling
-from edgeunet.runtime.kernels import load_kernels
-from edgeunet.runtime.kernels.compile import FLAGS, SOURCES, image_name
-from edgeunet.runtime.nvcc import find_nvcc
+from edgeunet.runtime.gpu.cuda import CudaDevice
+from edgeunet.runtime.gpu.kernels import compile as compiling
+from edgeunet.runtime.gpu.kernels import load_kernels
+from edgeunet.runtime.gpu.kernels.compile import FLAGS, SOURCES, find_nvcc, image_name
 
 KERNELS = [
     "overlay",

@@ -14,7 +14,7 @@ from commands import succeeds
 from gpu_machine import GpuMachine, gpu_machine
 
 from edgeunet.errors import BackendError
-from edgeunet.runtime import needs
+from edgeunet.runtime.gpu import needs
 
 
 class Library:

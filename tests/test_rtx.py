@@ -19,7 +19,7 @@ from edgeunet.bundle.bundle import Bundle, open_bundle
 from edgeunet.errors import BackendError, EngineError, MissingDependencyError, UsageError
 from edgeunet.runtime import load
 from edgeunet.runtime.backends import create_backend
-from edgeunet.runtime.engine import build_bundle_engine
+from edgeunet.runtime.gpu.engine import build_bundle_engine
 
 VERSION = "rtx-1.7.1"
 STEM = "rtx1.7.1.116-fp16"
@@ -237,7 +237,7 @@ def test_a_cache_that_cannot_be_written_stops_nothing(
         raise OSError(30, "Read-only file system")
 
     start(bundle)
-    monkeypatch.setattr("edgeunet.runtime.engine.runtime_cache.write_cache", refuse)
+    monkeypatch.setattr("edgeunet.runtime.gpu.engine.caches.write_cache", refuse)
     told = start(bundle, 1, 1)
     assert [step.partition(",")[0] for step in told] == ["runtime cache not kept"]
     assert "Read-only file system" in told[0]

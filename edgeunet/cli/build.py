@@ -12,7 +12,7 @@ import click
 from ..bundle.bundle import open_bundle
 from ..bundle.manifest import Precision
 from ..bundle.schema import encode
-from ..runtime.engine import (
+from ..runtime.gpu.engine import (
     BuiltEngine,
     build_bundle_engine,
     default_toolkit,

@@ -60,7 +60,7 @@ def _echo_gpu(needs: tuple[Need, ...]) -> None:
 def _runtime() -> tuple[bool | None, tuple[Need, ...]]:
     """Whether OpenCV has GStreamer, None where there is no OpenCV, and what a GPU takes."""
     try:
-        from ..runtime.needs import gpu_needs
+        from ..runtime.gpu.needs import gpu_needs
         from ..runtime.sources.gstreamer import has_gstreamer
     except ImportError as error:  # the runtime is not to be had without OpenCV
         return None, (Need("runtime", None, _no_runtime(error)),)

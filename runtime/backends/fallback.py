@@ -18,8 +18,8 @@ from edgeunet.bundle.bundle import Bundle
 from edgeunet.errors import BackendError, EdgeUNetError, EngineError, MissingDependencyError
 
 from ..channel import Ended
-from ..cuda_driver import has_gpu
 from ..frames import Frame
+from ..gpu.cuda_driver import has_gpu
 from ..pipeline import Stage, Stoppable
 from .base import Backend, NetOutputs, Result
 from .smoothing import Smoother

@@ -17,12 +17,12 @@ from edgeunet.bundle.bundle import Bundle
 from edgeunet.bundle.engines import ENGINES_DIR
 from edgeunet.errors import BackendError, EngineError
 
-from ..cuda import CudaDevice
-from ..engine import BuiltEngine, Toolkit, build_bundle_engine, engine_parts, load_toolkit
-from ..engine.execution import LoadedEngine
-from ..engine.failed import objects_freed
 from ..frames import Frame
-from ..kernels import Kernels, load_kernels
+from ..gpu.cuda import CudaDevice
+from ..gpu.engine import BuiltEngine, Toolkit, build_bundle_engine, engine_parts, load_toolkit
+from ..gpu.engine.execution import LoadedEngine
+from ..gpu.engine.log import objects_freed
+from ..gpu.kernels import Kernels, load_kernels
 from ..pipeline import Stage
 from .base import Backend, NetOutputs, Result
 from .smoothing import Smoother

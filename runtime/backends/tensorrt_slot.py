@@ -12,10 +12,10 @@ import numpy.typing as npt
 from edgeunet.errors import BackendError, UsageError
 
 from ..closing import Closing
-from ..cuda import CudaDevice, Staging
-from ..engine.execution import Execution, LoadedEngine
 from ..frames import Frame, one_size
-from ..kernels import Kernels
+from ..gpu.cuda import CudaDevice, Staging
+from ..gpu.engine.execution import Execution, LoadedEngine
+from ..gpu.kernels import Kernels
 from .base import NetOutputs, Result, Timings
 from .postprocess import Postprocessor
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeunet.runtime.kernels.launch import Launcher
+from edgeunet.runtime.gpu.kernels.launch import Launcher
 
 from .memory import Memory, as_array
 from .streams import Streams

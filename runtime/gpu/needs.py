@@ -10,7 +10,7 @@ from edgeunet.doctor import Need
 from edgeunet.errors import BackendError, EdgeUNetError, MissingDependencyError
 
 from .cuda import CudaDevice, import_pycuda, missing_pycuda
-from .nvcc import find_nvcc
+from .kernels.compile import find_nvcc
 
 
 def gpu_needs() -> tuple[Need, ...]:

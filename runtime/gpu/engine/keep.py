@@ -15,7 +15,7 @@ from edgeunet.bundle.schema import encode
 from edgeunet.errors import EngineError
 from edgeunet.files import write_bytes, write_json
 
-from .compile import Plan
+from .plan import Plan
 
 _OF_THE_MACHINE = {"version", "gpu", "targets"}
 

@@ -11,11 +11,10 @@ from typing import Any
 from edgeunet.bundle.engines import EngineRequest
 from edgeunet.errors import EngineError, UsageError
 
+from .caches import attach_timing_cache, keep_timing_cache
 from .configure import list_fallback, make_config
-from .heartbeat import heartbeat
 from .log import last_words, listen
-from .progress import noted_interrupt, progress_monitor
-from .timing_cache import attach_timing_cache, keep_timing_cache
+from .progress import heartbeat, noted_interrupt, progress_monitor
 from .toolkit import Toolkit
 
 

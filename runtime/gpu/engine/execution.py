@@ -14,10 +14,10 @@ import numpy as np
 
 from edgeunet.errors import BackendError, EngineError
 
-from ..closing import Closing
+from ...closing import Closing
 from ..cuda import CudaDevice, DeviceMemory, Graph, Stream
+from .caches import RuntimeCache, runtime_cache_path
 from .log import last_words, listen
-from .runtime_cache import RuntimeCache, runtime_cache_path
 from .toolkit import Toolkit
 
 _log = logging.getLogger(__name__)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -11,7 +13,6 @@ from edgeunet.errors import BackendError
 from edgeunet.files import write_bytes
 
 from ..cuda import CudaDevice, Module
-from ..nvcc import find_nvcc
 
 SOURCES = (Path(__file__).with_name("kernels.cu"), Path(__file__).with_name("pixels.cuh"))
 FLAGS = ("-cubin", "-std=c++17", "-fmad=false")
@@ -108,3 +109,10 @@ def _compile(capability: str, reason: str) -> bytes:
                 "needed; CUDA_HOME or PATH chooses among several."
             )
         return output.read_bytes()
+
+
+def find_nvcc() -> str | None:
+    """Path of nvcc: on PATH, in CUDA_HOME, or where NVIDIA's packages put it; None elsewhere."""
+    homes = [Path(home) for home in (os.environ.get("CUDA_HOME"), "/usr/local/cuda") if home]
+    beside = os.pathsep.join(str(home / "bin") for home in homes)
+    return shutil.which("nvcc") or shutil.which("nvcc", path=beside)

@@ -13,12 +13,12 @@ from edgeunet.bundle.manifest import PARTS, Part, Precision
 from edgeunet.errors import UsageError
 
 from ..cuda import CudaDevice
-from .compile import Plan, Tuning, compile_plan
-from .failed import objects_freed
+from .caches import timing_cache_path
+from .configure import workspace_bytes
 from .keep import BuiltEngine, keep_or_build
-from .timing_cache import timing_cache_path
+from .log import objects_freed
+from .plan import Plan, Tuning, compile_plan
 from .toolkit import Toolkit, load_toolkit
-from .workspace import workspace_bytes
 
 
 def build_bundle_engine(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -69,3 +72,17 @@ def last_words(log: Any) -> str:
     said = "; ".join(messages) or "it gave no reason"
     advice = [text for words, text in _ADVICE if re.search(words, said, re.IGNORECASE)][:1]
     return " ".join([f"{said.rstrip('.')}.", *advice])
+
+
+@contextmanager
+def objects_freed() -> Iterator[None]:
+    """Let an error pass without the variables of the frames that it went through.
+
+    They would keep a builder or a runtime alive until the error is forgotten, when the context of
+    the GPU may be gone: TensorRT then fails to free what it holds, or ends the process.
+    """
+    try:
+        yield
+    except Exception as error:
+        traceback.clear_frames(error.__traceback__)
+        raise
