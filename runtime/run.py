@@ -18,12 +18,12 @@ from edgeunet.metrics import Flicker
 
 from .backends.steering import SteeredBackend
 from .frames import Segmented
+from .pipeline.stopping import stopping_on_signals
+from .pipeline.stopwatch import Stopwatch
 from .segmenter import Drop, load
-from .signals import stopping_on_signals
 from .sinks import Sink, open_sink
 from .sources import Source, open_source
 from .sources.addresses import scheme_of
-from .stopwatch import Stopwatch
 from .stream import StreamReport
 
 

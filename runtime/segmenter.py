@@ -18,8 +18,8 @@ from .backends import Backend, Result, Timings, create_backend
 from .backends.smoothing import Smoother
 from .backends.steering import SteeredBackend
 from .backends.tiling import TiledBackend, Tiling
-from .closing import Closing
 from .frames import as_rgb, one_size
+from .pipeline.stopping import Closing
 from .sources import Source, SourceFrame, open_source
 from .stream import Feed, Stream
 

@@ -13,12 +13,12 @@ from edgeunet.metrics import Mask
 
 from .backends import Backend, Result
 from .backends.smoothing import Smoother
-from .channel import Channel, Ended
-from .closing import Closing
 from .frames import Frame, Segmented
-from .pipeline import Stoppable
+from .pipeline.channel import Channel, Ended
+from .pipeline.stage import Stoppable
+from .pipeline.stopping import Closing
+from .pipeline.stopwatch import StageReport, Stopwatch
 from .sources import Source, SourceFrame
-from .stopwatch import StageReport, Stopwatch
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeunet.runtime.channel import Channel, Ended
+from edgeunet.runtime.pipeline.channel import Channel, Ended
 
 
 def drained(channel: Channel[int]) -> list[int]:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeunet.errors import SourceError
-from edgeunet.runtime.pipeline import Stage, Stoppable
+from edgeunet.runtime.pipeline.stage import Stage, Stoppable
 
 depths = st.integers(1, 5)
 

@@ -21,7 +21,7 @@ from edgeunet.runtime.backends import Backend, NetOutputs
 from edgeunet.runtime.backends.fallback import FallbackBackend
 from edgeunet.runtime.backends.ort import Net, OnnxRuntimeBackend
 from edgeunet.runtime.backends.steering import SteeredBackend
-from edgeunet.runtime.signals import stopping_on_signals
+from edgeunet.runtime.pipeline.stopping import stopping_on_signals
 from edgeunet.runtime.sources import Source, SourceFrame, SourceInfo
 
 IMAGE = np.full((64, 96, 3), 90, np.uint8)

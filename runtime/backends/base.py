@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from edgeunet.bundle.bundle import Bundle
 
-from ..closing import Closing
 from ..frames import Frame, one_size
-from ..pipeline import Stage
+from ..pipeline.stage import Stage
+from ..pipeline.stopping import Closing
 from .postprocess import Postprocessor
 from .preprocess import Preprocessor
 from .smoothing import Smoother

@@ -17,10 +17,10 @@ import numpy.typing as npt
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.errors import BackendError, EdgeUNetError, EngineError, MissingDependencyError
 
-from ..channel import Ended
 from ..frames import Frame
 from ..gpu.cuda_driver import has_gpu
-from ..pipeline import Stage, Stoppable
+from ..pipeline.channel import Ended
+from ..pipeline.stage import Stage, Stoppable
 from .base import Backend, NetOutputs, Result
 from .smoothing import Smoother
 

@@ -18,7 +18,7 @@ from edgeunet.bundle.bundle import Bundle
 from edgeunet.errors import UsageError
 
 from ..frames import Frame
-from ..pipeline import Stoppable
+from ..pipeline.stage import Stoppable
 from .base import Backend, NetOutputs, Result
 from .smoothing import Smoother
 

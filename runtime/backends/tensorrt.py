@@ -23,7 +23,7 @@ from ..gpu.engine import BuiltEngine, Toolkit, build_bundle_engine, engine_parts
 from ..gpu.engine.execution import LoadedEngine
 from ..gpu.engine.log import objects_freed
 from ..gpu.kernels import Kernels, load_kernels
-from ..pipeline import Stage
+from ..pipeline.stage import Stage
 from .base import Backend, NetOutputs, Result
 from .smoothing import Smoother
 from .tensorrt_slot import Slot

@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from edgeunet.errors import BackendError, UsageError
 
-from ..closing import Closing
 from ..frames import Frame, one_size
 from ..gpu.cuda import CudaDevice, Staging
 from ..gpu.engine.execution import Execution, LoadedEngine
 from ..gpu.kernels import Kernels
+from ..pipeline.stopping import Closing
 from .base import NetOutputs, Result, Timings
 from .postprocess import Postprocessor
 

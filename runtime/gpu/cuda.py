@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from edgeunet.errors import BackendError, MissingDependencyError
 
-from ..closing import Closing
+from ..pipeline.stopping import Closing
 from .cuda_driver import CallError, balanced_stack, capture
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: does not wait for the default stream

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from ..frames import Segmented
-from ..stopwatch import StageReport, Stopwatch
+from ..pipeline.stopwatch import StageReport, Stopwatch
 
 VIEWERS = 64
 """Viewers at most; each costs a connection and about two pictures of memory."""

@@ -11,11 +11,11 @@ from typing import Literal
 
 from edgeunet.errors import EdgeUNetError, SourceError
 
-from ..closing import Closing
 from ..frames import Segmented
+from ..pipeline.stopping import Closing
+from ..pipeline.stopwatch import StageReport
 from ..segmenter import Segmenter
 from ..sources import Source, redacted
-from ..stopwatch import StageReport
 from ..stream import Stream
 from .playback import Looped
 

@@ -17,8 +17,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edgeunet.errors import UsageError
 
+from ..pipeline.stopping import stopping_on_signals
 from ..segmenter import load
-from ..signals import stopping_on_signals
 from ..sources import redacted
 from .address import page_url
 from .app import Access, Bounds, make_app

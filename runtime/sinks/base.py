@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from ..closing import Closing
 from ..frames import Segmented
+from ..pipeline.stopping import Closing
 
 
 class Sink(Closing, ABC):

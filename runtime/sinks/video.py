@@ -20,8 +20,8 @@ from edgeunet.errors import (
     UsageError,
 )
 
-from ..closing import Closing
 from ..frames import Frame, Segmented
+from ..pipeline.stopping import Closing
 from .base import Sink
 from .overlay import Palette, overlay
 

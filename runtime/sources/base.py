@@ -7,9 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
-from ..closing import Closing
 from ..frames import SourceFrame, SourceInfo
-from .stopflag import StopFlag
+from ..pipeline.stopping import Closing, StopFlag
 
 
 class Source(Closing, Iterator[SourceFrame], ABC):

@@ -11,8 +11,8 @@ from fractions import Fraction
 
 from edgeunet.errors import SourceError
 
-from ..closing import Closing
 from ..frames import Frame, SourceFrame, SourceInfo
+from ..pipeline.stopping import Closing
 from .backoff import Backoff
 from .base import Source
 from .redaction import redacted

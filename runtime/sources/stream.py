@@ -11,10 +11,10 @@ from typing import Any
 from edgeunet.errors import SourceError
 
 from ..frames import Frame
+from ..pipeline.stopping import StopFlag
 from .faults import device_fault, network_fault
 from .live import Connection, Timeouts
 from .pixels import Pixels
-from .stopflag import StopFlag
 from .video import import_av
 
 _POLL = 0.005  # seconds

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from edgeunet.metrics import Mask
 
 from ...frames import Frame, one_size
-from ...pipeline import Stage
+from ...pipeline.stage import Stage
 from ..base import Backend, NetOutputs, Result, Timings
 from ..postprocess import Postprocessor
 from ..preprocess import Preprocessor

@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeunet.errors import BackendError, EngineError
 
-from ...closing import Closing
+from ...pipeline.stopping import Closing
 from ..cuda import CudaDevice, DeviceMemory, Graph, Stream
 from .caches import RuntimeCache, runtime_cache_path
 from .log import last_words, listen

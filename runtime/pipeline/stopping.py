@@ -1,4 +1,4 @@
-"""Ending on Ctrl-C and SIGTERM."""
+"""A context manager of what has a `close`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,29 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, TracebackType
+from typing import TypeVar
+
+Self = TypeVar("Self", bound="Closing")
+
+
+class Closing:
+    """Closes itself at the end of a `with` block."""
+
+    def close(self) -> None:
+        """Free or finish what is held; the object cannot be used afterwards."""
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
 
 _ASKING = (signal.SIGINT, signal.SIGTERM)
 
@@ -47,3 +69,30 @@ def stopping_on_signals(stop: Callable[[], None]) -> Iterator[Callable[[], bool]
         yield lambda: came
     finally:
         restore()
+
+
+class StopFlag:
+    """Set once, by any thread, and waited for.
+
+    No `threading.Event`: a handler that sets one while its own thread is setting it waits for ever.
+    """
+
+    def __init__(self) -> None:
+        self._set = False
+        # Its lock may be taken again by the thread that has it.
+        self._changed = threading.Condition()
+
+    def set(self) -> None:
+        """Set it; what waits goes on."""
+        with self._changed:
+            self._set = True
+            self._changed.notify_all()
+
+    def is_set(self) -> bool:
+        """Whether it was set."""
+        return self._set
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set, at most `timeout` seconds; whether it is."""
+        with self._changed:
+            return self._changed.wait_for(self.is_set, timeout)

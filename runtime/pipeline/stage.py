@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Generic, TypeVar
 
 from .channel import Channel, Ended
-from .closing import Closing
+from .stopping import Closing
 
 T = TypeVar("T")
 U = TypeVar("U")

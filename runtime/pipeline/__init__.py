@@ -1,0 +1,1 @@
+"""Threads between a source and a sink: stages, bounded channels, stopping."""
