@@ -25,8 +25,8 @@ from edgeunet.errors import SourceError, UsageError
 from edgeunet.runtime import load
 from edgeunet.runtime.frames import Frame
 from edgeunet.runtime.serve.app import Bounds
-from edgeunet.runtime.serve.board import Board
 from edgeunet.runtime.serve.server import open_service
+from edgeunet.runtime.serve.telemetry import Board
 from edgeunet.runtime.serve.uploads import Limits
 
 FRAMES = 12

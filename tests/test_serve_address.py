@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from edgeunet.runtime.serve import address
-from edgeunet.runtime.serve.address import page_url
+from edgeunet.runtime.serve import guard
+from edgeunet.runtime.serve.guard import page_url
 
 Network = Callable[..., None]
 
@@ -44,8 +44,8 @@ def network(monkeypatch: pytest.MonkeyPatch) -> Network:
         given = {socket.AF_INET: v4, socket.AF_INET6: v6}
         routes.update({family: own for family, own in given.items() if own is not None})
 
-    monkeypatch.setattr(address.socket, "socket", Probe)
-    monkeypatch.setattr(address.socket, "gethostname", lambda: "board")
+    monkeypatch.setattr(guard.socket, "socket", Probe)
+    monkeypatch.setattr(guard.socket, "gethostname", lambda: "board")
     return set_routes
 
 

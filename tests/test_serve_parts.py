@@ -21,11 +21,11 @@ from serving import read_record
 
 from edgeunet.errors import UsageError
 from edgeunet.runtime.frames import Segmented
-from edgeunet.runtime.serve.board import Board
 from edgeunet.runtime.serve.guard import choose_token, is_loopback
 from edgeunet.runtime.serve.hub import Hub, HubClosed, HubFull
+from edgeunet.runtime.serve.picture_stream import PictureStream
 from edgeunet.runtime.serve.pictures import LONGEST_SIDE, record, reduced
-from edgeunet.runtime.serve.streams import PictureStream
+from edgeunet.runtime.serve.telemetry import Board
 from edgeunet.runtime.serve.uploads import Refusal, decoded
 from edgeunet.runtime.sources import SourceFrame
 

@@ -19,8 +19,7 @@ from edgeunet.runtime import load
 from edgeunet.runtime.frames import Segmented
 from edgeunet.runtime.segmenter import Segmenter
 from edgeunet.runtime.serve import server as server_module
-from edgeunet.runtime.serve.playback import Looped, open_playing
-from edgeunet.runtime.serve.player import Player, Totals
+from edgeunet.runtime.serve.player import Looped, Player, Totals, open_playing
 from edgeunet.runtime.sources import Source, SourceFrame, SourceInfo
 
 FRAMES = 6

@@ -19,14 +19,13 @@ from starlette.types import ASGIApp
 
 from ..segmenter import Segmenter
 from ..sinks.jsonlines import segments
-from .board import Board
 from .guard import Guard
 from .hub import VIEWERS, Hub
 from .metrics import make_registry
+from .picture_stream import BOUNDARY, PictureStream, jpeg_part
 from .pictures import IDLE_RECORD, overlaid, png, record
 from .player import Player
-from .streams import BOUNDARY, PictureStream, jpeg_part
-from .telemetry import About, Telemetry
+from .telemetry import About, Board, Telemetry
 from .uploads import Answer, Limits, Refusal, Uploads
 
 PAGE = Path(__file__).parent / "page"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Literal
 
 from edgeunet.errors import EdgeUNetError, SourceError
@@ -15,9 +16,8 @@ from ..frames import Segmented
 from ..pipeline.stopping import Closing
 from ..pipeline.stopwatch import StageReport
 from ..segmenter import Segmenter
-from ..sources import Source, redacted
+from ..sources import Source, SourceFrame, SourceInfo, open_source, redacted
 from ..stream import Stream
-from .playback import Looped
 
 State = Literal["starting", "playing", "waiting", "failed"]
 _log = logging.getLogger(__name__)
@@ -196,3 +196,59 @@ def _added(past: Totals, stream: Stream) -> Totals:
         busy=busy,
         stages=report.stages,
     )
+
+
+# Frames a second of images, which have no rate of their own.
+_IMAGE_RATE = Fraction(1)
+
+
+def open_playing(source: str) -> Source:
+    """A live source as it is; anything else in real time and in a loop.
+
+    Raises:
+        See `open_source`.
+    """
+    opened = open_source(source)
+    return opened if opened.info.live else Looped(source, opened)
+
+
+class Looped(Source):
+    """A source that has an end, over and over, at its own rate; images come one a second.
+
+    It counts as live: where the net is slower than the film, frames are dropped, as of a camera.
+    """
+
+    def __init__(self, source: str, opened: Source) -> None:
+        super().__init__()
+        self._source = source
+        self._opened = opened
+        self._period = 1 / float(opened.info.rate or _IMAGE_RATE)
+        self.info = SourceInfo(0, opened.info.rate, live=True)
+
+    def _read(self) -> Generator[SourceFrame, None, None]:
+        index, due = 0, time.monotonic()
+        while True:
+            first = index
+            for frame in self._opened:
+                # A film that could not keep up does not hurry afterwards.
+                due = max(due, time.monotonic() - self._period)
+                if self._stopped.wait(max(0.0, due - time.monotonic())):
+                    return
+                yield replace(frame, index=index, time=index * self._period)
+                index += 1
+                due += self._period
+            self.skipped += self._opened.skipped
+            self._opened.close()
+            if index == first:
+                raise SourceError(f"{self._source} holds no frame.")
+            self._opened = open_source(self._source)
+
+    def stop(self) -> None:
+        """See `Source`."""
+        super().stop()
+        self._opened.stop()
+
+    def close(self) -> None:
+        """Close the file."""
+        super().close()
+        self._opened.close()

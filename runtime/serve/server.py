@@ -20,14 +20,12 @@ from edgeunet.errors import UsageError
 from ..pipeline.stopping import stopping_on_signals
 from ..segmenter import load
 from ..sources import redacted
-from .address import page_url
 from .app import Access, Bounds, make_app
-from .board import Board
-from .guard import choose_token
+from .guard import choose_token, page_url
 from .hub import Hub
-from .playback import Looped, open_playing
-from .player import Player
-from .streams import ABORT
+from .picture_stream import ABORT
+from .player import Looped, Player, open_playing
+from .telemetry import Board
 
 # Seconds that a connection may take to ask for something.
 _SILENT = 20.0
