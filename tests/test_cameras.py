@@ -16,8 +16,7 @@ import pytest
 from edgeunet.errors import SourceError, UsageError
 from edgeunet.runtime.sources import LiveSource, open_source
 from edgeunet.runtime.sources.addresses import connector
-from edgeunet.runtime.sources.backoff import Backoff
-from edgeunet.runtime.sources.live import Timeouts
+from edgeunet.runtime.sources.live import Backoff, Timeouts
 
 
 @pytest.fixture

@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 from edgeunet.errors import SourceError
 from edgeunet.runtime.frames import Frame
 from edgeunet.runtime.sources import LiveSource
-from edgeunet.runtime.sources.backoff import Backoff
-from edgeunet.runtime.sources.live import Connection
+from edgeunet.runtime.sources.live import Backoff, Connection
 
 DAMAGED = "damaged"
 ABSENT = "absent"

@@ -31,8 +31,7 @@ from streaming import (
 from edgeunet.errors import SourceError
 from edgeunet.runtime.sources import LiveSource
 from edgeunet.runtime.sources.addresses import connector
-from edgeunet.runtime.sources.backoff import Backoff
-from edgeunet.runtime.sources.live import Timeouts
+from edgeunet.runtime.sources.live import Backoff, Timeouts
 
 needs_rtsp_server = pytest.mark.skipif(
     rtsp_server_is_missing(),

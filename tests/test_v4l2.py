@@ -16,7 +16,7 @@ READ = """
 import itertools, json, logging, sys
 from edgeunet.runtime.sources import LiveSource
 from edgeunet.runtime.sources.addresses import connector
-from edgeunet.runtime.sources.backoff import Backoff
+from edgeunet.runtime.sources.live import Backoff
 from edgeunet.runtime.sources.live import Timeouts
 
 logging.basicConfig(format="%(message)s")

@@ -11,9 +11,8 @@ from typing import BinaryIO
 from edgeunet.errors import OutputError, UsageError
 
 from ..frames import Segmented
-from .base import CallbackSink, NullSink, Sink
+from .base import CallbackSink, MaskDirectory, NullSink, Sink
 from .jsonlines import JsonLines
-from .masks import MaskDirectory
 from .overlay import Palette, colourise, overlay
 from .pipe import RawPipe, mask_pixels, overlay_pixels
 from .video import OverlayVideo, VideoWriter

@@ -11,10 +11,10 @@ from urllib.parse import parse_qsl
 
 from edgeunet.errors import UsageError
 
+from .ffmpeg import Endpoint, Stream
 from .gstreamer import Pipeline
 from .live import Connection, Timeouts
 from .redaction import redacted
-from .stream import Endpoint, Stream
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?=/)|(gst):")  # C:/ is a drive
 

@@ -13,9 +13,24 @@ from edgeunet.errors import SourceError
 
 from ..frames import Frame, SourceFrame, SourceInfo
 from ..pipeline.stopping import Closing
-from .backoff import Backoff
 from .base import Source
 from .redaction import redacted
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """Seconds before each try: from `first`, twice as long each time, at most `longest`."""
+
+    first: float = 0.5
+    longest: float = 30.0
+
+    def delays(self) -> Iterator[float]:
+        """The waits of one outage, without end."""
+        delay = self.first
+        while True:
+            yield delay
+            delay = min(2 * delay, self.longest)
+
 
 _log = logging.getLogger(__name__)
 

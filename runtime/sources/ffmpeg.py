@@ -14,8 +14,7 @@ from ..frames import Frame
 from ..pipeline.stopping import StopFlag
 from .faults import device_fault, network_fault
 from .live import Connection, Timeouts
-from .pixels import Pixels
-from .video import import_av
+from .video import Pixels, import_av
 
 _POLL = 0.005  # seconds
 
