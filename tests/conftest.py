@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from itertools import islice
@@ -17,23 +17,20 @@ import onnx
 import pytest
 import torch
 from hypothesis import settings
-from media import write_png
-from tensorrt_machine import stand_ins
 
-from edgeunet.bundle.calibration_table import CalibrationTable
-from edgeunet.bundle.manifest import InputSpec, Precision
+from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.cells import CLASSES, PALETTE, CellFrame, Scene, snapshots, time_lapse
 from edgeunet.export import ExportOptions, export_bundle
-from edgeunet.export.int8.calibration.calibrate import make_table
-from edgeunet.export.int8.calibration.observe import observe
 from edgeunet.files import sha256
 from edgeunet.gate.calibrate import calibrate_gate
 from edgeunet.metrics import class_pixels
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import Card, load_checkpoint, save_checkpoint
 from edgeunet.models.reference import to_input
-from edgeunet.runtime.frames import Frame
 from edgeunet.training.losses import Target, cross_entropy_dice, gate_loss
+from support.exports import make_bundle
+from support.media import write_png
+from support.tensorrt_machine import stand_ins
 
 settings.register_profile("edgeunet", deadline=None, max_examples=25)
 settings.load_profile("edgeunet")
@@ -109,38 +106,6 @@ def shallow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A U-Net++ of depth 1: few layers, for what is done with each of them, or often."""
     path = tmp_path_factory.mktemp("shallow") / "shallow.safetensors"
     return train_tiny(path, "unetpp", steps=40, width=8, depth=1)
-
-
-def make_bundle(checkpoint: Path, folder: Path, precision: Precision) -> Path:
-    """Export the tiny net; its INT8 is not what these tests judge, so any drop is allowed."""
-    output = folder / f"tiny-{precision}"
-    options = ExportOptions(
-        "mobile_unet",
-        weights=str(checkpoint),
-        precision=precision,
-        max_batch=4,
-        max_iou_drop=100.0,
-    )
-    export_bundle(output, options)
-    return output
-
-
-def table_of(graph: Path, frames: Sequence[Frame], spec: InputSpec) -> CalibrationTable:
-    """Calibration of a graph on frames by percentiles."""
-    observation = observe(graph, frames, spec)
-    return make_table(graph, observation, "percentile", model="any", source="test")
-
-
-def edited_bundle(bundle: Path, folder: Path, edit: Callable[[Path], str]) -> Path:
-    """Copy of a bundle after `edit`, which returns the name of the file it changed."""
-    copy = folder / bundle.name
-    shutil.copytree(bundle, copy)
-    name = edit(copy)
-    manifest = json.loads((copy / "manifest.json").read_text())
-    if name in manifest["files"]:
-        manifest["files"][name] = sha256(copy / name)
-        (copy / "manifest.json").write_text(json.dumps(manifest))
-    return copy
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,9 @@
 set -euo pipefail
 
 packages=(
-    # tests/test_serve_page.py
+    # tests/runtime/serve/test_page.py
     chromium
-    # tests/rtsp_server.py
+    # tests/support/rtsp_server.py
     gir1.2-gst-rtsp-server-1.0
     gstreamer1.0-plugins-base
     gstreamer1.0-plugins-good

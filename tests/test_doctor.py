@@ -10,10 +10,10 @@ from pathlib import Path
 
 import cv2
 import pytest
-from commands import ROOT, data, finish, start, succeeds
-from project import extras
 
 from edgeunet import doctor
+from support.commands import ROOT, data, finish, start, succeeds
+from support.project import extras
 
 OF_THE_GPU = {"pycuda", "tensorrt-cu12", "tensorrt-rtx-cu13-bindings"}  # said in its section
 

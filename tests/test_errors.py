@@ -7,10 +7,10 @@ from importlib.metadata import PackageNotFoundError
 from types import SimpleNamespace
 
 import pytest
-from project import extras
 
 from edgeunet import errors
 from edgeunet.errors import MissingDependencyError, how_to_install
+from support.project import extras
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from gpu_machine import gpu_machine
 
 from edgeunet.data.cells import CellFrame
+from support.gpu_machine import gpu_machine
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from media import write_video
 
 import edgeunet
+from support.media import write_video
 
 ROOT = Path(__file__).parents[1]
 # What only building or running an engine needs.

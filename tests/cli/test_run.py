@@ -1,0 +1,385 @@
+"""`edgeunet run`: what it writes, what it says, and how it ends."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import resource
+import signal
+import subprocess
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeunet.data.cells import snapshots
+from edgeunet.errors import SourceError
+from edgeunet.runtime import Segmenter, load
+from edgeunet.runtime.frames import Segmented
+from edgeunet.runtime.run import run
+from edgeunet.runtime.sinks import OverlayVideo
+from edgeunet.runtime.sources import Source, SourceFrame, SourceInfo, open_source
+from support.commands import call, data, fails, finish, names, start, succeeds
+from support.media import VIDEO_SIZE, cut_to, decode, read_mask_png, write_png, write_video
+
+FRAMES = 3000  # of a film that nobody waits for
+
+
+def test_run_writes_masks_in_order(fp32_bundle: Path, images: Path, tmp_path: Path) -> None:
+    output = tmp_path / "masks"
+    summary = data("run", fp32_bundle, images, "-o", output, "--batch", "2")
+    assert (summary["frames"], summary["backend"], summary["stopped"]) == (5, "onnxruntime", False)
+    assert summary["rate"] == pytest.approx(5 / summary["seconds"])
+    stream = summary["stream"]
+    assert [stream[name] for name in ("read", "segmented", "dropped", "skipped")] == [5, 5, 0, 0]
+    assert list(summary["busy"]) == ["decode", "preprocess", "infer", "postprocess", "sink"]
+    assert all(0 < share < 1 for share in summary["busy"].values())
+    assert names(output) == [f"{index:06d}.png" for index in range(5)]
+    with load(fp32_bundle) as segmenter:
+        for frame, name in zip(open_source(images), names(output), strict=True):
+            wanted = segmenter([frame.image]).masks[0]
+            np.testing.assert_array_equal(read_mask_png(output / name), wanted)
+            assert len(np.unique(wanted)) > 1, "one class alone shows nothing"
+
+
+def test_run_writes_an_overlay_video(fp32_bundle: Path, tmp_path: Path) -> None:
+    source = write_video(tmp_path / "clip.mp4", 6)
+    result = call("run", fp32_bundle, source, "-o", tmp_path / "out.mp4")
+    assert result.exit_code == 0, result.output
+    assert re.match(r"6 frames in .* frames/s on onnxruntime, wrote .*out\.mp4\n", result.stdout)
+    frames, rate = decode(tmp_path / "out.mp4")
+    assert len(frames) == 6
+    assert rate == 25
+
+
+def test_run_needs_no_output(
+    fp32_bundle: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert data("run", fp32_bundle, images, "--backend", "pytorch")["backend"] == "pytorch"
+    assert names(tmp_path) == []
+
+
+def test_run_as_a_process_keeps_stdout_to_its_data(fp32_bundle: Path, images: Path) -> None:
+    command = ("run", fp32_bundle, images / "1.png", "--backend", "onnxruntime", "--json")
+    code, out, err = finish(start(*command))
+    assert (code, err) == (0, "")
+    assert json.loads(out)["frames"] == 1
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out"])
+def test_run_onto_an_existing_output_needs_force(
+    fp32_bundle: Path, images: Path, tmp_path: Path, name: str
+) -> None:
+    output = tmp_path / name
+    arguments = ("run", fp32_bundle, images, "-o", output)
+    assert call(*arguments).exit_code == 0
+    before = {path: path.stat().st_mtime_ns for path in [output, *output.rglob("*")]}
+    message = fails(2, *arguments)
+    assert f"{name} exists already" in message
+    assert "--force" in message
+    assert {path: path.stat().st_mtime_ns for path in [output, *output.rglob("*")]} == before
+    assert call(*arguments, "--force").exit_code == 0
+    assert output.stat().st_mtime_ns != before[output]
+
+
+def test_run_of_a_truncated_video_keeps_the_masks_before_the_cut(
+    fp32_bundle: Path, tmp_path: Path
+) -> None:
+    source = cut_to(write_video(tmp_path / "clip.mp4", 12, index_first=True), 0.6)
+    message = fails(1, "run", fp32_bundle, source, "-o", tmp_path / "masks", "--batch", "4")
+    (last,) = map(int, re.findall(r"clip\.mp4 is .* frame (\d+)\b", message))
+    written = names(tmp_path / "masks")
+    assert 1 < len(written) < 12
+    assert written == [f"{index:06d}.png" for index in range(len(written))]
+    assert len(written) in (last, last + 1)  # damaged at that frame, or truncated after it
+
+
+def test_run_of_a_truncated_video_finishes_the_overlay(fp32_bundle: Path, tmp_path: Path) -> None:
+    source = cut_to(write_video(tmp_path / "clip.mp4", 12, index_first=True), 0.6)
+    fails(1, "run", fp32_bundle, source, "-o", tmp_path / "out.mp4")
+    assert 1 < len(decode(tmp_path / "out.mp4")[0]) < 12
+
+
+@pytest.mark.parametrize("name", ["absent", "absent.png", "absent.mp4"])
+def test_run_of_a_missing_source(fp32_bundle: Path, tmp_path: Path, name: str) -> None:
+    message = fails(1, "run", fp32_bundle, tmp_path / name, "-o", tmp_path / "masks")
+    assert f"{name} does not exist" in message
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "words"),
+    [
+        ("rtsp://user:secret@127.0.0.1:9/1", 1, ["rtsp://", "127.0.0.1:9/1", "refuses port 9"]),
+        ("v4l2:///dev/video99", 1, ["/dev/video99"]),
+        ("gopher://camera/1", 2, ["gopher://", "rtsp://"]),
+    ],
+)
+def test_run_of_a_camera_that_is_not_there(
+    fp32_bundle: Path, source: str, code: int, words: list[str]
+) -> None:
+    message = fails(code, "run", fp32_bundle, source)
+    for word in words:
+        assert word in message
+    assert "secret" not in message
+
+
+@pytest.mark.parametrize(
+    ("address", "order"),
+    [(None, ["opened", "loaded"]), ("rtsp://camera/1", ["loaded", "opened"])],
+)
+def test_files_are_opened_before_the_bundle_and_cameras_behind_it(
+    fp32_bundle: Path,
+    images: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    address: str | None,
+    order: list[str],
+) -> None:
+    """Loading may take minutes: too long to hear of a wrong path, or to hold a camera unread."""
+    running = importlib.import_module("edgeunet.runtime.run")
+    told: list[str] = []
+
+    def opened(source: str) -> Source:
+        told.append("opened")
+        return open_source(images if source == address else source)
+
+    def loaded(*arguments: object) -> Segmenter:
+        told.append("loaded")
+        return load(fp32_bundle)
+
+    monkeypatch.setattr(running, "open_source", opened)
+    monkeypatch.setattr(running, "load", loaded)
+    assert run(fp32_bundle, address or str(images), "-").frames == 5
+    assert told == order
+    told.clear()
+    with pytest.raises(SourceError):
+        run(fp32_bundle, str(images / "absent"), "-")
+    assert told == ["opened"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--backend", "tpu", ["'tpu'", "auto, onnxruntime, pytorch"]),
+        ("--batch", "9", ["batch is 9", "1 to 4", "--max-batch"]),
+        ("--batch", "0", ["--batch", "x>=1"]),
+    ],
+)
+def test_run_with_a_wrong_option_touches_no_output(
+    fp32_bundle: Path, images: Path, tmp_path: Path, option: str, value: str, words: list[str]
+) -> None:
+    (tmp_path / "000000.png").write_bytes(b"old")
+    message = fails(2, "run", fp32_bundle, images, "-o", tmp_path, "--force", option, value)
+    for word in words:
+        assert word in message
+    assert names(tmp_path) == ["000000.png"]
+
+
+def test_run_refuses_other_outputs(fp32_bundle: Path, images: Path, tmp_path: Path) -> None:
+    message = fails(2, "run", fp32_bundle, images, "-o", tmp_path / "out.avi")
+    assert "NAME.mp4" in message
+    assert names(tmp_path) == []
+
+
+def test_run_into_the_directory_of_its_source_loses_no_image(
+    fp32_bundle: Path, tmp_path: Path
+) -> None:
+    for index in range(3):
+        write_png(tmp_path / f"{index:06d}.png", np.full((64, 64, 3), 40 * index, np.uint8))
+    before = [path.read_bytes() for path in sorted(tmp_path.iterdir())]
+    message = fails(2, "run", fp32_bundle, tmp_path, "-o", tmp_path, "--force")
+    assert "is the source or its directory" in message
+    assert [path.read_bytes() for path in sorted(tmp_path.iterdir())] == before
+
+
+def test_run_refuses_a_bundle_that_answers_wrongly(
+    wrong_bundle: Path, images: Path, tmp_path: Path
+) -> None:
+    message = fails(1, "run", wrong_bundle, images, "-o", tmp_path / "masks")
+    assert "of the golden pixels agree with PyTorch" in message
+    assert names(tmp_path) == []
+
+
+# Outputs
+
+
+def test_run_writes_run_lengths(fp32_bundle: Path, images: Path, tmp_path: Path) -> None:
+    data("run", fp32_bundle, images, "-o", tmp_path / "out.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [line["name"] for line in lines] == [f"{index}.png" for index in range(5)]
+
+
+def test_run_into_a_pipe_keeps_stdout_to_the_masks(fp32_bundle: Path, images: Path) -> None:
+    result = call("run", fp32_bundle, images, "-o", "pipe:masks")
+    assert "5 frames in" in result.stderr
+    with load(fp32_bundle) as segmenter:
+        wanted = b"".join(segmenter([f.image]).masks.tobytes() for f in open_source(images))
+    assert result.stdout_bytes == wanted
+
+
+def test_run_calls_a_function(fp32_bundle: Path, images: Path) -> None:
+    came: list[Segmented] = []
+    summary = run(fp32_bundle, images, came.append)
+    assert [segmented.frame.name for segmented in came] == [f"{index}.png" for index in range(5)]
+    assert summary.frames == 5
+
+
+def test_error_of_the_function_is_the_callers(fp32_bundle: Path, images: Path) -> None:
+    fault = FileNotFoundError("mine")
+
+    def fail(segmented: Segmented) -> None:
+        raise fault
+
+    with pytest.raises(FileNotFoundError) as raised:
+        run(fp32_bundle, images, fail)
+    assert raised.value is fault
+
+
+def test_file_is_never_dropped(fp32_bundle: Path, images: Path) -> None:
+    message = fails(2, "run", fp32_bundle, images, "--drop", "oldest")
+    assert "no frame of a file is dropped" in message
+
+
+# Over time
+
+
+def test_smoothing_takes_flicker_away(cells_bundle: Path, tmp_path: Path) -> None:
+    still = next(iter(snapshots(1, height=256, width=320, seed=4))).image.astype(np.int16)
+    for index in range(8):  # a scene that does not move, filmed by a noisy sensor
+        noise = np.random.default_rng(index).normal(0, 6, still.shape)
+        write_png(tmp_path / f"{index}.png", (still + noise).clip(0, 255).astype(np.uint8))
+    rates = [
+        data("run", cells_bundle, tmp_path, "--temporal", weight)["flicker"] for weight in (0, 0.8)
+    ]
+    assert 0 < rates[1] < 0.6 * rates[0]
+
+
+def test_flicker_is_told_only_where_something_was_smoothed(fp32_bundle: Path, images: Path) -> None:
+    assert data("run", fp32_bundle, images)["flicker"] is None
+    assert "flicker" not in succeeds("run", fp32_bundle, images).stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--temporal", "1"], "0<=x<1"),
+        (["--temporal", "0.5", "--tile"], "frames in tiles are not smoothed"),
+    ],
+)
+def test_smoothing_that_cannot_be_touches_no_output(
+    fp32_bundle: Path, images: Path, tmp_path: Path, options: list[str], words: str
+) -> None:
+    (tmp_path / "000000.png").write_bytes(b"old")
+    assert words in fails(2, "run", fp32_bundle, images, "-o", tmp_path, "--force", *options)
+    assert (tmp_path / "000000.png").read_bytes() == b"old"
+
+
+# Ends
+
+
+class Gone(Source):
+    """A camera whose connection breaks."""
+
+    info = SourceInfo(0, None, live=True)
+
+    def _read(self) -> Generator[SourceFrame, None, None]:
+        yield SourceFrame(0, "", np.zeros((64, 96, 3), np.uint8))
+        raise ConnectionResetError("Connection reset by peer")
+
+
+def test_error_of_the_source_is_not_blamed_on_the_output(fp32_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConnectionResetError):
+        run(fp32_bundle, Gone(), str(tmp_path / "masks"))
+    assert names(tmp_path / "masks") == ["000000.png"]
+
+
+def test_signal_while_the_video_is_closed_leaves_it_whole(
+    fp32_bundle: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = OverlayVideo.close
+
+    def interrupted(sink: OverlayVideo) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        close(sink)
+
+    monkeypatch.setattr(OverlayVideo, "close", interrupted)
+    assert run(fp32_bundle, images, str(tmp_path / "out.mp4")).frames == 5
+    assert len(decode(tmp_path / "out.mp4")[0]) == 5
+
+
+@pytest.fixture(scope="module")
+def long_film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A film that takes long enough to be interrupted."""
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    return write_video(path, FRAMES, size=VIDEO_SIZE)
+
+
+def wait_for(path: Path, process: subprocess.Popen[str], size: int) -> None:
+    """Until a file of that many bytes is there."""
+    ends = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < ends:
+        if any(file.stat().st_size >= size for file in path.parent.glob(path.name)):
+            return
+        time.sleep(0.02)
+    pytest.fail(f"nothing was written: {finish(process)}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_finishes_the_video(
+    fp32_bundle: Path, long_film: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    process = start("run", fp32_bundle, long_film, "-o", tmp_path / "out.mp4", "--json")
+    wait_for(tmp_path / ".out.*.mp4", process, 1)
+    time.sleep(0.3)  # into the frames
+    process.send_signal(number)
+    code, out, err = finish(process)
+    assert (code, "Traceback" in err) == (1, False), err
+    summary = json.loads(out)
+    assert re.search(rf"stopped by a signal after {summary['frames']} frames", err)
+    assert names(tmp_path) == ["out.mp4"]
+    pictures, _ = decode(tmp_path / "out.mp4")
+    assert 0 < len(pictures) == summary["frames"] < FRAMES
+    assert summary["stopped"]
+    stream = summary["stream"]
+    assert stream["read"] == stream["segmented"] == summary["frames"]
+
+
+def limit_files(size: int) -> None:
+    """Let this process write no larger files, as on a full disk."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+@pytest.mark.parametrize("output", ["out.mp4", "out.jsonl"])
+def test_full_disk_is_told_of(
+    fp32_bundle: Path, long_film: Path, tmp_path: Path, output: str
+) -> None:
+    process = start(
+        "run", fp32_bundle, long_film, "-o", tmp_path / output,
+        preexec_fn=lambda: limit_files(20_000),
+    )  # fmt: skip
+    code, out, err = finish(process)
+    assert (code, out, "Traceback" in err) == (1, "", False), err
+    assert re.search(rf"error: .*{re.escape(output)} cannot be written: File too large", err)
+    if output == "out.mp4":  # it could not be finished
+        assert names(tmp_path) == []
+    else:
+        lines = [json.loads(line) for line in (tmp_path / output).read_text().splitlines()]
+        assert len(lines) > 1
+        assert [line["frame"] for line in lines] == list(range(len(lines)))
+
+
+def test_reader_of_a_pipe_that_leaves_ends_the_run(fp32_bundle: Path, long_film: Path) -> None:
+    process = start("run", fp32_bundle, long_film, "-o", "pipe:masks")
+    assert process.stdout is not None
+    process.stdout.buffer.read(10)
+    process.stdout.close()
+    process.stdout = None
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "pipe:masks cannot be written: Broken pipe" in err
+    assert "Traceback" not in err

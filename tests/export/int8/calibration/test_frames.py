@@ -1,0 +1,219 @@
+"""Which frames calibrate: sources, the diverse selection, and what is held out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeunet.data.cells import snapshots, write_dataset
+from edgeunet.errors import CalibrationError, DatasetError, SourceError
+from edgeunet.export.int8.calibration import drawn_selection, open_frames, select
+from edgeunet.export.int8.calibration import frames as sources
+from edgeunet.export.int8.calibration.frames import Drawn, Images, Video
+from edgeunet.export.int8.calibration.selection import (
+    describe_frame,
+    evenly,
+    farthest_first,
+    thinned,
+)
+from support.media import number_of, numbered_frame, write_png, write_video
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def images(folder: Path, count: int, *, size: tuple[int, int] = (64, 96)) -> Path:
+    folder.mkdir(exist_ok=True)
+    for index in range(count):
+        write_png(folder / f"{index:03}.png", numbered_frame(index % 12, size))
+    return folder
+
+
+# Selection
+
+
+def clusters(seed: int, *, count: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Points of well separated clusters of very different sizes, shuffled, and their clusters."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 60, count)
+    centres = 100.0 * np.eye(count)
+    labels = rng.permutation(np.repeat(np.arange(count), sizes))
+    return centres[labels] + rng.uniform(-1, 1, (len(labels), count)), labels
+
+
+@given(seeds, st.integers(2, 8))
+def test_every_cluster_is_chosen_from_however_small(seed: int, count: int) -> None:
+    points, labels = clusters(seed, count=count)
+    chosen = farthest_first(points, count)
+    assert sorted(labels[chosen]) == list(range(count))
+
+
+@given(seeds)
+def test_choice_is_deterministic_and_does_not_depend_on_the_order(seed: int) -> None:
+    points, _ = clusters(seed, count=4)
+    order = np.random.default_rng(seed).permutation(len(points))
+    chosen = farthest_first(points, 6)
+    assert chosen == farthest_first(points, 6)
+    assert chosen == [int(order[row]) for row in farthest_first(points[order], 6)]
+
+
+def test_equal_frames_are_chosen_once() -> None:
+    points = np.repeat(np.eye(3), 5, axis=0)
+    assert len(farthest_first(points, 10)) == 3
+
+
+def test_evenly_keeps_the_ends_and_the_order() -> None:
+    chosen = evenly(range(100), 10)
+    assert (chosen[0], chosen[-1], len(set(chosen))) == (0, 99, 10)
+    assert chosen == sorted(chosen)
+    assert evenly(range(4), 10) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("count", "wanted"), [(0, 0), (5, 5), (8, 8), (9, 5), (100, 7)])
+def test_what_comes_in_unknown_number_is_thinned_evenly(count: int, wanted: int) -> None:
+    made: list[int] = []
+
+    def make(item: int) -> int:
+        made.append(item)
+        return item
+
+    found = thinned(iter(range(count)), 8, kept=make)
+    assert len(found) == wanted
+    assert len(set(np.diff(found))) <= 1
+    assert len(made) <= 40
+
+
+def test_descriptors_of_alike_frames_are_near_and_of_others_far() -> None:
+    frames = [frame.image for frame in snapshots(2, height=64, width=96, seed=5)]
+    same, other = (describe_frame(frame).vector for frame in frames)
+    near = describe_frame(cv2.resize(frames[0], (192, 128))).vector
+    darker = describe_frame(frames[0] // 2).vector
+    assert np.linalg.norm(same - near) < 5
+    assert np.linalg.norm(same - other) > 5
+    assert np.linalg.norm(same - darker) > 20
+
+
+# Folders
+
+
+def test_folder_gives_chosen_frames_and_others_that_are_held_out(tmp_path: Path) -> None:
+    source = open_frames(images(tmp_path / "frames", 12), num_classes=3)
+    selection = select(source, source.scan())
+    assert len(selection.chosen) == 9
+    assert len(selection.held_out) == 3
+    assert not set(selection.chosen.numbers) & set(selection.held_out.numbers)
+    assert [number_of(frame) for frame in selection.chosen] == list(selection.chosen.numbers)
+    assert [number_of(frame) for frame in selection.chosen] == list(selection.chosen.numbers), (
+        "reading again gives the same"
+    )
+
+
+def test_short_source_is_compared_on_what_calibrated(tmp_path: Path) -> None:
+    source = open_frames(images(tmp_path / "frames", 3), num_classes=3)
+    selection = select(source, source.scan())
+    assert len(selection.chosen) == 3
+    assert selection.held_out == selection.chosen
+
+
+def test_sizes_may_differ_and_golden_frames_are_of_one(tmp_path: Path) -> None:
+    folder = images(tmp_path / "frames", 4)
+    write_png(folder / "large.png", numbered_frame(7, (40, 250)))
+    source = open_frames(folder, num_classes=3)
+    selection = select(source, source.scan())
+    assert {frame.shape[:2] for frame in selection.typical} == {(64, 96), (40, 250)}
+    golden = selection.chosen.alike(4)
+    assert {frame.shape for frame in golden} == {golden[0].shape}
+
+
+def test_more_frames_than_candidates_are_looked_at_evenly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "CANDIDATES", 4)
+    source = open_frames(images(tmp_path / "frames", 12), num_classes=3)
+    assert list(source.scan()) == [0, 4, 7, 11]
+
+
+@pytest.mark.parametrize("kind", ["empty", "absent", "text.txt", "image.png"])
+def test_what_holds_no_frames_is_refused_by_name(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.txt").write_text("no frames")
+    write_png(tmp_path / "image.png", numbered_frame(0))
+    wanted = "holds no image" if kind == "empty" else "is not a directory"
+    with pytest.raises(CalibrationError, match=f"{kind} {wanted}.*--calib"):
+        open_frames(tmp_path / kind, num_classes=3)
+
+
+def test_damaged_image_is_named(tmp_path: Path) -> None:
+    folder = images(tmp_path / "frames", 2)
+    (folder / "zz.png").write_bytes(b"no picture")
+    with pytest.raises(SourceError, match=r"zz\.png cannot be read"):
+        open_frames(folder, num_classes=3).scan()
+
+
+# Data sets
+
+
+def test_data_set_gives_its_training_images_with_labels(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data", train=3, val=2, height=64, width=96)
+    source = open_frames(tmp_path / "data", num_classes=3)
+    assert isinstance(source, Images)
+    assert {path.parent.parent.name for path in source.files} == {"train"}
+    assert (source.name, source.labelled) == ("cells, training images", True)
+    assert source.mask(1).shape == (64, 96)
+
+
+def test_data_set_of_other_classes_has_no_labels(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data", train=3, val=2, height=64, width=96)
+    assert not open_frames(tmp_path / "data", num_classes=11).labelled
+
+
+def test_damaged_data_set_is_refused(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data", train=3, val=2, height=64, width=96)
+    (tmp_path / "data" / "train" / "masks" / "000001.png").unlink()
+    with pytest.raises(DatasetError, match=r"no mask for 1 images, 000001\.png"):
+        open_frames(tmp_path / "data", num_classes=3)
+
+
+# Videos
+
+
+def test_video_gives_its_frames_by_number(tmp_path: Path) -> None:
+    source = open_frames(write_video(tmp_path / "clip.mp4", 12), num_classes=3)
+    assert isinstance(source, Video)
+    assert (source.name, source.labelled) == ("clip.mp4", False)
+    assert list(source.scan()) == list(range(12))
+    assert [number_of(frame) for frame in source.read({7, 2})] == [2, 7]
+    selection = select(source, source.scan())
+    assert {number_of(frame) for frame in selection.chosen} == set(selection.chosen.numbers)
+
+
+def test_long_video_is_looked_at_evenly_in_bounded_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "CANDIDATES", 4)
+    source = open_frames(write_video(tmp_path / "clip.mkv", 12), num_classes=3)
+    assert list(source.scan()) == [0, 4, 8]
+
+
+def test_damaged_video_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"no video")
+    with pytest.raises(SourceError, match=r"clip\.mp4 cannot be read"):
+        open_frames(tmp_path / "clip.mp4", num_classes=3).scan()
+
+
+# Frames in memory
+
+
+def test_drawn_frames_calibrate_in_their_order_and_the_rest_is_held_out() -> None:
+    drawn = [numbered_frame(index % 12) for index in range(40)]
+    masks = [np.full((64, 96), index % 3, np.uint8) for index in range(40)]
+    selection = drawn_selection(Drawn("drawn", drawn, masks))
+    assert selection.chosen.numbers == tuple(range(32))
+    assert selection.held_out.numbers == tuple(range(32, 40))
+    assert [number_of(frame) for frame in selection.held_out] == [8, 9, 10, 11, 0, 1, 2, 3]
+    assert selection.held_out.source.mask(34)[0, 0] == 1

@@ -1,0 +1,313 @@
+"""A bundle that carries several depths: what it holds, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from edgeunet.bundle.calibration_table import read_table
+from edgeunet.bundle.engines import list_engines
+from edgeunet.bundle.manifest import InputSpec
+from edgeunet.data.cells import CLASSES, PALETTE
+from edgeunet.errors import BundleError, CheckpointError, ParityError, UsageError
+from edgeunet.export import ExportOptions, export_bundle
+from edgeunet.files import sha256
+from edgeunet.models import create_model
+from edgeunet.models.checkpoints import Card, save_checkpoint
+from edgeunet.runtime import load, open_bundle
+from support.commands import fails, succeeds
+from support.small_bundle import write_bundle
+
+
+@pytest.fixture
+def copy(depths_bundle: Path, tmp_path: Path) -> Path:
+    """A copy to be damaged."""
+    return Path(shutil.copytree(depths_bundle, tmp_path / "copy"))
+
+
+def net_at(folder: Path, **arguments: Any) -> str:
+    """Checkpoint of a U-Net++ of depth 2 with random weights."""
+    torch.manual_seed(0)
+    arguments = {"num_classes": 3, "in_channels": 3, "width": 4, "depth": 2, **arguments}
+    net = create_model("unetpp", **arguments)
+    card = Card("unetpp", arguments, CLASSES, PALETTE, InputSpec(32, 32), "cells")
+    save_checkpoint(folder / "net.safetensors", net, card)
+    return str(folder / "net.safetensors")
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> str:
+    """Change a manifest; its hash from then on."""
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+    return sha256(path)
+
+
+def edit_nested(bundle: Path, depth: int, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the manifest of a carried depth, and have the outer one list its new hash."""
+    digest = edit(bundle / "depths" / str(depth) / "manifest.json", change)
+    edit(bundle / "manifest.json", lambda manifest: manifest["depths"].update({str(depth): digest}))
+
+
+def refusal(bundle: Path) -> str:
+    with pytest.raises(BundleError) as error:
+        open_bundle(bundle)
+    return str(error.value)
+
+
+# What it holds
+
+
+def test_the_bundle_is_its_deepest_net_and_carries_the_others(depths_bundle: Path) -> None:
+    bundle = open_bundle(depths_bundle)
+    assert bundle.depths == (1, 2, 3)
+    assert bundle.at_depth(3) is bundle
+    for depth in (1, 2):
+        carried = bundle.at_depth(depth)
+        assert carried.root == depths_bundle / "depths" / str(depth)
+        assert carried == open_bundle(carried.root)
+        assert carried.depths == ()
+    assert [bundle.at_depth(depth).manifest.arguments["depth"] for depth in (1, 2, 3)] == [1, 2, 3]
+
+
+def test_every_depth_is_proved_on_the_same_frames_with_masks_of_its_own(
+    depths_bundle: Path,
+) -> None:
+    bundle = open_bundle(depths_bundle)
+    goldens = [bundle.at_depth(depth).golden() for depth in bundle.depths]
+    for other in goldens[1:]:
+        np.testing.assert_array_equal(other.frames, goldens[0].frames)
+        assert not np.array_equal(other.logits, goldens[0].logits)
+    for depth in bundle.depths:
+        parity = json.loads((bundle.at_depth(depth).root / "parity.json").read_text())
+        assert parity["ok"] is True
+        assert parity["bundle"] == "bundle" + ("" if depth == 3 else f"/depths/{depth}")
+        with load(bundle.at_depth(depth).root) as segmenter:
+            assert segmenter.self_check() > 0.999
+
+
+def test_a_depth_of_several_is_the_bundle_of_that_depth_alone(
+    depths_checkpoint: Path, depths_bundle: Path, tmp_path: Path
+) -> None:
+    options = ExportOptions("unetpp", str(depths_checkpoint), depth=2)
+    export_bundle(tmp_path / "alone", options)
+    alone, carried = open_bundle(tmp_path / "alone"), open_bundle(depths_bundle).at_depth(2)
+    assert alone.manifest.files["model.fp32.onnx"] == carried.manifest.files["model.fp32.onnx"]
+    np.testing.assert_array_equal(alone.golden().masks, carried.golden().masks)
+
+
+def test_precision_is_chosen_at_every_depth(tmp_path: Path) -> None:
+    options = ExportOptions(
+        "unetpp", net_at(tmp_path), "int8", depths=(2, 1), calib_method="minmax", max_iou_drop=100
+    )
+    export_bundle(tmp_path / "bundle", options)
+    bundle = open_bundle(tmp_path / "bundle")
+    tables = [read_table(bundle.at_depth(d).root / "calibration.json") for d in (1, 2)]
+    assert tables[0].graph != tables[1].graph
+    assert tables[0].ranges["image"] == tables[1].ranges["image"], "not the same frames"
+    assert bundle.at_depth(1).manifest.precision == "int8"
+    half = bundle.at("fp16")
+    assert half.depths == (1, 2)
+    for chosen in (half.at_depth(1), half.at_depth(2), bundle.at_depth(1).at("fp16")):
+        assert chosen.manifest.precision == "fp16"
+    with pytest.raises(UsageError, match="exported for fp16"):
+        half.at_depth(1).at("int8")
+
+
+def test_inspect_tells_the_depths(depths_bundle: Path) -> None:
+    assert "depths      1, 2, 3\n" in succeeds("inspect", depths_bundle).stdout
+    assert "depths      one\n" in succeeds("inspect", depths_bundle / "depths" / "1").stdout
+    manifest = json.loads(succeeds("inspect", depths_bundle, "--json").stdout)
+    wanted = {str(d): sha256(depths_bundle / f"depths/{d}/manifest.json") for d in (1, 2)}
+    assert manifest["depths"] == wanted
+
+
+def test_build_makes_the_engines_of_every_depth(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed")
+    root = write_bundle(tmp_path / "bundle")
+    (root / "depths").mkdir()
+    edit(root / "manifest.json", lambda manifest: manifest["arguments"].update(depth=2))
+    write_bundle(root / "depths" / "1")
+    edit_nested(root, 1, lambda manifest: manifest["arguments"].update(depth=1))
+    succeeds("build", root, "--runtime", "rtx", "--targets", "sm89")
+    for place in (root, root / "depths" / "1"):
+        (engine,) = list_engines(open_bundle(place))
+        assert engine.problem is None
+        assert engine.path.parent == place / "engines"
+
+
+# What is not exported
+
+
+@pytest.mark.parametrize(
+    ("depths", "words"),
+    [
+        ("2", "depths is 2; two or more were wanted"),
+        ("1,2,1", "depths is 1,2,1; each was wanted once"),
+        ("1,4", "depth is 4; this unetpp has depths 1 to 3"),
+        ("0,1", "depth is 0; this unetpp has depths 1 to 3"),
+        ("1,x", "'1,x' is not a list of depths, such as 1,2,3,4"),
+        ("", "'' is not a list of depths"),
+    ],
+)
+def test_depths_that_cannot_be_carried_are_wrong_usage(
+    depths_checkpoint: Path, tmp_path: Path, depths: str, words: str
+) -> None:
+    arguments = ["--model", "unetpp", "--weights", depths_checkpoint, "--depths", depths]
+    assert words in fails(2, "export", *arguments, "-o", tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"depth": 2}, "depth and depths came together"),
+        ({"calib_table": Path("table.json")}, "a table belongs to the graph of one depth"),
+        ({"ensemble": True}, "has no ensemble"),
+    ],
+)
+def test_options_of_one_depth_do_not_go_with_several(
+    depths_checkpoint: Path, tmp_path: Path, more: dict[str, Any], words: str
+) -> None:
+    options = ExportOptions("unetpp", str(depths_checkpoint), depths=(1, 2), **more)
+    with pytest.raises(UsageError, match=words):
+        export_bundle(tmp_path / "bundle", options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_variants_have_no_depths(checkpoint: Path, tmp_path: Path) -> None:
+    options = ExportOptions("mobile_unet", str(checkpoint), depths=(1, 2))
+    with pytest.raises(UsageError, match="mobile_unet has no depth to prune; unetpp has"):
+        export_bundle(tmp_path / "bundle", options)
+
+
+def test_a_net_with_a_gate_is_refused(tmp_path: Path) -> None:
+    options = ExportOptions("unetpp", net_at(tmp_path, cgm=True), depths=(1, 2))
+    with pytest.raises(UsageError, match=r"has a gate, .*shallower depths would run without"):
+        export_bundle(tmp_path / "bundle", options)
+
+
+def test_a_net_without_heads_at_the_depths_is_refused(tmp_path: Path) -> None:
+    options = ExportOptions("unetpp", net_at(tmp_path, deep_supervision=False), depths=(1, 2))
+    with pytest.raises(CheckpointError, match="no head at depth 1"):
+        export_bundle(tmp_path / "bundle", options)
+
+
+def test_a_depth_outside_its_budget_is_named_and_leaves_nothing(
+    depths_checkpoint: Path, tmp_path: Path
+) -> None:
+    options = ExportOptions("unetpp", str(depths_checkpoint), depths=(2, 3), max_iou_drop=-1.0)
+    with pytest.raises(ParityError, match=r"^depth 2: .*No bundle was written"):
+        export_bundle(tmp_path / "bundle", options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_at_the_last_depth_leaves_nothing(
+    depths_checkpoint: Path, tmp_path: Path
+) -> None:
+    def fail(step: str) -> None:
+        if step == "depth 3":
+            assert list(tmp_path.glob(".bundle.*/depths/2/manifest.json")), "not in one place"
+            raise KeyboardInterrupt
+
+    options = ExportOptions("unetpp", str(depths_checkpoint), depths=(2, 3))
+    with pytest.raises(KeyboardInterrupt):
+        export_bundle(tmp_path / "bundle", options, report=fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+# What is not opened
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "model.fp32.onnx", "golden.npz"])
+def test_a_changed_bit_of_a_carried_depth_is_found(copy: Path, name: str) -> None:
+    path = copy / "depths" / "1" / name
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert f"{path} has SHA-256" in refusal(copy)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "model.fp32.onnx", "."])
+def test_a_missing_file_of_a_carried_depth_is_named(copy: Path, name: str) -> None:
+    path = copy / "depths" / "2" / name
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert f"{copy / 'depths' / '2'} lacks {name.replace('.', 'manifest.json', name == '.')}" in (
+        refusal(copy)
+    )
+
+
+def test_a_depth_that_is_exchanged_for_another_is_found(copy: Path) -> None:
+    shutil.rmtree(copy / "depths" / "1")
+    (copy / "depths" / "2").rename(copy / "depths" / "1")
+    assert "depths/1/manifest.json has SHA-256" in refusal(copy)
+
+
+@pytest.mark.parametrize("name", ["0", "01", "3", "100", "-1", "..", "1/../1", "", "x", "1\n", "²"])
+def test_only_numbers_below_the_nets_own_name_depths(copy: Path, name: str) -> None:
+    edit(copy / "manifest.json", lambda manifest: manifest["depths"].update({name: "0" * 64}))
+    assert f"depths has {name!r}; numbers below the net's own were wanted" in refusal(copy)
+
+
+@pytest.mark.parametrize("own", [None, "3", 1, 2.5, True])
+def test_a_net_without_a_depth_carries_none(copy: Path, own: object) -> None:
+    edit(copy / "manifest.json", lambda manifest: manifest["arguments"].update(depth=own))
+    assert "depths has '1'; numbers below the net's own were wanted" in refusal(copy)
+
+
+@pytest.mark.parametrize("linked", ["depths", "depths/1"])
+def test_a_link_to_a_depth_outside_is_refused(copy: Path, linked: str) -> None:
+    outside = copy.parent / "outside"
+    (copy / linked).rename(outside)
+    (copy / linked).symlink_to(outside, target_is_directory=True)
+    assert "is a link that leaves the bundle. Refused." in refusal(copy)  # though all is right
+
+
+def test_a_link_to_itself_is_refused(copy: Path) -> None:
+    shutil.rmtree(copy / "depths")
+    (copy / "depths").symlink_to("depths")
+    assert "depths" in refusal(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda m: m.update(classes=["x", "y", "z"]), "is of another classes"),
+        (lambda m: m["input"].update(height=32), "is of another input"),
+        (lambda m: m.update(max_batch=2), "is of another max_batch"),
+        (lambda m: m["arguments"].update(depth=2), "is of another depth"),
+        (lambda m: m["arguments"].pop("depth"), "is of another depth"),
+    ],
+)
+def test_a_carried_net_that_answers_otherwise_is_refused(
+    copy: Path, change: Callable[[dict[str, Any]], object], words: str
+) -> None:
+    edit_nested(copy, 1, change)
+    message = refusal(copy)
+    assert f"{copy / 'depths' / '1'} {words}" in message
+    assert "Export the bundle again" in message
+
+
+def test_a_carried_depth_carries_none_itself(copy: Path) -> None:
+    edit_nested(copy, 2, lambda manifest: manifest.update(depths={"1": "0" * 64}))
+    assert "depths/2 carries depths itself" in refusal(copy)
+
+
+@pytest.mark.parametrize("depth", [0, 4, -1])
+def test_a_depth_that_was_not_exported_is_wrong_usage(depths_bundle: Path, depth: int) -> None:
+    with pytest.raises(UsageError, match=rf"carries 1, 2, 3; depth {depth} was wanted"):
+        open_bundle(depths_bundle).at_depth(depth)
+
+
+def test_a_bundle_of_one_depth_has_none_to_choose_from(depths_bundle: Path) -> None:
+    bundle = open_bundle(depths_bundle / "depths" / "1")
+    assert bundle.depths == ()
+    with pytest.raises(UsageError, match=r"no depths to choose from; .*--depths 1,2,3,4"):
+        bundle.at_depth(1)

@@ -1,0 +1,41 @@
+"""U-Net++ exported with the mean of its heads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from edgeunet.errors import UsageError
+from edgeunet.export import ExportOptions, export_bundle
+from edgeunet.export.variants import ensemble_of
+from edgeunet.models.checkpoints import load_checkpoint, save_checkpoint
+from edgeunet.models.depth import prune_depth
+from support.nested_nets import IMAGE, whole
+
+
+def test_the_exported_graph_says_the_mean_of_all_heads(tmp_path: Path) -> None:
+    net, card = whole()
+    save_checkpoint(tmp_path / "net.safetensors", net, card)
+    options = ExportOptions("unetpp", str(tmp_path / "net.safetensors"), ensemble=True)
+    export_bundle(tmp_path / "bundle", options)
+    session = onnxruntime.InferenceSession(tmp_path / "bundle" / "model.fp32.onnx")
+    (found,) = session.run(None, {"image": IMAGE.numpy()})
+    with torch.inference_mode():
+        wanted = torch.stack(net.run(IMAGE).heads).mean(0).numpy()
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    bundled, new = load_checkpoint(tmp_path / "bundle" / "checkpoint.safetensors")
+    assert new.arguments["ensemble"] is True
+    assert torch.allclose(bundled(IMAGE), torch.from_numpy(wanted), atol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["unet", "unetpp"])
+def test_a_net_with_one_head_has_no_ensemble(model: str) -> None:
+    net, card = whole(model)
+    if model == "unetpp":
+        net, card = prune_depth(net, card, depth=3)
+    with pytest.raises(UsageError, match="has no ensemble"):
+        ensemble_of(net, card)

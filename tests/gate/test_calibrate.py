@@ -1,0 +1,444 @@
+"""Calibration of the gate: what it may lose, what it closes, and where the thresholds lie."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from edgeunet.bundle.manifest import InputSpec
+from edgeunet.bundle.schema import encode
+from edgeunet.data.cells import CLASSES, PALETTE, write_dataset
+from edgeunet.data.datasets import Dataset, open_dataset, read_image, read_mask
+from edgeunet.errors import CheckpointError, DatasetError, OutputExistsError, UsageError
+from edgeunet.gate.calibrate import (
+    calibrate_checkpoint,
+    calibrate_gate,
+    calibrated,
+    collect_presence,
+)
+from edgeunet.gate.report import Pixels, Presence, gate_report, roc_curve
+from edgeunet.metrics import class_pixels
+from edgeunet.models import create_model
+from edgeunet.models.checkpoints import Card, load_checkpoint, read_card, save_checkpoint
+from edgeunet.models.reference import to_input
+from support.commands import call, fails
+
+Images = tuple[Presence, Pixels]
+
+
+@st.composite
+def images(draw: st.DrawFn) -> Images:
+    """Presence and pixels of up to 30 images and 4 classes, with ties and ends of the range."""
+    count, classes = draw(st.integers(1, 30)), draw(st.integers(1, 4))
+    level = st.one_of(
+        st.sampled_from([0.0, 1e-45, 0.25, 0.5, 0.75, 1 - 2**-24, 1.0]),
+        st.floats(0, 1, width=32),
+    )
+    cells = count * classes
+    presence = draw(st.lists(level, min_size=cells, max_size=cells))
+    pixels = draw(st.lists(st.sampled_from([0, 0, 1, 7, 500]), min_size=cells, max_size=cells))
+    shape = (count, classes)
+    return np.array(presence, np.float32).reshape(shape), np.array(pixels, np.int64).reshape(shape)
+
+
+def one_class(presence: list[float], pixels: list[int], *, max_lost: float = 0.0) -> float:
+    """Threshold of a class over images that all have a background too."""
+    both = np.stack([np.ones(len(presence)), presence], axis=1).astype(np.float32)
+    counts = np.stack([np.full(len(pixels), 100), pixels], axis=1)
+    background, threshold = calibrate_gate(both, counts, max_lost=max_lost)
+    assert background == 0
+    return threshold
+
+
+def closed_by(threshold: float, presence: Presence) -> Any:
+    """Images that the gate is closed on, by the comparison of the runtime."""
+    return ~(presence >= np.float32(threshold))
+
+
+def logit(presence: float) -> float:
+    return float(np.log(presence / (1 - presence)))
+
+
+shares = st.sampled_from([0.0, 0.005, 0.1, 0.5, 0.99])
+
+
+# Thresholds
+
+
+@given(case=images(), max_lost=shares)
+def test_no_class_loses_more_than_allowed(case: Images, max_lost: float) -> None:
+    presence, pixels = case
+    for c, threshold in enumerate(calibrate_gate(presence, pixels, max_lost=max_lost)):
+        lost = pixels[closed_by(threshold, presence[:, c]), c].sum()
+        assert lost <= max_lost * pixels[:, c].sum() * (1 + 1e-12)
+
+
+@given(case=images(), max_lost=shares)
+def test_no_other_threshold_closes_more_images_without_the_class(
+    case: Images, max_lost: float
+) -> None:
+    presence, pixels = case
+    for c, threshold in enumerate(calibrate_gate(presence, pixels, max_lost=max_lost)):
+        held, column = pixels[:, c] > 0, presence[:, c]
+        if held.all() or not held.any():
+            assert threshold == 0
+            continue
+        closed = closed_by(threshold, column)
+        for other in np.append(np.unique(column), np.float32(2)):  # all that can be closed
+            rival = column < other
+            if pixels[rival, c].sum() / pixels[:, c].sum() <= max_lost:
+                assert (rival & ~held).sum() <= (closed & ~held).sum()
+                same = (rival & ~held).sum() == (closed & ~held).sum()
+                assert not same or pixels[rival, c].sum() >= pixels[closed, c].sum()
+
+
+@given(case=images(), max_lost=shares)
+@example(case=(np.float32([[1 - 2**-24], [1.0]]), np.array([[0], [1]])), max_lost=0.0)
+@example(case=(np.float32([[0.0], [1e-45]]), np.array([[0], [1]])), max_lost=0.0)
+def test_threshold_is_fp32_and_lies_between_what_closes_and_what_stays_open(
+    case: Images, max_lost: float
+) -> None:
+    presence, pixels = case
+    for c, threshold in enumerate(calibrate_gate(presence, pixels, max_lost=max_lost)):
+        assert 0 <= threshold <= 1
+        assert float(np.float32(threshold)) == threshold
+        if threshold > 0:
+            column, held = presence[:, c], pixels[:, c] > 0
+            highest = column[~held & (column < threshold)].max()
+            lowest = column[held & (column >= threshold)].min()
+            assert highest < threshold <= lowest
+            assert not (held & (column > highest) & (column < lowest)).any()
+
+
+def test_threshold_is_halfway_in_logits() -> None:
+    threshold = one_class([0.01, 0.02, 0.9, 0.99], [0, 0, 5, 5])
+    assert logit(threshold) == pytest.approx((logit(0.02) + logit(0.9)) / 2, abs=1e-6)
+
+
+def test_margin_keeps_the_threshold_below_what_must_stay_open() -> None:
+    presence, pixels = np.float32([[0.2], [0.55], [0.6], [0.9]]), np.array([[0], [0], [5], [5]])
+    near, far = (
+        calibrate_gate(presence, pixels, max_lost=0, margin=margin)[0] for margin in (0, 0.5)
+    )
+    assert 0.55 < near < 0.6
+    assert 0.2 < far < 0.55
+    assert logit(0.6) - logit(far) >= 0.5 - 1e-6
+
+
+@given(case=images(), margin=st.floats(0, 3))
+def test_a_presence_may_fall_by_the_margin(case: Images, margin: float) -> None:
+    presence, pixels = case
+    lowered = presence / (presence + (1 - presence) * np.exp(margin) + 1e-30)
+    lowered = lowered.astype(np.float32)  # as the net gives it, and the threshold is compared
+    for c, threshold in enumerate(calibrate_gate(presence, pixels, max_lost=0, margin=margin)):
+        held = pixels[:, c] > 0
+        assert (lowered[held, c] >= threshold * (1 - 1e-5)).all()
+
+
+@pytest.mark.parametrize("margin", [-0.1, float("inf"), float("nan")])
+def test_margin_out_of_range_is_refused(margin: float) -> None:
+    presence, pixels = np.float32([[0.2], [0.9]]), np.array([[0], [5]])
+    with pytest.raises(UsageError, match="the margin is"):
+        calibrate_gate(presence, pixels, max_lost=0, margin=margin)
+
+
+def test_what_may_be_lost_is_given_up_only_for_an_image_without_the_class() -> None:
+    presence = [0.1, 0.2, 0.5, 0.9]
+    # One pixel of 201 lies at 0.2: giving it up closes the image at 0.5.
+    assert 0.5 < one_class(presence, [0, 1, 0, 200], max_lost=0.005) < 0.9
+    assert 0.1 < one_class(presence, [0, 1, 0, 200]) < 0.2
+    # Nothing is gained by giving up the two small ones.
+    assert 0.1 < one_class(presence, [0, 1, 1, 1000], max_lost=0.005) < 0.2
+
+
+@pytest.mark.parametrize(
+    ("presence", "pixels"),
+    [
+        ([0.5, 0.5, 0.5], [0, 3, 0]),  # all equal: none can be told apart
+        ([0.3, 0.3, 0.9], [0, 3, 3]),  # a tie at the bottom
+        ([0.1, 0.8, 0.9], [3, 0, 0]),  # the wrong way round
+        ([0.1, 0.9], [3, 4]),  # every image holds it
+        ([0.1, 0.9], [0, 0]),  # none does
+        ([0.4], [2]),
+    ],
+)
+def test_class_that_cannot_be_closed_rightly_stays_open(
+    presence: list[float], pixels: list[int]
+) -> None:
+    assert one_class(presence, pixels) == 0
+
+
+def test_images_of_one_presence_close_together() -> None:
+    # Closing the image without the class at 0.3 would close the one with it.
+    assert 0.1 < one_class([0.1, 0.3, 0.3, 0.9], [0, 0, 5, 5]) <= np.float32(0.3)
+    assert 0.3 < one_class([0.1, 0.3, 0.3, 0.9], [0, 0, 5, 995], max_lost=0.005) < 0.9
+
+
+@pytest.mark.parametrize(
+    ("presence", "words"),
+    [
+        (np.zeros((0, 2), np.float32), "of one image or more"),
+        (np.zeros((3, 3), np.float32), r"\(3, 3\), pixels are \(3, 2\)"),
+        (np.float32([[1, 0], [1, np.nan], [1, 0]]), "holds nan; probabilities"),
+        (np.float32([[1, 0], [1, 1.5], [1, 0]]), r"holds 1\.5; probabilities"),
+    ],
+)
+def test_unfit_presence_is_refused(presence: Presence, words: str) -> None:
+    pixels = np.ones((len(presence) if presence.shape[1] == 2 else 3, 2), np.int64)
+    with pytest.raises(UsageError, match=words):
+        calibrate_gate(presence, pixels, max_lost=0.1)
+    with pytest.raises(UsageError, match=words):
+        gate_report(presence, pixels, thresholds=(0.0, 0.5), classes=("a", "b"))
+
+
+@pytest.mark.parametrize("max_lost", [-0.1, 1.0, float("nan")])
+def test_share_out_of_range_is_refused(max_lost: float) -> None:
+    with pytest.raises(UsageError, match="a share from 0 to less than 1"):
+        one_class([0.1, 0.9], [0, 1], max_lost=max_lost)
+
+
+# Report
+
+
+def test_report_by_hand() -> None:
+    presence = np.float32([[1, 0.1, 0.2], [1, 0.6, 0.1], [1, 0.7, 0.3], [1, 0.4, 0.9]])
+    pixels = np.array([[9, 0, 0], [9, 0, 0], [5, 4, 0], [7, 1, 1]])
+    report = gate_report(presence, pixels, thresholds=(0, 0.5, 0.5), classes=("bg", "a", "b"))
+    background, a, b = report.classes
+    assert (report.images, report.empty) == (4, 2)
+    assert (report.skipped, report.skipped_empty, report.open_filled) == (0.25, 0.5, 1)
+    assert encode(background) == {
+        "name": "bg", "threshold": 0, "auc": None, "lost": 0, "open_where_held": 1,
+        "closed_where_not": None,
+    }  # fmt: skip
+    assert (a.auc, a.lost, a.open_where_held, a.closed_where_not) == (0.75, 0.2, 0.5, 0.5)
+    assert (b.auc, b.lost, b.open_where_held, b.closed_where_not) == (1, 0, 1, 1)
+    assert report.thresholds == (0, 0.5, 0.5)
+    assert json.loads(json.dumps(encode(report)))["classes"][1]["lost"] == 0.2
+    for words in ("25.00% of 4 images", "50.00% of the 2 empty", "100.00% of the others"):
+        assert words in report.table()
+
+
+def test_rates_that_no_image_shows_are_none() -> None:
+    full = gate_report(
+        np.ones((2, 2), np.float32), np.ones((2, 2), np.int64), thresholds=(0, 0), classes="ab"
+    )
+    assert (full.empty, full.skipped_empty, full.open_filled) == (0, None, 1)
+    bare = gate_report(
+        np.zeros((2, 2), np.float32), np.array([[4, 0], [4, 0]]), thresholds=(0, 1), classes="ab"
+    )
+    assert (bare.empty, bare.skipped_empty, bare.open_filled) == (2, 1, None)
+    assert bare.classes[1].lost is None
+    assert "–" in bare.table()
+
+
+@given(case=images())
+def test_area_is_the_chance_that_an_image_with_the_class_has_the_higher_presence(
+    case: Images,
+) -> None:
+    presence, pixels = case
+    thresholds = (0.5,) * presence.shape[1]
+    report = gate_report(presence, pixels, thresholds=thresholds, classes=["c"] * len(thresholds))
+    for c, entry in enumerate(report.classes):
+        held = pixels[:, c] > 0
+        with_, without = presence[held, c][:, None], presence[~held, c][None]
+        if with_.size == 0 or without.size == 0:
+            assert entry.auc is None
+            continue
+        wins = (with_ > without).mean() + (with_ == without).mean() / 2
+        assert entry.auc == pytest.approx(wins, abs=1e-12)
+
+
+@given(case=images(), threshold=st.floats(0, 1, width=32))
+def test_every_threshold_lies_on_the_curve(case: Images, threshold: float) -> None:
+    presence, held = case[0][:, 0], case[1][:, 0] > 0
+    curve = roc_curve(presence, held)
+    if not curve:
+        assert held.all() or not held.any()
+        return
+    assert curve[0] == (0, 0)
+    assert curve[-1] == (1, 1)
+    opened = presence >= np.float32(threshold)
+    x, y = opened[~held].mean(), opened[held].mean()
+    points = np.array(curve)
+    assert (np.diff(points, axis=0) >= 0).all()
+    distances = [
+        abs((b[0] - a[0]) * (y - a[1]) - (b[1] - a[1]) * (x - a[0]))
+        for a, b in pairwise(points)
+        if a[0] - 1e-9 <= x <= b[0] + 1e-9 and a[1] - 1e-9 <= y <= b[1] + 1e-9
+    ]
+    assert min(distances) == pytest.approx(0, abs=1e-9)
+
+
+def test_ignored_pixels_are_of_no_class() -> None:
+    mask = np.array([[0, 2, 2], [255, 255, 2]], np.uint8)
+    assert class_pixels(mask, num_classes=4).tolist() == [1, 0, 3, 0]
+
+
+# Nets and checkpoints
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    path = tmp_path_factory.mktemp("gate") / "data"
+    write_dataset(path, train=1, val=12, height=48, width=64, seed=3)
+    return open_dataset(path)
+
+
+@pytest.fixture
+def gated(tmp_path: Path) -> Path:
+    """Checkpoint of an untrained gated net, in FP16."""
+    torch.manual_seed(0)
+    net = create_model("unet", num_classes=3, width=4, cgm=True)
+    card = Card(
+        model="unet",
+        arguments={"num_classes": 3, "in_channels": 3, "width": 4, "cgm": True},
+        classes=CLASSES,
+        palette=PALETTE,
+        input=InputSpec(32, 48),
+        data="cells",
+        metrics={"miou": 50.0},
+    )
+    save_checkpoint(tmp_path / "gated.safetensors", net, card, half=True)
+    return tmp_path / "gated.safetensors"
+
+
+def test_presence_is_that_of_whole_images_at_the_nets_size(gated: Path, data: Dataset) -> None:
+    net, card = load_checkpoint(gated)
+    counts: list[int] = []
+    presence, pixels = collect_presence(net, data, card.input, report=counts.append)
+    assert counts == list(range(1, 13))
+    for row, held, sample in zip(presence, pixels, data.samples("val"), strict=True):
+        with torch.inference_mode():
+            _, wanted = net.predict(to_input(read_image(sample.image), card.input))
+        assert wanted is not None
+        np.testing.assert_allclose(row, wanted[0], rtol=1e-5)
+        mask = read_mask(sample.mask, num_classes=3)
+        assert held.tolist() == [np.count_nonzero(mask == c) for c in range(3)]
+
+
+def test_calibrated_checkpoint_carries_thresholds_and_report(
+    gated: Path, data: Dataset, tmp_path: Path
+) -> None:
+    output = tmp_path / "calibrated.safetensors"
+    report = calibrate_checkpoint(gated, data, output, max_lost=0.25)
+    net, card = load_checkpoint(gated)
+    assert report == calibrated(net, data, card.input, max_lost=0.25)
+    written = read_card(output)
+    assert written.gate == report.thresholds
+    assert written.metrics["miou"] == 50.0
+    assert written.metrics["gate"]["max_lost"] == 0.25
+    assert written.metrics["gate"]["skipped"] == report.skipped
+    assert replace(written, gate=None, metrics={}) == replace(card, metrics={})
+    before, after = load_file(gated), load_file(output)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert {name: t.dtype for name, t in before.items()} == {n: t.dtype for n, t in after.items()}
+
+
+def test_existing_checkpoint_is_replaced_by_force_alone(gated: Path, data: Dataset) -> None:
+    with pytest.raises(OutputExistsError, match=r"gated\.safetensors exists"):
+        calibrate_checkpoint(gated, data, gated)
+    assert read_card(gated).gate is None
+    report = calibrate_checkpoint(gated, data, gated, force=True)
+    assert read_card(gated).gate == report.thresholds
+
+
+def _other_suffix(path: Path, data: Dataset) -> None:
+    calibrate_checkpoint(path, data, path.with_suffix(".pt"))
+
+
+def _other_classes(path: Path, data: Dataset) -> None:
+    net, card = load_checkpoint(path)
+    collect_presence(net, replace(data, classes=("a", "b")), card.input)
+
+
+def _no_gate(path: Path, data: Dataset) -> None:
+    collect_presence(create_model("unet", num_classes=3, width=4), data, InputSpec(32, 32))
+
+
+def _not_finite(path: Path, data: Dataset) -> None:
+    net, card = load_checkpoint(path)
+    assert net.cgm is not None
+    torch.nn.init.constant_(net.cgm.classify.bias, float("nan"))
+    calibrated(net, data, card.input)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (_other_suffix, UsageError, r"gated\.pt; .* NAME\.safetensors"),
+        (_other_classes, DatasetError, "has 2 classes, the net has 3"),
+        (_no_gate, CheckpointError, "UNet has no gate .* --cgm"),
+        (_not_finite, UsageError, "holds nan; .* finite"),
+    ],
+)
+def test_what_cannot_be_calibrated_is_refused(
+    call: Callable[[Path, Dataset], None],
+    error: type[Exception],
+    words: str,
+    gated: Path,
+    data: Dataset,
+) -> None:
+    with pytest.raises(error, match=words):
+        call(gated, data)
+
+
+def test_val_split_without_images_is_refused(gated: Path, data: Dataset, tmp_path: Path) -> None:
+    copy = shutil.copytree(data.root, tmp_path / "copy")
+    for path in (copy / "val" / "images").iterdir():
+        path.unlink()
+    with pytest.raises(DatasetError, match="holds no image"):
+        calibrate_checkpoint(gated, open_dataset(copy), tmp_path / "out.safetensors")
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+# Command line
+
+
+def test_command_writes_the_checkpoint_and_prints_the_report(
+    gated: Path, data: Dataset, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.safetensors"
+    base = ("gate", "--model", "unet", "--weights", gated, "--data", data.root, "-o", output)
+    printed = json.loads(call(*base, "--max-lost", "25", "--json").stdout)
+    card = read_card(output)
+    assert printed["checkpoint"] == str(output)
+    assert [entry["threshold"] for entry in printed["gate"]["classes"]] == list(card.gate or ())
+    assert {"max_lost": 0.25, "margin": 0, **printed["gate"]} == card.metrics["gate"]
+    table = call(*base, "--margin", "0.3", "--force").stdout
+    for words in ("closed where not", "skips the decoder on", f"wrote {output}"):
+        assert words in table
+    written = read_card(output).metrics["gate"]
+    assert (written["max_lost"], written["margin"]) == (0.005, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--model", "mobile_unet", "--weights", "cells"], 1, "MobileUNet has no gate"),
+        (["--model", "unetpp"], 1, "is a checkpoint of unet; unetpp was asked for"),
+        (["--weights", "nosuch"], 2, "unknown weights of unet 'nosuch'"),
+        (["--max-lost", "100"], 2, "a share from 0 to less than 1"),
+        (["-o", "out.pt"], 2, "NAME.safetensors"),
+        (["--data", "nowhere"], 1, "nowhere/dataset.json does not exist"),
+    ],
+)
+def test_command_refuses(
+    gated: Path, data: Dataset, tmp_path: Path, arguments: list[str], code: int, words: str
+) -> None:
+    output = tmp_path / "out.safetensors"
+    base = ("gate", "--model", "unet", "--weights", gated, "--data", data.root, "-o", output)
+    assert words in fails(code, *base, *arguments)
+    assert not output.exists()

@@ -1,0 +1,163 @@
+"""Parity: the numbers are those of the masks, and a broken stage is named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from edgeunet.bundle.bundle import CHECKPOINT_NAME, open_bundle
+from edgeunet.bundle.manifest import flavour_file
+from edgeunet.data.cells import write_dataset
+from edgeunet.errors import DatasetError
+from edgeunet.metrics import confusion_matrix, mean_iou
+from edgeunet.models.checkpoints import load_checkpoint
+from edgeunet.models.reference import reference_mask
+from edgeunet.parity import ParityReport, golden_samples, measure, samples_of, write_html
+from edgeunet.runtime.segmenter import load
+from support.exports import edited_bundle
+
+
+@pytest.fixture(scope="session")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cells") / "data"
+    write_dataset(path, train=1, val=6, height=256, width=320, seed=5)
+    return path
+
+
+def compare(bundle: Path, data: Path, **arguments: Any) -> ParityReport:
+    opened = open_bundle(bundle)
+    return measure(opened, samples_of(data, num_classes=3), data="cells", **arguments)[0]
+
+
+def test_numbers_are_those_of_the_masks(cells_bundle: Path, cells: Path) -> None:
+    report = compare(cells_bundle, cells)
+    net, card = load_checkpoint(cells_bundle / CHECKPOINT_NAME)
+    expected = np.zeros((3, 3), np.int64)
+    found = expected.copy()
+    equal = []
+    with load(cells_bundle) as segmenter:
+        for sample in samples_of(cells, num_classes=3):
+            reference = reference_mask(net, sample.image, card.input)
+            mask = segmenter([sample.image]).masks[0]
+            assert sample.labels is not None
+            expected += confusion_matrix(sample.labels, reference, num_classes=3)
+            found += confusion_matrix(sample.labels, mask, num_classes=3)
+            equal.append(np.mean(reference == mask))
+    stage = report.candidate
+    assert stage.name == "int8"
+    assert stage.agreement == pytest.approx(np.mean(equal))
+    assert report.reference_miou == pytest.approx(100 * mean_iou(expected), abs=1e-3)
+    assert stage.drop == pytest.approx(100 * (mean_iou(expected) - mean_iou(found)), abs=2e-3)
+    assert report.worst[0].agreement == pytest.approx(min(equal), abs=1e-6)
+    assert report.labelled
+
+
+def test_stages_of_an_cells_bundle_are_all_there_and_within_tolerance(
+    cells_bundle: Path, cells: Path
+) -> None:
+    report = compare(cells_bundle, cells)
+    names = [stage.name for stage in report.stages]
+    assert names == ["preprocessing", "postprocessing", "fp32", "fp16", "int8"]
+    assert report.first_failure is None, report.table()
+
+
+def test_the_graphs_for_tensorrt_are_simulated_on_request(cells_bundle: Path, cells: Path) -> None:
+    report = compare(cells_bundle, cells, simulate=True)
+    names = [stage.name for stage in report.stages]
+    assert names[3:] == ["fp16", "trt int8", "trt int8.fp16", "int8"]
+    assert [stage.name for stage in report.deployed] == names[4:]
+    assert report.first_failure is None, report.table()
+    _, signed, halves, unsigned = (stage.logit_mean for stage in report.stages[3:])
+    assert signed != unsigned
+    assert halves == pytest.approx(signed, rel=0.2)
+
+
+def _swap_colours(copy: Path) -> str:
+    path = copy / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["input"]["mean"] = [0.1, 0.9, 0.1]
+    path.write_text(json.dumps(manifest))
+    return path.name
+
+
+def _scale_a_weight(flavour: str) -> Callable[[Path], str]:
+    def edit(copy: Path) -> str:
+        name = flavour_file(flavour)  # type: ignore[arg-type]
+        model = onnx.load(copy / name)
+        tensor = next(t for t in model.graph.initializer if len(t.dims) == 4)
+        values = numpy_helper.to_array(tensor)
+        tensor.CopyFrom(numpy_helper.from_array((values // 2).astype(values.dtype), tensor.name))
+        onnx.save(model, copy / name)
+        return name
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "stage"),
+    [
+        (_swap_colours, "preprocessing"),
+        (_scale_a_weight("fp32"), "fp32"),
+        (_scale_a_weight("fp16"), "fp16"),
+        (_scale_a_weight("int8"), "trt int8"),
+        (_scale_a_weight("int8.fp16"), "trt int8.fp16"),
+        (_scale_a_weight("int8.cpu"), "int8"),
+    ],
+)
+def test_the_first_broken_stage_is_named(
+    cells_bundle: Path, cells: Path, tmp_path: Path, edit: Callable[[Path], str], stage: str
+) -> None:
+    report = compare(edited_bundle(cells_bundle, tmp_path, edit), cells, simulate=True)
+    assert report.first_failure == stage
+    assert "OUT OF TOLERANCE" in report.table()
+    assert report.to_json()["first_failure"] == stage
+
+
+def test_without_labels_the_reference_stands_in(fp32_bundle: Path) -> None:
+    bundle = open_bundle(fp32_bundle)
+    report, worst = measure(bundle, golden_samples(bundle), data="golden")
+    assert not report.labelled
+    assert report.reference_miou == 100.0
+    assert report.candidate.name == "fp32"
+    assert len(worst) == len(bundle.golden().frames)
+
+
+def test_pytorch_backend_agrees_with_itself(fp32_bundle: Path, cells: Path) -> None:
+    report = compare(fp32_bundle, cells, backend="pytorch")
+    assert report.backend == "pytorch"
+    assert report.first_failure is None
+
+
+def test_page_holds_the_verdict_and_four_pictures_a_frame(
+    fp32_bundle: Path, tmp_path: Path
+) -> None:
+    bundle = open_bundle(fp32_bundle)
+    report, worst = measure(bundle, golden_samples(bundle), data="<b>golden</b>")
+    write_html(tmp_path / "parity.html", report, worst, bundle.manifest.palette)
+    page = (tmp_path / "parity.html").read_text()
+    assert page.count("<img ") == 4 * len(worst)
+    assert "all stages within tolerance" in page
+    assert "&lt;b&gt;golden&lt;/b&gt;" in page, "names are escaped"
+    assert "http" not in page, "the page needs nothing from elsewhere"
+
+
+def test_data_of_another_class_count_is_refused(fp32_bundle: Path, tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data", train=1, val=1, height=64, width=64)
+    info = json.loads((tmp_path / "data" / "dataset.json").read_text())
+    info["classes"].append("debris")
+    info["palette"].append([1, 2, 3])
+    (tmp_path / "data" / "dataset.json").write_text(json.dumps(info))
+    with pytest.raises(DatasetError, match="4 classes, the bundle has 3"):
+        compare(fp32_bundle, tmp_path / "data")
+
+
+def test_no_frame_is_an_error(fp32_bundle: Path) -> None:
+    with pytest.raises(DatasetError, match="no frame"):
+        measure(open_bundle(fp32_bundle), [], data="nothing")

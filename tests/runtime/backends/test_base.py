@@ -1,0 +1,296 @@
+"""One contract that every backend keeps, with every graph that it runs."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from edgeunet.bundle.bundle import Bundle, open_bundle
+from edgeunet.bundle.manifest import MANIFEST_NAME, Precision
+from edgeunet.errors import BackendError, UnknownNameError, UsageError
+from edgeunet.runtime.backends import Backend, create_backend, list_backends
+from edgeunet.runtime.backends.smoothing import Smoother
+from support.gpu_machine import gpu_machine
+
+ROOT = Path(__file__).parents[3]
+MAX_BATCH = 4
+
+
+@dataclass(frozen=True)
+class Case:
+    """A backend with one of its graphs, and how near it must come to PyTorch.
+
+    logit_error: largest error allowed, as a share of the reference's range; None: INT8, whose
+    loss on random weights is unbounded, must correlate. precision: to run the bundle in. tensorrt:
+    version of the stand-in, which runs on a simulated GPU.
+    """
+
+    backend: str
+    arguments: dict[str, Any]
+    logit_error: float | None
+    precision: Precision = "int8"
+    tensorrt: str | None = None
+
+    def __str__(self) -> str:
+        version = [] if self.tensorrt is None else [self.tensorrt, self.precision]
+        return "-".join([self.backend, *map(str, self.arguments.values()), *version])
+
+    @contextmanager
+    def open(self, bundle: Bundle) -> Iterator[Backend]:
+        """The backend, on a machine that has what it needs."""
+        with ExitStack() as stack:
+            if self.tensorrt is not None:
+                stack.enter_context(gpu_machine(self.tensorrt))
+            opened = bundle.at(self.precision)
+            yield stack.enter_context(create_backend(self.backend, opened, **self.arguments))
+
+
+CASES = [
+    Case("onnxruntime", {"flavour": "fp32"}, 1e-5),
+    Case("onnxruntime", {"flavour": "fp16"}, 5e-3),
+    Case("onnxruntime", {"flavour": "int8.cpu"}, None),
+    Case("onnxruntime", {"flavour": "fp32", "threads": 1}, 1e-5),
+    Case("pytorch", {}, 0.0),
+    Case("tensorrt", {}, 1e-5, "fp32", tensorrt="8.6.0"),
+    Case("tensorrt", {}, 5e-3, "fp16", tensorrt="8.6.0"),
+    Case("tensorrt", {}, None, "int8", tensorrt="8.6.0"),
+    Case("tensorrt", {}, 5e-3, "fp16", tensorrt="10.16.1"),
+    Case("tensorrt", {}, None, "int8", tensorrt="11.4.0"),
+    Case("rtx", {}, 1e-5, "fp32", tensorrt="rtx-1.7.1"),
+    Case("rtx", {}, 5e-3, "fp16", tensorrt="rtx-1.7.1"),
+    Case("rtx", {}, None, "int8", tensorrt="rtx-1.7.1"),
+]
+
+
+@pytest.fixture(scope="module")
+def bundle(int8_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    copy = tmp_path_factory.mktemp("backends") / "bundle"  # engines are written into it
+    return open_bundle(shutil.copytree(int8_bundle, copy))
+
+
+@pytest.fixture(scope="module", params=CASES, ids=str)
+def case(request: pytest.FixtureRequest) -> Case:
+    chosen: Case = request.param
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def backend(case: Case, bundle: Bundle) -> Iterator[Backend]:
+    with case.open(bundle) as created:
+        yield created
+
+
+@pytest.fixture(scope="module")
+def reference(bundle: Bundle, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    with create_backend("pytorch", bundle) as created:
+        return created.infer(images).logits
+
+
+@pytest.fixture(scope="module")
+def frames(bundle: Bundle) -> list[npt.NDArray[np.uint8]]:
+    return list(bundle.golden().frames)
+
+
+@pytest.fixture(scope="module")
+def images(bundle: Bundle, frames: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
+    with create_backend("pytorch", bundle) as created:
+        return created.preprocess(frames)
+
+
+def test_every_backend_is_under_the_contract() -> None:
+    assert {case.backend for case in CASES} == set(list_backends())
+
+
+@pytest.mark.parametrize("batch", range(1, MAX_BATCH + 1))
+def test_outputs_have_the_manifests_shape(
+    backend: Backend, bundle: Bundle, images: npt.NDArray[np.float32], batch: int
+) -> None:
+    assert bundle.manifest.max_batch == MAX_BATCH
+    logits, presence = backend.infer(images[:batch])
+    assert logits.shape == (batch, len(bundle.manifest.classes), *bundle.manifest.logits_size)
+    assert logits.dtype == np.float32
+    assert np.isfinite(logits).all()
+    assert presence is None
+
+
+def test_batch_equals_its_images_alone(
+    backend: Backend, case: Case, images: npt.NDArray[np.float32]
+) -> None:
+    together = backend.infer(images[:MAX_BATCH]).logits
+    alone = np.concatenate([backend.infer(image[None]).logits for image in images[:MAX_BATCH]])
+    tolerance = 0.0 if case.logit_error is None else 1e-4
+    np.testing.assert_allclose(together, alone, rtol=0, atol=tolerance)
+    assert np.ptp(together, axis=0).max() > 1e-2, "the images are the same, or no batch counts"
+
+
+def test_inference_is_deterministic_and_keeps_its_input(
+    backend: Backend, images: npt.NDArray[np.float32]
+) -> None:
+    before = images.copy()
+    first = backend.infer(images)
+    kept = first.logits.copy()
+    second = backend.infer(images)
+    np.testing.assert_array_equal(first.logits, second.logits)
+    backend.infer(np.zeros_like(images))
+    np.testing.assert_array_equal(first.logits, kept, "a later call changed what was returned")
+    np.testing.assert_array_equal(images, before)
+
+
+def test_logits_are_near_pytorchs(
+    backend: Backend,
+    case: Case,
+    images: npt.NDArray[np.float32],
+    reference: npt.NDArray[np.float32],
+) -> None:
+    logits = backend.infer(images).logits
+    if case.logit_error is None:
+        assert np.corrcoef(logits.ravel(), reference.ravel())[0, 1] > 0.98
+    else:
+        assert np.abs(logits - reference).max() <= case.logit_error * np.ptp(reference)
+
+
+def test_segment_is_preprocessing_inference_and_postprocessing(
+    backend: Backend, frames: list[npt.NDArray[np.uint8]]
+) -> None:
+    crops = [frame[:50, 3:74] for frame in frames[:3]]
+    result = backend.segment(crops)
+    logits, presence = backend.infer(backend.preprocess(crops))
+    np.testing.assert_array_equal(result.masks, backend.postprocess(logits, presence, (50, 71)))
+    assert result.masks.shape == (3, 50, 71)
+    assert result.masks.dtype == np.uint8
+    assert result.presence is None
+    assert min(vars(result.timings).values()) > 0
+    assert len(np.unique(result.masks)) > 1, "one class alone shows nothing"
+
+
+def test_confidence_is_that_of_the_masks(
+    backend: Backend, frames: list[npt.NDArray[np.uint8]]
+) -> None:
+    assert backend.segment(frames[:2]).confidence is None
+    result = backend.segment(frames[:2], confidence=True)
+    wanted = backend.postprocess.confidence(
+        *backend.infer(backend.preprocess(frames[:2])), frames[0].shape[:2]
+    )
+    assert result.confidence is not None and result.confidence.dtype == np.uint8
+    assert np.abs(result.confidence.astype(int) - wanted).max() <= 1
+    assert np.ptp(wanted) > 50
+
+
+def test_stream_is_segment_for_each_batch(
+    backend: Backend, frames: list[npt.NDArray[np.uint8]]
+) -> None:
+    batches = [frames[:1], frames[1:3], frames[:3], frames[2:3]]
+    results = list(backend.stream(iter(batches)))
+    for batch, result in zip(batches, results, strict=True):
+        np.testing.assert_array_equal(result.masks, backend.segment(batch).masks)
+
+
+def test_smoothed_stream_is_that_of_smoothed_logits(
+    backend: Backend, bundle: Bundle, frames: list[npt.NDArray[np.uint8]]
+) -> None:
+    batches = [frames[:2], frames[2:3], frames[:1]]
+    spec, size = bundle.manifest.input, frames[0].shape[:2]
+    smoother = Smoother(spec, 0.7)
+    results = list(backend.stream(iter(batches), smoother=Smoother(spec, 0.7)))
+    plain = []
+    for batch, result in zip(batches, results, strict=True):
+        images = backend.preprocess(batch)
+        logits = backend.infer(images).logits
+        smoothed = smoother(images, logits, decided=np.zeros(len(batch), bool), size=size)
+        np.testing.assert_array_equal(result.masks, backend.postprocess(smoothed, None, size))
+        plain.append(backend.postprocess(logits, None, size))
+    masks = np.concatenate([result.masks for result in results])
+    assert (masks != np.concatenate(plain)).any(), "smoothing changed nothing"
+
+
+def test_net_alone_can_be_called_again(backend: Backend, images: npt.NDArray[np.float32]) -> None:
+    before = backend.infer(images[:2]).logits
+    call = backend.net_alone(images[:2])
+    call()
+    call()
+    np.testing.assert_array_equal(backend.infer(images[:2]).logits, before)
+
+
+def test_closes_at_the_end_of_its_block(
+    case: Case, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with case.open(bundle) as created:
+        closed: list[str] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(created, "close", lambda: closed.append(created.name))
+            with created as entered:
+                assert entered is created
+                assert closed == []
+            assert closed == [case.backend]
+            with pytest.raises(ZeroDivisionError), created:
+                raise ZeroDivisionError
+            assert closed == [case.backend] * 2
+
+
+def test_says_its_name(backend: Backend, case: Case) -> None:
+    assert backend.name == case.backend
+
+
+# Choice
+
+
+def test_unknown_backend_lists_the_known_ones(bundle: Bundle) -> None:
+    with pytest.raises(UnknownNameError) as error:
+        create_backend("tpu", bundle)
+    assert "'tpu'" in str(error.value)
+    assert all(name in str(error.value) for name in [*list_backends(), "auto"])
+
+
+def test_graph_that_the_bundle_lacks_names_the_option(fp32_bundle: Path) -> None:
+    with pytest.raises(UsageError, match=r"holds fp32; fp16 was wanted.*--fp16"):
+        create_backend("onnxruntime", open_bundle(fp32_bundle), flavour="fp16")
+
+
+def test_graph_that_cannot_be_loaded_is_named(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "model.fp32.onnx").write_bytes(b"no graph")
+    with pytest.raises(BackendError, match=r"ONNX Runtime cannot load .*model\.fp32\.onnx"):
+        create_backend("onnxruntime", replace(bundle, root=tmp_path), flavour="fp32")
+
+
+def test_input_of_another_size_is_a_backend_error(bundle: Bundle) -> None:
+    with (
+        create_backend("onnxruntime", bundle) as created,
+        pytest.raises(BackendError, match=r"failed on \(1, 3, 64, 64\)"),
+    ):
+        created.infer(np.zeros((1, 3, 64, 64), np.float32))
+
+
+CREATE_WITHOUT = """
+import sys
+sys.modules[sys.argv[1]] = None
+from edgeunet.errors import MissingDependencyError
+from edgeunet.runtime.backends import create_backend
+from edgeunet.bundle.bundle import open_bundle
+try:
+    create_backend(sys.argv[2], open_bundle(sys.argv[3]))
+except MissingDependencyError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "extra"), [("onnxruntime", "auto", "cpu"), ("torch", "pytorch", "export")]
+)
+def test_missing_extra_is_named(fp32_bundle: Path, module: str, name: str, extra: str) -> None:
+    assert (fp32_bundle / MANIFEST_NAME).is_file()
+    done = subprocess.run(
+        [sys.executable, "-c", CREATE_WITHOUT, module, name, str(fp32_bundle)],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert f"{module} is not installed" in done.stdout
+    assert f"pip install 'edgeunet[{extra}]'" in done.stdout

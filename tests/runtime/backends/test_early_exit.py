@@ -1,0 +1,148 @@
+"""A closed gate spares the decoder, and no pixel changes by that."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from edgeunet.bundle.bundle import Bundle, open_bundle
+from edgeunet.bundle.manifest import Flavour, Precision
+from edgeunet.data.cells import CellFrame
+from edgeunet.runtime.backends import Backend, create_backend
+from edgeunet.runtime.backends.ort import Arrays, Net
+from edgeunet.runtime.backends.smoothing import Smoother
+from edgeunet.runtime.frames import Frame
+from edgeunet.runtime.gpu.engine.execution import Execution
+from support.gpu_machine import gpu_machine
+
+
+@dataclass(frozen=True)
+class Case:
+    """Where a gated bundle runs: a graph of ONNX Runtime, or a kind and version of TensorRT."""
+
+    flavour: Flavour | None = None
+    tensorrt: str | None = None
+    precision: Precision = "int8"
+
+    def __str__(self) -> str:
+        return self.flavour or f"{self.backend}-{self.tensorrt}-{self.precision}"
+
+    @property
+    def backend(self) -> str:
+        return "rtx" if str(self.tensorrt).startswith("rtx-") else "tensorrt"
+
+    @contextmanager
+    def open(self, bundle: Bundle) -> Iterator[Backend]:
+        """The backend, on a machine that has what it needs."""
+        with ExitStack() as stack:
+            if self.tensorrt is None:
+                created = create_backend("onnxruntime", bundle, flavour=self.flavour)
+            else:
+                stack.enter_context(gpu_machine(self.tensorrt))
+                created = create_backend(self.backend, bundle.at(self.precision))
+            yield stack.enter_context(created)
+
+
+CASES = [
+    Case("fp32"),
+    Case("fp16"),
+    Case("int8"),
+    Case("int8.fp16"),
+    Case("int8.cpu"),
+    Case(tensorrt="8.6.0", precision="fp32"),
+    Case(tensorrt="8.6.0", precision="fp16"),
+    Case(tensorrt="11.4.0", precision="fp16"),
+    Case(tensorrt="11.4.0", precision="int8"),
+    Case(tensorrt="rtx-1.7.1", precision="fp16"),
+    Case(tensorrt="rtx-1.7.1", precision="int8"),
+]
+
+
+@pytest.fixture(scope="module")
+def bundle(gated_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    copy = tmp_path_factory.mktemp("early") / "bundle"  # engines are written into it
+    return open_bundle(shutil.copytree(gated_bundle, copy))
+
+
+@pytest.fixture(scope="module")
+def images(gated_frames: list[CellFrame]) -> list[Frame]:
+    return [frame.image for frame in gated_frames]
+
+
+@pytest.fixture(params=CASES, ids=str)
+def backend(request: pytest.FixtureRequest, bundle: Bundle) -> Iterator[Backend]:
+    with request.param.open(bundle) as opened:
+        yield opened
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Batches that the decoder was run on."""
+    counts: list[int] = []
+    decode, enqueue = Net.decode, Execution.enqueue
+
+    def counted(net: Net, features: Arrays) -> npt.NDArray[np.float32]:
+        counts.append(len(features[0]))
+        return decode(net, features)
+
+    def counting(execution: Execution, batch: int) -> None:
+        if "logits" in execution.engine.tensors:
+            counts.append(batch)
+        enqueue(execution, batch)
+
+    monkeypatch.setattr(Net, "decode", counted)
+    monkeypatch.setattr(Execution, "enqueue", counting)
+    return counts
+
+
+def test_masks_are_those_of_the_whole_net_gated_afterwards(
+    backend: Backend, images: list[Frame]
+) -> None:
+    for batch in (1, 3, 4):
+        for start in range(0, len(images) - batch, batch):
+            group = images[start : start + batch]
+            everything = backend.infer(backend.preprocess(group))
+            wanted = backend.postprocess(*everything, group[0].shape[:2])
+            found = backend.segment(group)
+            np.testing.assert_array_equal(found.masks, wanted)
+            np.testing.assert_array_equal(found.presence, everything.presence)
+
+
+def test_stream_gives_the_same(backend: Backend, images: list[Frame]) -> None:
+    groups = [images[start : start + 3] for start in range(0, len(images), 3)]
+    for group, result in zip(groups, backend.stream(iter(groups)), strict=True):
+        np.testing.assert_array_equal(result.masks, backend.segment(group).masks)
+
+
+def test_smoothing_begins_anew_behind_a_frame_without_logits(
+    backend: Backend, gated_frames: list[CellFrame]
+) -> None:
+    filled = [frame.image for frame in gated_frames if frame.mask.any()][:2]
+    empty = next(frame.image for frame in gated_frames if not frame.mask.any())
+    batches = [[filled[0]], [empty], [filled[1]]]
+    smoother = Smoother(backend.bundle.manifest.input, 0.9)
+    for batch, result in zip(
+        batches, backend.stream(iter(batches), smoother=smoother), strict=True
+    ):
+        np.testing.assert_array_equal(result.masks, backend.segment(batch).masks)
+
+
+def test_decoder_runs_for_open_frames_only(
+    backend: Backend, gated_frames: list[CellFrame], decoded: list[int]
+) -> None:
+    filled = [frame.image for frame in gated_frames if frame.mask.any()]
+    empty = [frame.image for frame in gated_frames if not frame.mask.any()]
+    assert not backend.segment(empty[:3]).masks.any()
+    assert decoded == []
+    masks = backend.segment([empty[0], filled[0], empty[1], filled[1]]).masks
+    assert decoded == [2]
+    assert [bool(mask.any()) for mask in masks] == [False, True, False, True]
+    backend.segment(filled[:2])
+    assert decoded == [2, 2]

@@ -1,0 +1,352 @@
+"""The TensorRT backend on a simulated GPU, with stand-ins of several versions of TensorRT."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeunet.bundle.bundle import Bundle, open_bundle
+from edgeunet.errors import BackendError, EngineError, UsageError
+from edgeunet.runtime import load
+from edgeunet.runtime.backends import Backend, create_backend
+from edgeunet.runtime.frames import Frame
+from support import fake_tensorrt
+from support.commands import fails, names, succeeds
+from support.gpu_machine import GpuMachine, gpu_machine
+
+SIZES = [(64, 96), (50, 71), (1, 1), (130, 200)]
+
+
+@pytest.fixture(scope="module")
+def bundle(fp32_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    copy = tmp_path_factory.mktemp("trt") / "bundle"  # engines are written into it
+    return open_bundle(shutil.copytree(fp32_bundle, copy))
+
+
+@pytest.fixture(scope="module")
+def reference(bundle: Bundle) -> Iterator[Backend]:
+    with create_backend("onnxruntime", bundle) as created:
+        yield created
+
+
+@pytest.fixture
+def machine() -> Iterator[GpuMachine]:
+    with gpu_machine() as made:
+        yield made
+
+
+def frames(count: int, size: tuple[int, int], seed: int = 0) -> list[Frame]:
+    """Blurred noise, so that neighbours have much in common, as in a photograph."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 255, (count, -(-size[0] // 8), -(-size[1] // 8), 3), np.uint8)
+    fine = coarse.repeat(8, axis=1).repeat(8, axis=2)
+    return list(fine[:, : size[0], : size[1]])
+
+
+def assert_near(found: np.ndarray, wanted: np.ndarray) -> None:
+    """Masks of two computations in FP32: a tie may fall either way."""
+    assert found.shape == wanted.shape
+    assert np.mean(found != wanted) <= 1e-3
+
+
+# Streams
+
+
+@pytest.mark.parametrize("integrated", [False, True], ids=["discrete", "integrated"])
+@settings(max_examples=10)
+@given(plan=st.lists(st.tuples(st.integers(1, 4), st.sampled_from(SIZES)), max_size=9))
+def test_stream_gives_the_masks_of_each_batch(
+    bundle: Bundle, reference: Backend, integrated: bool, plan: list[tuple[int, tuple[int, int]]]
+) -> None:
+    batches = [frames(count, size, seed) for seed, (count, size) in enumerate(plan)]
+    with (
+        gpu_machine(integrated=integrated) as machine,
+        create_backend("tensorrt", bundle) as backend,
+    ):
+        results = list(backend.stream(iter(batches)))
+        assert len(results) == len(batches)
+        for batch, result in zip(batches, results, strict=True):
+            assert_near(result.masks, reference.segment(batch).masks)
+            np.testing.assert_array_equal(result.masks, backend.segment(batch).masks)
+    assert machine.driver.memory.used == machine.driver.pinned.used == 0
+
+
+def test_what_was_returned_does_not_change(machine: GpuMachine, bundle: Bundle) -> None:
+    with create_backend("tensorrt", bundle) as backend:
+        first = backend.segment(frames(2, (64, 96), 1)).masks
+        kept = first.copy()
+        backend.segment(frames(2, (64, 96), 2))
+        np.testing.assert_array_equal(first, kept)
+
+
+def test_streams_leave_no_memory_behind(machine: GpuMachine, bundle: Bundle) -> None:
+    with create_backend("tensorrt", bundle) as backend:
+        backend.segment(frames(2, (64, 96)))
+        before = machine.driver.memory.used, machine.driver.pinned.used
+        for _ in range(3):
+            results = backend.stream(frames(2, (64, 96), seed) for seed in range(9))
+            next(results)
+            results.close()
+        assert (machine.driver.memory.used, machine.driver.pinned.used) == before
+
+
+def test_consumer_that_leaves_early_leaves_nothing_running(
+    machine: GpuMachine, bundle: Bundle
+) -> None:
+    given: list[int] = []
+
+    def endless() -> Iterator[Sequence[Frame]]:
+        while True:
+            given.append(0)
+            yield frames(1, (64, 96))
+
+    with create_backend("tensorrt", bundle) as backend:
+        results = backend.stream(endless())
+        next(results)
+        results.close()
+        count = len(given)
+    assert len(given) == count < 10
+
+
+def test_several_threads_may_segment(machine: GpuMachine, bundle: Bundle) -> None:
+    with create_backend("tensorrt", bundle) as backend:
+        wanted = [backend.segment(frames(2, (64, 96), seed)).masks for seed in range(8)]
+        found: dict[int, np.ndarray] = {}
+
+        def work(seed: int) -> None:
+            found[seed] = backend.segment(frames(2, (64, 96), seed)).masks
+
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    for seed in range(8):
+        np.testing.assert_array_equal(found[seed], wanted[seed])
+
+
+# CUDA graphs
+
+
+def test_each_batch_size_is_captured_once(machine: GpuMachine, bundle: Bundle) -> None:
+    with create_backend("tensorrt", bundle) as backend:
+        for count in (1, 3, 1, 3, 1):
+            backend.segment(frames(count, (64, 96)))
+        assert len(machine.driver.streams.graphs) == 2
+        assert machine.driver.streams.launched == 5
+
+
+def test_engine_that_cannot_be_captured_runs_without(
+    machine: GpuMachine, bundle: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with create_backend("tensorrt", bundle) as backend:
+        wanted = [backend.segment(frames(n, (64, 96), n)).masks for n in (1, 2)]
+    machine.driver.streams.capturable = False
+    with create_backend("tensorrt", bundle) as backend:
+        for _ in range(2):
+            for count, masks in zip((1, 2), wanted, strict=True):
+                found = backend.segment(frames(count, (64, 96), count)).masks
+                np.testing.assert_array_equal(found, masks)
+    assert "runs without a CUDA graph" in caplog.text
+
+
+# Engines
+
+
+def test_engine_is_built_on_first_use_and_kept(
+    machine: GpuMachine, fp32_bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = shutil.copytree(fp32_bundle, tmp_path / "bundle")
+    with load(copy) as segmenter:
+        assert segmenter.backend.name == "tensorrt"
+        segmenter.self_check()
+    assert "building orin-sm87-trt10.3.0-fp32.engine: there is none yet" in caplog.text
+    caplog.clear()
+    with load(copy):
+        assert caplog.text == ""
+    (plan,) = (copy / "engines").glob("*.engine")
+    plan.write_bytes(plan.read_bytes()[:100])
+    with load(copy) as segmenter:
+        assert re.search(r"building .* has SHA-256 \w+…, its sidecar says", caplog.text)
+        segmenter.self_check()
+
+
+@pytest.mark.parametrize("version", fake_tensorrt.recorded_versions())
+def test_golden_frames_agree_in_every_version(bundle: Bundle, version: str) -> None:
+    name = "rtx" if version.startswith("rtx-") else "tensorrt"
+    with gpu_machine(version), load(bundle.root, name) as segmenter:
+        assert segmenter.self_check() > 0.999
+
+
+def test_dla_computes_its_one_batch_size(int8_bundle: Path, tmp_path: Path) -> None:
+    copy = open_bundle(shutil.copytree(int8_bundle, tmp_path / "bundle")).at("fp16")
+    with gpu_machine() as machine:
+        machine.trt.scenario.dla_cores = 2
+        with create_backend("tensorrt", copy) as gpu:
+            wanted = gpu.segment(frames(2, (64, 96))).masks
+        with create_backend("tensorrt", copy, dla=1) as backend:
+            found = backend.segment(frames(2, (64, 96))).masks
+        assert machine.trt.dla_cores_loaded == [1]
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("backend", ["auto", "tensorrt"])
+def test_commands_run_the_engine_that_build_made_for_a_dla(
+    int8_bundle: Path, tmp_path: Path, backend: str
+) -> None:
+    copy = shutil.copytree(int8_bundle, tmp_path / "bundle")
+    cv2.imwrite(str(tmp_path / "frame.png"), frames(1, (64, 96))[0])
+    with gpu_machine() as machine:
+        machine.trt.scenario.dla_cores = 2
+        succeeds("build", copy, "--runtime", "tensorrt", "--dla", 1)
+        built = names(copy / "engines")
+        common = ("--backend", backend, "--dla", 1, "--device", 0)
+        ran = succeeds("run", copy, tmp_path / "frame.png", *common)
+        timed = succeeds("bench", copy, "--repeats", 2, *common)
+        assert names(copy / "engines") == built
+    assert [name for name in built if name.endswith("-dla1.engine")]
+    assert "frames/s on tensorrt" in ran.stdout
+    assert "on tensorrt, frames" in timed.stdout
+
+
+@pytest.mark.parametrize("command", ["run", "bench", "serve"])
+def test_options_of_a_gpu_reach_it_and_are_refused_by_other_backends(
+    machine: GpuMachine, int8_bundle: Path, tmp_path: Path, command: str
+) -> None:
+    copy = shutil.copytree(int8_bundle, tmp_path / "bundle")
+    cv2.imwrite(str(tmp_path / "frame.png"), frames(1, (64, 96))[0])
+    source = () if command == "bench" else (tmp_path / "frame.png",)
+    port = ("--port", 0) if command == "serve" else ()
+    call = (command, copy, *source, *port)
+    assert "there is no GPU 3" in fails(1, *call, "--backend", "tensorrt", "--device", 3)
+    assert "there is no DLA core 0" in fails(2, *call, "--dla", 0)
+    for option in ("device", "dla"):
+        told = fails(2, *call, "--backend", "onnxruntime", f"--{option}", 0)
+        assert f"backend onnxruntime has no {option}; it takes flavour, threads." in told
+
+
+# Faults
+
+
+def test_engine_that_tensorrt_refuses_is_built_again_and_then_told(
+    machine: GpuMachine, bundle: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    with create_backend("tensorrt", bundle):
+        pass
+    caplog.clear()
+    machine.trt.scenario.refuses_plan = "Serialization assertion failed"
+    with pytest.raises(EngineError, match=r"TensorRT refuses .*Serialization assertion failed"):
+        create_backend("tensorrt", bundle)
+    assert "Serialization assertion failed. It is built again." in caplog.text
+    assert machine.driver.memory.used == machine.driver.retained == 0
+
+
+@pytest.mark.parametrize("count", [0, 5])
+def test_batch_that_has_no_room_is_refused_before_it_is_copied(
+    machine: GpuMachine, bundle: Bundle, count: int
+) -> None:
+    with create_backend("tensorrt", bundle) as backend:
+        images = np.zeros((count, 3, 64, 96), np.float32)
+        for call in (
+            lambda: backend.segment(frames(count, (64, 96))),
+            lambda: backend.infer(images),
+        ):
+            with pytest.raises(UsageError, match=f"a batch of {count} came; .* 1 to 4"):
+                call()
+        assert all(not queue.waiting for queue in machine.driver.streams.queues.values())
+
+
+def test_failed_run_carries_tensorrts_words(machine: GpuMachine, bundle: Bundle) -> None:
+    with create_backend("tensorrt", bundle) as backend:
+        machine.trt.scenario.enqueue_errors = ("Myelin graph execution failed",)
+        with pytest.raises(BackendError, match="Myelin graph execution failed"):
+            backend.segment(frames(1, (64, 96)))
+
+
+def test_too_little_device_memory_is_told_and_nothing_stays(bundle: Bundle) -> None:
+    with gpu_machine(capacity=1_000_000) as machine:
+        machine.trt.scenario.device_memory = 2_000_000
+        with pytest.raises(BackendError, match=r"ran out of memory while allocating 2 MB.*--max-b"):
+            create_backend("tensorrt", bundle)
+        assert machine.driver.memory.used == machine.driver.retained == 0
+
+
+def test_gpu_lost_midway_is_told(machine: GpuMachine, bundle: Bundle) -> None:
+    with create_backend("tensorrt", bundle) as backend:
+        results = backend.stream(frames(1, (64, 96), seed) for seed in range(20))
+        next(results)
+        machine.driver.lost = True
+        with pytest.raises(BackendError, match=r"launch failure.*start the program again"):
+            list(results)
+
+
+def test_auto_goes_on_without_the_gpu_that_was_lost(
+    machine: GpuMachine, bundle: Bundle, reference: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    batches = [frames(2, (64, 96), seed) for seed in range(12)]
+    with create_backend("auto", bundle) as backend:
+        assert backend.name == "tensorrt"
+        results = backend.stream(iter(batches))
+        found = [next(results).masks for _ in range(4)]
+        machine.driver.lost = True
+        found += [result.masks for result in results]
+        assert backend.name == "onnxruntime"
+    assert len(found) == len(batches)
+    for masks, batch in zip(found, batches, strict=True):
+        assert_near(masks, reference.segment(batch).masks)
+    assert re.search(r"launch failure.* Going on with ONNX Runtime on the CPU\.", caplog.text)
+
+
+def test_a_lost_gpu_without_onnx_runtime_is_the_same_error_each_time(
+    machine: GpuMachine,
+    bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with create_backend("auto", bundle) as backend:
+        backend.segment(frames(1, (64, 96)))
+        monkeypatch.delitem(sys.modules, "edgeunet.runtime.backends.ort")
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
+        machine.driver.lost = True
+        for _ in range(3):
+            with pytest.raises(
+                BackendError,
+                match=r"launch failure.* There is no fallback: onnxruntime is not",
+            ):
+                backend.segment(frames(1, (64, 96)))
+    assert "Going on" not in caplog.text
+
+
+def test_a_driver_that_is_too_old_is_told_and_no_engine_is_built_again(
+    machine: GpuMachine, bundle: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    with create_backend("tensorrt", bundle):
+        pass
+    caplog.clear()
+    machine.trt.scenario.gpu = False
+    told = r"cannot start its runtime: CUDA initialization failure with error: 35\. .*update the"
+    with pytest.raises(BackendError, match=told):
+        create_backend("tensorrt", bundle)
+    assert caplog.text == ""
+    assert machine.driver.memory.used == machine.driver.retained == 0
+    with create_backend("auto", bundle) as backend:
+        assert backend.name == "onnxruntime"
+    assert re.search(rf"{told}.*Going on with ONNX Runtime", caplog.text)
+
+
+def test_auto_without_a_gpu_says_so(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:
+    with gpu_machine(devices=0), create_backend("auto", bundle) as backend:
+        assert backend.name == "onnxruntime"
+    assert "there is no GPU 0; there are none" in caplog.text

@@ -1,0 +1,436 @@
+"""The CUDA kernels' own code, compiled for the host, against the CPU's pre- and post-processing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeunet.bundle.manifest import InputSpec
+from edgeunet.runtime.backends.postprocess import Postprocessor
+from edgeunet.runtime.backends.preprocess import Preprocessor
+from edgeunet.runtime.gpu.kernels import Kernels
+from edgeunet.runtime.sinks import overlay
+from support.host_kernels import HostKernels, load_host_kernels
+
+# Where Intel's IPP resizes for cv2, as it does unless a side is 1, the arithmetic is the kernels'.
+# cv2's own takes its weights from a coordinate in FP32, and loses bits to the whole part.
+IPP = cv2.ipp.useIPP() and cv2.checkHardwareSupport(12)  # CV_CPU_FMA3
+TIE = 1e-4
+"""Upsampled logits, of a spread of 4, that are nearer than this may swap."""
+ATOL = 3e-4
+"""Of normalised values, about -2 to 3."""
+
+where_ipp_resizes = pytest.mark.skipif(not IPP, reason="cv2 has no IPP here, or the CPU no FMA")
+
+GUARD = 64
+seeds = st.integers(0, 2**32 - 1)
+sides = st.integers(1, 100)
+float_types = st.sampled_from([np.float32, np.float16])
+
+Array = npt.NDArray[Any]
+
+
+class Placed:
+    """An array amid bytes of 255, which are NaN in logits and images; not aligned with `shift`."""
+
+    def __init__(
+        self, shape: tuple[int, ...], dtype: npt.DTypeLike, *, shift: int = 0, fill: Any = None
+    ) -> None:
+        kind = np.dtype(dtype)
+        size = int(np.prod(shape)) * kind.itemsize
+        self._all = np.full(GUARD * 3 + size, 255, np.uint8)
+        start = -self._all.ctypes.data % GUARD + GUARD + shift * kind.itemsize
+        self._inside = slice(start, start + size)
+        self.array: Array = self._all[self._inside].view(kind).reshape(shape)
+        if fill is not None:
+            self.array[...] = fill
+
+    @property
+    def address(self) -> int:
+        return int(self.array.ctypes.data)
+
+    def written(self) -> Array:
+        """The array, once the bytes around it have been found untouched."""
+        around = np.delete(self._all, self._inside)
+        assert (around == 255).all()
+        return self.array
+
+
+def place(values: npt.ArrayLike, dtype: npt.DTypeLike, *, shift: int = 0) -> Placed:
+    return Placed(np.shape(values), dtype, shift=shift, fill=values)
+
+
+def make_kernels(
+    spec: InputSpec, classes: int = 3, thresholds: Any = None, palette: Any = None
+) -> Kernels:
+    palette = palette or ((0, 0, 0),) * classes
+    return Kernels(load_host_kernels(), spec, thresholds=thresholds, palette=palette)
+
+
+# Preprocessing
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> InputSpec:
+    color = draw(st.sampled_from(["rgb", "bgr", "gray"]))
+    values = {"mean": (0.45,), "std": (0.25,)} if color == "gray" else {}
+    resize = draw(st.sampled_from(["stretch", "pad"]))
+    return InputSpec(draw(sides), draw(sides), color, resize, **values)
+
+
+def preprocessed(spec: InputSpec, frames: Array, dtype: Any, *, shift: int = 0) -> Array:
+    source = place(frames, np.uint8, shift=shift)
+    images = Placed((len(frames), spec.channels, spec.height, spec.width), dtype)
+    make_kernels(spec).preprocess(
+        source.address, frames.shape[1:3], count=len(frames), images=images.address,
+        dtype=dtype, stream=None,
+    )  # fmt: skip
+    return images.written()
+
+
+@given(
+    spec=specs(),
+    size=st.tuples(sides, sides),
+    count=st.integers(1, 3),
+    seed=seeds,
+    shift=st.integers(0, 3),
+)
+def test_images_are_those_of_the_preprocessor(
+    spec: InputSpec, size: tuple[int, int], count: int, seed: int, shift: int
+) -> None:
+    frames = np.random.default_rng(seed).integers(0, 256, (count, *size, 3), np.uint8)
+    images = preprocessed(spec, frames, np.float32, shift=shift)
+    np.testing.assert_allclose(images, Preprocessor(spec)(frames), rtol=0, atol=ATOL)
+    halves = preprocessed(spec, frames, np.float16)
+    assert np.array_equal(halves, images.astype(np.float16))
+
+
+@where_ipp_resizes
+@pytest.mark.parametrize("size", [(2, 3), (480, 640), (720, 1280), (33, 47), (66, 94), (66, 47)])
+@pytest.mark.parametrize("resize", ["stretch", "pad"])
+def test_images_are_bit_for_bit_those_of_ipp(size: tuple[int, int], resize: Any) -> None:
+    spec = InputSpec(33, 47, "bgr", resize)
+    frames = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
+    assert np.array_equal(preprocessed(spec, frames, np.float32), Preprocessor(spec)(frames))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 97), (480, 640), (33, 47), (66, 94)])
+@pytest.mark.parametrize("color", ["rgb", "gray"])
+def test_images_at_odd_sizes(size: tuple[int, int], color: Any) -> None:
+    values = {"mean": (0.45,), "std": (0.25,)} if color == "gray" else {}
+    spec = InputSpec(33, 47, color, "pad", **values)
+    frames = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
+    images = preprocessed(spec, frames, np.float32)
+    np.testing.assert_allclose(images, Preprocessor(spec)(frames), rtol=0, atol=ATOL)
+
+
+def test_gray_is_the_luma_of_cv2_for_every_colour_of_a_grid() -> None:
+    levels = np.arange(0, 256, 5, np.uint8)
+    frame = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(52, -1, 3)
+    spec = InputSpec(*frame.shape[:2], "gray", mean=(0.0,), std=(1.0,))
+    image = preprocessed(spec, frame[None], np.float32)[0, 0]
+    assert np.array_equal(np.rint(image * 255), cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY))
+
+
+# Post-processing
+
+
+@dataclass(frozen=True)
+class Case:
+    """Logits (R, C, h, w) of a net at 1/`stride` of its input, for frames of `size`."""
+
+    spec: InputSpec
+    size: tuple[int, int]
+    logits: Array
+    rows: tuple[int, ...] | None = None
+    presence: Array | None = None
+    thresholds: tuple[float, ...] | None = None
+    shift: int = 0
+
+    @property
+    def count(self) -> int:
+        return len(self.logits) if self.rows is None else len(self.rows)
+
+    def masks(self, *, confidence: bool = False) -> tuple[Array, Array]:
+        """What the kernel makes of it: masks, and how sure they are."""
+        classes, *logits_size = self.logits.shape[1:]
+        kernels = make_kernels(self.spec, classes, self.thresholds)
+        logits = place(self.logits, self.logits.dtype, shift=self.shift)
+        rows = None if self.rows is None else place(self.rows, np.int32)
+        gate = None if self.presence is None else place(self.presence, self.presence.dtype)
+        masks, sure = (
+            Placed((self.count, *self.size), np.uint8, shift=self.shift) for _ in range(2)
+        )
+        kernels.postprocess(
+            logits.address, self.logits.dtype, rows=rows.address if rows else 0,
+            presence=gate.address if gate else 0,
+            presence_dtype=np.float32 if self.presence is None else self.presence.dtype,
+            logits_size=(logits_size[0], logits_size[1]), count=self.count, masks=masks.address,
+            size=self.size, stream=None, confidence=sure.address if confidence else 0,
+        )  # fmt: skip
+        return masks.written(), sure.written()
+
+    def reference(self) -> tuple[Array, Array]:
+        """The same from the CPU's post-processing, with zeros where the decoder was spared."""
+        logits = self.logits.astype(np.float32)
+        if self.rows is not None:
+            logits = np.stack([logits[row] * (row >= 0) for row in self.rows])
+        presence = None if self.presence is None else self.presence.astype(np.float32)
+        postprocess = Postprocessor(self.spec, self.thresholds)
+        wanted = postprocess(logits, presence, self.size)
+        return wanted, postprocess.confidence(logits, presence, self.size)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    eighths = st.integers(1, 9).map(lambda count: 8 * count)
+    spec = InputSpec(draw(eighths), draw(eighths), resize=draw(st.sampled_from(["stretch", "pad"])))
+    stride = draw(st.sampled_from([1, 2, 4, 8]))
+    # The net's own size takes another path, with loads of four logits at once.
+    size = draw(st.tuples(sides, sides) | st.just((spec.height // stride, spec.width // stride)))
+    shape = (draw(st.integers(1, 3)), draw(st.integers(2, 32)))
+    rng = np.random.default_rng(draw(seeds))
+    logits = rng.normal(scale=4, size=(*shape, spec.height // stride, spec.width // stride))
+    return Case(
+        spec, size, logits.astype(draw(float_types)), shift=draw(st.sampled_from([0, 0, 1, 2, 3]))
+    )
+
+
+@st.composite
+def gated_cases(draw: st.DrawFn) -> Case:
+    """Frames in any order of rows; a spared decoder (-1) where at most one class is open."""
+    case = draw(cases())
+    count, classes = draw(st.integers(1, 4)), case.logits.shape[1]
+    shares = st.lists(
+        st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=classes, max_size=classes
+    )  # fmt: skip
+    presence = np.array([draw(shares) for _ in range(count)], draw(float_types))
+    thresholds = tuple(draw(shares))
+    if draw(st.booleans()):
+        presence[0] *= np.arange(classes) == draw(st.integers(0, classes))  # one open, or none
+    opened = (presence >= np.array(thresholds, np.float32)).sum(1)
+    rows = tuple(
+        -1 if some <= 1 and draw(st.booleans()) else draw(st.integers(0, len(case.logits) - 1))
+        for some in opened
+    )
+    return Case(
+        case.spec, case.size, case.logits, rows, presence, thresholds, shift=case.shift
+    )  # fmt: skip
+
+
+def assert_equal_but_for_ties(case: Case) -> None:
+    """A pixel that differs has two open classes on top that are as good as equal."""
+    masks, untouched = case.masks()
+    wanted, _ = case.reference()
+    assert (untouched == 255).all()
+    for index in np.unique(np.nonzero(masks != wanted)[0]):
+        row = case.rows[index] if case.rows else index
+        only = Postprocessor(case.spec, None)
+        for here, there in set(zip(masks[index].flat, wanted[index].flat, strict=True)):
+            pair = case.logits[row, [here, there]].astype(np.float32)
+            rows, columns = _covered(case)
+            gap = np.abs(only._upsample(pair[0, :rows, :columns] - pair[1, :rows, :columns],
+                                        *case.size))  # fmt: skip
+            swapped = (masks[index] == here) & (wanted[index] == there) & (here != there)
+            assert (gap[swapped] < TIE).all()
+
+
+def _covered(case: Case) -> tuple[int, int]:
+    fitted = case.spec.fitted_size(*case.size)
+    height, width = case.logits.shape[2:]
+    return height * fitted[0] // case.spec.height, width * fitted[1] // case.spec.width
+
+
+@given(case=cases())
+def test_masks_are_those_of_the_postprocessor(case: Case) -> None:
+    assert_equal_but_for_ties(case)
+
+
+@given(case=gated_cases())
+def test_gated_masks_are_those_of_the_postprocessor(case: Case) -> None:
+    assert_equal_but_for_ties(case)
+
+
+def many_pixels() -> Case:
+    logits = np.random.default_rng(0).normal(scale=4, size=(1, 19, 136, 240)).astype(np.float32)
+    return Case(InputSpec(272, 480), (360, 641), logits)
+
+
+def test_ties_are_rare() -> None:
+    case = many_pixels()
+    assert (case.masks()[0] != case.reference()[0]).mean() < 1e-4
+
+
+@where_ipp_resizes
+def test_masks_are_bit_for_bit_those_of_ipp() -> None:
+    case = many_pixels()
+    assert np.array_equal(case.masks()[0], case.reference()[0])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (7, 3), (16, 24), (32, 48), (8, 12), (131, 133)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_masks_at_odd_sizes(size: tuple[int, int], dtype: Any) -> None:
+    logits = np.random.default_rng(1).normal(scale=4, size=(2, 5, 16, 24)).astype(dtype)
+    assert_equal_but_for_ties(Case(InputSpec(16, 24), size, logits))
+
+
+@pytest.mark.parametrize("size", [(16, 16), (32, 32), (8, 8)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_masks_beside_padding(size: tuple[int, int], dtype: Any) -> None:
+    logits = np.random.default_rng(2).normal(scale=4, size=(2, 5, 16, 32)).astype(dtype)
+    logits[..., 16:] = np.nan
+    assert_equal_but_for_ties(Case(InputSpec(16, 32, resize="pad"), size, logits))
+
+
+@pytest.mark.parametrize("size", [(16, 16), (5, 41), (64, 48)])
+def test_of_equal_logits_the_lower_class_wins(size: tuple[int, int]) -> None:
+    one = np.random.default_rng(0).normal(size=(1, 1, 16, 16)).astype(np.float32)
+    tied = np.concatenate([one - 1, one, one, one], 1)
+    assert (Case(InputSpec(16, 16), size, tied).masks()[0] == 1).all()
+
+
+@pytest.mark.parametrize("classes", [150, 256])
+def test_class_ids_go_up_to_255(classes: int) -> None:
+    rising = np.arange(classes, dtype=np.float32)[None, :, None, None].repeat(8, 2).repeat(8, 3)
+    presence = np.ones((2, classes), np.float32)
+    presence[1, -1] = 0.4
+    case = Case(InputSpec(8, 8), (9, 9), rising, (0, 0), presence, (0.5,) * classes)
+    masks, _ = case.masks()
+    assert (masks[0] == classes - 1).all()
+    assert (masks[1] == classes - 2).all()
+
+
+@pytest.mark.parametrize(
+    ("presence", "winner"),
+    [
+        ([1, 1, 1, 1], 3),
+        ([1, 1, 1, 0.49], 2),
+        ([1, 1, 1, 0.5], 3),  # at the threshold a class is open
+        ([0, 1, 0, 0], 1),
+        ([0, 0, 0, 0], 0),
+        ([1, 1, np.nan, np.nan], 1),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_gate_closes_classes(presence: list[float], winner: int, dtype: Any) -> None:
+    rising = np.arange(4, dtype=np.float32)[None, :, None, None].repeat(8, 2).repeat(8, 3)
+    case = Case(InputSpec(8, 8), (8, 8), rising, None, np.array([presence], dtype), (0.5,) * 4)
+    masks, sure = case.masks(confidence=True)
+    assert (masks == winner).all()
+    assert np.array_equal(sure, case.reference()[1])
+
+
+def test_presence_without_thresholds_closes_nothing() -> None:
+    rising = np.arange(3, dtype=np.float32)[None, :, None, None].repeat(8, 2).repeat(8, 3)
+    case = Case(InputSpec(8, 8), (8, 8), rising, None, np.zeros((1, 3), np.float32))
+    assert (case.masks()[0] == 2).all()
+
+
+@pytest.mark.parametrize(
+    ("presence", "winner"), [([0.0, 0.0, 0.9], 2), ([0.9, 0.0, 0.0], 0), ([0.0] * 3, 0)]
+)
+def test_spared_frame_is_its_open_class_and_sure(presence: list[float], winner: int) -> None:
+    logits = np.full((1, 3, 8, 8), np.nan, np.float32)
+    gate = np.array([presence] * 2, np.float32)
+    case = Case(InputSpec(8, 8), (11, 13), logits, (-1, -1), gate, (0.5,) * 3)
+    masks, sure = case.masks(confidence=True)
+    assert (masks == winner).all()
+    assert (sure == 255).all()
+
+
+def test_spared_frame_never_reads_logits_even_with_every_class_open() -> None:
+    logits = np.arange(3, dtype=np.float32)[None, :, None, None].repeat(8, 2).repeat(8, 3)
+    masks, _ = Case(InputSpec(8, 8), (8, 8), logits, (0, -1)).masks()
+    assert [np.unique(mask).tolist() for mask in masks] == [[2], [0]]
+
+
+@given(case=st.one_of(cases(), gated_cases()))
+def test_confidence_is_that_of_the_postprocessor(case: Case) -> None:
+    masks, sure = case.masks(confidence=True)
+    assert np.array_equal(masks, case.masks()[0])
+    wanted = case.reference()[1]
+    assert np.abs(sure.astype(int) - wanted).max() <= 1
+
+
+def test_confidence_by_hand() -> None:
+    shares = np.log(np.array([0.5, 0.3, 0.2], np.float32))
+    logits = shares[None, :, None, None].repeat(8, 2).repeat(8, 3)
+    gate = np.array([[1, 1, 1], [0, 1, 1], [0, 0, 1]], np.float32)
+    case = Case(InputSpec(8, 8), (8, 8), logits, (0, 0, 0), gate, (0.5,) * 3)
+    for masks, sure in (case.masks(confidence=True), case.reference()):
+        assert [np.unique(mask).tolist() for mask in masks] == [[0], [1], [2]]
+        # round(255 * 0.5) is a tie that the last bit decides
+        assert set(np.unique(sure[0])) <= {127, 128}
+        assert [np.unique(plane).tolist() for plane in sure[1:]] == [[153], [255]]
+
+
+# Overlay
+
+
+@given(
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    count=st.integers(1, 3),
+    colours=st.integers(1, 256),
+    opacity=st.sampled_from([0.5, 0.5, 0.0, 0.25, 0.3, 1.0]),
+    seed=seeds,
+    shifts=st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    in_place=st.booleans(),
+)
+def test_overlay_is_that_of_the_sink(
+    size: tuple[int, int],
+    count: int,
+    colours: int,
+    opacity: float,
+    seed: int,
+    shifts: tuple[int, int],
+    in_place: bool,
+) -> None:
+    rng = np.random.default_rng(seed)
+    frames = rng.integers(0, 256, (count, *size, 3), np.uint8)
+    masks = rng.integers(0, 256, (count, *size), np.uint8)  # ids beyond the palette too
+    palette = tuple(
+        (int(r), int(g), int(b))
+        for r, g, b in rng.integers(0, 256, (colours, 3)) * rng.integers(0, 2, (colours, 1))
+    )
+    source, ids = place(frames, np.uint8, shift=shifts[0]), place(masks, np.uint8)
+    out = source if in_place else Placed(frames.shape, np.uint8, shift=shifts[1])
+    make_kernels(InputSpec(8, 8), palette=palette).overlay(
+        source.address, ids.address, out=out.address, count=count, size=size, opacity=opacity,
+        stream=None,
+    )  # fmt: skip
+    wanted = np.stack(
+        [overlay(f, m, palette, opacity=opacity) for f, m in zip(frames, masks, strict=True)]
+    )
+    # Halves are exact in any arithmetic; other products round with or without FMA.
+    most = 0 if opacity in (0.0, 0.25, 0.5, 1.0) else 1
+    assert np.abs(out.written().astype(int) - wanted).max() <= most
+
+
+# The host build itself
+
+
+def test_launch_with_other_arguments_than_the_kernels_is_refused() -> None:
+    host: HostKernels = load_host_kernels()
+    with pytest.raises(ValueError, match="number or sizes of the arguments"):
+        host.launch("overlay", (1, 1, 1), (1, 1, 1), [np.uint64(0)] * 7, None)
+    with pytest.raises(ValueError, match="no such kernel"):
+        host.launch("overlays", (1, 1, 1), (1, 1, 1), [], None)
+
+
+def test_halves_of_the_host_build_are_those_of_numpy() -> None:
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    halves = np.sort(halves[np.isfinite(halves)]).astype(np.float32)
+    between = (halves[1:] + halves[:-1]) / 2  # ties, and the subnormal numbers' too
+    values = np.concatenate([halves, between, np.nextafter(between, 0), [1e-9, -1e-9]])
+    black = np.zeros((1, 1, 1, 3), np.uint8)
+    for value in values[:: len(values) // 300]:
+        spec = InputSpec(1, 1, "gray", mean=(-float(value),), std=(1.0,))
+        image = preprocessed(spec, black, np.float16)
+        assert image.item() == np.float32(value).astype(np.float16)

@@ -1,0 +1,224 @@
+"""The stream's thread: what it does when a source fails, is away, ends or begins anew."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgeunet.errors import BackendError, SourceError
+from edgeunet.runtime import load
+from edgeunet.runtime.frames import Segmented
+from edgeunet.runtime.segmenter import Segmenter
+from edgeunet.runtime.serve import server as server_module
+from edgeunet.runtime.serve.player import Looped, Player, Totals, open_playing
+from edgeunet.runtime.sources import Source, SourceFrame, SourceInfo
+from support.media import VIDEO_RATE, cut_to, number_of, write_video
+from support.serving import Client, read_record, serving, wait_for
+
+FRAMES = 6
+CAMERA = "rtsp://admin:hunter2@10.0.0.7:554/stream"
+
+
+class Camera(Source):
+    """Frames as fast as they are taken, then an error, an end, or silence."""
+
+    def __init__(self, frames: int, after: str) -> None:
+        super().__init__()
+        self.info = SourceInfo(0, None, live=True)
+        self._count = frames
+        self._after = after
+
+    def _read(self) -> Generator[SourceFrame, None, None]:
+        for index in range(self._count):
+            yield SourceFrame(index, "", np.full((8, 8, 3), 9 * index, np.uint8))
+            time.sleep(0.002)
+        if self._after == "error":
+            raise SourceError(f"{CAMERA} is gone: connection reset.")
+        if self._after == "bug":
+            raise ZeroDivisionError
+        if self._after == "silence":
+            self._stopped.wait()
+
+
+@pytest.fixture(scope="module")
+def segmenter(fp32_bundle: Path) -> Iterator[Segmenter]:
+    with load(fp32_bundle) as loaded:
+        yield loaded
+
+
+@contextmanager
+def playing(
+    segmenter: Segmenter, sources: Callable[[], Source]
+) -> Iterator[tuple[Player, list[Segmented]]]:
+    published: list[Segmented] = []
+    with Player(segmenter, sources, publish=published.append, quiet=0.3, retry=0.05) as player:
+        player.start()
+        yield player, published
+    assert player.ended
+
+
+@pytest.mark.parametrize("after", ["error", "end", "bug"])
+def test_live_source_is_opened_again(segmenter: Segmenter, after: str) -> None:
+    attempts: list[Camera] = []
+
+    def open_camera() -> Source:
+        attempts.append(Camera(FRAMES, after if len(attempts) < 2 else "silence"))
+        return attempts[-1]
+
+    with playing(segmenter, open_camera) as (player, published):
+        wait_for(lambda: len(attempts) == 3 and player.status.state == "playing")
+        wait_for(lambda: player.totals().reconnects == 2)
+    assert len(published) >= 3
+    totals = player.totals()
+    assert totals.segmented == len(published)
+    assert totals.read == totals.segmented + totals.dropped
+
+
+def test_failure_is_told_without_the_password(segmenter: Segmenter) -> None:
+    def open_camera() -> Source:
+        return Camera(1, "error")
+
+    with playing(segmenter, open_camera) as (player, _):
+        wait_for(lambda: player.status.state == "failed")
+        status = player.status
+    assert status.retrying
+    assert not status.well
+    assert status.reason == "rtsp://***@10.0.0.7:554/stream is gone: connection reset."
+
+
+def test_silence_is_told(segmenter: Segmenter) -> None:
+    with playing(segmenter, lambda: Camera(2, "silence")) as (player, _):
+        wait_for(lambda: player.status.state == "playing")
+        wait_for(lambda: player.status.state == "waiting")
+        assert "no frame for" in player.status.reason
+        assert not player.status.well
+
+
+def test_camera_that_never_gives_a_frame_is_told(segmenter: Segmenter) -> None:
+    with playing(segmenter, lambda: Camera(0, "silence")) as (player, _):
+        assert player.status.state == "starting"
+        wait_for(lambda: player.status.state == "waiting")
+        assert "no frame yet" in player.status.reason
+
+
+def test_camera_that_is_away_at_first_is_tried_again(segmenter: Segmenter) -> None:
+    attempts = 0
+
+    def open_camera() -> Source:
+        nonlocal attempts
+        attempts += 1
+        if attempts < 3:
+            raise SourceError(f"{CAMERA} does not answer.")
+        return Camera(2, "silence")
+
+    with playing(segmenter, open_camera) as (_, published):
+        wait_for(lambda: published)
+    assert attempts == 3
+
+
+def test_damaged_file_is_not_tried_again(segmenter: Segmenter, tmp_path: Path) -> None:
+    path = cut_to(write_video(tmp_path / "clip.mp4", 12, index_first=True), 0.6)
+    with playing(segmenter, lambda: open_playing(str(path))) as (player, published):
+        wait_for(lambda: player.status.state == "failed")
+        wait_for(lambda: player.ended)
+        assert "clip.mp4 is" in player.status.reason
+        assert not player.status.retrying
+    assert published
+
+
+def test_backend_s_failure_on_a_file_is_tried_again(
+    segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_video(tmp_path / "clip.mp4", FRAMES)
+    infer, failures = segmenter.backend.infer, iter([BackendError("lost")])
+
+    def fails_once(images: object) -> object:
+        for failure in failures:
+            raise failure
+        return infer(images)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(segmenter.backend, "infer", fails_once)
+    with playing(segmenter, lambda: open_playing(str(path))) as (_, published):
+        wait_for(lambda: published)
+
+
+def test_attempts_in_vain_are_no_reconnects(segmenter: Segmenter) -> None:
+    away = [SourceError(f"{CAMERA} does not answer.")] * 3
+
+    def open_camera() -> Source:
+        if away:
+            raise away.pop()
+        return Camera(FRAMES, "silence")
+
+    with playing(segmenter, open_camera) as (player, published):
+        wait_for(lambda: published)
+        wait_for(lambda: player.totals().reconnects == 1)
+
+
+def test_totals_never_go_back(segmenter: Segmenter) -> None:
+    seen: list[Totals] = []
+    with playing(segmenter, lambda: Camera(3, "end")) as (player, _):
+        while player.totals().reconnects < 4:
+            seen.append(player.totals())
+    for name in ("read", "segmented", "dropped", "reconnects"):
+        values = [getattr(totals, name) for totals in seen]
+        assert values == sorted(values), name
+
+
+# Files, as cameras
+
+
+def test_film_plays_in_a_loop_at_its_own_rate(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.mp4", FRAMES)
+    with open_playing(str(path)) as source:
+        assert isinstance(source, Looped)
+        assert source.info.live
+        started = time.monotonic()
+        frames = [next(source) for _ in range(2 * FRAMES + 1)]
+        seconds = time.monotonic() - started
+    assert [frame.index for frame in frames] == list(range(2 * FRAMES + 1))
+    assert [number_of(frame.image) for frame in frames] == [*range(FRAMES), *range(FRAMES), 0]
+    assert frames[5].time == pytest.approx(5 / VIDEO_RATE)
+    assert seconds >= 2 * FRAMES / VIDEO_RATE * 0.99  # slower is the machine's affair
+
+
+def test_film_stops_at_once(tmp_path: Path, images: Path) -> None:
+    with open_playing(str(images)) as source:
+        next(source)
+        source.stop()
+        assert next(source, None) is None
+
+
+# What the page is told
+
+
+def test_dead_camera_is_told_to_all_and_the_server_stays(
+    fp32_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "open_playing", lambda source: Camera(2, "error"))
+    with serving(fp32_bundle, CAMERA) as client:
+        with client.stream() as response:
+            read_record(response)
+        wait_for(lambda: client.ask("/healthz").status == 503)
+        health, stats = client.ask("/healthz"), client.ask("/stats")
+        metrics = client.ask("/metrics").body.decode()
+        assert health.json["status"] == "failed"
+        assert "is gone" in health.json["reason"]
+        assert stats.json["source"] == {"name": "rtsp://***@10.0.0.7:554/stream", "live": True}
+        assert "edgeunet_up 0.0" in metrics
+        for text in (health.body, stats.body, metrics.encode(), client.ask("/").body):
+            assert b"hunter2" not in text
+        assert_still_segments(client)
+
+
+def assert_still_segments(client: Client) -> None:
+    body = io.BytesIO()
+    Image.new("RGB", (9, 9)).save(body, "png")
+    assert client.ask("/segment", method="POST", body=body.getvalue()).status == 200

@@ -1,0 +1,202 @@
+"""What `edgeunet serve` has of `edgeunet run`: a rate that is held, smoothing over time, tiles."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
+
+from edgeunet.data.cells import Scene, snapshots, time_lapse
+from edgeunet.errors import UsageError
+from edgeunet.runtime import Tiling, load
+from edgeunet.runtime.serve.player import Player
+from edgeunet.runtime.serve.server import open_service
+from edgeunet.runtime.sources import open_source
+from support.commands import fails, succeeds
+from support.media import write_png, write_video
+from support.serving import (
+    WAIT,
+    Client,
+    connect,
+    png,
+    process,
+    read_record,
+    serving,
+    stats_with_frames,
+    wait_for,
+)
+
+FRAMES = 6
+UNREACHABLE = 1e5  # frames a second, for which every depth is too slow
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_video(tmp_path_factory.mktemp("film") / "film.mp4", FRAMES)
+
+
+# A rate that is held
+
+
+def depths_when(client: Client, frames: int) -> dict[str, int]:
+    """Frames by depth, once so many were segmented."""
+    until = time.monotonic() + WAIT
+    while sum((depths := client.ask("/stats").json["depths"]).values()) < frames:
+        assert time.monotonic() < until, depths
+        time.sleep(0.05)
+    counted: dict[str, int] = depths
+    return counted
+
+
+def test_page_and_metrics_tell_the_frames_of_each_depth(depths_bundle: Path, images: Path) -> None:
+    with serving(depths_bundle, images, target_fps=UNREACHABLE) as client:
+        depths = depths_when(client, 1)
+        families = {
+            family.name: family
+            for family in text_string_to_metric_families(client.ask("/metrics").body.decode())
+        }
+        with client.stream() as response:
+            record = read_record(response)
+    assert list(depths) == ["3", "2", "1"]
+    assert depths["3"] == depths["2"] == 0 < depths["1"]
+    samples = families["edgeunet_depth_frames"].samples
+    counted = {sample.labels["depth"]: sample.value for sample in samples}
+    assert counted["3"] == counted["2"] == 0
+    assert counted["1"] >= depths["1"]
+    frames = [frame.image for frame in open_source(images)]
+    frame = frames[record.meta["index"] % len(frames)]
+    with load(depths_bundle) as deepest, load(depths_bundle / "depths" / "1") as shallow:
+        np.testing.assert_array_equal(record.ids, shallow([frame]).masks[0])
+        assert not np.array_equal(record.ids, deepest([frame]).masks[0]), "masks of no depth"
+
+
+def test_an_image_sent_in_gets_the_deepest_net_and_steers_nothing(
+    depths_bundle: Path, film: Path, images: Path
+) -> None:
+    with Image.open(images / "1.png") as image:
+        picture = np.asarray(image.convert("RGB"))
+    with load(depths_bundle) as deepest, load(depths_bundle / "depths" / "1") as shallow:
+        wanted = deepest([picture]).masks[0]
+        assert not np.array_equal(wanted, shallow([picture]).masks[0]), "masks of no depth"
+    with serving(depths_bundle, film, target_fps=UNREACHABLE) as client:
+        for _ in range(3):
+            told = client.ask("/segment", method="POST", body=png(picture), Accept="image/png")
+        assert told.status == 200
+        assert depths_when(client, 1)["3"] == 0
+    with Image.open(io.BytesIO(told.body)) as image:
+        np.testing.assert_array_equal(np.asarray(image), wanted)
+
+
+def test_no_depth_is_told_of_where_no_rate_is_held(depths_bundle: Path, film: Path) -> None:
+    with serving(depths_bundle, film) as client:
+        assert stats_with_frames(client)["depths"] == {}
+        assert "edgeunet_depth_frames_total{" not in client.ask("/metrics").body.decode()
+
+
+# Smoothing, and tiles
+
+
+def test_frames_are_smoothed_over_time(fp32_bundle: Path, tmp_path: Path) -> None:
+    film = tmp_path / "film"
+    film.mkdir()
+    scene = Scene(64, 96, cells=6, radius=10.0, seed=1)
+    for index, frame in enumerate(time_lapse(scene, FRAMES)):
+        write_png(film / f"{index}.png", frame.image)
+    with load(fp32_bundle) as segmenter:
+        with segmenter.stream(film, temporal=0.9) as stream:
+            wanted = [mask for _, mask in stream]
+        with segmenter.stream(film) as stream:
+            plain = [mask for _, mask in stream]
+        assert any(map(np.any, (a != b for a, b in zip(wanted, plain, strict=True)))), "no change"
+        published: list[Any] = []
+        with Player(
+            segmenter, lambda: open_source(film), publish=published.append, temporal=0.9
+        ) as player:
+            player.start()
+            wait_for(lambda: len(published) >= FRAMES)
+    for segmented, mask in zip(published, wanted, strict=False):
+        np.testing.assert_array_equal(segmented.mask, mask)
+
+
+def test_frames_are_cut_into_tiles(fp32_bundle: Path, tmp_path: Path) -> None:
+    drawn = snapshots(40, height=64, width=96, seed=1)
+    crowded = next(frame.image for frame in drawn if 0.2 < np.mean(frame.mask > 0) < 0.8)
+    frame = crowded.repeat(2, axis=0).repeat(2, axis=1)  # whole, the net sees what it knows
+    large = write_png(tmp_path / "large.png", frame)
+    with serving(fp32_bundle, large, tiling=Tiling()) as client, client.stream() as response:
+        record = read_record(response)
+    with load(fp32_bundle, tiling=Tiling()) as tiled, load(fp32_bundle) as whole:
+        np.testing.assert_array_equal(record.ids, tiled([frame]).masks[0])
+        assert not np.array_equal(record.ids, whole([frame]).masks[0]), "masks of no tiles"
+
+
+# What is wrong with the call is said before anything is served
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"temporal": 0.3, "tiling": Tiling()}, "tiles are not smoothed"),
+        ({"temporal": 1.0}, "temporal is 1.0"),
+        ({"batch": 99}, "batch is 99"),
+        ({"tiling": Tiling(batch=99)}, "batch is 99"),
+        ({"target_fps": 25}, "holds one depth"),
+    ],
+)
+def test_arguments_that_do_not_go_are_refused_at_the_start(
+    fp32_bundle: Path, film: Path, arguments: dict[str, Any], words: str
+) -> None:
+    with (
+        pytest.raises(UsageError, match=words),
+        open_service(fp32_bundle, str(film), port=0, **arguments),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--tile", "--temporal", "0.3"), "tiles are not smoothed"),
+        (("--overlap", "0.5"), "--overlap needs --tile"),
+        (("--blend", "valid"), "--blend needs --tile"),
+        (("--temporal", "1"), "--temporal"),
+        (("--target-fps", "0"), "--target-fps"),
+        (("--target-fps", "25"), "holds one depth"),
+    ],
+)
+def test_the_command_refuses_options_that_do_not_go(
+    fp32_bundle: Path, film: Path, options: tuple[str, ...], words: str
+) -> None:
+    assert words in fails(2, "serve", fp32_bundle, film, "--port", "0", *options)
+
+
+def test_the_command_hands_its_options_on(
+    fp32_bundle: Path, film: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    came: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        "edgeunet.cli.serve.serve", lambda bundle, source, **arguments: came.append(arguments)
+    )
+    tiles = ("--tile", "--overlap", "0.5", "--blend", "valid")
+    succeeds("serve", fp32_bundle, film, "--batch", "4", "--temporal", "0.3", "--target-fps", "9")
+    succeeds("serve", fp32_bundle, film, "--batch", "4", *tiles)
+    plain, tiled = came
+    assert [plain[name] for name in ("batch", "temporal", "target_fps")] == [4, 0.3, 9]
+    assert plain["tiling"] is None
+    assert tiled["batch"] == 1  # the tiles fill the net's batch
+    assert tiled["tiling"] == Tiling(overlap=0.5, blend="valid", batch=4)
+
+
+def test_the_command_holds_a_rate(depths_bundle: Path, film: Path) -> None:
+    with process(depths_bundle, film, "--target-fps", "0.5", "--temporal", "0.3") as (_, url):
+        connection = connect(url)
+        connection.request("GET", "/stats")
+        assert list(json.loads(connection.getresponse().read())["depths"]) == ["3", "2", "1"]
+        connection.close()

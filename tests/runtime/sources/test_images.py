@@ -1,0 +1,383 @@
+"""Sources: order, colours, and what damaged files do."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import ExifTags, Image, ImageOps
+
+from edgeunet.errors import EdgeUNetError, SourceError
+from edgeunet.runtime.sources import SourceInfo, open_source, read_image
+from support.media import VIDEO_SIZE, cut_to, number_of, numbered_frame, write_png, write_video
+
+FRAMES = 12
+
+
+def gray(value: int) -> npt.NDArray[np.uint8]:
+    return np.full((4, 6), value, np.uint8)
+
+
+def drain(source: str | Path) -> tuple[list[int], EdgeUNetError | None]:
+    """Numbers of the frames that came, and the error that ended them."""
+    numbers = []
+    try:
+        for frame in open_source(source):
+            numbers.append(number_of(frame.image))
+    except EdgeUNetError as error:
+        return numbers, error
+    return numbers, None
+
+
+# Images
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Five images with brightness 10 to 50 in name order, and files that are no images."""
+    names = ["1.png", "10.PNG", "2.png", "a.png", "b.png"]
+    for index, name in reversed(list(enumerate(names))):
+        write_png(tmp_path / name, gray(10 * (index + 1)))
+    (tmp_path / "notes.txt").write_text("no image")
+    return tmp_path
+
+
+def test_directory_is_read_in_name_order(folder: Path) -> None:
+    frames = list(open_source(folder))
+    assert [frame.name for frame in frames] == ["1.png", "10.PNG", "2.png", "a.png", "b.png"]
+    assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
+    assert [int(frame.image[0, 0, 0]) for frame in frames] == [10, 20, 30, 40, 50]
+
+
+def test_glob_is_read_in_name_order(folder: Path) -> None:
+    frames = list(open_source(str(folder / "[0-9]*.png")))
+    assert [(frame.index, frame.name) for frame in frames] == [(0, "1.png"), (1, "2.png")]
+
+
+def test_recursive_glob_reads_files_only(tmp_path: Path) -> None:
+    (tmp_path / "day").mkdir()
+    write_png(tmp_path / "day" / "a.png", gray(1))
+    write_png(tmp_path / "b.png", gray(2))
+    assert sorted(frame.name for frame in open_source(f"{tmp_path}/**")) == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_single_image(folder: Path, kind: Callable[[Path], str | Path]) -> None:
+    (frame,) = open_source(kind(folder / "a.png"))
+    assert (frame.index, frame.name) == (0, "a.png")
+    np.testing.assert_array_equal(frame.image, np.full((4, 6, 3), 40))
+
+
+def test_name_with_glob_characters_is_a_file_first(tmp_path: Path) -> None:
+    write_png(tmp_path / "a[1].png", gray(7))
+    write_png(tmp_path / "a1.png", gray(8))
+    (frame,) = open_source(tmp_path / "a[1].png")
+    assert frame.name == "a[1].png"
+
+
+def test_directory_named_like_a_video_is_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").mkdir()
+    write_png(tmp_path / "clip.mp4" / "a.png", gray(7))
+    assert open_source(tmp_path / "clip.mp4").info == SourceInfo(1, None)
+    assert [frame.name for frame in open_source(tmp_path / "clip.mp4")] == ["a.png"]
+
+
+COLOURS = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [200, 100, 50]]], np.uint8)
+LUMA = np.array([[0, 1, 128, 255]], np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "wanted"),
+    [
+        (COLOURS, COLOURS),
+        (np.dstack([COLOURS, [[0, 1, 128, 255]]]).astype(np.uint8), COLOURS),
+        (COLOURS * np.uint16(257), COLOURS),
+        (np.dstack([COLOURS, LUMA]) * np.uint16(257), COLOURS),
+        (LUMA, np.repeat(LUMA[..., None], 3, axis=2)),
+        (LUMA * np.uint16(257), np.repeat(LUMA[..., None], 3, axis=2)),
+    ],
+    ids=["rgb", "rgba", "rgb16", "rgba16", "gray", "gray16"],
+)
+def test_image_becomes_8_bit_rgb(
+    tmp_path: Path, pixels: npt.NDArray[np.generic], wanted: npt.NDArray[np.uint8]
+) -> None:
+    frame = read_image(write_png(tmp_path / "a.png", pixels))
+    assert frame.dtype == np.uint8
+    assert frame.flags.c_contiguous
+    np.testing.assert_array_equal(frame, wanted)
+
+
+def write_jpeg(path: Path, image: Image.Image, **options: object) -> Path:
+    image.save(path, quality=95, **options)
+    return path
+
+
+def noise(size: tuple[int, int] = (40, 56)) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_image_comes_upright(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    quarters = np.full((32, 48, 3), 40, np.uint8)
+    quarters[:16, :24], quarters[:16, 24:], quarters[16:, :24] = 220, 160, 100
+    path = write_jpeg(tmp_path / "a.jpg", Image.fromarray(quarters), exif=exif)
+    with Image.open(path) as image:
+        wanted = np.asarray(ImageOps.exif_transpose(image))
+    frame = read_image(path)
+    assert frame.shape == wanted.shape
+    assert np.abs(frame.astype(int) - wanted).max() <= 3  # two decoders
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_jpeg_that_was_cut_off_is_an_error(tmp_path: Path, progressive: bool) -> None:
+    preview = io.BytesIO()
+    noise((16, 16)).save(preview, "jpeg")  # whole, it must not pass for the end of the image
+    path = write_jpeg(
+        tmp_path / "a.jpg", noise(), progressive=progressive, comment=preview.getvalue()
+    )
+    content = path.read_bytes()
+    assert read_image(path).shape == (40, 56, 3)
+    for length in (len(content) // 2, len(content) - 2, len(content) - 1):
+        path.write_bytes(content[:length])
+        with pytest.raises(SourceError, match=r"a\.jpg is truncated"):
+            read_image(path)
+
+
+def test_jpeg_with_something_behind_it_is_whole(tmp_path: Path) -> None:
+    path = write_jpeg(tmp_path / "a.jpg", noise(), restart_marker_blocks=1)
+    path.write_bytes(path.read_bytes() + b"\xff\xda a film \xff")
+    assert read_image(path).shape == (40, 56, 3)
+
+
+def test_image_of_floats_says_so(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((4, 6), np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(SourceError, match="float32; uint8 or uint16 was wanted"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_image_that_is_gone_is_named(folder: Path) -> None:
+    frames = open_source(folder)
+    next(frames)
+    (folder / "10.PNG").unlink()
+    with pytest.raises(SourceError, match=r"10\.PNG cannot be read: No such file"):
+        next(frames)
+
+
+def test_unreadable_image_follows_the_frames_before_it(tmp_path: Path) -> None:
+    write_png(tmp_path / "a.png", gray(7))
+    (tmp_path / "b.png").write_bytes(b"no image")
+    frames = open_source(tmp_path)
+    assert next(frames).name == "a.png"
+    with pytest.raises(SourceError, match=r"b\.png cannot be read as an image"):
+        next(frames)
+
+
+def test_empty_directory_names_the_suffixes(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no image")
+    with pytest.raises(SourceError, match=r"holds no image \(.*\.png.*\)"):
+        open_source(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["absent", "absent.png", "absent.mp4", "*.png", "*.mp4"])
+def test_missing_path_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SourceError, match=rf"{re.escape(name)} does not exist"):
+        list(open_source(str(tmp_path / name)))
+
+
+@pytest.mark.parametrize("name", ["0", "csi:0", "usb0"])
+def test_name_of_a_camera_in_another_form_is_told_the_right_one(name: str) -> None:
+    with pytest.raises(SourceError, match=r"v4l2:///dev/video0 or csi://0"):
+        open_source(name)
+
+
+def test_device_is_told_its_address() -> None:
+    with pytest.raises(SourceError, match=r"/dev/null is a device\. A camera is v4l2:///dev/null"):
+        open_source("/dev/null")
+
+
+def test_image_beyond_opencvs_limit_says_how_to_lift_it(tmp_path: Path) -> None:
+    path = write_png(tmp_path / "large.png", gray(7))
+    code = (
+        "import pathlib, sys; from edgeunet.runtime.sources import read_image; "
+        "read_image(pathlib.Path(sys.argv[1]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False,
+        env={**os.environ, "OPENCV_IO_MAX_IMAGE_PIXELS": "1"},
+    )  # fmt: skip
+    assert re.search(r"SourceError: .*large\.png .*OPENCV_IO_MAX_IMAGE_PIXELS allows", done.stderr)
+
+
+def test_file_of_another_kind_names_the_kinds(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("no image")
+    with pytest.raises(SourceError, match=r"neither an image \(.*\.png.*\) nor a video \(.*\.mp4"):
+        open_source(path)
+
+
+# Videos
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".MP4"])
+def test_video_frames_come_in_order(tmp_path: Path, suffix: str) -> None:
+    path = write_video(tmp_path / f"clip{suffix}", FRAMES)
+    frames = list(open_source(path))
+    assert [frame.index for frame in frames] == list(range(FRAMES))
+    assert [number_of(frame.image) for frame in frames] == list(range(FRAMES))
+    assert {frame.image.shape for frame in frames} == {(*VIDEO_SIZE, 3)}
+    assert {frame.image.dtype for frame in frames} == {np.dtype(np.uint8)}
+
+
+@pytest.mark.parametrize("rate", [Fraction(10), Fraction(25), Fraction(30000, 1001)])
+def test_info_gives_count_and_rate_of_a_video(tmp_path: Path, rate: Fraction) -> None:
+    path = write_video(tmp_path / "clip.mp4", 7, rate=rate)
+    assert open_source(path).info == SourceInfo(7, rate)
+
+
+def test_info_counts_images(folder: Path) -> None:
+    assert open_source(folder).info == SourceInfo(5, None)
+    assert open_source(folder / "a.png").info == SourceInfo(1, None)
+
+
+def test_opening_refuses_what_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_text("no video")
+    for name, words in {
+        "clip.mp4": "cannot be read as a video",
+        "absent": "does not exist",
+    }.items():
+        with pytest.raises(SourceError, match=words):
+            open_source(tmp_path / name)
+
+
+@pytest.mark.parametrize("content", [b"", b"This is a text.\n" * 100], ids=["empty", "text"])
+def test_file_that_is_no_video(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match=r"clip\.mp4 cannot be read as a video"):
+        list(open_source(path))
+
+
+def test_video_without_pictures(tmp_path: Path) -> None:
+    path = tmp_path / "sound.mp4"
+    with av.open(path, "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        silence = np.zeros((1, 1024), np.float32)
+        sound = av.AudioFrame.from_ndarray(silence, format="fltp", layout="mono")
+        sound.sample_rate = 44100
+        container.mux(stream.encode(sound))
+        container.mux(stream.encode())
+    with pytest.raises(SourceError, match=r"sound\.mp4 holds no video stream"):
+        list(open_source(path))
+
+
+def test_truncated_video_with_its_index_at_the_end_cannot_be_opened(tmp_path: Path) -> None:
+    path = cut_to(write_video(tmp_path / "clip.mp4"), 0.6)
+    numbers, error = drain(path)
+    assert numbers == []
+    assert isinstance(error, SourceError)
+    assert "cannot be read as a video" in str(error)
+
+
+@pytest.mark.parametrize("intra", [False, True])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def test_truncated_video_yields_the_frames_before_the_cut(
+    tmp_path: Path, share: float, intra: bool
+) -> None:
+    path = write_video(tmp_path / "clip.mp4", FRAMES, index_first=True, intra=intra)
+    numbers, error = drain(cut_to(path, share))
+    assert 0 < len(numbers) < FRAMES
+    # The decoder may repair a picture that was cut through; those before it are whole.
+    assert numbers[:-1] == list(range(len(numbers) - 1))
+    assert isinstance(error, SourceError)
+    last = len(numbers) - 1
+    assert re.search(rf"frame ({last}|{last + 1})\b", str(error)), str(error)
+
+
+def trimmed(path: Path, *, begin: float, seconds: float) -> Path:
+    """Let the file's edit list hide what lies before and after; no frame is taken out."""
+    content = bytearray(path.read_bytes())
+    at = content.index(b"elst") + 12
+    _, start = struct.unpack_from(">Ii", content, at)
+    struct.pack_into(">Ii", content, at, round(seconds * 1000), start + round(begin * 12800))
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("intra", [False, True])
+def test_trimmed_video_is_whole(tmp_path: Path, intra: bool) -> None:
+    path = write_video(tmp_path / "clip.mp4", FRAMES, intra=intra)
+    numbers, error = drain(trimmed(path, begin=0.16, seconds=0.2))
+    assert error is None
+    assert numbers == [4, 5, 6, 7, 8]
+
+
+def test_trimmed_video_that_is_cut_off_is_truncated(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.mp4", FRAMES, index_first=True, intra=True)
+    numbers, error = drain(cut_to(trimmed(path, begin=0.16, seconds=9), 0.6))
+    assert numbers
+    assert isinstance(error, SourceError)
+
+
+def test_avi_whose_frames_need_later_ones_has_no_times(tmp_path: Path) -> None:
+    with av.open(tmp_path / "clip.avi", "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width = VIDEO_SIZE
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"x264-params": "bframes=2:b-adapt=0:scenecut=0"}
+        for index in range(FRAMES):
+            picture = av.VideoFrame.from_ndarray(numbered_frame(index), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    frames = list(open_source(tmp_path / "clip.avi"))
+    assert [number_of(frame.image) for frame in frames] == list(range(FRAMES))
+    assert {frame.time for frame in frames} == {None}
+
+
+def test_clock_of_joined_files_goes_back(tmp_path: Path) -> None:
+    content = write_video(tmp_path / "clip.ts", 3).read_bytes()
+    (tmp_path / "joined.ts").write_bytes(content * 2)
+    times = [frame.time for frame in open_source(tmp_path / "joined.ts")]
+    assert times == pytest.approx([0.0, 0.04, 0.08] * 2)
+
+
+@pytest.fixture(scope="module")
+def whole_video(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return write_video(tmp_path_factory.mktemp("whole") / "clip.mp4", FRAMES).read_bytes()
+
+
+@given(where=st.floats(0, 1), garbage=st.binary(min_size=1, max_size=64))
+def test_damaged_video_gives_all_frames_or_an_error(
+    whole_video: bytes,
+    tmp_path_factory: pytest.TempPathFactory,
+    where: float,
+    garbage: bytes,
+) -> None:
+    begin, end = whole_video.index(b"mdat") + 4, whole_video.index(b"moov") - 4
+    start = begin + int(where * (end - begin - len(garbage)))
+    damaged = bytearray(whole_video)
+    damaged[start : start + len(garbage)] = garbage
+    path = tmp_path_factory.mktemp("damaged") / "clip.mp4"
+    path.write_bytes(damaged)
+    ended: list[tuple[list[int], EdgeUNetError | None]] = []
+    thread = threading.Thread(target=lambda: ended.append(drain(path)), daemon=True)
+    thread.start()
+    thread.join(30)
+    assert ended, "the decoder hangs, or raised an error of its own"
+    numbers, error = ended[0]
+    assert isinstance(error, SourceError) or len(numbers) == FRAMES

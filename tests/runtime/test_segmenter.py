@@ -1,0 +1,327 @@
+"""Segmenter: frames in, masks out, alone, in batches and as a stream."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeunet.data.cells import snapshots
+from edgeunet.errors import BundleError, FrameError, ParityError, SourceError, UsageError
+from edgeunet.files import sha256
+from edgeunet.runtime import Segmenter, load
+from edgeunet.runtime.sources import SourceFrame
+from support.media import Frame, number_of, write_png, write_video
+
+MAX_BATCH = 4
+
+
+@pytest.fixture(scope="module")
+def segmenter(fp32_bundle: Path) -> Iterator[Segmenter]:
+    with load(fp32_bundle) as loaded:
+        assert loaded.manifest.max_batch == MAX_BATCH
+        yield loaded
+
+
+def scenes(count: int, size: tuple[int, int] = (64, 96)) -> list[Frame]:
+    return [frame.image for frame in snapshots(count, height=size[0], width=size[1], seed=3)]
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[Frame]:
+    return scenes(9)
+
+
+def alone(segmenter: Segmenter, frames: list[Frame]) -> list[Frame]:
+    return [segmenter([frame]).masks[0] for frame in frames]
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if "edgeunet" in thread.name]
+
+
+def source(frames: list[Frame], fault: Exception | None = None) -> Iterator[SourceFrame]:
+    for index, image in enumerate(frames):
+        yield SourceFrame(index, f"frame {index}", image)
+    if fault is not None:
+        raise fault
+
+
+# Calls
+
+
+@settings(max_examples=10)
+@given(height=st.integers(1, 150), width=st.integers(1, 150), count=st.integers(1, 3))
+def test_masks_have_the_frames_size(
+    segmenter: Segmenter, height: int, width: int, count: int
+) -> None:
+    result = segmenter([np.full((height, width, 3), 128, np.uint8)] * count)
+    assert result.masks.shape == (count, height, width)
+    assert result.masks.dtype == np.uint8
+    assert result.masks.max() < len(segmenter.manifest.classes)
+    assert result.presence is None
+
+
+def test_frames_may_come_as_one_array(segmenter: Segmenter, frames: list[Frame]) -> None:
+    np.testing.assert_array_equal(
+        segmenter(np.stack(frames[:3])).masks, segmenter(frames[:3]).masks
+    )
+
+
+def test_more_frames_than_the_largest_batch_are_split(
+    segmenter: Segmenter, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    segment = segmenter.backend.segment
+
+    def counted(part: list[Frame], **options: bool) -> object:
+        sizes.append(len(part))
+        return segment(part, **options)
+
+    wanted = np.stack(alone(segmenter, frames))
+    monkeypatch.setattr(segmenter.backend, "segment", counted)
+    result = segmenter(frames, confidence=True)
+    assert sizes == [4, 4, 1]
+    np.testing.assert_array_equal(result.masks, wanted)
+    assert result.confidence is not None and result.confidence.shape == wanted.shape
+    assert min(vars(result.timings).values()) > 0
+    assert len(np.unique(wanted)) > 1, "one class alone shows nothing"
+
+
+def test_no_frames_are_refused(segmenter: Segmenter) -> None:
+    with pytest.raises(UsageError, match="no frames"):
+        segmenter([])
+
+
+def test_frames_of_several_sizes_are_refused(segmenter: Segmenter) -> None:
+    with pytest.raises(FrameError, match="64x96, 64x97"):
+        segmenter([np.zeros((64, 97, 3), np.uint8), np.zeros((64, 96, 3), np.uint8)])
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [np.zeros((64, 96, 3), np.float32), np.zeros((64, 96, 2), np.uint8), np.zeros(5, np.uint8)],
+    ids=["float", "two channels", "one dimension"],
+)
+def test_frame_that_is_no_image_is_refused(
+    segmenter: Segmenter, frame: npt.NDArray[np.generic]
+) -> None:
+    with pytest.raises(FrameError, match="was wanted"):
+        segmenter([frame])
+
+
+def test_one_frame_without_a_list_is_refused(segmenter: Segmenter, frames: list[Frame]) -> None:
+    """Its rows would pass for gray frames."""
+    with pytest.raises((FrameError, UsageError)):
+        segmenter(frames[0])
+
+
+def test_other_forms_equal_their_rgb_form(segmenter: Segmenter, frames: list[Frame]) -> None:
+    rgb = frames[0]
+    gray = rgb[..., 0]
+    gray_as_rgb = np.dstack([gray] * 3)
+    alpha = np.random.default_rng(0).integers(0, 256, gray.shape, np.uint8)
+    forms = {
+        "gray": (gray, gray_as_rgb),
+        "gray with a channel": (gray[..., None], gray_as_rgb),
+        "RGBA": (np.dstack([rgb, alpha]), rgb),
+        "16 bit": (rgb * np.uint16(257), rgb),
+        "16 bit gray": (gray * np.uint16(257), gray_as_rgb),
+        "a view": (np.ascontiguousarray(rgb[:, ::-1])[:, ::-1], rgb),
+    }
+    for form, (frame, wanted) in forms.items():
+        np.testing.assert_array_equal(segmenter([frame]).masks, segmenter([wanted]).masks, form)
+
+
+def test_colours_are_not_exchanged(segmenter: Segmenter, frames: list[Frame]) -> None:
+    rgb = np.dstack([frames[0][..., 0], frames[1][..., 0], frames[2][..., 0]])
+    assert (segmenter([rgb]).masks != segmenter([rgb[..., ::-1]]).masks).any()
+
+
+def test_backends_agree(fp32_bundle: Path, frames: list[Frame]) -> None:
+    with load(fp32_bundle) as one, load(fp32_bundle, "pytorch") as other:
+        assert np.mean(one(frames).masks == other(frames).masks) >= 0.9999
+
+
+def test_load_refuses_what_is_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"is not a bundle.*edgeunet export"):
+        load(tmp_path)
+
+
+def test_closes_its_backend(fp32_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = []
+    with load(fp32_bundle) as loaded:
+        monkeypatch.setattr(loaded.backend, "close", lambda: closed.append(True))
+        assert closed == []
+    assert closed == [True]
+
+
+# Streams
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 4])
+def test_stream_equals_calls_in_order(
+    segmenter: Segmenter, frames: list[Frame], batch: int
+) -> None:
+    wanted = alone(segmenter, frames)
+    came = list(segmenter.stream(source(frames), batch=batch))
+    assert [frame.index for frame, _ in came] == list(range(len(frames)))
+    for (frame, mask), image, single in zip(came, frames, wanted, strict=True):
+        np.testing.assert_array_equal(frame.image, image)
+        np.testing.assert_array_equal(mask, single)
+        assert mask.dtype == np.uint8
+    assert threads() == []
+
+
+def test_stream_takes_arrays(segmenter: Segmenter, frames: list[Frame]) -> None:
+    gray = frames[0][:, :, 0]
+    came = list(segmenter.stream([frames[0], gray]))
+    assert [(frame.index, frame.name, frame.time) for frame, _ in came] == [
+        (0, "", None),
+        (1, "", None),
+    ]
+    for (_, mask), image in zip(came, [frames[0], gray], strict=True):
+        np.testing.assert_array_equal(mask, segmenter([image]).masks[0])
+
+
+@pytest.mark.parametrize("no_source", [0, None, np.zeros((64, 96, 3), np.uint8)])
+def test_stream_refuses_what_is_no_source(segmenter: Segmenter, no_source: Any) -> None:
+    with pytest.raises(UsageError, match="is no source"):
+        segmenter.stream(no_source)
+
+
+def test_stream_refuses_what_is_no_frame(segmenter: Segmenter) -> None:
+    frames: Any = [b"jpeg"]
+    with pytest.raises(UsageError, match=r"a bytes came as a frame; an array \(H, W, 3\)"):
+        list(segmenter.stream(frames))
+
+
+def test_stream_reads_videos(segmenter: Segmenter, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.mp4", 7)
+    came = list(segmenter.stream(path, batch=3))
+    assert [number_of(frame.image) for frame, _ in came] == list(range(7))
+    for frame, mask in came:
+        np.testing.assert_array_equal(mask, segmenter([frame.image]).masks[0])
+
+
+def test_stream_follows_changing_image_sizes(segmenter: Segmenter, tmp_path: Path) -> None:
+    sizes = [(64, 96), (64, 96), (50, 70), (64, 96), (64, 96), (64, 96)]
+    images = [scenes(1, size)[0] for size in sizes]
+    for index, image in enumerate(images):
+        write_png(tmp_path / f"{index}.png", image)
+    came = list(segmenter.stream(tmp_path, batch=3))
+    assert [frame.name for frame, _ in came] == [f"{index}.png" for index in range(6)]
+    assert [mask.shape for _, mask in came] == sizes
+    for (_, mask), single in zip(came, alone(segmenter, images), strict=True):
+        np.testing.assert_array_equal(mask, single)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("taken", [1, 4])
+def test_stream_leaves_no_thread_when_the_consumer_stops_early(
+    segmenter: Segmenter, frames: list[Frame], taken: int, batch: int
+) -> None:
+    with closing(segmenter.stream(source(frames * 20), batch=batch)) as stream:
+        assert [frame.index for frame, _ in islice(stream, taken)] == list(range(taken))
+        assert sorted(threads()) == [
+            "edgeunet-decode", *["edgeunet-infer"] * segmenter.backend.lanes,
+            "edgeunet-postprocess", "edgeunet-preprocess",
+        ]  # fmt: skip
+    assert threads() == []
+
+
+def test_stream_that_is_dropped_leaves_no_thread(segmenter: Segmenter, frames: list[Frame]) -> None:
+    for frame, _ in segmenter.stream(source(frames * 20)):
+        if frame.index == 2:
+            break
+    assert threads() == []
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 4])
+def test_stream_yields_the_frames_before_a_fault(
+    segmenter: Segmenter, frames: list[Frame], batch: int
+) -> None:
+    fault = SourceError("damaged at frame 5")
+    stream = segmenter.stream(source(frames[:5], fault), batch=batch)
+    assert [frame.index for frame, _ in islice(stream, 5)] == [0, 1, 2, 3, 4]
+    with pytest.raises(SourceError) as raised:
+        next(stream)
+    assert raised.value is fault
+    assert threads() == []
+
+
+def test_stream_raises_a_fault_of_the_backend(
+    segmenter: Segmenter, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    infer = segmenter.backend.infer_in_lane
+    calls = []
+
+    def failing(images: npt.NDArray[np.float32]) -> object:
+        calls.append(len(images))
+        if len(calls) == 3:
+            raise ZeroDivisionError
+        return infer(images)
+
+    monkeypatch.setattr(segmenter.backend, "infer_in_lane", failing)
+    stream = segmenter.stream(source(frames), batch=2)
+    assert [frame.index for frame, _ in islice(stream, 4)] == [0, 1, 2, 3]
+    with pytest.raises(ZeroDivisionError):
+        next(stream)
+    assert threads() == []
+
+
+@pytest.mark.parametrize("batch", [0, -1, MAX_BATCH + 1])
+def test_stream_refuses_batches_that_the_graph_cannot_take(
+    segmenter: Segmenter, frames: list[Frame], batch: int
+) -> None:
+    with pytest.raises(UsageError, match=rf"batch is {batch}; .* 1 to 4.*--max-batch"):
+        next(segmenter.stream(source(frames), batch=batch))
+
+
+# Self-check
+
+
+def test_self_check_gives_the_agreement(segmenter: Segmenter) -> None:
+    golden = segmenter.bundle.golden()
+    agreement = segmenter.self_check()
+    assert agreement >= 0.9999
+    assert agreement == np.mean(segmenter(list(golden.frames)).masks == golden.masks)
+
+
+def with_golden(bundle: Path, folder: Path, wrong: float) -> Path:
+    """Copy of a bundle in which the share `wrong` of the golden mask pixels has another class."""
+    copy = shutil.copytree(bundle, folder / "copy")
+    path = copy / "golden.npz"
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    masks = arrays["masks"].reshape(-1)
+    masks[: round(wrong * masks.size)] = 200
+    np.savez_compressed(path, **arrays)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["files"]["golden.npz"] = sha256(path)
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    return copy
+
+
+def test_self_check_refuses_wrong_masks(fp32_bundle: Path, tmp_path: Path) -> None:
+    copy = with_golden(fp32_bundle, tmp_path, 0.002)
+    with load(copy) as loaded, pytest.raises(ParityError) as error:
+        loaded.self_check()
+    for words in ("onnxruntime", "99.80%", "99.9%", "edgeunet parity"):
+        assert words in str(error.value)
+
+
+def test_self_check_bears_what_the_precision_may_lose(fp32_bundle: Path, tmp_path: Path) -> None:
+    with load(with_golden(fp32_bundle, tmp_path, 0.0005)) as loaded:
+        assert loaded.self_check() == pytest.approx(0.9995, abs=1e-4)

@@ -1,0 +1,48 @@
+"""A machine that runs engines: with a GPU, PyCUDA and TensorRT, none of which is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+from support.host_kernels import load_host_kernels
+from support.simulated_gpu import Driver
+from support.tensorrt_machine import install_pycuda, install_stand_in, restored_modules
+
+
+@dataclass(frozen=True)
+class GpuMachine:
+    """What stands in for the GPU, and for TensorRT."""
+
+    driver: Driver
+    trt: Any
+
+
+@contextmanager
+def gpu_machine(version: str = "10.3.0", **gpu: Any) -> Iterator[GpuMachine]:
+    """Install the stand-ins while the block runs; `gpu` goes to `Driver`.
+
+    An Orin, for TensorRT-RTX ("rtx-1.7.1") an RTX 4090, where nothing else is asked for.
+    """
+    if version.startswith("rtx-"):
+        gpu = {"name": "NVIDIA GeForce RTX 4090", "capability": (8, 9), **gpu}
+    with restored_modules(), pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
+        driver = install_pycuda(Driver(load_host_kernels(), **gpu))
+        trt = install_stand_in(version)
+        device = driver.Device(0) if driver.Device.count() else None
+        if device is not None:
+            trt.scenario.card = device.name()
+            trt.scenario.capability = "sm{}{}".format(*device.compute_capability())
+        trt.enqueue = driver.streams.enqueue  # type: ignore[attr-defined]
+        patch.setenv("XDG_CACHE_HOME", folder)  # of the builder's timings
+        # The host runs kernels of its own, and a machine that tests may lack nvcc.
+        patch.setattr(
+            "edgeunet.runtime.backends.tensorrt.load_kernels",
+            lambda device, folder: device.load_module(b"\x7fELF"),
+        )
+        yield GpuMachine(driver, trt)

@@ -1,0 +1,185 @@
+"""A server in a thread, and plain clients of it."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import re
+import struct
+import subprocess
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from edgeunet.runtime.frames import Frame
+from edgeunet.runtime.serve.server import Service, open_service
+from support.commands import start
+
+WAIT = 30.0  # seconds; a machine that trains beside this is slow
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the page reads: its JSON, the frame (H, W, 3) and the class ids (H, W)."""
+
+    meta: dict[str, Any]
+    frame: npt.NDArray[np.uint8]
+    ids: npt.NDArray[np.uint8]
+
+
+class Client:
+    """Asks a server over sockets of its own."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.host, self.port = service.listening.getsockname()[:2]
+        self.thread = threading.Thread(target=service.run)
+
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(self.host, self.port, timeout=WAIT)
+
+    def ask(
+        self, path: str, *, method: str = "GET", body: Any = None, **headers: str | None
+    ) -> Answer:
+        """One request; underscores in names of headers stand for hyphens."""
+        named = {name.replace("_", "-"): value for name, value in headers.items() if value}
+        connection = self.connect()
+        try:
+            connection.request(method, path, body=body, headers=named)
+            response = connection.getresponse()
+            return Answer(response.status, response.headers, response.read())
+        finally:
+            connection.close()
+
+    @contextmanager
+    def stream(self, path: str = "/stream", **headers: str) -> Iterator[http.client.HTTPResponse]:
+        connection = self.connect()
+        try:
+            connection.request("GET", path, headers=headers)
+            yield connection.getresponse()
+        finally:
+            connection.close()
+
+
+@contextmanager
+def serving(bundle: Path, source: object, **arguments: Any) -> Iterator[Client]:
+    """A server on a free port."""
+    with (
+        open_service(bundle, str(source), port=0, **arguments) as service,
+        running(service) as client,
+    ):
+        yield client
+
+
+@contextmanager
+def running(service: Service) -> Iterator[Client]:
+    """A server in a thread, which must end soon after it is told to."""
+    client = Client(service)
+    client.thread.start()
+    try:
+        yield client
+    finally:
+        service.stop()
+        client.thread.join(10)
+        assert not client.thread.is_alive(), "the server does not end"
+
+
+def read_record(response: Any) -> Record:
+    """The next record that has content."""
+    while True:
+        lengths = struct.unpack(">III", read_exactly(response, 12))
+        meta, jpeg, ids = (read_exactly(response, length) for length in lengths)
+        if meta:
+            break
+    about = json.loads(meta)
+    frame = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert frame is not None
+    pixels = np.frombuffer(zlib.decompress(ids), np.uint8).reshape(about["size"])
+    return Record(about, frame[..., ::-1].astype(np.uint8), pixels)
+
+
+def read_exactly(response: Any, count: int) -> bytes:
+    content = bytearray()
+    while len(content) < count:
+        part = response.read(count - len(content))
+        assert part, "the stream ended"
+        content += part
+    return bytes(content)
+
+
+def token_of(url: str) -> str:
+    return urlsplit(url).query.removeprefix("token=")
+
+
+def png(image: Frame) -> bytes:
+    encoded = io.BytesIO()
+    Image.fromarray(image).save(encoded, "png")
+    return encoded.getvalue()
+
+
+def stats_with_frames(server: Client) -> Any:
+    """`/stats` once it tells of frames: it is sampled each second."""
+    until = time.monotonic() + WAIT
+    while not (stats := server.ask("/stats").json)["frames"]["segmented"]:
+        assert time.monotonic() < until, "no frame is told of"
+        time.sleep(0.05)
+    return stats
+
+
+def resident() -> int:
+    """Bytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+# The command
+
+
+@contextmanager
+def process(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`edgeunet serve` and the address that it prints."""
+    running = start("serve", *arguments, "--port", "0")
+    try:
+        assert running.stderr is not None
+        line = running.stderr.readline()
+        found = re.fullmatch(r"open (http://\S+)\n", line)
+        assert found, line + running.stderr.read()
+        yield running, found[1]
+    finally:
+        running.kill()
+        running.communicate()
+
+
+def connect(url: str) -> http.client.HTTPConnection:
+    port = re.search(r":(\d+)/", url)
+    assert port
+    return http.client.HTTPConnection("127.0.0.1", int(port[1]), timeout=WAIT)
+
+
+def wait_for(check: Callable[[], object]) -> None:
+    until = time.monotonic() + WAIT
+    while not check():
+        assert time.monotonic() < until, "it never happened"
+        time.sleep(0.005)

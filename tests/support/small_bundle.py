@@ -1,0 +1,109 @@
+"""Bundles of one or two convolutions, for engines; and processes of their own."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from edgeunet.bundle.bundle import CHECKPOINT_NAME, GOLDEN_NAME
+from edgeunet.bundle.manifest import (
+    FLAVOURS,
+    PARTS,
+    InputSpec,
+    Manifest,
+    Precision,
+    flavour_file,
+    manifest_json,
+    part_file,
+)
+from edgeunet.export.graphs.fp16 import half
+from edgeunet.export.graphs.split import split_flavours
+from edgeunet.files import sha256, write_json
+
+ROOT = Path(__file__).parents[2]
+
+
+def write_bundle(
+    root: Path,
+    *,
+    precision: Precision = "fp16",
+    gated: bool = False,
+    max_batch: int = 4,
+    weight: float = 1.0,
+) -> Path:
+    """A bundle of a net from 3 to 2 channels at 16x16; its INT8 graphs are the FP32 one."""
+    root.mkdir(exist_ok=True)
+    flavours = FLAVOURS[precision]
+    onnx.save(_net(weight, gated=gated), root / flavour_file("fp32"))
+    for flavour in flavours[1:]:
+        if flavour == "fp16":
+            half(root / flavour_file("fp32"), root / flavour_file("fp16"))
+        else:
+            shutil.copy(root / flavour_file("fp32"), root / flavour_file(flavour))
+    for name in (GOLDEN_NAME, CHECKPOINT_NAME):
+        (root / name).write_bytes(b"not read here")
+    names = [*map(flavour_file, flavours), GOLDEN_NAME, CHECKPOINT_NAME]
+    if gated:
+        split_flavours(root, flavours)
+        names += [part_file(flavour, part) for flavour in flavours for part in PARTS]
+    manifest = Manifest(
+        model="unet",
+        arguments={},
+        weights="none",
+        precision=precision,
+        classes=("a", "b"),
+        palette=((0, 0, 0), (255, 0, 0)),
+        input=InputSpec(16, 16),
+        logits_size=(16, 16),
+        max_batch=max_batch,
+        files={name: sha256(root / name) for name in names},
+        versions={},
+        gate=(0.5, 0.5) if gated else None,
+    )
+    write_json(root / "manifest.json", manifest_json(manifest))
+    return root
+
+
+def _net(weight: float, *, gated: bool) -> onnx.ModelProto:
+    """`image` -> convolution -> `logits`; gated, a second one too, and `presence`."""
+    kernel = np.full((2, 3, 1, 1), weight, np.float32)
+    nodes = [helper.make_node("Conv", ["image", "kernel"], ["logits"], name="conv")]
+    constants = [numpy_helper.from_array(kernel, "kernel")]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2, 16, 16])]
+    if gated:
+        nodes = [
+            helper.make_node("Conv", ["image", "kernel"], ["feature"], name="conv"),
+            helper.make_node("GlobalAveragePool", ["feature"], ["mean"], name="pool"),
+            helper.make_node("Flatten", ["mean"], ["presence"], name="flatten"),
+            helper.make_node("Conv", ["feature", "head"], ["logits"], name="decode"),
+        ]
+        head = np.eye(2, dtype=np.float32)[..., None, None]
+        constants.append(numpy_helper.from_array(head, "head"))
+        outputs.append(helper.make_tensor_value_info("presence", TensorProto.FLOAT, ["batch", 2]))
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 16, 16])],
+        outputs,
+        constants,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def names(folder: Path) -> list[str]:
+    """Files that are not hidden: the lock is."""
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def start(code: str, *arguments: object) -> subprocess.Popen[str]:
+    """A process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
