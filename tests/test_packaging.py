@@ -70,7 +70,7 @@ def test_wheel_holds_weights_kernels_the_page_and_the_typing_marker_and_nothing_
         if path.suffix in (".safetensors", ".json")
     }
     rest = {name for name in content(wheel) if not name.endswith(".py")}
-    kernels = {f"edgeunet/runtime/kernels/{name}" for name in ("kernels.cu", "pixels.cuh")}
+    kernels = {f"edgeunet/runtime/gpu/kernels/{name}" for name in ("kernels.cu", "pixels.cuh")}
     page = {
         f"edgeunet/runtime/serve/page/{path.name}"
         for path in (ROOT / "runtime" / "serve" / "page").iterdir()

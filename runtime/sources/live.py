@@ -84,7 +84,7 @@ class LiveSource(Source):
         address: str,
         connect: Callable[[], Connection],
         *,
-        backoff: Backoff = Backoff(),  # noqa: B008 - frozen
+        backoff: Backoff = Backoff(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
