@@ -32,6 +32,8 @@ from support.exports import make_bundle
 from support.media import write_png
 from support.tensorrt_machine import stand_ins
 
+pytest_plugins = ["engine_fixtures"]
+
 settings.register_profile("edgeunet", deadline=None, max_examples=25)
 settings.load_profile("edgeunet")
 

@@ -158,9 +158,6 @@ class Driver:
         if self.lost:
             raise LogicError("cuInit failed: no CUDA-capable device is detected")
 
-    def get_driver_version(self) -> int:
-        return 12060
-
     def mem_get_info(self) -> tuple[int, int]:
         self._check_context()
         return self.memory.capacity - self.memory.used, self.memory.capacity

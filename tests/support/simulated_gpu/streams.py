@@ -111,6 +111,10 @@ class Streams:
         context._obj.value = self.current.pop()
         return 0
 
+    def cuDriverGetVersion(self, version: Any) -> int:
+        version._obj.value = 12060
+        return 0
+
     def cuGetErrorString(self, code: Any, words: Any) -> int:
         words._obj.value = _WORDS[code.value]
         return 0
