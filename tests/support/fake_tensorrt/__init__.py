@@ -30,7 +30,6 @@ _BEHAVIOUR = {
         config.IOptimizationProfile,
         config.ITimingCache,
         context.IExecutionContext,
-        engine.EngineInspector,
         engine.ICudaEngine,
         engine.Runtime,
         network.ILayer,
@@ -47,14 +46,13 @@ _BEHAVIOUR = {
         values.Logger,
     )
 }
-_FUNCTIONS = {"nptype": values.nptype, "volume": values.volume}
 
 
 def make(version: str, scenario: Scenario | None = None) -> ModuleType:
     """Module to put in the place of the real one, of one of `recorded_versions()`."""
     rtx = version.startswith("rtx-")
     name = "tensorrt_rtx_bindings" if rtx else "tensorrt"
-    module = build_module(name, read_surface(version), _BEHAVIOUR, _FUNCTIONS)
+    module = build_module(name, read_surface(version), _BEHAVIOUR)
     card = {"card": "NVIDIA GeForce RTX 4090", "capability": "sm89"} if rtx else {}
     module.scenario = scenario or Scenario(**card)
     module.enqueue = _at_once

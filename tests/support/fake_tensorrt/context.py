@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime as ort
 
 from .plan import Plan, PlanTensor
-from .values import NUMPY, is_rtx, stored, tell
+from .values import NUMPY, is_rtx, tell
 
 Shape = tuple[int, ...]
 
@@ -35,22 +35,6 @@ class IExecutionContext:
             if tensor.is_input and -1 not in tensor.shape
         }
 
-    name = stored("name", lambda self: "")
-    debug_sync = stored("debug_sync", lambda self: False)
-    enqueue_emits_profile = stored("enqueue_emits_profile", lambda self: True)
-    nvtx_verbosity = stored("nvtx_verbosity", lambda self: self._engine.profiling_verbosity)
-    persistent_cache_limit = stored("persistent_cache_limit", lambda self: 0)
-    engine = property(lambda self: self._engine)
-    all_binding_shapes_specified = property(lambda self: not self.infer_shapes())
-
-    @property
-    def active_optimization_profile(self) -> int:
-        return self._profile
-
-    @active_optimization_profile.setter
-    def active_optimization_profile(self, value: int) -> None:  # 8.6 only
-        self._profile = value
-
     def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
         if not 0 <= profile_index < self._engine.num_optimization_profiles:
             self._refuse(f"setOptimizationProfileAsync: no profile {profile_index}")
@@ -72,9 +56,6 @@ class IExecutionContext:
             self._refuse(f"setDeviceMemoryV2: {size} bytes are fewer than the engine needs")
             return
         self._memory = memory
-
-    def update_device_memory_size_for_shapes(self) -> int:
-        return self._trt.scenario.device_memory
 
     # Shapes and addresses
 
@@ -138,9 +119,6 @@ class IExecutionContext:
             )
         self._addresses[name] = int(memory)
         return True
-
-    def get_tensor_address(self, name: str) -> int:
-        return self._addresses.get(name, 0)
 
     # Running
 

@@ -41,8 +41,6 @@ class Plan:
     dla: int | None
     tensors: tuple[PlanTensor, ...]
     profiles: tuple[dict[str, tuple[Shape, Shape, Shape]], ...]
-    layers: tuple[str, ...]
-    verbosity: str
     flags: tuple[str, ...]
     onnx: bytes
 
@@ -78,5 +76,5 @@ class Plan:
             {name: tuple(tuple(shape) for shape in shapes) for name, shapes in profile.items()}
             for profile in fields["profiles"]
         )
-        lists = {name: tuple(fields[name]) for name in ("targets", "layers", "flags")}
+        lists = {name: tuple(fields[name]) for name in ("targets", "flags")}
         return cls(**{**fields, **lists, "tensors": tensors, "profiles": profiles, "onnx": onnx})

@@ -15,9 +15,6 @@ class IRuntimeConfig:
         self._strategy = self._trt.ExecutionContextAllocationStrategy.STATIC
         self._cache: Any = None
 
-    cuda_graph_strategy = stored(
-        "cuda_graph_strategy", lambda self: self._trt.CudaGraphStrategy.DISABLED
-    )
     dynamic_shapes_kernel_specialization_strategy = stored(
         "dynamic_shapes_kernel_specialization_strategy",
         lambda self: self._trt.DynamicShapesKernelSpecializationStrategy.LAZY,
@@ -25,9 +22,6 @@ class IRuntimeConfig:
 
     def set_execution_context_allocation_strategy(self, strategy: Any = None) -> None:
         self._strategy = strategy or self._trt.ExecutionContextAllocationStrategy.STATIC
-
-    def get_execution_context_allocation_strategy(self) -> Any:
-        return self._strategy
 
     def create_runtime_cache(self) -> Any:
         return self._new("IRuntimeCache")

@@ -32,7 +32,6 @@ def build_module(
     name: str,
     surface: Mapping[str, Any],
     behaviour: Mapping[str, type],
-    functions: Mapping[str, Any],
 ) -> ModuleType:
     """Module of the recorded names; `behaviour` holds for a class's name what its members do.
 
@@ -56,8 +55,7 @@ def build_module(
     for constant, value in surface["constants"].items():
         setattr(module, constant, _constant(value, kinds))
     for called in surface["functions"]:
-        function = functions.get(called)
-        setattr(module, called, function(module) if function else _absent(called))
+        setattr(module, called, _absent(called))
     return module
 
 
@@ -236,15 +234,7 @@ def _enum(name: str, record: Mapping[str, Any]) -> type:
     kind.__members__ = made
     if "name" not in record["properties"]:  # hidden by a method of another type
         kind.name = _Member.__str__
-    if "itemsize" in record["properties"]:
-        kind.itemsize = property(lambda self: _BYTES[self.name])
     return kind
-
-
-_BYTES = {
-    **{"FLOAT": 4, "HALF": 2, "BF16": 2, "INT8": 1, "INT32": 4, "INT64": 8, "BOOL": 1},
-    **{"UINT8": 1, "FP8": 1, "INT4": 0.5, "FP4": 0.5},
-}
 
 
 class _Member:

@@ -1,4 +1,4 @@
-"""Values, loggers and functions of the module."""
+"""Values and loggers of the module."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
-
-import numpy as np
 
 # numpy's name of each DataType that it has
 NUMPY = {
@@ -116,7 +114,6 @@ class IProgressMonitor:
 
 class IHostMemory:
     nbytes = property(lambda self: ctypes.sizeof(self))
-    dtype = property(lambda self: self._trt.DataType.INT8)
 
 
 class Dims:
@@ -151,26 +148,3 @@ class Dims:
         return repr(tuple(self._sizes))
 
     __str__ = __repr__
-
-
-def nptype(trt: Any) -> Callable[[Any], Any]:
-    """The module's nptype."""
-
-    def of(trt_type: Any) -> Any:
-        if trt_type.name not in NUMPY:
-            raise TypeError("Could not resolve TensorRT datatype to an equivalent numpy datatype.")
-        return np.dtype(NUMPY[trt_type.name]).type
-
-    return of
-
-
-def volume(trt: Any) -> Callable[[Iterable[int]], int]:
-    """The module's volume."""
-
-    def of(iterable: Iterable[int]) -> int:
-        product = 1
-        for size in iterable:
-            product *= size
-        return product
-
-    return of
