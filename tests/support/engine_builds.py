@@ -13,17 +13,18 @@ from edgeunet.errors import EngineError
 from edgeunet.runtime.gpu.engine import BuiltEngine, build_bundle_engine
 from support.fake_tensorrt.plan import Plan
 from support.small_bundle import names
+from support.tensorrt_machine import install_tensorrt
 
 WEAK, STRONG = ("8.6.0", "10.3.0"), ("10.16.1", "11.4.0")
 VERSIONS = (*WEAK, *STRONG)
 Install = Callable[..., ModuleType]
 
 # Code of a process with a TensorRT that reports no progress.
-MACHINE = """
+MACHINE = f"""
 import os, signal, sys, time
 sys.path.insert(0, "tests")
 from pathlib import Path
-from tensorrt_machine import install_tensorrt
+from {install_tensorrt.__module__} import install_tensorrt
 from edgeunet.runtime.gpu.engine import build_bundle_engine
 trt = install_tensorrt("8.6.0")
 """
