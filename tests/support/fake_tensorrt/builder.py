@@ -1,4 +1,4 @@
-"""The builder: a network and a configuration in, a plan out, or None and words in the log."""
+"""The builder: a network and a configuration in; a plan out, or None and messages in the log."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class Builder:
         return host_memory(self._trt, _plan(network, config).to_bytes())
 
     def _step_through(self, monitor: Any) -> bool:
-        """A phase within a phase, as the real builder tells them; whether it may go on."""
+        """Report nested phases as the real builder does. False if the monitor cancels the build."""
         scenario = self._trt.scenario
-        _told(monitor, "phase_start", _BUILD, None, 2)
-        _told(monitor, "phase_start", _TACTICS, _BUILD, scenario.build_steps)
+        _report(monitor, "phase_start", _BUILD, None, 2)
+        _report(monitor, "phase_start", _TACTICS, _BUILD, scenario.build_steps)
         going = all(self._tactics(monitor, step) for step in range(scenario.build_steps))
-        _told(monitor, "phase_finish", _TACTICS)
-        going = going and all(_told(monitor, "step_complete", _BUILD, step) for step in range(2))
-        _told(monitor, "phase_finish", _BUILD)
+        _report(monitor, "phase_finish", _TACTICS)
+        going = going and all(_report(monitor, "step_complete", _BUILD, step) for step in range(2))
+        _report(monitor, "phase_finish", _BUILD)
         if not going:
             tell(
                 self._logger,
@@ -65,20 +65,20 @@ class Builder:
 
     def _tactics(self, monitor: Any, step: int) -> bool:
         self._trt.scenario.before_step(step)
-        return _told(monitor, "step_complete", _TACTICS, step)
+        return _report(monitor, "step_complete", _TACTICS, step)
 
 
 def _monitor(config: Any) -> Any:
     return config._progress_monitor if "_progress_monitor" in config.__dict__ else None
 
 
-def _told(monitor: Any, method: str, *arguments: Any) -> bool:
-    """Whether the monitor lets the build go on: one that raises, or returns None, does not."""
+def _report(monitor: Any, method: str, *arguments: Any) -> bool:
+    """Call the monitor. True if the build may go on: it may not if the monitor raises."""
     return monitor is None or bool(call(monitor, method, *arguments))
 
 
 def _faults(network: Any, config: Any) -> list[str]:
-    """Why a build would fail, before it begins."""
+    """Why a build would fail before it begins."""
     step = "IBuilder::buildSerializedNetwork: "
     if not network._outputs:
         return [f"{step}Error Code 4: API Usage Error (Network must have at least one output.)"]

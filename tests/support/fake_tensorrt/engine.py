@@ -1,4 +1,4 @@
-"""The runtime and the engines that it reads from plans."""
+"""The runtime, and the engines that it loads from plans."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Runtime:
         if plan is None or fault is not None:
             tell(self._logger, "ERROR", f"IRuntime::deserializeCudaEngine: {fault}")
             return None
-        if plan.dla is not None:  # the plan's own core counts for nothing
+        if plan.dla is not None:  # the core in the plan is ignored
             self._trt.dla_cores_loaded.append(max(0, self.DLA_core))
         return self._new("ICudaEngine", plan, self._logger)
 
 
 def _plan_fault(plan: Plan | None, empty: bool, trt: Any) -> str | None:
-    """Why a plan does not load here; None for bytes that are none, or not all of one."""
+    """Why a plan does not load here, or None if it does. plan: None if its bytes are broken."""
     if trt.scenario.refuses_plan is not None:
         return trt.scenario.refuses_plan
     if plan is None and empty:
@@ -58,8 +58,8 @@ def _plan_fault(plan: Plan | None, empty: bool, trt: Any) -> str | None:
             "CUDA runtime version)"
         )
     if trt.scenario.capability not in plan.targets:
-        wanted = _told(trt.scenario.capability)
-        found = ", ".join(map(_told, plan.targets))
+        wanted = _dotted(trt.scenario.capability)
+        found = ", ".join(map(_dotted, plan.targets))
         return (
             "Error Code 6: API Usage Error (The engine plan file is generated on an incompatible "
             f"device, expecting compute {wanted} got compute {found}, please rebuild.)"
@@ -69,7 +69,7 @@ def _plan_fault(plan: Plan | None, empty: bool, trt: Any) -> str | None:
     return None
 
 
-def _told(capability: str) -> str:
+def _dotted(capability: str) -> str:
     """ "sm89" -> "8.9"."""
     return f"{capability[2:-1]}.{capability[-1]}"
 

@@ -1,4 +1,4 @@
-"""A network and the parser that fills it from ONNX."""
+"""A network, and the parser that fills it from ONNX."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class ILayer:
 
     @property
     def type(self) -> Any:
-        """CONSTANT or not: nothing asks for more."""
+        """CONSTANT, or None for any other layer: the product only asks for constants."""
         return self._trt.LayerType.CONSTANT if self._operator == "Constant" else None
 
 
@@ -81,9 +81,9 @@ class INetworkDefinition:
         self._builder = builder
         self._logger = builder._logger
         self._flags = flags
-        # From TensorRT 11 on there is no other kind of network.
+        # From TensorRT 11 on, all networks are strongly typed.
         self._strong = "STRONGLY_TYPED" in set_flags or "EXPLICIT_BATCH" not in kinds
-        # TensorRT 8 has networks without a batch dimension, unless it is asked for; 10 ignores it.
+        # Without the flag, networks of TensorRT 8 have no batch dimension. TensorRT 10 ignores it.
         self._implicit = "STRONGLY_TYPED" not in kinds and "EXPLICIT_BATCH" not in set_flags
         self._inputs: list[Any] = []
         self._outputs: list[Any] = []
@@ -215,7 +215,7 @@ class ParserError:
 
     def code(self) -> Any:
         kinds = self._trt.ErrorCode.__members__
-        # Those that tell what of a node is unsupported came with TensorRT 10.
+        # TensorRT 10 added the codes that say what about a node is unsupported.
         return kinds.get(self._code, kinds["UNSUPPORTED_NODE"])
 
     def node(self) -> int:

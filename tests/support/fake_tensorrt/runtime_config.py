@@ -1,4 +1,4 @@
-"""How contexts are to run, and what TensorRT-RTX compiles for them on the card."""
+"""How contexts run, and the kernels that TensorRT-RTX compiles for them on the card."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class IRuntimeConfig:
 
 
 class IRuntimeCache:
-    """Names of the kernels that were compiled, for one version of TensorRT-RTX and one card."""
+    """Names of compiled kernels, for one version of TensorRT-RTX and one card."""
 
     def _setup(self) -> None:
         self._kernels: set[str] = set()
