@@ -14,7 +14,7 @@ import onnxruntime
 
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.bundle.manifest import Flavour, Precision
-from edgeunet.doctor import cores
+from edgeunet.doctor import cores, lacks_vnni
 from edgeunet.errors import BackendError, MissingDependencyError
 
 from ..frames import Frame
@@ -156,23 +156,6 @@ def _run(session: onnxruntime.InferenceSession, inputs: Arrays) -> Arrays:
     except Exception as error:  # as above
         raise BackendError(f"ONNX Runtime failed on {inputs[0].shape}: {error}") from error
     return outputs
-
-
-CPUINFO = Path("/proc/cpuinfo")
-
-
-def lacks_vnni(cpuinfo: Path = CPUINFO) -> bool:
-    """True on x86-64 without VNNI, as Linux tells it; elsewhere False.
-
-    There ONNX Runtime adds pairs of INT8 products in 16 bits, which overflow with large values
-    (its documentation, "Quantize ONNX models", on U8S8), unless it is asked for wider ones.
-    """
-    try:
-        lines = cpuinfo.read_text().splitlines()
-    except OSError:
-        return False
-    flags = next((line for line in lines if line.startswith("flags")), "")  # ARM has "Features"
-    return bool(flags) and "vnni" not in flags
 
 
 def open_session(graph: Path | bytes, *, as_written: bool = False) -> onnxruntime.InferenceSession:
