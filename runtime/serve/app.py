@@ -20,11 +20,10 @@ from starlette.types import ASGIApp
 from ..sinks.jsonlines import segments
 from .connections import Connections
 from .guard import Guard
-from .hub import VIEWERS, Hub
+from .hub import VIEWERS
 from .metrics import make_registry
 from .picture_stream import BOUNDARY, PictureStream, jpeg_part
 from .pictures import IDLE_RECORD, overlaid, png, record
-from .player import Player
 from .telemetry import Telemetry
 from .uploads import Answer, Limits, Refusal, Uploads
 
@@ -33,14 +32,6 @@ _RECORD = "application/octet-stream"
 _NO_STORE = {"Cache-Control": "no-store"}
 # Seconds that answers may still take when the server ends. Then all connections are cut.
 _GRACE = 1.0
-
-
-@dataclass(frozen=True)
-class Access:
-    """Who may use the server; see `Guard`."""
-
-    token: str | None = None
-    cookie: str = "edgeunet"
 
 
 @dataclass(frozen=True)
@@ -55,21 +46,14 @@ class Bounds:
 class Pages:
     """What the routes answer with."""
 
-    def __init__(
-        self,
-        player: Player,
-        telemetry: Telemetry,
-        hub: Hub,
-        connections: Connections,
-        bounds: Bounds,
-    ) -> None:
+    def __init__(self, telemetry: Telemetry, connections: Connections, bounds: Bounds) -> None:
         self._telemetry = telemetry
-        self._hub = hub
+        self._hub = telemetry.hub
         self._connections = connections
         self._manifest = telemetry.about.manifest
-        self._uploads = Uploads(player.segment, bounds.uploads)
+        self._uploads = Uploads(telemetry.player.segment, bounds.uploads)
         self._record = partial(record, classes=len(self._manifest.classes))
-        stream = partial(PictureStream, hub, stall=bounds.stall, cut=connections.cut)
+        stream = partial(PictureStream, self._hub, stall=bounds.stall, cut=connections.cut)
         self._records = stream(
             self._record, media_type=_RECORD, wrap=lambda content: content, idle=IDLE_RECORD
         )
@@ -79,7 +63,7 @@ class Pages:
             wrap=jpeg_part,
             idle=None,
         )
-        self._registry = make_registry(telemetry, hub, self._uploads)
+        self._registry = make_registry(telemetry, self._uploads)
 
     def routes(self) -> list[Route | Mount]:
         """All routes."""
@@ -141,7 +125,7 @@ class Pages:
         )
 
     async def _health(self, request: Request) -> Response:
-        status = self._telemetry.status
+        status = self._telemetry.player.status
         answer: dict[str, str] = {"status": "ok" if status.well else status.state}
         if request.state.trusted:  # the reason may name files
             answer["reason"] = status.reason
@@ -159,18 +143,17 @@ async def _refused(request: Request, refusal: Exception) -> Response:
 
 
 def make_app(
-    player: Player,
     telemetry: Telemetry,
-    hub: Hub,
     connections: Connections,
     *,
-    access: Access,
+    token: str | None,
+    cookie: str,
     bounds: Bounds,
 ) -> ASGIApp:
-    """The whole application."""
-    pages = Pages(player, telemetry, hub, connections, bounds)
+    """The whole application; see `Guard` for token and cookie."""
+    pages = Pages(telemetry, connections, bounds)
     app = Starlette(
         routes=pages.routes(), lifespan=pages.lifespan, exception_handlers={Refusal: _refused}
     )
     login_page = (PAGE / "login.html").read_text(encoding="utf-8")
-    return Guard(app, token=access.token, cookie=access.cookie, login_page=login_page)
+    return Guard(app, token=token, cookie=cookie, login_page=login_page)

@@ -13,7 +13,6 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from .hub import Hub
 from .pictures import shares
 from .telemetry import Telemetry
 from .uploads import Uploads
@@ -21,18 +20,17 @@ from .uploads import Uploads
 _FATES = ("read", "segmented", "dropped", "skipped")
 
 
-def make_registry(telemetry: Telemetry, hub: Hub, uploads: Uploads) -> CollectorRegistry:
+def make_registry(telemetry: Telemetry, uploads: Uploads) -> CollectorRegistry:
     """A registry of the server's metrics and the process's."""
     registry = CollectorRegistry()
-    registry.register(_Collector(telemetry, hub, uploads))
+    registry.register(_Collector(telemetry, uploads))
     ProcessCollector(registry=registry)
     return registry
 
 
 class _Collector(Collector):
-    def __init__(self, telemetry: Telemetry, hub: Hub, uploads: Uploads) -> None:
+    def __init__(self, telemetry: Telemetry, uploads: Uploads) -> None:
         self._telemetry = telemetry
-        self._hub = hub
         self._uploads = uploads
 
     def collect(self) -> Iterator[Metric]:
@@ -45,7 +43,7 @@ class _Collector(Collector):
                 "model": manifest.model,
                 "weights": manifest.weights,
                 "precision": manifest.precision,
-                "backend": self._telemetry.backend,
+                "backend": self._telemetry.player.backend,
                 "source": about.source,
             },
         )
@@ -59,16 +57,18 @@ class _Collector(Collector):
     def _stream(self) -> Iterator[Metric]:
         sample = self._telemetry.now
         totals = sample.totals
-        well = float(self._telemetry.status.well)
+        well = float(self._telemetry.player.status.well)
         yield GaugeMetricFamily("edgeunet_up", "1 while frames flow, else 0.", well)
         yield GaugeMetricFamily("edgeunet_fps", "Frames segmented per second.", sample.fps)
-        yield GaugeMetricFamily("edgeunet_viewers", "Streams being watched.", self._hub.viewers)
+        yield GaugeMetricFamily(
+            "edgeunet_viewers", "Streams being watched.", self._telemetry.hub.viewers
+        )
         yield CounterMetricFamily(
             "edgeunet_reconnects", "Times that the source came back.", totals.reconnects
         )
         frames = {name: getattr(totals, name) for name in _FATES}
         yield _counter("frames", "Frames by fate.", "fate", frames)
-        depths = {str(depth): count for depth, count in self._telemetry.depths.items()}
+        depths = {str(depth): count for depth, count in self._telemetry.player.depths.items()}
         yield _counter("depth_frames", "Frames by the depth that segmented them.", "depth", depths)
         yield _counter("stage_busy_seconds", "Time that a stage worked.", "stage", totals.busy)
         times = GaugeMetricFamily(
@@ -83,7 +83,7 @@ class _Collector(Collector):
 
     def _frame(self) -> Iterator[Metric]:
         """The classes in the newest frame, measured when Prometheus asks."""
-        frame = self._hub.frame
+        frame = self._telemetry.hub.frame
         if frame is None:
             return
         classes = self._telemetry.about.manifest.classes
@@ -96,14 +96,14 @@ class _Collector(Collector):
 
 
 def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
-    return _filled(GaugeMetricFamily(f"edgeunet_{name}", text, labels=[label]), values)
+    metric = GaugeMetricFamily(f"edgeunet_{name}", text, labels=[label])
+    for value_label, value in values.items():
+        metric.add_metric([value_label], value)
+    return metric
 
 
 def _counter(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
-    return _filled(CounterMetricFamily(f"edgeunet_{name}", text, labels=[label]), values)
-
-
-def _filled(metric: GaugeMetricFamily | CounterMetricFamily, values: Mapping[str, float]) -> Metric:
-    for name, value in values.items():
-        metric.add_metric([name], value)
+    metric = CounterMetricFamily(f"edgeunet_{name}", text, labels=[label])
+    for value_label, value in values.items():
+        metric.add_metric([value_label], value)
     return metric

@@ -19,7 +19,7 @@ from edgeunet.errors import UsageError
 from ..pipeline.stopping import stopping_on_signals
 from ..segmenter import load
 from ..sources import redacted
-from .app import Access, Bounds, make_app
+from .app import Bounds, make_app
 from .connections import Connections
 from .guard import choose_token, page_url
 from .hub import Hub
@@ -167,8 +167,8 @@ def open_service(
         stack.enter_context(player)
         about = About(segmenter.manifest, redacted(source), live)
         telemetry = Telemetry(about, player, hub, board)
-        access = Access(token, f"edgeunet_{port}")
-        app = make_app(player, telemetry, hub, connections, access=access, bounds=bounds)
+        cookie = f"edgeunet_{port}"  # browsers share cookies between the ports of a host
+        app = make_app(telemetry, connections, token=token, cookie=cookie, bounds=bounds)
         yield Service(
             page_url(host, port, token if made else None),
             _make_server(app, connections, bounds),

@@ -15,7 +15,7 @@ from anyio import sleep, to_thread
 from edgeunet.bundle.manifest import Manifest
 
 from .hub import Hub
-from .player import Player, Status, Totals
+from .player import Player, Totals
 
 # Rates are taken over this many samples: steady to read, and at most some seconds old.
 _SAMPLES = 6
@@ -35,7 +35,6 @@ class About:
 class Sample:
     """One moment. fps: frames segmented per second. busy: share of the time, by stage."""
 
-    status: Status
     totals: Totals
     fps: float
     busy: dict[str, float]
@@ -47,27 +46,12 @@ class Telemetry:
 
     def __init__(self, about: About, player: Player, hub: Hub, board: Board) -> None:
         self.about = about
-        self._player = player
-        self._hub = hub
+        self.player = player
+        self.hub = hub
         self._board = board
         self._started = time.monotonic()
         self._history: deque[tuple[float, Totals]] = deque(maxlen=_SAMPLES)
         self.now = self._sample(BoardReport({}, {}))
-
-    @property
-    def status(self) -> Status:
-        """The state of the stream at this moment."""
-        return self._player.status
-
-    @property
-    def backend(self) -> str:
-        """Name of the backend that runs the net now."""
-        return self._player.backend
-
-    @property
-    def depths(self) -> dict[int, int]:
-        """Frames segmented by each depth; empty without a target rate."""
-        return self._player.depths
 
     async def run(self) -> None:
         """Sample until cancelled."""
@@ -77,7 +61,7 @@ class Telemetry:
             await sleep(_EVERY)
 
     def _sample(self, board: BoardReport) -> Sample:
-        totals, now = self._player.totals(), time.monotonic()
+        totals, now = self.player.totals(), time.monotonic()
         self._history.append((now, totals))
         earlier, before = self._history[0]
         seconds = max(now - earlier, 1e-9)
@@ -86,11 +70,11 @@ class Telemetry:
             for name, value in totals.busy.items()
         }
         fps = (totals.segmented - before.segmented) / seconds
-        return Sample(self.status, totals, fps, busy, board)
+        return Sample(totals, fps, busy, board)
 
     def stats(self) -> dict[str, Any]:
         """What the page polls, JSON-ready."""
-        manifest, sample, status = self.about.manifest, self.now, self.status
+        manifest, sample, status = self.about.manifest, self.now, self.player.status
         stages = {
             name: {
                 "p50": round(stage.p50, 3),
@@ -99,13 +83,13 @@ class Telemetry:
             }
             for name, stage in sample.totals.stages.items()
         }
-        encoding = self._hub.encoding
+        encoding = self.hub.encoding
         return {
             "status": {**asdict(status), "well": status.well},
             "model": manifest.model,
             "weights": manifest.weights,
             "precision": manifest.precision,
-            "backend": self.backend,
+            "backend": self.player.backend,
             "input": [manifest.input.height, manifest.input.width],
             "source": {"name": self.about.source, "live": self.about.live},
             "classes": [
@@ -118,13 +102,13 @@ class Telemetry:
                 )
             ],
             "uptime": round(time.monotonic() - self._started, 1),
-            "viewers": self._hub.viewers,
+            "viewers": self.hub.viewers,
             "fps": round(sample.fps, 2),
             "frames": {
                 name: getattr(sample.totals, name)
                 for name in ("read", "segmented", "dropped", "skipped", "reconnects")
             },
-            "depths": self.depths,
+            "depths": self.player.depths,
             "stages": stages,
             "encode": {"p50": round(encoding.p50, 3), "p99": round(encoding.p99, 3)},
             "board": {

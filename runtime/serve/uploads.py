@@ -94,9 +94,7 @@ class Uploads:
     @contextmanager
     def _counted(self) -> Iterator[None]:
         if self._waiting >= self.limits.waiting:
-            raise Refusal(
-                503, f"{self._waiting} images are waiting already; try again in a moment."
-            )
+            raise Refusal(503, f"{self._waiting} images are waiting already; try again later.")
         self._waiting += 1
         try:
             yield
@@ -108,10 +106,7 @@ class Uploads:
         if announced.isdecimal() and int(announced) > self.limits.size:
             raise self._too_large(f"{int(announced) / 1e6:.0f} MB")
         if request.headers.get("content-type", "").startswith("multipart/"):
-            raise Refusal(
-                415, "expected an image, got a form. Send the file itself: "
-                "curl --data-binary @image."
-            )  # fmt: skip
+            raise Refusal(415, "expected an image, got a form. Use curl --data-binary @image.")
         try:
             with fail_after(self.limits.seconds):
                 return await self._read(request)
