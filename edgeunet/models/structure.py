@@ -46,7 +46,8 @@ def resize(net: nn.Module, structure: Structure, *, source: str) -> None:
         side = "does not name" if odd[0] in present else "names"
         raise CheckpointError(
             f"{source}: the structure {side} layer {odd[0]}; {type(net).__name__} has "
-            f"{len(present)} layers, {len(structure)} were named."
+            f"{len(present)} layers, the structure {len(structure)}. Build the net with the "
+            "arguments that the structure was made with."
         )
     for name, (before, after) in structure.items():
         layer = net.get_submodule(name)

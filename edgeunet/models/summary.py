@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from .base import SegmentationNet
-from .checkpoints import find_weights, list_weights, load_checkpoint
+from .checkpoints import Checkpoint, list_weights
 from .registry import create_model, list_models
 
 
@@ -68,10 +68,11 @@ def summarise(height: int, width: int) -> list[Summary]:
 
 
 def _weights(model: str, tag: str) -> WeightsSummary:
-    net, card = load_checkpoint(find_weights(model, tag))
+    opened = Checkpoint.open(tag, model)
+    card = opened.card
     return WeightsSummary(
         tag=tag,
-        parameters=sum(parameter.numel() for parameter in net.parameters()),
+        parameters=sum(parameter.numel() for parameter in opened.net.parameters()),
         input=f"{card.input.height}x{card.input.width}",
         classes=len(card.classes),
         gated=card.gate is not None,

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checkpoints import mismatches, without_counters
 from ..registry import create_model
+from ..state_dict import mismatches, without_counters
 from ..structure import structure_of
 from .layers import Format, Plan, shapes, structure, translate
 from .milesial import MILESIAL
@@ -21,8 +21,8 @@ FORMATS = (TUTORIAL, NESTED, MILESIAL)
 
 
 @dataclass(frozen=True)
-class Foreign:
-    """A foreign checkpoint in our terms.
+class Recognised:
+    """A state dict without a card, in our terms.
 
     title: of its format, as in "FILE is ...".
     model, arguments: for `create_model`, num_classes, in_channels and width among them.
@@ -39,7 +39,7 @@ class Foreign:
     scaling: tuple[float, float] | None
 
 
-def recognise(tensors: Mapping[str, Tensor]) -> Foreign | None:
+def recognise(tensors: Mapping[str, Tensor]) -> Recognised | None:
     """The net in a state dict of a known format, by its keys and shapes at any width; else None.
 
     A head of one logit becomes two classes, see `layers.translate`.
@@ -69,7 +69,7 @@ def likeness(wanted: Collection[str], given: Collection[str]) -> float:
     return len(one & two) / max(1, len(one | two))
 
 
-def _foreign(known: Format, plan: Plan, given: Mapping[str, Tensor]) -> Foreign:
+def _foreign(known: Format, plan: Plan, given: Mapping[str, Tensor]) -> Recognised:
     translated = translate(plan.layers, given)
     channels = structure(plan.layers, translated)
     in_channels, width = channels[f"{plan.layers[0].ours}.0"]
@@ -81,7 +81,7 @@ def _foreign(known: Format, plan: Plan, given: Mapping[str, Tensor]) -> Foreign:
     }
     with torch.device("meta"):
         regular = structure_of(create_model(known.model, **arguments))
-    return Foreign(
+    return Recognised(
         title=known.title,
         model=known.model,
         arguments=arguments,

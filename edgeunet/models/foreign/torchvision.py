@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ...errors import CheckpointError, UsageError
 from ..base import SegmentationNet
-from ..checkpoints import without_counters
 from ..eff_unet import EffUNet
 from ..mobile_unet import MobileUNet
+from ..state_dict import without_counters
 
 _ENCODERS: dict[type[SegmentationNet], str] = {
     EffUNet: "efficientnet_b0",
