@@ -23,6 +23,11 @@ class NetOutput(NamedTuple):
     heads: one or more logits (N, C, h_i, w_i). Deep supervision gives several, the one that
         inference uses first. `SegmentationNet.select` makes one of them.
     presence: (N, C) probability that a class appears in the image, or None without a gate.
+
+    Example:
+        >>> import torch
+        >>> from edgeunet import create_model
+        >>> heads, presence = create_model("unet", num_classes=2).run(torch.zeros(1, 3, 32, 32))
     """
 
     heads: tuple[Tensor, ...]
@@ -61,9 +66,8 @@ class SegmentationNet(nn.Module, ABC):
     margin: pixels by which the heads of `run` are smaller than the image, on every side.
 
     Example:
-        >>> import torch
         >>> from edgeunet import create_model
-        >>> create_model("unet", num_classes=2, width=4).run(torch.zeros(1, 3, 32, 32)).presence
+        >>> create_model("unet", num_classes=2, width=4).check_size(352, 480)
     """
 
     size_multiple: int = 1

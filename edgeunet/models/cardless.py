@@ -42,16 +42,16 @@ class Preparation:
     or one for each.
 
     Example:
-        >>> from edgeunet.bundle.manifest import InputSpec
-        >>> Preparation(color="bgr", mean=(0.5,)).apply(InputSpec(64, 64), source="net.pth").mean
-        (0.5, 0.5, 0.5)
+        >>> from edgeunet.models import Preparation
+        >>> Preparation(color="bgr", mean=(0.5,), std=(0.25,)).color
+        'bgr'
     """
 
     color: Color | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
 
-    def apply(self, spec: InputSpec, *, source: Path | str) -> InputSpec:
+    def apply(self, spec: InputSpec, *, source: Path) -> InputSpec:
         """The input with these changes; UsageError if they do not fit it or each other."""
         color, channels = self.color or spec.color, spec.channels
         if (color == "gray") != (spec.color == "gray"):

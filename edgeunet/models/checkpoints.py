@@ -41,6 +41,11 @@ class Card:
     such as `miou` in percent. training: how the weights were made, with `seed`, `epochs` and
     `minutes` among it. structure: channels of the layers if they are not those of the variant, see
     `structure`. gate: thresholds of the presence by class id, if a gate was calibrated.
+
+    Example:
+        >>> from edgeunet.models import Checkpoint
+        >>> Checkpoint.open("cells", "unet").card.arguments["num_classes"]
+        3
     """
 
     model: str
@@ -70,6 +75,11 @@ class Checkpoint:
     card: the one beside the file. For a file without a card it says what the weights and the caller
         tell; the names of the classes and the training data are then unknown.
     half: whether the file stores FP16 weights that can be stored as FP16 again without loss.
+
+    Example:
+        >>> from edgeunet.models import Checkpoint
+        >>> Checkpoint.open("cells", "mobile_unet").card.classes
+        ('background', 'cell', 'dividing')
     """
 
     path: Path
@@ -104,11 +114,6 @@ class Checkpoint:
             UsageError: `size` is missing, or a preparation that does not fit.
             CheckpointError: a file that cannot be read as weights; weights of another model, number
                 of classes or structure; or of no known format, with the closest one named.
-
-        Example:
-            >>> from edgeunet.models import Checkpoint
-            >>> Checkpoint.open("cells", "mobile_unet").card.classes
-            ('background', 'interior', 'border')
         """
         if size is not None and min(size) < 1:
             raise UsageError(f"size is {size[0]}x{size[1]}; both sides must be at least 1.")
@@ -129,8 +134,9 @@ def list_weights(model: str) -> list[str]:
     """Tags of the pretrained weights that come with the package for a variant, sorted.
 
     Example:
-        >>> "cells" in list_weights("mobile_unet")
-        True
+        >>> from edgeunet.models import list_weights
+        >>> list_weights("unet")
+        ['cells']
     """
     return sorted(path.stem.split(".", 1)[1] for path in WEIGHTS_DIR.glob(f"{model}.*.safetensors"))
 
@@ -172,7 +178,9 @@ def check_output(output: Path, *, force: bool) -> None:
             raise OutputExistsError(path)
 
 
-def save_checkpoint(path: Path, net: SegmentationNet, card: Card, *, half: bool = False) -> None:
+def save_checkpoint(
+    path: str | Path, net: SegmentationNet, card: Card, *, half: bool = False
+) -> None:
     """Write `path` (.safetensors) and its card; `half` stores floating weights as FP16.
 
     Raises:
@@ -180,8 +188,8 @@ def save_checkpoint(path: Path, net: SegmentationNet, card: Card, *, half: bool 
 
     Example:
         >>> from edgeunet.models import Checkpoint, save_checkpoint
-        >>> opened = Checkpoint.open("cells", "mobile_unet")
-        >>> save_checkpoint(Path("copy.safetensors"), opened.net, opened.card, half=True)
+        >>> unet = Checkpoint.open("cells", "unet")
+        >>> save_checkpoint("copy.safetensors", unet.net, unet.card, half=True)
     """
     tensors = {
         name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous()
@@ -190,6 +198,7 @@ def save_checkpoint(path: Path, net: SegmentationNet, card: Card, *, half: bool 
     broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
     if broken:
         raise CheckpointError(f"{broken[0]} is not finite{' in FP16' if half else ''}; not saved.")
+    path = Path(path)
     write_bytes(path, save(tensors))
     write_json(path.with_suffix(".json"), encode(card))
 

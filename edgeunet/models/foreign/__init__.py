@@ -1,4 +1,4 @@
-"""Checkpoints of others: recognised by their keys and shapes, and translated into our nets."""
+"""Weights from other projects: recognised by keys and shapes, and translated to our nets."""
 
 from .registry import FORMATS, Recognised, closest, likeness, recognise
 from .torchvision import load_encoder
