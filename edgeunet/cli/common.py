@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from ..bundle.manifest import Precision
+from ..bundle.manifest import Color, Precision
 from ..runtime.backends.tiling import Blend, Tiling
 from ..runtime.backends.tiling.plan import MAX_OVERLAP
 
@@ -91,6 +91,22 @@ temporal_option = click.option(
     metavar="SHARE",
     help="Share of the past in the logits of each frame, against flicker, such as 0.3.  [none]",
 )
+
+
+_color_option = click.option(
+    "--color", type=click.Choice(get_args(Color)), help="For weights without a card.  [rgb or gray]"
+)
+_mean_option = click.option(
+    "--mean", type=NUMBERS, help="Of values in 0..1, for weights without a card."
+)
+_std_option = click.option(
+    "--std", type=NUMBERS, help="Of values in 0..1, for weights without a card."
+)
+
+
+def preparation_options(command: F) -> F:
+    """--color, --mean and --std: how frames are prepared for weights without a card."""
+    return _color_option(_mean_option(_std_option(command)))
 
 
 def gpu_options(command: F) -> F:

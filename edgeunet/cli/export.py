@@ -11,7 +11,7 @@ from ..bundle.calibration_table import Method
 from ..bundle.manifest import Color, Precision
 from ..errors import UsageError
 from ..export import ExportOptions, Preparation, export_bundle
-from .common import DIRECTORY, NUMBERS, SIZE, echo_json, force_option, json_option
+from .common import DIRECTORY, SIZE, echo_json, force_option, json_option, preparation_options
 
 
 class DepthList(click.ParamType[tuple[int, ...]]):
@@ -32,10 +32,8 @@ class DepthList(click.ParamType[tuple[int, ...]]):
 @click.command("export")
 @click.option("--model", required=True, help="Variant; `edgeunet models` lists them.")
 @click.option("--weights", default="cells", show_default=True, help="Tag or checkpoint file.")
-@click.option("--num-classes", type=int, help="Classes, where weights have no card.")
-@click.option("--color", type=click.Choice(get_args(Color)), help="Where weights have no card.")
-@click.option("--mean", type=NUMBERS, help="Of values in 0..1, where weights have no card.")
-@click.option("--std", type=NUMBERS, help="Of values in 0..1, where weights have no card.")
+@click.option("--num-classes", type=int, help="Classes that the weights must have.")
+@preparation_options
 @click.option("--depth", type=click.IntRange(1, 4), help="Cut unetpp down to a depth.  [whole]")
 @click.option(
     "--depths",

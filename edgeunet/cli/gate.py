@@ -6,12 +6,20 @@ from pathlib import Path
 
 import click
 
+from ..bundle.manifest import Color
 from ..bundle.schema import encode
 from ..data.datasets import open_dataset
-from ..errors import CheckpointError
 from ..gate.calibrate import MAX_LOST, calibrate_checkpoint
-from ..models.checkpoints import find_weights, read_card
-from .common import DIRECTORY, echo_json, force_option, json_option, progress
+from ..models import Checkpoint, Preparation
+from .common import (
+    DIRECTORY,
+    SIZE,
+    echo_json,
+    force_option,
+    json_option,
+    preparation_options,
+    progress,
+)
 
 
 @click.command("gate")
@@ -32,6 +40,8 @@ from .common import DIRECTORY, echo_json, force_option, json_option, progress
     show_default=True,
     help="Logits that a presence may fall by, as in INT8, without more being lost.",
 )
+@click.option("--size", type=SIZE, help="Input of the net.  [that of the checkpoint]")
+@preparation_options
 @click.option("-o", "output", type=DIRECTORY, required=True, help="Checkpoint to write.")
 @force_option
 @json_option
@@ -41,15 +51,17 @@ def command(
     data: Path,
     max_lost: float,
     margin: float,
+    size: tuple[int, int] | None,
+    color: Color | None,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
     output: Path,
     force: bool,
     as_json: bool,
 ) -> None:
     """Calibrate a checkpoint's gate: the thresholds that close classes an image lacks."""
-    source = find_weights(model, weights)
-    found = read_card(source).model
-    if found != model:
-        raise CheckpointError(f"{source} is a checkpoint of {found}; {model} was asked for.")
+    preparation = Preparation(color, mean, std)
+    source = Checkpoint.open(weights, model, size=size, preparation=preparation)
     dataset = open_dataset(data)
     with progress("calibrating", len(dataset.samples("val"))) as report:
         gate = calibrate_checkpoint(

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
+from ..bundle.manifest import Color
+from ..models import Preparation
 from ..pruning.prune import FINETUNE_EPOCHS, PruneOptions, prune
-from .common import DIRECTORY, echo_json, force_option, json_option
+from .common import DIRECTORY, SIZE, echo_json, force_option, json_option, preparation_options
 
 
 @click.command("prune")
@@ -21,6 +23,8 @@ from .common import DIRECTORY, echo_json, force_option, json_option
     type=click.IntRange(0),
     help=f"Training after --ratio; 0 for none.  [{FINETUNE_EPOCHS}]",
 )
+@click.option("--size", type=SIZE, help="Input of the net.  [that of the checkpoint]")
+@preparation_options
 @click.option("-o", "output", type=DIRECTORY, required=True, help="Checkpoint, NAME.safetensors.")
 @force_option
 @json_option
@@ -31,6 +35,10 @@ def command(
     ratio: float | None,
     data: Path | None,
     finetune_epochs: int | None,
+    size: tuple[int, int] | None,
+    color: Color | None,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
     output: Path,
     force: bool,
     as_json: bool,
@@ -43,6 +51,8 @@ def command(
         ratio=ratio,
         data=data,
         finetune_epochs=finetune_epochs,
+        size=size,
+        preparation=Preparation(color, mean, std),
     )
     result = prune(
         output, options, force=force, report=lambda step: click.echo(f"  {step}", err=True)

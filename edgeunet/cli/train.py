@@ -15,7 +15,6 @@ from ..bundle.manifest import Color, Resize
 from ..data.check import check_dataset
 from ..data.datasets import open_dataset
 from ..errors import UsageError
-from ..models.checkpoints import find_weights
 from ..training.config import Progress, TrainConfig
 from ..training.losses import LOSSES
 from ..training.train import train
@@ -125,7 +124,7 @@ def command(
             size=size,
             color=color,
             resize=resize,
-            initial=None if weights is None else find_weights(model, weights),
+            initial=weights,
             encoder=encoder_weights,
             device=device,
             workers=workers,
