@@ -64,7 +64,7 @@ class Pages:
         self._telemetry = telemetry
         self._hub = hub
         # An image sent in has no rate to hold: it gets the deepest net, and does not steer.
-        deepest = segmenter.backend.nets[-1]
+        deepest = segmenter.backend.deepest
         self._uploads = Uploads(Segmenter(deepest.bundle, deepest), bounds.uploads)
         manifest = segmenter.manifest
         self._record = partial(record, classes=len(manifest.classes))

@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from ..backends import Backend
 from .hub import Hub
 from .pictures import shares
-from .telemetry import Telemetry, frames_by_depth
+from .telemetry import Telemetry
 from .uploads import Uploads
 
 _COUNTED = ("read", "segmented", "dropped", "skipped")
@@ -76,7 +76,7 @@ class _Collector(Collector):
         depths = CounterMetricFamily(
             "edgeunet_depth_frames", "Frames by the depth that segmented them.", labels=["depth"]
         )
-        for depth, count in frames_by_depth(self._net).items():
+        for depth, count in self._net.frames_by_depth.items():
             depths.add_metric([str(depth)], count)
         yield depths
         busy = CounterMetricFamily(

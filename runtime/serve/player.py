@@ -12,11 +12,11 @@ from typing import Literal
 
 from edgeunet.errors import EdgeUNetError, SourceError
 
-from ..frames import Segmented
+from ..frames import Segmented, SourceFrame, SourceInfo
 from ..pipeline.stopping import Closing
 from ..pipeline.stopwatch import StageReport
 from ..segmenter import Segmenter
-from ..sources import Source, SourceFrame, SourceInfo, open_source, redacted
+from ..sources import Source, open_source, redacted
 from ..stream import Stream
 
 State = Literal["starting", "playing", "waiting", "failed"]

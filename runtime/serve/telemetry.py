@@ -14,7 +14,6 @@ from typing import Any
 from edgeunet.bundle.manifest import Manifest
 
 from ..backends import Backend
-from ..backends.steering import SteeredBackend
 from .hub import Hub
 from .player import Player, Status, Totals
 
@@ -120,7 +119,7 @@ class Telemetry:
                 name: getattr(sample.totals, name)
                 for name in ("read", "segmented", "dropped", "skipped", "reconnects")
             },
-            "depths": frames_by_depth(net),
+            "depths": dict(net.frames_by_depth),
             "stages": stages,
             "encode": {"p50": round(encoding.p50, 3), "p99": round(encoding.p99, 3)},
             "board": {
@@ -128,11 +127,6 @@ class Telemetry:
                 "power": {k: round(v, 3) for k, v in sample.board.power.items()},
             },
         }
-
-
-def frames_by_depth(net: Backend) -> dict[int, int]:
-    """Frames that each depth has segmented, empty where no rate is held."""
-    return net.frames if isinstance(net, SteeredBackend) else {}
 
 
 SYS_CLASS = Path("/sys/class")

@@ -16,9 +16,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from edgeunet.errors import EdgeUNetError
 
-from ..frames import Frame, Segmented, as_rgb
+from ..frames import Frame, Segmented, SourceFrame, as_rgb
 from ..segmenter import Segmenter
-from ..sources import SourceFrame
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 

@@ -8,7 +8,7 @@ import pytest
 
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.runtime.backends import ort
-from edgeunet.runtime.backends.ort import lacks_vnni
+from edgeunet.runtime.backends.ort import OrtNet, lacks_vnni
 
 WIDE = "session.x64quantprecision"
 
@@ -33,16 +33,16 @@ def test_without_a_list_of_flags_nothing_is_assumed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flavour", "lacking", "wide"),
-    [("int8.cpu", True, True), ("int8.cpu", False, False), ("fp32", True, False)],
+    ("as_written", "lacking", "wide"),
+    [(False, True, True), (False, False, False), (True, True, False)],
 )
 def test_wider_products_are_asked_for_only_where_they_are_needed(
-    int8_bundle: Path, monkeypatch: pytest.MonkeyPatch, flavour: str, lacking: bool, wide: bool
+    int8_bundle: Path, monkeypatch: pytest.MonkeyPatch, as_written: bool, lacking: bool, wide: bool
 ) -> None:
     """They cost more than half of the speed where VNNI is there."""
     monkeypatch.setattr(ort, "lacks_vnni", lambda: lacking)
-    with ort.OnnxRuntimeBackend(open_bundle(int8_bundle), flavour=flavour) as backend:  # type: ignore[arg-type]
-        options = backend._net.first.get_session_options()
+    with OrtNet(open_bundle(int8_bundle).model_path("int8.cpu"), as_written=as_written) as net:
+        options = net._first.get_session_options()
         if wide:
             assert options.get_session_config_entry(WIDE) == "1"
         else:
