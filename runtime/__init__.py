@@ -2,7 +2,7 @@
 
 from edgeunet.bundle.bundle import Bundle, open_bundle
 
-from .backends import Result
+from .frames import Result
 from .backends.tiling import Tiling
 from .segmenter import Segmenter, load
 
