@@ -28,6 +28,13 @@ from edgeunet.models import create_model
 from edgeunet.models.checkpoints import Card, load_checkpoint, save_checkpoint
 from edgeunet.models.reference import to_input
 from edgeunet.training.losses import Target, cross_entropy_dice, gate_loss
+from support.engine_fixtures import (
+    cache_folder,  # noqa: F401 - fixtures
+    configured,  # noqa: F401 - fixtures
+    dla,  # noqa: F401 - fixtures
+    install,  # noqa: F401 - fixtures
+    trt,  # noqa: F401 - fixtures
+)
 from support.exports import make_bundle
 from support.media import write_png
 from support.tensorrt_machine import stand_ins

@@ -1,6 +1,6 @@
-"""Engines beside a bundle: plans that a builder made of its graphs, each with a sidecar.
+"""Engines of a bundle: TensorRT plans in `engines/`, each with a JSON sidecar.
 
-The manifest does not list them: a bundle is the same on every machine, its engines are not.
+The manifest does not list them, because each machine has its own.
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ _SHORT = {"tensorrt": "trt"}
 
 @dataclass(frozen=True)
 class EngineRequest:
-    """What an engine is to be; two that are equal need one plan.
+    """Everything that determines an engine. Equal requests share one plan.
 
-    runtime: kind of TensorRT, "tensorrt" or "rtx". version: of it. gpu: name of the card that the
-    plan is tuned on, None for one that is built ahead of time. targets: compute capabilities that
-    it runs on, such as "sm89". flavour: graph that the precision is built from, part: of a gated
-    one, None for the whole, onnx_sha256: hash of its file. max_batch: end of the optimization
-    profile. dla: core of the Deep Learning Accelerator, None for the GPU.
+    Attributes:
+        runtime: "tensorrt" or "rtx". version: its version.
+        gpu: name of the card that the plan is tuned on. None if it is built ahead of time.
+        targets: compute capabilities that it runs on, such as "sm89".
+        flavour: graph that it is built from. part: part of a gated graph, None for the whole.
+        max_batch: upper end of the optimization profile.
+        dla: core of the Deep Learning Accelerator, None for the GPU.
+        onnx_sha256: hash of the graph's file.
     """
 
     runtime: str
@@ -46,18 +49,18 @@ class EngineRequest:
 
     @property
     def min_batch(self) -> int:
-        """Begin of the optimization profile: 1, but a DLA takes no other batch than the largest."""
+        """Lower end of the optimization profile: 1. A DLA only takes the largest batch."""
         return 1 if self.dla is None else self.max_batch
 
     @property
     def file_name(self) -> str:
         """Name of the plan: `orin-sm87-trt10.3.0-fp16.engine`, `…-fp16-encoder-dla0.engine`."""
-        place = [] if self.gpu is None else [slug(self.gpu)]
-        return "-".join([*place, *self.targets, self.file_ending])
+        card = [] if self.gpu is None else [slug(self.gpu)]
+        return "-".join([*card, *self.targets, self.file_ending])
 
     @property
     def file_ending(self) -> str:
-        """What is in the name besides the GPUs: `rtx1.7.1.116-fp16.engine`."""
+        """The name without the GPUs: `rtx1.7.1.116-fp16.engine`."""
         words = [f"{_SHORT.get(self.runtime, self.runtime)}{self.version}", self.precision]
         words += [] if self.part is None else [self.part]
         words += [] if self.dla is None else [f"dla{self.dla}"]
@@ -66,9 +69,9 @@ class EngineRequest:
 
 @dataclass(frozen=True)
 class EngineCard:
-    """Contents of the sidecar `NAME.json` of `NAME.engine`; sizes in bytes.
+    """Content of the sidecar `NAME.json` of `NAME.engine`. Sizes are in bytes.
 
-    fallback: layers that the DLA cannot run, so that the GPU does.
+    fallback: layers that the DLA cannot run and the GPU runs instead.
     """
 
     request: EngineRequest
@@ -81,7 +84,7 @@ class EngineCard:
 
 @dataclass(frozen=True)
 class Engine:
-    """A plan in a bundle's `engines/`; `problem` says why it cannot be used, None where it can."""
+    """A plan in a bundle's `engines/`. problem: why it cannot be used, or None."""
 
     path: Path
     card: EngineCard | None
@@ -89,20 +92,20 @@ class Engine:
 
 
 def slug(name: str) -> str:
-    """A card's name as a part of file names: "NVIDIA H100 PCIe" -> "nvidia-h100-pcie"."""
+    """A card's name for file names: "NVIDIA H100 PCIe" -> "nvidia-h100-pcie"."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def card_path(plan: Path) -> Path:
-    """Sidecar of a plan."""
+    """Path of a plan's sidecar."""
     return plan.with_suffix(".json")
 
 
 def read_card(plan: Path) -> EngineCard:
-    """The plan's sidecar, once the plan has been found to have the hash that it says.
+    """Read a plan's sidecar and check the plan's hash.
 
     Raises:
-        EngineError: plan or sidecar is missing, unreadable or of another form, or the hash differs.
+        EngineError: plan or sidecar is missing, unreadable or invalid, or the hash differs.
     """
     path = card_path(plan)
     try:
@@ -122,7 +125,7 @@ def read_card(plan: Path) -> EngineCard:
 
 
 def list_engines(bundle: Bundle) -> tuple[Engine, ...]:
-    """Engines of a bundle by name, checked against their sidecars and the bundle's graphs."""
+    """Engines of a bundle, sorted by name, checked against their sidecars and the graphs."""
     plans = sorted((bundle.root / ENGINES_DIR).glob(f"[!.]*{PLAN_SUFFIX}"))
     return tuple(_examine(bundle, plan) for plan in plans)
 

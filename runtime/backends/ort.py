@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.bundle.manifest import Flavour, Precision
-from edgeunet.doctor import cores
+from edgeunet.doctor import cores, lacks_vnni
 from edgeunet.errors import BackendError, MissingDependencyError
 
 from ..frames import NetOutputs
@@ -26,7 +26,6 @@ try:
 except ImportError:
     raise MissingDependencyError("onnxruntime", "cpu") from None
 
-CPUINFO = Path("/proc/cpuinfo")
 # INT8 has a graph of its own here: ONNX Runtime is fast with unsigned, asymmetric activations.
 _FLAVOUR: dict[Precision, Flavour] = {"fp32": "fp32", "fp16": "fp16", "int8": "int8.cpu"}
 _FOR_TENSORRT = ("int8", "int8.fp16")
@@ -139,20 +138,6 @@ class OrtNet(Net):
             if self._lane is None:
                 self._lane = self._open_lane()
             return self._lane
-
-
-def lacks_vnni(cpuinfo: Path = CPUINFO) -> bool:
-    """True on x86-64 without VNNI, according to Linux; elsewhere False.
-
-    Without VNNI, ONNX Runtime adds pairs of INT8 products in 16 bits. Large values overflow (its
-    documentation, "Quantize ONNX models", on U8S8) unless it is asked for wider sums.
-    """
-    try:
-        lines = cpuinfo.read_text().splitlines()
-    except OSError:
-        return False
-    flags = next((line for line in lines if line.startswith("flags")), "")  # ARM has "Features"
-    return bool(flags) and "vnni" not in flags
 
 
 def _session_options(threads: int | None, *, as_written: bool) -> onnxruntime.SessionOptions:

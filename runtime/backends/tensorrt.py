@@ -1,4 +1,4 @@
-"""TensorRT on a GPU: frames go up, masks come down, and all between stays on the device."""
+"""TensorRT on a GPU. Frames are uploaded, masks downloaded; all other data stays on the GPU."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .smoothing import Smoother
 from .tensorrt_slot import Slot
 
 _log = logging.getLogger(__name__)
-# One batch goes up, one is computed, one comes down.
+# One batch is uploaded, one computed, one downloaded.
 _SLOTS = 3
 
 
@@ -45,19 +45,19 @@ def open_rtx(bundle: Bundle, options: LoadOptions) -> NetBackend:
 
 
 class TensorRTBackend(NetBackend):
-    """Runs the engine of the bundle's precision, which is built first where none fits.
+    """Runs the engine of the bundle's precision. If none fits, it is built first.
 
-    A gated net runs in two engines, and the decoder only for those frames of a batch whose gate
-    leaves more than one class open.
+    A gated net runs as two engines. The decoder only runs for frames whose gate leaves more than
+    one class open.
 
     Args:
-        device: index of the GPU. dla: core of the deep learning accelerator to run on, None for the
-            GPU. workspace_mb: memory for the builder to try algorithms in. report: told each step
+        device: index of the GPU. dla: core of the Deep Learning Accelerator to run on, None for the
+            GPU. workspace_mb: scratch memory for the builder. report: gets a message for each step
             of a build, which takes minutes.
 
     Raises:
-        MissingDependencyError: TensorRT or PyCUDA is not installed. BackendError: no GPU that
-            can be used. EngineError: no engine could be built or loaded.
+        MissingDependencyError: TensorRT or PyCUDA is not installed. BackendError: no usable GPU.
+        EngineError: no engine could be built or loaded.
     """
 
     kind = "tensorrt"
@@ -101,11 +101,11 @@ class TensorRTBackend(NetBackend):
         net = SlotNet(self._slot)
         super().__init__(bundle, net, name=self.kind)
         self._lock = net.lock
-        # TensorRT's objects must go before CUDA does, also where nobody closes the backend.
+        # TensorRT must be freed before CUDA shuts down, even if nobody closes the backend.
         atexit.register(self.close)
 
     def net_alone(self, batch: Batch) -> Callable[[], object]:
-        """See `Backend`: the input is on the device, and the outputs stay there."""
+        """See `Backend`. The input is on the device, and the outputs stay there."""
         self.net.infer(self.preprocess(batch.pixels))
         return lambda: self._slot.infer_again(len(batch))
 
@@ -118,7 +118,7 @@ class TensorRTBackend(NetBackend):
     def stream(
         self, batches: Iterable[Batch], *, smoother: Smoother | None = None
     ) -> Generator[Batch, None, None]:
-        """See `Backend`. With a smoother, logits come down and smoothing is done on the host."""
+        """See `Backend`. With a smoother, the host post-processes: logits come down, not masks."""
         if smoother is not None:
             yield from super().stream(batches, smoother=smoother)
             return
@@ -130,8 +130,8 @@ class TensorRTBackend(NetBackend):
                 slot.start(batch)
                 return slot
 
-            # One slot is with the consumer, one waits, and one is being filled: none is filled
-            # again before the consumer has come back for the next.
+            # The consumer uses one slot, one waits, and one is being filled. No slot is filled
+            # again before the consumer asks for the next result.
             started = stack.enter_context(Stage(start, batches, depth=_SLOTS - 2, name="upload"))
             for slot in started:
                 yield slot.finish()
@@ -142,7 +142,7 @@ class TensorRTBackend(NetBackend):
     def close(self) -> None:
         """Free the device's memory."""
         atexit.unregister(self.close)
-        with suppress(BackendError):  # a GPU that was lost has nothing left to free
+        with suppress(BackendError):  # a lost GPU has nothing left to free
             self._held.close()
 
 
@@ -169,7 +169,7 @@ def _loaded(
     dla: int | None,
     report: Callable[[str], None],
 ) -> LoadedEngine:
-    """An engine on the device; one that stood there and cannot be loaded is built once more."""
+    """Load an engine. If an existing one cannot be loaded, build it once more."""
 
     def load(built: BuiltEngine) -> LoadedEngine:
         with device.current("loading an engine"), objects_freed():
@@ -186,18 +186,19 @@ def _loaded(
 
 
 class RtxBackend(TensorRTBackend):
-    """As its parent, by TensorRT-RTX, on the GPUs of GeForce RTX and their kin.
+    """The TensorRT backend with TensorRT-RTX, for GeForce RTX and similar GPUs.
 
-    An engine that was built ahead of time is run where this GPU is among its targets; else one is
-    built for this GPU alone. Its kernels are compiled when a batch size first comes, and kept in a
-    file beside it, so that the next start does not wait for them.
+    Runs an engine that was built ahead of time if this GPU is one of its targets. Otherwise builds
+    one for this GPU. The first batch of each size compiles kernels, and a file beside the engine
+    keeps them for the next start.
 
     Args:
-        device, report: as the parent's. dla, workspace_mb: none, for nothing is tuned.
+        device, report: as in `TensorRTBackend`. dla, workspace_mb: must be None, since nothing is
+            tuned.
 
     Raises:
-        As the parent. BackendError: also a GPU that TensorRT-RTX has no engines for, such as an
-        H100. UsageError: dla or workspace_mb was given.
+        As `TensorRTBackend`. BackendError: also if TensorRT-RTX does not support the GPU, such as
+        an H100. UsageError: dla or workspace_mb was given.
     """
 
     kind = "rtx"

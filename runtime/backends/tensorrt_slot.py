@@ -1,4 +1,4 @@
-"""One batch in flight on a GPU: its stream, its buffers, and the work queued between them."""
+"""One batch in flight on a GPU: its stream, buffers and queued work."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .postprocess import open_classes
 
 
 class Slot(Closing):
-    """Takes a batch up, through the engines and down: `start` queues the work, `finish` waits.
+    """Runs one batch at a time on a GPU: `start` queues the work, `finish` waits for it.
 
     Args:
         engines: the whole net, or encoder and decoder. gate: thresholds of the presence, None
@@ -37,7 +37,7 @@ class Slot(Closing):
         self._device = device
         self._kernels = kernels
         self._gate = gate
-        # A feature is one tensor of both engines: the encoder leaves it where the decoder reads it.
+        # Both engines share the buffer of a feature: the encoder writes it, the decoder reads it.
         self._tensors = {name: t for engine in engines for name, t in engine.tensors.items()}
         self._features = [t for t in engines[-1].tensors.values() if t.is_input]
         self._limit = engines[0].max_batch
@@ -45,7 +45,7 @@ class Slot(Closing):
         self._staged: dict[str, Staging] = {}
         with ExitStack() as stack:
             self._stream = stack.enter_context(device.stream())
-            # Before the batch, behind preprocessing, inference and post-processing.
+            # At the start, and after preprocessing, inference and post-processing.
             self._marks = [stack.enter_context(device.event()) for _ in range(4)]
             self._gate_known = stack.enter_context(device.event())
             self._at = {
@@ -56,7 +56,7 @@ class Slot(Closing):
                 stack.enter_context(Execution(engine, self._stream, self._at)) for engine in engines
             ]
             stack.callback(self._close_staged)
-            stack.callback(self._stream.synchronize)  # first: what is queued uses the rest
+            stack.callback(self._stream.synchronize)  # runs first: queued work uses the rest
             self._held = stack.pop_all()
 
     def start(self, batch: Batch) -> None:
@@ -111,7 +111,7 @@ class Slot(Closing):
         return batch
 
     def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
-        """Host input (N, C, H, W) -> host outputs, the gate left aside."""
+        """Host input (N, C, H, W) -> host outputs. Always runs the decoder."""
         self._check(len(images))
         count, tensor = len(images), self._tensors["image"]
         nbytes = count * tensor.frame_bytes
@@ -127,16 +127,16 @@ class Slot(Closing):
         return NetOutputs(logits, presence[0] if presence else None)
 
     def infer_again(self, count: int) -> None:
-        """Run the net on the input that lies on the device, and wait for it."""
+        """Run the net on the input that is already on the device, and wait for it."""
         for execution in self._executions:
             execution.enqueue(count)
         self._stream.synchronize()
 
     def _check(self, count: int) -> None:
-        """UsageError for a batch that the buffers have no room for."""
+        """Raise UsageError if the batch does not fit the buffers."""
         if not 1 <= count <= self._limit:
             raise UsageError(
-                f"a batch of {count} came; the engine takes 1 to {self._limit}. Split it, or "
+                f"the engine expected a batch of 1 to {self._limit}, got {count}. Split it, or "
                 "export with a larger --max-batch."
             )
 
@@ -144,13 +144,13 @@ class Slot(Closing):
         """Run the decoder on the frames whose gate leaves more than one class open."""
         presence = self._fetched("presence", self._count)
         undecided = np.flatnonzero(open_classes(presence, self._gate).sum(axis=1) > 1)
-        # Features move to the front of their buffers; rows only move down, so none is overwritten.
+        # Move features to the front of their buffers. Rows only move down, so none is overwritten.
         for row, frame in enumerate(undecided.tolist()):  # PyCUDA takes plain integers
             for tensor in self._features if row != frame else ():
                 start, size = self._at[tensor.name], tensor.frame_bytes
                 self._device.copy(start + row * size, start + frame * size, size, self._stream)
         if len(undecided):
-            # Few sizes: each has a context and a graph. The rows after the last are not looked at.
+            # Use few sizes, since each has a context and a graph. Nothing reads the extra rows.
             self._executions[1].enqueue(min(1 << (len(undecided) - 1).bit_length(), self._limit))
         rows = np.full(self._count, -1, np.int32)
         rows[undecided] = np.arange(len(undecided))
@@ -183,7 +183,7 @@ class Slot(Closing):
         self._marks[3].record(self._stream)
 
     def _fetch(self, name: str, count: int) -> None:
-        """Queue the copy of a tensor's first frames to the host, where `_fetched` finds them."""
+        """Queue a copy of a tensor's first frames to the host. `_fetched` returns them."""
         nbytes = count * self._tensors[name].frame_bytes
         staging = self._staging(name, nbytes)
         self._device.to_host(staging.host[:nbytes], self._at[name], self._stream)
@@ -194,19 +194,19 @@ class Slot(Closing):
         return host.view(tensor.dtype).reshape(count, *tensor.shape).astype(np.float32)
 
     def _staging(self, name: str, nbytes: int) -> Staging:
-        """The staging memory of that name, made anew where it is too small."""
+        """The staging memory of that name. Replaced if it is too small."""
         staging = self._staged.get(name)
         if staging is None or staging.host.nbytes < nbytes:
             with self._device.preparing:
                 if staging is not None:
-                    self._stream.synchronize()  # what is queued may still read it
+                    self._stream.synchronize()  # queued work may still read it
                     staging.close()
                 staging = self._staged[name] = self._device.stage(nbytes)
         return staging
 
     def close(self) -> None:
         """Free stream and buffers."""
-        with suppress(BackendError):  # a GPU that was lost has nothing left to free
+        with suppress(BackendError):  # a lost GPU has nothing left to free
             self._held.close()
 
     def _close_staged(self) -> None:

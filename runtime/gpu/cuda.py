@@ -1,7 +1,7 @@
-"""CUDA through PyCUDA, and the one module that knows it: a device and what it hands out.
+"""CUDA through PyCUDA: a device and its resources. No other module imports PyCUDA.
 
-Everything can be freed by itself and is freed with the device. Addresses are plain integers, as
-TensorRT takes them. Methods may be called from any thread.
+Each resource can be freed on its own; closing the device frees all of them. Addresses are plain
+integers, as TensorRT expects. Methods may be called from any thread.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import numpy.typing as npt
 from edgeunet.errors import BackendError, MissingDependencyError
 
 from ..pipeline.stopping import Closing
-from .cuda_driver import CallError, balanced_stack, capture
+from .cuda_driver import CallError, balanced_stack, capture, driver_version
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: does not wait for the default stream
-# PyCUDA links two libraries of CUDA's: the driver's libcuda, and the toolkit's cuRAND, which it
-# leaves out where a file of its own says so. An environment variable does not (its aksetup_helper).
-_DRIVER_ADVICE = (
+# PyCUDA links two CUDA libraries: libcuda of the driver, and cuRAND of the toolkit. Only its own
+# configuration file can leave cuRAND out, no environment variable (see its aksetup_helper).
+DRIVER_ADVICE = (
     "Install NVIDIA's driver, or update it; in a container, pass the GPU in (docker run --gpus "
     "all, on Jetson --runtime nvidia)."
 )
@@ -37,54 +37,56 @@ _CURAND_ADVICE = (
 Grid = tuple[int, int, int]
 
 
-class Held(Closing):
-    """Something of a device, given back by `close` or with the device, whichever comes first."""
+class Resource(Closing):
+    """A GPU resource, freed by `close` or together with its device."""
 
     def __init__(self, device: CudaDevice, native: Any) -> None:
         self.device = device
         self._native = native
-        device.held[id(self)] = self
+        device.resources[id(self)] = self
 
     @property
     def native(self) -> Any:
-        """PyCUDA's object; BackendError where it was given back."""
+        """PyCUDA's object. BackendError after `close`."""
         if self._native is None:
-            raise BackendError("this was freed: the backend that it belongs to was closed.")
+            raise BackendError(
+                "this GPU resource was freed: its backend was closed. Load the bundle again."
+            )
         return self._native
 
     def close(self) -> None:
-        """Give it back; a second time does nothing."""
-        if self.device.held.pop(id(self), None) is not None:
-            with self.device.current("freeing what the GPU holds"):
+        """Free the resource. Calling it again does nothing."""
+        if self.device.resources.pop(id(self), None) is not None:
+            with self.device.current("freeing GPU resources"):
                 try:
                     self._free()
                 finally:
-                    self._native = None  # PyCUDA frees some things with their last reference
+                    self._native = None  # PyCUDA frees some objects with the last reference
 
     def _free(self) -> None:
-        """Free what the last reference does not."""
+        """Free what dropping the last reference does not."""
 
 
-class Stream(Held):
-    """A queue of work on the device."""
+class Stream(Resource):
+    """A CUDA stream: a queue of work on the device."""
 
     @property
     def handle(self) -> int:
-        """Its cudaStream_t."""
+        """The cudaStream_t."""
         return int(self.native.handle)
 
     def synchronize(self) -> None:
-        """Wait until all that was queued is done."""
+        """Wait until all queued work is done."""
         with self.device.current("waiting for the GPU"):
             self.native.synchronize()
 
 
-class Event(Held):
-    """A mark in a stream."""
+class Event(Resource):
+    """A CUDA event: a mark in a stream."""
 
     def record(self, stream: Stream) -> None:
-        """Set the mark behind what the stream holds now."""
-        with self.device.current("marking a stream"):
+        """Put the mark behind all work that the stream holds now."""
+        with self.device.current("recording an event"):
             self.native.record(stream.native)
 
     def synchronize(self) -> None:
@@ -93,13 +95,13 @@ class Event(Held):
             self.native.synchronize()
 
     def seconds_since(self, earlier: Event) -> float:
-        """Time between two marks that have been reached."""
-        with self.device.current("reading a mark's time"):
+        """Time between two events. The stream must have reached both."""
+        with self.device.current("reading an event's time"):
             return float(self.native.time_since(earlier.native)) / 1000
 
 
-class DeviceMemory(Held):
-    """Memory of the device: `nbytes` bytes at `address`."""
+class DeviceMemory(Resource):
+    """Device memory: `nbytes` bytes at `address`."""
 
     def __init__(self, device: CudaDevice, native: Any, nbytes: int) -> None:
         super().__init__(device, native)
@@ -110,10 +112,10 @@ class DeviceMemory(Held):
         self.native.free()
 
 
-class Staging(Held):
-    """Page-locked bytes on the host, `host`, and their place on the device, `address`.
+class Staging(Resource):
+    """Page-locked memory `host`, and its counterpart on the device at `address`.
 
-    On an integrated GPU both are the same memory, and nothing is copied.
+    On an integrated GPU both are the same memory, so nothing is copied.
     """
 
     def __init__(self, device: CudaDevice, host: npt.NDArray[np.uint8]) -> None:
@@ -127,12 +129,12 @@ class Staging(Held):
             self.address = self._memory.address
 
     def upload(self, nbytes: int, stream: Stream) -> None:
-        """Queue the copy of the first bytes to the device."""
+        """Queue a copy of the first `nbytes` bytes to the device."""
         if self._memory is not None:
             self.device.to_device(self.address, self.host[:nbytes], stream)
 
     def download(self, nbytes: int, stream: Stream) -> None:
-        """Queue the copy of the first bytes to the host."""
+        """Queue a copy of the first `nbytes` bytes to the host."""
         if self._memory is not None:
             self.device.to_host(self.host[:nbytes], self.address, stream)
 
@@ -143,20 +145,20 @@ class Staging(Held):
             self._memory.close()
 
 
-class Module(Held):
-    """Kernels that were loaded."""
+class Module(Resource):
+    """Loaded kernels."""
 
     def launch(
         self, name: str, grid: Grid, block: Grid, arguments: Sequence[np.generic], stream: Stream
     ) -> None:
-        """Queue a kernel; the arguments have the C types of its parameters."""
-        with self.device.current(f"starting the kernel {name}"):
+        """Queue a kernel. The arguments must have the C types of its parameters."""
+        with self.device.current(f"launching the kernel {name}"):
             function = self.native.get_function(name)
             function(*arguments, grid=grid, block=block, stream=stream.native)
 
 
-class Graph(Held):
-    """Captured work, launched with one call."""
+class Graph(Resource):
+    """A CUDA graph: captured work that one call launches."""
 
     def launch(self, stream: Stream) -> None:
         """Queue the work."""
@@ -168,61 +170,61 @@ class Graph(Held):
 
 
 class CudaDevice(Closing):
-    """One GPU, by its primary context, which it shares with whoever else in the process uses it.
+    """One GPU. Uses its primary context, which the whole process shares.
 
-    name: as NVIDIA calls it. capability: "sm87". integrated: it shares the host's memory, as on
-    Jetson. driver: the CUDA version that the driver supports, "12.6". held: what it handed out.
-    preparing: lock of who makes or frees what may wait for the whole device; a capture that goes on
-    in another thread would fail.
+    name: NVIDIA's name of it. capability: compute capability, "sm87". integrated: it shares the
+    host's memory, as on Jetson. driver: newest CUDA version of the driver, "12.6". resources: what
+    is not freed yet. preparing: hold this lock to allocate or free what may wait for the whole
+    device; otherwise a capture in another thread fails.
 
     Raises:
-        MissingDependencyError: PyCUDA is not installed. BackendError: it cannot be loaded, there is
-            no driver, one that is too old, or no such GPU; in every method, where the GPU fails.
+        MissingDependencyError: PyCUDA is not installed.
+        BackendError: PyCUDA cannot be loaded, the driver is missing or too old, or there is no such
+            GPU. Every method raises it if the GPU fails.
     """
 
     def __init__(self, index: int = 0) -> None:
         self._driver = driver = import_pycuda()
-        self.held: dict[int, Held] = {}
+        self.resources: dict[int, Resource] = {}
         self._closed = False
         self.preparing = threading.RLock()
         with self._translated("looking for a GPU"):
             driver.init()
             count = driver.Device.count()
         if not 0 <= index < count:
-            known = f"GPUs 0 to {count - 1}" if count else "none"
-            raise BackendError(f"there is no GPU {index}; there are {known}. See nvidia-smi.")
+            known = f"GPUs 0 to {count - 1}" if count else "no GPUs"
+            raise BackendError(f"there is no GPU {index}; found {known}. See nvidia-smi.")
         with self._translated(f"opening GPU {index}"):
             native = driver.Device(index)
             self.name = str(native.name())
             self.capability = "sm{}{}".format(*native.compute_capability())
             self.integrated = bool(native.get_attribute(driver.device_attribute.INTEGRATED))
-            version = int(driver.get_driver_version())
-            self.driver = f"{version // 1000}.{version % 1000 // 10}"
+            self.driver = driver_version()
             self._context = native.retain_primary_context()
 
     def close(self) -> None:
-        """Free all that was handed out; a second time does nothing."""
+        """Free all resources. Calling it again does nothing."""
         if self._closed:
             return
         self._closed = True
-        holdings = list(reversed(self.held.values()))
-        # The GPU may be lost, and each of them fail. PyCUDA's objects must go with this context
-        # current all the same: those that are freed with their last reference end the process else.
-        with suppress(BackendError), self.current("freeing what the GPU holds"):
-            for held in holdings:
-                if isinstance(held, Stream):
+        resources = list(reversed(self.resources.values()))
+        # If the GPU is lost, each of these calls may fail. PyCUDA's objects must still be freed
+        # while this context is current: otherwise dropping their last reference ends the process.
+        with suppress(BackendError), self.current("freeing GPU resources"):
+            for resource in resources:
+                if isinstance(resource, Stream):
                     with suppress(BackendError):
-                        held.synchronize()  # what it was given to do uses the rest
-            for held in holdings:
+                        resource.synchronize()  # its queued work uses the other resources
+            for resource in resources:
                 with suppress(BackendError):
-                    held.close()
+                    resource.close()
         with suppress(CallError, self._driver.Error), balanced_stack():
-            self._context.push()  # PyCUDA releases it from the thread that made it, or as current
+            self._context.push()  # PyCUDA releases only a current context, or from its own thread
             self._context.detach()
 
     @contextmanager
     def current(self, step: str) -> Generator[None, None, None]:
-        """Make the context this thread's; `step` says in an error what was being done."""
+        """Make the context current in this thread. Errors name the `step` that failed."""
         with self._translated(step):
             self._context.push()
             try:
@@ -231,27 +233,27 @@ class CudaDevice(Closing):
                 self._driver.Context.pop()
 
     def free_memory(self) -> int:
-        """Bytes of device memory that nobody uses."""
-        with self.current("asking for free memory"):
+        """Free device memory in bytes."""
+        with self.current("reading the free memory"):
             return int(self._driver.mem_get_info()[0])
 
     def stream(self) -> Stream:
-        """A new queue of work."""
-        with self.current("making a stream"):
+        """A new stream."""
+        with self.current("creating a stream"):
             return Stream(self, self._driver.Stream(_NON_BLOCKING))
 
     def event(self) -> Event:
-        """A new mark."""
-        with self.current("making an event"):
+        """A new event."""
+        with self.current("creating an event"):
             return Event(self, self._driver.Event())
 
     def allocate(self, nbytes: int) -> DeviceMemory:
-        """Device memory, not initialised."""
+        """Uninitialised device memory."""
         with self.current(f"allocating {nbytes / 1e6:.0f} MB"):
             return DeviceMemory(self, self._driver.mem_alloc(nbytes), nbytes)
 
     def stage(self, nbytes: int) -> Staging:
-        """Page-locked memory with its place on the device, not initialised."""
+        """Uninitialised page-locked memory with its counterpart on the device."""
         flags = self._driver.host_alloc_flags.DEVICEMAP if self.integrated else 0
         with self.current(f"allocating {nbytes / 1e6:.0f} MB of page-locked memory"):
             host = self._driver.pagelocked_empty(nbytes, np.uint8, mem_flags=flags)
@@ -273,7 +275,7 @@ class CudaDevice(Closing):
             self._driver.memcpy_dtoh_async(target, address, stream.native)
 
     def copy(self, target: int, source: int, nbytes: int, stream: Stream) -> None:
-        """Queue a copy on the device, between places that do not overlap."""
+        """Queue a copy on the device. Source and target must not overlap."""
         with self.current("copying on the GPU"):
             self._driver.memcpy_dtod_async(target, source, nbytes, stream.native)
 
@@ -281,7 +283,7 @@ class CudaDevice(Closing):
         """Record what `queue` puts into the stream, without running it.
 
         Raises:
-            BackendError: something in it cannot be captured.
+            BackendError: some of the work cannot be captured.
         """
         with self.current("capturing a CUDA graph"):
             return Graph(self, capture(stream.handle, queue))
@@ -293,32 +295,32 @@ class CudaDevice(Closing):
             yield
         except driver.MemoryError as error:
             raise BackendError(
-                f"the GPU ran out of memory while {step}: {error}. Close what else uses it, export "
-                "the bundle with a smaller --max-batch, or use --backend onnxruntime."
+                f"the GPU ran out of memory while {step}: {error}. Close other programs that use "
+                "it, export the bundle with a smaller --max-batch, or use --backend onnxruntime."
             ) from error
         except (driver.Error, CallError) as error:
             raise BackendError(
-                f"CUDA failed while {step}: {error}. See nvidia-smi (on Jetson: dmesg) whether GPU "
-                "and driver are there and fit; after a GPU was lost, start the program again."
+                f"CUDA failed while {step}: {error}. Check GPU and driver with nvidia-smi (on "
+                "Jetson: dmesg). If the GPU was lost, restart the program."
             ) from error
 
 
 def missing_pycuda() -> MissingDependencyError:
-    """The error where PyCUDA is not installed; with the extra comes TensorRT, which is large."""
+    """The error for a missing PyCUDA. The extra also installs TensorRT, which is large."""
     return MissingDependencyError(
         "PyCUDA",
         "trt",
-        hint="For TensorRT-RTX alone: pip install pycuda. pip compiles it: the CUDA toolkit must "
-        "be there, its nvcc on the PATH.",
+        hint="If you only need TensorRT-RTX: pip install pycuda. pip compiles it, which takes the "
+        "CUDA toolkit with nvcc on the PATH.",
     )
 
 
 def import_pycuda() -> Any:
-    """`pycuda.driver`; CUDA does not begin with that.
+    """Import `pycuda.driver`. This does not initialise CUDA.
 
     Raises:
-        MissingDependencyError: PyCUDA or what it needs is not installed. BackendError: a library
-            that it was linked with is missing, or too old.
+        MissingDependencyError: PyCUDA or one of its dependencies is not installed.
+        BackendError: a library that PyCUDA was linked with is missing or too old.
     """
     try:
         return importlib.import_module("pycuda.driver")
@@ -328,5 +330,5 @@ def import_pycuda() -> Any:
             raise missing_pycuda() from None
         raise MissingDependencyError(name, "trt") from None
     except ImportError as error:
-        advice = _CURAND_ADVICE if "libcurand" in str(error) else _DRIVER_ADVICE
+        advice = _CURAND_ADVICE if "libcurand" in str(error) else DRIVER_ADVICE
         raise BackendError(f"PyCUDA cannot be loaded: {error}. {advice}") from error

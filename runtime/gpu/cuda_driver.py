@@ -1,4 +1,4 @@
-"""The driver's library, for what PyCUDA has no call: graphs, the context stack, what is there."""
+"""Direct calls into libcuda, for what PyCUDA lacks: CUDA graphs, the context stack, detection."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from ctypes import byref, c_char_p, c_int, c_uint64, c_void_p
 from pathlib import Path
 from typing import Any
 
-# Work that other threads give the device meanwhile is neither captured nor an error.
-_THREAD_LOCAL = 1
-# Where a GPU shows: a card, a Jetson's, its newer drivers', and Windows' to Linux beside it.
+_THREAD_LOCAL = 1  # capture ignores work that other threads queue meanwhile
+# Device nodes: of a card, of a Jetson with an older or newer driver, and of WSL.
 _DEVICES = Path("/dev")
 _NODES = ("nvidia[0-9]*", "nvhost-gpu", "nvgpu", "dxg")
 
 
 class CallError(Exception):
-    """A call failed; names it, with the driver's words."""
+    """A driver call failed; the message holds its name and the driver's explanation."""
 
 
 def has_gpu() -> bool:
-    """Whether an NVIDIA driver and a GPU are here; whether they work is not asked.
+    """Whether this machine has an NVIDIA driver and a GPU. Does not check that they work.
 
-    That would begin CUDA, and a process that forks afterwards, as data loaders do, loses it.
+    Checking would initialise CUDA, and a process that forks afterwards, as data loaders do, cannot
+    use it.
     """
     try:
         _library()
@@ -32,8 +32,19 @@ def has_gpu() -> bool:
     return any(True for pattern in _NODES for _ in _DEVICES.glob(pattern))
 
 
+def driver_version() -> str:
+    """Newest CUDA version that the driver supports, such as "12.6".
+
+    Raises:
+        OSError: no driver is installed. CallError: it does not answer.
+    """
+    version = c_int()
+    _check(_library(), "cuDriverGetVersion", byref(version))
+    return f"{version.value // 1000}.{version.value % 1000 // 10}"
+
+
 class CudaGraph:
-    """Work that was captured, launched with one call."""
+    """Captured work that one call launches."""
 
     def __init__(self, library: Any, graph: c_void_p, executable: c_void_p) -> None:
         self._library = library
@@ -41,23 +52,23 @@ class CudaGraph:
         self._executable: c_void_p | None = executable
 
     def launch(self, stream: int) -> None:
-        """Queue the work in a stream, by its handle; the device's context is current."""
+        """Queue the work in the stream with that handle. The device's context must be current."""
         _check(self._library, "cuGraphLaunch", self._executable, c_void_p(stream))
 
     def close(self) -> None:
-        """Free the graph; a second time does nothing."""
+        """Free the graph. Calling it again does nothing."""
         executable, self._executable = self._executable, None
         if executable is not None:
-            ended = self._library.cuGraphExecDestroy(executable)
+            code = self._library.cuGraphExecDestroy(executable)
             _check(self._library, "cuGraphDestroy", self._graph)
-            _raise_for(self._library, "cuGraphExecDestroy", ended)
+            _raise_for(self._library, "cuGraphExecDestroy", code)
 
 
 def capture(stream: int, queue: Callable[[], None]) -> CudaGraph:
-    """Record what `queue` puts into the stream of that handle; none of it runs.
+    """Record what `queue` puts into the stream with that handle, without running it.
 
     Raises:
-        CallError: something in it cannot be captured.
+        CallError: some of the work cannot be captured.
     """
     library = _library()
     graph, executable = c_void_p(), c_void_p()
@@ -65,9 +76,9 @@ def capture(stream: int, queue: Callable[[], None]) -> CudaGraph:
     try:
         try:
             queue()
-        finally:  # a stream left in capture could not be used again
-            ended = library.cuStreamEndCapture(c_void_p(stream), byref(graph))
-        _raise_for(library, "cuStreamEndCapture", ended)
+        finally:  # a stream that stays in capture is unusable
+            code = library.cuStreamEndCapture(c_void_p(stream), byref(graph))
+        _raise_for(library, "cuStreamEndCapture", code)
         _check(library, "cuGraphInstantiateWithFlags", byref(executable), graph, c_uint64(0))
     except BaseException:
         if graph:
@@ -78,7 +89,7 @@ def capture(stream: int, queue: Callable[[], None]) -> CudaGraph:
 
 @contextmanager
 def balanced_stack() -> Iterator[None]:
-    """Pop the context that PyCUDA leaves current where it releases a primary one."""
+    """Pop the context that PyCUDA leaves current after it releases a primary context."""
     library = _library()
     before, after = c_void_p(), c_void_p()
     _check(library, "cuCtxGetCurrent", byref(before))
@@ -99,7 +110,7 @@ def _check(library: Any, name: str, *arguments: Any) -> None:
 def _raise_for(library: Any, name: str, code: int) -> None:
     if code == 0:
         return
-    words = c_char_p()
-    library.cuGetErrorString(c_int(code), byref(words))
-    said = words.value.decode() if words.value else "no reason given"
-    raise CallError(f"{name} failed with CUDA error {code}: {said}")
+    text = c_char_p()
+    library.cuGetErrorString(c_int(code), byref(text))
+    reason = text.value.decode() if text.value else "no reason given"
+    raise CallError(f"{name} failed with CUDA error {code}: {reason}")

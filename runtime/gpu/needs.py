@@ -1,34 +1,34 @@
-"""What running on a GPU takes, and what of it is missing on this machine."""
+"""What running on a GPU needs, and what of it this machine lacks."""
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 from collections.abc import Callable
 
 from edgeunet.doctor import Need
 from edgeunet.errors import BackendError, EdgeUNetError, MissingDependencyError
 
-from .cuda import CudaDevice, import_pycuda, missing_pycuda
+from .cuda import DRIVER_ADVICE, CudaDevice, import_pycuda, missing_pycuda
+from .cuda_driver import CallError, driver_version
 from .kernels.compile import find_nvcc
 
 
 def gpu_needs() -> tuple[Need, ...]:
-    """GPU with its driver, a TensorRT, PyCUDA and compiler, each looked for by itself."""
+    """Check for a GPU with its driver, TensorRT, PyCUDA and nvcc, each on its own."""
     return (
-        _look("GPU", _gpu),
-        _look("TensorRT", _tensorrt),
-        _look("PyCUDA", _pycuda),
-        _look("nvcc", _nvcc, optional=True),
+        _need("GPU", _gpu),
+        _need("TensorRT", _tensorrt),
+        _need("PyCUDA", _pycuda),
+        _need("nvcc", _nvcc, optional=True),
     )
 
 
-def _look(name: str, look: Callable[[], str], *, optional: bool = False) -> Need:
+def _need(name: str, find: Callable[[], str], *, optional: bool = False) -> Need:
     try:
-        return Need(name, look(), None, optional)
+        return Need(name, find(), None, optional)
     except EdgeUNetError as error:
         return Need(name, None, str(error), optional)
-    except ModuleNotFoundError as error:  # what the extra brings besides
+    except ModuleNotFoundError as error:  # another dependency of the extra
         return Need(name, None, str(MissingDependencyError(str(error.name), "trt")), optional)
 
 
@@ -36,7 +36,7 @@ def _gpu() -> str:
     driver = _driver()
     try:
         import_pycuda()
-    except EdgeUNetError:  # said in the place of PyCUDA
+    except EdgeUNetError:  # reported as the problem of PyCUDA
         return driver
     with CudaDevice() as device:
         memory = device.free_memory() / 1e9
@@ -44,26 +44,16 @@ def _gpu() -> str:
 
 
 def _driver() -> str:
-    library = _libcuda()
-    version = ctypes.c_int()
-    code = library.cuDriverGetVersion(ctypes.byref(version))
-    if code:
-        raise BackendError(f"the NVIDIA driver does not answer: CUDA error {code}. See nvidia-smi.")
-    return f"driver of CUDA {version.value // 1000}.{version.value % 1000 // 10}"
-
-
-def _libcuda() -> ctypes.CDLL:
     try:
-        return ctypes.CDLL("libcuda.so.1")
+        return f"driver of CUDA {driver_version()}"
     except OSError as error:
-        raise BackendError(
-            f"no NVIDIA driver: {error}. Install it; in a container, pass the GPU in (docker run "
-            "--gpus all, on Jetson --runtime nvidia)."
-        ) from None
+        raise BackendError(f"no NVIDIA driver: {error}. {DRIVER_ADVICE}") from None
+    except CallError as error:
+        raise BackendError(f"the NVIDIA driver does not answer: {error}. See nvidia-smi.") from None
 
 
 def _tensorrt() -> str:
-    """Version of TensorRT, or of TensorRT-RTX where only that is installed."""
+    """Version of TensorRT. If only TensorRT-RTX is installed, the version of that."""
     from .engine.toolkit import load_toolkit  # needs more than a bare installation has
 
     try:
@@ -75,7 +65,7 @@ def _tensorrt() -> str:
     try:
         with CudaDevice() as device:
             card = (device.name, device.capability)
-    except (BackendError, MissingDependencyError):  # said in the place of GPU or PyCUDA
+    except (BackendError, MissingDependencyError):  # reported as the problem of GPU or PyCUDA
         pass
     else:
         toolkit.check_card(*card)
@@ -86,8 +76,8 @@ def _pycuda() -> str:
     if importlib.util.find_spec("pycuda") is None:
         raise missing_pycuda()
     try:
-        _libcuda()
-    except BackendError:  # said in the place of GPU; without it no PyCUDA loads
+        _driver()
+    except BackendError:  # reported as the problem of GPU; PyCUDA cannot load without a driver
         return "installed"
     import_pycuda()
     return "installed"
@@ -97,8 +87,8 @@ def _nvcc() -> str:
     nvcc = find_nvcc()
     if nvcc is None:
         raise BackendError(
-            "not on PATH, in CUDA_HOME or in /usr/local/cuda. It compiles a bundle's CUDA kernels "
-            "at the first run; a bundle whose engines/kernels-*.cubin comes from this kind of GPU "
-            "runs without it. For others, install the CUDA toolkit."
+            "not found on PATH, in CUDA_HOME or in /usr/local/cuda. nvcc compiles a bundle's CUDA "
+            "kernels at the first run. A bundle that already holds engines/kernels-*.cubin for "
+            "this kind of GPU runs without it; for any other, install the CUDA toolkit."
         )
     return nvcc

@@ -1,4 +1,4 @@
-"""`edgeunet serve`: a page that shows a stream, and takes images, over HTTP."""
+"""`edgeunet serve`: a web page that shows the segmented stream, and segments uploaded images."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
-"""The routes."""
+"""The web application: its routes, and what runs beside them."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from anyio import create_task_group, sleep, to_thread
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -17,32 +17,26 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from ..segmenter import Segmenter
 from ..sinks.jsonlines import segments
+from .connections import Connections
 from .guard import Guard
-from .hub import VIEWERS, Hub
+from .hub import VIEWERS
 from .metrics import make_registry
 from .picture_stream import BOUNDARY, PictureStream, jpeg_part
 from .pictures import IDLE_RECORD, overlaid, png, record
-from .player import Player
-from .telemetry import About, Board, Telemetry
+from .telemetry import Telemetry
 from .uploads import Answer, Limits, Refusal, Uploads
 
 PAGE = Path(__file__).parent / "page"
 _RECORD = "application/octet-stream"
-
-
-@dataclass(frozen=True)
-class Access:
-    """Who may ask; see `Guard`."""
-
-    token: str | None = None
-    cookie: str = "edgeunet"
+_NO_STORE = {"Cache-Control": "no-store"}
+# Seconds that answers may still take when the server ends. Then all connections are cut.
+_GRACE = 1.0
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What the server takes on. stall: seconds that a viewer may read nothing."""
+    """What the server accepts. stall: seconds after which a viewer that reads nothing is cut."""
 
     viewers: int = VIEWERS
     stall: float = 10.0
@@ -52,36 +46,27 @@ class Bounds:
 class Pages:
     """What the routes answer with."""
 
-    def __init__(
-        self,
-        segmenter: Segmenter,
-        telemetry: Telemetry,
-        hub: Hub,
-        *,
-        bounds: Bounds,
-    ) -> None:
-        self._segmenter = segmenter
+    def __init__(self, telemetry: Telemetry, connections: Connections, bounds: Bounds) -> None:
         self._telemetry = telemetry
-        self._hub = hub
-        # An image sent in has no rate to hold: it gets the deepest net, and does not steer.
-        deepest = segmenter.backend.deepest
-        self._uploads = Uploads(Segmenter(deepest.bundle, deepest), bounds.uploads)
-        manifest = segmenter.manifest
-        self._record = partial(record, classes=len(manifest.classes))
-        stream = partial(PictureStream, hub, stall=bounds.stall)
+        self._hub = telemetry.hub
+        self._connections = connections
+        self._manifest = telemetry.about.manifest
+        self._uploads = Uploads(telemetry.player.segment, bounds.uploads)
+        self._record = partial(record, classes=len(self._manifest.classes))
+        stream = partial(PictureStream, self._hub, stall=bounds.stall, cut=connections.cut)
         self._records = stream(
             self._record, media_type=_RECORD, wrap=lambda content: content, idle=IDLE_RECORD
         )
         self._jpegs = stream(
-            partial(overlaid, palette=manifest.palette),
+            partial(overlaid, palette=self._manifest.palette),
             media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY}",
             wrap=jpeg_part,
             idle=None,
         )
-        self._registry = make_registry(telemetry, hub, self._uploads, segmenter.backend)
+        self._registry = make_registry(telemetry, self._uploads)
 
     def routes(self) -> list[Route | Mount]:
-        """All of them."""
+        """All routes."""
         return [
             Route("/", self._page),
             Route("/stats", self._stats),
@@ -94,38 +79,35 @@ class Pages:
         ]
 
     @asynccontextmanager
-    async def running(self, app: Starlette) -> AsyncIterator[None]:
-        """While the server runs: the hub belongs to its loop, and samples are taken."""
+    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        """What runs as long as the server."""
         self._hub.bind()
-        sampling = asyncio.create_task(self._telemetry.run())
-        try:
+        async with aclosing(self._uploads), create_task_group() as tasks:
+            tasks.start_soon(self._telemetry.run)
+            tasks.start_soon(self._connections.cut_idle)
+            tasks.start_soon(self._cut_all_at_end)
             yield
-        finally:
-            sampling.cancel()
-            with suppress(asyncio.CancelledError):
-                await sampling
-            await self._hub.end()
-            await self._uploads.close()
+            tasks.cancel_scope.cancel()
+
+    async def _cut_all_at_end(self) -> None:
+        await self._hub.wait_closed()
+        await sleep(_GRACE)
+        self._connections.cut_all()
 
     async def _page(self, request: Request) -> Response:
         return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
 
     async def _stats(self, request: Request) -> Response:
         limits = self._uploads.limits
-        stats = self._telemetry.stats(self._segmenter.backend)
-        stats["upload"] = {"size": limits.size, "pixels": limits.pixels}
-        return JSONResponse(stats, headers={"Cache-Control": "no-store"})
+        upload = {"size": limits.size, "pixels": limits.pixels}
+        return JSONResponse({**self._telemetry.stats(), "upload": upload}, headers=_NO_STORE)
 
     async def _segment(self, request: Request) -> Response:
-        try:
-            answer = await self._uploads.segment(request)
-        except Refusal as refusal:
-            # What is left of the body is not read: the connection cannot go on.
-            headers = {"Connection": "close"}
-            return JSONResponse({"error": str(refusal)}, refusal.status, headers=headers)
-        return await asyncio.to_thread(self._answered, answer, request.headers.get("accept", ""))
+        answer = await self._uploads.segment(request)
+        accept = request.headers.get("accept", "")
+        return await to_thread.run_sync(self._segmented, answer, accept)
 
-    def _answered(self, answer: Answer, accept: str) -> Response:
+    def _segmented(self, answer: Answer, accept: str) -> Response:
         segmented, milliseconds = answer.segmented, round(1000 * answer.seconds, 3)
         if "image/png" in accept:
             return Response(png(segmented.mask), media_type="image/png")
@@ -138,45 +120,40 @@ class Pages:
                 "size": segmented.mask.shape,
                 "milliseconds": milliseconds,
                 "presence": None if presence is None else [round(float(p), 6) for p in presence],
-                "segments": segments(segmented.mask, self._segmenter.manifest.classes),
+                "segments": segments(segmented.mask, self._manifest.classes),
             }
         )
 
     async def _health(self, request: Request) -> Response:
-        status = self._telemetry.status
+        status = self._telemetry.player.status
         answer: dict[str, str] = {"status": "ok" if status.well else status.state}
-        if request.state.trusted:  # a reason may name files
+        if request.state.trusted:  # the reason may name files
             answer["reason"] = status.reason
-        headers = {"Cache-Control": "no-store"}
-        return JSONResponse(answer, 200 if status.well else 503, headers=headers)
+        return JSONResponse(answer, 200 if status.well else 503, headers=_NO_STORE)
 
-    async def _metrics(self, request: Request) -> Response:
-        content = await asyncio.to_thread(generate_latest, self._registry)
-        return Response(content, media_type=CONTENT_TYPE_LATEST)
+    def _metrics(self, request: Request) -> Response:  # not async: Starlette runs it in a thread
+        return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _refused(request: Request, refusal: Exception) -> Response:
+    assert isinstance(refusal, Refusal)
+    # The rest of the body is never read, so the connection cannot be used again.
+    headers = {"Connection": "close"}
+    return JSONResponse({"error": str(refusal)}, refusal.status, headers=headers)
 
 
 def make_app(
-    segmenter: Segmenter,
-    player: Player,
-    hub: Hub,
+    telemetry: Telemetry,
+    connections: Connections,
     *,
-    source: str,
-    live: bool,
-    access: Access,
+    token: str | None,
+    cookie: str,
     bounds: Bounds,
-    board: Board,
 ) -> ASGIApp:
-    """The whole application.
-
-    Args:
-        source: what the source is called, without its secrets. live: whether it is a camera.
-    """
-    telemetry = Telemetry(About(segmenter.manifest, source, live), player, hub, board)
-    pages = Pages(segmenter, telemetry, hub, bounds=bounds)
-    inner = Starlette(routes=pages.routes(), lifespan=pages.running)
-    return Guard(
-        inner,
-        token=access.token,
-        cookie=access.cookie,
-        login_page=(PAGE / "login.html").read_text(encoding="utf-8"),
+    """The whole application; see `Guard` for token and cookie."""
+    pages = Pages(telemetry, connections, bounds)
+    app = Starlette(
+        routes=pages.routes(), lifespan=pages.lifespan, exception_handlers={Refusal: _refused}
     )
+    login_page = (PAGE / "login.html").read_text(encoding="utf-8")
+    return Guard(app, token=token, cookie=cookie, login_page=login_page)

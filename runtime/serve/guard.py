@@ -1,4 +1,4 @@
-"""Who may ask: the token, the Host header, the Origin, and the headers that keep a page at home."""
+"""Access control: token, Host and Origin headers, proxies, and security headers of every answer."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edgeunet.errors import UsageError
 
-_SHORTEST_TOKEN = 8
-_HEADERS = {
+_MIN_TOKEN_LENGTH = 8
+_SECURITY_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
         "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -28,15 +28,15 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-# Answered without a token: they tell nothing of the pictures.
+# Need no token: they reveal nothing of the pictures.
 _OPEN_PATHS = ("/healthz", "/static/")
 
-# What proxies add. Not all do: nginx adds none of them unless it is told to.
-_OF_PROXIES = ("Forwarded", "X-Forwarded-For", "Via")
+# Headers that proxies add. Some proxies add none: nginx does so only if it is configured to.
+_PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "Via")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server bound there."""
+    """Whether a server bound to `host` can be reached from this machine only."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -44,30 +44,31 @@ def is_loopback(host: str) -> bool:
 
 
 def choose_token(host: str, given: str | None) -> tuple[str | None, bool]:
-    """The token to ask for, None for none, and whether it was made up here.
+    """The token to require, None for none, and whether it was made here.
 
     Raises:
-        UsageError: the one that was given is too short to keep anyone out.
+        UsageError: the given token is too short to keep anyone out.
     """
     if given is not None:
-        if len(given) < _SHORTEST_TOKEN:
+        if len(given) < _MIN_TOKEN_LENGTH:
             raise UsageError(
-                f"the token has {len(given)} characters; at least {_SHORTEST_TOKEN} were wanted. "
-                "Leave it out, and one is made."
+                f"expected a token of at least {_MIN_TOKEN_LENGTH} characters, got {len(given)}. "
+                "Leave it out to have one made."
             )
         return given, False
     return (None, False) if is_loopback(host) else (secrets.token_urlsafe(18), True)
 
 
 class Guard:
-    """Lets through what may come, and sets the security headers of every answer.
+    """Refuses requests that may not come in, and adds security headers to every answer.
 
     Args:
-        token: what is asked for. None for none, where only this machine reaches the server: pages
-            of the Web do so through its browser, under their own host name, and other machines
-            through a proxy, so that both are refused.
+        token: required from every request. None requires none, for a server that only this machine
+            can reach. Web pages still reach it through the browser, under their own host name, and
+            other machines through a proxy: both are refused.
         cookie: name of the cookie that keeps a page logged in.
-        login_page: asks for the token; `$unless_wrong` in it hides what is said of a wrong one.
+        login_page: HTML of a form for the token. `$unless_wrong` in it becomes "hidden", unless a
+            wrong token was sent.
     """
 
     def __init__(self, app: ASGIApp, *, token: str | None, cookie: str, login_page: str) -> None:
@@ -75,55 +76,57 @@ class Guard:
         self._token = token
         self._cookie = cookie
         self._login_page = Template(login_page)
-        # A cookie that is stolen does not give the token away, which may be used elsewhere.
-        self._pass = None if token is None else hashlib.sha256(token.encode()).hexdigest()
+        # A stolen cookie must not reveal the token, which may be in use elsewhere.
+        self._cookie_value = None if token is None else hashlib.sha256(token.encode()).hexdigest()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or hand on; `request.state.trusted` tells whether the token was there."""
+        """Refuse, or pass on; `request.state.trusted` says whether the request has the token."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         request = Request(scope)
-        request.state.trusted = self.knows(request)
+        request.state.trusted = self._is_trusted(request)
         logs_in = self._token is not None and "token" in request.query_params
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers[name] = value
+                headers.update(_SECURITY_HEADERS)
                 if logs_in and request.state.trusted:
-                    headers.append("Set-Cookie", self._set_cookie)
+                    cookie = f"{self._cookie}={self._cookie_value}"
+                    headers.append("Set-Cookie", f"{cookie}; Path=/; HttpOnly; SameSite=Strict")
             await send(message)
 
         refusal = self._refusal(request)
         await (refusal or self._app)(scope, receive, guarded)
 
-    def knows(self, request: Request) -> bool:
-        """Whether the request brings the token, or none is asked for."""
-        if self._token is None or self._pass is None:
+    def _is_trusted(self, request: Request) -> bool:
+        """Whether the request brings the token or the cookie, or needs none."""
+        if self._token is None or self._cookie_value is None:
             return True
-        if any(_same(came, self._token) for came in _tokens(request)):
+        if any(_equal(token, self._token) for token in _tokens(request)):
             return True
-        return _same(request.cookies.get(self._cookie, ""), self._pass)
+        return _equal(request.cookies.get(self._cookie, ""), self._cookie_value)
 
     def _refusal(self, request: Request) -> Response | None:
         host = request.headers.get("host", "")
-        if self._token is None and not is_loopback(_parts(f"//{host}").hostname or ""):
+        if self._token is None and not is_loopback(_split(f"//{host}").hostname or ""):
             return _error(
-                403, f"Host is {host!r}; without a token this server answers to localhost and "
-                "127.0.0.1 alone. Start it with --host to reach it from elsewhere, or with --token."
+                403, f"got the host {host!r}; without a token this server answers only to "
+                "localhost and 127.0.0.1. Start it with --token, or with --host to reach it from "
+                "elsewhere."
             )  # fmt: skip
-        forwarded = next((name for name in _OF_PROXIES if name in request.headers), None)
-        if self._token is None and forwarded is not None:
+        proxy = next((name for name in _PROXY_HEADERS if name in request.headers), None)
+        if self._token is None and proxy is not None:
             return _error(
-                403, f"{forwarded} came: a proxy asks for someone else, who may be anyone; without "
-                "a token this server answers to this machine alone. Start it with --token or "
-                "EDGEUNET_TOKEN."
+                403, f"got the header {proxy}: the request came through a proxy, from anyone. "
+                "Without a token this server answers only to this machine. Start it with --token "
+                "or EDGEUNET_TOKEN."
             )  # fmt: skip
         origin = request.headers.get("origin")
-        if request.method != "GET" and origin is not None and _parts(origin).netloc != host:
-            return _error(403, f"a page of {origin} asked; only this server's own page may.")
+        if request.method != "GET" and origin is not None and _split(origin).netloc != host:
+            return _error(403, f"got a request from a page of {origin}; only this server's own "
+                          "page may send it.")  # fmt: skip
         path = request.scope["path"]
         if path.startswith(_OPEN_PATHS) or request.state.trusted:
             return None
@@ -131,15 +134,12 @@ class Guard:
         if path == "/":
             page = self._login_page.substitute(unless_wrong="" if wrong else "hidden")
             return HTMLResponse(page, 401, headers={"Cache-Control": "no-store"})
-        return _error(401, _advice(request.method, wrong=wrong), {"WWW-Authenticate": "Bearer"})
-
-    @property
-    def _set_cookie(self) -> str:
-        return f"{self._cookie}={self._pass}; Path=/; HttpOnly; SameSite=Strict"
+        message = _login_help(request.method, wrong=wrong)
+        return _error(401, message, {"WWW-Authenticate": "Bearer"})
 
 
-def _parts(url: str) -> SplitResult:
-    """Parts of an address, all empty where it cannot be taken apart, as with a lone bracket."""
+def _split(url: str) -> SplitResult:
+    """Parts of a URL; all empty if it is malformed, as with a lone bracket."""
     try:
         return urlsplit(url)
     except ValueError:
@@ -147,38 +147,39 @@ def _parts(url: str) -> SplitResult:
 
 
 def _tokens(request: Request) -> list[str]:
-    """What came as a token. A cookie is none: nobody entered it, it is left of an earlier start."""
+    """Tokens that someone entered. Cookies do not count: one may be left from an earlier start."""
     scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-    came = [bearer.strip() if scheme.lower() == "bearer" else ""]
+    tokens = [bearer.strip() if scheme.lower() == "bearer" else ""]
     if request.method == "GET":
-        came.append(request.query_params.get("token", ""))
-    return [token for token in came if token]
+        tokens.append(request.query_params.get("token", ""))
+    return [token for token in tokens if token]
 
 
-def _advice(method: str, *, wrong: bool) -> str:
+def _login_help(method: str, *, wrong: bool) -> str:
     if wrong:
-        return "the token is wrong. One that the server makes is new with each start."
-    also = ", or ?token=TOKEN." if method == "GET" else "; ?token= is taken of GET alone."
-    return f"a token is asked for: Authorization: Bearer TOKEN{also}"
+        return "wrong token. If the server made it, it is new after each start."
+    also = "or add ?token=TOKEN to the address" if method == "GET" else "?token= is for GET only"
+    return f"this server needs its token. Send the header Authorization: Bearer TOKEN; {also}."
 
 
-def _same(came: str, wanted: str) -> bool:
-    return hmac.compare_digest(came.encode(), wanted.encode())
+def _equal(one: str, other: str) -> bool:
+    """Compare in constant time."""
+    return hmac.compare_digest(one.encode(), other.encode())
 
 
 def _error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
     return JSONResponse({"error": message}, status, headers=headers)
 
 
-# Addresses of documentation, which hardly a LAN has: the way there is the default route.
+# Addresses reserved for documentation (RFC 5737, RFC 3849): the default route leads to them.
 _OUTSIDE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 
 
 def page_url(host: str, port: int, token: str | None) -> str:
-    """Where others find a server that listens on `host`; with the token, if one is given.
+    """The address that opens the page of a server listening on `host`, with its token if given.
 
-    A server on all addresses is told by the one that this machine has in its LAN, or by its name
-    where it has none: many networks do not resolve the names of their machines.
+    A server that listens on all addresses gets the address of this machine in its LAN. The host
+    name is used only if there is none, because many networks do not resolve names of machines.
     """
     name = host.strip("[]")
     if name in ("", "0.0.0.0", "::"):  # noqa: S104
@@ -190,9 +191,9 @@ def page_url(host: str, port: int, token: str | None) -> str:
 
 
 def _own_address(family: socket.AddressFamily) -> str | None:
-    """Address that this machine speaks to others from, None where it has no way to them."""
+    """The address that this machine sends from, None without a network."""
     try:
-        # Connecting UDP chooses a route and with it an address; nothing is sent.
+        # Connecting a UDP socket chooses a route and its address, and sends nothing.
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((_OUTSIDE[family], 9))
             address: str = probe.getsockname()[0]

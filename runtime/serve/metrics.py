@@ -1,8 +1,8 @@
-"""The same numbers for Prometheus."""
+"""The metrics of the server for Prometheus."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import (
@@ -13,34 +13,29 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from ..backends import Backend
-from .hub import Hub
 from .pictures import shares
 from .telemetry import Telemetry
 from .uploads import Uploads
 
-_COUNTED = ("read", "segmented", "dropped", "skipped")
+_FATES = ("read", "segmented", "dropped", "skipped")
 
 
-def make_registry(
-    telemetry: Telemetry, hub: Hub, uploads: Uploads, net: Backend
-) -> CollectorRegistry:
+def make_registry(telemetry: Telemetry, uploads: Uploads) -> CollectorRegistry:
     """A registry of the server's metrics and the process's."""
     registry = CollectorRegistry()
-    registry.register(_Collector(telemetry, hub, uploads, net))
+    registry.register(_Collector(telemetry, uploads))
     ProcessCollector(registry=registry)
     return registry
 
 
 class _Collector(Collector):
-    def __init__(self, telemetry: Telemetry, hub: Hub, uploads: Uploads, net: Backend) -> None:
+    def __init__(self, telemetry: Telemetry, uploads: Uploads) -> None:
         self._telemetry = telemetry
-        self._hub = hub
         self._uploads = uploads
-        self._net = net
 
     def collect(self) -> Iterator[Metric]:
-        manifest = self._telemetry.about.manifest
+        about = self._telemetry.about
+        manifest = about.manifest
         yield InfoMetricFamily(
             "edgeunet",
             "The bundle and what runs it.",
@@ -48,82 +43,67 @@ class _Collector(Collector):
                 "model": manifest.model,
                 "weights": manifest.weights,
                 "precision": manifest.precision,
-                "backend": self._net.name,
-                "source": self._telemetry.about.source,
+                "backend": self._telemetry.player.backend,
+                "source": about.source,
             },
         )
         yield from self._stream()
-        yield from self._picture()
-        yield from self._board()
-        uploads = CounterMetricFamily("edgeunet_uploads", "Images sent in.", labels=["outcome"])
-        for outcome, count in self._uploads.counts.items():
-            uploads.add_metric([outcome], count)
-        yield uploads
+        yield from self._frame()
+        board = self._telemetry.now.board
+        yield _gauge("temperature_celsius", "Sensors of the board.", "sensor", board.temperatures)
+        yield _gauge("power_watts", "Power rails of the board.", "rail", board.power)
+        yield _counter("uploads", "Uploaded images.", "outcome", self._uploads.counts)
 
     def _stream(self) -> Iterator[Metric]:
         sample = self._telemetry.now
-        well = float(self._telemetry.status.well)
-        yield GaugeMetricFamily("edgeunet_up", "1 where frames flow, else 0.", well)
-        yield GaugeMetricFamily("edgeunet_fps", "Frames segmented a second.", sample.fps)
-        yield GaugeMetricFamily("edgeunet_viewers", "Streams being watched.", self._hub.viewers)
+        totals = sample.totals
+        well = float(self._telemetry.player.status.well)
+        yield GaugeMetricFamily("edgeunet_up", "1 while frames flow, else 0.", well)
+        yield GaugeMetricFamily("edgeunet_fps", "Frames segmented per second.", sample.fps)
+        yield GaugeMetricFamily(
+            "edgeunet_viewers", "Streams being watched.", self._telemetry.hub.viewers
+        )
         yield CounterMetricFamily(
-            "edgeunet_reconnects", "Times that the source came back.", sample.totals.reconnects
+            "edgeunet_reconnects", "Times that the source came back.", totals.reconnects
         )
-        frames = CounterMetricFamily("edgeunet_frames", "Frames by fate.", labels=["fate"])
-        for name in _COUNTED:
-            frames.add_metric([name], getattr(sample.totals, name))
-        yield frames
-        depths = CounterMetricFamily(
-            "edgeunet_depth_frames", "Frames by the depth that segmented them.", labels=["depth"]
-        )
-        for depth, count in self._net.frames_by_depth.items():
-            depths.add_metric([str(depth)], count)
-        yield depths
-        busy = CounterMetricFamily(
-            "edgeunet_stage_busy_seconds", "Time that a stage was at work.", labels=["stage"]
-        )
-        for name, seconds in sample.totals.busy.items():
-            busy.add_metric([name], seconds)
-        yield busy
+        frames = {name: getattr(totals, name) for name in _FATES}
+        yield _counter("frames", "Frames by fate.", "fate", frames)
+        depths = {str(depth): count for depth, count in self._telemetry.player.depths.items()}
+        yield _counter("depth_frames", "Frames by the depth that segmented them.", "depth", depths)
+        yield _counter("stage_busy_seconds", "Time that a stage worked.", "stage", totals.busy)
         times = GaugeMetricFamily(
             "edgeunet_stage_seconds",
-            "Time of a frame in a stage, of the last 1000 batches.",
+            "Time of a frame in a stage, over the last 1000 batches.",
             labels=["stage", "quantile"],
         )
-        for name, stage in sample.totals.stages.items():
+        for name, stage in totals.stages.items():
             times.add_metric([name, "0.5"], stage.p50 / 1000)
             times.add_metric([name, "0.99"], stage.p99 / 1000)
         yield times
 
-    def _picture(self) -> Iterator[Metric]:
-        """What is to be seen: of the frame that is the newest when Prometheus asks."""
-        latest = self._hub.latest
-        if latest is None:
+    def _frame(self) -> Iterator[Metric]:
+        """The classes in the newest frame, measured when Prometheus asks."""
+        frame = self._telemetry.hub.frame
+        if frame is None:
             return
         classes = self._telemetry.about.manifest.classes
-        of_pixels = GaugeMetricFamily(
-            "edgeunet_class_share", "Share of the newest frame's pixels.", labels=["class"]
-        )
-        for name, share in zip(classes, shares(latest.mask, len(classes)), strict=True):
-            of_pixels.add_metric([name], share)
-        yield of_pixels
-        if latest.presence is None:
-            return
-        presence = GaugeMetricFamily(
-            "edgeunet_class_presence", "The gate's presence in the newest frame.", labels=["class"]
-        )
-        for name, value in zip(classes, latest.presence, strict=True):
-            presence.add_metric([name], float(value))
-        yield presence
+        by_class = dict(zip(classes, shares(frame.mask, len(classes)), strict=True))
+        yield _gauge("class_share", "Share of the newest frame's pixels.", "class", by_class)
+        if frame.presence is not None:
+            presence = dict(zip(classes, map(float, frame.presence), strict=True))
+            text = "Presence by the gate in the newest frame."
+            yield _gauge("class_presence", text, "class", presence)
 
-    def _board(self) -> Iterator[Metric]:
-        board = self._telemetry.now.board
-        heat = GaugeMetricFamily(
-            "edgeunet_temperature_celsius", "Sensors of the board.", labels=["sensor"]
-        )
-        for name, value in board.temperatures.items():
-            heat.add_metric([name], value)
-        power = GaugeMetricFamily("edgeunet_power_watts", "Rails of the board.", labels=["rail"])
-        for name, value in board.power.items():
-            power.add_metric([name], value)
-        yield from (heat, power)
+
+def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    metric = GaugeMetricFamily(f"edgeunet_{name}", text, labels=[label])
+    for value_label, value in values.items():
+        metric.add_metric([value_label], value)
+    return metric
+
+
+def _counter(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    metric = CounterMetricFamily(f"edgeunet_{name}", text, labels=[label])
+    for value_label, value in values.items():
+        metric.add_metric([value_label], value)
+    return metric

@@ -1,4 +1,4 @@
-"""A frame and its mask as bytes for a viewer."""
+"""Encodes frames and masks for viewers."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from edgeunet.metrics import Mask
 from ..frames import Frame, Segmented
 from ..sinks import Palette, overlay
 
-# What a browser shows is rarely larger, and a phone's radio is thankful.
+# Browsers rarely show more, and phones have less to load.
 LONGEST_SIDE = 1280
 _JPEG_QUALITY = 82
-# Lengths of the three parts that follow: JSON, JPEG, class ids.
+# The lengths of the three parts that follow: JSON, JPEG, class ids.
 _LENGTHS = struct.Struct(">III")
 IDLE_RECORD = _LENGTHS.pack(0, 0, 0)
-"""A record without content: the stream is alive, and has nothing new."""
+"""An empty record: the stream is alive, but has nothing new."""
 
 
 def record(segmented: Segmented, *, classes: int, **more: Any) -> bytes:
     """What the page reads: three lengths (32 bit, big-endian), then JSON, JPEG and class ids.
 
-    The class ids are (height, width) uint8, deflated: a browser inflates them to the very bytes,
-    while the pixels of a PNG may come back changed (colour profiles, noise against tracking).
-    The JSON gives `size` ([height, width] of both parts), `full` (that of the frame), the frame's
-    `index`, `name` and `time`, the `shares` of all pixels by class, `presence`, and `more`.
+    The class ids are (height, width) uint8, deflated. A browser inflates them to the exact bytes;
+    it may change the pixels of a PNG (colour profiles, noise against tracking).
+    The JSON holds `size` ([height, width] of JPEG and class ids), `full` (size of the frame), the
+    frame's `index`, `name` and `time`, `shares` (of all pixels, by class), `presence`, and `more`.
     """
     frame, mask = reduced(segmented.frame.image, segmented.mask)
     presence = segmented.presence
@@ -50,7 +50,7 @@ def record(segmented: Segmented, *, classes: int, **more: Any) -> bytes:
 
 
 def overlaid(segmented: Segmented, palette: Palette) -> bytes:
-    """JPEG of the frame under the classes' colours."""
+    """JPEG of the frame with the classes in colour."""
     frame, mask = reduced(segmented.frame.image, segmented.mask)
     return jpeg(overlay(frame, mask, palette))
 
@@ -63,12 +63,12 @@ def jpeg(frame: Frame) -> bytes:
 
 
 def png(mask: Mask) -> bytes:
-    """PNG of class ids, 8 bit."""
+    """PNG of class ids, 8-bit."""
     return cv2.imencode(".png", mask, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
 
 
 def reduced(frame: Frame, mask: Mask) -> tuple[Frame, npt.NDArray[np.uint8]]:
-    """Frame and mask with their longest side at most `LONGEST_SIDE`."""
+    """Shrink frame and mask until no side is longer than `LONGEST_SIDE`."""
     height, width = mask.shape
     scale = LONGEST_SIDE / max(height, width)
     if scale >= 1:
@@ -80,6 +80,6 @@ def reduced(frame: Frame, mask: Mask) -> tuple[Frame, npt.NDArray[np.uint8]]:
 
 
 def shares(mask: Mask, classes: int) -> list[float]:
-    """Share of the pixels that each class has."""
+    """Share of the pixels by class."""
     counts = np.bincount(mask.reshape(-1), minlength=classes)[:classes]
     return [round(float(count) / mask.size, 5) for count in counts]

@@ -1,4 +1,7 @@
-"""The thread that runs the stream, starts it again, and says how it goes."""
+"""Plays a source through the net in a thread, and starts again after failures.
+
+The only module of the server that opens and reads a stream of the runtime.
+"""
 
 from __future__ import annotations
 
@@ -8,30 +11,31 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from typing import Literal
 
 from edgeunet.errors import EdgeUNetError, SourceError
 
-from ..frames import Segmented, SourceFrame, SourceInfo
+from ..frames import Frame, Segmented
 from ..pipeline.stopping import Closing
 from ..pipeline.stopwatch import StageReport
 from ..segmenter import Segmenter
-from ..sources import Source, open_source, redacted
+from ..sources import Source, SourceFrame, SourceInfo, open_source, redacted
 from ..stream import Stream
 
 State = Literal["starting", "playing", "waiting", "failed"]
 _log = logging.getLogger(__name__)
-# Seconds without a frame after which a stream is not well.
+# Seconds without a frame after which the status becomes "waiting".
 QUIET = 5.0
-# Seconds between two attempts grow from the first to the last.
+# Seconds to wait before the first retry, and at most. The wait doubles with each failure.
 _RETRY_FIRST, _RETRY_LAST = 1.0, 30.0
-# What an end of the process waits for; a camera that hangs longer is left behind.
-_PATIENCE = 3.0
+# Seconds that closing waits for the thread. A camera may block it for longer.
+_CLOSE_TIMEOUT = 3.0
 
 
 @dataclass(frozen=True)
 class Status:
-    """How the stream is; `reason` is empty where it plays. retrying: it will be tried again."""
+    """State of the stream. reason: why it does not play. retrying: whether it will try again."""
 
     state: State
     reason: str = ""
@@ -39,15 +43,15 @@ class Status:
 
     @property
     def well(self) -> bool:
-        """Whether frames flow, or may still begin to."""
+        """Whether frames flow, or have not had time to."""
         return self.state in ("starting", "playing")
 
 
 @dataclass(frozen=True)
 class Totals:
-    """Frames since the server began, over all attempts; see `StreamReport`.
+    """Counts since the server started, over all attempts; see `StreamReport`.
 
-    busy: seconds that each stage was at work. stages: percentiles of the attempt under way.
+    busy: seconds that each stage worked. stages: latencies in the current attempt.
     """
 
     read: int = 0
@@ -60,21 +64,26 @@ class Totals:
 
 
 class Player(Closing):
-    """Plays a source through a segmenter until it is closed, and hands out what comes.
+    """Plays a source through a segmenter until it is closed.
 
-    A source that ends or fails is opened again after a while. Only a file is not: it would fail
-    again in the same place.
+    A source that ends or fails is opened again after a while. Only a damaged file is not, because
+    it would fail again in the same place.
 
     Args:
-        open_source: opens the source, for each attempt anew.
-        publish: takes each frame, in the player's thread.
+        reopen: opens the source, once for each attempt.
+        publish: called with each segmented frame, in the player's thread.
         batch, temporal: see `Segmenter.stream`.
+        quiet: seconds without a frame after which the status becomes "waiting".
+        retry: seconds to wait before the first retry.
+
+    Raises:
+        UsageError: what `Segmenter.stream` refuses.
     """
 
     def __init__(
         self,
         segmenter: Segmenter,
-        open_source: Callable[[], Source],
+        reopen: Callable[[], Source],
         *,
         publish: Callable[[Segmented], None],
         batch: int = 1,
@@ -83,28 +92,31 @@ class Player(Closing):
         retry: float = _RETRY_FIRST,
     ) -> None:
         self._segmenter = segmenter
-        self._open = open_source
+        # Single images get the deepest net: they have no rate to hold, and must not steer it.
+        deepest = segmenter.backend.deepest
+        self._deepest = Segmenter(deepest.bundle, deepest)
+        self._open_stream = partial(segmenter.stream, batch=batch, temporal=temporal)
+        self._open_stream([]).close()  # refuses wrong arguments here, before the thread runs
+        self._reopen = reopen
         self._publish = publish
-        self._batch = batch
-        self._temporal = temporal
         self._quiet = quiet
         self._retry = retry
         self._lock = threading.Lock()
         self._past = Totals()
         self._stream: Stream | None = None
         self._failure: Status | None = None
-        self._seen = time.monotonic()
-        self._any = False
+        self._last_frame_at = time.monotonic()
+        self._had_frames = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="edgeunet-serve", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
-        self._seen = time.monotonic()
+        """Start playing."""
+        self._last_frame_at = time.monotonic()
         self._thread.start()
 
     def stop(self) -> None:
-        """Take no more frames; for signal handlers."""
+        """Take no more frames; safe in signal handlers."""
         self._stopping.set()
         stream = self._stream
         if stream is not None:
@@ -112,29 +124,45 @@ class Player(Closing):
 
     @property
     def ended(self) -> bool:
-        """Whether the thread is through, and nothing uses the segmenter any more."""
+        """Whether the thread has ended, so that the segmenter may be closed."""
         return not self._thread.is_alive()
 
     def close(self) -> None:
-        """Stop, and wait a while for the thread to end."""
+        """Stop, and wait for the thread to end, for a few seconds at most."""
         self.stop()
         if self._thread.ident is not None:
-            self._thread.join(_PATIENCE)
+            self._thread.join(_CLOSE_TIMEOUT)
 
     @property
     def status(self) -> Status:
-        """How the stream is now."""
-        failure = self._failure  # which the player's thread may take back
+        """State of the stream at this moment."""
+        failure = self._failure  # the player's thread may reset it
         if failure is not None:
             return failure
-        quiet = time.monotonic() - self._seen
+        quiet = time.monotonic() - self._last_frame_at
         if quiet < self._quiet:
-            return Status("playing" if self._any else "starting")
-        what = "no frame for" if self._any else "no frame yet, after"
+            return Status("playing" if self._had_frames else "starting")
+        what = "no frame for" if self._had_frames else "no frame yet, after"
         return Status("waiting", f"{what} {quiet:.0f} s", retrying=True)
 
+    @property
+    def backend(self) -> str:
+        """Name of the backend that runs the net now; it may change."""
+        return self._segmenter.backend.name
+
+    @property
+    def depths(self) -> dict[int, int]:
+        """Frames segmented by each depth, the deepest first; empty without a target rate."""
+        return dict(self._segmenter.backend.frames_by_depth)
+
+    def segment(self, image: Frame) -> Segmented:
+        """Segment one RGB image (H, W, 3), beside the stream; from any thread."""
+        result = self._deepest([image])
+        presence = None if result.presence is None else result.presence[0]
+        return Segmented(SourceFrame(0, "", image), result.masks[0], presence)
+
     def totals(self) -> Totals:
-        """What was done so far."""
+        """Counts since the server started."""
         with self._lock:
             return self._past if self._stream is None else _added(self._past, self._stream)
 
@@ -142,7 +170,7 @@ class Player(Closing):
         delay = self._retry
         while not self._stopping.is_set():
             before = self._past.segmented
-            failure = self._attempt()
+            failure = self._play_once()
             if self._stopping.is_set():
                 return
             self._failure = failure
@@ -151,11 +179,11 @@ class Player(Closing):
             delay = self._retry if self._past.segmented > before else min(2 * delay, _RETRY_LAST)
             self._stopping.wait(delay)
 
-    def _attempt(self) -> Status:
-        """Play until it ends; why it did."""
+    def _play_once(self) -> Status:
+        """Open the source and play it to its end; return why it ended."""
         from_file = False
         try:
-            with self._open() as source:
+            with self._reopen() as source:
                 from_file = isinstance(source, Looped)
                 self._play(source)
         except EdgeUNetError as error:
@@ -164,20 +192,21 @@ class Player(Closing):
             return Status("failed", reason, not (from_file and isinstance(error, SourceError)))
         except Exception as error:
             _log.exception("the stream failed")
-            return Status("failed", f"{type(error).__name__}; the server's log says more", True)
+            return Status("failed", f"{type(error).__name__}; see the server's log", True)
         return Status("failed", "the source ended", True)
 
     def _play(self, source: Source) -> None:
-        with self._segmenter.stream(source, batch=self._batch, temporal=self._temporal) as stream:
+        with self._open_stream(source) as stream:
             self._stream = stream
             try:
-                if self._stopping.is_set():  # it came before there was a stream to stop
+                if self._stopping.is_set():  # `stop` came before there was a stream
                     return
                 for segmented in stream.results():
                     if self._failure is not None:
                         with self._lock:
                             self._past = replace(self._past, reconnects=self._past.reconnects + 1)
-                    self._seen, self._any, self._failure = time.monotonic(), True, None
+                    self._last_frame_at, self._had_frames = time.monotonic(), True
+                    self._failure = None
                     self._publish(segmented)
             finally:
                 with self._lock:
@@ -198,12 +227,12 @@ def _added(past: Totals, stream: Stream) -> Totals:
     )
 
 
-# Frames a second of images, which have no rate of their own.
+# Images per second: they have no rate of their own.
 _IMAGE_RATE = Fraction(1)
 
 
 def open_playing(source: str) -> Source:
-    """A live source as it is; anything else in real time and in a loop.
+    """Open a source; a live one as it is, anything else in real time and in a loop.
 
     Raises:
         See `open_source`.
@@ -213,9 +242,9 @@ def open_playing(source: str) -> Source:
 
 
 class Looped(Source):
-    """A source that has an end, over and over, at its own rate; images come one a second.
+    """Plays a source that has an end over and over, at its own rate; images one per second.
 
-    It counts as live: where the net is slower than the film, frames are dropped, as of a camera.
+    It counts as live: if the net is slower than the film, frames are dropped.
     """
 
     def __init__(self, source: str, opened: Source) -> None:
@@ -230,7 +259,7 @@ class Looped(Source):
         while True:
             first = index
             for frame in self._opened:
-                # A film that could not keep up does not hurry afterwards.
+                # After a delay the film goes on at its own rate. It does not catch up.
                 due = max(due, time.monotonic() - self._period)
                 if self._stopped.wait(max(0.0, due - time.monotonic())):
                     return

@@ -1,8 +1,7 @@
-"""What the page, /healthz and /metrics tell, sampled once a second."""
+"""Numbers about the stream and the board, sampled once a second for the page and /metrics."""
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections import deque
@@ -11,20 +10,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from anyio import sleep, to_thread
+
 from edgeunet.bundle.manifest import Manifest
 
-from ..backends import Backend
 from .hub import Hub
-from .player import Player, Status, Totals
+from .player import Player, Totals
 
-# Samples that rates are taken over: some seconds, so that they are calm and still current.
+# Rates are taken over this many samples: steady to read, and at most some seconds old.
 _SAMPLES = 6
 _EVERY = 1.0
 
 
 @dataclass(frozen=True)
 class About:
-    """What does not change: the bundle, and what the source is called, without its secrets."""
+    """What never changes. source: its name without secrets. live: whether it is a camera."""
 
     manifest: Manifest
     source: str
@@ -33,9 +33,8 @@ class About:
 
 @dataclass(frozen=True)
 class Sample:
-    """One moment. fps: frames segmented a second. busy: share of the time by stage."""
+    """One moment. fps: frames segmented per second. busy: share of the time, by stage."""
 
-    status: Status
     totals: Totals
     fps: float
     busy: dict[str, float]
@@ -43,49 +42,39 @@ class Sample:
 
 
 class Telemetry:
-    """Samples the player and the board, and keeps the newest sample in `now`."""
+    """Samples the player and the board. `now` is the newest sample."""
 
     def __init__(self, about: About, player: Player, hub: Hub, board: Board) -> None:
         self.about = about
-        self._player = player
-        self._hub = hub
+        self.player = player
+        self.hub = hub
         self._board = board
         self._started = time.monotonic()
         self._history: deque[tuple[float, Totals]] = deque(maxlen=_SAMPLES)
         self.now = self._sample(BoardReport({}, {}))
 
-    @property
-    def status(self) -> Status:
-        """How the stream is at this very moment."""
-        return self._player.status
-
-    @property
-    def uptime(self) -> float:
-        """Seconds since the server began."""
-        return time.monotonic() - self._started
-
     async def run(self) -> None:
-        """Sample for ever."""
+        """Sample until cancelled."""
         while True:
-            # A bus of sensors may take its time.
-            self.now = self._sample(await asyncio.to_thread(self._board.report))
-            await asyncio.sleep(_EVERY)
+            # In a thread, because sensors on a bus may be slow.
+            self.now = self._sample(await to_thread.run_sync(self._board.report))
+            await sleep(_EVERY)
 
     def _sample(self, board: BoardReport) -> Sample:
-        totals, moment = self._player.totals(), time.monotonic()
-        self._history.append((moment, totals))
+        totals, now = self.player.totals(), time.monotonic()
+        self._history.append((now, totals))
         earlier, before = self._history[0]
-        seconds = max(moment - earlier, 1e-9)
+        seconds = max(now - earlier, 1e-9)
         busy = {
             name: (value - before.busy.get(name, 0.0)) / seconds
             for name, value in totals.busy.items()
         }
         fps = (totals.segmented - before.segmented) / seconds
-        return Sample(self.status, totals, fps, busy, board)
+        return Sample(totals, fps, busy, board)
 
-    def stats(self, net: Backend) -> dict[str, Any]:
-        """JSON-ready form, as the page polls it."""
-        manifest, sample, status = self.about.manifest, self.now, self.status
+    def stats(self) -> dict[str, Any]:
+        """What the page polls, JSON-ready."""
+        manifest, sample, status = self.about.manifest, self.now, self.player.status
         stages = {
             name: {
                 "p50": round(stage.p50, 3),
@@ -94,13 +83,13 @@ class Telemetry:
             }
             for name, stage in sample.totals.stages.items()
         }
-        encoding = self._hub.encoding
+        encoding = self.hub.encoding
         return {
             "status": {**asdict(status), "well": status.well},
             "model": manifest.model,
             "weights": manifest.weights,
             "precision": manifest.precision,
-            "backend": net.name,
+            "backend": self.player.backend,
             "input": [manifest.input.height, manifest.input.width],
             "source": {"name": self.about.source, "live": self.about.live},
             "classes": [
@@ -112,14 +101,14 @@ class Telemetry:
                     strict=True,
                 )
             ],
-            "uptime": round(self.uptime, 1),
-            "viewers": self._hub.viewers,
+            "uptime": round(time.monotonic() - self._started, 1),
+            "viewers": self.hub.viewers,
             "fps": round(sample.fps, 2),
             "frames": {
                 name: getattr(sample.totals, name)
                 for name in ("read", "segmented", "dropped", "skipped", "reconnects")
             },
-            "depths": dict(net.frames_by_depth),
+            "depths": self.player.depths,
             "stages": stages,
             "encode": {"p50": round(encoding.p50, 3), "p99": round(encoding.p99, 3)},
             "board": {
@@ -130,32 +119,32 @@ class Telemetry:
 
 
 SYS_CLASS = Path("/sys/class")
-# Sensors that are off read as absolute zero or the like; nothing that runs is outside of this.
+# Sensors that are off report values near absolute zero. No running board leaves this range.
 _COLDEST, _HOTTEST = -40.0, 150.0
 
 
 @dataclass(frozen=True)
 class BoardReport:
-    """temperatures: degrees Celsius by sensor. power: watts by rail. Empty where nothing tells."""
+    """temperatures: degrees Celsius by sensor. power: watts by rail. Empty without sensors."""
 
     temperatures: dict[str, float]
     power: dict[str, float]
 
 
 class Board:
-    """The sensors below a `/sys/class`."""
+    """The sensors in `/sys/class`."""
 
     def __init__(self, sys_class: Path = SYS_CLASS) -> None:
         self._root = sys_class
 
     def report(self) -> BoardReport:
-        """Read them all; those that do not answer are left out."""
+        """Read all sensors, except those that do not answer."""
         temperatures: dict[str, float] = {}
         power: dict[str, float] = {}
         _add(temperatures, self._zones())
         for chip in sorted(self._root.glob("hwmon/hwmon*")):
             name = _text(chip / "name") or chip.name
-            if name not in temperatures:  # a zone shows here once more
+            if name not in temperatures:  # thermal zones appear here again
                 _add(temperatures, _temperatures(chip, name))
             _add(power, _powers(chip, name))
         return BoardReport(temperatures, power)
@@ -168,7 +157,7 @@ class Board:
 
 
 def _add(readings: dict[str, float], more: Iterator[tuple[str, float]]) -> None:
-    """Add readings under names of their own."""
+    """Add readings; a name that exists gets a number."""
     for name, value in more:
         free, count = name, 2
         while free in readings:
@@ -190,7 +179,7 @@ def _powers(chip: Path, name: str) -> Iterator[tuple[str, float]]:
         if value is not None:
             label = _text(path.with_name(re.sub("_(input|average)$", "_label", path.name)))
             yield label or name, value
-    # An INA3221 gives millivolts and milliamperes, and its label at the voltage.
+    # A Jetson's INA3221 reports mV and mA, and labels the voltage.
     for path in sorted(chip.glob("curr*_input"), key=_number):
         volts = path.with_name(path.name.replace("curr", "in"))
         current, voltage = _reading(path, 1e3), _reading(volts, 1e3)
@@ -200,7 +189,7 @@ def _powers(chip: Path, name: str) -> Iterator[tuple[str, float]]:
 
 
 def _number(path: Path) -> tuple[int, str]:
-    """Order by the number in a name: 2 before 10."""
+    """Sort key: the number in the name, so that 2 comes before 10."""
     found = re.search(r"\d+", path.name)
     return (int(found[0]) if found else 0, path.name)
 

@@ -1,30 +1,34 @@
-"""Images that come by HTTP: refused early where they are too large, segmented one at a time."""
+"""Uploaded images: refused early if they are too large, segmented one at a time."""
 
 from __future__ import annotations
 
 import asyncio
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+from anyio import fail_after, to_thread
 from PIL import Image, ImageOps, UnidentifiedImageError
 from starlette.requests import ClientDisconnect, Request
 
 from edgeunet.errors import EdgeUNetError
 
-from ..frames import Frame, Segmented, SourceFrame, as_rgb
-from ..segmenter import Segmenter
+from ..frames import Frame, Segmented, as_rgb
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Of an upload: bytes, decoded pixels, seconds until it is there, and how many may wait."""
+    """Limits of uploads.
+
+    size: bytes. pixels: after decoding. seconds: until the image has arrived. waiting: uploads at
+    once, the one being segmented included.
+    """
 
     size: int = 32_000_000
     pixels: int = 25_000_000
@@ -32,8 +36,8 @@ class Limits:
     waiting: int = 4
 
 
-class Refusal(Exception):  # noqa: N818  # answered, not raised to anyone
-    """What an upload is answered with where it is not segmented."""
+class Refusal(Exception):  # noqa: N818  # becomes an answer
+    """Why an upload was not segmented; it is answered with this status and message."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -42,30 +46,37 @@ class Refusal(Exception):  # noqa: N818  # answered, not raised to anyone
 
 @dataclass(frozen=True)
 class Answer:
-    """A segmented upload, and the seconds that the net and what is around it took."""
+    """A segmented upload. seconds: what segmenting took, without the upload and decoding."""
 
     segmented: Segmented
     seconds: float
 
 
 class Uploads:
-    """Takes images one after the other, beside the stream; `counts` tells by outcome."""
+    """Segments uploaded images one after the other, beside the stream.
 
-    def __init__(self, segmenter: Segmenter, limits: Limits) -> None:
+    Args:
+        segment: segments one RGB image; may raise `EdgeUNetError`.
+
+    Attributes:
+        counts: uploads by outcome.
+    """
+
+    def __init__(self, segment: Callable[[Frame], Segmented], limits: Limits) -> None:
         self.limits = limits
         self.counts = {"segmented": 0, "refused": 0}
-        self._segmenter = segmenter
-        self._inside = 0
+        self._segment_image = segment
+        self._waiting = 0
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="edgeunet-upload")
 
     async def segment(self, request: Request) -> Answer:
-        """Segment the image in the request's body.
+        """Segment the image in the body of the request.
 
         Raises:
-            Refusal: too large, no image, too many at once, or the net fails on it.
+            Refusal: the body is too large or no image, too many uploads wait, or the net fails.
         """
         try:
-            with self._admitted():
+            with self._counted():
                 body = await self._body(request)
                 loop = asyncio.get_running_loop()
                 answer = await loop.run_in_executor(self._worker, self._segmented, body)
@@ -75,76 +86,75 @@ class Uploads:
         self.counts["segmented"] += 1
         return answer
 
-    async def close(self) -> None:
-        """Wait for the image under way; those that wait are not begun."""
+    async def aclose(self) -> None:
+        """Wait for the image being segmented. Those still waiting are dropped."""
         self._worker.shutdown(wait=False, cancel_futures=True)
-        await asyncio.to_thread(self._worker.shutdown)
+        await to_thread.run_sync(self._worker.shutdown)
 
     @contextmanager
-    def _admitted(self) -> Iterator[None]:
-        if self._inside >= self.limits.waiting:
-            raise Refusal(503, f"{self._inside} images are waiting already; try again in a moment.")
-        self._inside += 1
+    def _counted(self) -> Iterator[None]:
+        if self._waiting >= self.limits.waiting:
+            raise Refusal(503, f"{self._waiting} images are waiting already; try again later.")
+        self._waiting += 1
         try:
             yield
         finally:
-            self._inside -= 1
+            self._waiting -= 1
 
     async def _body(self, request: Request) -> bytes:
         announced = request.headers.get("content-length", "0")
         if announced.isdecimal() and int(announced) > self.limits.size:
-            raise self._too_large(f"{int(announced) / 1e6:.0f} MB are")
+            raise self._too_large(f"{int(announced) / 1e6:.0f} MB")
         if request.headers.get("content-type", "").startswith("multipart/"):
-            raise Refusal(415, "a form came; send the image itself (curl --data-binary @image).")
+            raise Refusal(415, "expected an image, got a form. Use curl --data-binary @image.")
         try:
-            return await asyncio.wait_for(self._read(request), self.limits.seconds)
-        except asyncio.TimeoutError:
-            raise Refusal(408, f"no image within {self.limits.seconds:.0f} s.") from None
+            with fail_after(self.limits.seconds):
+                return await self._read(request)
+        except TimeoutError:
+            raise Refusal(408, f"the image took more than {self.limits.seconds:.0f} s to arrive. "
+                          "Make it smaller, or use a faster connection.") from None  # fmt: skip
         except ClientDisconnect:
-            raise Refusal(400, "the connection ended before the image did.") from None
+            raise Refusal(400, "the connection closed before the image had arrived.") from None
 
     async def _read(self, request: Request) -> bytes:
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
             if len(body) > self.limits.size:
-                raise self._too_large("more than that is")
+                raise self._too_large("more")
         return bytes(body)
 
-    def _too_large(self, what: str) -> Refusal:
-        return Refusal(413, f"{what} too much; an image of up to {self.limits.size / 1e6:.0f} MB "
-                       "is taken. Make it smaller.")  # fmt: skip
+    def _too_large(self, size: str) -> Refusal:
+        return Refusal(413, f"expected an image of up to {self.limits.size / 1e6:.0f} MB, got "
+                       f"{size}. Make it smaller.")  # fmt: skip
 
     def _segmented(self, body: bytes) -> Answer:
         image = decoded(body, pixels=self.limits.pixels)
         started = time.perf_counter()
         try:
-            result = self._segmenter([image])
+            segmented = self._segment_image(image)
         except EdgeUNetError as error:
             raise Refusal(500, str(error)) from error
-        seconds = time.perf_counter() - started
-        presence = None if result.presence is None else result.presence[0]
-        frame = SourceFrame(0, "", image)
-        return Answer(Segmented(frame, result.masks[0], presence), seconds)
+        return Answer(segmented, time.perf_counter() - started)
 
 
 def decoded(body: bytes, *, pixels: int) -> Frame:
-    """An image file as 8-bit RGB, turned as its EXIF says.
+    """Decode an image file to 8-bit RGB (H, W, 3), turned upright by its EXIF orientation.
 
     Raises:
-        Refusal: no image of a known format, damaged, or of more pixels than `pixels`, which its
-            header says before any is decoded.
+        Refusal: not an image of a known format, damaged, or larger than `pixels`. The size is
+            read from the header, before any pixel is decoded.
     """
     try:
         return _read_image(body, pixels)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # Pillow's own limit
-        raise Refusal(413, f"the image has too many pixels; up to {pixels / 1e6:.0f} million "
-                      "are taken.") from None  # fmt: skip
+        raise Refusal(413, "the image has too many pixels; up to "
+                      f"{pixels / 1e6:.0f} million are allowed.") from None  # fmt: skip
     except UnidentifiedImageError:
-        raise Refusal(415, f"this is no image; {', '.join(_FORMATS)} are taken.") from None
+        raise Refusal(415, f"this is no image of a known format: {', '.join(_FORMATS)}.") from None
     except Refusal:
         raise
-    except Exception as error:  # damage ends in any, within EXIF as struct.error and TypeError
+    except Exception as error:  # Pillow raises any kind: struct.error and TypeError for bad EXIF
         raise Refusal(422, f"the image is damaged: {error}") from None
 
 
@@ -153,10 +163,10 @@ def _read_image(body: bytes, pixels: int) -> Frame:
         width, height = image.size
         if width * height > pixels:
             raise Refusal(413, f"the image is {width}x{height}, {width * height / 1e6:.0f} million "
-                          f"pixels; up to {pixels / 1e6:.0f} million are taken.")  # fmt: skip
-        turned = ImageOps.exif_transpose(image)
-        if turned.mode == "F" or turned.mode.startswith("I"):  # a conversion would clip these
-            values = np.asarray(turned)
+                          f"pixels; up to {pixels / 1e6:.0f} million are allowed.")  # fmt: skip
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode == "F" or upright.mode.startswith("I"):  # convert("RGB") would clip these
+            values = np.asarray(upright)
             is_16_bit = values.dtype.kind in "iu" and values.min() >= 0 and values.max() < 1 << 16
             return as_rgb(values.astype(np.uint16) if is_16_bit else values)
-        return as_rgb(np.asarray(turned.convert("RGB")))
+        return as_rgb(np.asarray(upright.convert("RGB")))

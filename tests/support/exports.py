@@ -14,6 +14,13 @@ from edgeunet.export.int8.calibration.calibrate import make_table
 from edgeunet.export.int8.calibration.observe import observe
 from edgeunet.files import sha256
 from edgeunet.runtime.frames import Frame
+from support.engine_fixtures import (
+    cache_folder,  # noqa: F401 - fixtures
+    configured,  # noqa: F401 - fixtures
+    dla,  # noqa: F401 - fixtures
+    install,  # noqa: F401 - fixtures
+    trt,  # noqa: F401 - fixtures
+)
 
 
 def make_bundle(checkpoint: Path, folder: Path, precision: Precision) -> Path:

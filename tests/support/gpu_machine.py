@@ -1,4 +1,4 @@
-"""A machine that runs engines: with a GPU, PyCUDA and TensorRT, none of which is there."""
+"""Stand-ins for a machine that runs engines: GPU, PyCUDA and TensorRT."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.tensorrt_machine import install_pycuda, install_stand_in, restored_
 
 @dataclass(frozen=True)
 class GpuMachine:
-    """What stands in for the GPU, and for TensorRT."""
+    """The stand-ins for the GPU and for TensorRT."""
 
     driver: Driver
     trt: Any
@@ -25,9 +25,9 @@ class GpuMachine:
 
 @contextmanager
 def gpu_machine(version: str = "10.3.0", **gpu: Any) -> Iterator[GpuMachine]:
-    """Install the stand-ins while the block runs; `gpu` goes to `Driver`.
+    """Install the stand-ins while the block runs. gpu: arguments of `Driver`.
 
-    An Orin, for TensorRT-RTX ("rtx-1.7.1") an RTX 4090, where nothing else is asked for.
+    The default GPU is an Orin, or an RTX 4090 for TensorRT-RTX ("rtx-1.7.1").
     """
     if version.startswith("rtx-"):
         gpu = {"name": "NVIDIA GeForce RTX 4090", "capability": (8, 9), **gpu}
@@ -39,8 +39,8 @@ def gpu_machine(version: str = "10.3.0", **gpu: Any) -> Iterator[GpuMachine]:
             trt.scenario.card = device.name()
             trt.scenario.capability = "sm{}{}".format(*device.compute_capability())
         trt.enqueue = driver.streams.enqueue  # type: ignore[attr-defined]
-        patch.setenv("XDG_CACHE_HOME", folder)  # of the builder's timings
-        # The host runs kernels of its own, and a machine that tests may lack nvcc.
+        patch.setenv("XDG_CACHE_HOME", folder)  # for the timing cache
+        # The host has its own build of the kernels, and the test machine may lack nvcc.
         patch.setattr(
             "edgeunet.runtime.backends.tensorrt.load_kernels",
             lambda device, folder: device.load_module(b"\x7fELF"),

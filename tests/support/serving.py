@@ -1,4 +1,4 @@
-"""A server in a thread, and plain clients of it."""
+"""A server in a thread or a process, and plain clients of it."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from edgeunet.runtime.frames import Frame
+from edgeunet.runtime.frames import Frame, Segmented
 from edgeunet.runtime.serve.server import Service, open_service
+from edgeunet.runtime.sources import SourceFrame
 from support.commands import start
+from support.media import numbered_frame
 
-WAIT = 30.0  # seconds; a machine that trains beside this is slow
+WAIT = 30.0  # seconds; the machine may be busy
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Record:
 
 
 class Client:
-    """Asks a server over sockets of its own."""
+    """Sends requests over its own sockets."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -64,7 +66,7 @@ class Client:
     def ask(
         self, path: str, *, method: str = "GET", body: Any = None, **headers: str | None
     ) -> Answer:
-        """One request; underscores in names of headers stand for hyphens."""
+        """One request; underscores in header names become hyphens."""
         named = {name.replace("_", "-"): value for name, value in headers.items() if value}
         connection = self.connect()
         try:
@@ -96,7 +98,7 @@ def serving(bundle: Path, source: object, **arguments: Any) -> Iterator[Client]:
 
 @contextmanager
 def running(service: Service) -> Iterator[Client]:
-    """A server in a thread, which must end soon after it is told to."""
+    """A server in a thread, which must end soon after `stop`."""
     client = Client(service)
     client.thread.start()
     try:
@@ -104,11 +106,11 @@ def running(service: Service) -> Iterator[Client]:
     finally:
         service.stop()
         client.thread.join(10)
-        assert not client.thread.is_alive(), "the server does not end"
+        assert not client.thread.is_alive(), "the server did not end"
 
 
 def read_record(response: Any) -> Record:
-    """The next record that has content."""
+    """The next record that is not empty."""
     while True:
         lengths = struct.unpack(">III", read_exactly(response, 12))
         meta, jpeg, ids = (read_exactly(response, length) for length in lengths)
@@ -140,26 +142,35 @@ def png(image: Frame) -> bytes:
     return encoded.getvalue()
 
 
+def segmented(index: int = 0, size: tuple[int, int] = (4, 6)) -> Segmented:
+    mask = np.full(size, index % 3, np.uint8)
+    return Segmented(SourceFrame(index, "", numbered_frame(index, size)), mask)
+
+
 def stats_with_frames(server: Client) -> Any:
-    """`/stats` once it tells of frames: it is sampled each second."""
+    """`/stats` once it counts frames: it is sampled once a second."""
     until = time.monotonic() + WAIT
     while not (stats := server.ask("/stats").json)["frames"]["segmented"]:
-        assert time.monotonic() < until, "no frame is told of"
+        assert time.monotonic() < until, "no frame was counted"
         time.sleep(0.05)
     return stats
 
 
 def resident() -> int:
-    """Bytes of memory that this process has."""
+    """Resident memory of this process in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
-# The command
+def wait_for(check: Callable[[], object]) -> None:
+    until = time.monotonic() + WAIT
+    while not check():
+        assert time.monotonic() < until, "the condition never became true"
+        time.sleep(0.005)
 
 
 @contextmanager
 def process(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`edgeunet serve` and the address that it prints."""
+    """`edgeunet serve` in a process, and the address that it prints."""
     running = start("serve", *arguments, "--port", "0")
     try:
         assert running.stderr is not None
@@ -176,10 +187,3 @@ def connect(url: str) -> http.client.HTTPConnection:
     port = re.search(r":(\d+)/", url)
     assert port
     return http.client.HTTPConnection("127.0.0.1", int(port[1]), timeout=WAIT)
-
-
-def wait_for(check: Callable[[], object]) -> None:
-    until = time.monotonic() + WAIT
-    while not check():
-        assert time.monotonic() < until, "it never happened"
-        time.sleep(0.005)

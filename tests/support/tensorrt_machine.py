@@ -1,4 +1,4 @@
-"""A machine with a TensorRT and a GPU, neither of which is there."""
+"""Install stand-ins for TensorRT and for a GPU in this process."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ _PLACES = ("tensorrt", "tensorrt_rtx_bindings", "pycuda", "pycuda.driver")
 
 
 class NoKernels:
-    """Building launches none."""
+    """Building an engine launches no kernels."""
 
     def launch(self, *_: object) -> None:
         raise AssertionError("a kernel was launched")
 
 
 def install_pycuda(driver: Driver) -> Driver:
-    """Put a simulated GPU in the place of PyCUDA and of the driver's library."""
+    """Replace PyCUDA and libcuda by a simulated GPU."""
     cuda_driver._library = lambda: driver.streams
     pycuda = sys.modules["pycuda"] = ModuleType("pycuda")
-    pycuda.__spec__ = ModuleSpec("pycuda", None)  # how code asks whether it is installed
+    pycuda.__spec__ = ModuleSpec("pycuda", None)  # find_spec reads it
     sys.modules["pycuda.driver"] = driver  # type: ignore[assignment]
     return driver
 
 
 def install_tensorrt(version: str, **gpu: Any) -> ModuleType:
-    """Put the stand-ins in the place of `tensorrt` and PyCUDA; the former's module."""
+    """Replace `tensorrt` and PyCUDA by stand-ins. Returns the module of `tensorrt`."""
     install_pycuda(Driver(NoKernels(), **gpu))
     return install_stand_in(version)
 
 
 def install_stand_in(version: str) -> ModuleType:
-    """Put the stand-in in the place of `tensorrt`, or of TensorRT-RTX's binding."""
+    """Replace `tensorrt` or TensorRT-RTX's binding by a stand-in. Returns its module."""
     trt = fake_tensorrt.make(version)
     sys.modules[trt.__name__] = trt
     return trt
@@ -47,7 +47,7 @@ def install_stand_in(version: str) -> ModuleType:
 
 @contextmanager
 def restored_modules() -> Iterator[None]:
-    """Puts back what stood in the places that the stand-ins take."""
+    """After the block, restore the modules that stand-ins have replaced."""
     library = cuda_driver._library
     before = {name: sys.modules.get(name) for name in _PLACES}
     try:
@@ -61,6 +61,6 @@ def restored_modules() -> Iterator[None]:
 
 
 def stand_ins() -> list[str]:
-    """Places that a stand-in, which no file was loaded for, takes at present."""
+    """Names of modules that a stand-in replaces now: no file was loaded for it."""
     modules = {name: sys.modules.get(name) for name in _PLACES}
     return [name for name, module in modules.items() if module and not hasattr(module, "__file__")]

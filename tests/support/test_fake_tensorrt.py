@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from support import fake_tensorrt
@@ -27,7 +26,6 @@ def test_it_takes_the_place_of_the_module(monkeypatch: Any, version: str) -> Non
     monkeypatch.setitem(sys.modules, made.__name__, made)
     trt = importlib.import_module(name)
     assert trt is made and trt.__version__.startswith(version.removeprefix("rtx-"))
-    assert trt.volume((2, 3)) == 6 and trt.nptype(trt.float16) == np.float16
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -310,7 +308,6 @@ def test_the_dla_takes_what_it_can_and_the_gpu_the_rest_where_it_may() -> None:
     assert build.run() is None and "GPU fallback is not enabled" in build.log.errors[-1]
     build.config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
     plan = bytes(build.run())
-    assert "[DlaLayer] conv0" in build.log.told and "[GpuLayer] conv1" in build.log.told
     assert loaded(trt, plan)[0] is not None
     trt.scenario.dla_cores = 1
     engine, log = loaded(trt, plan)

@@ -38,10 +38,8 @@ def collecting_logger(trt: Any) -> Any:
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.errors: list[str] = []
-            self.told: list[str] = []
 
         def log(self, severity: Any, message: str) -> None:
-            self.told.append(message)
             if severity == trt.ILogger.ERROR:
                 self.errors.append(message)
 

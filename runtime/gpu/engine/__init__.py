@@ -1,4 +1,4 @@
-"""Engines: a graph of a bundle in, a plan for GPUs out. Needs TensorRT, and no torch."""
+"""Build TensorRT engines from the graphs of a bundle, and run them. Needs no torch."""
 
 from .build import build_bundle_engine, engine_parts
 from .keep import BuiltEngine

@@ -1,4 +1,4 @@
-"""A bundle -> BUNDLE/engines/NAME.engine and its sidecar."""
+"""Build an engine of a bundle: BUNDLE/engines/NAME.engine and its sidecar."""
 
 from __future__ import annotations
 
@@ -36,31 +36,38 @@ def build_bundle_engine(
     report: Callable[[str], None] = lambda step: None,
     progress: Callable[[float], None] = lambda done: None,
 ) -> BuiltEngine:
-    """Build an engine of a bundle into its `engines/`, or keep the one that is there and fits.
+    """Build an engine of a bundle into its `engines/`, or keep an existing one that fits.
 
-    Of several processes that ask for one engine, one builds it, and the others wait and keep it.
-    A process that dies leaves nothing that passes for whole.
+    If several processes ask for the same engine, one builds it and the others wait for it. Files
+    are written atomically: a process that dies leaves no broken engine.
 
     Args:
-        runtime: kind of TensorRT. precision: the bundle's own for None.
-        part: of a gated bundle's graph, None for the whole.
-        targets: compute capabilities to build ahead of time for, such as "sm89"; the runtime's
-            default for None. device: index of the GPU that any other plan is tuned on.
-        here: to be run on GPU `device`, also with a runtime that builds ahead of time: its own
-            capability is the target, and an engine fits that was built for that among others.
-        dla: core of the Deep Learning Accelerator, for what it can run; None for the GPU. Such a
-            plan takes no batch but the largest.
-        workspace_mb: scratch memory of a layer; a share of what is free for None. An engine that
-            fits is kept, whatever it was built with.
-        force: build even where an engine fits. report: told each step. progress: the share done.
+        runtime: "tensorrt" or "rtx". precision: default: the bundle's own.
+        part: part of a gated bundle's graph. None: the whole graph.
+        targets: compute capabilities to build ahead of time for, such as "sm89". None: the
+            runtime's default.
+        device: index of the GPU that a plan is tuned on, if the runtime tunes.
+        dla: core of the Deep Learning Accelerator. The GPU runs what the DLA cannot. Such an
+            engine only takes the largest batch. None: GPU only.
+        workspace_mb: scratch memory for a layer. None: a share of the free memory. An existing
+            engine is kept whatever its workspace was.
+        here: build for GPU `device` even if the runtime builds ahead of time. An existing engine
+            for several targets fits if the GPU is one of them.
+        force: build even if an engine fits.
+        report: gets a message for each step. progress: gets the finished share, 0 to 1.
 
     Raises:
-        BundleError: no bundle, or a damaged one. UnknownNameError: no such runtime or target.
+        BundleError: the bundle is missing or damaged.
+        UnknownNameError: unknown runtime or target.
         MissingDependencyError: the runtime or PyCUDA is not installed.
-        UsageError: the bundle does not hold precision or part, or an option is not for the runtime.
-        BackendError: a GPU is needed, and there is none of that index, or the runtime has no
-            engines for it.
-        EngineError: the graph was refused, or `engines/` cannot be written.
+        UsageError: the bundle lacks the precision or part, or the runtime does not take an option.
+        BackendError: there is no such GPU, or the runtime does not support it.
+        EngineError: TensorRT rejected the graph, or `engines/` cannot be written.
+
+    Example:
+        >>> engine = build_bundle_engine(bundle, runtime="rtx")  # doctest: +SKIP
+        >>> engine.path.name  # doctest: +SKIP
+        'sm86-sm89-sm120-rtx1.7.1.116-fp32.engine'
     """
     toolkit = load_toolkit(runtime)
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
@@ -70,7 +77,7 @@ def build_bundle_engine(
         _refuse_tuning(toolkit, device=elsewhere, dla=dla, workspace_mb=workspace_mb)
     elif targets is not None:
         raise UsageError(
-            f"{toolkit.title} tunes an engine on the card that it is for: --targets is for "
+            f"{toolkit.title} tunes an engine on the GPU that runs it. Omit --targets, or pass "
             "--runtime rtx."
         )
     graph, request = _request(toolkit, opened, part, targets, dla)
@@ -79,7 +86,7 @@ def build_bundle_engine(
     )
 
     def make(request: EngineRequest, tuning: Tuning | None = None) -> Plan:
-        _remark(toolkit, request, report)
+        _report_notes(toolkit, request, report)
         return compile_plan(
             toolkit, graph, request, tuning=tuning, report=report, progress=progress
         )
@@ -106,9 +113,13 @@ def build_bundle_engine(
 def engine_parts(
     bundle: Bundle, *, runtime: str, precision: Precision | None = None
 ) -> tuple[Part | None, ...]:
-    """Engines that running a bundle takes: two for a graph that comes in parts, else the whole.
+    """Parts of a bundle that need an engine each: (None,) is the whole graph.
 
     Raises as `build_bundle_engine`.
+
+    Example:
+        >>> engine_parts(open_bundle(bundle), runtime="rtx")  # doctest: +SKIP
+        (None,)
     """
     flavour = load_toolkit(runtime).flavours[precision or bundle.manifest.precision]
     return (None,) if bundle.part_path(flavour, "encoder") is None else PARTS
@@ -121,12 +132,11 @@ def _request(
     targets: Sequence[str] | None,
     dla: int | None,
 ) -> tuple[Path, EngineRequest]:
-    """Graph, and what is asked of it; its card is not known yet."""
+    """The graph and the request, which does not name a GPU yet."""
     manifest = bundle.manifest
     if dla is not None and manifest.precision == "fp32":
         raise UsageError(
-            "the DLA computes in FP16 and INT8, not in FP32: pass --precision fp16, or leave --dla "
-            "out."
+            "the DLA computes in FP16 and INT8, not in FP32: pass --precision fp16, or omit --dla."
         )
     flavour = toolkit.flavours[manifest.precision]
     graph: Path | None = bundle.model_path(flavour)
@@ -134,8 +144,8 @@ def _request(
         graph = bundle.part_path(flavour, part)
     if graph is None:
         raise UsageError(
-            f"{bundle.root} holds no {part} of its {flavour} graph: only a gated bundle comes in "
-            "parts. Build the whole graph."
+            f"{bundle.root} holds no {part} of its {flavour} graph: only a gated bundle has parts. "
+            "Build the whole graph."
         )
     request = EngineRequest(
         runtime=toolkit.name,
@@ -155,19 +165,19 @@ def _request(
 def _refuse_tuning(
     toolkit: Toolkit, *, device: int, dla: int | None, workspace_mb: int | None
 ) -> None:
-    """UsageError for an option of a card that is there."""
+    """Raise UsageError for an option that needs a GPU to tune on."""
     if device or dla is not None or workspace_mb is not None:
         raise UsageError(
-            f"{toolkit.title} builds ahead of time, for any card: --device, --dla and --workspace "
+            f"{toolkit.title} builds ahead of time, without a GPU: --device, --dla and --workspace "
             "are for --runtime tensorrt."
         )
 
 
-def _remark(toolkit: Toolkit, request: EngineRequest, report: Callable[[str], None]) -> None:
-    """Say what to know of the precision, and of the DLA."""
-    if request.precision in toolkit.remarks:
-        report(toolkit.remarks[request.precision])
+def _report_notes(toolkit: Toolkit, request: EngineRequest, report: Callable[[str], None]) -> None:
+    """Report what users should know about the precision and the DLA."""
+    if request.precision in toolkit.notes:
+        report(toolkit.notes[request.precision])
     if request.dla is not None:
-        report(f"the DLA takes no dynamic shapes: batch {request.max_batch} alone")
-        if request.precision in toolkit.dla_remarks:
-            report(toolkit.dla_remarks[request.precision])
+        report(f"the DLA takes no dynamic shapes: only batch {request.max_batch}")
+        if request.precision in toolkit.dla_notes:
+            report(toolkit.dla_notes[request.precision])

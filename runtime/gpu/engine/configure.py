@@ -1,4 +1,4 @@
-"""A request -> a builder's configuration, and what it asks of the parsed network."""
+"""An engine request -> the configuration of the builder, and the types of the network's ends."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ from edgeunet.bundle.engines import EngineRequest
 from ..cuda import CudaDevice
 from .toolkit import Toolkit
 
-# Without cuBLAS and cuDNN: libraries that TensorRT would load beside its own kernels, and hold in
-# memory, on a Jetson the system's. They are gone from version 11.
+# Not cuBLAS and cuDNN: TensorRT would load these libraries and keep them in memory. Version 11
+# has dropped them.
 _TACTIC_SOURCES = ("EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS")
 
 
 def make_config(toolkit: Toolkit, builder: Any, network: Any, request: EngineRequest) -> Any:
-    """IBuilderConfig for a parsed network, whose inputs and outputs are typed as the plan wants."""
+    """IBuilderConfig for a parsed network. Also sets the types of the network's inputs/outputs."""
     trt = toolkit.module
     config = builder.create_builder_config()
-    # FP32 is what parity was measured in; TF32 would round the factors to 10 bits of mantissa.
+    # TF32 rounds factors to 10 bits of mantissa. Parity was measured in FP32.
     config.clear_flag(trt.BuilderFlag.TF32)
     sources = (getattr(trt.TacticSource, name) for name in _TACTIC_SOURCES)
     config.set_tactic_sources(sum(1 << int(source) for source in sources))
     if flags := toolkit.precision_flags.get(request.precision, ()):
         for name in flags:
             config.set_flag(getattr(trt.BuilderFlag, name))
-        _halve_ends(trt, network)
+        _use_fp16_io(trt, network)
     if toolkit.ahead_of_time:
         config.num_compute_capabilities = len(request.targets)
         for index, target in enumerate(request.targets):
             config.set_compute_capability(getattr(trt.ComputeCapability, target.upper()), index)
-        # Memory is what the contexts are lent: what allocates as it runs is no CUDA graph.
+        # We give the contexts their memory: an engine that allocates at run time makes no CUDA
+        # graph.
         config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
-    if toolkit.shares_profiles_if_asked:
+    if toolkit.needs_profile_sharing:
         config.set_preview_feature(trt.PreviewFeature.PROFILE_SHARING_0806, True)
     if request.dla is not None:
         _fix_batch(network, request.max_batch)
@@ -45,9 +46,10 @@ def make_config(toolkit: Toolkit, builder: Any, network: Any, request: EngineReq
 
 
 def list_fallback(trt: Any, network: Any, config: Any) -> tuple[str, ...]:
-    """Layers that the DLA cannot run, constants aside.
+    """Names of the layers that the DLA cannot run, without constants.
 
-    TensorRT judges each by itself here. It may leave more to the GPU: too many islands, too large.
+    This checks each layer on its own. TensorRT may leave more to the GPU, for example if the DLA's
+    part falls into too many pieces or is too large.
     """
     layers = (network.get_layer(index) for index in range(network.num_layers))
     return tuple(
@@ -57,29 +59,25 @@ def list_fallback(trt: Any, network: Any, config: Any) -> tuple[str, ...]:
     )
 
 
-def _halve_ends(trt: Any, network: Any) -> None:
-    """FP16 for what enters and leaves in FP32: half the memory to move, and no layer to convert."""
-    for tensor in _ends(network):
+def _use_fp16_io(trt: Any, network: Any) -> None:
+    """Make FP32 inputs and outputs FP16: half the memory traffic, and no conversion layers."""
+    tensors = [network.get_input(index) for index in range(network.num_inputs)]
+    tensors += [network.get_output(index) for index in range(network.num_outputs)]
+    for tensor in tensors:
         if tensor.dtype == trt.DataType.FLOAT:
             tensor.dtype = trt.DataType.HALF
-            tensor.allowed_formats = 1 << int(trt.TensorFormat.LINEAR)  # as the kernels have it
-
-
-def _ends(network: Any) -> list[Any]:
-    """Inputs and outputs."""
-    inputs = [network.get_input(index) for index in range(network.num_inputs)]
-    return inputs + [network.get_output(index) for index in range(network.num_outputs)]
+            tensor.allowed_formats = 1 << int(trt.TensorFormat.LINEAR)  # as our kernels read it
 
 
 def _fix_batch(network: Any, batch: int) -> None:
-    """A DLA takes no dynamic shapes, and `can_run_on_DLA` refuses layers that have one."""
+    """Fix the batch size: a DLA takes no dynamic shapes, and `can_run_on_DLA` refuses them."""
     for index in range(network.num_inputs):
         value = network.get_input(index)
         value.shape = (batch, *tuple(value.shape)[1:])
 
 
 def _add_profile(builder: Any, config: Any, network: Any, request: EngineRequest) -> None:
-    """One optimization profile, tuned for the largest batch."""
+    """Add one optimization profile, tuned for the largest batch."""
     low, high = request.min_batch, request.max_batch
     profile = builder.create_optimization_profile()
     for index in range(network.num_inputs):
@@ -90,24 +88,24 @@ def _add_profile(builder: Any, config: Any, network: Any, request: EngineRequest
 
 
 _MB = 1 << 20
-# Of free memory. An integrated GPU shares it with the system, which fails where it runs out; a
-# discrete one also holds what is timed: weights, activations, the kernels of all tactics.
-_DISCRETE_SHARE = 2
-_INTEGRATED_SHARE, _INTEGRATED_MOST = 4, 1024 * _MB
+# Fractions of the free memory. A discrete GPU also holds what is being timed: weights, activations
+# and the kernels of all tactics. An integrated one shares its memory with the system.
+_DISCRETE_FRACTION = 2
+_INTEGRATED_FRACTION, _INTEGRATED_MAX = 4, 1024 * _MB
 
 
 def workspace_bytes(
     device: CudaDevice, wanted_mb: int | None, report: Callable[[str], None]
 ) -> int:
-    """Most that the tactic of one layer may use: MB as asked, or a share of the free memory.
+    """Most scratch memory that one layer's tactic may use, in bytes.
 
-    A half of it; a quarter, at most 1 GB, where GPU and system share their memory.
+    By default half of the free memory; on an integrated GPU a quarter, at most 1 GB.
     """
     if wanted_mb is not None:
         return wanted_mb * _MB
     free = device.free_memory()
-    size = free // _DISCRETE_SHARE
+    size = free // _DISCRETE_FRACTION
     if device.integrated:
-        size = min(free // _INTEGRATED_SHARE, _INTEGRATED_MOST)
+        size = min(free // _INTEGRATED_FRACTION, _INTEGRATED_MAX)
     report(f"workspace {size // _MB} MB, of {free // _MB} MB of free memory")
     return size

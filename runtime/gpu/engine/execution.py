@@ -1,4 +1,4 @@
-"""Plans that run: a plan on a device, and its contexts on one stream."""
+"""Run plans: an engine on a device, and its contexts on one stream."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgeunet.errors import BackendError, EngineError
 from ...pipeline.stopping import Closing
 from ..cuda import CudaDevice, DeviceMemory, Graph, Stream
 from .caches import RuntimeCache, runtime_cache_path
-from .log import last_words, listen
+from .log import error_text, fresh_logger
 from .toolkit import Toolkit
 
 _log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ _TYPES = {"FLOAT": np.float32, "HALF": np.float16}
 
 @dataclass(frozen=True)
 class Tensor:
-    """An input or output of an engine; `shape` is without the batch."""
+    """An input or output of an engine. `shape` excludes the batch."""
 
     name: str
     shape: tuple[int, ...]
@@ -35,25 +35,26 @@ class Tensor:
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes that one frame of a batch takes."""
+        """Bytes of one frame of a batch."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
 class LoadedEngine(Closing):
-    """A plan on a device.
+    """A plan, loaded on a device.
 
-    What TensorRT-RTX compiles for the device is read from a file beside the plan, and kept there.
+    With TensorRT-RTX, a file beside the plan keeps the kernels that were compiled for the device.
 
     Args:
-        plan: its file. dla: core of the deep learning accelerator that it was built for.
-        report: told why what was compiled is not used, or cannot be kept.
+        plan: path of the plan. dla: core of the Deep Learning Accelerator that it was built for.
+        report: gets the reason if that file is not used or cannot be written.
 
-    tensors: inputs and outputs by name, in the engine's order. smallest_batch: 1, but for an engine
-    that computes one size only, which is then its largest.
+    Attributes:
+        tensors: inputs and outputs by name, in the engine's order.
+        smallest_batch: 1, or `max_batch` if the engine takes only that.
 
     Raises:
-        EngineError: TensorRT refuses the plan, in its own words. BackendError: it does not start,
-            as with a driver that is too old, and no other plan would help.
+        EngineError: TensorRT rejected the plan. BackendError: TensorRT does not start, for example
+            because the driver is too old. No other plan would help.
     """
 
     def __init__(
@@ -66,22 +67,22 @@ class LoadedEngine(Closing):
         report: Callable[[str], None] = _log.warning,
     ) -> None:
         trt = toolkit.module
-        self.log = listen(trt)
+        self.log = fresh_logger(trt)
         self.device, self._title = device, toolkit.title
         with device.current("loading an engine"):
-            self._runtime = self._start_runtime(trt)  # the engine needs it for as long as it lives
+            self._runtime = self._start_runtime(trt)  # must outlive the engine
             if dla is not None:
-                self._runtime.DLA_core = dla  # the plan would else run on core 0
+                self._runtime.DLA_core = dla  # default: core 0
             self.native = self._runtime.deserialize_cuda_engine(plan.read_bytes())
         if self.native is None:
-            raise EngineError(f"{self._title} refuses the engine: {last_words(self.log)}")
-        self._config = self._compiled = None
+            raise EngineError(f"{self._title} rejected the engine: {error_text(self.log)}")
+        self._config = self._cache = None
         if toolkit.compiles_on_card:
-            with device.current("reading an engine's kernels"):
-                self._config = _compiling_config(trt, self.native)
-                cache = runtime_cache_path(plan, device.name)
-                self._compiled = RuntimeCache(self._config, cache, report)
-        # Absent from TensorRT 8, which has other calls for the same.
+            with device.current("loading an engine's kernels"):
+                self._config = _runtime_config(trt, self.native)
+                path = runtime_cache_path(plan, device.name)
+                self._cache = RuntimeCache(self._config, path, report)
+        # TensorRT 8 lacks it and has other calls for the same.
         self._strategies = getattr(trt, "ExecutionContextAllocationStrategy", None)
         self._input_mode = trt.TensorIOMode.INPUT
         names = [self.native.get_tensor_name(i) for i in range(self.native.num_io_tensors)]
@@ -91,26 +92,26 @@ class LoadedEngine(Closing):
         self.smallest_batch, self.max_batch = int(smallest[0]), int(largest[0])
 
     def close(self) -> None:
-        """Free the weights; contexts must be gone."""
+        """Free the weights. All contexts must be gone."""
         with self.device.current("freeing an engine"):
-            self._config = None  # before the cache that it uses
-            self._compiled = None
+            self._config = None  # before the cache, which it uses
+            self._cache = None
             self.native = self._runtime = None
 
     @property
     def activation_bytes(self) -> int:
-        """Bytes that a context needs to compute in; never 0, for it wants an address."""
+        """Bytes of memory that a context computes in. At least 256, since it needs an address."""
         native, before = self.native, self._strategies is None
         return max(256, int(native.device_memory_size if before else native.device_memory_size_v2))
 
     def new_context(self, activations: DeviceMemory, stream: Stream) -> Any:
-        """An execution context that computes in memory which it may share, in turns, with others.
+        """Create an execution context for a stream.
 
         Args:
-            stream: where it is to run.
+            activations: memory to compute in. Contexts that run one after another may share it.
 
         Raises:
-            BackendError: TensorRT gives none.
+            BackendError: TensorRT cannot create it.
         """
         if self._config is not None:
             context = self.native.create_execution_context(runtime_config=self._config)
@@ -119,12 +120,12 @@ class LoadedEngine(Closing):
         else:
             context = self.native.create_execution_context(self._strategies.USER_MANAGED)
         if context is None:
-            raise BackendError(f"{self._title} gives no execution context: {last_words(self.log)}")
-        try:  # only the first context of an engine has its profile from the start
+            raise BackendError(f"{self._title} cannot create a context: {error_text(self.log)}")
+        try:  # only the first context of an engine starts with a profile
             context.set_optimization_profile_async(0, stream.handle)
-        except RuntimeError:  # how the binding says that it was refused
+        except RuntimeError:  # the binding raises this if TensorRT rejects the profile
             raise BackendError(
-                f"{self._title} gives a context no profile: {last_words(self.log)}"
+                f"{self._title} cannot set the profile of a context: {error_text(self.log)}"
             ) from None
         if self._strategies is None:
             context.device_memory = activations.address
@@ -133,26 +134,26 @@ class LoadedEngine(Closing):
         return context
 
     def keep_compiled(self) -> None:
-        """Write what was compiled for the device to where the next start finds it."""
-        if self._compiled is not None:
-            with self.device.current("keeping an engine's kernels"):
-                self._compiled.keep()
+        """Save the kernels that were compiled for the device, for the next start."""
+        if self._cache is not None:
+            with self.device.current("saving an engine's kernels"):
+                self._cache.keep()
 
     def check_capture(self, context: Any, stream: Stream) -> None:
-        """BackendError where it is known before that a context's runs make no CUDA graph."""
+        """Raise BackendError if TensorRT says that it cannot capture this context."""
         if self._config is None:
             return
         with self.device.current("preparing an engine"):
             if not context.is_stream_capturable(stream.handle):
-                raise BackendError(f"{self._title} allows no capture of it")
+                raise BackendError(f"{self._title} cannot capture this context")
 
     def _start_runtime(self, trt: Any) -> Any:
         try:
             return trt.Runtime(self.log)
-        except TypeError:  # how the binding says that there is none
+        except TypeError:  # the binding raises this if there is no runtime
             raise BackendError(
-                f"{self._title} cannot start its runtime: {last_words(self.log)} `edgeunet doctor` "
-                "tells the driver's version."
+                f"{self._title} cannot start its runtime: {error_text(self.log)} `edgeunet doctor` "
+                "shows the driver's version."
             ) from None
 
     def _tensor(self, name: str) -> Tensor:
@@ -165,11 +166,11 @@ class LoadedEngine(Closing):
         )
 
 
-def _compiling_config(trt: Any, engine: Any) -> Any:
-    """IRuntimeConfig for contexts that compile kernels on the card.
+def _runtime_config(trt: Any, engine: Any) -> Any:
+    """IRuntimeConfig for contexts that compile their kernels on the card, eagerly.
 
-    At once and for good, not in the background while others do their work: those that are in a
-    CUDA graph could not be replaced, and equal frames would get masks of different kernels.
+    Lazily compiled kernels replace generic ones later. A CUDA graph would keep the old ones, and
+    equal frames would get masks from different kernels.
     """
     config = engine.create_runtime_config()
     config.set_execution_context_allocation_strategy(
@@ -184,12 +185,11 @@ def _compiling_config(trt: Any, engine: Any) -> Any:
 class Execution(Closing):
     """An engine on one stream, for batches of any size up to the largest.
 
-    Each size that comes gets a context of its own and is captured as a CUDA graph, which takes a
-    fraction of the CPU's time to launch. They share the memory of their activations.
+    Each batch size gets its own context and CUDA graph, which launches in a fraction of the CPU
+    time. The contexts share the memory that they compute in.
 
     Args:
-        addresses: where each of the engine's tensors lies on the device, with room for the largest
-            batch.
+        addresses: device address of each tensor, with room for the largest batch.
     """
 
     def __init__(self, engine: LoadedEngine, stream: Stream, addresses: Mapping[str, int]) -> None:
@@ -202,7 +202,7 @@ class Execution(Closing):
         self._graphs: list[Graph] = []
 
     def enqueue(self, batch: int) -> None:
-        """Queue the engine's work on the first `batch` frames."""
+        """Queue one run of the engine on the first `batch` frames."""
         batch = max(batch, self.engine.smallest_batch)
         if batch not in self._launches:
             with self.engine.device.preparing:
@@ -210,18 +210,18 @@ class Execution(Closing):
         self._launches[batch]()
 
     def _prepare(self, batch: int) -> Callable[[], None]:
-        """What runs the engine on a batch of that size: a CUDA graph where it can be one."""
+        """A function that runs the engine on this batch size, with a CUDA graph if possible."""
         context = self._context(batch)
-        self._contexts.append(context)  # a graph works in the memory of its context
-        # TensorRT asks for one run before a capture, for what it only then sets up.
+        self._contexts.append(context)  # a CUDA graph uses its context's memory
+        # TensorRT sets up some things during the first run, so it must come before the capture.
         self._run_once(context)
         self.engine.keep_compiled()
         try:
             self.engine.check_capture(context, self._stream)
             graph = self.engine.device.capture(self._stream, lambda: self._run(context))
-        except BackendError as error:  # loops, DLA: not everything can be captured
+        except BackendError as error:  # for example loops and DLA layers cannot be captured
             _log.info("this engine runs without a CUDA graph: %s", error)
-            with suppress(BackendError):  # it may still tell of the capture
+            with suppress(BackendError):  # this may report the failed capture once more
                 self._run_once(context)
             return lambda: self._run(context)
         self._graphs.append(graph)
@@ -236,11 +236,12 @@ class Execution(Closing):
                     tensor.name, (batch, *tensor.shape)
                 ):
                     raise BackendError(
-                        f"the engine refuses a batch of {batch}: {last_words(engine.log)}"
+                        f"TensorRT rejected a batch of {batch}: {error_text(engine.log)}"
                     )
                 if not context.set_tensor_address(tensor.name, self._addresses[tensor.name]):
                     raise BackendError(
-                        f"the engine refuses the place of {tensor.name}: {last_words(engine.log)}"
+                        f"TensorRT rejected the device address of {tensor.name}: "
+                        f"{error_text(engine.log)}"
                     )
         return context
 
@@ -251,16 +252,16 @@ class Execution(Closing):
     def _run(self, context: Any) -> None:
         with self.engine.device.current("running an engine"):
             if not context.execute_async_v3(self._stream.handle):
-                raise BackendError(f"the engine failed: {last_words(self.engine.log)}")
+                raise BackendError(f"the engine failed: {error_text(self.engine.log)}")
 
     def close(self) -> None:
-        """Free graphs, contexts and the memory that they compute in."""
+        """Free graphs, contexts and their memory."""
         device = self.engine.device
         with device.preparing, device.current("freeing an engine's contexts"):
             try:
                 for graph in self._graphs:
                     graph.close()
-            finally:  # also where the GPU is lost: TensorRT's objects must go before their engine
+            finally:  # even if the GPU is lost: contexts must go before their engine
                 self._launches.clear()
                 self._contexts.clear()
             self._activations.close()

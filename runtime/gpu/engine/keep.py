@@ -1,4 +1,4 @@
-"""Plans and their sidecars on disk: one that fits is kept, one builder at a time, whole or not."""
+"""Plans and sidecars on disk: keep a plan that fits, or build one, under a lock and atomically."""
 
 from __future__ import annotations
 
@@ -17,12 +17,18 @@ from edgeunet.files import write_bytes, write_json
 
 from .plan import Plan
 
-_OF_THE_MACHINE = {"version", "gpu", "targets"}
+_MACHINE_FIELDS = {"version", "gpu", "targets"}
 
 
 @dataclass(frozen=True)
 class BuiltEngine:
-    """A plan that stands, and whether it had to be built; `reason` says why."""
+    """A plan on disk. built: it was built now. reason: why it was built or kept.
+
+    Example:
+        >>> engine = build_bundle_engine(bundle, runtime="rtx")  # doctest: +SKIP
+        >>> engine.built, engine.reason  # doctest: +SKIP
+        (True, 'there is none yet')
+    """
 
     path: Path
     card: EngineCard
@@ -31,7 +37,7 @@ class BuiltEngine:
 
     @property
     def fallback(self) -> tuple[str, ...]:
-        """Layers that the DLA cannot run, so that the GPU does."""
+        """Layers that the DLA cannot run and the GPU runs instead."""
         return self.card.fallback
 
 
@@ -45,30 +51,32 @@ def keep_or_build(
     report: Callable[[str], None],
     among_others: bool = False,
 ) -> BuiltEngine:
-    """Keep the plan in `folder` that fits the request, or write what `make` makes of the graph.
+    """Return the plan in `folder` that fits the request, or write the one that `make` builds.
 
-    among_others: one for more targets fits as well; the request's own is looked at first.
+    Args:
+        make: builds the plan of `graph`.
+        among_others: also accept a plan for more targets. One for exactly these comes first.
 
     Raises:
-        EngineError: `folder` cannot be written; and what `make` raises.
+        EngineError: `folder` cannot be written. Also raises what `make` raises.
     """
     path = folder / request.file_name
-    standing, reason = _standing(folder, request, among_others=among_others)
-    if standing is not None and not force:
-        return standing
+    found, reason = _find(folder, request, among_others=among_others)
+    if found is not None and not force:
+        return found
     try:
         folder.mkdir(exist_ok=True)
         with _locked(folder / f".{path.name}.lock", report):
-            standing, reason = _standing(folder, request, among_others=among_others)
-            if standing is not None and not force:  # another process was building it
-                return standing
-            reason = "--force was given" if standing is not None else reason
+            found, reason = _find(folder, request, among_others=among_others)
+            if found is not None and not force:  # another process has built it meanwhile
+                return found
+            reason = "--force was given" if found is not None else reason
             report(f"building {path.name}: {reason}")
             card = _write(path, request, graph, make())
             return BuiltEngine(path, card, built=True, reason=reason)
     except OSError as error:
         raise EngineError(
-            f"{folder} cannot be written: {error}. Copy the bundle to where you may write."
+            f"{folder} cannot be written: {error}. Copy the bundle to a writable folder."
         ) from error
 
 
@@ -80,16 +88,16 @@ def _write(path: Path, request: EngineRequest, graph: Path, plan: Plan) -> Engin
         onnx_bytes=graph.stat().st_size,
         fallback=plan.fallback,
     )
-    # A kill between the two leaves a plan whose hash the old sidecar denies.
+    # If the process dies between the two, the old sidecar does not match the new plan's hash.
     write_bytes(path, plan.content)
     write_json(card_path(path), encode(card))
     return card
 
 
-def _standing(
+def _find(
     folder: Path, request: EngineRequest, *, among_others: bool
 ) -> tuple[BuiltEngine | None, str]:
-    """The engine that is there and fits, else None; and why."""
+    """The engine that fits, or None; and the reason."""
     own = folder / request.file_name
     others = set(folder.glob(f"[!.]*-{request.file_ending}")) - {own} if among_others else set()
     problems = []
@@ -101,55 +109,55 @@ def _standing(
         except EngineError as error:
             problems.append(str(error))
             continue
-        problem = _misfit(path, card.request, request, among_others=among_others)
+        problem = _mismatch(path, card.request, request, among_others=among_others)
         if problem is None:
             reason = "it fits graph, version and targets"
             return BuiltEngine(path, card, built=False, reason=reason), reason
         problems.append(problem)
-    return None, problems[0] if problems else _why_none(folder, request)
+    return None, problems[0] if problems else _why_missing(folder, request)
 
 
-def _misfit(
+def _mismatch(
     path: Path, found: EngineRequest, wanted: EngineRequest, *, among_others: bool
 ) -> str | None:
-    """Why a plan does not fit, None where it does."""
+    """Why a plan does not fit; None if it does."""
     if among_others and set(wanted.targets) <= set(found.targets):
         wanted = replace(wanted, targets=found.targets)
     for difference in _differences(found, wanted):
         if difference[0] == "onnx_sha256":
             return f"the graph has changed since {path.name} was built"
-        return _told(path, difference)
+        return _describe(path, difference)
     return None
 
 
-def _why_none(folder: Path, request: EngineRequest) -> str:
-    """There is no such plan: perhaps one of another version or card, which has another name."""
+def _why_missing(folder: Path, request: EngineRequest) -> str:
+    """Why no plan has the right name: perhaps there is one for another version or card."""
     for path in sorted(folder.glob(f"[!.]*{PLAN_SUFFIX}")):
         try:
             other = read_card(path).request
         except EngineError:
             continue
         differences = _differences(other, request)
-        if differences and {name for name, _, _ in differences} <= _OF_THE_MACHINE:
-            return _told(path, differences[0])
+        if differences and {name for name, _, _ in differences} <= _MACHINE_FIELDS:
+            return _describe(path, differences[0])
     return "there is none yet"
 
 
-def _told(path: Path, difference: tuple[str, object, object]) -> str:
+def _describe(path: Path, difference: tuple[str, object, object]) -> str:
     name, *values = difference
     found, wanted = (", ".join(v) if isinstance(v, tuple) else v for v in values)
-    return f"{path.name} has {name} {found}; {wanted} was wanted"
+    return f"{path.name} has {name} {found}; expected {wanted}"
 
 
 def _differences(one: EngineRequest, other: EngineRequest) -> list[tuple[str, object, object]]:
-    """Fields in which they differ: name and both values."""
+    """Fields that differ: name and both values."""
     pairs = ((f.name, getattr(one, f.name), getattr(other, f.name)) for f in fields(one))
     return [(name, left, right) for name, left, right in pairs if left != right]
 
 
 @contextmanager
 def _locked(path: Path, report: Callable[[str], None]) -> Iterator[None]:
-    """Hold a lock that its process cannot leave behind, not even killed."""
+    """Hold a file lock. The system releases it if the process is killed."""
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)

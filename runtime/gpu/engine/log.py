@@ -1,4 +1,4 @@
-"""What TensorRT says, kept: a call that fails returns None or False, and says why only there."""
+"""The log of TensorRT. A failed call only returns None or False; the log holds the reason."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-_MESSAGES = 4  # the last ones: the first are often of tactics that were given up
+_MESSAGES = 4  # only the last: earlier ones are often about abandoned tactics
 
-# Words of the log -> what to do.
+# Pattern in the log -> what to do.
 _ADVICE = (
     (
         r"out ?of ?memory|memory is insufficient|insufficient memory|MemoryAllocation",
-        "The GPU ran out of memory: close what else uses it, pass a smaller --workspace, or export "
-        "the bundle with a smaller --max-batch.",
+        "The GPU ran out of memory: close other programs that use it, pass a smaller --workspace, "
+        "or export the bundle with a smaller --max-batch.",
     ),
     (
         r"insufficient workspace|find any implementation",
@@ -24,21 +24,21 @@ _ADVICE = (
     ),
     (
         r"error:? 35\b|driver version|insufficient ?driver",
-        "The driver is older than the CUDA that this TensorRT is made for: update the driver, or "
+        "The driver is too old for the CUDA version of this TensorRT: update the driver, or "
         "install an older tensorrt-cu12.",
     ),
     (
         r"initiali[sz]ation failure",
-        "See nvidia-smi (on Jetson: dmesg) whether GPU and driver are there and fit.",
+        "Check GPU and driver with nvidia-smi (on Jetson: dmesg).",
     ),
 )
 
 
-def listen(trt: Any) -> Any:
-    """ILogger whose `errors` and `warnings` are the messages from now on, in order.
+def fresh_logger(trt: Any) -> Any:
+    """ILogger that collects all messages from now on in `errors` and `warnings`.
 
-    It is one for the whole process: while any builder, runtime or engine lives, TensorRT ignores
-    the loggers of later ones.
+    The process has only one: TensorRT ignores a second logger while any builder, runtime or engine
+    that uses the first one lives.
     """
     log = _logger(trt)
     log.errors.clear()
@@ -48,7 +48,7 @@ def listen(trt: Any) -> Any:
 
 @cache
 def _logger(trt: Any) -> Any:
-    class Log(trt.ILogger):  # type: ignore[misc]  # the module is known at run time only
+    class Log(trt.ILogger):  # type: ignore[misc]  # known at run time only
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.errors: list[str] = []
@@ -63,23 +63,23 @@ def _logger(trt: Any) -> Any:
     return Log()
 
 
-def last_words(log: Any) -> str:
-    """The last errors, and what to do where they tell.
+def error_text(log: Any) -> str:
+    """The last errors in a log, or its last warnings if it has no errors, and what to do.
 
-    Warnings where there are none: that CUDA does not start is one to TensorRT.
+    TensorRT logs a failure to start CUDA as a warning.
     """
     messages = list(dict.fromkeys(log.errors or log.warnings))[-_MESSAGES:]  # each once
-    said = "; ".join(messages) or "it gave no reason"
-    advice = [text for words, text in _ADVICE if re.search(words, said, re.IGNORECASE)][:1]
-    return " ".join([f"{said.rstrip('.')}.", *advice])
+    text = "; ".join(messages) or "it gave no reason"
+    advice = [do for words, do in _ADVICE if re.search(words, text, re.IGNORECASE)][:1]
+    return " ".join([f"{text.rstrip('.')}.", *advice])
 
 
 @contextmanager
 def objects_freed() -> Iterator[None]:
-    """Let an error pass without the variables of the frames that it went through.
+    """If the block raises, clear the local variables of the traceback's frames.
 
-    They would keep a builder or a runtime alive until the error is forgotten, when the context of
-    the GPU may be gone: TensorRT then fails to free what it holds, or ends the process.
+    They would keep a builder or runtime alive for as long as the error lives. By then the GPU's
+    context may be gone, and TensorRT fails to free its memory or ends the process.
     """
     try:
         yield

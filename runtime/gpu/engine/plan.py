@@ -1,4 +1,4 @@
-"""ONNX -> serialised plan, with the builder's own words where it refuses."""
+"""ONNX -> serialised plan. If the builder fails, the error holds its messages."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from edgeunet.errors import EngineError, UsageError
 
 from .caches import attach_timing_cache, keep_timing_cache
 from .configure import list_fallback, make_config
-from .log import last_words, listen
-from .progress import heartbeat, noted_interrupt, progress_monitor
+from .log import error_text, fresh_logger
+from .progress import deferred_interrupt, heartbeat, progress_monitor
 from .toolkit import Toolkit
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """What a build may use that times tactics on the card: memory, in bytes, and earlier times."""
+    """For a build that times tactics on the card: scratch memory in bytes, and the timing cache."""
 
     workspace: int
     timing_cache: Path
@@ -28,7 +28,7 @@ class Tuning:
 
 @dataclass(frozen=True)
 class Plan:
-    """A serialised plan; fallback: layers that the DLA does not run."""
+    """A serialised plan. fallback: names of the layers that the DLA leaves to the GPU."""
 
     content: bytes
     fallback: tuple[str, ...]
@@ -43,33 +43,35 @@ def compile_plan(
     report: Callable[[str], None] = lambda step: None,
     progress: Callable[[float], None] = lambda done: None,
 ) -> Plan:
-    """Parse a graph of the flavour that the toolkit wants, and build it as the request says.
+    """Parse a graph and build the engine that the request describes.
 
     Args:
+        graph: of the flavour that the toolkit wants.
         tuning: None for a toolkit that builds ahead of time.
-        report: told what is worth knowing. progress: told the share that is done, 0 to 1, where
-            this version tells it; `report` is told every few seconds where not.
+        report: gets messages, and a sign of life every few seconds if this version of TensorRT
+            reports no progress.
+        progress: gets the finished share, 0 to 1.
 
     Raises:
-        EngineError: the parser or the builder refused; carries what they said.
+        EngineError: the parser or the builder failed; holds its messages.
         UsageError: the machine has no such DLA core.
     """
-    with noted_interrupt() as interrupted, ExitStack() as stack:
+    with deferred_interrupt() as interrupted, ExitStack() as stack:
         monitor = None
-        if toolkit.tells:
+        if toolkit.reports_progress:
             monitor = progress_monitor(toolkit.module, progress, interrupted)
         else:
             stack.enter_context(heartbeat(report, interrupted))
         try:
-            plan = _attempt(toolkit, graph, request, tuning, monitor, report)
+            plan = _build(toolkit, graph, request, tuning, monitor, report)
         finally:
             if interrupted.is_set():
                 raise KeyboardInterrupt
-    progress(1.0)  # the last step of all is not always told
+    progress(1.0)  # TensorRT does not always report the last step
     return plan
 
 
-def _attempt(
+def _build(
     toolkit: Toolkit,
     graph: Path,
     request: EngineRequest,
@@ -78,19 +80,19 @@ def _attempt(
     report: Callable[[str], None],
 ) -> Plan:
     trt = toolkit.module
-    log = listen(trt)
+    log = fresh_logger(trt)
     try:
         builder = trt.Builder(log)
-    except TypeError:  # how the binding says that there is none
-        raise EngineError(f"{toolkit.title} cannot start its builder: {last_words(log)}") from None
+    except TypeError:  # the binding raises this if there is no builder
+        raise EngineError(f"{toolkit.title} cannot start its builder: {error_text(log)}") from None
     if request.dla is not None and not 0 <= request.dla < builder.num_DLA_cores:
         raise _no_such_dla(toolkit, request.dla, builder.num_DLA_cores)
     network = builder.create_network(_network_flags(toolkit))
     parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(str(graph)):
-        faults = [_fault(toolkit, parser.get_error(index)) for index in range(parser.num_errors)]
-        words = f"{'; '.join(faults)}." if faults else last_words(log)
-        raise EngineError(f"{toolkit.title} cannot parse {graph}: {words}")
+        errors = [_parser_error(toolkit, parser.get_error(i)) for i in range(parser.num_errors)]
+        reason = f"{'; '.join(errors)}." if errors else error_text(log)
+        raise EngineError(f"{toolkit.title} cannot parse {graph}: {reason}")
     config = make_config(toolkit, builder, network, request)
     if tuning is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, tuning.workspace)
@@ -102,7 +104,7 @@ def _attempt(
     if monitor is not None and monitor.interruption is not None:
         raise monitor.interruption
     if plan is None:
-        raise EngineError(f"{toolkit.title} cannot build {graph}: {last_words(log)}")
+        raise EngineError(f"{toolkit.title} cannot build {graph}: {error_text(log)}")
     if tuning is not None:
         keep_timing_cache(config, tuning.timing_cache, report)
     return Plan(bytes(plan), fallback)
@@ -117,16 +119,16 @@ def _no_such_dla(toolkit: Toolkit, wanted: int, cores: int) -> UsageError:
     known = f"the DLA cores 0 to {cores - 1}" if cores > 1 else f"{cores or 'no'} DLA core"
     return UsageError(
         f"there is no DLA core {wanted}: {toolkit.title} {toolkit.version} finds {known} on this "
-        "machine (num_DLA_cores). Name one that is there, or leave --dla out."
+        "machine (num_DLA_cores). Choose an existing core, or omit --dla."
     )
 
 
-def _fault(toolkit: Toolkit, error: Any) -> str:
-    """One error of the parser: where, and its words."""
-    place = ""
+def _parser_error(toolkit: Toolkit, error: Any) -> str:
+    """One error of the parser: node, code and description."""
+    node = ""
     if error.node() >= 0:
-        place = f"node {error.node()}: "
-        if toolkit.tells:
-            place = f"node {error.node_name()!r} ({error.node_operator()}): "
+        node = f"node {error.node()}: "
+        if toolkit.reports_progress:  # the same versions name the node
+            node = f"node {error.node_name()!r} ({error.node_operator()}): "
     code = str(error.code()).rpartition(".")[2]  # before 10.16, ErrorCode hides `name`
-    return f"{place}{code}, {error.desc()}"
+    return f"{node}{code}, {error.desc()}"

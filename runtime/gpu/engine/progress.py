@@ -1,4 +1,4 @@
-"""A build's progress: TensorRT tells phases within phases, a bar wants one share."""
+"""Progress of a build, and Ctrl-C during it."""
 
 from __future__ import annotations
 
@@ -19,18 +19,21 @@ class _Phase:
 
 
 class ShareOfPhases:
-    """Share of the outermost phase that is done: a child fills its parent's next step."""
+    """Turns TensorRT's nested phases into one finished share, for a progress bar.
+
+    A child phase fills the next step of its parent.
+    """
 
     def __init__(self) -> None:
         self._phases: dict[str, _Phase] = {}
         self._share = 0.0
 
     def start(self, name: str, parent: str | None, steps: int) -> None:
-        """A phase of `steps` begins inside `parent`."""
+        """Begin a phase of `steps` steps inside `parent`."""
         self._phases[name] = _Phase(parent, max(1, steps))
 
     def step(self, name: str, index: int) -> float:
-        """Step `index` of a phase is done; the share, which never falls."""
+        """Finish step `index` of a phase and return the share, 0 to 1. It never falls."""
         self._phases[name].done = index + 1
         share = 0.0
         phase: _Phase | None = self._phases[name]
@@ -41,28 +44,28 @@ class ShareOfPhases:
         return self._share
 
     def finish(self, name: str) -> None:
-        """A phase ends."""
+        """End a phase."""
         self._phases.pop(name, None)
 
 
 @contextmanager
-def noted_interrupt() -> Iterator[threading.Event]:
-    """Ctrl-C sets an event while the block runs, instead of raising KeyboardInterrupt.
+def deferred_interrupt() -> Iterator[threading.Event]:
+    """While the block runs, Ctrl-C sets an event instead of raising KeyboardInterrupt.
 
-    It would be raised in whatever Python code runs next: mostly the logger, where TensorRT swallows
-    it and builds on. A second one ends the process at once: a build may take minutes to stop, and
-    none leaves anything half-written.
+    Python would raise it in whatever code runs next. That is mostly the logger, where TensorRT
+    swallows it and builds on. A second Ctrl-C ends the process at once, since a build may take
+    minutes to stop. Builds write files atomically, so none stays half-written.
     """
     event = threading.Event()
 
-    def note(*_: object) -> None:
+    def on_interrupt(*_: object) -> None:
         event.set()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-    if threading.current_thread() is not threading.main_thread():  # signals do not reach others
+    if threading.current_thread() is not threading.main_thread():  # other threads get no signals
         yield event
         return
-    before = signal.signal(signal.SIGINT, note)
+    before = signal.signal(signal.SIGINT, on_interrupt)
     try:
         yield event
     finally:
@@ -72,10 +75,10 @@ def noted_interrupt() -> Iterator[threading.Event]:
 def progress_monitor(
     trt: Any, progress: Callable[[float], None], interrupted: threading.Event
 ) -> Any:
-    """IProgressMonitor that tells `progress` the share done.
+    """IProgressMonitor that passes the finished share to `progress`.
 
-    TensorRT swallows what its calls raise: the monitor cancels the build where `progress` fails or
-    `interrupted` is set, and keeps the exception in `interruption`, for the caller to raise.
+    If `progress` raises or `interrupted` is set, the monitor cancels the build and stores the
+    exception in `interruption`. The caller must raise it, since TensorRT swallows exceptions.
     """
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # known at run time only
@@ -102,24 +105,25 @@ def progress_monitor(
     return Monitor()
 
 
-SECONDS = 10.0  # between two beats
+HEARTBEAT_SECONDS = 10.0
 
 
 @contextmanager
 def heartbeat(report: Callable[[str], None], interrupted: threading.Event) -> Iterator[None]:
-    """Report every few seconds, from a thread, for how long the block has been running.
+    """Report from a thread, every few seconds, how long the block has been running.
 
-    Once `interrupted` is set, also that it goes on: there is no way to stop the builder.
+    Once `interrupted` is set, also say that the build goes on: this builder cannot be stopped.
     """
     done = threading.Event()
 
     def beat() -> None:
         start = time.monotonic()
-        while not done.wait(SECONDS):
-            told = f"still building after {time.monotonic() - start:.0f} s"
+        while not done.wait(HEARTBEAT_SECONDS):
+            message = f"still building after {time.monotonic() - start:.0f} s"
             if interrupted.is_set():
-                told += "; interrupted, but it stops at the end only: Ctrl-C again ends the process"
-            report(told)
+                message += "; interrupted, but this version stops only at the end: press Ctrl-C "
+                message += "again to end the process"
+            report(message)
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""The kinds and versions of TensorRT that build engines, and what differs between them."""
+"""TensorRT and TensorRT-RTX, and what differs between their versions."""
 
 from __future__ import annotations
 
@@ -20,33 +20,42 @@ from edgeunet.errors import (
     UsageError,
 )
 
-# Before, a network is typed weakly: precision is a flag, and the FP32 graph serves for FP16. NVIDIA
-# advises against strong typing in the versions that know it but are older than this.
+# Older networks are weakly typed: precision is a builder flag, and FP16 engines come from the FP32
+# graph. Some older versions know strong typing, but NVIDIA advises against using it there.
 _STRONGLY_TYPED_FROM = Version("10.12")
 _OLDEST = Version("8.6")
 _STRONG: dict[Precision, Flavour] = {"fp32": "fp32", "fp16": "fp16", "int8": "int8.fp16"}
 _WEAK: dict[Precision, Flavour] = {"fp32": "fp32", "fp16": "fp32", "int8": "int8"}
 _PRECISION_FLAGS: dict[Precision, tuple[str, ...]] = {"fp16": ("FP16",), "int8": ("FP16", "INT8")}
-# It knows INT8 by calibration tables alone: NVIDIA/TensorRT #2222, NVIDIA/Model-Optimizer #1661.
-_WEAK_DLA_REMARKS: dict[Precision, str] = {
-    "int8": "the DLA takes no Q/DQ nodes, which an INT8 graph is full of: prefer --precision fp16"
+# These get INT8 ranges for the DLA only from calibration tables: NVIDIA/TensorRT #2222,
+# NVIDIA/Model-Optimizer #1661.
+_WEAK_DLA_NOTES: dict[Precision, str] = {
+    "int8": "the DLA takes no Q/DQ nodes, and INT8 graphs have many: prefer --precision fp16"
 }
 
 
 @dataclass(frozen=True)
 class Toolkit:
-    """One kind of TensorRT, of one version.
+    """One version of TensorRT or TensorRT-RTX.
 
-    name: what `--runtime` calls it. title: what people call it. module: its Python binding.
-    flavours: the graph that it wants for each precision, precision_flags: the members of
-    BuilderFlag that a weakly typed one wants with it. network_flag: member of
-    NetworkDefinitionCreationFlag. tells: it has an IProgressMonitor, and its parser names the node
-    that it refuses. shares_profiles_if_asked: several contexts may use one optimization profile
-    only in a plan that was built for it; with other versions they always may. targets: compute
-    capabilities that it builds for ahead of time, none for one that tunes plans on the card that
-    runs them; default_targets: those where none are asked for. compiles_on_card: a plan holds no
-    kernels: they are compiled when it first runs, and a runtime cache keeps them. remarks: what to
-    know of a precision before relying on it, dla_remarks: on a DLA.
+    Attributes:
+        name: its name for `--runtime`. title: its name in messages. module: its Python binding.
+        flavours: the graph that it wants for each precision.
+        network_flag: member of NetworkDefinitionCreationFlag to set, if any.
+        reports_progress: it has IProgressMonitor, and its parser names the node of an error.
+        needs_profile_sharing: contexts may share an optimization profile only if the plan was
+            built for that. Other versions always allow it.
+        precision_flags: members of BuilderFlag for each precision, if it is weakly typed.
+        targets: compute capabilities that it builds for ahead of time. Empty if it tunes a plan on
+            the card that runs it. default_targets: the default choice.
+        compiles_on_card: a plan holds no kernels. They are compiled when it first runs, and a
+            runtime cache keeps them.
+        notes: what users should know about a precision. dla_notes: the same, on a DLA.
+
+    Example:
+        >>> toolkit = load_toolkit("tensorrt")  # doctest: +SKIP
+        >>> toolkit.version, toolkit.flavours["fp16"]  # doctest: +SKIP
+        ('10.3.0', 'fp32')
     """
 
     name: str
@@ -55,37 +64,37 @@ class Toolkit:
     version: str
     flavours: Mapping[Precision, Flavour]
     network_flag: str | None
-    tells: bool
-    shares_profiles_if_asked: bool = False
+    reports_progress: bool
+    needs_profile_sharing: bool = False
     precision_flags: Mapping[Precision, tuple[str, ...]] = field(default_factory=dict)
     targets: tuple[str, ...] = ()
     default_targets: tuple[str, ...] = ()
     compiles_on_card: bool = False
-    remarks: Mapping[Precision, str] = field(default_factory=dict)
-    dla_remarks: Mapping[Precision, str] = field(default_factory=dict)
+    notes: Mapping[Precision, str] = field(default_factory=dict)
+    dla_notes: Mapping[Precision, str] = field(default_factory=dict)
 
     @property
     def ahead_of_time(self) -> bool:
-        """It builds for cards that need not be there."""
+        """Whether it builds for cards that this machine need not have."""
         return bool(self.targets)
 
     def check_card(self, name: str, capability: str) -> None:
-        """Whether it has engines for a GPU that is there, by its compute capability, "sm89".
+        """Check that it supports a GPU with this compute capability, such as "sm89".
 
         Raises:
-            BackendError: it has none.
+            BackendError: it does not.
         """
         if self.targets and capability not in self.targets:
             raise BackendError(
                 f"{self.title} {self.version} has no engines for the {name} ({capability}), only "
-                f"for {', '.join(self.targets)}. Use --backend tensorrt, of edgeunet[trt]."
+                f"for {', '.join(self.targets)}. Use --backend tensorrt from edgeunet[trt]."
             )
 
     def select_targets(self, wanted: Sequence[str] | None) -> tuple[str, ...]:
-        """Targets in ascending order, each once; the default ones for None.
+        """The wanted targets in ascending order, each once. Default: `default_targets`.
 
         Raises:
-            UnknownNameError: one that this builder does not know. UsageError: an empty list.
+            UnknownNameError: an unknown target. UsageError: an empty list.
         """
         if wanted is None:
             return self.default_targets
@@ -93,30 +102,43 @@ class Toolkit:
             if name not in self.targets:
                 raise UnknownNameError(f"target of {self.title}", name, self.targets)
         if not wanted:
-            raise UsageError(f"no target was given; name some of {', '.join(self.targets)}.")
+            raise UsageError(f"no target was given; choose some of {', '.join(self.targets)}.")
         return tuple(name for name in self.targets if name in wanted)
 
 
 def list_toolkits() -> list[str]:
-    """Names that `load_toolkit` takes, sorted."""
+    """Names that `load_toolkit` accepts, sorted.
+
+    Example:
+        >>> list_toolkits()
+        ['rtx', 'tensorrt']
+    """
     return sorted(_TOOLKITS)
 
 
 def default_toolkit() -> str:
-    """The kind that belongs to this machine: TensorRT where it is installed, else TensorRT-RTX.
+    """Name of this machine's toolkit: TensorRT if it is installed, else TensorRT-RTX.
 
-    On a Jetson always TensorRT: RTX is for desktop cards.
+    On a Jetson always TensorRT, since RTX is for desktop cards.
+
+    Example:
+        >>> default_toolkit() in list_toolkits()
+        True
     """
     jetson = platform.machine() == "aarch64"
     return "tensorrt" if jetson or importlib.util.find_spec("tensorrt") else "rtx"
 
 
 def load_toolkit(name: str) -> Toolkit:
-    """The kind of TensorRT of that name.
+    """Load TensorRT or TensorRT-RTX by name.
 
     Raises:
-        UnknownNameError: no such kind. MissingDependencyError: it is not installed.
-        EngineError: it is installed, but cannot be loaded, or is too old.
+        UnknownNameError: unknown name. MissingDependencyError: it is not installed.
+        EngineError: it is installed, but cannot be loaded or is too old.
+
+    Example:
+        >>> load_toolkit("rtx").title  # doctest: +SKIP
+        'TensorRT-RTX'
     """
     if name not in _TOOLKITS:
         raise UnknownNameError("runtime", name, _TOOLKITS)
@@ -124,24 +146,24 @@ def load_toolkit(name: str) -> Toolkit:
 
 
 def _tensorrt() -> Toolkit:
-    """TensorRT: tunes a plan on the card that will run it."""
+    """TensorRT tunes a plan on the card that will run it."""
     trt = _import(
         "tensorrt",
         "TensorRT",
         "trt",
-        missing="On a Jetson JetPack brings it (apt install python3-libnvinfer): make the "
+        missing="On a Jetson it comes with JetPack (apt install python3-libnvinfer): create the "
         "environment with python3 -m venv --system-site-packages.",
-        broken="Its libraries (libnvinfer) must be of the same version: install them again with "
-        "pip install --force-reinstall 'edgeunet[trt]', or add their folder to LD_LIBRARY_PATH.",
+        broken="Its libraries (libnvinfer) must have the same version: reinstall them with pip "
+        "install --force-reinstall 'edgeunet[trt]', or add their folder to LD_LIBRARY_PATH.",
     )
     version = Version(trt.__version__)
     if version < _OLDEST:
         raise EngineError(
-            f"TensorRT {version} is too old; {_OLDEST} or newer was wanted. On a Jetson it comes "
-            "with JetPack 6 and newer."
+            f"TensorRT {version} is too old; expected {_OLDEST} or newer. On a Jetson, update to "
+            "JetPack 6 or newer."
         )
     strong = version >= _STRONGLY_TYPED_FROM
-    explicit = "EXPLICIT_BATCH" if version.major < 10 else None  # implied from then on
+    explicit = "EXPLICIT_BATCH" if version.major < 10 else None  # the default since 10
     return Toolkit(
         name="tensorrt",
         title="TensorRT",
@@ -149,23 +171,20 @@ def _tensorrt() -> Toolkit:
         version=trt.__version__,
         flavours=_STRONG if strong else _WEAK,
         network_flag="STRONGLY_TYPED" if strong else explicit,
-        tells=version.major >= 10,
-        shares_profiles_if_asked=version.major < 10,
+        reports_progress=version.major >= 10,
+        needs_profile_sharing=version.major < 10,
         precision_flags={} if strong else _PRECISION_FLAGS,
-        dla_remarks={} if strong else _WEAK_DLA_REMARKS,
+        dla_notes={} if strong else _WEAK_DLA_NOTES,
     )
 
 
 def _rtx() -> Toolkit:
-    """TensorRT-RTX: strongly typed, builds ahead of time on any x86-64 machine, GPU or not.
-
-    Its contexts share a profile as those of TensorRT 10 do: the feature to ask for it is gone.
-    """
+    """TensorRT-RTX is strongly typed and builds ahead of time on any x86-64 machine, GPU or not."""
     trt = _import(
         "tensorrt_rtx_bindings",
         "TensorRT-RTX",
         "rtx",
-        broken="Install it again with pip install --force-reinstall 'edgeunet[rtx]'.",
+        broken="Reinstall it with pip install --force-reinstall 'edgeunet[rtx]'.",
     )
     members = trt.ComputeCapability.__members__
     known = sorted((name for name in members if name.startswith("SM")), key=lambda n: int(n[2:]))
@@ -176,15 +195,13 @@ def _rtx() -> Toolkit:
         version=trt.__version__,
         flavours=_STRONG,
         network_flag="STRONGLY_TYPED",
-        tells=True,
+        reports_progress=True,
         targets=tuple(name.lower() for name in known),
-        # GeForce RTX 30, 40 and 50. Turing (sm75) doubles the plan and, says NVIDIA, slows the
-        # newer cards that share it.
+        # GeForce RTX 30, 40 and 50. Turing (sm75) would double the plan's size and, according to
+        # NVIDIA, slow down the newer cards that share it.
         default_targets=("sm86", "sm89", "sm120"),
         compiles_on_card=True,
-        remarks={
-            "int8": "TensorRT-RTX documents no INT8 convolution: time FP16 against it on the GPU"
-        },
+        notes={"int8": "TensorRT-RTX documents no INT8 convolution: compare its speed with FP16's"},
     )
 
 
@@ -192,10 +209,10 @@ _TOOLKITS: dict[str, Callable[[], Toolkit]] = {"rtx": _rtx, "tensorrt": _tensorr
 
 
 def _import(module: str, title: str, extra: str, *, missing: str = "", broken: str) -> Any:
-    """A binding; `missing` and `broken` say what to do where it is not there or does not load."""
+    """Import a binding. `missing` and `broken` are the advice if that fails."""
     try:
         return importlib.import_module(module)
-    except (ImportError, OSError) as error:  # missing, or a library that this system cannot load
+    except (ImportError, OSError) as error:  # missing, or a library that does not load
         if isinstance(error, ModuleNotFoundError) and error.name == module:
             raise MissingDependencyError(title, extra, hint=missing) from None
         raise EngineError(

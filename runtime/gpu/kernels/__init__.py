@@ -1,4 +1,4 @@
-"""CUDA kernels for what is done before and after the net, so that pixels stay on the GPU."""
+"""CUDA kernels for pre- and post-processing, so that pixels stay on the GPU."""
 
 from .compile import load_kernels
 from .launch import Kernels

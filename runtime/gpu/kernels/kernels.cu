@@ -1,5 +1,6 @@
-// Pre- and post-processing, one pass each. Sizes are in pixels, arrays contiguous; see launch.py.
-#ifdef __CUDACC__  // the tests' host build brings its own half
+// Pre- and post-processing, in one pass each. Sizes are in pixels, arrays are contiguous. See
+// launch.py.
+#ifdef __CUDACC__  // the tests' host build has its own __half
 #include <cuda_fp16.h>
 #endif
 
@@ -7,11 +8,11 @@
 
 namespace {
 
-constexpr int QUAD = 4;           // adjacent pixels of a thread: one store
-constexpr int ROWS = 2;           // and its rows: with four, registers leave half as many threads
+constexpr int QUAD = 4;           // adjacent pixels a thread: one store
+constexpr int ROWS = 2;           // rows a thread: four need registers and halve the threads
 constexpr int MAX_CLASSES = 256;  // masks are 8 bit
 
-// Tables by value: they lie in constant memory, and no call waits for a copy of them.
+// Tables are passed by value: they lie in constant memory, and no call waits for a copy.
 struct Scaling {
     float gain[3];
     float shift[3];
@@ -25,7 +26,7 @@ struct Palette {
     unsigned char of[MAX_CLASSES][3];
 };
 
-// Loaded and stored at once.
+// Loaded and stored as one vector.
 template <typename T, int COUNT, int ALIGNMENT>
 struct alignas(ALIGNMENT) Pack {
     T of[COUNT];
@@ -61,7 +62,7 @@ __device__ void preprocess(const unsigned char* __restrict__ frames, T* __restri
 #pragma unroll
     for (int channel = 0; channel < 3; ++channel) {
         if (channel >= channels) break;
-        float value = 0.0f;  // the mean colour, where the frame does not reach
+        float value = 0.0f;  // outside of the frame: the mean colour
         if (covered) {
             value = sample(frame, frame_width, row, column, order, channel);
             value = value * scaling.gain[channel] + scaling.shift[channel];
@@ -70,7 +71,7 @@ __device__ void preprocess(const unsigned char* __restrict__ frames, T* __restri
     }
 }
 
-// What a thread of the post-processing works on: QUAD columns from x on, ROWS rows from y on.
+// The pixels of one post-processing thread: QUAD columns from x on, ROWS rows from y on.
 struct Tile {
     int x;
     int y;
@@ -89,8 +90,8 @@ __device__ void resample_row(const T* __restrict__ row, const Tap (&columns)[QUA
     }
 }
 
-// Logits of the mask's own size, a vector load a row. The arithmetic is least here, and the
-// memory's speed is the limit.
+// Logits of the mask's own size, with one vector load a row. There is little arithmetic here, so
+// memory speed is the limit.
 template <bool CONFIDENCE, typename T>
 __device__ void enter_plane(Contest (&contests)[ROWS][QUAD], const T* __restrict__ plane,
                             int stride, const Tile& tile, int id) {
@@ -115,8 +116,8 @@ __device__ void enter_plane(Contest (&contests)[ROWS][QUAD], const T* __restrict
     }
 }
 
-// Logits of another size. Rows that two of the mask's share are resampled once; `step` is the same
-// in the whole warp, so that no branch divides it.
+// Logits of another size. A row that two mask rows share is resampled once. `step` is the same in
+// the whole warp, so the branch does not diverge.
 template <bool CONFIDENCE, typename T>
 __device__ void enter_resampled_plane(Contest (&contests)[ROWS][QUAD], const T* __restrict__ plane,
                                       int stride, const Tap (&rows)[ROWS],
@@ -156,7 +157,7 @@ __device__ void store_quad(unsigned char* __restrict__ plane, const Quad<unsigne
     }
 }
 
-// What the gate says of one frame. Without presence every class is open.
+// The gate's output for one frame. Without presence every class is open.
 struct Gate {
     const void* presence;
     size_t offset;
@@ -172,13 +173,13 @@ __device__ bool is_open(const Gate& gate, const Thresholds& thresholds, int id) 
     return presence >= thresholds.of[id];
 }
 
-// The first open class from `id` on, or the number of classes. All of a warp go the same way.
+// The first open class from `id` on, or the number of classes. A warp does not diverge here.
 __device__ int next_open(const Gate& gate, const Thresholds& thresholds, int id) {
     while (id < gate.classes && !is_open(gate, thresholds, id)) ++id;
     return id;
 }
 
-// Size of a frame's logits, of the part of them that lies over the frame, and of its mask.
+// Sizes of a frame's logits, of the part of them that covers the frame, and of its mask.
 struct Sizes {
     int height;
     int width;
@@ -236,7 +237,7 @@ __device__ void postprocess(const T* __restrict__ logits, const int* __restrict_
         for (int i = 0; i < QUAD; ++i) contests[r][i] = open_contest(first);
     }
     const int row = rows == nullptr ? static_cast<int>(blockIdx.z) : rows[blockIdx.z];
-    if (contested && row >= 0) {  // else one class is left, whatever its logits are
+    if (contested && row >= 0) {  // else only one class is left, whatever its logits
         const T* planes =
             logits + static_cast<size_t>(row) * gate.classes * sizes.height * sizes.width;
         hold_contests<CONFIDENCE>(contests, planes, gate, thresholds, first, sizes, tile);
@@ -288,7 +289,7 @@ POSTPROCESS(postprocess_float16, __half, false)
 POSTPROCESS(postprocess_confidence_float32, float, true)
 POSTPROCESS(postprocess_confidence_float16, __half, true)
 
-// Frames and masks as one row of pixels, QUAD a thread. `out` may be `frames`.
+// Treats frames and masks as one row of pixels, QUAD a thread. `out` may be `frames`.
 extern "C" __global__ void overlay(const unsigned char* frames, const unsigned char* masks,
                                    unsigned char* out, long long pixels, float keep, float opacity,
                                    const Palette palette) {

@@ -1,4 +1,4 @@
-"""Calls of the kernels. Arrays are device addresses, contiguous, in the shapes given here."""
+"""Launch the kernels. Arrays are device addresses; they are contiguous in the shapes given here."""
 
 from __future__ import annotations
 
@@ -18,24 +18,31 @@ Grid = tuple[int, int, int]
 _QUAD, _ROWS, _MAX_CLASSES = 4, 2, 256
 _ORDERS: dict[Color, int] = {"rgb": 0, "bgr": 1, "gray": 2}
 
-# A warp is 32 columns of one row: neighbours in memory.
+# A warp is 32 adjacent pixels of one row.
 _BLOCK = (32, 4, 1)
 _FLAT_BLOCK = (256, 1, 1)
 
 
 class Launcher(Protocol):
-    """A loaded module."""
+    """Loaded kernels."""
 
     def launch(
         self, name: str, grid: Grid, block: Grid, arguments: Sequence[np.generic], stream: Any
     ) -> None:
-        """Queue a kernel; its arguments by value, structures as `np.void`."""
+        """Queue a kernel. It gets its arguments by value, structures as `np.void`."""
 
 
 class Kernels:
     """Pre- and post-processing of one bundle on a GPU, see kernels.cu.
 
-    The results are those of `Preprocessor`, `Postprocessor` and `overlay`. Calls only queue.
+    The results equal those of `Preprocessor`, `Postprocessor` and `overlay`. Methods only queue
+    work.
+
+    Args:
+        thresholds: of the gate, None if the net has none.
+
+    Example:
+        >>> kernels = Kernels(module, spec, thresholds=None, palette=palette)  # doctest: +SKIP
     """
 
     def __init__(
@@ -93,11 +100,13 @@ class Kernels:
     ) -> None:
         """Logits (R, C, *logits_size) -> masks (count, *size) uint8 of class ids.
 
-        rows: (count,) int32, the frames' rows of `logits`, -1 for one whose decoder was spared
-            since at most one of its classes is open; 0: frame n has row n.
-        presence: (count, C) of `presence_dtype`; 0: no gate, and all classes are open.
-        confidence: (count, *size) uint8, 255 for 1; 0: not wanted. As `Postprocessor.confidence`.
-        dtype, presence_dtype: FP16 or FP32.
+        Args:
+            dtype: FP16 or FP32, as `presence_dtype`.
+            rows: (count,) int32, each frame's row of `logits`. -1 if the decoder did not run for
+                the frame because at most one class is open. Address 0: frame n has row n.
+            presence: (count, C) of `presence_dtype`. Address 0: no gate, all classes are open.
+            confidence: (count, *size) uint8 as `Postprocessor.confidence`, 255 means 1. Address 0:
+                not computed.
         """
         covered = covered_size(self._spec, logits_size, size)
         gate = presence if self._gated else 0
@@ -123,7 +132,10 @@ class Kernels:
         opacity: float = 0.5,
         stream: Any,
     ) -> None:
-        """Frames (count, *size, 3) under the colours of masks (count, *size); out may be frames."""
+        """Blend frames (count, *size, 3) with the colours of masks (count, *size).
+
+        `out` may be `frames`.
+        """
         pixels = count * size[0] * size[1]
         self._module.launch(
             "overlay",
@@ -140,7 +152,7 @@ def _addresses(*values: int) -> list[np.generic]:
 
 
 def _table(dtype: npt.DTypeLike, shape: tuple[int, ...], values: npt.ArrayLike) -> np.void:
-    """A structure of one array, zeros after the values."""
+    """A C structure that holds one array: the values, then zeros."""
     table = np.zeros(shape, dtype)
     given = np.asarray(values, dtype)
     if given.size:
@@ -150,5 +162,5 @@ def _table(dtype: npt.DTypeLike, shape: tuple[int, ...], values: npt.ArrayLike) 
 
 
 def _grid(columns: int, rows: int, count: int) -> Grid:
-    """Blocks for one thread a column and row of each frame."""
+    """Number of blocks, with one thread for each column and row of each frame."""
     return -(-columns // _BLOCK[0]), -(-rows // _BLOCK[1]), count

@@ -1,8 +1,8 @@
-// The arithmetic of one pixel, for the GPU and for the tests' host build. Needs no CUDA header.
+// The arithmetic of one pixel, for the GPU and for the tests' host build. Needs no CUDA headers.
 //
-// The masks must be those of the CPU, so every rounding is decided here and not by the compiler:
-// nvcc runs with -fmad=false and g++ with -ffp-contract=off. A product and a sum then round twice,
-// as numpy's do, and once where `fmaf` is written, as cv2's do (IPP, in the x86-64 wheels).
+// The masks must equal those of the CPU, so the code and not the compiler decides each rounding:
+// nvcc runs with -fmad=false and g++ with -ffp-contract=off. A product and a sum round twice, as in
+// numpy. `fmaf` rounds once, as in cv2 (with IPP, in the x86-64 wheels).
 #pragma once
 
 #include <math.h>
@@ -16,8 +16,8 @@
 
 // Bilinear resizing ---------------------------------------------------------------------------
 
-// One axis of a bilinear sample: lerp(source[low], source[high], weight). But at the end, `high` is
-// the one after `low`.
+// One axis of a bilinear sample: lerp(source[low], source[high], weight). `high` is low + 1, except
+// at the end.
 struct Tap {
     int low;
     int high;
@@ -27,8 +27,8 @@ struct Tap {
 // Half-pixel: (target + 1/2) * source_size / target_size - 1/2, clamped to the first and
 // last pixel.
 //
-// In integers, because a float coordinate leaves its fraction only the bits that the whole part
-// does not take, and doubles are slow on all but data-centre GPUs. Sizes stay below 2^15.
+// Computed in integers: a float coordinate has too few bits for its fraction, and doubles are slow
+// on all but data-centre GPUs. Sizes must be below 2^15.
 PIXEL Tap make_tap(int target, int target_size, int source_size) {
     const int denominator = 2 * target_size;
     const int numerator = (2 * target + 1) * source_size - target_size;
@@ -46,7 +46,7 @@ PIXEL float lerp(float low, float high, float weight) { return fmaf(weight, high
 
 enum ColorOrder { RGB = 0, BGR = 1, GRAY = 2 };
 
-// Value of an RGB pixel in one channel of the net's. Gray is cv2's: luma in 15-bit fixed point.
+// Value of an RGB pixel in one channel of the net. Gray as in cv2: luma in 15-bit fixed point.
 PIXEL float channel_value(const unsigned char* pixel, int order, int channel) {
     if (order == GRAY) {
         return static_cast<float>((9798 * pixel[0] + 19235 * pixel[1] + 3735 * pixel[2] + 16384) >>
@@ -55,7 +55,7 @@ PIXEL float channel_value(const unsigned char* pixel, int order, int channel) {
     return static_cast<float>(pixel[order == BGR ? 2 - channel : channel]);
 }
 
-// One channel of a frame (H, W, 3) between four pixels, along the row first, as cv2 does.
+// One channel of a frame (H, W, 3), interpolated between four pixels, first along rows, as in cv2.
 PIXEL float sample(const unsigned char* frame, int width, Tap row, Tap column, int order,
                    int channel) {
     const unsigned char* upper = frame + static_cast<size_t>(3 * row.low) * width;
@@ -69,8 +69,8 @@ PIXEL float sample(const unsigned char* frame, int width, Tap row, Tap column, i
 
 // Logits -> class -----------------------------------------------------------------------------
 
-// The best class of a pixel so far. `sum` is that of exp(logit - best) over the classes seen, and 1
-// before the first: a class that stays alone is sure.
+// The best class of a pixel so far. `sum` adds exp(logit - best) over the classes seen. It starts
+// at 1, so that a class without rivals gets confidence 1.
 struct Contest {
     float best;
     float sum;
@@ -79,7 +79,7 @@ struct Contest {
 
 PIXEL Contest open_contest(int first) { return {-INFINITY, 1.0f, first}; }
 
-// Classes enter in the order of their ids, so that of equal logits the lower id stays.
+// Classes enter in ascending order, so the lower id wins between equal logits.
 template <bool CONFIDENCE>
 PIXEL void enter(Contest& contest, float logit, int id) {
     const bool better = logit > contest.best;
@@ -91,14 +91,14 @@ PIXEL void enter(Contest& contest, float logit, int id) {
     contest.winner = better ? id : contest.winner;
 }
 
-// Softmax of the winner, 255 for 1.
+// Softmax of the winner; 255 means 1.
 PIXEL unsigned char confidence_of(const Contest& contest) {
     return static_cast<unsigned char>(rintf(255.0f / contest.sum));
 }
 
 // Overlay -------------------------------------------------------------------------------------
 
-// As cv2.addWeighted, which rounds the tint's product and then the sum.
+// As cv2.addWeighted, which rounds the product of the tint first, then the sum.
 PIXEL unsigned char blend(unsigned char value, unsigned char tint, float keep, float opacity) {
     const float mixed = rintf(fmaf(value, keep, tint * opacity));
     return static_cast<unsigned char>(fminf(fmaxf(mixed, 0.0f), 255.0f));

@@ -1,6 +1,6 @@
-// The list of classes: a switch each, its share of the picture, and the gate's presence.
+// The list of classes. Each has a switch, its share of the picture, and its presence by the gate.
 
-const EVERY = 250; // milliseconds: numbers that change faster cannot be read
+const EVERY = 250; // milliseconds between updates: faster numbers cannot be read
 
 export class Legend {
   #list;
@@ -8,7 +8,7 @@ export class Legend {
   #classes;
   #last = 0;
 
-  /** classes: as `View` takes them, with `name` and `threshold`; `point` is told a class or -1. */
+  /** classes: as for `View`, with `name` and `threshold`. point: called with a class, or -1. */
   constructor(list, classes, { change, point }) {
     this.#list = list;
     this.#classes = classes;
@@ -19,7 +19,7 @@ export class Legend {
     const button = element("button", "class");
     button.type = "button";
     button.setAttribute("role", "switch");
-    button.setAttribute("aria-label", item.name); // without the numbers, which change all the time
+    button.setAttribute("aria-label", item.name); // without the numbers, which change constantly
     button.style.setProperty("--class", `rgb(${item.colour.join(" ")})`);
     const name = element("span", "name");
     const closed = element("small");
@@ -55,7 +55,7 @@ export class Legend {
     );
   }
 
-  /** Show the numbers of a picture, not too often unless `now`. */
+  /** Show the numbers of a picture, at most every `EVERY` ms unless `now`. */
   update(meta, now = false) {
     if (!now && performance.now() - this.#last < EVERY) return;
     this.#last = performance.now();

@@ -1,4 +1,4 @@
-// The page: what is shown (the stream, one picture of it, or an image sent in) and what is said.
+// The page: shows the stream, a paused picture or an uploaded image, with status and controls.
 
 import { Legend } from "./legend.js";
 import { showNumbers } from "./numbers.js";
@@ -14,13 +14,13 @@ let limits = null;
 let mode = "live"; // "live", "paused" or "image"
 let watching = null; // AbortController of the stream
 let server = { text: "Connecting", tone: "quiet", title: "Connecting", reason: "", stale: true };
-let crowded = "";
-let shaped = ""; // the mode whose first picture gave the stage its shape
+let refused = ""; // why the server refuses another viewer
+let shaped = ""; // the mode whose first picture set the aspect ratio of the stage
 
-// The token is in a cookie now; in the address it would be copied along.
+// The token is in a cookie now. Remove it from the address, so that nobody copies it by accident.
 if (location.search.includes("token=")) history.replaceState(null, "", location.pathname);
 
-// What is shown
+// Pictures
 
 function show(picture) {
   view.show(picture);
@@ -30,7 +30,7 @@ function show(picture) {
     const [height, width] = picture.meta.size;
     document.documentElement.style.setProperty("--ratio", width / height);
   }
-  say();
+  showStatus();
 }
 
 async function watch() {
@@ -39,8 +39,8 @@ async function watch() {
   for (let wait = 1000; !control.signal.aborted; wait = Math.min(2 * wait, 8000)) {
     try {
       const response = await fetch("stream", { signal: control.signal, cache: "no-store" });
-      crowded = response.status === 503 ? (await response.json()).error : "";
-      say();
+      refused = response.status === 503 ? (await response.json()).error : "";
+      showStatus();
       if (response.ok) {
         wait = 500;
         await readPictures(response, (picture) => control.signal.aborted || show(picture));
@@ -60,23 +60,23 @@ function setMode(next) {
   byId("pause").hidden = mode === "image";
   byId("back").hidden = mode !== "image";
   if (mode === "live") hint();
-  say();
+  showStatus();
 }
 
-// What is said
+// Status and texts
 
-function say() {
+function showStatus() {
   const pill = { live: null, paused: ["Paused", "accent"], image: ["Your image", "accent"] }[mode];
-  const [text, tone] = pill ?? (crowded ? ["Full", "warn"] : [server.text, server.tone]);
+  const [text, tone] = pill ?? (refused ? ["Full", "warn"] : [server.text, server.tone]);
   if (byId("status-text").textContent !== text) byId("status-text").textContent = text;
   byId("status").dataset.tone = tone;
-  const stale = mode === "live" && (server.stale || Boolean(crowded) || !view.picture);
+  const stale = mode === "live" && (server.stale || Boolean(refused) || !view.picture);
   stage.dataset.stale = String(stale);
   byId("notice").hidden = !stale;
   const waitsForFirst = !server.stale && !view.picture;
-  byId("notice-title").textContent = crowded ? "No place left" : waitsForFirst ? "First frame on its way" : server.title;
-  byId("notice-text").textContent = crowded || (waitsForFirst ? "" : server.reason);
-  byId("spinner").hidden = server.tone === "bad" || Boolean(crowded);
+  byId("notice-title").textContent = refused ? "The server is full" : waitsForFirst ? "Waiting for the first frame" : server.title;
+  byId("notice-text").textContent = refused || (waitsForFirst ? "" : server.reason);
+  byId("spinner").hidden = server.tone === "bad" || Boolean(refused);
   byId("side").dataset.old = String(server === AWAY);
 }
 
@@ -84,12 +84,12 @@ function serverState({ status, source }) {
   const { state, reason, retrying } = status;
   if (state === "playing") return { text: source.live ? "Live" : "Playing", tone: "good", title: "", reason: "", stale: false };
   if (state === "starting") return { text: "Starting", tone: "quiet", title: "Starting", reason: "", stale: true };
-  if (state === "waiting") return { text: "No frames", tone: "warn", title: "The source gives no frames", reason, stale: true };
-  if (retrying) return { text: "Reconnecting", tone: "warn", title: "The source is away; trying again", reason, stale: true };
-  return { text: "Stopped", tone: "bad", title: "The source failed", reason, stale: true };
+  if (state === "waiting") return { text: "No frames", tone: "warn", title: "No frames from the source", reason, stale: true };
+  if (retrying) return { text: "Reconnecting", tone: "warn", title: "Source lost. Trying again", reason, stale: true };
+  return { text: "Stopped", tone: "bad", title: "Source failed", reason, stale: true };
 }
 
-const AWAY = { text: "No server", tone: "bad", title: "The server does not answer", reason: "This page goes on by itself once it is back.", stale: true };
+const AWAY = { text: "No server", tone: "bad", title: "The server does not answer", reason: "This page continues when the server is back.", stale: true };
 
 async function poll() {
   try {
@@ -98,16 +98,16 @@ async function poll() {
     const stats = await response.json();
     server = serverState(stats);
     limits = stats.upload;
-    if (!legend) introduce(stats);
+    if (!legend) setUp(stats);
     showNumbers(stats);
     describe();
   } catch (error) {
     server = AWAY;
   }
-  say();
+  showStatus();
 }
 
-function introduce(stats) {
+function setUp(stats) {
   const source = stats.source.name;
   const name = source.includes("://") ? source : source.split("/").filter(Boolean).pop();
   const strong = document.createElement("b");
@@ -116,18 +116,18 @@ function introduce(stats) {
   byId("what").replaceChildren(strong, ` · ${parts.join(" · ")}`);
   byId("what").title = source;
   document.title = `${name} – edgeunet`;
-  // A black class is the background: colours over it would only darken the picture.
+  // A black class is the background. Drawing it would only darken the picture.
   classes = stats.classes.map((item) => ({ ...item, shown: item.colour.some((value) => value > 0) }));
-  recall();
-  legend = new Legend(byId("legend"), classes, { change, point: (id) => view.look({ spotlight: id }) });
+  restoreSettings();
+  legend = new Legend(byId("legend"), classes, { change: settingsChanged, point: (id) => view.look({ spotlight: id }) });
   legend.refresh();
   view.classes = classes;
   const gated = classes.some(({ threshold }) => threshold !== null);
-  byId("legend-note").textContent = gated ? "Bar: presence by the gate; below the mark the class is closed." : "";
+  byId("legend-note").textContent = gated ? "Bar: presence by the gate. Below the mark, the class is closed." : "";
   if (view.picture) legend.update(view.picture.meta, true);
 }
 
-/** Say in words what the canvas shows. */
+/** Describe the canvas for screen readers. */
 function describe() {
   if (!view.picture) return;
   const { shares } = view.picture.meta;
@@ -136,7 +136,7 @@ function describe() {
   byId("canvas").setAttribute("aria-label", `Segmented picture: ${words.join(", ")}`);
 }
 
-// Who has no mouse drops nothing.
+// Touch screens cannot drop files.
 const INVITATION = matchMedia("(pointer: coarse)").matches ? "" : "Drop or paste an image anywhere on this page to segment it.";
 
 function hint(text = INVITATION, tone = "") {
@@ -144,21 +144,21 @@ function hint(text = INVITATION, tone = "") {
   byId("hint").dataset.tone = tone;
 }
 
-// What the viewer chooses, kept in this browser
+// Settings of the viewer, kept in this browser
 
-const kept = () => `edgeunet:${classes.map(({ name }) => name).join()}`;
+const storageKey = () => `edgeunet:${classes.map(({ name }) => name).join()}`;
 
-function change() {
+function settingsChanged() {
   view.refresh();
   const look = { opacity: byId("opacity").value, hidden: classes.filter(({ shown }) => !shown).map(({ name }) => name) };
   try {
-    localStorage.setItem(kept(), JSON.stringify(look));
-  } catch { /* a browser that keeps nothing */ }
+    localStorage.setItem(storageKey(), JSON.stringify(look));
+  } catch { /* storage is switched off */ }
 }
 
-function recall() {
+function restoreSettings() {
   try {
-    const look = JSON.parse(localStorage.getItem(kept()));
+    const look = JSON.parse(localStorage.getItem(storageKey()));
     if (!look) return;
     for (const item of classes) item.shown = !look.hidden.includes(item.name);
     byId("opacity").value = look.opacity;
@@ -175,11 +175,11 @@ function setOpacity() {
 function switchAll(shown) {
   for (const item of classes) item.shown = shown;
   legend?.refresh();
-  change();
+  settingsChanged();
 }
 
 byId("opacity").addEventListener("input", setOpacity);
-byId("opacity").addEventListener("change", change);
+byId("opacity").addEventListener("change", settingsChanged);
 byId("all").addEventListener("click", () => switchAll(true));
 byId("none").addEventListener("click", () => switchAll(false));
 for (const radio of document.querySelectorAll("[name=style]")) {
@@ -219,11 +219,11 @@ stage.addEventListener("pointermove", (event) => {
 });
 stage.addEventListener("pointerleave", () => (byId("tag").hidden = true));
 
-// Images sent in
+// Uploads
 
 async function segment(file) {
   if (limits && file.size > limits.size) {
-    hint(`${file.name} has ${(file.size / 1e6).toFixed(0)} MB; up to ${limits.size / 1e6} MB are taken.`, "bad");
+    hint(`${file.name} has ${(file.size / 1e6).toFixed(0)} MB; up to ${limits.size / 1e6} MB are allowed.`, "bad");
     return;
   }
   hint(`Segmenting ${file.name} …`);
@@ -245,7 +245,7 @@ byId("file").addEventListener("change", (event) => {
   if (file) segment(file);
   event.target.value = "";
 });
-let inside = 0; // elements that a dragged file has entered and not left
+let inside = 0; // elements that a dragged file has entered but not left
 const holdsFile = (event) => event.dataTransfer?.types.includes("Files");
 addEventListener("dragenter", (event) => {
   if (holdsFile(event) && ++inside) byId("drop").hidden = false;
@@ -266,12 +266,12 @@ addEventListener("paste", (event) => {
   if (file) segment(file);
 });
 
-// A page that nobody sees costs the server nothing.
+// A hidden page must not cost the server anything.
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) watching?.abort();
   else if (mode === "live") watch();
 });
-// Nor does one that the browser keeps for its button back.
+// Neither must a page that the browser keeps for its back button.
 addEventListener("pagehide", () => watching?.abort());
 addEventListener("pageshow", (event) => event.persisted && mode === "live" && watch());
 setInterval(() => document.hidden || poll(), 1000);

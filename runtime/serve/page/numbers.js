@@ -1,7 +1,7 @@
-// The cards of numbers beside the picture.
+// The cards with numbers, beside the picture.
 
 const STAGES = { decode: "Decode", preprocess: "Preprocess", infer: "Net", postprocess: "Postprocess", encode: "Encode" };
-const HISTORY = 60; // seconds of the small curve
+const HISTORY = 60; // seconds shown by the small curve
 const WARM = 80;
 const HOT = 95; // degrees Celsius
 const byId = (id) => document.getElementById(id);
@@ -19,7 +19,7 @@ export function showNumbers(stats) {
 function curve(fps) {
   history.push(fps);
   if (history.length > HISTORY) history.shift();
-  if (history.length < 5) return; // less is a dot, not a curve
+  if (history.length < 5) return; // too few for a curve
   const top = Math.max(1, ...history) * 1.15;
   const points = history.map((value, index) => {
     const x = 120 - (history.length - 1 - index) * (120 / (HISTORY - 1));
@@ -32,7 +32,7 @@ function curve(fps) {
 
 function stages(stats) {
   const measured = { ...stats.stages, encode: { ...stats.encode, busy: null } };
-  // What a live source takes is mostly the wait for its next frame: no work, and no bottleneck.
+  // Decoding a live source is mostly waiting for its next frame, which is no bottleneck.
   if (measured.decode) measured.decode.busy = null;
   byId("waits").textContent = " Decode includes the wait for the next frame.";
   const rows = Object.entries(measured).map(([name, stage]) => {
@@ -72,8 +72,8 @@ function frames({ frames: counts, depths, viewers }) {
     ["Read", number(counts.read)],
     ["Segmented", number(counts.segmented)],
     ...Object.entries(depths).reverse().map(([depth, count]) => [`at depth ${depth}`, number(count), null]),
-    ["Dropped for newer ones", number(counts.dropped) + (counts.dropped ? lost : "")],
-    ["Damaged, left out", number(counts.skipped), counts.skipped ? "warn" : null],
+    ["Dropped for newer frames", number(counts.dropped) + (counts.dropped ? lost : "")],
+    ["Damaged, skipped", number(counts.skipped), counts.skipped ? "warn" : null],
     ["Reconnects", number(counts.reconnects), counts.reconnects ? "warn" : null],
     ["Watching now", number(viewers)],
   ]);

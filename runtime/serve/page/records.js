@@ -2,7 +2,7 @@
 
 const HEAD = 12;
 
-/** Splits what arrives into records; `take` adds bytes and returns those that are whole. */
+/** Splits a stream of bytes into records. `take` adds bytes and returns the complete records. */
 class Splitter {
   #chunks = [];
   #size = 0;
@@ -57,7 +57,7 @@ function split(bytes, [meta, jpeg, ids]) {
   };
 }
 
-/** The picture of a record: `meta`, `frame` (ImageBitmap) and `ids` (a byte a pixel). */
+/** The picture in a record: `meta`, `frame` (ImageBitmap) and `ids` (one byte per pixel). */
 async function decode(record) {
   const inflated = new Blob([record.ids]).stream().pipeThrough(new DecompressionStream("deflate"));
   const [frame, ids] = await Promise.all([
@@ -67,13 +67,13 @@ async function decode(record) {
   return { meta: record.meta, frame, ids: new Uint8Array(ids) };
 }
 
-/** The one record of an answer. */
+/** The single record of a response. */
 export async function readPicture(response) {
   const bytes = new Uint8Array(await response.arrayBuffer());
   return decode(split(bytes, lengthsOf(bytes)));
 }
 
-/** Calls `show` with picture after picture until the response ends; what is late is left out. */
+/** Calls `show` with each picture until the response ends. Skips pictures that are out of date. */
 export async function readPictures(response, show) {
   const reader = response.body.getReader();
   const splitter = new Splitter();

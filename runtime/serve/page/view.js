@@ -1,6 +1,6 @@
-// The canvas: a frame under the colours of its classes, put together here for each viewer.
+// The canvas: draws the classes over a frame, in the browser, as each viewer chose.
 
-const FAINT = 40; // of 255: classes beside the one that is pointed at
+const FAINT = 40; // alpha of the other classes, of 255, while the viewer points at one
 
 export class View {
   #canvas;
@@ -8,7 +8,7 @@ export class View {
   #overlay = document.createElement("canvas");
   #picture = null;
   #classes = [];
-  #planned = false;
+  #scheduled = false;
   #look = { opacity: 0.55, style: "fill", spotlight: -1 };
 
   constructor(canvas) {
@@ -20,7 +20,7 @@ export class View {
     return this.#picture;
   }
 
-  /** Classes as {colour: [r, g, b], shown}; `shown` may change, `refresh` then. */
+  /** Classes as {colour: [r, g, b], shown}. Call `refresh` after changing `shown`. */
   set classes(classes) {
     this.#classes = classes;
     this.refresh();
@@ -39,15 +39,15 @@ export class View {
   }
 
   refresh() {
-    if (this.#planned) return;
-    this.#planned = true;
+    if (this.#scheduled) return;
+    this.#scheduled = true;
     requestAnimationFrame(() => {
-      this.#planned = false;
+      this.#scheduled = false;
       if (this.#picture) this.#paint();
     });
   }
 
-  /** The class at a place of the page, -1 where there is none. */
+  /** The class at a position on the page, -1 for none. */
   classAt(clientX, clientY) {
     if (!this.#picture) return -1;
     const box = this.#canvas.getBoundingClientRect();
@@ -79,7 +79,7 @@ export class View {
     this.#context.drawImage(this.#overlay, 0, 0);
   }
 
-  /** RGBA of each class as it lies in memory. */
+  /** RGBA of each class, in memory order. */
   #colours() {
     const colours = new Uint32Array(256);
     const bytes = new Uint8Array(colours.buffer);
@@ -96,7 +96,7 @@ function fill(out, ids, colours) {
   for (let i = 0; i < out.length; i++) out[i] = colours[ids[i]];
 }
 
-/** Colours the pixels on both sides of a border, two wide. */
+/** Colours the pixels on both sides of each border between classes. */
 function outline(out, ids, colours, width, height) {
   const reach = Math.max(1, Math.round(width / 640));
   for (let y = 0; y < height; y++) {

@@ -1,4 +1,4 @@
-"""Processors on which ONNX Runtime must be asked for wider INT8 products."""
+"""ONNX Runtime must use wider INT8 products on processors without VNNI."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from edgeunet import doctor
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.runtime.backends import ort
-from edgeunet.runtime.backends.ort import OrtNet, lacks_vnni
 
 WIDE = "session.x64quantprecision"
 
@@ -23,25 +23,32 @@ WIDE = "session.x64quantprecision"
         ("", False),
     ],
 )
-def test_vnni_is_read_from_the_flags(text: str, lacks: bool, tmp_path: Path) -> None:
+def test_vnni_is_read_from_the_flags(
+    text: str, lacks: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "cpuinfo").write_text(text)
-    assert lacks_vnni(tmp_path / "cpuinfo") is lacks
+    monkeypatch.setattr(doctor, "_CPUINFO", tmp_path / "cpuinfo")
+    assert doctor.lacks_vnni() is lacks
+    warned = any("has no VNNI" in warning for warning in doctor.diagnose().warnings)
+    assert warned is lacks
 
 
-def test_without_a_list_of_flags_nothing_is_assumed(tmp_path: Path) -> None:
-    assert not lacks_vnni(tmp_path / "missing")
+def test_without_cpuinfo_vnni_is_assumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_CPUINFO", tmp_path / "missing")
+    assert not doctor.lacks_vnni()
 
 
 @pytest.mark.parametrize(
     ("as_written", "lacking", "wide"),
     [(False, True, True), (False, False, False), (True, True, False)],
 )
-def test_wider_products_are_asked_for_only_where_they_are_needed(
+def test_wider_products_are_requested_only_without_vnni(
     int8_bundle: Path, monkeypatch: pytest.MonkeyPatch, as_written: bool, lacking: bool, wide: bool
 ) -> None:
-    """They cost more than half of the speed where VNNI is there."""
+    """With VNNI they would cost more than half of the speed."""
     monkeypatch.setattr(ort, "lacks_vnni", lambda: lacking)
-    with OrtNet(open_bundle(int8_bundle).model_path("int8.cpu"), as_written=as_written) as net:
+    path = open_bundle(int8_bundle).model_path("int8.cpu")
+    with ort.OrtNet(path, as_written=as_written) as net:
         options = net._first.get_session_options()
         if wide:
             assert options.get_session_config_entry(WIDE) == "1"

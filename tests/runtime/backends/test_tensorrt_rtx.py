@@ -78,8 +78,8 @@ def test_one_that_is_for_other_gpus_is_left_and_one_built_for_this(
 ) -> None:
     build_bundle_engine(bundle, runtime="rtx", targets=["sm86", "sm120"])
     assert start(bundle) == [
-        f"building sm89-{STEM}.engine: sm86-sm120-{STEM}.engine has targets sm86, sm120; sm89 was "
-        "wanted"
+        f"building sm89-{STEM}.engine: sm86-sm120-{STEM}.engine has targets sm86, sm120; expected "
+        "sm89"
     ]
     assert engines(bundle) == [f"sm86-sm120-{STEM}.engine", f"sm89-{STEM}.engine"]
     plan = Plan.from_bytes((bundle.root / "engines" / f"sm89-{STEM}.engine").read_bytes())
@@ -124,7 +124,7 @@ def age(plan: Path) -> str:
         path.rename(path.with_name(path.name.replace("1.7.1.116", "1.6.0.1")))
     card = plan.with_name(plan.name.replace("1.7.1.116", "1.6.0.1")).with_suffix(".json")
     card.write_text(card.read_text().replace('"1.7.1.116"', '"1.6.0.1"'))
-    return r"sm86-sm89-sm120-rtx1\.6\.0\.1\S+ has version 1\.6\.0\.1; 1\.7\.1\.116 was wanted"
+    return r"sm86-sm89-sm120-rtx1\.6\.0\.1\S+ has version 1\.6\.0\.1; expected 1\.7\.1\.116"
 
 
 @pytest.mark.parametrize("damage", [truncate, alter, lose_sidecar, age])
@@ -150,7 +150,7 @@ def test_one_that_rtx_refuses_is_told_and_replaced_by_its_own(
     build_bundle_engine(bundle, runtime="rtx")
     machine.trt.scenario.refuses_plan = "CUDA driver too old"
     told: list[str] = []
-    with pytest.raises(EngineError, match=r"TensorRT-RTX refuses .*: CUDA driver too old"):
+    with pytest.raises(EngineError, match=r"TensorRT-RTX rejected .*: CUDA driver too old"):
         RtxBackend(bundle, report=told.append)
     assert machine.driver.memory.used == machine.driver.retained == 0
     refused, building = told
@@ -216,7 +216,7 @@ def test_a_cache_that_rtx_refuses_is_dropped_and_why(machine: GpuMachine, bundle
     start(bundle, 1)
     machine.trt.scenario.card = "NVIDIA GeForce RTX 4090 D"
     (told,) = start(bundle, 1)
-    assert told.startswith(f"runtime cache {cache_of(bundle)} dropped: TensorRT-RTX refuses it")
+    assert told.startswith(f"runtime cache {cache_of(bundle)} dropped: TensorRT-RTX rejected it")
     assert len(machine.trt.compiled) == 2
     assert start(bundle, 1) == []
 
@@ -242,7 +242,7 @@ def test_a_cache_that_cannot_be_written_stops_nothing(
     start(bundle)
     monkeypatch.setattr("edgeunet.runtime.gpu.engine.caches.write_cache", refuse)
     told = start(bundle, 1, 1)
-    assert [step.partition(",")[0] for step in told] == ["runtime cache not kept"]
+    assert [step.partition(",")[0] for step in told] == ["runtime cache not saved"]
     assert "Read-only file system" in told[0]
 
 
@@ -299,7 +299,7 @@ def test_no_such_gpu_of_several(bundle: Bundle) -> None:
     with gpu_machine(VERSION, devices=2):
         with create_backend("rtx", bundle, LoadOptions(device=1)) as backend:
             assert backend.segment(Batch.of(frames(1))).masks.shape == (1, 16, 16)
-        with pytest.raises(BackendError, match="there is no GPU 2; there are GPUs 0 to 1"):
+        with pytest.raises(BackendError, match="there is no GPU 2; found GPUs 0 to 1"):
             create_backend("rtx", bundle, LoadOptions(device=2))
 
 
@@ -331,7 +331,7 @@ def test_gpu_lost_midway_is_told(machine: GpuMachine, bundle: Bundle) -> None:
         results = backend.stream(Batch.of(frames(1)) for _ in range(20))
         next(results)
         machine.driver.lost = True
-        with pytest.raises(BackendError, match=r"launch failure.*start the program again"):
+        with pytest.raises(BackendError, match=r"launch failure.*restart the program"):
             list(results)
 
 
@@ -340,7 +340,7 @@ def test_failed_runs_and_contexts_carry_the_words_of_rtx(
 ) -> None:
     with create_backend("rtx", bundle) as backend:
         machine.trt.scenario.context_errors = ("no room",)
-        with pytest.raises(BackendError, match="TensorRT-RTX gives no execution context: no room"):
+        with pytest.raises(BackendError, match="TensorRT-RTX cannot create a context: no room"):
             backend.segment(Batch.of(frames(1)))
         machine.trt.scenario.context_errors = ()
         machine.trt.scenario.enqueue_errors = ("Myelin graph execution failed",)

@@ -166,7 +166,7 @@ def test_all_is_freed_with_the_device(driver: Driver) -> None:
         device.capture(stream, lambda: None)
         device.event()
     assert driver.memory.used == driver.pinned.used == driver.retained == 0
-    assert device.held == {} and driver.streams.graphs == {}
+    assert device.resources == {} and driver.streams.graphs == {}
     assert driver.streams.current == [], "a context that is gone is still current"
     device.close()
 
@@ -233,7 +233,7 @@ def test_pycuda_without_what_it_needs_names_that(pycuda_that: Callable[[str], No
 
 @pytest.mark.parametrize(
     ("devices", "index", "words"),
-    [(0, 0, "no GPU 0; there are none"), (2, 2, "no GPU 2; there are GPUs 0 to 1")],
+    [(0, 0, "no GPU 0; found no GPUs"), (2, 2, "no GPU 2; found GPUs 0 to 1")],
 )
 def test_no_such_gpu(monkeypatch: pytest.MonkeyPatch, devices: int, index: int, words: str) -> None:
     install_pycuda(Driver(Doubling(), devices=devices))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,20 +12,21 @@ from typing import Any
 import pytest
 
 from edgeunet.errors import BackendError
-from edgeunet.runtime.gpu import needs
+from edgeunet.runtime.gpu import cuda_driver, needs
 from support.commands import succeeds
 from support.gpu_machine import GpuMachine, gpu_machine
+from support.simulated_gpu import Streams
 
 
-class Library:
-    """libcuda of a machine: `cuDriverGetVersion` alone."""
-
-    def __init__(self, code: int = 0) -> None:
-        self.code = code
+class SilentLibrary(Streams):
+    """A libcuda that does not answer."""
 
     def cuDriverGetVersion(self, version: Any) -> int:
-        version._obj.value = 12060
-        return self.code
+        return 803
+
+    def cuGetErrorString(self, code: Any, text: Any) -> int:
+        text._obj.value = b"system not ready"
+        return 0
 
 
 @pytest.fixture
@@ -35,7 +36,6 @@ def machine() -> Iterator[GpuMachine]:
     Not by the test's own monkeypatch, which would put back in the end what it found here.
     """
     with gpu_machine() as made, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ctypes, "CDLL", lambda name: Library())
         patch.setattr(needs, "find_nvcc", lambda: "/usr/local/cuda/bin/nvcc")
         patch.setattr(needs.importlib.util, "find_spec", lambda name: SimpleNamespace())
         yield made
@@ -79,7 +79,7 @@ def test_without_nvcc_tensorrt_runs_bundles_that_bring_their_kernels(
 ) -> None:
     monkeypatch.setattr(needs, "find_nvcc", lambda: None)
     assert list(problems()) == ["nvcc"]
-    assert "a bundle whose engines/kernels-*.cubin" in problems()["nvcc"]
+    assert "already holds engines/kernels-*.cubin" in problems()["nvcc"]
     out = succeeds("doctor").stdout
     assert "on a GPU: TensorRT runs" in out
     assert problems()["nvcc"] in out and "Orin (sm87)" in out
@@ -125,21 +125,21 @@ def test_tensorrt_rtx_is_told_where_no_gpu_is() -> None:
 
 
 def test_no_driver(machine: GpuMachine, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> None:
-        raise OSError(f"{name}: cannot open shared object file")
+    def missing() -> None:
+        raise OSError("libcuda.so.1: cannot open shared object file")
 
     def refuse() -> None:
         raise BackendError("PyCUDA cannot be loaded: libcuda.so.1")
 
-    monkeypatch.setattr(ctypes, "CDLL", missing)
+    monkeypatch.setattr(cuda_driver, "_library", missing)
     monkeypatch.setattr(needs, "import_pycuda", refuse)
     assert list(problems()) == ["GPU"], "PyCUDA is not to blame"
     assert "no NVIDIA driver: libcuda.so.1: cannot open" in problems()["GPU"]
 
 
 def test_driver_that_does_not_answer(machine: GpuMachine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: Library(code=803))
-    assert "does not answer: CUDA error 803. See nvidia-smi" in problems()["GPU"]
+    monkeypatch.setattr(cuda_driver, "_library", SilentLibrary)
+    assert re.search(r"does not answer: .*CUDA error 803: .*\. See nvidia-smi", problems()["GPU"])
     assert list(problems()) == ["GPU"]
 
 

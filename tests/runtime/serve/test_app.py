@@ -1,162 +1,167 @@
-"""Many clients, slow ones, and the end of a server that has them; the command as a process."""
+"""What the routes answer, over real sockets."""
 
 from __future__ import annotations
 
-import http.client
-import signal
-import socket
-import threading
-import time
-from contextlib import ExitStack, suppress
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from edgeunet.runtime.serve import server as server_module
+from edgeunet.runtime import load
 from edgeunet.runtime.serve.app import Bounds
-from support.commands import call, fails
-from support.media import write_video
-from support.serving import WAIT, Client, connect, process, read_record, resident, serving, token_of
+from edgeunet.runtime.serve.telemetry import Board
+from support.media import VIDEO_SIZE, decode, write_video
+from support.serving import Client, read_exactly, read_record, serving, stats_with_frames
 
-SLOW = 100
-LARGE = (480, 640)  # pictures that fill a socket's buffers soon
+FRAMES = 12
 
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_video(tmp_path_factory.mktemp("film") / "film.mp4", size=LARGE)
+    return write_video(tmp_path_factory.mktemp("film") / "film.mp4", FRAMES)
 
 
-def watch_without_reading(client: Client) -> socket.socket:
-    """A viewer with small buffers that asks for the stream and reads nothing."""
-    viewer = socket.socket()
-    viewer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    viewer.connect((client.host, client.port))
-    viewer.sendall(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    return viewer
+@pytest.fixture(scope="module")
+def sensors(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("sys")
+    zone = root / "thermal" / "thermal_zone0"
+    zone.mkdir(parents=True)
+    (zone / "type").write_text("cpu-thermal\n")
+    (zone / "temp").write_text("51500\n")
+    return root
 
 
-def viewers(client: Client) -> int:
-    count: int = client.ask("/stats").json["viewers"]
-    return count
+@pytest.fixture(scope="module")
+def server(fp32_bundle: Path, film: Path, sensors: Path) -> Iterator[Client]:
+    with serving(fp32_bundle, film, bounds=Bounds(viewers=2), board=Board(sensors)) as client:
+        yield client
 
 
-def wait_for_viewers(client: Client, count: int) -> None:
-    until = time.monotonic() + WAIT
-    while viewers(client) != count:
-        assert time.monotonic() < until, f"{viewers(client)} watch, {count} were to"
-        time.sleep(0.1)
+def test_page_loads_nothing_from_other_hosts(server: Client) -> None:
+    page = server.ask("/")
+    assert page.status == 200
+    assert page.headers["content-type"].startswith("text/html")
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    names = re.findall(r'(?:src|href)="([^"]+)"', page.body.decode())
+    assert {"static/main.js", "static/style.css"} <= set(names)
+    for name in names:
+        assert re.fullmatch(r"[\w./]+", name), f"{name} leads elsewhere"
+    assert not re.search(r"<script(?![^>]*src=)|<style|\sstyle=|\son\w+=", page.body.decode())
+    for name in {name for name in names if name.startswith("static/")}:
+        assert server.ask(f"/{name}").status == 200
 
 
-def test_hundred_slow_viewers_take_little_and_hinder_nobody(fp32_bundle: Path, film: Path) -> None:
-    bounds = Bounds(viewers=SLOW + 1, stall=60)
-    with serving(fp32_bundle, film, bounds=bounds) as client, ExitStack() as stack:
-        with client.stream() as response:
-            size = read_record(response).ids.size
-            before = resident()
-            for _ in range(SLOW):
-                stack.enter_context(watch_without_reading(client))
-            wait_for_viewers(client, SLOW + 1)
-            numbers = [read_record(response).meta["index"] for _ in range(20)]
-            assert numbers == sorted(set(numbers))
-        # A picture in the transport and one that waits; raw ones would already be 4 a viewer.
-        assert resident() - before < SLOW * 4 * size
-        assert client.ask("/healthz").status == 200
-
-
-def test_viewer_that_reads_nothing_is_cut_off(fp32_bundle: Path, film: Path) -> None:
-    with serving(fp32_bundle, film, bounds=Bounds(viewers=3, stall=0.5)) as client:
-        with watch_without_reading(client), client.stream() as response:
-            read_record(response)
-            wait_for_viewers(client, 2)
-            until = time.monotonic() + WAIT
-            while viewers(client) == 2:  # the one that reads stays
-                assert time.monotonic() < until
-                read_record(response)
-            assert viewers(client) == 1
-            assert len(client.service.server.server_state.connections) <= 2
-        wait_for_viewers(client, 0)
-
-
-def test_end_does_not_wait_for_clients(
-    fp32_bundle: Path, film: Path, caplog: pytest.LogCaptureFixture
+def test_stream_holds_the_masks_of_the_segmenter(
+    server: Client, fp32_bundle: Path, film: Path
 ) -> None:
-    with ExitStack() as stack:
-        with serving(fp32_bundle, film) as client:
-            response = stack.enter_context(client.stream())
-            read_record(response)
-            for _ in range(5):
-                stack.enter_context(watch_without_reading(client))
-            stack.enter_context(socket.create_connection((client.host, client.port)))
-            wait_for_viewers(client, 6)
-            connections = client.service.server.server_state.connections
-            until = time.monotonic() + WAIT
-            while sum(c.flow is not None and c.flow.write_paused for c in list(connections)) < 5:
-                assert time.monotonic() < until, "buffers take all"
-                read_record(response)
-        # `serving` asserts that the thread ended.
-        with suppress(ConnectionError, http.client.IncompleteRead):
-            response.read()
-    assert caplog.records == [], "answers were cut in the middle"
-    assert [thread.name for thread in threading.enumerate() if "edgeunet" in thread.name] == []
+    frames, _ = decode(film)
+    with load(fp32_bundle) as segmenter, server.stream() as response:
+        for _ in range(3):
+            record = read_record(response)
+            frame = frames[record.meta["index"] % FRAMES]
+            wanted = segmenter([frame]).masks[0]
+            np.testing.assert_array_equal(record.ids, wanted)
+            assert np.abs(record.frame.astype(int) - frame).mean() < 12, "another frame"
+            assert sum(record.meta["shares"]) == pytest.approx(1, abs=1e-3)
+            assert record.meta["presence"] is None
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET /stats HTTP/1.1\r\nHost: loc"])
-def test_request_that_does_not_arrive_is_not_waited_for(
-    fp32_bundle: Path, film: Path, monkeypatch: pytest.MonkeyPatch, sent: bytes
-) -> None:
-    monkeypatch.setattr(server_module, "_SILENT", 0.5)
-    whole = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    with serving(fp32_bundle, film) as client:
-        for before in (b"", whole):
-            with socket.create_connection((client.host, client.port), timeout=WAIT) as connection:
-                connection.sendall(before + sent)
-                with suppress(ConnectionResetError):
-                    while connection.recv(4096):
-                        pass
+def test_stream_never_repeats_a_frame(server: Client) -> None:
+    with server.stream() as response:
+        indices = [read_record(response).meta["index"] for _ in range(6)]
+    assert indices == sorted(set(indices))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_ends_it_also_while_someone_watches(
-    fp32_bundle: Path, film: Path, number: signal.Signals
-) -> None:
-    with process(fp32_bundle, film) as (running, url):
-        assert url.startswith("http://127.0.0.1:")
-        assert "token" not in url
-        connection = connect(url)
-        connection.request("GET", "/stream")
-        read_record(connection.getresponse())
-        running.send_signal(number)
-        out, err = running.communicate(timeout=15)
-        assert (running.returncode, out, err) == (0, "", "")
-        connection.close()
+def test_presence_comes_with_each_frame(gated_bundle: Path, film: Path) -> None:
+    with serving(gated_bundle, film) as client, client.stream() as response:
+        record = read_record(response)
+        classes = client.ask("/stats").json["classes"]
+        metrics = client.ask("/metrics").body.decode()
+    assert len(record.meta["presence"]) == 3
+    assert [item["threshold"] is None for item in classes] == [False] * 3
+    assert 'edgeunet_class_presence{class="cell"}' in metrics
 
 
-def test_other_addresses_get_a_token_that_is_printed(fp32_bundle: Path, film: Path) -> None:
-    with process(fp32_bundle, film, "--host", "0.0.0.0") as (_, url):
-        assert len(token_of(url)) >= 20
-        for path, status in (("/", 401), (f"/?token={token_of(url)}", 200)):
-            connection = connect(url)
-            connection.request("GET", path, headers={"Host": "board.local"})
-            assert connection.getresponse().status == status
-            connection.close()
+def test_overlay_comes_as_motion_jpeg(server: Client) -> None:
+    with server.stream("/stream.mjpg") as response:
+        kind = response.headers["content-type"]
+        assert kind == "multipart/x-mixed-replace; boundary=edgeunet-frame"
+        for _ in range(2):
+            assert response.readline() == b"--edgeunet-frame\r\n"
+            assert response.readline() == b"Content-Type: image/jpeg\r\n"
+            length = int(response.readline().split(b":")[1])
+            assert response.readline() == b"\r\n"
+            image = cv2.imdecode(
+                np.frombuffer(read_exactly(response, length), np.uint8), cv2.IMREAD_COLOR
+            )
+            assert image is not None
+            assert image.shape[:2] == VIDEO_SIZE
+            response.readline()
 
 
-def test_token_that_was_given_is_not_printed(
-    fp32_bundle: Path, film: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("EDGEUNET_TOKEN", "from the environment")
-    with process(fp32_bundle, film, "--host", "0.0.0.0") as (_, url):
-        assert "token" not in url
-        connection = connect(url)
-        headers = {"Authorization": "Bearer from the environment"}
-        connection.request("GET", "/stats", headers=headers)
-        assert connection.getresponse().status == 200
-        connection.close()
+def test_too_many_viewers_are_refused(server: Client) -> None:
+    with server.stream() as one, server.stream() as two:
+        read_record(one), read_record(two)
+        assert server.ask("/stats").json["viewers"] == 2
+        refused = server.ask("/stream")
+    assert refused.status == 503
+    assert "too many viewers" in refused.json["error"]
 
 
-def test_wrong_calls_are_refused_with_a_reason(fp32_bundle: Path, film: Path) -> None:
-    assert "does not exist" in fails(1, "serve", fp32_bundle, "absent.mp4", "--port", "0")
-    assert "is not a directory" in fails(1, "serve", "absent", film, "--port", "0")
-    assert "at least 8" in fails(2, "serve", fp32_bundle, film, "--token", "1234", "--port", "0")
-    assert call("serve", "--help").exit_code == 0
+def test_head_of_a_stream_has_no_body(server: Client) -> None:
+    answer = server.ask("/stream", method="HEAD")
+    assert (answer.status, answer.body) == (200, b"")
+
+
+def test_stats_describe_stream_and_board(server: Client, film: Path) -> None:
+    with server.stream() as response:
+        read_record(response)
+        stats = stats_with_frames(server)
+    assert stats["status"]["state"] == "playing"
+    assert stats["source"] == {"name": str(film), "live": False}
+    assert [item["name"] for item in stats["classes"]] == ["background", "cell", "dividing"]
+    assert set(stats["stages"]) == {"decode", "preprocess", "infer", "postprocess"}
+    assert all(0 < stage["p50"] <= stage["p99"] for stage in stats["stages"].values())
+    assert stats["encode"]["p50"] > 0
+    frames = stats["frames"]
+    assert 0 < frames["segmented"] <= frames["read"]
+    assert stats["board"]["temperatures"] == {"cpu": 51.5}
+
+
+def test_metrics_parse_as_prometheus(server: Client) -> None:
+    stats_with_frames(server)
+    answer = server.ask("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    families = {f.name: f for f in text_string_to_metric_families(answer.body.decode())}
+    assert families["edgeunet_up"].samples[0].value == 1
+    fates = {s.labels["fate"]: s.value for s in families["edgeunet_frames"].samples}
+    assert set(fates) == {"read", "segmented", "dropped", "skipped"}
+    assert fates["segmented"] > 0
+    shares = [s.value for s in families["edgeunet_class_share"].samples]
+    assert sum(shares) == pytest.approx(1, abs=1e-3)
+    assert families["edgeunet_temperature_celsius"].samples[0].value == 51.5
+
+
+def test_health_is_ok_while_frames_flow(server: Client) -> None:
+    answer = server.ask("/healthz")
+    assert (answer.status, answer.json) == (200, {"status": "ok", "reason": ""})
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nothing", 404),
+        ("GET", "/static/../app.py", 404),
+        ("GET", "/static/%2e%2e/app.py", 404),
+        ("GET", "/segment", 405),
+        ("POST", "/stats", 405),
+    ],
+)
+def test_unknown_requests_are_refused(server: Client, method: str, path: str, status: int) -> None:
+    assert server.ask(path, method=method).status == status

@@ -12,6 +12,7 @@ import pytest
 from edgeunet.data.cells import PALETTE, snapshots
 from edgeunet.errors import SourceError
 from edgeunet.runtime import load
+from edgeunet.runtime.options import LoadOptions
 from edgeunet.runtime.serve import server as server_module
 from edgeunet.runtime.serve.server import open_service
 from edgeunet.runtime.sources import Source, open_source
@@ -20,8 +21,8 @@ from support.media import write_png, write_video
 from support.serving import Client, running, serving
 
 TOKEN = "of the page"
-# [height, width] of the canvas, and all its pixels as numbers. It is copied: one that is read from
-# is not the one that people see.
+# [height, width] of the canvas, and all its pixels as numbers. They are read from a copy, because
+# reading a canvas changes how the browser draws it.
 PIXELS = """(() => {
     const canvas = document.querySelector('#canvas'), {width, height} = canvas;
     const copy = new OffscreenCanvas(width, height).getContext('2d');
@@ -56,7 +57,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 @pytest.fixture
 def page(browser: Page, server: Client) -> Iterator[Page]:
-    """The page, playing; it must ask no other host, and complain of nothing."""
+    """The page, playing. It must request nothing from other hosts and log no errors."""
     browser.errors.clear()
     browser.requests.clear()
     own = f"http://{server.host}:{server.port}/"
@@ -92,7 +93,7 @@ def test_stream_moves(page: Page) -> None:
     for _ in range(50):
         if np.abs(pixels(page) - one).mean() > 5:
             return
-    pytest.fail("the picture stands still")
+    pytest.fail("the picture does not change")
 
 
 def test_numbers_appear(page: Page, server: Client) -> None:
@@ -101,13 +102,11 @@ def test_numbers_appear(page: Page, server: Client) -> None:
     text = page.run("document.body.innerText")
     for word in ("film.mp4", "mobile_unet", "FP32", "onnxruntime", "Playing", "cell", "Dropped"):
         assert word in text
-    assert page.run("location.search") == "", "the token stays in the address"
+    assert page.run("location.search") == "", "the token is still in the address"
     page.wait("document.querySelector('#canvas').ariaLabel.startsWith('Segmented picture')")
 
 
-def test_image_comes_back_and_the_stream_after_it(
-    page: Page, cells: Path, fp32_bundle: Path
-) -> None:
+def test_upload_is_shown_and_the_stream_returns(page: Page, cells: Path, fp32_bundle: Path) -> None:
     send_image(page, cells)
     with load(fp32_bundle) as segmenter:
         (frame,) = open_source(cells)
@@ -116,7 +115,7 @@ def test_image_comes_back_and_the_stream_after_it(
     shown = pixels(page)
     for class_id in (1, 2):
         colours = shown[mask == class_id]
-        assert colours.size, "nothing to see"
+        assert colours.size, "the class does not appear"
         np.testing.assert_array_equal(colours, np.broadcast_to(PALETTE[class_id], colours.shape))
     assert np.abs(shown[mask == 0] - frame.image[mask == 0]).mean() < 5
     assert "cells.png, 96×64, segmented in" in page.run(HINT)
@@ -127,7 +126,7 @@ def test_image_comes_back_and_the_stream_after_it(
     page.wait(f"{HINT}.startsWith('Drop') && {SHOWN}")
 
 
-def test_switches_and_opacity_change_what_they_say(
+def test_switches_and_opacity_change_the_picture(
     page: Page, cells: Path, fp32_bundle: Path
 ) -> None:
     page.drop_file(cells)
@@ -158,7 +157,7 @@ def test_switches_and_opacity_change_what_they_say(
     np.testing.assert_array_equal(pixels(page), bare)
 
 
-def test_keys_reach_the_switches(page: Page) -> None:
+def test_switches_work_with_the_keyboard(page: Page) -> None:
     page.run("document.querySelectorAll('.class')[2].focus()")
     space = {"key": " ", "code": "Space", "windowsVirtualKeyCode": 32}
     page.call("Input.dispatchKeyEvent", type="keyDown", text=" ", **space)
@@ -166,15 +165,15 @@ def test_keys_reach_the_switches(page: Page) -> None:
     assert page.run("document.activeElement.getAttribute('aria-checked')") == "false"
 
 
-def test_choice_is_kept(page: Page, server: Client) -> None:
+def test_chosen_classes_survive_a_reload(page: Page, server: Client) -> None:
     page.run("document.querySelectorAll('.class')[2].click()")
-    page.open(f"http://{server.host}:{server.port}/")  # the cookie lets it in
+    page.open(f"http://{server.host}:{server.port}/")  # the cookie logs it in
     page.wait("document.querySelectorAll('.class').length === 3")
     states = "Array.from(document.querySelectorAll('.class'), r => r.getAttribute('aria-checked'))"
     assert page.run(states) == ["false", "true", "false"]
 
 
-def test_pause_holds_the_picture(page: Page, server: Client) -> None:
+def test_pause_keeps_the_picture_and_stops_the_stream(page: Page, server: Client) -> None:
     page.run("document.querySelector('#pause').click()")
     one = pixels(page)
     page.wait("fetch('stats').then(r => r.json()).then(s => s.viewers === 0)")
@@ -182,23 +181,23 @@ def test_pause_holds_the_picture(page: Page, server: Client) -> None:
     assert page.run("document.querySelector('#status-text').textContent") == "Paused"
 
 
-def test_file_that_is_no_image_is_told(page: Page, tmp_path: Path) -> None:
+def test_file_that_is_no_image_shows_an_error(page: Page, tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("nothing to see")
     page.choose_file("#file", path)
     page.wait(f"{HINT}.includes('this is no image')")
-    assert any("415" in error for error in page.errors), "the browser tells of it too"
+    assert any("415" in error for error in page.errors), "the browser logs it too"
     page.errors.clear()
 
 
 @pytest.mark.parametrize("width", [390, 1400])
-def test_nothing_sticks_out(page: Page, server: Client, width: int) -> None:
+def test_page_fits_the_width(page: Page, server: Client, width: int) -> None:
     page.open(f"http://{server.host}:{server.port}/", width=width)
     page.wait("document.querySelectorAll('.class').length === 3")
     assert page.run("document.documentElement.scrollWidth") <= width
 
 
-def test_login_lets_in(browser: Page, fp32_bundle: Path, images: Path) -> None:
+def test_login_form_accepts_only_the_token(browser: Page, fp32_bundle: Path, images: Path) -> None:
     with serving(fp32_bundle, images, token=TOKEN) as client:
         browser.open(f"http://{client.host}:{client.port}/")
         browser.wait("document.querySelector('#token') !== null")
@@ -213,7 +212,7 @@ def test_login_lets_in(browser: Page, fp32_bundle: Path, images: Path) -> None:
         browser.open("about:blank")
 
 
-def test_failure_is_shown_and_goes_when_frames_come(
+def test_failure_is_shown_until_frames_come(
     browser: Page, fp32_bundle: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened, here = server_module.open_playing, True
@@ -237,10 +236,8 @@ def test_failure_is_shown_and_goes_when_frames_come(
             browser.open("about:blank")
 
 
-def test_depths_are_told_the_deepest_first(
-    browser: Page, depths_bundle: Path, images: Path
-) -> None:
-    with serving(depths_bundle, images, target_fps=0.5) as client:
+def test_depths_are_listed_deepest_first(browser: Page, depths_bundle: Path, images: Path) -> None:
+    with serving(depths_bundle, images, options=LoadOptions(target_fps=0.5)) as client:
         browser.open(f"http://{client.host}:{client.port}/")
         browser.wait("document.querySelectorAll('#frames dt').length === 9")
         terms = browser.run("Array.from(document.querySelectorAll('#frames dt'), t => t.innerText)")

@@ -1,4 +1,4 @@
-"""The stream's thread: what it does when a source fails, is away, ends or begins anew."""
+"""The player: sources that fail, fall silent, end or start again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CAMERA = "rtsp://admin:hunter2@10.0.0.7:554/stream"
 
 
 class Camera(Source):
-    """Frames as fast as they are taken, then an error, an end, or silence."""
+    """Frames as fast as they are read, then an error, an end, or silence."""
 
     def __init__(self, frames: int, after: str) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ def test_live_source_is_opened_again(segmenter: Segmenter, after: str) -> None:
     assert totals.read == totals.segmented + totals.dropped
 
 
-def test_failure_is_told_without_the_password(segmenter: Segmenter) -> None:
+def test_reason_of_a_failure_hides_the_password(segmenter: Segmenter) -> None:
     def open_camera() -> Source:
         return Camera(1, "error")
 
@@ -93,7 +93,7 @@ def test_failure_is_told_without_the_password(segmenter: Segmenter) -> None:
     assert status.reason == "rtsp://***@10.0.0.7:554/stream is gone: connection reset."
 
 
-def test_silence_is_told(segmenter: Segmenter) -> None:
+def test_silent_camera_is_reported(segmenter: Segmenter) -> None:
     with playing(segmenter, lambda: Camera(2, "silence")) as (player, _):
         wait_for(lambda: player.status.state == "playing")
         wait_for(lambda: player.status.state == "waiting")
@@ -101,14 +101,14 @@ def test_silence_is_told(segmenter: Segmenter) -> None:
         assert not player.status.well
 
 
-def test_camera_that_never_gives_a_frame_is_told(segmenter: Segmenter) -> None:
+def test_camera_without_any_frame_is_reported(segmenter: Segmenter) -> None:
     with playing(segmenter, lambda: Camera(0, "silence")) as (player, _):
         assert player.status.state == "starting"
         wait_for(lambda: player.status.state == "waiting")
         assert "no frame yet" in player.status.reason
 
 
-def test_camera_that_is_away_at_first_is_tried_again(segmenter: Segmenter) -> None:
+def test_camera_that_does_not_answer_at_first_is_retried(segmenter: Segmenter) -> None:
     attempts = 0
 
     def open_camera() -> Source:
@@ -123,7 +123,7 @@ def test_camera_that_is_away_at_first_is_tried_again(segmenter: Segmenter) -> No
     assert attempts == 3
 
 
-def test_damaged_file_is_not_tried_again(segmenter: Segmenter, tmp_path: Path) -> None:
+def test_damaged_file_is_not_retried(segmenter: Segmenter, tmp_path: Path) -> None:
     path = cut_to(write_video(tmp_path / "clip.mp4", 12, index_first=True), 0.6)
     with playing(segmenter, lambda: open_playing(str(path))) as (player, published):
         wait_for(lambda: player.status.state == "failed")
@@ -133,7 +133,7 @@ def test_damaged_file_is_not_tried_again(segmenter: Segmenter, tmp_path: Path) -
     assert published
 
 
-def test_backend_s_failure_on_a_file_is_tried_again(
+def test_backend_failure_on_a_file_is_retried(
     segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_video(tmp_path / "clip.mp4", FRAMES)
@@ -150,7 +150,7 @@ def test_backend_s_failure_on_a_file_is_tried_again(
         wait_for(lambda: published)
 
 
-def test_attempts_in_vain_are_no_reconnects(segmenter: Segmenter) -> None:
+def test_failed_attempts_do_not_count_as_reconnects(segmenter: Segmenter) -> None:
     away = [SourceError(f"{CAMERA} does not answer.")] * 3
 
     def open_camera() -> Source:
@@ -163,7 +163,7 @@ def test_attempts_in_vain_are_no_reconnects(segmenter: Segmenter) -> None:
         wait_for(lambda: player.totals().reconnects == 1)
 
 
-def test_totals_never_go_back(segmenter: Segmenter) -> None:
+def test_totals_never_decrease(segmenter: Segmenter) -> None:
     seen: list[Totals] = []
     with playing(segmenter, lambda: Camera(3, "end")) as (player, _):
         while player.totals().reconnects < 4:
@@ -173,10 +173,10 @@ def test_totals_never_go_back(segmenter: Segmenter) -> None:
         assert values == sorted(values), name
 
 
-# Files, as cameras
+# Files that play like cameras
 
 
-def test_film_plays_in_a_loop_at_its_own_rate(tmp_path: Path) -> None:
+def test_file_plays_in_a_loop_at_its_own_rate(tmp_path: Path) -> None:
     path = write_video(tmp_path / "clip.mp4", FRAMES)
     with open_playing(str(path)) as source:
         assert isinstance(source, Looped)
@@ -187,20 +187,20 @@ def test_film_plays_in_a_loop_at_its_own_rate(tmp_path: Path) -> None:
     assert [frame.index for frame in frames] == list(range(2 * FRAMES + 1))
     assert [number_of(frame.image) for frame in frames] == [*range(FRAMES), *range(FRAMES), 0]
     assert frames[5].time == pytest.approx(5 / VIDEO_RATE)
-    assert seconds >= 2 * FRAMES / VIDEO_RATE * 0.99  # slower is the machine's affair
+    assert seconds >= 2 * FRAMES / VIDEO_RATE * 0.99  # a busy machine may take longer
 
 
-def test_film_stops_at_once(tmp_path: Path, images: Path) -> None:
+def test_file_stops_at_once(tmp_path: Path, images: Path) -> None:
     with open_playing(str(images)) as source:
         next(source)
         source.stop()
         assert next(source, None) is None
 
 
-# What the page is told
+# What the server reports
 
 
-def test_dead_camera_is_told_to_all_and_the_server_stays(
+def test_failed_camera_is_reported_and_the_server_stays(
     fp32_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_module, "open_playing", lambda source: Camera(2, "error"))

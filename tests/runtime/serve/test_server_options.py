@@ -1,4 +1,4 @@
-"""What `edgeunet serve` has of `edgeunet run`: a rate that is held, smoothing over time, tiles."""
+"""Options that `edgeunet serve` shares with `edgeunet run`: target rate, smoothing, tiles."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from edgeunet.data.cells import Scene, snapshots, time_lapse
 from edgeunet.errors import UsageError
 from edgeunet.runtime import Tiling, load
+from edgeunet.runtime.options import LoadOptions
 from edgeunet.runtime.serve.player import Player
 from edgeunet.runtime.serve.server import open_service
 from edgeunet.runtime.sources import open_source
@@ -34,7 +35,7 @@ from support.serving import (
 )
 
 FRAMES = 6
-UNREACHABLE = 1e5  # frames a second, for which every depth is too slow
+UNREACHABLE = 1e5  # frames per second: every depth is too slow
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +43,11 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_video(tmp_path_factory.mktemp("film") / "film.mp4", FRAMES)
 
 
-# A rate that is held
+# Target rate
 
 
 def depths_when(client: Client, frames: int) -> dict[str, int]:
-    """Frames by depth, once so many were segmented."""
+    """Frames by depth, once this many were segmented."""
     until = time.monotonic() + WAIT
     while sum((depths := client.ask("/stats").json["depths"]).values()) < frames:
         assert time.monotonic() < until, depths
@@ -55,8 +56,8 @@ def depths_when(client: Client, frames: int) -> dict[str, int]:
     return counted
 
 
-def test_page_and_metrics_tell_the_frames_of_each_depth(depths_bundle: Path, images: Path) -> None:
-    with serving(depths_bundle, images, target_fps=UNREACHABLE) as client:
+def test_stats_and_metrics_count_frames_by_depth(depths_bundle: Path, images: Path) -> None:
+    with serving(depths_bundle, images, options=LoadOptions(target_fps=UNREACHABLE)) as client:
         depths = depths_when(client, 1)
         families = {
             family.name: family
@@ -74,18 +75,18 @@ def test_page_and_metrics_tell_the_frames_of_each_depth(depths_bundle: Path, ima
     frame = frames[record.meta["index"] % len(frames)]
     with load(depths_bundle) as deepest, load(depths_bundle / "depths" / "1") as shallow:
         np.testing.assert_array_equal(record.ids, shallow([frame]).masks[0])
-        assert not np.array_equal(record.ids, deepest([frame]).masks[0]), "masks of no depth"
+        assert not np.array_equal(record.ids, deepest([frame]).masks[0]), "the depths agree"
 
 
-def test_an_image_sent_in_gets_the_deepest_net_and_steers_nothing(
+def test_upload_gets_the_deepest_net_and_does_not_steer(
     depths_bundle: Path, film: Path, images: Path
 ) -> None:
     with Image.open(images / "1.png") as image:
         picture = np.asarray(image.convert("RGB"))
     with load(depths_bundle) as deepest, load(depths_bundle / "depths" / "1") as shallow:
         wanted = deepest([picture]).masks[0]
-        assert not np.array_equal(wanted, shallow([picture]).masks[0]), "masks of no depth"
-    with serving(depths_bundle, film, target_fps=UNREACHABLE) as client:
+        assert not np.array_equal(wanted, shallow([picture]).masks[0]), "the depths agree"
+    with serving(depths_bundle, film, options=LoadOptions(target_fps=UNREACHABLE)) as client:
         for _ in range(3):
             told = client.ask("/segment", method="POST", body=png(picture), Accept="image/png")
         assert told.status == 200
@@ -94,13 +95,13 @@ def test_an_image_sent_in_gets_the_deepest_net_and_steers_nothing(
         np.testing.assert_array_equal(np.asarray(image), wanted)
 
 
-def test_no_depth_is_told_of_where_no_rate_is_held(depths_bundle: Path, film: Path) -> None:
+def test_depths_are_not_counted_without_a_target_rate(depths_bundle: Path, film: Path) -> None:
     with serving(depths_bundle, film) as client:
         assert stats_with_frames(client)["depths"] == {}
         assert "edgeunet_depth_frames_total{" not in client.ask("/metrics").body.decode()
 
 
-# Smoothing, and tiles
+# Smoothing and tiles
 
 
 def test_frames_are_smoothed_over_time(fp32_bundle: Path, tmp_path: Path) -> None:
@@ -128,16 +129,19 @@ def test_frames_are_smoothed_over_time(fp32_bundle: Path, tmp_path: Path) -> Non
 def test_frames_are_cut_into_tiles(fp32_bundle: Path, tmp_path: Path) -> None:
     drawn = snapshots(40, height=64, width=96, seed=1)
     crowded = next(frame.image for frame in drawn if 0.2 < np.mean(frame.mask > 0) < 0.8)
-    frame = crowded.repeat(2, axis=0).repeat(2, axis=1)  # whole, the net sees what it knows
+    frame = crowded.repeat(2, axis=0).repeat(2, axis=1)  # shrunk, it looks like a training image
     large = write_png(tmp_path / "large.png", frame)
-    with serving(fp32_bundle, large, tiling=Tiling()) as client, client.stream() as response:
+    with (
+        serving(fp32_bundle, large, options=LoadOptions(tiling=Tiling())) as client,
+        client.stream() as response,
+    ):
         record = read_record(response)
     with load(fp32_bundle, tiling=Tiling()) as tiled, load(fp32_bundle) as whole:
         np.testing.assert_array_equal(record.ids, tiled([frame]).masks[0])
-        assert not np.array_equal(record.ids, whole([frame]).masks[0]), "masks of no tiles"
+        assert not np.array_equal(record.ids, whole([frame]).masks[0]), "tiles change nothing"
 
 
-# What is wrong with the call is said before anything is served
+# Wrong arguments
 
 
 @pytest.mark.parametrize(
@@ -150,7 +154,7 @@ def test_frames_are_cut_into_tiles(fp32_bundle: Path, tmp_path: Path) -> None:
         ({"target_fps": 25}, "holds one depth"),
     ],
 )
-def test_arguments_that_do_not_go_are_refused_at_the_start(
+def test_wrong_arguments_are_refused_at_the_start(
     fp32_bundle: Path, film: Path, arguments: dict[str, Any], words: str
 ) -> None:
     with (
@@ -171,13 +175,13 @@ def test_arguments_that_do_not_go_are_refused_at_the_start(
         (("--target-fps", "25"), "holds one depth"),
     ],
 )
-def test_the_command_refuses_options_that_do_not_go(
+def test_command_refuses_wrong_options(
     fp32_bundle: Path, film: Path, options: tuple[str, ...], words: str
 ) -> None:
     assert words in fails(2, "serve", fp32_bundle, film, "--port", "0", *options)
 
 
-def test_the_command_hands_its_options_on(
+def test_command_passes_its_options_on(
     fp32_bundle: Path, film: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     came: list[dict[str, Any]] = []
@@ -194,7 +198,7 @@ def test_the_command_hands_its_options_on(
     assert tiled["tiling"] == Tiling(overlap=0.5, blend="valid", batch=4)
 
 
-def test_the_command_holds_a_rate(depths_bundle: Path, film: Path) -> None:
+def test_command_holds_a_target_rate(depths_bundle: Path, film: Path) -> None:
     with process(depths_bundle, film, "--target-fps", "0.5", "--temporal", "0.3") as (_, url):
         connection = connect(url)
         connection.request("GET", "/stats")

@@ -1,14 +1,14 @@
-"""A stand-in for NVIDIA's TensorRT that has the names of one version, and no other.
+"""A stand-in for TensorRT with exactly the names of one recorded version.
 
     trt = fake_tensorrt.make("10.3.0")                    # or "rtx-1.7.1", for TensorRT-RTX
     monkeypatch.setitem(sys.modules, trt.__name__, trt)
-    trt.scenario.build_errors = OUT_OF_MEMORY      # what is to go wrong, see `Scenario`
-    trt.enqueue = device.enqueue                   # (stream handle, work): who runs it, and when
+    trt.scenario.build_errors = OUT_OF_MEMORY      # what goes wrong, see `Scenario`
+    trt.enqueue = device.enqueue                   # (stream handle, work): runs the work later
 
-What a version lacks raises AttributeError, to read or to set; a call that pybind11 would refuse
-raises TypeError; what was recorded and has no behaviour here raises NotImplementedError. A plan
-carries its graph, and a context runs it in ONNX Runtime, in the graph's own precision whatever the
-flags, between raw addresses of the host.
+Reading or setting a name that the version lacks raises AttributeError. A call that pybind11 would
+refuse raises TypeError. A recorded name without behaviour here raises NotImplementedError. A plan
+holds its graph. A context runs the graph in ONNX Runtime, on raw addresses of the host and in the
+graph's own precision, whatever the flags.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ _BEHAVIOUR = {
         config.IOptimizationProfile,
         config.ITimingCache,
         context.IExecutionContext,
-        engine.EngineInspector,
         engine.ICudaEngine,
         engine.Runtime,
         network.ILayer,
@@ -47,14 +46,13 @@ _BEHAVIOUR = {
         values.Logger,
     )
 }
-_FUNCTIONS = {"nptype": values.nptype, "volume": values.volume}
 
 
 def make(version: str, scenario: Scenario | None = None) -> ModuleType:
-    """Module to put in the place of the real one, of one of `recorded_versions()`."""
+    """Make the module of a version from `recorded_versions()`."""
     rtx = version.startswith("rtx-")
     name = "tensorrt_rtx_bindings" if rtx else "tensorrt"
-    module = build_module(name, read_surface(version), _BEHAVIOUR, _FUNCTIONS)
+    module = build_module(name, read_surface(version), _BEHAVIOUR)
     card = {"card": "NVIDIA GeForce RTX 4090", "capability": "sm89"} if rtx else {}
     module.scenario = scenario or Scenario(**card)
     module.enqueue = _at_once

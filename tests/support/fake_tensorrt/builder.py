@@ -1,11 +1,11 @@
-"""The builder: a network and a configuration in, a plan out, or None and words in the log."""
+"""The builder: a network and a configuration in; a plan out, or None and messages in the log."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from .plan import Plan, PlanTensor
-from .values import call, global_logger, host_memory, is_rtx, need_gpu, stored, tell
+from .values import call, global_logger, host_memory, is_rtx, need_gpu, tell
 
 _BUILD = "Building engine"
 _TACTICS = "Tactic selection"
@@ -17,13 +17,7 @@ class Builder:
         self._logger = logger
         self._global = global_logger(self, logger)
 
-    max_threads = stored("max_threads", lambda self: 1)
-    logger = property(lambda self: self._logger)
     num_DLA_cores = property(lambda self: self._trt.scenario.dla_cores)
-    max_DLA_batch_size = property(lambda self: 4096 if self._trt.scenario.dla_cores else 0)
-    platform_has_fast_fp16 = property(lambda self: self._trt.scenario.fast_fp16)
-    platform_has_fast_int8 = property(lambda self: self._trt.scenario.fast_int8)
-    platform_has_tf32 = property(lambda self: self._trt.scenario.tf32)
 
     def create_network(self, flags: int = 0) -> Any:
         return self._new("INetworkDefinition", self, int(flags))
@@ -34,13 +28,8 @@ class Builder:
     def create_optimization_profile(self) -> Any:
         return self._new("IOptimizationProfile")
 
-    def is_network_supported(self, network: Any, config: Any) -> bool:
-        return not _faults(network, config)
-
     def build_serialized_network(self, network: Any, config: Any, kernel_text: Any = None) -> Any:
-        faults = _faults(network, config)
-        if not faults:
-            faults = _place(network, config)
+        faults = _faults(network, config) or _dla_faults(network, config)
         for fault in faults:
             tell(self._logger, "ERROR", fault)
         if faults or not self._step_through(_monitor(config)):
@@ -57,14 +46,14 @@ class Builder:
         return host_memory(self._trt, _plan(network, config).to_bytes())
 
     def _step_through(self, monitor: Any) -> bool:
-        """A phase within a phase, as the real builder tells them; whether it may go on."""
+        """Report nested phases as the real builder does. False if the monitor cancels the build."""
         scenario = self._trt.scenario
-        _told(monitor, "phase_start", _BUILD, None, 2)
-        _told(monitor, "phase_start", _TACTICS, _BUILD, scenario.build_steps)
+        _report(monitor, "phase_start", _BUILD, None, 2)
+        _report(monitor, "phase_start", _TACTICS, _BUILD, scenario.build_steps)
         going = all(self._tactics(monitor, step) for step in range(scenario.build_steps))
-        _told(monitor, "phase_finish", _TACTICS)
-        going = going and all(_told(monitor, "step_complete", _BUILD, step) for step in range(2))
-        _told(monitor, "phase_finish", _BUILD)
+        _report(monitor, "phase_finish", _TACTICS)
+        going = going and all(_report(monitor, "step_complete", _BUILD, step) for step in range(2))
+        _report(monitor, "phase_finish", _BUILD)
         if not going:
             tell(
                 self._logger,
@@ -76,20 +65,20 @@ class Builder:
 
     def _tactics(self, monitor: Any, step: int) -> bool:
         self._trt.scenario.before_step(step)
-        return _told(monitor, "step_complete", _TACTICS, step)
+        return _report(monitor, "step_complete", _TACTICS, step)
 
 
 def _monitor(config: Any) -> Any:
     return config._progress_monitor if "_progress_monitor" in config.__dict__ else None
 
 
-def _told(monitor: Any, method: str, *arguments: Any) -> bool:
-    """Whether the monitor lets the build go on: one that raises, or returns None, does not."""
+def _report(monitor: Any, method: str, *arguments: Any) -> bool:
+    """Call the monitor. True if the build may go on: it may not if the monitor raises."""
     return monitor is None or bool(call(monitor, method, *arguments))
 
 
 def _faults(network: Any, config: Any) -> list[str]:
-    """Why a build would fail, before it begins."""
+    """Why a build would fail before it begins."""
     step = "IBuilder::buildSerializedNetwork: "
     if not network._outputs:
         return [f"{step}Error Code 4: API Usage Error (Network must have at least one output.)"]
@@ -140,16 +129,15 @@ def _profile_faults(network: Any, config: Any) -> list[str]:
     return []
 
 
-def _place(network: Any, config: Any) -> list[str]:
-    """Tell in the log which device each layer runs on; why that is not allowed, if it is not."""
+def _dla_faults(network: Any, config: Any) -> list[str]:
+    """Why a build for a DLA would fail; warnings about layers that fall back to the GPU."""
     trt = network._trt
-    placed: dict[str, str] = {}
-    core = config.DLA_core
+    if config.default_device_type != trt.DeviceType.DLA:
+        return []
+    if config.DLA_core >= trt.scenario.dla_cores:
+        return [f"Error Code 3: API Usage Error (DLA core {config.DLA_core} does not exist)"]
     for layer in network._layers:
-        wanted = config.get_device_type(layer)
-        refusal = config._dla_refusal(layer) if wanted == trt.DeviceType.DLA else None
-        if wanted == trt.DeviceType.DLA and core >= trt.scenario.dla_cores:
-            return [f"Error Code 3: API Usage Error (DLA core {core} does not exist)"]
+        refusal = config._dla_refusal(layer)
         if refusal and "GPU_FALLBACK" not in config._flag_names():
             return [
                 refusal,
@@ -164,11 +152,6 @@ def _place(network: Any, config: Any) -> list[str]:
                 f"Default DLA is enabled but layer {layer._name} is not supported on DLA, "
                 "falling back to GPU.",
             )
-        placed[layer._name] = "GPU" if refusal else wanted.name
-    for device in ("DLA", "GPU"):
-        tell(config._logger, "INFO", f"---------- Layers Running on {device} ----------")
-        for name in (name for name, place in placed.items() if place == device):
-            tell(config._logger, "INFO", f"[{device.capitalize()}Layer] {name}")
     return []
 
 
@@ -185,8 +168,6 @@ def _plan(network: Any, config: Any) -> Plan:
             for tensor in (*network._inputs, *network._outputs)
         ),
         profiles=tuple(dict(profile._shapes) for profile in config._profiles),
-        layers=tuple(layer._name for layer in network._layers),
-        verbosity=config.profiling_verbosity.name,
         flags=config._flag_names(),
         onnx=network._onnx,
     )

@@ -21,9 +21,6 @@ class IOptimizationProfile:
             raise ValueError("Shape provided for opt is inconsistent with other shapes.")
         self._shapes[input] = shapes
 
-    def get_shape(self, input: str) -> list[Any]:  # noqa: A002
-        return [self._new("Dims", shape) for shape in self._shapes.get(input, ())]
-
     def __bool__(self) -> bool:
         ordered = (
             0 <= least <= middle <= most
@@ -48,16 +45,6 @@ class ITimingCache:
         content = [self._version, self._capability, sorted(self._layers)]
         return host_memory(self._trt, _CACHE + json.dumps(content).encode())
 
-    def combine(self, input_cache: Any, ignore_mismatch: bool) -> bool:
-        if not input_cache._fits(ignore_mismatch):
-            return False
-        self._layers |= input_cache._layers
-        return True
-
-    def reset(self) -> bool:
-        self._layers = set()
-        return True
-
     def _fits(self, ignore_mismatch: bool) -> bool:
         here = self._version == self._trt.__version__
         return here and (ignore_mismatch or self._capability == self._trt.scenario.capability)
@@ -71,35 +58,17 @@ class IBuilderConfig:
         self._pools: dict[Any, int] = {}
         self._profiles: list[Any] = []
         self._timing_cache: Any = None
-        self._devices: dict[str, Any] = {}
         self._targets: list[Any] = []
 
     DLA_core = stored("DLA_core", lambda self: -1)
-    avg_timing_iterations = stored("avg_timing_iterations", lambda self: 1)
-    builder_optimization_level = stored("builder_optimization_level", lambda self: 3)
     default_device_type = stored("default_device_type", lambda self: self._trt.DeviceType.GPU)
-    engine_capability = stored(
-        "engine_capability", lambda self: self._trt.EngineCapability.STANDARD
-    )
-    hardware_compatibility_level = stored(
-        "hardware_compatibility_level", lambda self: self._trt.HardwareCompatibilityLevel.NONE
-    )
-    max_aux_streams = stored("max_aux_streams", lambda self: -1)
-    profiling_verbosity = stored(
-        "profiling_verbosity", lambda self: self._trt.ProfilingVerbosity.LAYER_NAMES_ONLY
-    )
     progress_monitor = stored("progress_monitor")
-    flags = stored("flags")
-    num_optimization_profiles = property(lambda self: len(self._profiles))
 
     def set_flag(self, flag: Any) -> None:
         self._flags |= 1 << int(flag)
 
     def clear_flag(self, flag: Any) -> None:
         self._flags &= ~(1 << int(flag))
-
-    def get_flag(self, flag: Any) -> bool:
-        return bool(self._flags >> int(flag) & 1)
 
     def set_memory_pool_limit(self, pool: Any, pool_size: int) -> None:
         self._pools[pool] = int(pool_size)
@@ -166,18 +135,6 @@ class IBuilderConfig:
         names = (target.name.lower() for target in self._targets)
         return tuple(here if name == "current" else name for name in names) or _PORTABLE
 
-    def set_device_type(self, layer: Any, device_type: Any) -> None:
-        self._devices[layer._name] = device_type
-
-    def get_device_type(self, layer: Any) -> Any:
-        return self._devices.get(layer._name, self.default_device_type)
-
-    def is_device_type_set(self, layer: Any) -> bool:
-        return layer._name in self._devices
-
-    def reset_device_type(self, layer: Any) -> None:
-        self._devices.pop(layer._name, None)
-
     def can_run_on_DLA(self, layer: Any) -> bool:
         return self._dla_refusal(layer) is None
 
@@ -208,9 +165,6 @@ class IBuilderConfig:
 
     def set_preview_feature(self, feature: Any, enable: bool) -> None:
         (self._previews.add if enable else self._previews.discard)(feature.name)
-
-    def get_preview_feature(self, feature: Any) -> bool:
-        return feature.name in self._previews
 
     def _flag_names(self) -> tuple[str, ...]:
         kinds = self._trt.BuilderFlag.__members__

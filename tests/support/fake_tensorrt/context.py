@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime as ort
 
 from .plan import Plan, PlanTensor
-from .values import NUMPY, is_rtx, stored, tell
+from .values import NUMPY, is_rtx, tell
 
 Shape = tuple[int, ...]
 
@@ -35,22 +35,6 @@ class IExecutionContext:
             if tensor.is_input and -1 not in tensor.shape
         }
 
-    name = stored("name", lambda self: "")
-    debug_sync = stored("debug_sync", lambda self: False)
-    enqueue_emits_profile = stored("enqueue_emits_profile", lambda self: True)
-    nvtx_verbosity = stored("nvtx_verbosity", lambda self: self._engine.profiling_verbosity)
-    persistent_cache_limit = stored("persistent_cache_limit", lambda self: 0)
-    engine = property(lambda self: self._engine)
-    all_binding_shapes_specified = property(lambda self: not self.infer_shapes())
-
-    @property
-    def active_optimization_profile(self) -> int:
-        return self._profile
-
-    @active_optimization_profile.setter
-    def active_optimization_profile(self, value: int) -> None:  # 8.6 only
-        self._profile = value
-
     def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
         if not 0 <= profile_index < self._engine.num_optimization_profiles:
             self._refuse(f"setOptimizationProfileAsync: no profile {profile_index}")
@@ -58,7 +42,7 @@ class IExecutionContext:
         self._profile = profile_index
         return True
 
-    # Memory that the caller lends
+    # Memory from the caller
 
     @property
     def device_memory(self) -> None: ...
@@ -72,9 +56,6 @@ class IExecutionContext:
             self._refuse(f"setDeviceMemoryV2: {size} bytes are fewer than the engine needs")
             return
         self._memory = memory
-
-    def update_device_memory_size_for_shapes(self) -> int:
-        return self._trt.scenario.device_memory
 
     # Shapes and addresses
 
@@ -90,8 +71,8 @@ class IExecutionContext:
         ):
             return self._refuse(
                 "IExecutionContext::setInputShape: Error Code 3: API Usage Error (Static dimension "
-                f"mismatch while setting input shape for {name}. Set dimensions are {_told(wanted)}"
-                f". Expected dimensions are {_told(tensor.shape)}.)"
+                f"mismatch while setting input shape for {name}. Set dimensions are {_dims(wanted)}"
+                f". Expected dimensions are {_dims(tensor.shape)}.)"
             )
         if self._profile < 0:
             return self._refuse("setInputShape: no optimization profile was chosen")
@@ -104,15 +85,15 @@ class IExecutionContext:
         if not all(a <= b <= c for a, b, c in zip(least, wanted, most, strict=True)):
             return self._refuse(
                 "IExecutionContext::setInputShape: Error Code 3: API Usage Error (Parameter check "
-                f"failed, condition: satisfyProfile. Set dimension {_told(wanted)} for tensor "
+                f"failed, condition: satisfyProfile. Set dimension {_dims(wanted)} for tensor "
                 f"{name} does not satisfy any optimization profiles. Valid range for profile "
-                f"{self._profile}: {_told(least)}..{_told(most)}.)"
+                f"{self._profile}: {_dims(least)}..{_dims(most)}.)"
             )
         self._shapes[name] = wanted
         return True
 
     def _is_profile_taken(self) -> bool:
-        """Before 9 a profile serves one context, unless the plan was built to share it."""
+        """Before version 9, one profile serves one context, unless the plan was built to share."""
         shared = is_rtx(self._trt) or int(self._engine._plan.version.split(".")[0]) >= 9
         if shared or "PROFILE_SHARING_0806" in self._engine._plan.flags:
             return False
@@ -139,9 +120,6 @@ class IExecutionContext:
         self._addresses[name] = int(memory)
         return True
 
-    def get_tensor_address(self, name: str) -> int:
-        return self._addresses.get(name, 0)
-
     # Running
 
     def execute_async_v3(self, stream_handle: int) -> bool:
@@ -153,7 +131,7 @@ class IExecutionContext:
         return True
 
     def is_stream_capturable(self, stream: int) -> bool:
-        """Nothing may be allocated while it runs, nor a kernel replaced by a faster one."""
+        """False if running allocates memory, or may replace a kernel by a faster one."""
         strategies = self._trt.DynamicShapesKernelSpecializationStrategy
         if self._config is None:
             return False
@@ -162,7 +140,7 @@ class IExecutionContext:
         return required and strategy != strategies.LAZY
 
     def _compile(self) -> None:
-        """Compile for the shapes of now what neither this context nor the cache knows."""
+        """Compile for the current shapes, unless this context or the cache has the kernel."""
         kernel = f"{self._engine._plan.onnx_sha256[:12]} {sorted(self._shapes.items())}"
         cache = None if self._config is None else self._config._cache
         if kernel in self._compiled or (cache is not None and kernel in cache._kernels):
@@ -191,7 +169,7 @@ class IExecutionContext:
         return faults
 
     def _work(self) -> Callable[[], None]:
-        """The run, with the shapes and addresses of now; it reads the inputs when it is called."""
+        """The run with the current shapes and addresses. It reads the inputs when it is called."""
         plan: Plan = self._engine._plan
         bound = [(each, self._addresses[each.name], self._shape(each)) for each in plan.tensors]
         context = weakref.ref(self)
@@ -213,7 +191,7 @@ class IExecutionContext:
         return work
 
     def _shape(self, tensor: PlanTensor) -> Shape:
-        """Shape of now: a dynamic dim of the same name has the same size everywhere."""
+        """Current shape. A dynamic dimension has the same size wherever its name occurs."""
         if tensor.is_input:
             return self._shapes.get(tensor.name, tensor.shape)
         sizes: dict[int | str, int] = {}
@@ -227,7 +205,7 @@ class IExecutionContext:
         return False
 
 
-def _told(shape: Any) -> str:
+def _dims(shape: Any) -> str:
     return "[" + ",".join(map(str, shape)) + "]"
 
 
@@ -249,7 +227,7 @@ def _at(address: int, shape: Any, dtype: str) -> np.ndarray[Any, Any]:
     return np.frombuffer(buffer, kind).reshape(shape)
 
 
-def _numpy_of(told: str) -> str:
+def _numpy_of(kind: str) -> str:
     """numpy's name of an ONNX Runtime type such as "tensor(float16)"."""
-    name = told.removeprefix("tensor(").removesuffix(")")
+    name = kind.removeprefix("tensor(").removesuffix(")")
     return {"float": "float32", "double": "float64"}.get(name, name)

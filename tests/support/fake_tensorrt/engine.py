@@ -1,13 +1,12 @@
-"""The runtime and the engines that it reads from plans."""
+"""The runtime, and the engines that it loads from plans."""
 
 from __future__ import annotations
 
-import json
 import weakref
 from typing import Any
 
 from .plan import Plan, PlanTensor
-from .values import global_logger, host_memory, is_rtx, need_gpu, stored, tell
+from .values import global_logger, is_rtx, need_gpu, stored, tell
 
 
 class Runtime:
@@ -17,10 +16,6 @@ class Runtime:
         global_logger(self, logger)
 
     DLA_core = stored("DLA_core", lambda self: -1)
-    engine_host_code_allowed = stored("engine_host_code_allowed", lambda self: False)
-    max_threads = stored("max_threads", lambda self: 1)
-    logger = property(lambda self: self._logger)
-    num_DLA_cores = property(lambda self: self._trt.scenario.dla_cores)
 
     def deserialize_cuda_engine(self, serialized_engine: Any) -> Any:
         content = bytes(serialized_engine)
@@ -29,13 +24,13 @@ class Runtime:
         if plan is None or fault is not None:
             tell(self._logger, "ERROR", f"IRuntime::deserializeCudaEngine: {fault}")
             return None
-        if plan.dla is not None:  # the plan's own core counts for nothing
+        if plan.dla is not None:  # the core in the plan is ignored
             self._trt.dla_cores_loaded.append(max(0, self.DLA_core))
         return self._new("ICudaEngine", plan, self._logger)
 
 
 def _plan_fault(plan: Plan | None, empty: bool, trt: Any) -> str | None:
-    """Why a plan does not load here; None for bytes that are none, or not all of one."""
+    """Why a plan does not load here, or None if it does. plan: None if its bytes are broken."""
     if trt.scenario.refuses_plan is not None:
         return trt.scenario.refuses_plan
     if plan is None and empty:
@@ -63,8 +58,8 @@ def _plan_fault(plan: Plan | None, empty: bool, trt: Any) -> str | None:
             "CUDA runtime version)"
         )
     if trt.scenario.capability not in plan.targets:
-        wanted = _told(trt.scenario.capability)
-        found = ", ".join(map(_told, plan.targets))
+        wanted = _dotted(trt.scenario.capability)
+        found = ", ".join(map(_dotted, plan.targets))
         return (
             "Error Code 6: API Usage Error (The engine plan file is generated on an incompatible "
             f"device, expecting compute {wanted} got compute {found}, please rebuild.)"
@@ -74,7 +69,7 @@ def _plan_fault(plan: Plan | None, empty: bool, trt: Any) -> str | None:
     return None
 
 
-def _told(capability: str) -> str:
+def _dotted(capability: str) -> str:
     """ "sm89" -> "8.9"."""
     return f"{capability[2:-1]}.{capability[-1]}"
 
@@ -86,33 +81,15 @@ class ICudaEngine:
         self._contexts: weakref.WeakSet[Any] = weakref.WeakSet()
         self._contexts_made = 0
 
-    name = property(lambda self: "Unnamed Network 0")
-    refittable = property(lambda self: False)
-    has_implicit_batch_dimension = property(lambda self: False)
-    num_aux_streams = property(lambda self: 0)
     num_io_tensors = property(lambda self: len(self._plan.tensors))
-    num_layers = property(lambda self: len(self._plan.layers))
     num_optimization_profiles = property(lambda self: max(1, len(self._plan.profiles)))
     device_memory_size = property(lambda self: self._trt.scenario.device_memory)
     device_memory_size_v2 = property(lambda self: self._trt.scenario.device_memory)
-    engine_capability = property(lambda self: self._trt.EngineCapability.STANDARD)
-    hardware_compatibility_level = property(lambda self: self._trt.HardwareCompatibilityLevel.NONE)
-    profiling_verbosity = property(
-        lambda self: getattr(self._trt.ProfilingVerbosity, self._plan.verbosity)
-    )
-
-    def serialize(self) -> Any:
-        return host_memory(self._trt, self._plan.to_bytes())
 
     def get_tensor_name(self, index: int) -> str | None:
         if not 0 <= index < len(self._plan.tensors):
             tell(self._logger, "ERROR", f"ICudaEngine::getIOTensorName: no tensor {index}")
             return None
-        return self._plan.tensors[index].name
-
-    def __getitem__(self, index: int) -> str:
-        if not 0 <= index < len(self._plan.tensors):
-            raise IndexError("Out of bounds")
         return self._plan.tensors[index].name
 
     def get_tensor_mode(self, name: str) -> Any:
@@ -140,27 +117,6 @@ class ICudaEngine:
         fixed = (tensor.shape,) * 3
         shapes = profiles[profile_index].get(name, fixed) if profiles else fixed
         return [self._new("Dims", shape) for shape in shapes]
-
-    def get_tensor_location(self, name: str) -> Any:
-        return self._trt.TensorLocation.DEVICE
-
-    def get_tensor_format(self, name: str, profile_index: int = 0) -> Any:
-        return self._trt.TensorFormat.LINEAR
-
-    def get_tensor_bytes_per_component(self, name: str, profile_index: int = 0) -> int:
-        return self.get_tensor_dtype(name).itemsize
-
-    def is_shape_inference_io(self, name: str) -> bool:
-        return False
-
-    def get_device_memory_size_for_profile(self, profile_index: int) -> int:
-        return self._trt.scenario.device_memory
-
-    def get_device_memory_size_for_profile_v2(self, profile_index: int) -> int:
-        return self._trt.scenario.device_memory
-
-    def create_engine_inspector(self) -> Any:
-        return self._new("EngineInspector", self)
 
     def create_runtime_config(self) -> Any:
         return self._new("IRuntimeConfig")
@@ -191,25 +147,3 @@ class ICudaEngine:
             "names with getIOTensorName())",
         )
         return None
-
-
-class EngineInspector:
-    def _setup(self, engine: Any) -> None:
-        self._engine = engine
-
-    execution_context = stored("execution_context")
-
-    def get_engine_information(self, format: Any) -> str:  # noqa: A002
-        layers = [self._layer(index) for index in range(self._engine.num_layers)]
-        if format.name == "ONELINE":
-            return "Layers:\n" + "\n".join(map(str, layers))
-        names = [tensor.name for tensor in self._engine._plan.tensors]
-        return json.dumps({"Layers": layers, "Bindings": names})
-
-    def get_layer_information(self, layer_index: int, format: Any) -> str:  # noqa: A002
-        return json.dumps(self._layer(layer_index))
-
-    def _layer(self, index: int) -> Any:
-        """A name, or more of it where the engine was built to tell."""
-        name = self._engine._plan.layers[index]
-        return {"Name": name} if self._engine._plan.verbosity == "DETAILED" else name

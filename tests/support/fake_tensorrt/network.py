@@ -1,4 +1,4 @@
-"""A network and the parser that fills it from ONNX."""
+"""A network, and the parser that fills it from ONNX."""
 
 from __future__ import annotations
 
@@ -20,29 +20,6 @@ _TYPES = {
     TensorProto.BOOL: "BOOL",
     TensorProto.UINT8: "UINT8",
 }
-_LAYERS = {
-    **dict.fromkeys(("Clip", "HardSigmoid", "Relu", "Sigmoid", "Tanh"), "ACTIVATION"),
-    **dict.fromkeys(("Add", "Div", "Max", "Min", "Mul", "Sub"), "ELEMENTWISE"),
-    **dict.fromkeys(("AveragePool", "MaxPool"), "POOLING"),
-    **dict.fromkeys(("GlobalAveragePool", "ReduceMax", "ReduceMean"), "REDUCE"),
-    **dict.fromkeys(("DepthToSpace", "Flatten", "Reshape", "Transpose", "Unsqueeze"), "SHUFFLE"),
-    **dict.fromkeys(("Gemm", "MatMul"), "MATRIX_MULTIPLY"),
-    "ArgMax": "TOPK",
-    "BatchNormalization": "SCALE",
-    "Cast": "CAST",
-    "Concat": "CONCATENATION",
-    "Conv": "CONVOLUTION",
-    "ConvTranspose": "DECONVOLUTION",
-    "DequantizeLinear": "DEQUANTIZE",
-    "Gather": "GATHER",
-    "Identity": "IDENTITY",
-    "Pad": "SLICE",
-    "QuantizeLinear": "QUANTIZE",
-    "Resize": "RESIZE",
-    "Shape": "SHAPE",
-    "Slice": "SLICE",
-    "Softmax": "SOFTMAX",
-}
 
 
 class ITensor:
@@ -55,10 +32,6 @@ class ITensor:
 
     name = stored("name")
     allowed_formats = stored("allowed_formats", lambda self: (1 << 12) - 1)
-    is_network_input = property(lambda self: self._is_input)
-    is_network_output = property(lambda self: not self._is_input)
-    is_shape_tensor = property(lambda self: False)
-    is_execution_tensor = property(lambda self: True)
 
     @property
     def shape(self) -> Any:
@@ -94,14 +67,11 @@ class ILayer:
         self._operator = operator
 
     name = stored("name")
-    precision = stored("precision", lambda self: self._trt.DataType.FLOAT)
-    precision_is_set = property(lambda self: "_precision" in self.__dict__)
 
     @property
     def type(self) -> Any:
-        if self._operator not in _LAYERS:
-            raise NotImplementedError(f"the stand-in knows no LayerType for {self._operator}")
-        return getattr(self._trt.LayerType, _LAYERS[self._operator])
+        """CONSTANT, or None for any other layer: the product only asks for constants."""
+        return self._trt.LayerType.CONSTANT if self._operator == "Constant" else None
 
 
 class INetworkDefinition:
@@ -111,22 +81,18 @@ class INetworkDefinition:
         self._builder = builder
         self._logger = builder._logger
         self._flags = flags
-        # From TensorRT 11 on there is no other kind of network.
+        # From TensorRT 11 on, all networks are strongly typed.
         self._strong = "STRONGLY_TYPED" in set_flags or "EXPLICIT_BATCH" not in kinds
-        # TensorRT 8 has networks without a batch dimension, unless it is asked for; 10 ignores it.
+        # Without the flag, networks of TensorRT 8 have no batch dimension. TensorRT 10 ignores it.
         self._implicit = "STRONGLY_TYPED" not in kinds and "EXPLICIT_BATCH" not in set_flags
         self._inputs: list[Any] = []
         self._outputs: list[Any] = []
         self._layers: list[Any] = []
         self._onnx = b""
 
-    name = stored("name", lambda self: "Unnamed Network 0")
-    builder = property(lambda self: self._builder)
-    flags = property(lambda self: self._flags)
     num_inputs = property(lambda self: len(self._inputs))
     num_outputs = property(lambda self: len(self._outputs))
     num_layers = property(lambda self: len(self._layers))
-    has_implicit_batch_dimension = property(lambda self: self._implicit)
 
     def get_input(self, index: int) -> Any:
         return self._item(self._inputs, index, "getInput")
@@ -139,9 +105,6 @@ class INetworkDefinition:
 
     def get_flag(self, flag: Any) -> bool:
         return bool(self._flags >> int(flag) & 1)
-
-    def __len__(self) -> int:
-        return len(self._layers)
 
     def __getitem__(self, index: int) -> Any:
         if not 0 <= index < len(self._layers):
@@ -167,7 +130,6 @@ class INetworkDefinition:
         self._layers = [
             self._new("ILayer", self, node.name or f"{node.op_type}_{index}", node.op_type)
             for index, node in enumerate(model.graph.node)
-            if node.op_type != "Constant"
         ]
         self._onnx = model.SerializeToString()
 
@@ -192,9 +154,6 @@ class OnnxParser:
 
     def get_error(self, index: int) -> Any:
         return self._errors[index]
-
-    def clear_errors(self) -> None:
-        self._errors = []
 
     def parse_from_file(self, model: str) -> bool:
         if not Path(model).is_file():
@@ -256,7 +215,7 @@ class ParserError:
 
     def code(self) -> Any:
         kinds = self._trt.ErrorCode.__members__
-        # Those that tell what of a node is unsupported came with TensorRT 10.
+        # TensorRT 10 added the codes that say what about a node is unsupported.
         return kinds.get(self._code, kinds["UNSUPPORTED_NODE"])
 
     def node(self) -> int:

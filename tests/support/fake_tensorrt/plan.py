@@ -1,4 +1,4 @@
-"""The stand-in's plan: a header in JSON, then the graph in ONNX, which is what it runs."""
+"""The stand-in's plan: a JSON header, then the ONNX graph, which a context runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class PlanTensor:
-    """A network's input or output; a dim is a number, or the name of a dynamic one."""
+    """An input or output. A dim is a number, or a name if it is dynamic."""
 
     name: str
     is_input: bool
@@ -24,15 +24,15 @@ class PlanTensor:
 
     @property
     def shape(self) -> Shape:
-        """Dims as TensorRT tells them: -1 for a dynamic one."""
+        """Dims as TensorRT gives them: -1 if dynamic."""
         return tuple(dim if isinstance(dim, int) else -1 for dim in self.dims)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a builder made; `profiles` give (min, opt, max) for the name of each input.
+    """The result of a build. profiles: (min, opt, max) for each input's name.
 
-    targets: compute capabilities that it runs on. dla: the core it was built for.
+    targets: compute capabilities that it runs on. dla: core that it was built for.
     """
 
     version: str
@@ -41,8 +41,6 @@ class Plan:
     dla: int | None
     tensors: tuple[PlanTensor, ...]
     profiles: tuple[dict[str, tuple[Shape, Shape, Shape]], ...]
-    layers: tuple[str, ...]
-    verbosity: str
     flags: tuple[str, ...]
     onnx: bytes
 
@@ -58,7 +56,7 @@ class Plan:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Plan | None:
-        """None where the bytes are no plan, or not all of one."""
+        """None if the bytes are not a whole plan."""
         start = len(_MAGIC) + 8
         if len(content) < start or not content.startswith(_MAGIC):
             return None
@@ -78,5 +76,5 @@ class Plan:
             {name: tuple(tuple(shape) for shape in shapes) for name, shapes in profile.items()}
             for profile in fields["profiles"]
         )
-        lists = {name: tuple(fields[name]) for name in ("targets", "layers", "flags")}
+        lists = {name: tuple(fields[name]) for name in ("targets", "flags")}
         return cls(**{**fields, **lists, "tensors": tensors, "profiles": profiles, "onnx": onnx})

@@ -1,4 +1,4 @@
-"""How contexts are to run, and what TensorRT-RTX compiles for them on the card."""
+"""How contexts run, and the kernels that TensorRT-RTX compiles for them on the card."""
 
 from __future__ import annotations
 
@@ -15,9 +15,6 @@ class IRuntimeConfig:
         self._strategy = self._trt.ExecutionContextAllocationStrategy.STATIC
         self._cache: Any = None
 
-    cuda_graph_strategy = stored(
-        "cuda_graph_strategy", lambda self: self._trt.CudaGraphStrategy.DISABLED
-    )
     dynamic_shapes_kernel_specialization_strategy = stored(
         "dynamic_shapes_kernel_specialization_strategy",
         lambda self: self._trt.DynamicShapesKernelSpecializationStrategy.LAZY,
@@ -25,9 +22,6 @@ class IRuntimeConfig:
 
     def set_execution_context_allocation_strategy(self, strategy: Any = None) -> None:
         self._strategy = strategy or self._trt.ExecutionContextAllocationStrategy.STATIC
-
-    def get_execution_context_allocation_strategy(self) -> Any:
-        return self._strategy
 
     def create_runtime_cache(self) -> Any:
         return self._new("IRuntimeCache")
@@ -41,7 +35,7 @@ class IRuntimeConfig:
 
 
 class IRuntimeCache:
-    """Names of the kernels that were compiled, for one version of TensorRT-RTX and one card."""
+    """Names of compiled kernels, for one version of TensorRT-RTX and one card."""
 
     def _setup(self) -> None:
         self._kernels: set[str] = set()

@@ -1,4 +1,4 @@
-"""What the machine of a stand-in is like, and what goes wrong on it."""
+"""The machine of a stand-in, and what goes wrong on it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OUT_OF_MEMORY = (
 
 @dataclass(frozen=True)
 class ParserFault:
-    """An error of the parser: `node` is the index of the ONNX node, -1 for none."""
+    """An error of the parser. node: index of the ONNX node, -1 for none."""
 
     desc: str
     node: int = -1
@@ -24,29 +24,29 @@ class ParserFault:
 
 @dataclass
 class Scenario:
-    """Knobs; a test sets them on `module.scenario`, at any time.
+    """Settings that tests change on `module.scenario` at any time.
 
-    The card: gpu (False: no driver), card and capability ("sm87") that plans are tied to, fast_fp16
-    and fast_int8 and tf32 as `platform_has_*` tell them, dla_cores, memory (bytes of the GPU),
-    alignment (bytes that TensorRT asks of an address).
+    The card:
+        gpu: False: no driver. card, capability ("sm87"): what plans are tied to. dla_cores.
+        memory: of the GPU, in bytes. alignment: that addresses must have, in bytes.
 
-    Parsing: parser_faults make `parse` fail.
+    Parsing fails with parser_faults.
 
-    Building: build_steps is told to a progress monitor, before_step called with each of them (to
-    sleep, to wait for an event, to press Ctrl-C), build_errors logged and None returned,
-    build_raises raised, needs_workspace the least workspace (bytes) that succeeds, dla_refuses the
-    names or operators of nodes that the DLA does not take.
+    Building:
+        build_steps: number of steps that a progress monitor gets. before_step: called with each
+            step, to sleep, wait for an event or press Ctrl-C.
+        build_errors: logged, and None returned. build_raises: raised.
+        needs_workspace: smallest sufficient workspace in bytes.
+        dla_refuses: names or operators of nodes that the DLA cannot run.
 
-    Running: refuses_plan is logged and no plan deserialised, context_errors logged and no context
-    made, enqueue_errors logged and nothing run, device_memory what a context needs, in bytes.
+    Running:
+        refuses_plan: logged, and no plan deserialised. context_errors: logged, and no context made.
+        enqueue_errors: logged, and nothing run. device_memory: what a context needs, in bytes.
     """
 
     gpu: bool = True
     card: str = "Orin"
     capability: str = "sm87"
-    fast_fp16: bool = True
-    fast_int8: bool = True
-    tf32: bool = True
     dla_cores: int = 0
     memory: int = 8 << 30
     alignment: int = 256

@@ -1,4 +1,4 @@
-"""A module with exactly the names of a recorded TensorRT, its classes filled with behaviour."""
+"""Make a module with exactly the names of a recorded TensorRT, and with our behaviour."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _COMMON = ("__eq__", "__hash__", "__repr__", "__str__")
 
 
 def recorded_versions() -> list[str]:
-    """Versions that `tests/tensorrt_api` holds."""
+    """Versions in `tests/tensorrt_api`."""
     return sorted(path.stem for path in _RECORDS.glob("*.json"))
 
 
 def read_surface(version: str) -> dict[str, Any]:
-    """What `record.py` wrote of a version."""
+    """The names of a version, as `record.py` wrote them."""
     surface: dict[str, Any] = json.loads((_RECORDS / f"{version}.json").read_text())
     return surface
 
@@ -32,12 +32,11 @@ def build_module(
     name: str,
     surface: Mapping[str, Any],
     behaviour: Mapping[str, type],
-    functions: Mapping[str, Any],
 ) -> ModuleType:
-    """Module of the recorded names; `behaviour` holds for a class's name what its members do.
+    """Make the module. behaviour: for a class's name, a class with its members.
 
-    A member that was recorded and has no behaviour raises NotImplementedError when it is used; one
-    that has behaviour and was not recorded does not exist.
+    A recorded member without behaviour raises NotImplementedError when it is used. A member with
+    behaviour that was not recorded does not exist.
     """
     module = ModuleType(name)
     module.__spec__ = ModuleSpec(name, None)
@@ -56,13 +55,12 @@ def build_module(
     for constant, value in surface["constants"].items():
         setattr(module, constant, _constant(value, kinds))
     for called in surface["functions"]:
-        function = functions.get(called)
-        setattr(module, called, function(module) if function else _absent(called))
+        setattr(module, called, _absent(called))
     return module
 
 
 class StrictType(type):
-    """Makes objects as pybind11 does: where a constructor exists, and only when it has run."""
+    """Creates objects as pybind11 does: only if a constructor exists and has run."""
 
     _constructible: bool
 
@@ -79,9 +77,9 @@ class StrictType(type):
 
 
 class Strict(metaclass=StrictType):
-    """Base of all classes: takes no attribute that the real one has not.
+    """Base of all classes. Setting an attribute that the real class lacks raises AttributeError.
 
-    Behaviour keeps its state in attributes with an underscore, and finds the module as `_trt`.
+    Behaviour keeps its state in attributes with an underscore. `_trt` is the module.
     """
 
     _trt: Any
@@ -94,12 +92,12 @@ class Strict(metaclass=StrictType):
         object.__setattr__(self, name, value)
 
     def _new(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        """Object of another class of the module, which `_setup` of its behaviour fills."""
+        """Create an object of another class; `_setup` of its behaviour initialises it."""
         return make_object(getattr(self._trt, name), *args, **kwargs)
 
 
 def make_object(kind: type, *args: Any, **kwargs: Any) -> Any:
-    """Object of a class without a constructor."""
+    """Create an object of a class without a constructor."""
     made = kind.__new__(kind)
     made.__dict__["_made"] = True
     made._setup(*args, **kwargs)
@@ -236,19 +234,11 @@ def _enum(name: str, record: Mapping[str, Any]) -> type:
     kind.__members__ = made
     if "name" not in record["properties"]:  # hidden by a method of another type
         kind.name = _Member.__str__
-    if "itemsize" in record["properties"]:
-        kind.itemsize = property(lambda self: _BYTES[self.name])
     return kind
 
 
-_BYTES = {
-    **{"FLOAT": 4, "HALF": 2, "BF16": 2, "INT8": 1, "INT32": 4, "INT64": 8, "BOOL": 1},
-    **{"UINT8": 1, "FP8": 1, "INT4": 0.5, "FP4": 0.5},
-}
-
-
 class _Member:
-    """Member of an enum of pybind11: no int, and equal to its own kind alone."""
+    """Member of a pybind11 enum: not an int, and only equal to members of its own kind."""
 
     _ordered: bool
     __members__: dict[str, _Member]

@@ -1,4 +1,4 @@
-"""Values, loggers and functions of the module."""
+"""Values and loggers of the module."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
-
-import numpy as np
 
 # numpy's name of each DataType that it has
 NUMPY = {
@@ -23,7 +21,7 @@ NUMPY = {
 
 
 def stored(name: str, default: Callable[[Any], Any] = lambda self: None) -> property:
-    """Property that only keeps what it is set to; `default` is given the object."""
+    """Property that only stores its value. default: computes the initial one from the object."""
 
     def read(self: Any) -> Any:
         return self.__dict__.get(f"_{name}", default(self))
@@ -32,12 +30,12 @@ def stored(name: str, default: Callable[[Any], Any] = lambda self: None) -> prop
 
 
 def tell(logger: Any, severity: str, message: str) -> None:
-    """Log as TensorRT does: what the logger raises is swallowed."""
+    """Log as TensorRT does: it swallows exceptions of the logger."""
     call(logger, "log", getattr(type(logger)._trt.ILogger, severity), message)
 
 
 def call(listener: Any, method: str, *arguments: Any) -> Any:
-    """Call a method that user code overrides; what it raises is printed, and None returned."""
+    """Call a method that user code overrides. If it raises, print the error and return None."""
     try:
         return getattr(listener, method)(*arguments)
     except Exception as error:
@@ -46,9 +44,9 @@ def call(listener: Any, method: str, *arguments: Any) -> Any:
 
 
 def global_logger(owner: Any, logger: Any) -> Any:
-    """Logger of the library's depths: that of the first builder or runtime, while it lives.
+    """The logger of internal messages: that of the first builder or runtime, while it lives.
 
-    A later one's own logger hears of its misuse, and not what happens inside of it.
+    A later builder's own logger only gets messages about its misuse.
     """
     trt = owner._trt
     first = trt._first() if trt._first else None
@@ -67,21 +65,21 @@ def global_logger(owner: Any, logger: Any) -> Any:
 
 
 def is_rtx(trt: Any) -> bool:
-    """It is TensorRT-RTX, which builds for GPUs that need not be there."""
+    """Whether it is TensorRT-RTX, which builds without a GPU."""
     return hasattr(trt, "ComputeCapability")
 
 
 def need_gpu(owner: Any, logger: Any) -> None:
-    """What happens without a driver: the factory gives nothing, and pybind11 says so."""
+    """Fail as without a driver: the factory returns nothing, and pybind11 raises TypeError."""
     if not owner._trt.scenario.gpu and not is_rtx(owner._trt):
         tell(logger, "WARNING", "CUDA initialization failure with error: 35.")
         raise TypeError("pybind11::init(): factory function returned nullptr")
 
 
 def host_memory(trt: Any, content: bytes) -> Any:
-    """IHostMemory: a buffer, without length or items of its own.
+    """IHostMemory: a buffer without length or items.
 
-    A ctypes array of the content's size: the buffer protocol has no other door in Python.
+    It is a ctypes array, since Python classes cannot implement the buffer protocol otherwise.
     """
     kind = trt.IHostMemory
     meta = type("_Meta", (type(ctypes.Array), type(kind)), {})
@@ -116,11 +114,10 @@ class IProgressMonitor:
 
 class IHostMemory:
     nbytes = property(lambda self: ctypes.sizeof(self))
-    dtype = property(lambda self: self._trt.DataType.INT8)
 
 
 class Dims:
-    """A shape: equal to lists and tuples, an error to compare to anything else."""
+    """A shape. Equals lists and tuples; comparing it with anything else raises TypeError."""
 
     def _setup(self, shape: Iterable[int] = ()) -> None:
         self._sizes = [int(size) for size in shape]
@@ -151,26 +148,3 @@ class Dims:
         return repr(tuple(self._sizes))
 
     __str__ = __repr__
-
-
-def nptype(trt: Any) -> Callable[[Any], Any]:
-    """The module's nptype."""
-
-    def of(trt_type: Any) -> Any:
-        if trt_type.name not in NUMPY:
-            raise TypeError("Could not resolve TensorRT datatype to an equivalent numpy datatype.")
-        return np.dtype(NUMPY[trt_type.name]).type
-
-    return of
-
-
-def volume(trt: Any) -> Callable[[Iterable[int]], int]:
-    """The module's volume."""
-
-    def of(iterable: Iterable[int]) -> int:
-        product = 1
-        for size in iterable:
-            product *= size
-        return product
-
-    return of

@@ -1,7 +1,7 @@
-"""A GPU on the host: PyCUDA's calls on host memory, and streams that run as late as they may.
+"""A GPU on the host: PyCUDA's calls on host memory, and streams that run as late as possible.
 
-What is queued runs only when something waits for it, so that whoever reads a result too early, or
-writes again what is still to be read, gets wrong masks and not luck. Addresses are checked.
+Queued work runs only when something waits for it. So code that reads a result too early, or
+overwrites a buffer that is still needed, gets wrong masks every time. Addresses are checked.
 """
 
 from .driver import Driver

@@ -1,4 +1,4 @@
-"""`pycuda.driver` of the simulated GPU, with names of PyCUDA 2026.1, recorded beside this file."""
+"""`pycuda.driver` of the simulated GPU. The names of PyCUDA 2026.1 are recorded beside it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class DeviceMemoryError(Error):
 
 
 class LogicError(Error):
-    """A call that makes no sense now."""
+    """A call that is not allowed in this state."""
 
 
 class LaunchError(Error):
@@ -35,7 +35,7 @@ class LaunchError(Error):
 class Driver:
     """One simulated GPU, as the module `pycuda.driver`.
 
-    lost: set, every call that needs the device fails, as when a GPU falls off the bus.
+    lost: if set, every call that needs the device fails, as if the GPU fell off the bus.
     """
 
     Error, MemoryError, LogicError, LaunchError = Error, DeviceMemoryError, LogicError, LaunchError
@@ -158,9 +158,6 @@ class Driver:
         if self.lost:
             raise LogicError("cuInit failed: no CUDA-capable device is detected")
 
-    def get_driver_version(self) -> int:
-        return 12060
-
     def mem_get_info(self) -> tuple[int, int]:
         self._check_context()
         return self.memory.capacity - self.memory.used, self.memory.capacity
@@ -222,7 +219,7 @@ class Driver:
 
 
 class DeviceAllocation:
-    """Device memory; its address by `int`."""
+    """Device memory. `int` gives its address."""
 
     def __init__(self, driver: Driver, address: int) -> None:
         self._driver, self._address = driver, address

@@ -1,4 +1,4 @@
-"""Memory of the simulated device: blocks of host memory, known by their addresses."""
+"""Memory of the simulated device: blocks of host memory by address."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FRESH, FREED = 0xCD, 0xDD
 
 
 class Memory:
-    """Blocks by their address. Freed ones are poisoned and kept, so that late use shows."""
+    """Blocks by address. Freed blocks are overwritten and kept, so that late use shows."""
 
     def __init__(self, capacity: int = 1 << 30) -> None:
         self.capacity = capacity
@@ -36,7 +36,7 @@ class Memory:
         self._freed.append(block)
 
     def view(self, address: int, nbytes: int) -> npt.NDArray[np.uint8]:
-        """The bytes at an address; AssertionError where they are not all in one block."""
+        """The bytes at an address. AssertionError if they are not all in one block."""
         for start, block in self.blocks.items():
             if start <= address and address + nbytes <= start + block.nbytes:
                 return block[address - start : address - start + nbytes]

@@ -1,4 +1,4 @@
-"""Streams that run as late as they may, and the driver library's calls for CUDA graphs."""
+"""Streams that run as late as possible, and libcuda's calls for CUDA graphs."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _WORDS = {
 
 @dataclass
 class Queue:
-    """Work that waits; `captured` takes it instead while a graph is being made."""
+    """Waiting work. During a capture, work goes to `captured` instead."""
 
     waiting: list[Work] = field(default_factory=list)
     captured: list[Work] | None = None
 
 
 class Streams:
-    """All streams by handle, and libcuda's functions for graphs, by their names.
+    """All streams by handle, and libcuda's functions by name.
 
-    capturable: False makes every capture fail. lost: set, all calls fail.
+    capturable: False makes every capture fail. lost: if set, all calls fail.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Streams:
             (queue.waiting if queue.captured is None else queue.captured).append(work)
 
     def run(self, stream: int, until: Work | None = None) -> None:
-        """Run what waits in a stream, all of it or up to a mark."""
+        """Run a stream's waiting work, all of it or up to a mark."""
         with self._lock:
             queue = self.queues[stream]
             assert queue.captured is None, "a stream that is being captured cannot be waited for"
@@ -62,7 +62,7 @@ class Streams:
                 if work is until:
                     return
 
-    # The driver's library, as ctypes would call it: 0 is success.
+    # libcuda, as ctypes calls it: 0 means success.
 
     def cuStreamBeginCapture_v2(self, stream: Any, mode: Any) -> int:
         if self.lost:
@@ -109,6 +109,10 @@ class Streams:
 
     def cuCtxPopCurrent_v2(self, context: Any) -> int:
         context._obj.value = self.current.pop()
+        return 0
+
+    def cuDriverGetVersion(self, version: Any) -> int:
+        version._obj.value = 12060
         return 0
 
     def cuGetErrorString(self, code: Any, words: Any) -> int:

@@ -181,7 +181,9 @@ def test_image_that_the_driver_refuses_is_compiled_anew(calls: Path, tmp_path: P
 
 
 def test_image_that_the_driver_refuses_is_not_kept(calls: Path, tmp_path: Path) -> None:
-    with pytest.raises(BackendError, match=r"driver, of CUDA 12\.6, refuses .*/nvcc made: .*older"):
+    with pytest.raises(
+        BackendError, match=r"driver \(CUDA 12\.6\) rejects .*/nvcc compiled: .*older"
+    ):
         load(tmp_path, Card(refused=(b"machine-code",)))
     assert list(tmp_path.glob("*.cubin")) == []
 

@@ -1,0 +1,236 @@
+"""Uploaded images: decoded, refused, segmented over real sockets."""
+
+from __future__ import annotations
+
+import io
+import socket
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from pycocotools import mask as coco
+
+from edgeunet.runtime import load
+from edgeunet.runtime.frames import Frame
+from edgeunet.runtime.serve.app import Bounds
+from edgeunet.runtime.serve.uploads import Limits, Refusal, decoded
+from support.media import numbered_frame, write_video
+from support.serving import Client, png, read_record, resident, serving
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_video(tmp_path_factory.mktemp("film") / "film.mp4")
+
+
+@pytest.fixture(scope="module")
+def server(fp32_bundle: Path, film: Path) -> Iterator[Client]:
+    bounds = Bounds(uploads=Limits(size=2_000_000, pixels=1_000_000))
+    with serving(fp32_bundle, film, bounds=bounds) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def picture(images: Path) -> Frame:
+    with Image.open(images / "1.png") as image:
+        return np.asarray(image.convert("RGB"))
+
+
+# Decoding
+
+
+def saved(image: Image.Image, kind: str, **options: object) -> bytes:
+    content = io.BytesIO()
+    image.save(content, kind, **options)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["png", "bmp", "tiff"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_upload_is_decoded_to_rgb(kind: str, mode: str) -> None:
+    image = Image.fromarray(numbered_frame(3)).convert(mode)
+    frame = decoded(saved(image, kind), pixels=10_000)
+    assert frame.dtype == np.uint8
+    np.testing.assert_array_equal(frame, np.asarray(image.convert("RGB")))
+
+
+def test_upload_of_16_bit_is_scaled() -> None:
+    values = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
+    frame = decoded(saved(Image.fromarray(values), "png"), pixels=256)
+    np.testing.assert_array_equal(frame[..., 0].reshape(-1), np.arange(256))
+
+
+def test_upload_is_turned_upright_by_exif() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # held upright: rows are columns
+    image = Image.fromarray(numbered_frame(3, (20, 30)))
+    assert decoded(saved(image, "jpeg", exif=exif), pixels=600).shape == (30, 20, 3)
+
+
+def test_upload_keeps_colours_of_transparent_pixels() -> None:
+    image = Image.fromarray(numbered_frame(3)).convert("RGBA")
+    image.putalpha(0)
+    np.testing.assert_array_equal(decoded(saved(image, "png"), pixels=10_000), numbered_frame(3))
+
+
+def test_upload_of_floats_is_refused() -> None:
+    image = Image.fromarray(np.zeros((4, 4), np.float32))
+    with pytest.raises(Refusal, match="float32"):
+        decoded(saved(image, "tiff"), pixels=100)
+
+
+_WHOLE = saved(Image.fromarray(numbered_frame(2, (16, 16))), "png")
+
+
+@given(st.binary(max_size=200), st.integers(0, len(_WHOLE)), st.integers(0, len(_WHOLE)))
+def test_any_bytes_are_decoded_or_refused(noise: bytes, start: int, cut: int) -> None:
+    for body in (noise, _WHOLE[:cut], _WHOLE[:start] + noise + _WHOLE[start:]):
+        with suppress(Refusal):
+            frame = decoded(body, pixels=1000)
+            assert frame.shape[0] * frame.shape[1] <= 1000
+
+
+def test_upload_with_wrong_exif_types_is_refused() -> None:
+    turned = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)  # orientation: 6
+    resolution = struct.pack("<HHI4s", 0x011A, 2, 2, b"x")  # text instead of a ratio
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + turned + resolution + bytes(4)
+    body = saved(Image.fromarray(numbered_frame(3)), "jpeg", exif=exif)
+    with pytest.raises(Refusal, match="the image is damaged") as refusal:
+        decoded(body, pixels=10_000)
+    assert refusal.value.status == 422
+
+
+# Over HTTP
+
+
+def test_upload_is_segmented_in_three_formats(
+    server: Client, fp32_bundle: Path, picture: Frame
+) -> None:
+    with load(fp32_bundle) as segmenter:
+        wanted = segmenter([picture]).masks[0]
+    body = png(picture)
+    told = server.ask("/segment", method="POST", body=body).json
+    assert told["size"] == list(wanted.shape)
+    for segment in told["segments"]:
+        np.testing.assert_array_equal(
+            coco.decode(segment["segmentation"]), wanted == segment["category_id"]
+        )
+        assert segment["area"] == np.sum(wanted == segment["category_id"])
+    assert len(told["segments"]) == len(np.unique(wanted)) > 1
+    mask = server.ask("/segment", method="POST", body=body, Accept="image/png")
+    with Image.open(io.BytesIO(mask.body)) as image:
+        np.testing.assert_array_equal(np.asarray(image), wanted)
+    shown = server.ask("/segment", method="POST", body=body, Accept="application/octet-stream")
+    record = read_record(io.BytesIO(shown.body))
+    np.testing.assert_array_equal(record.ids, wanted)
+    assert record.meta["milliseconds"] > 0
+
+
+def bomb() -> bytes:
+    """A PNG of 1.6 Gigapixels by its header."""
+    parts = ((b"IHDR", struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0)), (b"IDAT", b""))
+    chunks = [
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in parts
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "word"),
+    [
+        (b"", 415, "no image"),
+        (b"GIF89a is not taken", 415, "PNG, JPEG"),
+        (bomb(), 413, "too many pixels"),
+        (png(np.zeros((1001, 1000, 3), np.uint8)), 413, "up to 1 million"),
+        (
+            png(np.random.default_rng(0).integers(0, 255, (99, 99, 3), np.uint8))[:9999],
+            422,
+            "damaged",
+        ),
+    ],
+    ids=["empty", "text", "bomb", "large", "cut"],
+)
+def test_bad_images_are_refused(server: Client, body: bytes, status: int, word: str) -> None:
+    answer = server.ask("/segment", method="POST", body=body)
+    assert answer.status == status
+    assert word in answer.json["error"]
+
+
+def test_form_is_refused_with_advice(server: Client) -> None:
+    answer = server.ask(
+        "/segment", method="POST", body=b"--x", Content_Type="multipart/form-data; boundary=x"
+    )
+    assert answer.status == 415
+    assert "--data-binary" in answer.json["error"]
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_gigabyte_is_refused_before_it_is_read(server: Client, announced: bool) -> None:
+    before, sent = resident(), 0
+    framing = "Content-Length: 1000000000" if announced else "Transfer-Encoding: chunked"
+    chunk = bytes(1 << 20)
+    framed = chunk if announced else b"100000\r\n" + chunk + b"\r\n"
+    with socket.create_connection((server.host, server.port), timeout=30) as connection:
+        head = f"POST /segment HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n"
+        connection.sendall(head.encode())
+        try:
+            while sent < 1_000_000_000:
+                connection.sendall(framed)
+                sent += len(chunk)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        assert sent < 64 << 20, "the server keeps reading"
+    assert resident() - before < 64 << 20
+    assert server.ask("/healthz").status == 200
+
+
+def test_announced_gigabyte_gets_an_answer(server: Client) -> None:
+    answer = server.ask("/segment", method="POST", Content_Length="1000000000")
+    assert answer.status == 413
+    assert "up to 2 MB" in answer.json["error"]
+
+
+def test_number_of_waiting_uploads_is_limited(
+    fp32_bundle: Path, film: Path, picture: Frame
+) -> None:
+    body = png(picture)
+    bounds = Bounds(uploads=Limits(waiting=2))
+    with serving(fp32_bundle, film, bounds=bounds) as client:
+        slow = [client.connect() for _ in range(2)]
+        for connection in slow:
+            connection.putrequest("POST", "/segment")
+            connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body[:-1])
+        # Once the stream has delivered two more frames, the server has seen both uploads.
+        with client.stream() as response:
+            read_record(response), read_record(response)
+        refused = client.ask("/segment", method="POST", body=body)
+        assert (refused.status, "2 images are waiting" in refused.json["error"]) == (503, True)
+        for connection in slow:
+            connection.send(body[-1:])
+            assert connection.getresponse().status == 200
+            connection.close()
+        assert client.ask("/segment", method="POST", body=body).status == 200
+
+
+def test_upload_that_never_arrives_times_out(fp32_bundle: Path, film: Path, picture: Frame) -> None:
+    bounds = Bounds(uploads=Limits(waiting=1, seconds=0.3))
+    with serving(fp32_bundle, film, bounds=bounds) as client:
+        connection = client.connect()
+        connection.putrequest("POST", "/segment")
+        connection.putheader("Content-Length", "1000")
+        connection.endheaders(b"half")
+        assert connection.getresponse().status == 408
+        connection.close()
+        assert client.ask("/segment", method="POST", body=png(picture)).status == 200
