@@ -12,14 +12,18 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from edgeunet import ExportOptions, export_bundle, load
-from edgeunet.bundle.bundle import CHECKPOINT_NAME
+from edgeunet import ExportOptions, export_bundle
+from edgeunet.bundle.bundle import CHECKPOINT_NAME, open_bundle
+from edgeunet.bundle.manifest import Flavour
 from edgeunet.doctor import environment
 from edgeunet.latency import median_latencies
 from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.models.summary import count
 from edgeunet.parity import ParityReport
-from edgeunet.runtime.segmenter import Segmenter
+from edgeunet.runtime.backends.base import NetBackend
+from edgeunet.runtime.backends.ort import open_flavour
+
+FLAVOURS: tuple[Flavour, ...] = ("fp32", "int8.cpu")
 
 
 @dataclass(frozen=True)
@@ -88,9 +92,9 @@ def measure_bundles(
         reports = {name: _export(bundles[name], options[name]) for name in options}
         calls = {}
         for name, bundle in bundles.items():
-            for flavour in ("fp32", "int8.cpu"):
-                segmenter = load(bundle, "onnxruntime", flavour=flavour, threads=threads)
-                calls[f"{name} {flavour}"] = _net_alone(stack.enter_context(segmenter))
+            for flavour in FLAVOURS:
+                backend = open_flavour(open_bundle(bundle), flavour, threads=threads)
+                calls[f"{name} {flavour}"] = _net_alone(stack.enter_context(backend))
         latencies = median_latencies(calls, rounds=rounds)
         rows = [_row(name, bundles[name], reports[name], latencies) for name in options]
     return Table(title, threads, tuple(rows), environment())
@@ -104,11 +108,11 @@ def _export(bundle: Path, options: ExportOptions) -> ParityReport:
     return parity
 
 
-def _net_alone(segmenter: Segmenter) -> Callable[[], object]:
+def _net_alone(backend: NetBackend) -> Callable[[], object]:
     """A call of the net on the next of the golden frames, without pre- and post-processing."""
-    frames = segmenter.bundle.golden().frames
-    images = cycle([segmenter.backend.preprocess([frame]) for frame in frames])
-    return lambda: segmenter.backend.infer(next(images))
+    frames = backend.bundle.golden().frames
+    images = cycle([backend.preprocess([frame]) for frame in frames])
+    return lambda: backend.net.infer(next(images))
 
 
 def _row(name: str, bundle: Path, parity: ParityReport, latencies: Mapping[str, float]) -> Row:

@@ -30,14 +30,16 @@ from int8_graphs import make_graphs
 from int8_peak import peak, product
 from openvino_nets import openvino_nets
 
-from edgeunet import ExportOptions, export_bundle, load
+from edgeunet import ExportOptions, export_bundle
 from edgeunet.bundle.bundle import CHECKPOINT_NAME, Bundle, open_bundle
 from edgeunet.data.cells import Scene, time_lapse
 from edgeunet.doctor import environment
 from edgeunet.latency import median_latencies
 from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.models.summary import count
+from edgeunet.runtime.backends.ort import open_flavour
 from edgeunet.runtime.backends.preprocess import Preprocessor
+from edgeunet.runtime.options import LoadOptions
 from edgeunet.runtime.run import run
 from edgeunet.runtime.sinks import VideoWriter
 
@@ -131,8 +133,8 @@ def _compare(
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Median milliseconds, and share of pixels that agree with PyTorch eager, by candidate."""
     with (
-        load(bundle.root, "onnxruntime", flavour="fp32", threads=threads) as fp32,
-        load(bundle.root, "onnxruntime", threads=threads) as int8,
+        open_flavour(bundle, "fp32", threads=threads) as fp32,
+        open_flavour(bundle, "int8.cpu", threads=threads) as int8,
         torch.inference_mode(),
     ):
         net = Checkpoint.open(bundle.root / CHECKPOINT_NAME).net
@@ -143,14 +145,14 @@ def _compare(
         nets: dict[str, Net] = {
             "PyTorch eager": lambda image: net(torch.from_numpy(image)).numpy(),
             "torch.compile": lambda image: compiled(torch.from_numpy(image)).numpy(),
-            "ONNX Runtime FP32": lambda image: fp32.backend.infer(image).logits,
+            "ONNX Runtime FP32": lambda image: fp32.net.infer(image).logits,
             **foreign,
-            "INT8 bundle": lambda image: int8.backend.infer(image).logits,
+            "INT8 bundle": lambda image: int8.net.infer(image).logits,
         }
-        outputs = int8.backend.infer(images[:1])
+        outputs = int8.net.infer(images[:1])
         size = bundle.golden().frames[0].shape[:2]
         calls = {name: _on_each(run_net, images) for name, run_net in nets.items()}
-        calls["post-processing"] = lambda: int8.backend.postprocess(*outputs, size)
+        calls["post-processing"] = lambda: int8.postprocess(*outputs, size)
         calls["peak"] = product(threads)
         medians = median_latencies(calls, rounds=rounds)
         classes = {
@@ -170,7 +172,14 @@ def _on_each(run_net: Net, images: Logits) -> Callable[[], object]:
 def _video_rate(bundle: Bundle, video: Path, output: str, threads: int) -> float:
     """Frames per second from a video file to masks; the better of two, the first also warms up."""
     return max(
-        run(bundle.root, video, output, backend="onnxruntime", force=True, threads=threads).rate
+        run(
+            bundle.root,
+            video,
+            output,
+            backend="onnxruntime",
+            options=LoadOptions(threads=threads),
+            force=True,
+        ).rate
         for _ in range(2)
     )
 

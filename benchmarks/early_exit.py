@@ -22,14 +22,18 @@ import numpy.typing as npt
 
 from edgeunet import ExportOptions, export_bundle
 from edgeunet.bundle.bundle import open_bundle
+from edgeunet.bundle.manifest import Flavour
 from edgeunet.data.datasets import open_dataset, read_image
 from edgeunet.doctor import environment
-from edgeunet.runtime.backends import Backend, create_backend
+from edgeunet.runtime.backends.base import NetBackend
+from edgeunet.runtime.backends.ort import open_flavour
+from edgeunet.runtime.frames import Batch
 
 Frame = npt.NDArray[np.uint8]
 Masks = npt.NDArray[np.uint8]
 
 BATCHES = (1, 4)
+FLAVOURS: tuple[Flavour, ...] = ("fp32", "int8.cpu")
 ROUNDS = 3
 
 
@@ -55,8 +59,8 @@ def main(data: Path, weights: str, threads: int) -> None:
             f"onnxruntime {machine['onnxruntime']}\n"
             f"{'':<10}{'batch':>6}{'everything':>12}{'early exit':>12}   (frames/s)"
         )
-        for flavour in ("fp32", "int8.cpu"):
-            with create_backend("onnxruntime", bundle, flavour=flavour, threads=threads) as backend:
+        for flavour in FLAVOURS:
+            with open_flavour(bundle, flavour, threads=threads) as backend:
                 for batch in BATCHES:
                     whole, early = _rates(backend, frames, batch)
                     click.echo(
@@ -64,7 +68,7 @@ def main(data: Path, weights: str, threads: int) -> None:
                     )
 
 
-def _rates(backend: Backend, frames: Sequence[Frame], batch: int) -> tuple[float, float]:
+def _rates(backend: NetBackend, frames: Sequence[Frame], batch: int) -> tuple[float, float]:
     """Frames a second without and with early exit, each the best of a few rounds in turns."""
     best = [0.0, 0.0]
     groups = [frames[start : start + batch] for start in range(0, len(frames), batch)]
@@ -78,16 +82,16 @@ def _rates(backend: Backend, frames: Sequence[Frame], batch: int) -> tuple[float
     return best[0], best[1]
 
 
-def _everything(backend: Backend) -> Callable[[Sequence[Frame]], Masks]:
+def _everything(backend: NetBackend) -> Callable[[Sequence[Frame]], Masks]:
     def segment(frames: Sequence[Frame]) -> Masks:
-        outputs = backend.infer(backend.preprocess(frames))
+        outputs = backend.net.infer(backend.preprocess(frames))
         return backend.postprocess(*outputs, frames[0].shape[:2])
 
     return segment
 
 
-def _early(backend: Backend) -> Callable[[Sequence[Frame]], Masks]:
-    return lambda frames: backend.segment(frames).masks
+def _early(backend: NetBackend) -> Callable[[Sequence[Frame]], Masks]:
+    return lambda frames: backend.segment(Batch.of(frames)).masks
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from edgeunet.doctor import cores as available_cores
 from edgeunet.metrics import Mask
-from edgeunet.runtime.frames import Segmented
+from edgeunet.runtime.frames import Batch, Segmented
 from edgeunet.runtime.run import run
 from edgeunet.runtime.segmenter import Segmenter, load
 from edgeunet.runtime.sinks import Sink, open_sink
@@ -96,7 +96,7 @@ def net_rate(segmenter: Segmenter, video: Path, batch: int, frames: int = 60) ->
     """Frames a second of the net with nothing else to do."""
     with open_source(video) as source:
         images = [frame.image for frame, _ in zip(source, range(batch), strict=False)]
-    call = segmenter.backend.net_alone(segmenter.backend.preprocess(images))
+    call = segmenter.backend.net_alone(Batch.of(images))
     call()
     seconds = []
     for _ in range(frames // batch):
@@ -114,10 +114,10 @@ def rate_in_turns(
     started = time.perf_counter()
     with open_source(video) as source, sink_for(segmenter, source, output) as sink:
         while group := list(islice(source, batch)):
-            result = segmenter.backend.segment([frame.image for frame in group])
-            for each, mask in zip(group, result.masks, strict=True):
-                sink.write(Segmented(each, mask))
-            masks.extend(result.masks)
+            done = segmenter.backend.segment(Batch(group))
+            for segmented in done:
+                sink.write(segmented)
+            masks.extend(done.masks)
     return len(masks) / (time.perf_counter() - started), masks
 
 
@@ -142,7 +142,7 @@ def assert_same_masks(segmenter: Segmenter, video: Path, batch: int, frames: int
     """AssertionError where the stream's masks are not those of single calls."""
 
     def alone(image: npt.NDArray[np.uint8]) -> Mask:
-        return segmenter.backend.segment([image]).masks[0]
+        return segmenter.backend.segment(Batch.of([image])).masks[0]
 
     with segmenter.stream(video, batch=batch) as stream:
         for (frame, mask), _ in zip(stream, range(frames), strict=False):

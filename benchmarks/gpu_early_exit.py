@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgeunet.bundle.bundle import Bundle
+from edgeunet.runtime.backends.postprocess import open_classes
 from edgeunet.runtime.backends.tensorrt import TensorRTBackend
-from edgeunet.runtime.frames import Frame
+from edgeunet.runtime.frames import Batch, Frame
 
 BATCH, ROUNDS = 8, 5
 
@@ -40,20 +41,20 @@ def time_early_exit(bundle: Bundle, frames: Sequence[Frame]) -> EarlyExit:
     with TensorRTBackend(bundle) as gated, TensorRTBackend(ungated) as whole:
         skipped = 0
         for group in groups:
-            result = gated.segment(group)
-            outputs = gated.infer(gated.preprocess(group))
+            result = gated.segment(Batch.of(group))
+            outputs = gated.net.infer(gated.preprocess(group))
             wanted = gated.postprocess(*outputs, group[0].shape[:2])
             differ = float(np.mean(result.masks != wanted))
             assert differ < 1e-3, f"early exit changes {differ:.3%} of the pixels"
             assert result.presence is not None
-            opened = gated.postprocess.open_classes(result.presence)
+            opened = open_classes(result.presence, bundle.manifest.gate)
             skipped += int((opened.sum(axis=1) <= 1).sum())
         return EarlyExit(len(frames), skipped, _rate(whole, groups), _rate(gated, groups))
 
 
 def _rate(backend: TensorRTBackend, groups: Sequence[Sequence[Frame]]) -> float:
     """Frames a second of one stream; its first round, which makes buffers and graphs, apart."""
-    results = backend.stream(iter([*groups] * (1 + ROUNDS)))
+    results = backend.stream(map(Batch.of, [*groups] * (1 + ROUNDS)))
     for _ in groups:
         next(results)
     started = time.perf_counter()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.runtime.backends.tensorrt import TensorRTBackend
+from edgeunet.runtime.frames import Batch
 from edgeunet.runtime.gpu.cuda import CudaDevice, Stream
 from edgeunet.runtime.gpu.engine import build_bundle_engine, engine_parts, load_toolkit
 from edgeunet.runtime.gpu.engine.execution import Execution, LoadedEngine
@@ -100,8 +101,8 @@ def _end_to_end(segmenter: Segmenter) -> float:
     golden = segmenter.bundle.golden().frames
     batch = min(END_TO_END_BATCH, segmenter.manifest.max_batch)
     supply = cycle(golden)
-    groups = [list(islice(supply, batch)) for _ in range(WARM_UP + CALLS)]
-    results = segmenter.backend.stream(iter(groups))
+    groups = [Batch.of(list(islice(supply, batch))) for _ in range(WARM_UP + CALLS)]
+    results = segmenter.backend.stream(groups)
     for _ in range(WARM_UP):
         next(results)
     started = time.perf_counter()

@@ -6,11 +6,10 @@ import resource
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 
@@ -21,10 +20,11 @@ from edgeunet.errors import ParityError, UsageError
 from edgeunet.latency import median_latencies
 
 from .backends import create_backend
-from .frames import Frame, Segmented
+from .frames import Batch, Frame
+from .options import DEFAULTS, LoadOptions
 from .segmenter import Segmenter
 from .sinks import MaskDirectory
-from .sources import SourceFrame, open_source
+from .sources import open_source
 
 WARM_UP = 5
 STAGES = ("decode", "preprocess", "infer", "postprocess", "sink")
@@ -126,11 +126,11 @@ def _bench_batch(
     with TemporaryDirectory(prefix="edgeunet-bench-") as folder:
         sink = MaskDirectory(Path(folder))
         for turn in range(WARM_UP + repeats):
-            group = list(islice(supply, batch))
-            result = segmenter.backend.segment(group)
+            result = segmenter.backend.segment(Batch.of(list(islice(supply, batch))))
             started = time.perf_counter()
-            for image, mask in zip(group, result.masks, strict=True):
-                sink.write(Segmented(SourceFrame(turn, "", image), mask))
+            for segmented in result:
+                frame = replace(segmented.frame, index=turn)
+                sink.write(replace(segmented, frame=frame))
             spent = time.perf_counter() - started
             if turn < WARM_UP:
                 continue
@@ -181,12 +181,16 @@ class Verdict:
 
 
 def compare_precisions(
-    bundle: Bundle, backend: str = "auto", *, rounds: int = 6, **arguments: Any
+    bundle: Bundle,
+    backend: str = "auto",
+    options: LoadOptions = DEFAULTS,
+    *,
+    rounds: int = 6,
 ) -> Verdict:
     """Time every precision that a bundle holds, in turns, after checking its golden frames.
 
     Args:
-        arguments: those of the backend, such as `threads`.
+        options: of which `device`, `dla` and `threads` are the backend's.
 
     Raises:
         ParityError: none of them gives the masks that were promised.
@@ -198,7 +202,7 @@ def compare_precisions(
     with ExitStack() as stack:
         for precision in held:
             at = bundle.at(precision)
-            segmenter = stack.enter_context(Segmenter(at, create_backend(backend, at, **arguments)))
+            segmenter = stack.enter_context(Segmenter(at, create_backend(backend, at, options)))
             try:
                 agreements[precision] = segmenter.self_check()
             except ParityError as error:
@@ -240,5 +244,5 @@ def _net_alone(segmenter: Segmenter) -> Callable[[], object]:
     """A call of the net on the next of the golden frames, without pre- and post-processing."""
     backend = segmenter.backend
     frames = segmenter.bundle.golden().frames
-    calls = cycle([backend.net_alone(backend.preprocess([frame])) for frame in frames])
+    calls = cycle([backend.net_alone(Batch.of([frame])) for frame in frames])
     return lambda: next(calls)()

@@ -1,10 +1,11 @@
-"""What comes out of a stream, and goes into a sink."""
+"""What travels through the runtime: frames, batches of them, and their masks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -13,23 +14,17 @@ import numpy.typing as npt
 from edgeunet.errors import FrameError
 from edgeunet.metrics import Mask
 
-
-@dataclass(frozen=True)
-class Segmented:
-    """A frame, its class ids (H, W), and the gate's presence (C,), None without a gate."""
-
-    frame: SourceFrame
-    mask: Mask
-    presence: npt.NDArray[np.float32] | None = None
+Frame = npt.NDArray[np.uint8]
+"""(H, W, 3), 8 bit, RGB."""
 
 
 @dataclass(frozen=True)
 class SourceFrame:
     """One frame.
 
-    index: its number from 0. name: its file, or empty. image: (H, W, 3), 8-bit RGB.
-    time: seconds since the first frame: as the file says, None where it does not; of a camera, when
-    the frame arrived.
+    index: its number, from 0. name: its file, or empty. image: (H, W, 3), 8-bit RGB.
+    time: seconds since the first frame. A file's own timestamps, or None if it has none; for a
+    camera, when the frame arrived.
     """
 
     index: int
@@ -42,7 +37,7 @@ class SourceFrame:
 class SourceInfo:
     """What is known before decoding: number of frames (0: unknown), and their rate (None: none).
 
-    live: frames come when they come, and those that nobody takes are gone.
+    live: frames arrive in real time; unread frames are lost.
     """
 
     frames: int
@@ -50,7 +45,106 @@ class SourceInfo:
     live: bool = False
 
 
-Frame = npt.NDArray[np.uint8]
+class NetOutputs(NamedTuple):
+    """logits: (N, C, h, w) FP32 at the net's resolution. presence: (N, C) FP32, None ungated."""
+
+    logits: npt.NDArray[np.float32]
+    presence: npt.NDArray[np.float32] | None
+
+
+@dataclass
+class Timings:
+    """Seconds that a batch spent in each stage.
+
+    lanes: batches that the net computed side by side meanwhile.
+    """
+
+    preprocess: float = 0.0
+    infer: float = 0.0
+    postprocess: float = 0.0
+    lanes: int = 1
+
+
+@dataclass(frozen=True)
+class Result:
+    """Masks of some frames.
+
+    masks: (N, H, W) uint8 class ids at the frames' size.
+    presence: (N, C), None without a gate.
+    confidence: (N, H, W) uint8, the softmax of each pixel's class among the open ones, 255 for 1;
+    None unless asked for.
+
+    Example:
+        >>> result = edgeunet.load(bundle)([frame])
+        >>> result.masks.shape == (1, *frame.shape[:2])
+        True
+    """
+
+    masks: npt.NDArray[np.uint8]
+    presence: npt.NDArray[np.float32] | None
+    timings: Timings
+    confidence: npt.NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """A frame and what the net says of it.
+
+    mask: class ids (H, W). presence: (C,), None without a gate. confidence: (H, W) uint8, see
+    `Result`; None unless asked for.
+    """
+
+    frame: SourceFrame
+    mask: Mask
+    presence: npt.NDArray[np.float32] | None = None
+    confidence: npt.NDArray[np.uint8] | None = None
+
+
+@dataclass(eq=False)
+class Batch:
+    """Frames of one size on their way from a source to a sink; each stage adds what it computes.
+
+    frames: N of them. wants_confidence: compute `confidence` too.
+    images: net input (N, C, h, w), added by preprocessing. outputs: added by the net. Both are
+    dropped once the masks exist.
+    masks, presence, confidence: see `Result`, added by post-processing.
+
+    Raises:
+        FrameError: the frames' sizes differ, or there is none.
+    """
+
+    frames: Sequence[SourceFrame]
+    wants_confidence: bool = False
+    images: npt.NDArray[np.float32] = field(init=False, repr=False)
+    outputs: NetOutputs = field(init=False, repr=False)
+    masks: npt.NDArray[np.uint8] = field(init=False, repr=False)
+    presence: npt.NDArray[np.float32] | None = None
+    confidence: npt.NDArray[np.uint8] | None = None
+    timings: Timings = field(default_factory=Timings)
+
+    def __post_init__(self) -> None:
+        self.size = one_size(self.pixels)
+
+    @classmethod
+    def of(cls, images: Sequence[Frame], *, confidence: bool = False) -> Batch:
+        """A batch of arrays (H, W, 3)."""
+        frames = [SourceFrame(index, "", image) for index, image in enumerate(images)]
+        return cls(frames, confidence)
+
+    @property
+    def pixels(self) -> list[Frame]:
+        """The frames' images."""
+        return [frame.image for frame in self.frames]
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __iter__(self) -> Iterator[Segmented]:
+        """Each frame with its mask, once there are masks."""
+        for index, frame in enumerate(self.frames):
+            presence = None if self.presence is None else self.presence[index]
+            confidence = None if self.confidence is None else self.confidence[index]
+            yield Segmented(frame, self.masks[index], presence, confidence)
 
 
 def as_rgb(frame: npt.NDArray[np.generic]) -> Frame:
@@ -63,16 +157,14 @@ def as_rgb(frame: npt.NDArray[np.generic]) -> Frame:
         FrameError: another type, number of channels or dimensions, or no pixel.
     """
     if frame.ndim not in (2, 3) or frame.size == 0:
-        raise FrameError(f"frame has shape {frame.shape}; (H, W) or (H, W, C) was wanted.")
+        raise FrameError(f"frame has shape {frame.shape}; expected (H, W) or (H, W, C).")
     if frame.dtype not in (np.uint8, np.uint16):
         raise FrameError(
-            f"frame is {frame.dtype}; uint8 or uint16 was wanted. Scale it to 0..255 first."
+            f"frame is {frame.dtype}; expected uint8 or uint16. Scale it to 0..255 first."
         )
     channels = 1 if frame.ndim == 2 else frame.shape[2]
     if channels not in (1, 3, 4):
-        raise FrameError(
-            f"frame has {channels} channels; 1 (gray), 3 (RGB) or 4 (RGBA) was wanted."
-        )
+        raise FrameError(f"frame has {channels} channels; expected 1 (gray), 3 (RGB) or 4 (RGBA).")
     if frame.dtype == np.uint16:
         # It rounds, and takes no FP32 copy of an image that may be large.
         frame = cv2.convertScaleAbs(frame, alpha=1 / 257)  # type: ignore[arg-type]

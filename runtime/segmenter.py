@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -14,20 +13,22 @@ from edgeunet.bundle.bundle import Bundle, open_bundle
 from edgeunet.bundle.manifest import Manifest, Precision
 from edgeunet.errors import ParityError, UsageError
 
-from .backends import Backend, Result, Timings, create_backend
+from .backends import Backend, create_backend
 from .backends.smoothing import Smoother
 from .backends.steering import SteeredBackend
 from .backends.tiling import TiledBackend, Tiling
-from .frames import as_rgb, one_size
+from .frames import Batch, Result, SourceFrame, Timings, as_rgb, one_size
+from .options import DEFAULTS, LoadOptions
 from .pipeline.stopping import Closing
-from .sources import Source, SourceFrame, open_source
+from .sources import IterableSource, Source, open_source
 from .stream import Feed, Stream
 
+T = TypeVar("T", bound=np.generic)
 Drop = Literal["oldest", "none"]
 # Seconds that a live frame waits for its batch: about what an eye takes for no delay.
 _LIVE_DELAY = 0.05
-# Golden frames are checked against another implementation of the same net: of the pixels this
-# share must agree, by precision. The promises of `edgeunet parity`, less a point for few frames.
+# Golden frames are compared with another implementation of the same net: this share of the pixels
+# must agree, by precision. The promises of `edgeunet parity`, less a point because frames are few.
 _GOLDEN_AGREEMENT = {"fp32": 0.999, "fp16": 0.995, "int8": 0.98}
 
 
@@ -35,11 +36,49 @@ class Segmenter(Closing):
     """Segments frames with a bundle; a context manager that frees the backend.
 
     Frames are RGB (H, W, 3) uint8; grayscale, RGBA and 16 bit are converted (see `as_rgb`).
+
+    Args:
+        backend: what segments. plain: the backends inside that run one net on whole frames, which
+            `self_check` checks; None if that is `backend` itself.
+
+    Example:
+        >>> with edgeunet.load(bundle) as segmenter:
+        ...     segmenter([frame]).masks.shape == (1, *frame.shape[:2])
+        True
     """
 
-    def __init__(self, bundle: Bundle, backend: Backend) -> None:
+    def __init__(
+        self, bundle: Bundle, backend: Backend, *, plain: Sequence[Backend] | None = None
+    ) -> None:
         self.bundle = bundle
         self.backend = backend
+        self._plain = plain or [backend]
+
+    @classmethod
+    def open(
+        cls, bundle: str | Path, backend: str = "auto", options: LoadOptions = DEFAULTS
+    ) -> Segmenter:
+        """See `load`."""
+        opened = open_bundle(bundle)
+        if options.precision is not None:
+            opened = opened.at(options.precision)
+        if backend == "pytorch" and options.precision not in (None, "fp32"):
+            raise UsageError(
+                f"pytorch computes in FP32; precision {options.precision} needs another backend."
+            )
+        tiling = options.tiling
+        if tiling is not None:
+            _check_batch(tiling.batch, opened.manifest)
+        plain: list[Backend] = []
+
+        def make(bundle: Bundle) -> Backend:
+            plain.append(create_backend(backend, bundle, options))
+            return plain[-1] if tiling is None else TiledBackend(plain[-1], tiling)
+
+        if options.target_fps is None:
+            return cls(opened, make(opened), plain=plain)
+        steered = SteeredBackend(opened, make, target_fps=options.target_fps)
+        return cls(opened, steered, plain=plain)
 
     @property
     def manifest(self) -> Manifest:
@@ -52,24 +91,27 @@ class Segmenter(Closing):
         """Segment frames of one size, at most `manifest.max_batch` at a time inside.
 
         Args:
-            confidence: also tell how sure each pixel is.
+            confidence: also compute how sure each pixel is.
 
         Raises:
             UsageError: no frame. FrameError: a frame that cannot be converted, or sizes differ.
         """
         if isinstance(frames, np.ndarray) and frames.ndim < 4:
             # Iterating over it would take its rows for frames.
-            raise UsageError(f"an array {frames.shape} came; pass a list, such as [frame].")
+            raise UsageError(
+                f"expected a list of frames, such as [frame], got an array {frames.shape}."
+            )
         if len(frames) == 0:
-            raise UsageError("no frames came; pass a sequence of (H, W, 3) arrays.")
+            raise UsageError("expected frames (H, W, 3), got none.")
         images = [as_rgb(frame) for frame in frames]
         one_size(images)
         limit = self.manifest.max_batch
-        parts = [
-            self.backend.segment(images[start : start + limit], confidence=confidence)
-            for start in range(0, len(images), limit)
-        ]
-        return parts[0] if len(parts) == 1 else _joined(parts)
+        return _joined(
+            [
+                self.backend.segment(Batch.of(images[at : at + limit], confidence=confidence))
+                for at in range(0, len(images), limit)
+            ]
+        )
 
     def stream(
         self,
@@ -79,95 +121,70 @@ class Segmenter(Closing):
         max_delay: float | None = None,
         drop: Drop | None = None,
         temporal: float | None = None,
+        confidence: bool = False,
     ) -> Stream:
         """Yield (frame, mask (H, W)) in order, decoding and inferring ahead of the consumer.
 
-        Frames up to a fault are yielded before its error is raised.
+        If the source raises, earlier frames are delivered first, then the error.
 
         Args:
-            source: what `open_source` takes, or frames of one's own: arrays, or `SourceFrame`s,
-                which have a time and a name besides.
-            batch: frames a call of the net; a batch ends early where the frames' size changes.
+            source: what `open_source` takes, or your own frames: arrays, or `SourceFrame`s, which
+                also have a time and a name.
+            batch: frames per call of the net; a batch ends early when the frames' size changes.
             max_delay: seconds that a frame waits for others to fill its batch. None: 0.05 for a
-                live source, for ever elsewhere.
-            drop: which frame gives way where the consumer is slower than the source. None:
-                "oldest" for a live source, "none" elsewhere.
+                live source, for ever otherwise.
+            drop: which frames to drop if the consumer cannot keep up with the source. None:
+                "oldest" for a live source, "none" otherwise.
             temporal: share of the past in the logits of each frame, see `Smoother`; None: none.
+            confidence: `Stream.results` also says how sure each pixel is.
 
         Raises:
-            UsageError: what is no source, a batch that the bundle does not take, a delay that is
-            none, frames of a file to be dropped, smoothing out of range or of tiles.
+            UsageError: not a source, a batch that the bundle does not take, a negative delay,
+            frames of a file to be dropped, smoothing out of range or of tiles.
+
+        Example:
+            >>> with edgeunet.load(bundle) as segmenter, segmenter.stream([frame]) as stream:
+            ...     [(frame.index, mask.shape == frame.image.shape[:2]) for frame, mask in stream]
+            [(0, True)]
         """
         _check_batch(batch, self.manifest)
         if max_delay is not None and not max_delay >= 0:  # NaN too
-            raise UsageError(f"max_delay is {max_delay}; seconds, 0 or more, were wanted.")
+            raise UsageError(f"max_delay is {max_delay}; expected 0 seconds or more.")
         if drop not in (None, *get_args(Drop)):
-            raise UsageError(f"drop is {drop!r}; {' or '.join(get_args(Drop))} was wanted.")
+            raise UsageError(f"drop is {drop!r}; expected {' or '.join(get_args(Drop))}.")
         smoother = None if temporal is None else Smoother(self.manifest.input, temporal)
-        if smoother is not None and not all(net.smooths for net in self.backend.nets):
+        if smoother is not None and not self.backend.smooths:
             raise UsageError(
                 "frames in tiles are not smoothed over time. Leave out one of the two."
             )
         frames = open_source(source) if isinstance(source, (str, Path)) else source
-        live = isinstance(frames, Source) and frames.info.live
         if not isinstance(frames, Source):
-            frames = _own(frames)
-        elif not live and drop == "oldest":
+            frames = IterableSource(frames)
+        live = frames.info.live
+        if drop == "oldest" and not live and not isinstance(frames, IterableSource):
             if frames is not source:
                 frames.close()
-            raise UsageError("no frame of a file is dropped; drop='oldest' is for live sources.")
+            raise UsageError("files are read in full; drop='oldest' is for live sources.")
         feed = Feed(
             frames,
             batch=batch,
             max_delay=_LIVE_DELAY if live and max_delay is None else max_delay,
             drop_oldest=(drop or ("oldest" if live else "none")) == "oldest",
+            confidence=confidence,
         )
-        return Stream(self.backend, frames, feed, smoother)
+        return Stream(self.backend, feed, smoother)
 
     def self_check(self) -> float:
-        """Share of golden pixels that agree with the reference's masks, at the worst of its depths.
+        """Share of golden pixels that agree with the reference's masks, of the worst depth.
 
         Raises:
             ParityError: fewer agree than the precision promises.
         """
-        return min(Segmenter(net.bundle, net)._check() for net in self.backend.nets)
-
-    def _check(self) -> float:
-        golden = self.bundle.golden()
-        whole = Segmenter(self.bundle, self.backend.untiled)  # as the masks were made
-        agreement = float(np.mean(whole(list(golden.frames)).masks == golden.masks))
-        wanted = _GOLDEN_AGREEMENT[self.manifest.precision]
-        if agreement < wanted:
-            raise ParityError(
-                f"{self.bundle.root} on {self.backend.name}: {agreement:.2%} of the golden pixels "
-                f"agree with PyTorch, {wanted:.1%} were promised. `edgeunet parity` says where."
-            )
-        return agreement
+        return min(_golden_agreement(backend) for backend in self._plain)
 
     def close(self) -> None:
         """Free the backend."""
         self.backend.close()
-
-
-def _own(frames: Iterable[SourceFrame | npt.NDArray[np.generic]]) -> Iterator[SourceFrame]:
-    """Frames that are not from a source of ours, as it would give them."""
-    if not isinstance(frames, Iterable) or (isinstance(frames, np.ndarray) and frames.ndim < 4):
-        came = f"an array {frames.shape}" if isinstance(frames, np.ndarray) else repr(frames)
-        raise UsageError(
-            f"{came} is no source. Pass a path, an address such as v4l2:///dev/video0, or frames."
-        )
-    return (_as_source_frame(index, frame) for index, frame in enumerate(frames))
-
-
-def _as_source_frame(index: int, frame: SourceFrame | npt.NDArray[np.generic]) -> SourceFrame:
-    if isinstance(frame, SourceFrame):
-        return replace(frame, image=as_rgb(frame.image))
-    if isinstance(frame, np.ndarray):
-        return SourceFrame(index, "", as_rgb(frame))
-    raise UsageError(
-        f"a {type(frame).__name__} came as a frame; an array (H, W, 3), RGB, or a SourceFrame was "
-        "wanted."
-    )
 
 
 def load(
@@ -177,7 +194,9 @@ def load(
     precision: Precision | None = None,
     tiling: Tiling | None = None,
     target_fps: float | None = None,
-    **arguments: Any,
+    device: int | None = None,
+    dla: int | None = None,
+    threads: int | None = None,
 ) -> Segmenter:
     """Open a bundle and put it on a backend.
 
@@ -185,34 +204,47 @@ def load(
         bundle: directory that `edgeunet export` wrote.
         backend: "auto", "onnxruntime", "pytorch", "rtx" or "tensorrt".
         precision: one that the bundle holds, None for the one that it was exported for.
-        tiling: how frames are cut into tiles of the net's input size, at their own resolution,
+        tiling: how to cut frames into tiles of the net's input size, at their own resolution,
             which suits images larger than that; None to resize each frame to it.
         target_fps: frames per second to hold by switching between the depths of a bundle that
             carries several, see `SteeredBackend`; None for its deepest.
-        arguments: those of a backend that is named, such as `threads` of ONNX Runtime; "auto" hands
-            `device` and `dla` to a GPU's.
+        device: index of the GPU. dla: core of the Deep Learning Accelerator, for TensorRT.
+        threads: of ONNX Runtime; None for all cores.
 
     Raises:
-        BundleError: not a whole bundle. UsageError: a precision that it does not hold,
-        or the backend has not; an argument that the backend has not; more tiles a batch than the
-        bundle takes; a target for one depth.
-        MissingDependencyError: the backend's extra is missing.
+        BundleError: not a whole bundle. UsageError: a precision that the bundle or the backend
+        does not have; an option that the backend does not have; more tiles a batch than the bundle
+        takes; a frame rate for a bundle of one depth. MissingDependencyError: the backend's extra
+        is missing.
+
+    Example:
+        >>> with edgeunet.load(bundle, "onnxruntime", threads=1) as segmenter:
+        ...     segmenter.backend.name
+        'onnxruntime'
     """
-    opened = open_bundle(bundle)
-    if precision is not None:
-        opened = opened.at(precision)
-    if backend == "pytorch" and precision not in (None, "fp32"):
-        raise UsageError(f"pytorch computes in FP32; precision {precision} needs another backend.")
-    if tiling is not None:
-        _check_batch(tiling.batch, opened.manifest)
+    options = LoadOptions(
+        precision=precision,
+        tiling=tiling,
+        target_fps=target_fps,
+        device=device,
+        dla=dla,
+        threads=threads,
+    )
+    return Segmenter.open(bundle, backend, options)
 
-    def make(bundle: Bundle) -> Backend:
-        created = create_backend(backend, bundle, **arguments)
-        return created if tiling is None else TiledBackend(created, tiling)
 
-    if target_fps is None:
-        return Segmenter(opened, make(opened))
-    return Segmenter(opened, SteeredBackend(opened, make, target_fps=target_fps))
+def _golden_agreement(backend: Backend) -> float:
+    bundle = backend.bundle
+    golden = bundle.golden()
+    result = Segmenter(bundle, backend)(list(golden.frames))
+    agreement = float(np.mean(result.masks == golden.masks))
+    wanted = _GOLDEN_AGREEMENT[bundle.manifest.precision]
+    if agreement < wanted:
+        raise ParityError(
+            f"{bundle.root} on {backend.name}: {agreement:.2%} of the golden pixels agree with "
+            f"PyTorch, {wanted:.1%} were promised. `edgeunet parity` says where."
+        )
+    return agreement
 
 
 def _check_batch(batch: int, manifest: Manifest) -> None:
@@ -224,16 +256,21 @@ def _check_batch(batch: int, manifest: Manifest) -> None:
         )
 
 
-def _joined(parts: Sequence[Result]) -> Result:
-    presences = [part.presence for part in parts if part.presence is not None]
-    confidences = [part.confidence for part in parts if part.confidence is not None]
+def _joined(batches: Sequence[Batch]) -> Result:
+    presences = [batch.presence for batch in batches if batch.presence is not None]
+    confidences = [batch.confidence for batch in batches if batch.confidence is not None]
+    timings = [batch.timings for batch in batches]
     return Result(
-        np.concatenate([part.masks for part in parts]),
-        np.concatenate(presences) if presences else None,
+        _concatenated([batch.masks for batch in batches]),
+        _concatenated(presences) if presences else None,
         Timings(
-            sum(part.timings.preprocess for part in parts),
-            sum(part.timings.infer for part in parts),
-            sum(part.timings.postprocess for part in parts),
+            sum(each.preprocess for each in timings),
+            sum(each.infer for each in timings),
+            sum(each.postprocess for each in timings),
         ),
-        np.concatenate(confidences) if confidences else None,
+        _concatenated(confidences) if confidences else None,
     )
+
+
+def _concatenated(parts: list[npt.NDArray[T]]) -> npt.NDArray[T]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

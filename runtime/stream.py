@@ -1,24 +1,27 @@
-"""A source through a backend: decoding, preprocessing, the net and post-processing side by side."""
+"""A source through a backend: decoding, preprocessing, net and post-processing side by side."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+
+import cv2
 
 from edgeunet.metrics import Mask
 
-from .backends import Backend, Result
+from .backends import Backend
 from .backends.smoothing import Smoother
-from .frames import Frame, Segmented
-from .pipeline.channel import Channel, Ended
-from .pipeline.stage import Stoppable
+from .frames import Batch, Segmented, SourceFrame, Timings
+from .pipeline.channel import Channel, Interrupted, never
+from .pipeline.lease import Supply
 from .pipeline.stopping import Closing
 from .pipeline.stopwatch import StageReport, Stopwatch
-from .sources import Source, SourceFrame
+from .sources import Source
+
+_STAGES = ("preprocess", "infer", "postprocess")
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class StreamReport:
     read: frames taken from the source. segmented: frames whose masks came out. dropped: frames that
     gave way to newer ones. skipped: damaged frames that the source left out. reconnects: times that
     a live source came back. seconds: since the first frame was asked for. stages: by name.
-    `read` is `segmented` and `dropped` together, and what is under way.
+    `read` is `segmented` plus `dropped` plus the frames under way.
     """
 
     read: int
@@ -40,75 +43,154 @@ class StreamReport:
     stages: dict[str, StageReport]
 
 
-class Stream(Closing, Stoppable, Iterator[tuple[SourceFrame, Mask]]):
+class Stream(Closing, Iterator[tuple[SourceFrame, Mask]]):
     """Pairs of frame and mask (H, W), in order, computed ahead of the consumer.
 
-    Each stage has a thread of its own, with bounded queues between them; an error in one ends all
-    and is raised behind the pairs before it. Dropping the stream, or closing it, ends them too.
+    Each stage has its own thread, with bounded queues between them. If one raises, earlier pairs
+    are delivered first, then the error. Closing or dropping the stream ends all threads.
     """
 
-    def __init__(
-        self,
-        backend: Backend,
-        source: Iterable[SourceFrame],
-        feed: Feed,
-        smoother: Smoother | None,
-    ) -> None:
-        self._source = source
+    def __init__(self, backend: Backend, feed: Feed, smoother: Smoother | None) -> None:
         self._feed = feed
-        self._tally = _Tally(backend.lanes)
-        # Holds nothing of this object, so that it ends with it.
-        self._results = _segmented(backend, feed, self._tally, smoother)
+        self._progress = _Progress()
+        # Holds no reference to this object, so that it ends with it.
+        self._results = _segmented(backend, feed, self._progress, smoother)
 
     def __next__(self) -> tuple[SourceFrame, Mask]:
         segmented = next(self._results)
         return segmented.frame, segmented.mask
 
     def results(self) -> Iterator[Segmented]:
-        """The same with the gate's presence; a frame comes out of one of the two."""
+        """The same with presence and confidence; each frame comes out of one of the two."""
         return self._results
 
     def stop(self) -> None:
-        """Take no more frames; those under way still come out. For signal handlers and threads."""
+        """Read no more frames; those under way still come out. For signal handlers and threads."""
         self._feed.stop()
 
     def close(self) -> None:
         """End all stages, and close the source.
 
-        Where waiting for the stages was broken off, by Ctrl-C, the thread that still reads the
-        source frees it, after the frame that it is at.
+        If waiting for the stages was interrupted by Ctrl-C, the reading thread frees the source
+        after the frame at hand.
         """
         self._feed.stop()
         self._results.close()
-        if isinstance(self._source, Source):
-            self._source.close()
+        self._feed.source.close()
 
     def report(self) -> StreamReport:
         """What was done so far; may be called from any thread."""
-        tally, source = self._tally, self._source
-        live = source if isinstance(source, Source) else None
-        stages = {"decode": self._feed.decoding, **tally.stages}
+        progress, source = self._progress, self._feed.source
+        stages = {"decode": self._feed.decoding, **progress.stages}
         return StreamReport(
             read=self._feed.read,
-            segmented=tally.segmented,
+            segmented=progress.segmented,
             dropped=self._feed.dropped,
-            skipped=live.skipped if live else 0,
-            reconnects=live.reconnects if live else 0,
-            seconds=tally.seconds,
+            skipped=source.skipped,
+            reconnects=source.reconnects,
+            seconds=progress.seconds,
             stages={name: watch.report() for name, watch in stages.items()},
         )
 
 
-class _Tally:
+class Feed(Closing, Supply[Batch]):
+    """Reads a source in its own thread and hands out batches of frames of one size, in order.
+
+    If the source raises, the frames read before are delivered first, then the error.
+
+    Attributes:
+        source: where the frames come from. read: frames taken from it.
+
+    Args:
+        batch: largest number of frames in a batch; it ends early when the frames' size changes.
+        max_delay: seconds that a batch's first frame waits for the others, None for ever.
+        drop_oldest: keep the newest frames if the consumer is slower than the source.
+        confidence: batches ask for confidence.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        batch: int,
+        max_delay: float | None,
+        drop_oldest: bool,
+        confidence: bool = False,
+    ) -> None:
+        self.source = source
+        self.read = 0
+        self.decoding = Stopwatch()
+        self._batch = batch
+        self._max_delay = max_delay
+        self._confidence = confidence
+        # A live source's newest batch, or the batch after the one that is being prepared.
+        self._channel: Channel[SourceFrame] = Channel(batch, drop_oldest=drop_oldest)
+        self._taking = threading.Lock()
+        self._next: SourceFrame | None = None
+        self._thread = threading.Thread(target=self._produce, name="edgeunet-decode", daemon=True)
+
+    @property
+    def dropped(self) -> int:
+        """Frames that gave way to newer ones."""
+        return self._channel.dropped
+
+    def take(self, interrupted: Callable[[], bool] = never) -> Batch:
+        """See `Supply`."""
+        with self._taking:
+            if self._thread.ident is None:
+                self._thread.start()
+            if interrupted():
+                raise Interrupted
+            frames = [self._next or self._channel.get(interrupted=interrupted)]
+            self._next = None
+            due = None if self._max_delay is None else time.monotonic() + self._max_delay
+            while len(frames) < self._batch:
+                left = None if due is None else max(0, due - time.monotonic())
+                try:
+                    frame = self._channel.get(left, interrupted)
+                except Exception:  # the end, the delay, or an error, which is raised again later
+                    break
+                if frame.image.shape != frames[0].image.shape:
+                    self._next = frame
+                    break
+                frames.append(frame)
+            return Batch(frames, self._confidence)
+
+    def wake(self) -> None:
+        """See `Supply`."""
+        self._channel.wake()
+
+    def stop(self) -> None:
+        """Read no more; the frames that were read still come out."""
+        self.source.stop()
+        self._channel.end()
+
+    def close(self) -> None:
+        """Stop, and wait for the source to be done with the frame at hand."""
+        self.stop()
+        if self._thread.ident is not None:
+            self._thread.join(self.source.close_timeout)
+
+    def _produce(self) -> None:
+        error: BaseException | None = None
+        try:
+            while True:
+                with self.decoding.lap():
+                    frame = next(self.source, None)
+                if frame is None or not self._channel.put(frame):
+                    break
+                self.read += 1
+        except BaseException as raised:
+            error = raised
+        self._channel.end(error)
+
+
+class _Progress:
     """What the consumer's thread counts."""
 
-    def __init__(self, lanes: int) -> None:
+    def __init__(self) -> None:
         self.segmented = 0
-        self.stages = {
-            "preprocess": Stopwatch(),
-            "infer": Stopwatch(threads=lanes),
-            "postprocess": Stopwatch(),
-        }
+        self.stages = {name: Stopwatch() for name in _STAGES}
         self._started: float | None = None
         self._ended: float | None = None
 
@@ -125,130 +207,47 @@ class _Tally:
     def end(self) -> None:
         self._ended = time.perf_counter()
 
-    def add(self, result: Result) -> None:
+    def add(self, timings: Timings, frames: int) -> None:
         for name, watch in self.stages.items():
-            watch.add(getattr(result.timings, name), frames=len(result.masks))
-
-
-class _Batches(Stoppable, Iterator[Sequence[Frame]]):
-    """The pixels of each batch, for the backend; its frames wait in `waiting` for the masks."""
-
-    def __init__(self, feed: Feed) -> None:
-        self.waiting: deque[list[SourceFrame]] = deque()
-        self._feed = feed
-
-    def __next__(self) -> Sequence[Frame]:
-        group = next(self._feed)
-        self.waiting.append(group)
-        return [frame.image for frame in group]
-
-    def stop(self) -> None:
-        """See `Stoppable`."""
-        self._feed.stop()
+            lanes = timings.lanes if name == "infer" else 1
+            watch.add(getattr(timings, name), frames=frames, threads=lanes)
 
 
 def _segmented(
-    backend: Backend, feed: Feed, tally: _Tally, smoother: Smoother | None
+    backend: Backend, feed: Feed, progress: _Progress, smoother: Smoother | None
 ) -> Generator[Segmented, None, None]:
-    batches = _Batches(feed)
     with ExitStack() as stack:
-        stack.callback(tally.end)
+        stack.enter_context(_one_opencv_thread())
+        stack.callback(progress.end)
         stack.enter_context(feed)
-        results = backend.stream(batches, smoother=smoother)
+        results = backend.stream(feed, smoother=smoother)
         stack.callback(results.close)
         stack.callback(feed.stop)  # first: the stages may be waiting for it
-        tally.start()
-        for result in results:
-            tally.add(result)
-            frames = batches.waiting.popleft()
-            for index, frame in enumerate(frames):
-                presence = None if result.presence is None else result.presence[index]
-                tally.segmented += 1
-                yield Segmented(frame, result.masks[index], presence)
+        progress.start()
+        for batch in results:
+            progress.add(batch.timings, len(batch))
+            for segmented in batch:
+                progress.segmented += 1
+                yield segmented
 
 
-_PATIENCE = 1.0  # seconds
+_opencv = threading.Lock()
+_opencv_users: list[int] = []  # OpenCV's threads before each
 
 
-class Feed(Closing, Stoppable, Iterator[list[SourceFrame]]):
-    """Batches of frames of one size, in order; a fault follows the frames before it.
+@contextmanager
+def _one_opencv_thread() -> Iterator[None]:
+    """Keep OpenCV to one thread: stages run side by side, and the net needs the cores.
 
-    read: frames taken from the source. dropped: those of them that gave way to newer ones.
-
-    Args:
-        batch: frames that a batch holds at most; it ends early where the frames' size changes.
-        max_delay: seconds that a batch's first frame waits for the others, None for ever.
-        drop_oldest: keep the newest frames where the consumer is slower than the source.
+    The setting is the process's own; the last stream to end restores it.
     """
-
-    def __init__(
-        self,
-        source: Iterable[SourceFrame],
-        *,
-        batch: int,
-        max_delay: float | None,
-        drop_oldest: bool,
-    ) -> None:
-        self.read = 0
-        self.decoding = Stopwatch()
-        self._source = source
-        self._batch = batch
-        self._max_delay = max_delay
-        # A live source's newest batch, or the batch after the one that is being prepared.
-        self._channel: Channel[SourceFrame] = Channel(batch, drop_oldest=drop_oldest)
-        self._next: SourceFrame | None = None
-        self._thread = threading.Thread(target=self._produce, name="edgeunet-decode", daemon=True)
-
-    @property
-    def dropped(self) -> int:
-        """Frames that gave way to newer ones."""
-        return self._channel.dropped
-
-    def __next__(self) -> list[SourceFrame]:
-        if self._thread.ident is None:
-            self._thread.start()
-        try:
-            group = [self._next or self._channel.get()]
-        except Ended:
-            raise StopIteration from None
-        self._next = None
-        due = None if self._max_delay is None else time.monotonic() + self._max_delay
-        while len(group) < self._batch:
-            try:
-                frame = self._channel.get(None if due is None else max(0, due - time.monotonic()))
-            except Exception:  # the end, the delay, or a fault, which comes again behind this batch
-                break
-            if frame.image.shape != group[0].image.shape:
-                self._next = frame
-                break
-            group.append(frame)
-        return group
-
-    def stop(self) -> None:
-        """Read no more; the frames that were read still come out."""
-        if isinstance(self._source, Source):
-            self._source.stop()
-        self._channel.end()
-
-    def close(self) -> None:
-        """Stop, and wait for the source to be done with the frame it is at."""
-        self.stop()
-        # A source ends soon when told to; a caller's own iterator cannot be told.
-        if self._thread.ident is not None:
-            self._thread.join(None if isinstance(self._source, Source) else _PATIENCE)
-
-    def _produce(self) -> None:
-        error: BaseException | None = None
-        try:
-            frames = iter(self._source)
-            while True:
-                with self.decoding.lap():
-                    frame = next(frames, None)
-                if frame is None:
-                    break
-                if not self._channel.put(frame):
-                    break
-                self.read += 1
-        except BaseException as raised:
-            error = raised
-        self._channel.end(error)
+    with _opencv:
+        _opencv_users.append(_opencv_users[0] if _opencv_users else cv2.getNumThreads())
+        cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        with _opencv:
+            before = _opencv_users.pop()
+            if not _opencv_users:
+                cv2.setNumThreads(before)

@@ -27,7 +27,7 @@ from edgeunet.runtime import Tiling, load
 from edgeunet.runtime.backends import Backend, create_backend
 from edgeunet.runtime.backends.tiling import Blend, TiledBackend
 from edgeunet.runtime.backends.tiling.plan import spans
-from edgeunet.runtime.frames import Frame
+from edgeunet.runtime.frames import Batch, Frame
 
 Mask = npt.NDArray[np.uint8]
 
@@ -83,7 +83,7 @@ def reference(folder: Path, image: Frame) -> Mask:
 
 
 def tiled(folder: Path, image: Frame, size: tuple[int, int], tiling: Tiling) -> Mask:
-    mask: Mask = TiledBackend(of_size(folder, *size), tiling).segment([image]).masks[0]
+    mask: Mask = TiledBackend(of_size(folder, *size), tiling).segment(Batch.of([image])).masks[0]
     return mask
 
 

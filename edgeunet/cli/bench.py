@@ -9,7 +9,8 @@ import click
 
 from ..bundle.manifest import Precision
 from ..runtime.bench import BenchReport, bench, compare_precisions
-from ..runtime.segmenter import load
+from ..runtime.options import LoadOptions
+from ..runtime.segmenter import Segmenter
 from .common import DIRECTORY, echo_json, gpu_of, json_option, net_options
 
 
@@ -47,15 +48,15 @@ def command(
     as_json: bool,
 ) -> None:
     """Time a bundle on this machine, stage by stage, and say which precision to use."""
-    gpu = gpu_of(device, dla)
-    with load(bundle, backend, precision=precision, **gpu) as segmenter:
+    options = LoadOptions(precision=precision, **gpu_of(device, dla))
+    with Segmenter.open(bundle, backend, options) as segmenter:
         report = bench(segmenter, batches=batches, source=source, repeats=repeats)
         opened, used = segmenter.bundle, segmenter.backend.name
     # PyTorch is the reference, and computes in one precision; a DLA does not compute all of them.
     alone = precision is not None or dla is not None or used == "pytorch"
-    if used == "onnxruntime":  # `auto` came to it
-        gpu = {}
-    verdict = None if alone else compare_precisions(opened, used, **gpu)
+    if used == "onnxruntime":  # chosen by `auto`: it has no use for a GPU's options
+        options = LoadOptions()
+    verdict = None if alone else compare_precisions(opened, used, options)
     if as_json:
         echo_json({**asdict(report), "verdict": verdict and asdict(verdict)})
     else:

@@ -11,6 +11,7 @@ import click
 from ..bundle.manifest import Precision
 from ..errors import UnfinishedError
 from ..runtime.backends.tiling import Blend
+from ..runtime.options import LoadOptions
 from ..runtime.run import RunSummary, run
 from ..runtime.segmenter import Drop
 from .common import (
@@ -84,23 +85,25 @@ def command(
 
     Ctrl-C and SIGTERM end it after the frames under way, and finish what is being written.
     """
-    tiling = tiling_of(tile, overlap, blend, batch)
+    options = LoadOptions(
+        precision=precision,
+        tiling=tiling_of(tile, overlap, blend, batch),
+        target_fps=target_fps,
+        **gpu_of(device, dla),
+    )
     with progress("segmenting", None) as report:
         summary = run(
             bundle,
             source,
             output,
             backend=backend,
-            precision=precision,
-            target_fps=target_fps,
+            options=options,
             batch=1 if tile else batch,
             max_delay=None if max_delay is None else max_delay / 1000,
             drop=drop,
             temporal=temporal,
-            tiling=tiling,
             force=force,
             report=report,
-            **gpu_of(device, dla),
         )
     piped = output.startswith("pipe:")  # which has stdout to itself
     if as_json:

@@ -8,6 +8,7 @@ import click
 
 from ..bundle.manifest import Precision
 from ..runtime.backends.tiling import Blend
+from ..runtime.options import LoadOptions
 from ..runtime.serve import serve
 from .common import (
     DIRECTORY,
@@ -73,11 +74,13 @@ def command(
         port=port,
         token=token,
         backend=backend,
-        precision=precision,
-        target_fps=target_fps,
+        options=LoadOptions(
+            precision=precision,
+            tiling=tiling_of(tile, overlap, blend, batch),
+            target_fps=target_fps,
+            **gpu_of(device, dla),
+        ),
         batch=1 if tile else batch,
         temporal=temporal,
-        tiling=tiling_of(tile, overlap, blend, batch),
-        **gpu_of(device, dla),
         announce=lambda url: click.echo(f"open {url}", err=True),
     )

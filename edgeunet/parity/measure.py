@@ -28,8 +28,11 @@ from ..metrics import (
 )
 from ..models.checkpoints import Checkpoint
 from ..models.reference import to_input, to_mask
-from ..runtime.backends import Backend, NetOutputs, create_backend
-from ..runtime.frames import Frame
+from ..runtime.backends import Backend, create_backend
+from ..runtime.backends.ort import open_flavour
+from ..runtime.backends.postprocess import Postprocessor
+from ..runtime.backends.preprocess import Preprocessor
+from ..runtime.frames import Frame, NetOutputs
 from ..runtime.sources import open_source, read_image
 from .gate import GateTally
 from .report import FrameReport, ParityReport, StageReport
@@ -124,17 +127,17 @@ class _Stages:
     def answers(self, image: Frame) -> Iterator[tuple[str, NetOutputs, Mask]]:
         """(stage, outputs, mask) in the order of the stages."""
         size = (image.shape[0], image.shape[1])
-        any_backend = next(iter(self.backends.values()))
-        images = any_backend.preprocess([image])
+        manifest = self.bundle.manifest
+        finish = Postprocessor(manifest.input, manifest.gate)
+        images = Preprocessor(manifest.input)([image])
         logits, presence = self.net.predict(torch.from_numpy(images))
         outputs = _as_numpy(logits, presence)
-        manifest = self.bundle.manifest
         mask = to_mask(logits, presence, manifest.input, size, thresholds=manifest.gate)
         yield "preprocessing", outputs, mask
-        yield "postprocessing", outputs, any_backend.postprocess(*outputs, size)[0]
+        yield "postprocessing", outputs, finish(*outputs, size)[0]
         for name, backend in self.backends.items():
-            result = backend.infer(images)
-            yield name, result, backend.postprocess(*result, size)[0]
+            result = backend.net.infer(images)
+            yield name, result, finish(*result, size)[0]
 
 
 def samples_of(path: Path, *, num_classes: int) -> Iterator[ParitySample]:
@@ -247,7 +250,7 @@ def _backends(
     if precision == "int8":
         flavours |= {**(_SIMULATED if simulate else {}), "int8": "int8.cpu"}
     return {
-        name: stack.enter_context(create_backend("onnxruntime", bundle, flavour=flavour))
+        name: stack.enter_context(open_flavour(bundle, flavour))
         for name, flavour in flavours.items()
     }
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from ..bundle.manifest import InputSpec
 from ..bundle.schema import encode
@@ -26,6 +26,7 @@ from ..models.depth import prune_depth, pruned_training
 from ..models.reference import validate
 from ..models.structure import structure_of
 from ..models.summary import count
+from ..runtime.backends.ort import OrtNet
 from ..training.config import Progress
 from .channels import prune_channels
 from .finetune import finetune
@@ -283,12 +284,11 @@ def _measured(
 
 def _latencies(stages: list[_Stage], spec: InputSpec) -> dict[str, float]:
     """Median milliseconds of one image by stage, in ONNX Runtime with `export`'s graphs."""
-    feed = {"image": np.zeros((1, spec.channels, spec.height, spec.width), np.float32)}
+    image = np.zeros((1, spec.channels, spec.height, spec.width), np.float32)
     with TemporaryDirectory(prefix="edgeunet-prune-") as folder:
         calls = {}
         for stage in stages:
             path = Path(folder) / f"{stage.name}.onnx"
             trace(stage.net, path, height=spec.height, width=spec.width, channels=spec.channels)
-            session = onnxruntime.InferenceSession(path)
-            calls[stage.name] = lambda session=session: session.run(None, feed)
+            calls[stage.name] = partial(OrtNet(path).run, image)
         return median_latencies(calls)

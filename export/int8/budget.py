@@ -17,7 +17,7 @@ from edgeunet.bundle.calibration_table import CalibrationTable
 from edgeunet.bundle.manifest import flavour_file
 from edgeunet.models.checkpoints import Card
 from edgeunet.parity import Fallback, ParitySample
-from edgeunet.runtime.backends.ort import open_session
+from edgeunet.runtime.backends.ort import OrtNet
 
 from .calibration.selection import thinned
 from .emitters import CPU, TENSORRT, Emitter, write_int8
@@ -192,5 +192,5 @@ def rank_layers(
 
 
 def _logits(path: Path, images: Sequence[Images], *, as_written: bool = False) -> Images:
-    session = open_session(path, as_written=as_written)
-    return np.stack([session.run(["logits"], {"image": image})[0] for image in images])
+    net = OrtNet(path, as_written=as_written)
+    return np.stack([net.infer(image).logits for image in images])

@@ -21,7 +21,7 @@ class Emitter:
     """One kind of INT8 graph.
 
     quantize: writes it; takes source, path, table and `nodes`. as_written: whether ONNX Runtime
-    simulates it node by node, see `open_session`.
+    simulates it node by node, see `OrtNet`.
     """
 
     quantize: Callable[..., None]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.metrics import Mask, confusion_matrix, mean_iou, pixel_agreement
 from edgeunet.parity import ParitySample
-from edgeunet.runtime.backends.ort import open_session
+from edgeunet.runtime.backends.ort import OrtNet
 from edgeunet.runtime.backends.postprocess import Postprocessor
 from edgeunet.runtime.backends.preprocess import Preprocessor
 
@@ -23,7 +23,7 @@ class MaskNet:
 
     Args:
         gate: thresholds of the presence, None where the net has no gate or it is not calibrated.
-        as_written: see `open_session`.
+        as_written: see `OrtNet`.
     """
 
     def __init__(
@@ -34,14 +34,13 @@ class MaskNet:
         gate: Sequence[float] | None,
         as_written: bool = False,
     ) -> None:
-        self._session = open_session(path, as_written=as_written)
+        self._net = OrtNet(path, as_written=as_written)
         self._finish = Postprocessor(spec, gate)
-        self.classes: int = self._session.get_outputs()[0].shape[1]
+        self.classes: int = self._net.output_shapes["logits"][1]
 
     def __call__(self, image: npt.NDArray[np.float32], size: Size) -> Mask:
         """Net input (1, C, h, w) -> class ids of `size`."""
-        logits, *presence = self._session.run(None, {"image": image})
-        mask: Mask = self._finish(logits, presence[0] if presence else None, size)[0]
+        mask: Mask = self._finish(*self._net.infer(image), size)[0]
         return mask
 
 

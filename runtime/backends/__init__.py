@@ -3,62 +3,77 @@
 from __future__ import annotations
 
 import importlib
-import inspect
-from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.errors import UnknownNameError, UsageError
 
-from .base import Backend, NetOutputs, Result, Timings
-from .fallback import open_automatic
+from ..options import DEFAULTS, LoadOptions
+from .base import Backend, Net
 
-# Name -> (module, class). Modules import what they need at their top: a missing extra shows here.
-_BACKENDS = {
-    "onnxruntime": ("ort", "OnnxRuntimeBackend"),
-    "pytorch": ("pytorch", "PyTorchBackend"),
-    "rtx": ("tensorrt", "RtxBackend"),
-    "tensorrt": ("tensorrt", "TensorRTBackend"),
+
+class _Kind(NamedTuple):
+    """module: imports what it needs at its top, so that a missing extra is reported there.
+
+    opener: function of (bundle, options). takes: fields of `LoadOptions` that it uses.
+    """
+
+    module: str
+    opener: str
+    takes: tuple[str, ...] = ()
+
+
+_KINDS = {
+    "auto": _Kind("fallback", "open_automatic", ("device", "dla")),
+    "onnxruntime": _Kind("ort", "open_onnxruntime", ("threads",)),
+    "pytorch": _Kind("pytorch", "open_pytorch"),
+    "rtx": _Kind("tensorrt", "open_rtx", ("device", "dla")),
+    "tensorrt": _Kind("tensorrt", "open_tensorrt", ("device", "dla")),
 }
+_OF_A_BACKEND = ("device", "dla", "threads")
 
 
 def list_backends() -> list[str]:
-    """Names that `create_backend` takes beside "auto", sorted."""
-    return sorted(_BACKENDS)
+    """Names that `create_backend` takes besides "auto", sorted.
+
+    Example:
+        >>> list_backends()
+        ['onnxruntime', 'pytorch', 'rtx', 'tensorrt']
+    """
+    return sorted(_KINDS.keys() - {"auto"})
 
 
-def create_backend(name: str, bundle: Bundle, **arguments: Any) -> Backend:
-    """Backend of that name for a bundle; "auto" is the one that fits the machine best.
+def create_backend(name: str, bundle: Bundle, options: LoadOptions = DEFAULTS) -> Backend:
+    """Open the backend of that name for a bundle; "auto" opens the fastest of this machine.
 
     Args:
-        arguments: those of the backend, see its class; "auto" takes those of `open_automatic`.
+        options: of which `device`, `dla` and `threads` are the backend's.
 
     Raises:
         UnknownNameError: no such backend. MissingDependencyError: its extra is not installed.
-        UsageError: an argument that the backend does not take.
+        UsageError: an option that the backend does not have.
+
+    Example:
+        >>> with create_backend("onnxruntime", open_bundle(bundle)) as backend:
+        ...     backend.name
+        'onnxruntime'
     """
-    if name == "auto":
-        _check_arguments(name, open_automatic, arguments)
-        return open_automatic(bundle, **arguments)
-    if name not in _BACKENDS:
-        raise UnknownNameError("backend", name, [*_BACKENDS, "auto"])
-    module, cls = _BACKENDS[name]
-    backend_class = getattr(importlib.import_module(f"{__name__}.{module}"), cls)
-    _check_arguments(name, backend_class, arguments)
-    backend: Backend = backend_class(bundle, **arguments)
+    if name not in _KINDS:
+        raise UnknownNameError("backend", name, [*list_backends(), "auto"])
+    module, opener, takes = _KINDS[name]
+    unknown = [
+        each for each in _OF_A_BACKEND if getattr(options, each) is not None and each not in takes
+    ]
+    if unknown:
+        advice = " Name the backend that you mean." if name == "auto" else ""
+        raise UsageError(
+            f"backend {name} has no {' and no '.join(unknown)}; it takes "
+            f"{', '.join(takes) or 'no options'}.{advice}"
+        )
+    backend: Backend = getattr(importlib.import_module(f"{__name__}.{module}"), opener)(
+        bundle, options
+    )
     return backend
 
 
-def _check_arguments(name: str, opening: Callable[..., Backend], given: dict[str, Any]) -> None:
-    """UsageError for arguments that a backend has not."""
-    known = [each for each in inspect.signature(opening).parameters if each != "bundle"]
-    unknown = [each for each in given if each not in known]
-    if unknown:
-        advice = " Name the backend that is meant." if name == "auto" else ""
-        raise UsageError(
-            f"backend {name} has no {' and no '.join(unknown)}; it takes "
-            f"{', '.join(known) or 'no arguments'}.{advice}"
-        )
-
-
-__all__ = ["Backend", "NetOutputs", "Result", "Timings", "create_backend", "list_backends"]
+__all__ = ["Backend", "Net", "create_backend", "list_backends"]

@@ -1,19 +1,18 @@
-"""The seam between the runtime and what computes: one class for each kind of device."""
+"""The seam between the runtime and what computes: nets, and backends around them."""
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Iterable, Mapping
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeunet.bundle.bundle import Bundle
 
-from ..frames import Frame, one_size
+from ..frames import Batch, NetOutputs
 from ..pipeline.stage import Stage
 from ..pipeline.stopping import Closing
 from .postprocess import Postprocessor
@@ -21,150 +20,181 @@ from .preprocess import Preprocessor
 from .smoothing import Smoother
 
 
-class NetOutputs(NamedTuple):
-    """logits: (N, C, h, w) FP32 at the net's resolution. presence: (N, C) FP32, None ungated."""
+class Net(Closing, ABC):
+    """A net on one device; a context manager that frees what it holds.
 
-    logits: npt.NDArray[np.float32]
-    presence: npt.NDArray[np.float32] | None
-
-
-class _Prepared(NamedTuple):
-    size: tuple[int, int]
-    images: npt.NDArray[np.float32]
-    seconds: float
-
-
-class _Inferred(NamedTuple):
-    prepared: _Prepared
-    outputs: NetOutputs
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Timings:
-    """Seconds that a batch spent in each stage."""
-
-    preprocess: float
-    infer: float
-    postprocess: float
-
-
-@dataclass(frozen=True)
-class Result:
-    """masks: (N, H, W) uint8 class ids at the frames' size. presence: (N, C), None ungated.
-
-    confidence: (N, H, W) uint8, the softmax of each pixel's class among the open ones, 255 for 1;
-    None where it was not asked for.
+    lanes: batches of a stream that the net computes at once.
     """
 
-    masks: npt.NDArray[np.uint8]
-    presence: npt.NDArray[np.float32] | None
-    timings: Timings
-    confidence: npt.NDArray[np.uint8] | None = None
-
-
-class Backend(Closing, ABC):
-    """One net on one device; a context manager that frees what it holds.
-
-    A backend implements `infer`. One that can spare the decoder where the gate is closed also
-    overrides `infer_gated`; one that computes several batches faster at once than in turns
-    `infer_in_lane`; one that keeps the pixels on its device `segment` and `stream`, whose defaults
-    run pre- and post-processing on the host. All must give the same masks.
-
-    lanes: batches of a stream that the net computes at once. smooths: its streams take a smoother.
-    """
-
-    name: str
     lanes: int = 1
-    smooths: bool = True
-
-    def __init__(self, bundle: Bundle) -> None:
-        self.bundle = bundle
-        self.preprocess = Preprocessor(bundle.manifest.input)
-        self.postprocess = Postprocessor(bundle.manifest.input, bundle.manifest.gate)
-
-    @property
-    def untiled(self) -> Backend:
-        """The backend that resizes frames to the net's input: itself, unless it cuts them."""
-        return self
-
-    @property
-    def nets(self) -> tuple[Backend, ...]:
-        """Backends that may answer in this one's place, each by a bundle of its own."""
-        return (self,)
 
     @abstractmethod
     def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
         """Run the net on (N, C, H, W), N at most the manifest's `max_batch`."""
 
     def infer_gated(self, images: npt.NDArray[np.float32]) -> NetOutputs:
-        """`infer` for masks alone: logits may be missing (zeros) where the gate decides the mask.
+        """`infer`, for masks only: logits may be zeros if the gate alone decides the mask.
 
-        It does where it leaves at most one class open, see `Postprocessor`.
+        It does if it leaves at most one class open, see `Postprocessor`.
         """
         return self.infer(images)
 
-    def infer_in_lane(self, images: npt.NDArray[np.float32]) -> NetOutputs:
-        """`infer_gated` for a stream, which makes up to `lanes` such calls at once."""
-        return self.infer_gated(images)
+    def lane(self) -> Net:
+        """The net to use for a stream, which calls it up to `lanes` times at once."""
+        return self
 
-    def net_alone(self, images: npt.NDArray[np.float32]) -> Callable[[], object]:
-        """A call to be timed: the net on (N, C, H, W), which is already where it computes."""
-        return lambda: self.infer(images)
 
-    def segment(self, frames: Sequence[Frame], *, confidence: bool = False) -> Result:
-        """8-bit RGB frames of one size -> masks at that size."""
-        inferred = self._run(self._prepare(frames), self.infer_gated)
-        return self._finish(inferred, confidence=confidence)
+class Backend(Closing, ABC):
+    """Turns frames into masks; a context manager that frees what it holds.
 
+    All backends give the same masks for the same bundle and precision.
+
+    smooths: streams take a smoother. frames_by_depth: frames segmented so far by each depth, the
+    deepest first; empty unless a frame rate is held.
+    """
+
+    smooths: bool = True
+    frames_by_depth: Mapping[int, int] = MappingProxyType({})
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Name of what computes, such as "onnxruntime"."""
+
+    @property
+    @abstractmethod
+    def net(self) -> Net:
+        """The net that computes."""
+
+    @property
+    def deepest(self) -> Backend:
+        """The backend of the deepest net, if there are several to choose from."""
+        return self
+
+    @abstractmethod
+    def segment(self, batch: Batch) -> Batch:
+        """Add masks (and what else was asked for) to a batch, and return it."""
+
+    @abstractmethod
     def stream(
-        self, batches: Iterable[Sequence[Frame]], *, smoother: Smoother | None = None
-    ) -> Generator[Result, None, None]:
-        """`segment` for each batch in order, with several in flight.
-
-        Each of the three steps has a thread of its own, the net as many as it has lanes.
+        self, batches: Iterable[Batch], *, smoother: Smoother | None = None
+    ) -> Generator[Batch, None, None]:
+        """`segment` for each batch, in order, with several in flight.
 
         Args:
-            smoother: what the logits go through, frame by frame.
+            smoother: smooths the logits over time, frame by frame.
         """
 
-        def run(prepared: _Prepared) -> _Inferred:
-            return self._run(prepared, self.infer_in_lane)
+    def net_alone(self, batch: Batch) -> Callable[[], object]:
+        """A call to be timed: the net on a batch that is already prepared, on its own device."""
+        images = Preprocessor(self.bundle.manifest.input)(batch.pixels)
+        return lambda: self.net.infer(images)
 
-        def finish(inferred: _Inferred) -> Result:
-            return self._finish(inferred, smoother=smoother)
+
+class NetBackend(Backend):
+    """A net between pre- and post-processing on the host.
+
+    Args:
+        name: see `Backend`. net: closed together with the backend.
+    """
+
+    def __init__(self, bundle: Bundle, net: Net, *, name: str) -> None:
+        super().__init__(bundle)
+        self._net, self._name = net, name
+        self.preprocess = Preprocessor(bundle.manifest.input)
+        self.postprocess = Postprocessor(bundle.manifest.input, bundle.manifest.gate)
+
+    @property
+    def name(self) -> str:
+        """See `Backend`."""
+        return self._name
+
+    @property
+    def net(self) -> Net:
+        """See `Backend`."""
+        return self._net
+
+    def segment(self, batch: Batch) -> Batch:
+        """See `Backend`."""
+        return self._finish(self._infer(self._prepare(batch), self._net))
+
+    def stream(
+        self, batches: Iterable[Batch], *, smoother: Smoother | None = None
+    ) -> Generator[Batch, None, None]:
+        """See `Backend`. Each of the three steps has its own thread; the net has one a lane."""
+        net, lanes = self._net.lane(), self._net.lanes  # opened before the first frame is timed
+
+        def infer(batch: Batch) -> Batch:
+            batch.timings.lanes = lanes
+            return self._infer(batch, net)
+
+        def finish(batch: Batch) -> Batch:
+            return self._finish(batch, smoother)
 
         with (
             Stage(self._prepare, batches, depth=1, name="preprocess") as prepared,
-            Stage(run, prepared, depth=1, name="infer", workers=self.lanes) as outputs,
-            Stage(finish, outputs, depth=1, name="postprocess") as results,
+            Stage(infer, prepared, depth=1, name="infer", workers=lanes) as inferred,
+            Stage(finish, inferred, depth=1, name="postprocess") as finished,
         ):
-            yield from results
+            yield from finished
 
-    def _prepare(self, frames: Sequence[Frame]) -> _Prepared:
-        size = one_size(frames)
+    def close(self) -> None:
+        """Free the net."""
+        self._net.close()
+
+    def _prepare(self, batch: Batch) -> Batch:
         started = time.perf_counter()
-        images = self.preprocess(frames)
-        return _Prepared(size, images, time.perf_counter() - started)
+        batch.images = self.preprocess(batch.pixels)
+        batch.timings.preprocess = time.perf_counter() - started
+        return batch
 
     @staticmethod
-    def _run(
-        prepared: _Prepared, infer: Callable[[npt.NDArray[np.float32]], NetOutputs]
-    ) -> _Inferred:
+    def _infer(batch: Batch, net: Net) -> Batch:
         started = time.perf_counter()
-        outputs = infer(prepared.images)
-        return _Inferred(prepared, outputs, time.perf_counter() - started)
+        batch.outputs = net.infer_gated(batch.images)
+        batch.timings.infer = time.perf_counter() - started
+        return batch
 
-    def _finish(
-        self, inferred: _Inferred, *, confidence: bool = False, smoother: Smoother | None = None
-    ) -> Result:
-        prepared, outputs, seconds = inferred
+    def _finish(self, batch: Batch, smoother: Smoother | None = None) -> Batch:
         started = time.perf_counter()
+        logits, presence = batch.outputs
         if smoother is not None:
-            decided = self.postprocess.decided(outputs.presence, len(outputs.logits))
-            logits = smoother(prepared.images, outputs.logits, decided=decided, size=prepared.size)
-            outputs = NetOutputs(logits, outputs.presence)
-        masks = self.postprocess(outputs.logits, outputs.presence, prepared.size)
-        sure = self.postprocess.confidence(*outputs, prepared.size) if confidence else None
-        timings = Timings(prepared.seconds, seconds, time.perf_counter() - started)
-        return Result(masks, outputs.presence, timings, sure)
+            decided = self.postprocess.decided(presence, len(logits))
+            logits = smoother(batch.images, logits, decided=decided, size=batch.size)
+        batch.masks = self.postprocess(logits, presence, batch.size)
+        batch.presence = presence
+        if batch.wants_confidence:
+            batch.confidence = self.postprocess.confidence(logits, presence, batch.size)
+        del batch.images, batch.outputs  # large, and of no use to a sink
+        batch.timings.postprocess = time.perf_counter() - started
+        return batch
+
+
+class Wrapper(Backend):
+    """A backend around others. What it does not override is up to the one that computes."""
+
+    @property
+    @abstractmethod
+    def inner(self) -> Backend:
+        """The backend that computes."""
+
+    @property
+    def name(self) -> str:
+        """See `Backend`."""
+        return self.inner.name
+
+    @property
+    def net(self) -> Net:
+        """See `Backend`."""
+        return self.inner.net
+
+    def net_alone(self, batch: Batch) -> Callable[[], object]:
+        """See `Backend`."""
+        return self.inner.net_alone(batch)
+
+    def close(self) -> None:
+        """Free the backend that computes."""
+        self.inner.close()

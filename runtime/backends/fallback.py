@@ -1,15 +1,14 @@
-"""A GPU by TensorRT or TensorRT-RTX, ONNX Runtime elsewhere, and from where the GPU fails."""
+"""The fastest backend of a machine, and ONNX Runtime from the moment the GPU fails."""
 
 from __future__ import annotations
 
 import importlib.util
 import logging
 import threading
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from functools import cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,34 +16,32 @@ import numpy.typing as npt
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.errors import BackendError, EdgeUNetError, EngineError, MissingDependencyError
 
-from ..frames import Frame
+from ..frames import Batch, NetOutputs
 from ..gpu.cuda_driver import has_gpu
-from ..pipeline.channel import Ended
-from ..pipeline.stage import Stage, Stoppable
-from .base import Backend, NetOutputs, Result
+from ..options import LoadOptions
+from ..pipeline.lease import Lease, supply
+from .base import Backend, Net, Wrapper
 from .smoothing import Smoother
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
-_POLL = 0.05  # seconds
 
 
-def open_automatic(bundle: Bundle, *, device: int | None = None, dla: int | None = None) -> Backend:
-    """The fastest backend of this machine; why the GPU is not used is logged as a warning.
+def open_automatic(bundle: Bundle, options: LoadOptions) -> Backend:
+    """Open the fastest backend of this machine; a warning says why the GPU is not used.
 
-    TensorRT where it is installed, else TensorRT-RTX where that and PyCUDA are, else ONNX Runtime.
+    TensorRT if it is installed, else TensorRT-RTX if it and PyCUDA are, else ONNX Runtime.
 
     Args:
-        device, dla: of the GPU's backend, see `TensorRTBackend`; the CPU has no use for them.
+        options: `device` and `dla` are those of the GPU's backend; the CPU has no use for them.
 
     Raises:
         MissingDependencyError: there is no TensorRT, and ONNX Runtime is not installed.
-        BackendError: the GPU cannot be used, nor ONNX Runtime in its place.
+        BackendError: neither the GPU nor ONNX Runtime can be used.
     """
-    asked = {"device": device, "dla": dla}
-    asked = {name: value for name, value in asked.items() if value is not None}
+    asked = [name for name in ("device", "dla") if getattr(options, name) is not None]
     try:
-        backend = _on_the_gpu(bundle, **asked)
+        backend = _on_the_gpu(bundle, options)
     except (BackendError, EngineError, MissingDependencyError) as error:
         return _opened_after(error, bundle, _on_the_cpu)
     if backend is None:
@@ -57,16 +54,16 @@ def open_automatic(bundle: Bundle, *, device: int | None = None, dla: int | None
         return _on_the_cpu(bundle)
     if importlib.util.find_spec("onnxruntime") is None:
         _warn(
-            f"{MissingDependencyError('onnxruntime', 'cpu')} Without it nothing takes over where "
+            f"{MissingDependencyError('onnxruntime', 'cpu')} Without it nothing takes over if "
             "the GPU fails."
         )
     return FallbackBackend(backend, _on_the_cpu)
 
 
-class FallbackBackend(Backend):
-    """A backend until it fails; another from then on, which begins with what the first left.
+class FallbackBackend(Wrapper):
+    """A backend until it fails; then another, which starts with the batches left undone.
 
-    Where the other cannot be opened, each call that fails says so.
+    If the other cannot be opened, each call that fails says so.
     """
 
     def __init__(self, first: Backend, second: Callable[[Bundle], Backend]) -> None:
@@ -76,63 +73,47 @@ class FallbackBackend(Backend):
         self._changing = threading.Lock()
 
     @property
-    def name(self) -> str:  # type: ignore[override]  # it changes
-        """Name of the backend that computes."""
-        return self._current.name
+    def inner(self) -> Backend:
+        """See `Wrapper`."""
+        return self._current
 
     @property
-    def lanes(self) -> int:  # type: ignore[override]  # as above
+    def net(self) -> Net:
+        """See `Backend`; it falls back too."""
+        return _FallbackNet(self)
+
+    def segment(self, batch: Batch) -> Batch:
         """See `Backend`."""
-        return self._current.lanes
-
-    def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
-        """Run the net on (N, C, H, W)."""
-        return self._attempt(lambda backend: backend.infer(images))
-
-    def infer_gated(self, images: npt.NDArray[np.float32]) -> NetOutputs:
-        """See `Backend`."""
-        return self._attempt(lambda backend: backend.infer_gated(images))
-
-    def infer_in_lane(self, images: npt.NDArray[np.float32]) -> NetOutputs:
-        """See `Backend`."""
-        return self._attempt(lambda backend: backend.infer_in_lane(images))
-
-    def net_alone(self, images: npt.NDArray[np.float32]) -> Callable[[], object]:
-        """See `Backend`."""
-        return self._attempt(lambda backend: backend.net_alone(images))
-
-    def segment(self, frames: Sequence[Frame], *, confidence: bool = False) -> Result:
-        """8-bit RGB frames of one size -> masks at that size."""
-        return self._attempt(lambda backend: backend.segment(frames, confidence=confidence))
+        return self.attempt(lambda backend: backend.segment(batch))
 
     def stream(
-        self, batches: Iterable[Sequence[Frame]], *, smoother: Smoother | None = None
-    ) -> Generator[Result, None, None]:
-        """`segment` for each batch in order, also where the backend changes in between."""
-        with Stage(_same, batches, depth=1, name="batches") as arriving:
-            in_flight: deque[Sequence[Frame]] = deque()
-            while True:
-                failed, taken = self._current, _Taken(in_flight, arriving)
-                in_flight = taken.in_flight
-                results = failed.stream(taken, smoother=smoother)
-                with closing(results):
-                    while True:
-                        try:
-                            result = next(results)
-                        except StopIteration:
-                            return
-                        except BackendError as error:
-                            self._change(error, failed)
-                            break
-                        in_flight.popleft()
-                        yield result
+        self, batches: Iterable[Batch], *, smoother: Smoother | None = None
+    ) -> Generator[Batch, None, None]:
+        """See `Backend`; no batch is lost or done twice when the backend changes."""
+        arriving, left = supply(batches), list[Batch]()
+        while True:
+            failed, lease = self._current, Lease(arriving, left=left)
+            with closing(failed.stream(lease, smoother=smoother)) as results:
+                try:
+                    for batch in results:
+                        lease.done()
+                        yield batch
+                    return
+                except BackendError as error:
+                    self._change(error, failed)
+            left = lease.undone()  # the threads of the failed backend have ended
+
+    def net_alone(self, batch: Batch) -> Callable[[], object]:
+        """See `Backend`."""
+        return self.attempt(lambda backend: backend.net_alone(batch))
 
     def close(self) -> None:
-        """Free the backend, and one that failed: until now, another thread may have been in it."""
+        """Free both backends; another thread may have used a failed one until now."""
         for backend in {self._first, self._current}:
             backend.close()
 
-    def _attempt(self, run: Callable[[Backend], T]) -> T:
+    def attempt(self, run: Callable[[Backend], T]) -> T:
+        """Call it with the backend, and if that fails with the one that takes over."""
         backend = self._current
         try:
             return run(backend)
@@ -141,68 +122,46 @@ class FallbackBackend(Backend):
             return run(self._current)
 
     def _change(self, error: BackendError, failed: Backend) -> None:
-        """Go on with the second backend; the error is raised where that is the one that failed."""
+        """Switch to the second backend; raise the error if that is the one that failed."""
         with self._changing:
             if self._current is not failed:
-                return  # another thread was here before
+                return  # another thread has switched already
             if self._second is None:
                 raise error
             self._current = _opened_after(error, self.bundle, self._second)
             self._second = None
 
 
-class _Taken(Stoppable, Iterator[Sequence[Frame]]):
-    """Batches for one backend: those that another left, and those that arrive.
+class _FallbackNet(Net):
+    def __init__(self, backend: FallbackBackend, *, in_lane: bool = False) -> None:
+        self._backend = backend
+        self._in_lane = in_lane
+        self.lanes = backend.inner.net.lanes
 
-    in_flight: what it took and has not given back. To stop it does not stop what arrives: that is
-    for the next backend, and a camera that is away must not hold this one.
-    """
+    def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
+        return self._backend.attempt(lambda backend: self._of(backend).infer(images))
 
-    def __init__(
-        self,
-        left: Iterable[Sequence[Frame]],
-        arriving: Stage[Sequence[Frame], Sequence[Frame]],
-    ) -> None:
-        self.in_flight: deque[Sequence[Frame]] = deque()
-        self._left = deque(left)
-        self._arriving = arriving
-        self._stopped = False
+    def infer_gated(self, images: npt.NDArray[np.float32]) -> NetOutputs:
+        return self._backend.attempt(lambda backend: self._of(backend).infer_gated(images))
 
-    def __next__(self) -> Sequence[Frame]:
-        batch = self._left.popleft() if self._left else self._arrived()
-        self.in_flight.append(batch)
-        return batch
+    def lane(self) -> Net:
+        return _FallbackNet(self._backend, in_lane=True)
 
-    def stop(self) -> None:
-        """See `Stoppable`."""
-        self._stopped = True
-
-    def _arrived(self) -> Sequence[Frame]:
-        while not self._stopped:
-            try:
-                return self._arriving.get(_POLL)
-            except TimeoutError:
-                continue
-            except Ended:
-                break
-        raise StopIteration
+    def _of(self, backend: Backend) -> Net:
+        return backend.net.lane() if self._in_lane else backend.net
 
 
-def _same(batch: Sequence[Frame]) -> Sequence[Frame]:
-    return batch
-
-
-def _on_the_gpu(bundle: Bundle, **asked: Any) -> Backend | None:
+def _on_the_gpu(bundle: Bundle, options: LoadOptions) -> Backend | None:
     """The backend of the kind of TensorRT that is installed, None where none is."""
     if importlib.util.find_spec("tensorrt") is not None:
-        from .tensorrt import TensorRTBackend
+        from .tensorrt import open_tensorrt
 
-        return TensorRTBackend(bundle, **asked)
+        return open_tensorrt(bundle, options)
     # TensorRT-RTX alone builds engines for other machines: without PyCUDA it is there for that.
     if all(importlib.util.find_spec(name) for name in ("tensorrt_rtx_bindings", "pycuda")):
-        from .tensorrt import RtxBackend
+        from .tensorrt import open_rtx
 
-        return RtxBackend(bundle, **asked)
+        return open_rtx(bundle, options)
     return None
 
 
@@ -213,15 +172,15 @@ def _missing() -> str:
 
 
 def _on_the_cpu(bundle: Bundle) -> Backend:
-    from .ort import OnnxRuntimeBackend
+    from .ort import open_onnxruntime
 
-    return OnnxRuntimeBackend(bundle)
+    return open_onnxruntime(bundle, LoadOptions())
 
 
 def _opened_after(
     error: EdgeUNetError, bundle: Bundle, second: Callable[[Bundle], Backend]
 ) -> Backend:
-    """The second backend in the place of one that failed; told once it is there."""
+    """The second backend, after the first failed with this error; logged once it is open."""
     try:
         backend = second(bundle)
     except EdgeUNetError as missing:

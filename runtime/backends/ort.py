@@ -1,25 +1,25 @@
-"""ONNX Runtime on the CPU, the default where there is no GPU."""
+"""ONNX Runtime on the CPU, the default if there is no GPU."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.bundle.manifest import Flavour, Precision
 from edgeunet.doctor import cores, lacks_vnni
 from edgeunet.errors import BackendError, MissingDependencyError
 
-from ..frames import Frame
-from .base import Backend, NetOutputs, Result
-from .smoothing import Smoother
+from ..frames import NetOutputs
+from ..options import LoadOptions
+from .base import Net, NetBackend
+from .postprocess import open_classes
 
 try:
     import onnxruntime
@@ -28,125 +28,136 @@ except ImportError:
 
 # INT8 has a graph of its own here: ONNX Runtime is fast with unsigned, asymmetric activations.
 _FLAVOUR: dict[Precision, Flavour] = {"fp32": "fp32", "fp16": "fp16", "int8": "int8.cpu"}
-# Run as written they round where TensorRT does; fused for this CPU they would round elsewhere.
-_OF_TENSORRT = ("int8", "int8.fp16")
+_FOR_TENSORRT = ("int8", "int8.fp16")
 
 Arrays = list[npt.NDArray[Any]]
 
 
-class OnnxRuntimeBackend(Backend):
-    """Runs the graph of the bundle's precision, or `flavour`, on all cores, or on `threads`.
+def open_onnxruntime(bundle: Bundle, options: LoadOptions) -> NetBackend:
+    """The graph of the bundle's precision, on all cores or `options.threads`.
 
-    Where the graph comes in parts, the decoder runs for those frames of a batch only whose gate
+    Raises:
+        BackendError: ONNX Runtime cannot load the graph.
+    """
+    return open_flavour(bundle, _FLAVOUR[bundle.manifest.precision], threads=options.threads)
+
+
+def open_flavour(bundle: Bundle, flavour: Flavour, *, threads: int | None = None) -> NetBackend:
+    """One of the bundle's graphs. Those for TensorRT run node by node, to round as it does."""
+    net = OrtNet(
+        bundle.part_path(flavour, "encoder") or bundle.model_path(flavour),
+        decoder=bundle.part_path(flavour, "decoder"),
+        gate=bundle.manifest.gate,
+        threads=threads,
+        as_written=flavour in _FOR_TENSORRT,
+    )
+    return NetBackend(bundle, net, name="onnxruntime")
+
+
+class OrtNet(Net):
+    """A graph on ONNX Runtime.
+
+    If the graph comes in two parts, the decoder runs only for those frames of a batch whose gate
     leaves more than one class open. A stream runs two batches at once, each on half of the threads:
-    what one of them cannot spread over the cores, the other fills.
+    one fills the cores that the other cannot use.
+
+    Args:
+        graph: file or serialized model: the whole net, or encoder and gate if there is a decoder.
+        decoder: file of the second part.
+        gate: thresholds of the presence, None without a gate.
+        threads: None for all cores.
+        as_written: run node by node, without fusing or reordering.
+
+    Raises:
+        BackendError: ONNX Runtime cannot load the graph, or, later, run it.
     """
 
-    name = "onnxruntime"
-
     def __init__(
-        self, bundle: Bundle, *, flavour: Flavour | None = None, threads: int | None = None
+        self,
+        graph: Path | bytes,
+        *,
+        decoder: Path | None = None,
+        gate: Sequence[float] | None = None,
+        threads: int | None = None,
+        as_written: bool = False,
     ) -> None:
-        super().__init__(bundle)
-        self.flavour = flavour or _FLAVOUR[bundle.manifest.precision]
-        self._net = self._open(threads)
+        options = _session_options(threads, as_written=as_written)
+        self._first = _open(graph, options)
+        self._decoder = None if decoder is None else _open(decoder, options)
+        self._gate = gate
         available = threads or cores()
         self.lanes = min(2, available)
-        self._lane_threads = available // self.lanes
-        self._opening = threading.Lock()
-        self._lane_net: Net | None = None
-
-    def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
-        """Run the net on (N, C, H, W)."""
-        return self._net.run(images)
-
-    def infer_gated(self, images: npt.NDArray[np.float32]) -> NetOutputs:
-        """See `Backend`."""
-        return self._gated(self._net, images)
-
-    def infer_in_lane(self, images: npt.NDArray[np.float32]) -> NetOutputs:
-        """See `Backend`."""
-        return self._gated(self._lane(), images)
-
-    def stream(
-        self, batches: Iterable[Sequence[Frame]], *, smoother: Smoother | None = None
-    ) -> Generator[Result, None, None]:
-        """See `Backend`."""
-        self._lane()  # opened before the first frame is timed
-        yield from super().stream(batches, smoother=smoother)
-
-    def _lane(self) -> Net:
-        """The net that streams share; opened when it is first needed."""
-        with self._opening:
-            if self._lane_net is None:
-                self._lane_net = self._open(self._lane_threads)
-            return self._lane_net
-
-    def _gated(self, net: Net, images: npt.NDArray[np.float32]) -> NetOutputs:
-        if net.decoder is None:
-            return net.run(images)
-        presence, *features = net.encode(images)
-        undecided = np.flatnonzero(self.postprocess.open_classes(presence).sum(axis=1) > 1)
-        manifest = self.bundle.manifest
-        shape = (len(images), len(manifest.classes), *manifest.logits_size)
-        logits = np.zeros(shape, np.float32)
-        if len(undecided) == len(images):
-            logits = net.decode(features)
-        elif len(undecided):
-            logits[undecided] = net.decode([feature[undecided] for feature in features])
-        return NetOutputs(logits, presence)
-
-    def _open(self, threads: int | None) -> Net:
-        encoder = self.bundle.part_path(self.flavour, "encoder")
-        decoder = self.bundle.part_path(self.flavour, "decoder")
-        options = self._options(threads)
-        return Net(
-            _session(encoder or self.bundle.model_path(self.flavour), options),
-            None if decoder is None else _session(decoder, options),
+        self._open_lane = partial(
+            OrtNet,
+            graph,
+            decoder=decoder,
+            gate=gate,
+            threads=available // self.lanes,
+            as_written=as_written,
         )
+        self._opening = threading.Lock()
+        self._lane: OrtNet | None = None
 
-    def _options(self, threads: int | None) -> onnxruntime.SessionOptions:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors; its warnings are about its own optimiser
-        if self.flavour in _OF_TENSORRT:
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        if self.flavour == "int8.cpu" and lacks_vnni():
-            options.add_session_config_entry("session.x64quantprecision", "1")
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        return options
+    @property
+    def output_shapes(self) -> dict[str, list[Any]]:
+        """Shapes of the graph's outputs by name, as the graph gives them: numbers and symbols."""
+        return {value.name: value.shape for value in self._first.get_outputs()}
 
-
-@dataclass(frozen=True)
-class Net:
-    """Sessions: `first` is the whole net, or encoder and gate where there is a decoder."""
-
-    first: onnxruntime.InferenceSession
-    decoder: onnxruntime.InferenceSession | None
-
-    def run(self, images: npt.NDArray[np.float32]) -> NetOutputs:
-        """All of it, whatever the gate says."""
-        outputs = self.encode(images)
-        if self.decoder is not None:
-            presence, *features = outputs
-            return NetOutputs(self.decode(features), presence)
-        return NetOutputs(outputs[0], outputs[1] if len(outputs) > 1 else None)
-
-    def encode(self, images: npt.NDArray[np.float32]) -> Arrays:
-        """Outputs of `first`: presence and features, where there is a decoder."""
-        return _run(self.first, [images])
+    def run(self, image: npt.NDArray[np.float32]) -> Arrays:
+        """All outputs of the graph (of its first part if there are two), in their order."""
+        return _run(self._first, [image])
 
     def decode(self, features: Arrays) -> npt.NDArray[np.float32]:
-        """Logits of those features."""
-        logits: npt.NDArray[np.float32] = _run(self.decoder, features)[0]
+        """Logits from the features of the first part."""
+        logits: npt.NDArray[np.float32] = _run(self._decoder, features)[0]
         return logits
 
+    def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
+        """See `Net`."""
+        first, *rest = self.run(images)
+        if self._decoder is not None:
+            return NetOutputs(self.decode(rest), first)
+        return NetOutputs(first, rest[0] if rest else None)
 
-def _session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    def infer_gated(self, images: npt.NDArray[np.float32]) -> NetOutputs:
+        """See `Net`."""
+        if self._decoder is None:
+            return self.infer(images)
+        presence, *features = self.run(images)
+        undecided = np.flatnonzero(open_classes(presence, self._gate).sum(axis=1) > 1)
+        if len(undecided) == len(images):
+            return NetOutputs(self.decode(features), presence)
+        logits = np.zeros((len(images), *self._decoder.get_outputs()[0].shape[1:]), np.float32)
+        if len(undecided):
+            logits[undecided] = self.decode([each[undecided] for each in features])
+        return NetOutputs(logits, presence)
+
+    def lane(self) -> OrtNet:
+        """See `Net`; opened when it is first needed."""
+        with self._opening:
+            if self._lane is None:
+                self._lane = self._open_lane()
+            return self._lane
+
+
+def _session_options(threads: int | None, *, as_written: bool) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors; its warnings are about its own optimiser
+    if as_written:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    elif lacks_vnni():
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    return options
+
+
+def _open(graph: Path | bytes, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    content, name = (str(graph), graph) if isinstance(graph, Path) else (graph, "the graph")
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises several unrelated classes
-        raise BackendError(f"ONNX Runtime cannot load {path}: {error}") from error
+        raise BackendError(f"ONNX Runtime cannot load {name}: {error}") from error
 
 
 def _run(session: onnxruntime.InferenceSession, inputs: Arrays) -> Arrays:
@@ -156,18 +167,3 @@ def _run(session: onnxruntime.InferenceSession, inputs: Arrays) -> Arrays:
     except Exception as error:  # as above
         raise BackendError(f"ONNX Runtime failed on {inputs[0].shape}: {error}") from error
     return outputs
-
-
-def open_session(graph: Path | bytes, *, as_written: bool = False) -> onnxruntime.InferenceSession:
-    """Session on the CPU that tells errors alone: the warnings are about its own optimiser.
-
-    Args:
-        graph: file, or a serialised model.
-        as_written: node by node, as a graph for TensorRT is simulated.
-    """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    if as_written:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    content = str(graph) if isinstance(graph, Path) else graph
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -12,6 +12,16 @@ from edgeunet.bundle.manifest import InputSpec, covered_size
 from edgeunet.metrics import Mask
 
 
+def open_classes(
+    presence: npt.NDArray[np.float32], thresholds: Sequence[float] | None
+) -> npt.NDArray[np.bool_]:
+    """Which classes the gate leaves in the argmax, (N, C); all of them without thresholds."""
+    if thresholds is None:
+        return np.ones(presence.shape, bool)
+    opened: npt.NDArray[np.bool_] = presence >= np.asarray(thresholds, np.float32)
+    return opened
+
+
 class Postprocessor:
     """Bilinear upsampling (half-pixel), gate and argmax, one class plane at a time.
 
@@ -21,7 +31,7 @@ class Postprocessor:
 
     def __init__(self, spec: InputSpec, thresholds: Sequence[float] | None) -> None:
         self.spec = spec
-        self.thresholds = None if thresholds is None else np.asarray(thresholds, np.float32)
+        self.thresholds = thresholds
 
     def __call__(
         self,
@@ -74,28 +84,24 @@ class Postprocessor:
             upsampled /= upsampled.sum(axis=0)
             yield ids, upsampled
 
-    def open_classes(self, presence: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-        """Which classes the gate leaves in the argmax, (N, C); all of them without thresholds."""
-        if self.thresholds is None:
-            return np.ones(presence.shape, bool)
-        opened: npt.NDArray[np.bool_] = presence >= self.thresholds
-        return opened
-
     def decided(
         self, presence: npt.NDArray[np.float32] | None, count: int
     ) -> npt.NDArray[np.bool_]:
         """Frames (N,) whose mask the gate decides alone: it leaves at most one class open."""
         if presence is None:
             return np.zeros(count, bool)
-        closed: npt.NDArray[np.bool_] = self.open_classes(presence).sum(axis=1) <= 1
+        closed: npt.NDArray[np.bool_] = open_classes(presence, self.thresholds).sum(axis=1) <= 1
         return closed
 
     def _candidates(
         self, logits: npt.NDArray[np.float32], presence: npt.NDArray[np.float32] | None
     ) -> Iterator[list[int]]:
         """Ids that each frame's pixels may have, in their order; at least one."""
-        shape = logits.shape[:2]
-        opened = np.ones(shape, bool) if presence is None else self.open_classes(presence)
+        opened = (
+            np.ones(logits.shape[:2], bool)
+            if presence is None
+            else open_classes(presence, self.thresholds)
+        )
         for row in opened:
             yield [int(class_id) for class_id in np.flatnonzero(row)] or [0]
 

@@ -8,27 +8,33 @@ import numpy.typing as npt
 from edgeunet.bundle.bundle import CHECKPOINT_NAME, Bundle
 from edgeunet.errors import MissingDependencyError
 
-from .base import Backend, NetOutputs
+from ..frames import NetOutputs
+from ..options import LoadOptions
+from .base import Net, NetBackend
 
 try:
     import torch
 except ImportError:
     raise MissingDependencyError("torch", "export") from None
 
+from edgeunet.models import SegmentationNet
 from edgeunet.models.checkpoints import Checkpoint
 
 
-class PyTorchBackend(Backend):
-    """Runs the bundle's checkpoint in FP32, eagerly."""
+def open_pytorch(bundle: Bundle, options: LoadOptions) -> NetBackend:
+    """The bundle's checkpoint in FP32, run eagerly."""
+    checkpoint = Checkpoint.open(bundle.root / CHECKPOINT_NAME)
+    return NetBackend(bundle, TorchNet(checkpoint.net), name="pytorch")
 
-    name = "pytorch"
 
-    def __init__(self, bundle: Bundle) -> None:
-        super().__init__(bundle)
-        self.net = Checkpoint.open(bundle.root / CHECKPOINT_NAME).net
+class TorchNet(Net):
+    """A module on the CPU."""
+
+    def __init__(self, net: SegmentationNet) -> None:
+        self._net = net
 
     @torch.inference_mode()
     def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
-        """Run the net on (N, C, H, W)."""
-        logits, presence = self.net.predict(torch.from_numpy(images))
+        """See `Net`."""
+        logits, presence = self._net.predict(torch.from_numpy(images))
         return NetOutputs(logits.numpy(), None if presence is None else presence.numpy())

@@ -1,4 +1,4 @@
-"""The depth that holds a frame rate, chosen anew between batches."""
+"""Holding a frame rate by switching between the depths of a net."""
 
 from __future__ import annotations
 
@@ -6,41 +6,34 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import ExitStack, closing
+from functools import partial
 from statistics import mean, median
 from typing import NamedTuple
-
-import numpy as np
-import numpy.typing as npt
 
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.errors import UsageError
 
-from ..frames import Frame
-from ..pipeline.stage import Stoppable
-from .base import Backend, NetOutputs, Result
+from ..frames import Batch, Frame
+from ..pipeline.lease import Lease, supply
+from .base import Backend, Wrapper
 from .smoothing import Smoother
 
 _log = logging.getLogger(__name__)
 _WARM_UP, _TURNS = 1, 5
 
 
-class SteeredBackend(Backend):
-    """A backend for each depth of a bundle, all loaded; the one computes that holds the rate.
+class SteeredBackend(Wrapper):
+    """Segments with the depth of a bundle that holds a frame rate; all depths are loaded.
 
-    Frames are segmented by the depth that `DepthController` has chosen by then, and each mask is
-    that of the depth's own bundle. What the depths cost is measured on a golden frame first.
-
-    A stream holds the rate where its slowest stage does: preprocessing, the net or post-processing.
-    Its source and its consumer, whom no depth makes faster, are left out.
-
-    Attributes:
-        frames: how many each depth has segmented, by depth, the deepest first.
+    Each mask is that of the depth's own bundle. The cost of each depth is measured on a golden
+    frame first. A stream holds the rate if its slowest stage does: preprocessing, the net or
+    post-processing. Source and sink do not count, since no depth makes them faster.
 
     Args:
         bundle: one that carries several depths.
-        make: backend of a depth's bundle.
+        make: opens the backend of a depth's bundle.
         target_fps: frames per second to hold.
 
     Raises:
@@ -51,7 +44,7 @@ class SteeredBackend(Backend):
         self, bundle: Bundle, make: Callable[[Bundle], Backend], *, target_fps: float
     ) -> None:
         if not 0 < target_fps < math.inf:  # NaN too
-            raise UsageError(f"target_fps is {target_fps}; a positive number was wanted.")
+            raise UsageError(f"target_fps is {target_fps}; expected a positive number.")
         if not bundle.depths:
             raise UsageError(
                 f"{bundle.root} holds one depth; a frame rate is held by switching between "
@@ -64,8 +57,10 @@ class SteeredBackend(Backend):
             }
             costs = _costs(self._backends, bundle.golden().frames[0])
             self._held = stack.pop_all()
+        self.smooths = all(backend.smooths for backend in self._backends.values())
         self._controller = DepthController(target_fps, costs)
-        self.frames = dict.fromkeys(reversed(bundle.depths), 0)
+        self._frames = dict.fromkeys(reversed(bundle.depths), 0)
+        self.frames_by_depth = self._frames
         listed = ", ".join(f"{depth}: {1000 * cost:.1f} ms" for depth, cost in costs.items())
         _log.info("depth %d to begin with; a frame takes at depth %s", self.depth, listed)
 
@@ -75,128 +70,71 @@ class SteeredBackend(Backend):
         return self._controller.depth
 
     @property
-    def name(self) -> str:  # type: ignore[override]  # it changes
-        """Name of the backend that computes."""
-        return self._current.name
-
-    @property
-    def lanes(self) -> int:  # type: ignore[override]  # as above
-        """See `Backend`."""
-        return self._current.lanes
-
-    @property
-    def nets(self) -> tuple[Backend, ...]:
-        """See `Backend`."""
-        return tuple(self._backends.values())
-
-    def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
-        """Run the net of the present depth on (N, C, H, W)."""
-        return self._current.infer(images)
-
-    def infer_gated(self, images: npt.NDArray[np.float32]) -> NetOutputs:
-        """See `Backend`."""
-        return self._current.infer_gated(images)
-
-    def net_alone(self, images: npt.NDArray[np.float32]) -> Callable[[], object]:
-        """See `Backend`."""
-        return self._current.net_alone(images)
-
-    def segment(self, frames: Sequence[Frame], *, confidence: bool = False) -> Result:
-        """8-bit RGB frames of one size -> masks at that size."""
-        depth = self.depth
-        result = self._backends[depth].segment(frames, confidence=confidence)
-        seconds = sum(_stages(result))
-        self._observe(depth, result, seconds, elapsed=seconds)
-        return result
-
-    def stream(
-        self, batches: Iterable[Sequence[Frame]], *, smoother: Smoother | None = None
-    ) -> Generator[Result, None, None]:
-        """`segment` for each batch in order, also where the depth changes in between."""
-        remaining = _Remaining(batches)
-        last: float | None = None
-        while not remaining.ended:
-            depth = self.depth
-            net = self._backends[depth]
-            with closing(net.stream(_UntilSwitch(remaining, self), smoother=smoother)) as results:
-                for result in results:
-                    now, seconds = time.perf_counter(), max(_stages(result, lanes=net.lanes))
-                    self._observe(
-                        depth, result, seconds, elapsed=seconds if last is None else now - last
-                    )
-                    last = now
-                    yield result
-
-    def close(self) -> None:
-        """Free the backends."""
-        self._held.close()
-
-    @property
-    def _current(self) -> Backend:
+    def inner(self) -> Backend:
+        """See `Wrapper`."""
         return self._backends[self.depth]
 
-    def _observe(self, depth: int, result: Result, seconds: float, *, elapsed: float) -> None:
-        self.frames[depth] += len(result.masks)
-        self._controller.observe(depth, seconds, elapsed=elapsed, frames=len(result.masks))
+    @property
+    def deepest(self) -> Backend:
+        """See `Backend`."""
+        return self._backends[max(self._backends)]
+
+    def segment(self, batch: Batch) -> Batch:
+        """See `Backend`."""
+        depth = self.depth
+        self._backends[depth].segment(batch)
+        seconds = sum(_stages(batch))
+        self._observe(depth, batch, seconds, elapsed=seconds)
+        return batch
+
+    def stream(
+        self, batches: Iterable[Batch], *, smoother: Smoother | None = None
+    ) -> Generator[Batch, None, None]:
+        """See `Backend`. Batches under way come out before the next depth begins."""
+        arriving, last, exhausted = supply(batches), None, False
+        while not exhausted:
+            depth = self.depth
+            lease = Lease(arriving, until=partial(self._has_left, depth))
+            with closing(self._backends[depth].stream(lease, smoother=smoother)) as results:
+                for batch in results:
+                    now, seconds = time.perf_counter(), max(_stages(batch))
+                    self._observe(
+                        depth, batch, seconds, elapsed=seconds if last is None else now - last
+                    )
+                    last = now
+                    yield batch
+            exhausted = lease.exhausted
+
+    def close(self) -> None:
+        """Free the backends of all depths."""
+        self._held.close()
+
+    def _has_left(self, depth: int) -> bool:
+        return self.depth != depth
+
+    def _observe(self, depth: int, batch: Batch, seconds: float, *, elapsed: float) -> None:
+        self._frames[depth] += len(batch)
+        self._controller.observe(depth, seconds, elapsed=elapsed, frames=len(batch))
 
 
-class _Remaining(Stoppable, Iterator[Sequence[Frame]]):
-    """Batches that no depth has taken yet."""
-
-    def __init__(self, batches: Iterable[Sequence[Frame]]) -> None:
-        self.ended = False
-        self._source = batches
-        self._batches = iter(batches)
-
-    def __next__(self) -> Sequence[Frame]:
-        for batch in self._batches:
-            return batch
-        self.ended = True
-        raise StopIteration
-
-    def stop(self) -> None:
-        """See `Stoppable`."""
-        if isinstance(self._source, Stoppable):
-            self._source.stop()
-
-
-class _UntilSwitch(Stoppable, Iterator[Sequence[Frame]]):
-    """Batches up to a switch; what is on its way then comes out before the next depth begins."""
-
-    def __init__(self, remaining: _Remaining, steered: SteeredBackend) -> None:
-        self._remaining = remaining
-        self._steered = steered
-        self._depth = steered.depth
-        self._begun = False
-
-    def __next__(self) -> Sequence[Frame]:
-        if self._begun and self._steered.depth != self._depth:
-            raise StopIteration
-        self._begun = True
-        return next(self._remaining)
-
-    def stop(self) -> None:
-        """See `Stoppable`."""
-        self._remaining.stop()
-
-
-def _stages(result: Result, *, lanes: int = 1) -> tuple[float, float, float]:
-    """Seconds by stage; the net's are a share where it computes several batches at once."""
-    timings = result.timings
-    return timings.preprocess, timings.infer / lanes, timings.postprocess
+def _stages(batch: Batch) -> tuple[float, float, float]:
+    """Seconds by stage; the net's are a share if it computes several batches at once."""
+    timings = batch.timings
+    return timings.preprocess, timings.infer / timings.lanes, timings.postprocess
 
 
 def _costs(backends: Mapping[int, Backend], frame: Frame) -> dict[int, float]:
     """Median seconds of the slowest stage, by depth.
 
-    The depths take turns, so that what else the machine does hits all of them.
+    The depths take turns, so that whatever else the machine does affects all of them.
     """
     seconds: dict[int, list[float]] = {depth: [] for depth in backends}
     for backend in backends.values():  # a switch must not wait for what a stream opens
-        backend.infer_in_lane(backend.preprocess([frame]))
+        for _ in backend.stream([Batch.of([frame])]):
+            pass
     for _ in range(_WARM_UP + _TURNS):
         for depth, backend in backends.items():
-            seconds[depth].append(max(_stages(backend.segment([frame]))))
+            seconds[depth].append(max(_stages(backend.segment(Batch.of([frame])))))
     return {depth: median(times[_WARM_UP:]) for depth, times in seconds.items()}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import cycle
@@ -17,14 +17,15 @@ from edgeunet.bundle.bundle import Bundle
 from edgeunet.bundle.engines import ENGINES_DIR
 from edgeunet.errors import BackendError, EngineError
 
-from ..frames import Frame
+from ..frames import Batch, NetOutputs
 from ..gpu.cuda import CudaDevice
 from ..gpu.engine import BuiltEngine, Toolkit, build_bundle_engine, engine_parts, load_toolkit
 from ..gpu.engine.execution import LoadedEngine
 from ..gpu.engine.log import objects_freed
 from ..gpu.kernels import Kernels, load_kernels
+from ..options import LoadOptions
 from ..pipeline.stage import Stage
-from .base import Backend, NetOutputs, Result
+from .base import Net, NetBackend
 from .smoothing import Smoother
 from .tensorrt_slot import Slot
 
@@ -33,7 +34,17 @@ _log = logging.getLogger(__name__)
 _SLOTS = 3
 
 
-class TensorRTBackend(Backend):
+def open_tensorrt(bundle: Bundle, options: LoadOptions) -> NetBackend:
+    """See `TensorRTBackend`."""
+    return TensorRTBackend(bundle, device=options.device or 0, dla=options.dla)
+
+
+def open_rtx(bundle: Bundle, options: LoadOptions) -> NetBackend:
+    """See `RtxBackend`."""
+    return RtxBackend(bundle, device=options.device or 0, dla=options.dla)
+
+
+class TensorRTBackend(NetBackend):
     """Runs the engine of the bundle's precision. If none fits, it is built first.
 
     A gated net runs as two engines. The decoder only runs for frames whose gate leaves more than
@@ -49,7 +60,7 @@ class TensorRTBackend(Backend):
         EngineError: no engine could be built or loaded.
     """
 
-    name = "tensorrt"
+    kind = "tensorrt"
 
     def __init__(
         self,
@@ -60,24 +71,22 @@ class TensorRTBackend(Backend):
         workspace_mb: int | None = None,
         report: Callable[[str], None] = _log.warning,
     ) -> None:
-        super().__init__(bundle)
-        self._lock = threading.Lock()
         with ExitStack() as stack:
             self._device = gpu = stack.enter_context(CudaDevice(device))
             build = partial(
                 build_bundle_engine,
                 bundle,
-                runtime=self.name,
+                runtime=self.kind,
                 here=True,
                 device=device,
                 dla=dla,
                 workspace_mb=workspace_mb,
                 report=report,
             )
-            toolkit = load_toolkit(self.name)
+            toolkit = load_toolkit(self.kind)
             self._engines = [
                 stack.enter_context(_loaded(toolkit, partial(build, part=part), gpu, dla, report))
-                for part in engine_parts(bundle, runtime=self.name)
+                for part in engine_parts(bundle, runtime=self.kind)
             ]
             manifest = bundle.manifest
             self._kernels = Kernels(
@@ -86,44 +95,39 @@ class TensorRTBackend(Backend):
                 thresholds=manifest.gate,
                 palette=manifest.palette,
             )
+            self._gate = manifest.gate
             self._slot = stack.enter_context(self._new_slot())
             self._held = stack.pop_all()
+        net = SlotNet(self._slot)
+        super().__init__(bundle, net, name=self.kind)
+        self._lock = net.lock
         # TensorRT must be freed before CUDA shuts down, even if nobody closes the backend.
         atexit.register(self.close)
 
-    def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
-        """Run the net on (N, C, H, W)."""
-        with self._lock:
-            return self._slot.infer(images)
+    def net_alone(self, batch: Batch) -> Callable[[], object]:
+        """See `Backend`. The input is on the device, and the outputs stay there."""
+        self.net.infer(self.preprocess(batch.pixels))
+        return lambda: self._slot.infer_again(len(batch))
 
-    def net_alone(self, images: npt.NDArray[np.float32]) -> Callable[[], object]:
-        """See `Backend`. The input lies on the device, and the outputs stay there."""
+    def segment(self, batch: Batch) -> Batch:
+        """See `Backend`."""
         with self._lock:
-            self._slot.infer(images)
-        return lambda: self._slot.infer_again(len(images))
-
-    def segment(self, frames: Sequence[Frame], *, confidence: bool = False) -> Result:
-        """8-bit RGB frames of one size -> masks at that size."""
-        with self._lock:
-            self._slot.start(frames, confidence=confidence)
+            self._slot.start(batch)
             return self._slot.finish()
 
     def stream(
-        self, batches: Iterable[Sequence[Frame]], *, smoother: Smoother | None = None
-    ) -> Generator[Result, None, None]:
-        """`segment` for each batch in order, with several in flight.
-
-        With a smoother, the host post-processes: logits are downloaded instead of masks.
-        """
+        self, batches: Iterable[Batch], *, smoother: Smoother | None = None
+    ) -> Generator[Batch, None, None]:
+        """See `Backend`. With a smoother, the host post-processes: logits come down, not masks."""
         if smoother is not None:
             yield from super().stream(batches, smoother=smoother)
             return
         with ExitStack() as stack:
             slots = cycle([stack.enter_context(self._new_slot()) for _ in range(_SLOTS)])
 
-            def start(frames: Sequence[Frame]) -> Slot:
+            def start(batch: Batch) -> Slot:
                 slot = next(slots)
-                slot.start(frames)
+                slot.start(batch)
                 return slot
 
             # The consumer uses one slot, one waits, and one is being filled. No slot is filled
@@ -133,13 +137,29 @@ class TensorRTBackend(Backend):
                 yield slot.finish()
 
     def _new_slot(self) -> Slot:
-        return Slot(self._device, self._engines, self._kernels, self.postprocess)
+        return Slot(self._device, self._engines, self._kernels, self._gate)
 
     def close(self) -> None:
         """Free the device's memory."""
         atexit.unregister(self.close)
         with suppress(BackendError):  # a lost GPU has nothing left to free
             self._held.close()
+
+
+class SlotNet(Net):
+    """The engines, with host arrays in and out.
+
+    lock: held while the slot is in use.
+    """
+
+    def __init__(self, slot: Slot) -> None:
+        self._slot = slot
+        self.lock = threading.Lock()
+
+    def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
+        """See `Net`."""
+        with self.lock:
+            return self._slot.infer(images)
 
 
 def _loaded(
@@ -181,4 +201,4 @@ class RtxBackend(TensorRTBackend):
         an H100. UsageError: dla or workspace_mb was given.
     """
 
-    name = "rtx"
+    kind = "rtx"

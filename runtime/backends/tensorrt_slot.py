@@ -11,21 +11,20 @@ import numpy.typing as npt
 
 from edgeunet.errors import BackendError, UsageError
 
-from ..frames import Frame, one_size
+from ..frames import Batch, NetOutputs, Timings
 from ..gpu.cuda import CudaDevice, Staging
 from ..gpu.engine.execution import Execution, LoadedEngine
 from ..gpu.kernels import Kernels
 from ..pipeline.stopping import Closing
-from .base import NetOutputs, Result, Timings
-from .postprocess import Postprocessor
+from .postprocess import open_classes
 
 
 class Slot(Closing):
     """Runs one batch at a time on a GPU: `start` queues the work, `finish` waits for it.
 
     Args:
-        engines: the whole net, or encoder and decoder. postprocess: the post-processing on the
-            host. Only used to decide which classes a gate leaves open.
+        engines: the whole net, or encoder and decoder. gate: thresholds of the presence, None
+            without a gate.
     """
 
     def __init__(
@@ -33,11 +32,11 @@ class Slot(Closing):
         device: CudaDevice,
         engines: Sequence[LoadedEngine],
         kernels: Kernels,
-        postprocess: Postprocessor,
+        gate: Sequence[float] | None,
     ) -> None:
         self._device = device
         self._kernels = kernels
-        self._postprocess = postprocess
+        self._gate = gate
         # Both engines share the buffer of a feature: the encoder writes it, the decoder reads it.
         self._tensors = {name: t for engine in engines for name, t in engine.tensors.items()}
         self._features = [t for t in engines[-1].tensors.values() if t.is_input]
@@ -60,14 +59,15 @@ class Slot(Closing):
             stack.callback(self._stream.synchronize)  # runs first: queued work uses the rest
             self._held = stack.pop_all()
 
-    def start(self, frames: Sequence[Frame], *, confidence: bool = False) -> None:
-        """Queue a batch of 8-bit RGB frames of one size, up to the gate's decision."""
-        self._check(len(frames))
-        self._wanted = ("masks", "confidence") if confidence else ("masks",)
-        self._count, self._size = len(frames), one_size(frames)
+    def start(self, batch: Batch) -> None:
+        """Queue a batch, up to the point where the gate is known."""
+        self._check(len(batch))
+        self._batch = batch
+        self._wanted = ("masks", "confidence") if batch.wants_confidence else ("masks",)
+        self._count, self._size = len(batch), batch.size
         shape = (self._count, *self._size, 3)
         staging = self._staging("frames", math.prod(shape))
-        np.stack(frames, out=staging.host[: math.prod(shape)].reshape(shape))
+        np.stack(batch.pixels, out=staging.host[: math.prod(shape)].reshape(shape))
         self._marks[0].record(self._stream)
         staging.upload(math.prod(shape), self._stream)
         self._kernels.preprocess(
@@ -87,8 +87,8 @@ class Slot(Closing):
         else:
             self._gate_known.record(self._stream)
 
-    def finish(self) -> Result:
-        """Wait for the batch. Runs the decoder for the frames that need it."""
+    def finish(self) -> Batch:
+        """Wait for the batch, after queueing its decoder if the gate asks for it."""
         if self._in_parts:
             self._gate_known.synchronize()
             self._decode()
@@ -99,13 +99,16 @@ class Slot(Closing):
             name: self._staged[name].host[: math.prod(shape)].reshape(shape).copy()
             for name in self._wanted
         }
-        timings = Timings(
+        batch = self._batch
+        batch.masks, batch.confidence = planes["masks"], planes.get("confidence")
+        if "presence" in self._tensors:
+            batch.presence = self._fetched("presence", self._count)
+        batch.timings = Timings(
             prepared.seconds_since(started),
             inferred.seconds_since(prepared),
             done.seconds_since(inferred),
         )
-        presence = self._fetched("presence", self._count) if "presence" in self._tensors else None
-        return Result(planes["masks"], presence, timings, planes.get("confidence"))
+        return batch
 
     def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
         """Host input (N, C, H, W) -> host outputs. Always runs the decoder."""
@@ -140,7 +143,7 @@ class Slot(Closing):
     def _decode(self) -> None:
         """Run the decoder on the frames whose gate leaves more than one class open."""
         presence = self._fetched("presence", self._count)
-        undecided = np.flatnonzero(self._postprocess.open_classes(presence).sum(axis=1) > 1)
+        undecided = np.flatnonzero(open_classes(presence, self._gate).sum(axis=1) > 1)
         # Move features to the front of their buffers. Rows only move down, so none is overwritten.
         for row, frame in enumerate(undecided.tolist()):  # PyCUDA takes plain integers
             for tensor in self._features if row != frame else ():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -13,12 +14,21 @@ class Ended(Exception):  # noqa: N818  # not an error
     """Nothing more comes out of a channel."""
 
 
+class Interrupted(Exception):  # noqa: N818  # as above
+    """A consumer no longer waits; nothing was taken."""
+
+
+def never() -> bool:
+    """Interrupts nobody."""
+    return False
+
+
 class Channel(Generic[T]):
     """Up to `depth` items in order.
 
     Args:
-        drop_oldest: where the channel is full, the oldest item gives way to the new one and is
-            counted in `dropped`; else the producer waits.
+        drop_oldest: if the channel is full, drop the oldest item for the new one and count it in
+            `dropped`; otherwise the producer waits.
     """
 
     def __init__(self, depth: int, *, drop_oldest: bool = False) -> None:
@@ -28,11 +38,11 @@ class Channel(Generic[T]):
         self._items: deque[T] = deque()
         self._ended = False
         self._error: BaseException | None = None
-        # Its lock may be taken again by the thread that has it: a signal handler ends a channel.
+        # Its lock is reentrant: a signal handler may end the channel in the thread that holds it.
         self._changed = threading.Condition()
 
     def put(self, item: T) -> bool:
-        """Add an item; False where the channel has been ended, and the item was not taken."""
+        """Add an item; False if the channel has ended, and the item was not taken."""
         with self._changed:
             if self._drop_oldest and len(self._items) == self._depth and not self._ended:
                 self._items.popleft()
@@ -44,23 +54,38 @@ class Channel(Generic[T]):
             self._changed.notify_all()
             return True
 
-    def get(self, timeout: float | None = None) -> T:
+    def get(self, timeout: float | None = None, interrupted: Callable[[], bool] = never) -> T:
         """Take the oldest item, waiting for it at most `timeout` seconds.
+
+        Args:
+            interrupted: asked before an item is taken, and after each `wake`.
 
         Raises:
             Ended: none is left and none will come. TimeoutError: none came in time.
-            Whatever error the channel was ended with, behind the items before it.
+            Interrupted: as asked. Otherwise the error that the channel was ended with, after the
+            items before it.
         """
+
+        def ready() -> bool:
+            return bool(self._items) or self._ended or interrupted()
+
         with self._changed:
             # A lock refuses to wait for longer, infinity included.
             seconds = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
-            if not self._changed.wait_for(lambda: self._items or self._ended, seconds):
+            if not self._changed.wait_for(ready, seconds):
                 raise TimeoutError
+            if interrupted():
+                raise Interrupted
             if self._items:
                 item = self._items.popleft()
                 self._changed.notify_all()
                 return item
             raise self._error or Ended
+
+    def wake(self) -> None:
+        """Ask all who wait in `get` whether they are interrupted."""
+        with self._changed:
+            self._changed.notify_all()
 
     def end(self, error: BaseException | None = None) -> None:
         """Take no more items; those in the channel stay. The first to end it says with what."""

@@ -16,22 +16,22 @@ U = TypeVar("U")
 
 
 class Stoppable(ABC):
-    """What can be told, from any thread, that its consumer wants no more."""
+    """Can be stopped from any thread when its consumer wants no more."""
 
     @abstractmethod
     def stop(self) -> None:
-        """Wait for nothing any more, and end."""
+        """End, without waiting for anything."""
 
 
 class Stage(Closing, Stoppable, Iterator[U], Generic[T, U]):
     """Applies a function to each item, in order, with up to `depth` results ahead.
 
-    The threads start with the first item asked for. An error of the function or of the items is
-    raised behind the results before it, and ends what the items come from as well. A context
-    manager: leaving it early ends the threads, after the items that they are at.
+    The threads start when the first item is asked for. If the function or the input raises,
+    earlier results are delivered first, then the error, and the input is stopped. A context
+    manager: leaving it early ends the threads, once they are done with the item at hand.
 
     Args:
-        workers: threads, each at an item of its own; results keep the order of the items.
+        workers: threads, each working on its own item; results keep the order of the items.
     """
 
     def __init__(
@@ -51,30 +51,24 @@ class Stage(Closing, Stoppable, Iterator[U], Generic[T, U]):
         self._taken = 0
         self._turn = threading.Condition()
         self._given = 0
-        self._exhausted = False
         self._threads = [
             threading.Thread(target=self._work, name=f"edgeunet-{name}", daemon=True)
             for _ in range(workers)
         ]
 
     def __next__(self) -> U:
-        try:
-            return self.get()
-        except Ended:
-            raise StopIteration from None
-
-    def get(self, timeout: float | None = None) -> U:
-        """The next result, waited for at most so many seconds; errors are those of `Channel`."""
         if self._threads[0].ident is None:
             for thread in self._threads:
                 thread.start()
-        return self._channel.get(timeout)
+        try:
+            return self._channel.get()
+        except Ended:
+            raise StopIteration from None
 
     def stop(self) -> None:
         """See `Stoppable`; does not wait for the threads."""
         self._channel.clear()
-        # What has come to its end may be the first part of something that goes on.
-        if isinstance(self._source, Stoppable) and not self._exhausted:
+        if isinstance(self._source, Stoppable):
             self._source.stop()
 
     def close(self) -> None:
@@ -97,7 +91,6 @@ class Stage(Closing, Stoppable, Iterator[U], Generic[T, U]):
                 number = self._taken
                 self._taken += 1
                 items = list(islice(self._items, 1))
-                self._exhausted = not items
             results = [self._function(item) for item in items]
         except BaseException as raised:
             error = raised

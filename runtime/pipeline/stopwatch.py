@@ -28,20 +28,15 @@ class StageReport:
 
 
 class Stopwatch:
-    """Adds up laps; one thread adds, any may read.
+    """Adds up laps; one thread adds, any may read."""
 
-    Args:
-        threads: that the stage works with, side by side.
-    """
-
-    def __init__(self, *, threads: int = 1) -> None:
-        self._threads = threads
+    def __init__(self) -> None:
         self._busy = 0.0
         self._laps: deque[float] = deque(maxlen=_LAPS)
 
-    def add(self, seconds: float, *, frames: int = 1) -> None:
-        """Count a lap in which so many frames were worked on."""
-        self._busy += seconds
+    def add(self, seconds: float, *, frames: int = 1, threads: int = 1) -> None:
+        """Count a lap of some frames; `threads` made such laps side by side."""
+        self._busy += seconds / threads
         self._laps.append(seconds / frames)
 
     @contextmanager
@@ -55,4 +50,4 @@ class Stopwatch:
         """What was measured so far."""
         laps = list(self._laps) or [0.0]
         p50, p99 = (1000 * float(np.percentile(laps, p)) for p in (50, 99))
-        return StageReport(self._busy / self._threads, p50, p99)
+        return StageReport(self._busy, p50, p99)

@@ -16,7 +16,6 @@ from typing import Literal
 
 from edgeunet.errors import EdgeUNetError, SourceError
 
-from ..backends.steering import SteeredBackend
 from ..frames import Frame, Segmented
 from ..pipeline.stopping import Closing
 from ..pipeline.stopwatch import StageReport
@@ -94,7 +93,7 @@ class Player(Closing):
     ) -> None:
         self._segmenter = segmenter
         # Single images get the deepest net: they have no rate to hold, and must not steer it.
-        deepest = segmenter.backend.nets[-1]
+        deepest = segmenter.backend.deepest
         self._deepest = Segmenter(deepest.bundle, deepest)
         self._open_stream = partial(segmenter.stream, batch=batch, temporal=temporal)
         self._open_stream([]).close()  # refuses wrong arguments here, before the thread runs
@@ -154,8 +153,7 @@ class Player(Closing):
     @property
     def depths(self) -> dict[int, int]:
         """Frames segmented by each depth, the deepest first; empty without a target rate."""
-        backend = self._segmenter.backend
-        return backend.frames if isinstance(backend, SteeredBackend) else {}
+        return dict(self._segmenter.backend.frames_by_depth)
 
     def segment(self, image: Frame) -> Segmented:
         """Segment one RGB image (H, W, 3), beside the stream; from any thread."""

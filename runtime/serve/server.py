@@ -10,14 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import uvicorn
 from starlette.types import ASGIApp
 
 from edgeunet.errors import UsageError
 
+from ..options import DEFAULTS, LoadOptions
 from ..pipeline.stopping import stopping_on_signals
-from ..segmenter import load
+from ..segmenter import Segmenter
 from ..sources import redacted
 from .app import Bounds, make_app
 from .connections import Connections
@@ -121,22 +121,22 @@ def open_service(
     port: int = 8080,
     token: str | None = None,
     backend: str = "auto",
+    options: LoadOptions = DEFAULTS,
     batch: int = 1,
     temporal: float | None = None,
     bounds: Bounds = Bounds(),  # noqa: B008  # frozen
     board: Board = Board(),  # noqa: B008  # holds a path alone
-    **arguments: Any,
 ) -> Iterator[Service]:
     """A service whose port is open and whose backend passed its self-check; freed at the end.
 
     Args:
         host: address to listen on. All but this machine's own require a token.
         port: 0 for a free one.
+        backend, options: see `load`.
         token: None makes one if the host requires it.
         batch, temporal: see `Segmenter.stream`.
         bounds: limits on viewers and uploads.
         board: its temperatures and power.
-        arguments: `precision`, `tiling`, `target_fps` and options of the backend, see `load`.
 
     Raises:
         UsageError: an address that cannot be bound, a token that is too short, or what `load` and
@@ -148,11 +148,9 @@ def open_service(
     with ExitStack() as stack:
         listening = stack.enter_context(_listening(host, port))
         port = listening.getsockname()[1]
-        stack.callback(cv2.setNumThreads, cv2.getNumThreads())
-        cv2.setNumThreads(1)  # the stages already run in parallel, see `run`
         with open_playing(source) as opened:  # a missing file fails here, before the bundle loads
             live = not isinstance(opened, Looped)
-        segmenter = load(bundle, backend, **arguments)
+        segmenter = Segmenter.open(bundle, backend, options)
         segmenter.self_check()
         hub, connections = Hub(viewers=bounds.viewers), Connections()
         player = Player(

@@ -22,7 +22,8 @@ from edgeunet.models.checkpoints import Checkpoint, read_card
 from edgeunet.models.reference import reference_mask
 from edgeunet.parity import ParityReport, ParitySample, golden_samples, measure, write_html
 from edgeunet.runtime import load
-from edgeunet.runtime.backends import create_backend
+from edgeunet.runtime.backends.ort import open_flavour
+from edgeunet.runtime.frames import Batch
 from support.commands import succeeds
 from support.exports import make_bundle
 
@@ -69,9 +70,9 @@ def test_masks_are_those_of_pytorch_with_the_same_thresholds(
     opened = Checkpoint.open(calibrated)
     net, card = opened.net, opened.card
     agreements, changed = [], 0
-    with create_backend("onnxruntime", open_bundle(bundle), flavour=flavour) as backend:
+    with open_flavour(open_bundle(bundle), flavour) as backend:
         for frame in frames:
-            mask = backend.segment([frame.image]).masks[0]
+            mask = backend.segment(Batch.of([frame.image])).masks[0]
             reference = reference_mask(net, frame.image, card.input, thresholds=card.gate)
             agreements.append(pixel_agreement(mask, reference))
             changed += bool((reference != reference_mask(net, frame.image, card.input)).any())
@@ -87,9 +88,9 @@ def test_frames_without_cells_are_background_and_skipped(
     assert len(empty) > 5
     opened = open_bundle(bundle)
     assert opened.manifest.gate is not None
-    with create_backend("onnxruntime", opened, flavour=flavour) as backend:
+    with open_flavour(opened, flavour) as backend:
         for frame in empty:
-            result = backend.segment([frame.image])
+            result = backend.segment(Batch.of([frame.image]))
             assert result.presence is not None
             closed = result.presence[0] < np.float32(opened.manifest.gate)
             assert closed.tolist() == [False, True, True]

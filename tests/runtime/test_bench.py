@@ -13,6 +13,7 @@ from edgeunet.bundle.bundle import open_bundle
 from edgeunet.bundle.manifest import Precision, flavour_file
 from edgeunet.errors import ParityError, UsageError
 from edgeunet.runtime import load
+from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.runtime.bench import PrecisionResult, compare_precisions, decide
 from support.exports import edited_bundle
 
@@ -86,7 +87,8 @@ def test_a_bundle_runs_in_the_precisions_that_it_holds(
     with load(int8_bundle, precision="fp32") as exact, load(int8_bundle) as quantized:
         assert exact.manifest.precision == "fp32"
         first, second = (
-            s.backend.infer(s.backend.preprocess(frames[:1])) for s in (exact, quantized)
+            s.backend.net.infer(Preprocessor(s.manifest.input)(frames[:1]))
+            for s in (exact, quantized)
         )
         assert not np.array_equal(first.logits, second.logits)
     with pytest.raises(UsageError, match="exported for fp32 and holds fp32; int8 was wanted"):

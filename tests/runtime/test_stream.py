@@ -11,18 +11,22 @@ from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from edgeunet.bundle.bundle import Bundle
 from edgeunet.errors import BackendError, UsageError
 from edgeunet.runtime import Segmenter, load, open_bundle
-from edgeunet.runtime.backends import Backend, NetOutputs
+from edgeunet.runtime.backends.base import NetBackend
 from edgeunet.runtime.backends.fallback import FallbackBackend
-from edgeunet.runtime.backends.ort import Net, OnnxRuntimeBackend
+from edgeunet.runtime.backends.ort import open_flavour
 from edgeunet.runtime.backends.steering import SteeredBackend
+from edgeunet.runtime.frames import Batch, NetOutputs, SourceFrame, SourceInfo
 from edgeunet.runtime.pipeline.stopping import stopping_on_signals
-from edgeunet.runtime.sources import Source, SourceFrame, SourceInfo
+from edgeunet.runtime.sources import Source
+from support.nets import StandIn
 
 IMAGE = np.full((64, 96, 3), 90, np.uint8)
 
@@ -31,6 +35,10 @@ IMAGE = np.full((64, 96, 3), 90, np.uint8)
 def segmenter(fp32_bundle: Path) -> Iterator[Segmenter]:
     with load(fp32_bundle, "onnxruntime", threads=1) as loaded:
         yield loaded
+
+
+def ort(bundle: Bundle) -> NetBackend:
+    return open_flavour(bundle, "fp32")
 
 
 def threads() -> list[str]:
@@ -59,13 +67,14 @@ class Camera(Source):
 
 
 def slowed(segmenter: Segmenter, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    infer = segmenter.backend.infer_in_lane
+    lane = segmenter.backend.net.lane()
+    infer = lane.infer_gated
 
     def slow(images: npt.NDArray[np.float32]) -> object:
         time.sleep(seconds)
         return infer(images)
 
-    monkeypatch.setattr(segmenter.backend, "infer_in_lane", slow)
+    monkeypatch.setattr(lane, "infer_gated", slow)
 
 
 @pytest.mark.parametrize("batch", [1, 2])
@@ -126,7 +135,7 @@ def test_fault_of_the_net_ends_the_stream_while_the_camera_is_away(
     def fail(images: object) -> object:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(segmenter.backend, "infer_in_lane", fail)
+    monkeypatch.setattr(segmenter.backend.net.lane(), "infer_gated", fail)
     with (
         segmenter.stream(Camera(1)) as stream,
         pytest.raises(ZeroDivisionError),
@@ -135,10 +144,10 @@ def test_fault_of_the_net_ends_the_stream_while_the_camera_is_away(
     assert threads() == []
 
 
-class Broken(Backend):
+class Broken(StandIn):
     """Fails at each batch."""
 
-    name = "broken"
+    kind = "broken"
 
     def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
         raise BackendError("the GPU is lost.")
@@ -146,7 +155,7 @@ class Broken(Backend):
 
 def test_second_backend_takes_over_while_the_camera_is_away(fp32_bundle: Path) -> None:
     bundle = open_bundle(fp32_bundle)
-    backend = FallbackBackend(Broken(bundle), OnnxRuntimeBackend)
+    backend = FallbackBackend(Broken(bundle), ort)
     with backend, Segmenter(bundle, backend).stream(Camera(1)) as stream:
         assert next(stream)[0].index == 0
         assert backend.name == "onnxruntime"
@@ -170,13 +179,13 @@ def test_two_backends_that_fail_end_the_stream_while_the_camera_is_away(fp32_bun
 def test_fault_at_a_depth_ends_the_stream_while_the_camera_is_away(depths_bundle: Path) -> None:
     bundle = open_bundle(depths_bundle)
 
-    class BrokenLater(OnnxRuntimeBackend):
-        """Fails in streams alone: what the depths cost is measured first."""
+    class BrokenLater(StandIn):
+        """Works while the depths' costs are measured."""
 
-        def _lane(self) -> Net:
+        def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
             if not warm:
                 raise BackendError("the GPU is lost.")
-            return super()._lane()
+            return NetOutputs(np.zeros((len(images), 3, 64, 96), np.float32), None)
 
     warm = True
     with SteeredBackend(bundle, BrokenLater, target_fps=10) as backend:
@@ -198,9 +207,9 @@ def test_threads_that_fail_at_once_all_go_on_with_the_second_backend(fp32_bundle
             together.wait()
             return super().infer(images)
 
-    with FallbackBackend(BrokenTogether(bundle), OnnxRuntimeBackend) as backend:
+    with FallbackBackend(BrokenTogether(bundle), ort) as backend:
         with ThreadPoolExecutor(4) as pool:
-            results = list(pool.map(backend.segment, [[IMAGE]] * 4))
+            results = list(pool.map(backend.segment, [Batch.of([IMAGE]) for _ in range(4)]))
         assert backend.name == "onnxruntime"
     assert len({result.masks.tobytes() for result in results}) == 1
 
@@ -219,13 +228,13 @@ def test_frames_of_ones_own_are_converted_as_in_a_call(
 
 
 def test_unknown_way_to_drop_is_refused(segmenter: Segmenter) -> None:
-    with pytest.raises(UsageError, match="drop is 'newest'; oldest or none was wanted"):
+    with pytest.raises(UsageError, match="drop is 'newest'; expected oldest or none"):
         segmenter.stream([], drop="newest")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("delay", [-0.1, float("nan")])
 def test_delay_that_is_none_is_refused(segmenter: Segmenter, delay: float) -> None:
-    with pytest.raises(UsageError, match="seconds, 0 or more, were wanted"):
+    with pytest.raises(UsageError, match="expected 0 seconds or more"):
         segmenter.stream([], max_delay=delay)
 
 
@@ -372,5 +381,31 @@ def test_report_tells_the_source_and_the_stages(segmenter: Segmenter) -> None:
 
 
 def test_frames_of_a_file_are_not_dropped(segmenter: Segmenter, images: Path) -> None:
-    with pytest.raises(UsageError, match="no frame of a file is dropped"):
+    with pytest.raises(UsageError, match="files are read in full"):
         segmenter.stream(images, drop="oldest")
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_results_carry_confidence_if_asked_for(segmenter: Segmenter, batch: int) -> None:
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 255, (50, 70, 3), np.uint8) for _ in range(4)]
+    plain = segmenter.stream(images, batch=batch)
+    assert all(segmented.confidence is None for segmented in plain.results())
+    with segmenter.stream(images, batch=batch, confidence=True) as stream:
+        for segmented, image in zip(stream.results(), images, strict=True):
+            wanted = segmenter([image], confidence=True)
+            assert wanted.confidence is not None
+            np.testing.assert_array_equal(segmented.confidence, wanted.confidence[0])
+            np.testing.assert_array_equal(segmented.mask, wanted.masks[0])
+
+
+def test_opencv_keeps_to_one_thread_while_a_stream_runs(segmenter: Segmenter) -> None:
+    before = cv2.getNumThreads()
+    first, second = (segmenter.stream([IMAGE] * 3) for _ in range(2))
+    next(first)
+    next(second)
+    assert cv2.getNumThreads() == 1
+    first.close()
+    assert cv2.getNumThreads() == 1, "the other stream still runs"
+    second.close()
+    assert cv2.getNumThreads() == before

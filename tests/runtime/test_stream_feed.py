@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeunet.errors import SourceError
-from edgeunet.runtime.sources import Source, SourceFrame, SourceInfo
+from edgeunet.runtime.frames import Batch, SourceFrame, SourceInfo
+from edgeunet.runtime.sources import IterableSource, Source
 from edgeunet.runtime.stream import Feed
 
 
@@ -29,11 +30,12 @@ def feed(
     max_delay: float | None = None,
     drop_oldest: bool = False,
 ) -> Feed:
-    return Feed(source, batch=batch, max_delay=max_delay, drop_oldest=drop_oldest)
+    frames = source if isinstance(source, Source) else IterableSource(source)
+    return Feed(frames, batch=batch, max_delay=max_delay, drop_oldest=drop_oldest)
 
 
-def numbers(group: list[SourceFrame]) -> list[int]:
-    return [frame.index for frame in group]
+def numbers(batch: Batch) -> list[int]:
+    return [frame.index for frame in batch.frames]
 
 
 class Camera(Source):
@@ -84,10 +86,10 @@ def test_batches_keep_order_and_size(widths: list[int], size: int, fails: bool) 
     assert [number for group in groups for number in numbers(group)] == list(range(len(widths)))
     for group in groups:
         assert 1 <= len(group) <= size
-        assert len({frame.image.shape for frame in group}) == 1
+        assert len({frame.image.shape for frame in group.frames}) == 1
     for one, other in pairwise(groups):
         # None is split without need.
-        assert len(one) == size or one[0].image.shape != other[0].image.shape
+        assert len(one) == size or one.size != other.size
 
 
 @pytest.mark.parametrize("batch", [1, 3])

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.bundle.manifest import InputSpec, Manifest, Resize
-from edgeunet.runtime.backends import Backend, NetOutputs
+from edgeunet.runtime.frames import NetOutputs
+from support.nets import StandIn
 
 
 def bundle_of(
@@ -39,15 +40,14 @@ def bundle_of(
     return Bundle(Path("nowhere"), manifest)
 
 
-class Bright(Backend):
+class Bright(StandIn):
     """Class 1 where a pixel is bright, whatever is about it. Counts the tiles of its calls."""
 
-    name = "bright"
+    kind = "bright"
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__(bundle)
         self.calls: list[int] = []
-        self.closed = False
 
     def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
         self.calls.append(len(images))
@@ -55,14 +55,11 @@ class Bright(Backend):
         plane = images.mean(axis=1, keepdims=True)
         return NetOutputs(np.concatenate([-plane, plane], axis=1), None)
 
-    def close(self) -> None:
-        self.closed = True
 
-
-class Ring(Backend):
+class Ring(StandIn):
     """Wrong, class 1, on the outermost `width` pixels of its input, and class 0 inside."""
 
-    name = "ring"
+    kind = "ring"
 
     def __init__(self, bundle: Bundle, width: int) -> None:
         super().__init__(bundle)
@@ -74,10 +71,10 @@ class Ring(Backend):
         return NetOutputs(np.stack([np.stack([-wrong, wrong])] * len(images)), None)
 
 
-class Noisy(Backend):
+class Noisy(StandIn):
     """Logits that depend on pixel and place, and a gate that depends on the tile's brightness."""
 
-    name = "noisy"
+    kind = "noisy"
 
     def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
         count, classes = len(images), len(self.bundle.manifest.classes)

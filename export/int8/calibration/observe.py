@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 from onnx import TensorProto
 
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import CalibrationError
-from edgeunet.runtime.backends.ort import open_session
+from edgeunet.runtime.backends.ort import OrtNet
 from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.runtime.frames import Frame
 
@@ -57,14 +56,14 @@ def observe(graph: Path, frames: Iterable[Frame], spec: InputSpec) -> Observatio
     classes: set[int] = set()
     count = 0
     for part, names in enumerate(_parts(model)):
-        session = _session(model, names)
+        net = _observed(model, names)
         statistics |= {name: Statistics() for name in names}
         for frame in frames:
             image = prepare([frame])
             if part == 0:
                 count += 1
                 _add(statistics, "image", image)
-            for name, values in zip(names, session.run(names, {"image": image}), strict=True):
+            for name, values in zip(names, net.run(image), strict=True):
                 _add(statistics, name, values)
                 if name == "logits":
                     classes |= set(np.unique(values.argmax(1)).tolist())
@@ -96,8 +95,8 @@ def _parts(model: onnx.ModelProto) -> list[list[str]]:
     return parts
 
 
-def _session(model: onnx.ModelProto, names: list[str]) -> onnxruntime.InferenceSession:
-    """Session whose only outputs are these activations.
+def _observed(model: onnx.ModelProto, names: list[str]) -> OrtNet:
+    """The net with these activations as its only outputs.
 
     A graph's outputs live until a run ends, those that nobody asked for too.
     """
@@ -106,7 +105,7 @@ def _session(model: onnx.ModelProto, names: list[str]) -> onnxruntime.InferenceS
     observed.CopyFrom(model)
     del observed.graph.output[:]
     observed.graph.output.extend(known[name] for name in names)
-    return open_session(observed.SerializeToString())
+    return OrtNet(observed.SerializeToString())
 
 
 def _add(statistics: dict[str, Statistics], name: str, values: npt.NDArray[np.float32]) -> None:

@@ -1,23 +1,21 @@
-"""A backend that cuts each frame into tiles, where others resize it."""
+"""A backend that cuts each frame into tiles instead of resizing it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from itertools import islice, product
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeunet.metrics import Mask
 
-from ...frames import Frame, one_size
+from ...frames import Batch, Frame, NetOutputs, Timings
 from ...pipeline.stage import Stage
-from ..base import Backend, NetOutputs, Result, Timings
+from ..base import Backend, Wrapper
 from ..postprocess import Postprocessor
 from ..preprocess import Preprocessor
 from ..smoothing import Smoother
@@ -33,24 +31,22 @@ Tile = tuple[Span, Span]
 Presence = npt.NDArray[np.float32]
 
 
-class _Prepared(NamedTuple):
+@dataclass
+class _TileBatch:
+    """Tiles on their way through the net, with the seconds of each step."""
+
     tiles: Sequence[Tile]
-    images: npt.NDArray[np.float32]
-    seconds: float
+    images: npt.NDArray[np.float32] = field(init=False)
+    outputs: NetOutputs = field(init=False)
+    timings: Timings = field(default_factory=Timings)
 
 
-class _Inferred(NamedTuple):
-    tiles: Sequence[Tile]
-    outputs: NetOutputs
-    seconds: tuple[float, float]  # of pre-processing and of the net
-
-
-class TiledBackend(Backend):
-    """Segments frames of any size by tiles of the net's input size, with another backend.
+class TiledBackend(Wrapper):
+    """Segments frames of any size by tiles of the net's input size, with another backend's net.
 
     Frames keep their own resolution: what they show should be as large, in pixels, as what the net
     was trained on. Each tile is prepared as the manifest says and gated by its own presence; the
-    backend's `infer_gated` may spare its decoder. `Result.presence` is the largest of a frame's
+    net may spare its decoder. `Result.presence` is the largest of a frame's
     tiles, `Result.confidence` the share of a pixel's class in the weighted sum.
     Beside the frame and its mask, memory is bounded by the batch of tiles and by `_BAND_BYTES`.
 
@@ -69,79 +65,51 @@ class TiledBackend(Backend):
         manifest = whole.bundle.manifest
         # A tile has the input's size: "pad" would fit it to multiples of 8.
         spec = replace(manifest.input, resize="stretch")
-        self.preprocess = Preprocessor(spec)
-        self.postprocess = Postprocessor(spec, manifest.gate)
-        self.tiling = tiling
+        self._preprocess = Preprocessor(spec)
+        self._postprocess = Postprocessor(spec, manifest.gate)
+        self._tiling = tiling
         self._whole = whole
         self._size = spec.height, spec.width
         self._weights = tile_weights(self._size, tiling.blend)
 
     @property
-    def name(self) -> str:  # type: ignore[override]  # it may change
-        """Name of the backend that computes."""
-        return self._whole.name
-
-    @property
-    def untiled(self) -> Backend:
-        """See `Backend`."""
+    def inner(self) -> Backend:
+        """See `Wrapper`."""
         return self._whole
 
-    def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
-        """Run the net on (N, C, H, W)."""
-        return self._whole.infer(images)
-
-    def infer_gated(self, images: npt.NDArray[np.float32]) -> NetOutputs:
+    def segment(self, batch: Batch) -> Batch:
         """See `Backend`."""
-        return self._whole.infer_gated(images)
-
-    @property
-    def lanes(self) -> int:  # type: ignore[override]  # as above
-        """See `Backend`."""
-        return self._whole.lanes
-
-    def infer_in_lane(self, images: npt.NDArray[np.float32]) -> NetOutputs:
-        """See `Backend`."""
-        return self._whole.infer_in_lane(images)
-
-    def net_alone(self, images: npt.NDArray[np.float32]) -> Callable[[], object]:
-        """See `Backend`."""
-        return self._whole.net_alone(images)
-
-    def segment(self, frames: Sequence[Frame], *, confidence: bool = False) -> Result:
-        """8-bit RGB frames of one size -> masks at that size."""
-        masks = np.empty((len(frames), *one_size(frames)), np.uint8)
-        sure = np.empty_like(masks) if confidence else None
-        done = [
-            self._segment(frame, masks[index], None if sure is None else sure[index])
-            for index, frame in enumerate(frames)
-        ]
-        presences = [presence for presence, _ in done if presence is not None]
-        timings = Timings(*np.sum([seconds for _, seconds in done], axis=0).tolist())
-        return Result(masks, np.stack(presences) if presences else None, timings, sure)
+        shape = (len(batch), *batch.size)
+        batch.masks = np.empty(shape, np.uint8)
+        batch.confidence = np.empty(shape, np.uint8) if batch.wants_confidence else None
+        presences = []
+        for index, frame in enumerate(batch.pixels):
+            confidence = None if batch.confidence is None else batch.confidence[index]
+            presence = self._segment(frame, batch.masks[index], confidence, batch.timings)
+            if presence is not None:
+                presences.append(presence)
+        batch.presence = np.stack(presences) if presences else None
+        return batch
 
     def stream(
-        self, batches: Iterable[Sequence[Frame]], *, smoother: Smoother | None = None
-    ) -> Generator[Result, None, None]:
-        """`segment` for each batch in order: the pipeline is that of a frame's tiles."""
+        self, batches: Iterable[Batch], *, smoother: Smoother | None = None
+    ) -> Generator[Batch, None, None]:
+        """See `Backend`. The pipeline is that of a frame's tiles."""
         assert smoother is None, "the logits of tiles are not kept"
-        for frames in batches:
-            yield self.segment(frames)
-
-    def close(self) -> None:
-        """Free the backend that computes."""
-        self._whole.close()
+        for batch in batches:
+            yield self.segment(batch)
 
     def _segment(
-        self, frame: Frame, mask: Mask, confidence: Mask | None
-    ) -> tuple[Presence | None, npt.NDArray[np.float64]]:
-        """Fill the mask (H, W) of a frame; its presence (C,) and the seconds of each stage."""
+        self, frame: Frame, mask: Mask, confidence: Mask | None, timings: Timings
+    ) -> Presence | None:
+        """Fill the mask (H, W) of a frame, add up the seconds, and return its presence (C,)."""
         classes = len(self.bundle.manifest.classes)
         rows, columns = (
-            spans(length, side, self.tiling)
+            spans(length, side, self._tiling)
             for length, side in zip(mask.shape, self._size, strict=True)
         )
         panel_width = max(_BAND_BYTES // (4 * classes * self._size[0]), self._size[1])
-        presences, seconds = [], np.zeros(3)
+        presences = []
         for panel in panels(columns, panel_width):
             area = np.s_[:, panel[0].first : panel[-1].stop]
             band = Band(
@@ -151,43 +119,48 @@ class TiledBackend(Backend):
                 for batch in batches:
                     started = time.perf_counter()
                     self._blend(batch, band, left=panel[0].first)
-                    seconds += (*batch.seconds, time.perf_counter() - started)
+                    timings.preprocess += batch.timings.preprocess
+                    timings.infer += batch.timings.infer
+                    timings.postprocess += time.perf_counter() - started
                     if batch.outputs.presence is not None:
                         presences.append(batch.outputs.presence.max(axis=0))
             band.finish(len(mask))
-        return np.max(presences, axis=0) if presences else None, seconds
+        return np.max(presences, axis=0) if presences else None
 
-    def _inferred(self, frame: Frame, tiles: Iterable[Tile]) -> Generator[_Inferred, None, None]:
-        """Tiles through the net in batches; cutting and inference have threads of their own."""
-        prepare = partial(self._prepare_tiles, frame)
-        batches = self._batches(tiles)
+    def _inferred(self, frame: Frame, tiles: Iterable[Tile]) -> Generator[_TileBatch, None, None]:
+        """Tiles through the net in batches; cutting and inference have their own threads."""
+        net = self.net
+        lane = net.lane()
+
+        def prepare(tiles: Sequence[Tile]) -> _TileBatch:
+            batch, started = _TileBatch(tiles), time.perf_counter()
+            batch.images = self._preprocess(
+                [cut(frame, row.start, column.start, self._size) for row, column in tiles]
+            )
+            batch.timings.preprocess = time.perf_counter() - started
+            return batch
+
+        def infer(batch: _TileBatch) -> _TileBatch:
+            started = time.perf_counter()
+            batch.outputs = lane.infer_gated(batch.images)
+            batch.timings.infer = time.perf_counter() - started
+            return batch
+
         with (
-            Stage(prepare, batches, depth=1, name="preprocess") as prepared,
-            Stage(self._infer, prepared, depth=1, name="infer", workers=self.lanes) as inferred,
+            Stage(prepare, self._batches(tiles), depth=1, name="preprocess") as prepared,
+            Stage(infer, prepared, depth=1, name="infer", workers=net.lanes) as inferred,
         ):
             yield from inferred
 
     def _batches(self, tiles: Iterable[Tile]) -> Iterator[list[Tile]]:
         remaining = iter(tiles)
-        while batch := list(islice(remaining, self.tiling.batch)):
+        while batch := list(islice(remaining, self._tiling.batch)):
             yield batch
 
-    def _prepare_tiles(self, frame: Frame, tiles: Sequence[Tile]) -> _Prepared:
-        started = time.perf_counter()
-        images = self.preprocess(
-            [cut(frame, row.start, column.start, self._size) for row, column in tiles]
-        )
-        return _Prepared(tiles, images, time.perf_counter() - started)
-
-    def _infer(self, prepared: _Prepared) -> _Inferred:
-        started = time.perf_counter()
-        outputs = self.infer_in_lane(prepared.images)
-        return _Inferred(prepared.tiles, outputs, (prepared.seconds, time.perf_counter() - started))
-
-    def _blend(self, inferred: _Inferred, band: Band, *, left: int) -> None:
+    def _blend(self, batch: _TileBatch, band: Band, *, left: int) -> None:
         """Add what the tiles decide to a band whose first column is the frame's `left`."""
-        answers = self.postprocess.probabilities(*inferred.outputs, self._size)
-        for (row, column), (ids, planes) in zip(inferred.tiles, answers, strict=True):
+        answers = self._postprocess.probabilities(*batch.outputs, self._size)
+        for (row, column), (ids, planes) in zip(batch.tiles, answers, strict=True):
             decided = np.s_[
                 row.first - row.start : row.stop - row.start,
                 column.first - column.start : column.stop - column.start,

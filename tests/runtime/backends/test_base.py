@@ -9,17 +9,21 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from edgeunet.bundle.bundle import Bundle, open_bundle
-from edgeunet.bundle.manifest import MANIFEST_NAME, Precision
+from edgeunet.bundle.manifest import MANIFEST_NAME, Flavour, Precision
 from edgeunet.errors import BackendError, UnknownNameError, UsageError
-from edgeunet.runtime.backends import Backend, create_backend, list_backends
+from edgeunet.runtime.backends import create_backend, list_backends
+from edgeunet.runtime.backends.base import NetBackend
+from edgeunet.runtime.backends.ort import open_flavour
+from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.runtime.backends.smoothing import Smoother
+from edgeunet.runtime.frames import Batch
+from edgeunet.runtime.options import LoadOptions
 from support.gpu_machine import gpu_machine
 
 ROOT = Path(__file__).parents[3]
@@ -32,43 +36,49 @@ class Case:
 
     logit_error: largest error allowed, as a share of the reference's range; None: INT8, whose
     loss on random weights is unbounded, must correlate. precision: to run the bundle in. tensorrt:
-    version of the stand-in, which runs on a simulated GPU.
+    version of the stand-in, which runs on a simulated GPU. flavour: one of ONNX Runtime's graphs.
     """
 
     backend: str
-    arguments: dict[str, Any]
+    options: LoadOptions
     logit_error: float | None
     precision: Precision = "int8"
     tensorrt: str | None = None
+    flavour: Flavour | None = None
 
     def __str__(self) -> str:
         version = [] if self.tensorrt is None else [self.tensorrt, self.precision]
-        return "-".join([self.backend, *map(str, self.arguments.values()), *version])
+        threads = [] if self.options.threads is None else [str(self.options.threads)]
+        return "-".join([self.backend, *filter(None, [self.flavour]), *threads, *version])
 
     @contextmanager
-    def open(self, bundle: Bundle) -> Iterator[Backend]:
+    def open(self, bundle: Bundle) -> Iterator[NetBackend]:
         """The backend, on a machine that has what it needs."""
         with ExitStack() as stack:
             if self.tensorrt is not None:
                 stack.enter_context(gpu_machine(self.tensorrt))
             opened = bundle.at(self.precision)
-            yield stack.enter_context(create_backend(self.backend, opened, **self.arguments))
+            if self.flavour is not None:
+                created = open_flavour(opened, self.flavour, threads=self.options.threads)
+            else:
+                created = create_backend(self.backend, opened, self.options)  # type: ignore[assignment]
+            yield stack.enter_context(created)
 
 
 CASES = [
-    Case("onnxruntime", {"flavour": "fp32"}, 1e-5),
-    Case("onnxruntime", {"flavour": "fp16"}, 5e-3),
-    Case("onnxruntime", {"flavour": "int8.cpu"}, None),
-    Case("onnxruntime", {"flavour": "fp32", "threads": 1}, 1e-5),
-    Case("pytorch", {}, 0.0),
-    Case("tensorrt", {}, 1e-5, "fp32", tensorrt="8.6.0"),
-    Case("tensorrt", {}, 5e-3, "fp16", tensorrt="8.6.0"),
-    Case("tensorrt", {}, None, "int8", tensorrt="8.6.0"),
-    Case("tensorrt", {}, 5e-3, "fp16", tensorrt="10.16.1"),
-    Case("tensorrt", {}, None, "int8", tensorrt="11.4.0"),
-    Case("rtx", {}, 1e-5, "fp32", tensorrt="rtx-1.7.1"),
-    Case("rtx", {}, 5e-3, "fp16", tensorrt="rtx-1.7.1"),
-    Case("rtx", {}, None, "int8", tensorrt="rtx-1.7.1"),
+    Case("onnxruntime", LoadOptions(), 1e-5, flavour="fp32"),
+    Case("onnxruntime", LoadOptions(), 5e-3, flavour="fp16"),
+    Case("onnxruntime", LoadOptions(), None),
+    Case("onnxruntime", LoadOptions(threads=1), 1e-5, "fp32"),
+    Case("pytorch", LoadOptions(), 0.0),
+    Case("tensorrt", LoadOptions(), 1e-5, "fp32", tensorrt="8.6.0"),
+    Case("tensorrt", LoadOptions(), 5e-3, "fp16", tensorrt="8.6.0"),
+    Case("tensorrt", LoadOptions(), None, "int8", tensorrt="8.6.0"),
+    Case("tensorrt", LoadOptions(), 5e-3, "fp16", tensorrt="10.16.1"),
+    Case("tensorrt", LoadOptions(), None, "int8", tensorrt="11.4.0"),
+    Case("rtx", LoadOptions(), 1e-5, "fp32", tensorrt="rtx-1.7.1"),
+    Case("rtx", LoadOptions(), 5e-3, "fp16", tensorrt="rtx-1.7.1"),
+    Case("rtx", LoadOptions(), None, "int8", tensorrt="rtx-1.7.1"),
 ]
 
 
@@ -85,7 +95,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 @pytest.fixture(scope="module")
-def backend(case: Case, bundle: Bundle) -> Iterator[Backend]:
+def backend(case: Case, bundle: Bundle) -> Iterator[NetBackend]:
     with case.open(bundle) as created:
         yield created
 
@@ -93,7 +103,7 @@ def backend(case: Case, bundle: Bundle) -> Iterator[Backend]:
 @pytest.fixture(scope="module")
 def reference(bundle: Bundle, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     with create_backend("pytorch", bundle) as created:
-        return created.infer(images).logits
+        return created.net.infer(images).logits
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +113,7 @@ def frames(bundle: Bundle) -> list[npt.NDArray[np.uint8]]:
 
 @pytest.fixture(scope="module")
 def images(bundle: Bundle, frames: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
-    with create_backend("pytorch", bundle) as created:
-        return created.preprocess(frames)
+    return Preprocessor(bundle.manifest.input)(frames)
 
 
 def test_every_backend_is_under_the_contract() -> None:
@@ -113,10 +122,10 @@ def test_every_backend_is_under_the_contract() -> None:
 
 @pytest.mark.parametrize("batch", range(1, MAX_BATCH + 1))
 def test_outputs_have_the_manifests_shape(
-    backend: Backend, bundle: Bundle, images: npt.NDArray[np.float32], batch: int
+    backend: NetBackend, bundle: Bundle, images: npt.NDArray[np.float32], batch: int
 ) -> None:
     assert bundle.manifest.max_batch == MAX_BATCH
-    logits, presence = backend.infer(images[:batch])
+    logits, presence = backend.net.infer(images[:batch])
     assert logits.shape == (batch, len(bundle.manifest.classes), *bundle.manifest.logits_size)
     assert logits.dtype == np.float32
     assert np.isfinite(logits).all()
@@ -124,35 +133,35 @@ def test_outputs_have_the_manifests_shape(
 
 
 def test_batch_equals_its_images_alone(
-    backend: Backend, case: Case, images: npt.NDArray[np.float32]
+    backend: NetBackend, case: Case, images: npt.NDArray[np.float32]
 ) -> None:
-    together = backend.infer(images[:MAX_BATCH]).logits
-    alone = np.concatenate([backend.infer(image[None]).logits for image in images[:MAX_BATCH]])
+    together = backend.net.infer(images[:MAX_BATCH]).logits
+    alone = np.concatenate([backend.net.infer(image[None]).logits for image in images[:MAX_BATCH]])
     tolerance = 0.0 if case.logit_error is None else 1e-4
     np.testing.assert_allclose(together, alone, rtol=0, atol=tolerance)
     assert np.ptp(together, axis=0).max() > 1e-2, "the images are the same, or no batch counts"
 
 
 def test_inference_is_deterministic_and_keeps_its_input(
-    backend: Backend, images: npt.NDArray[np.float32]
+    backend: NetBackend, images: npt.NDArray[np.float32]
 ) -> None:
     before = images.copy()
-    first = backend.infer(images)
+    first = backend.net.infer(images)
     kept = first.logits.copy()
-    second = backend.infer(images)
+    second = backend.net.infer(images)
     np.testing.assert_array_equal(first.logits, second.logits)
-    backend.infer(np.zeros_like(images))
+    backend.net.infer(np.zeros_like(images))
     np.testing.assert_array_equal(first.logits, kept, "a later call changed what was returned")
     np.testing.assert_array_equal(images, before)
 
 
 def test_logits_are_near_pytorchs(
-    backend: Backend,
+    backend: NetBackend,
     case: Case,
     images: npt.NDArray[np.float32],
     reference: npt.NDArray[np.float32],
 ) -> None:
-    logits = backend.infer(images).logits
+    logits = backend.net.infer(images).logits
     if case.logit_error is None:
         assert np.corrcoef(logits.ravel(), reference.ravel())[0, 1] > 0.98
     else:
@@ -160,11 +169,11 @@ def test_logits_are_near_pytorchs(
 
 
 def test_segment_is_preprocessing_inference_and_postprocessing(
-    backend: Backend, frames: list[npt.NDArray[np.uint8]]
+    backend: NetBackend, frames: list[npt.NDArray[np.uint8]]
 ) -> None:
     crops = [frame[:50, 3:74] for frame in frames[:3]]
-    result = backend.segment(crops)
-    logits, presence = backend.infer(backend.preprocess(crops))
+    result = backend.segment(Batch.of(crops))
+    logits, presence = backend.net.infer(backend.preprocess(crops))
     np.testing.assert_array_equal(result.masks, backend.postprocess(logits, presence, (50, 71)))
     assert result.masks.shape == (3, 50, 71)
     assert result.masks.dtype == np.uint8
@@ -174,12 +183,12 @@ def test_segment_is_preprocessing_inference_and_postprocessing(
 
 
 def test_confidence_is_that_of_the_masks(
-    backend: Backend, frames: list[npt.NDArray[np.uint8]]
+    backend: NetBackend, frames: list[npt.NDArray[np.uint8]]
 ) -> None:
-    assert backend.segment(frames[:2]).confidence is None
-    result = backend.segment(frames[:2], confidence=True)
+    assert backend.segment(Batch.of(frames[:2])).confidence is None
+    result = backend.segment(Batch.of(frames[:2], confidence=True))
     wanted = backend.postprocess.confidence(
-        *backend.infer(backend.preprocess(frames[:2])), frames[0].shape[:2]
+        *backend.net.infer(backend.preprocess(frames[:2])), frames[0].shape[:2]
     )
     assert result.confidence is not None and result.confidence.dtype == np.uint8
     assert np.abs(result.confidence.astype(int) - wanted).max() <= 1
@@ -187,25 +196,25 @@ def test_confidence_is_that_of_the_masks(
 
 
 def test_stream_is_segment_for_each_batch(
-    backend: Backend, frames: list[npt.NDArray[np.uint8]]
+    backend: NetBackend, frames: list[npt.NDArray[np.uint8]]
 ) -> None:
     batches = [frames[:1], frames[1:3], frames[:3], frames[2:3]]
-    results = list(backend.stream(iter(batches)))
+    results = list(backend.stream(map(Batch.of, batches)))
     for batch, result in zip(batches, results, strict=True):
-        np.testing.assert_array_equal(result.masks, backend.segment(batch).masks)
+        np.testing.assert_array_equal(result.masks, backend.segment(Batch.of(batch)).masks)
 
 
 def test_smoothed_stream_is_that_of_smoothed_logits(
-    backend: Backend, bundle: Bundle, frames: list[npt.NDArray[np.uint8]]
+    backend: NetBackend, bundle: Bundle, frames: list[npt.NDArray[np.uint8]]
 ) -> None:
     batches = [frames[:2], frames[2:3], frames[:1]]
     spec, size = bundle.manifest.input, frames[0].shape[:2]
     smoother = Smoother(spec, 0.7)
-    results = list(backend.stream(iter(batches), smoother=Smoother(spec, 0.7)))
+    results = list(backend.stream(map(Batch.of, batches), smoother=Smoother(spec, 0.7)))
     plain = []
     for batch, result in zip(batches, results, strict=True):
         images = backend.preprocess(batch)
-        logits = backend.infer(images).logits
+        logits = backend.net.infer(images).logits
         smoothed = smoother(images, logits, decided=np.zeros(len(batch), bool), size=size)
         np.testing.assert_array_equal(result.masks, backend.postprocess(smoothed, None, size))
         plain.append(backend.postprocess(logits, None, size))
@@ -213,12 +222,14 @@ def test_smoothed_stream_is_that_of_smoothed_logits(
     assert (masks != np.concatenate(plain)).any(), "smoothing changed nothing"
 
 
-def test_net_alone_can_be_called_again(backend: Backend, images: npt.NDArray[np.float32]) -> None:
-    before = backend.infer(images[:2]).logits
-    call = backend.net_alone(images[:2])
+def test_net_alone_can_be_called_again(
+    backend: NetBackend, frames: list[npt.NDArray[np.uint8]], images: npt.NDArray[np.float32]
+) -> None:
+    before = backend.net.infer(images[:2]).logits
+    call = backend.net_alone(Batch.of(frames[:2]))
     call()
     call()
-    np.testing.assert_array_equal(backend.infer(images[:2]).logits, before)
+    np.testing.assert_array_equal(backend.net.infer(images[:2]).logits, before)
 
 
 def test_closes_at_the_end_of_its_block(
@@ -237,7 +248,7 @@ def test_closes_at_the_end_of_its_block(
             assert closed == [case.backend] * 2
 
 
-def test_says_its_name(backend: Backend, case: Case) -> None:
+def test_says_its_name(backend: NetBackend, case: Case) -> None:
     assert backend.name == case.backend
 
 
@@ -253,13 +264,13 @@ def test_unknown_backend_lists_the_known_ones(bundle: Bundle) -> None:
 
 def test_graph_that_the_bundle_lacks_names_the_option(fp32_bundle: Path) -> None:
     with pytest.raises(UsageError, match=r"holds fp32; fp16 was wanted.*--fp16"):
-        create_backend("onnxruntime", open_bundle(fp32_bundle), flavour="fp16")
+        open_flavour(open_bundle(fp32_bundle), "fp16")
 
 
 def test_graph_that_cannot_be_loaded_is_named(bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "model.fp32.onnx").write_bytes(b"no graph")
     with pytest.raises(BackendError, match=r"ONNX Runtime cannot load .*model\.fp32\.onnx"):
-        create_backend("onnxruntime", replace(bundle, root=tmp_path), flavour="fp32")
+        open_flavour(replace(bundle, root=tmp_path), "fp32")
 
 
 def test_input_of_another_size_is_a_backend_error(bundle: Bundle) -> None:
@@ -267,7 +278,7 @@ def test_input_of_another_size_is_a_backend_error(bundle: Bundle) -> None:
         create_backend("onnxruntime", bundle) as created,
         pytest.raises(BackendError, match=r"failed on \(1, 3, 64, 64\)"),
     ):
-        created.infer(np.zeros((1, 3, 64, 64), np.float32))
+        created.net.infer(np.zeros((1, 3, 64, 64), np.float32))
 
 
 CREATE_WITHOUT = """

@@ -15,10 +15,11 @@ import pytest
 from edgeunet.bundle.bundle import Bundle, open_bundle
 from edgeunet.bundle.manifest import Flavour, Precision
 from edgeunet.data.cells import CellFrame
-from edgeunet.runtime.backends import Backend, create_backend
-from edgeunet.runtime.backends.ort import Arrays, Net
+from edgeunet.runtime.backends import create_backend
+from edgeunet.runtime.backends.base import NetBackend
+from edgeunet.runtime.backends.ort import Arrays, OrtNet, open_flavour
 from edgeunet.runtime.backends.smoothing import Smoother
-from edgeunet.runtime.frames import Frame
+from edgeunet.runtime.frames import Batch, Frame
 from edgeunet.runtime.gpu.engine.execution import Execution
 from support.gpu_machine import gpu_machine
 
@@ -39,11 +40,11 @@ class Case:
         return "rtx" if str(self.tensorrt).startswith("rtx-") else "tensorrt"
 
     @contextmanager
-    def open(self, bundle: Bundle) -> Iterator[Backend]:
+    def open(self, bundle: Bundle) -> Iterator[NetBackend]:
         """The backend, on a machine that has what it needs."""
         with ExitStack() as stack:
             if self.tensorrt is None:
-                created = create_backend("onnxruntime", bundle, flavour=self.flavour)
+                created = open_flavour(bundle, self.flavour)
             else:
                 stack.enter_context(gpu_machine(self.tensorrt))
                 created = create_backend(self.backend, bundle.at(self.precision))
@@ -77,7 +78,7 @@ def images(gated_frames: list[CellFrame]) -> list[Frame]:
 
 
 @pytest.fixture(params=CASES, ids=str)
-def backend(request: pytest.FixtureRequest, bundle: Bundle) -> Iterator[Backend]:
+def backend(request: pytest.FixtureRequest, bundle: Bundle) -> Iterator[NetBackend]:
     with request.param.open(bundle) as opened:
         yield opened
 
@@ -86,9 +87,9 @@ def backend(request: pytest.FixtureRequest, bundle: Bundle) -> Iterator[Backend]
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Batches that the decoder was run on."""
     counts: list[int] = []
-    decode, enqueue = Net.decode, Execution.enqueue
+    decode, enqueue = OrtNet.decode, Execution.enqueue
 
-    def counted(net: Net, features: Arrays) -> npt.NDArray[np.float32]:
+    def counted(net: OrtNet, features: Arrays) -> npt.NDArray[np.float32]:
         counts.append(len(features[0]))
         return decode(net, features)
 
@@ -97,52 +98,52 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             counts.append(batch)
         enqueue(execution, batch)
 
-    monkeypatch.setattr(Net, "decode", counted)
+    monkeypatch.setattr(OrtNet, "decode", counted)
     monkeypatch.setattr(Execution, "enqueue", counting)
     return counts
 
 
 def test_masks_are_those_of_the_whole_net_gated_afterwards(
-    backend: Backend, images: list[Frame]
+    backend: NetBackend, images: list[Frame]
 ) -> None:
     for batch in (1, 3, 4):
         for start in range(0, len(images) - batch, batch):
             group = images[start : start + batch]
-            everything = backend.infer(backend.preprocess(group))
+            everything = backend.net.infer(backend.preprocess(group))
             wanted = backend.postprocess(*everything, group[0].shape[:2])
-            found = backend.segment(group)
+            found = backend.segment(Batch.of(group))
             np.testing.assert_array_equal(found.masks, wanted)
             np.testing.assert_array_equal(found.presence, everything.presence)
 
 
-def test_stream_gives_the_same(backend: Backend, images: list[Frame]) -> None:
+def test_stream_gives_the_same(backend: NetBackend, images: list[Frame]) -> None:
     groups = [images[start : start + 3] for start in range(0, len(images), 3)]
-    for group, result in zip(groups, backend.stream(iter(groups)), strict=True):
-        np.testing.assert_array_equal(result.masks, backend.segment(group).masks)
+    for group, result in zip(groups, backend.stream(map(Batch.of, groups)), strict=True):
+        np.testing.assert_array_equal(result.masks, backend.segment(Batch.of(group)).masks)
 
 
 def test_smoothing_begins_anew_behind_a_frame_without_logits(
-    backend: Backend, gated_frames: list[CellFrame]
+    backend: NetBackend, gated_frames: list[CellFrame]
 ) -> None:
     filled = [frame.image for frame in gated_frames if frame.mask.any()][:2]
     empty = next(frame.image for frame in gated_frames if not frame.mask.any())
     batches = [[filled[0]], [empty], [filled[1]]]
     smoother = Smoother(backend.bundle.manifest.input, 0.9)
     for batch, result in zip(
-        batches, backend.stream(iter(batches), smoother=smoother), strict=True
+        batches, backend.stream(map(Batch.of, batches), smoother=smoother), strict=True
     ):
-        np.testing.assert_array_equal(result.masks, backend.segment(batch).masks)
+        np.testing.assert_array_equal(result.masks, backend.segment(Batch.of(batch)).masks)
 
 
 def test_decoder_runs_for_open_frames_only(
-    backend: Backend, gated_frames: list[CellFrame], decoded: list[int]
+    backend: NetBackend, gated_frames: list[CellFrame], decoded: list[int]
 ) -> None:
     filled = [frame.image for frame in gated_frames if frame.mask.any()]
     empty = [frame.image for frame in gated_frames if not frame.mask.any()]
-    assert not backend.segment(empty[:3]).masks.any()
+    assert not backend.segment(Batch.of(empty[:3])).masks.any()
     assert decoded == []
-    masks = backend.segment([empty[0], filled[0], empty[1], filled[1]]).masks
+    masks = backend.segment(Batch.of([empty[0], filled[0], empty[1], filled[1]])).masks
     assert decoded == [2]
     assert [bool(mask.any()) for mask in masks] == [False, True, False, True]
-    backend.segment(filled[:2])
+    backend.segment(Batch.of(filled[:2]))
     assert decoded == [2, 2]

@@ -11,12 +11,12 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeunet.bundle.bundle import Bundle, open_bundle
+from edgeunet.bundle.manifest import Flavour
 from edgeunet.errors import (
     BackendError,
     EngineError,
@@ -24,30 +24,17 @@ from edgeunet.errors import (
     SourceError,
     UsageError,
 )
-from edgeunet.runtime.backends import Backend, NetOutputs, create_backend, fallback
+from edgeunet.runtime.backends import Backend, create_backend, fallback, ort
+from edgeunet.runtime.backends.base import NetBackend
 from edgeunet.runtime.backends.fallback import FallbackBackend
-from edgeunet.runtime.backends.ort import OnnxRuntimeBackend
-from edgeunet.runtime.frames import Frame
+from edgeunet.runtime.backends.preprocess import Preprocessor
+from edgeunet.runtime.frames import Batch, Frame
+from edgeunet.runtime.options import LoadOptions
+from support.nets import Means
 
 
-class Means(Backend):
-    """A net that is quick: class 1 where the image is brighter than the mean; fails at `limit`."""
-
-    name = "means"
-
-    def __init__(self, bundle: Bundle, limit: int | None = None) -> None:
-        super().__init__(bundle)
-        self.limit, self.calls, self.closed = limit, 0, False
-
-    def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
-        if self.calls == self.limit:
-            raise BackendError("the GPU is lost.")
-        self.calls += 1
-        bright = images.mean(axis=1, keepdims=True)
-        return NetOutputs(np.concatenate([-bright, bright], axis=1), None)
-
-    def close(self) -> None:
-        self.closed = True
+def means(bundle: Bundle, options: LoadOptions) -> Backend:
+    return Means(bundle)
 
 
 @pytest.fixture(scope="module")
@@ -60,15 +47,15 @@ def frames(count: int) -> list[Frame]:
     return [rng.integers(0, 255, (6, 9, 3), np.uint8) for _ in range(count)]
 
 
-def batches(images: Sequence[Frame], size: int = 2) -> Iterator[Sequence[Frame]]:
+def batches(images: Sequence[Frame], size: int = 2) -> Iterator[Batch]:
     for start in range(0, len(images), size):
-        yield images[start : start + size]
+        yield Batch.of(images[start : start + size])
 
 
 # The choice
 
 
-KINDS = {"tensorrt": ("trt", "TensorRTBackend"), "tensorrt_rtx_bindings": ("rtx", "RtxBackend")}
+KINDS = {"tensorrt": "open_tensorrt", "tensorrt_rtx_bindings": "open_rtx"}
 Install = Callable[..., None]
 NO_FALLBACK = r"There is no fallback: onnxruntime is not installed.*pip install"
 
@@ -94,23 +81,35 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Install:
         monkeypatch.setattr(
             importlib.util, "find_spec", lambda name: specs[name] if name in specs else find(name)
         )
+        module = ModuleType("edgeunet.runtime.backends.tensorrt")
         for name in KINDS.keys() & set(modules):
-            file, cls = KINDS[name]
-            module = ModuleType(f"edgeunet.runtime.backends.{file}")
-            setattr(module, cls, backend)
-            monkeypatch.setitem(sys.modules, module.__name__, module)
+            setattr(module, KINDS[name], backend)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
 
     return install
 
 
 def test_without_either_it_is_onnx_runtime_and_nothing_is_said(
-    fp32_bundle: Path, int8_bundle: Path, install: Install, caplog: pytest.LogCaptureFixture
+    fp32_bundle: Path,
+    int8_bundle: Path,
+    install: Install,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     install(backend=pytest.fail)
+    opened: list[str] = []
+    open_flavour = ort.open_flavour
+
+    def noted(bundle: Bundle, flavour: Flavour, *, threads: int | None) -> NetBackend:
+        opened.append(flavour)
+        return open_flavour(bundle, flavour, threads=threads)
+
+    monkeypatch.setattr(ort, "open_flavour", noted)
     for path, flavour in ((fp32_bundle, "fp32"), (int8_bundle, "int8.cpu")):
         with create_backend("auto", open_bundle(path)) as backend:
-            assert isinstance(backend, OnnxRuntimeBackend)
-            assert backend.flavour == flavour
+            assert backend.name == "onnxruntime"
+            assert opened == [flavour]
+            opened.clear()
     assert caplog.records == []
 
 
@@ -131,7 +130,7 @@ def test_what_keeps_the_gpu_from_running_is_told_once(
     install: Install,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def refuse(bundle: Bundle) -> Backend:
+    def refuse(bundle: Bundle, options: LoadOptions) -> Backend:
         raise error
 
     install(module, "pycuda", backend=refuse)
@@ -146,7 +145,7 @@ def test_what_keeps_the_gpu_from_running_is_told_once(
 def test_the_one_that_is_installed_is_chosen_where_it_runs(
     bundle: Bundle, module: str, install: Install, caplog: pytest.LogCaptureFixture
 ) -> None:
-    install(module, "pycuda", backend=Means)
+    install(module, "pycuda", backend=means)
     with create_backend("auto", bundle) as backend:
         assert backend.name == "means"
     assert caplog.records == []
@@ -186,27 +185,25 @@ def test_a_gpu_that_nothing_is_installed_for_is_told_once(
 def test_tensorrt_goes_before_tensorrt_rtx(
     bundle: Bundle, install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install(*KINDS, "pycuda", backend=Means)
+    install(*KINDS, "pycuda", backend=means)
     rtx = sys.modules["edgeunet.runtime.backends.tensorrt"]
-    monkeypatch.setattr(rtx, "RtxBackend", pytest.fail)
+    monkeypatch.setattr(rtx, "open_rtx", pytest.fail)
     with create_backend("auto", bundle) as backend:
         assert backend.name == "means"
 
 
 def test_arguments_of_one_backend_need_its_name(bundle: Bundle) -> None:
     with pytest.raises(UsageError, match=r"auto has no threads; it takes device, dla\. Name"):
-        create_backend("auto", bundle, threads=1)
+        create_backend("auto", bundle, LoadOptions(threads=1))
 
 
-@pytest.mark.parametrize(
-    ("name", "takes"), [("onnxruntime", "flavour, threads"), ("pytorch", "no arguments")]
-)
+@pytest.mark.parametrize(("name", "takes"), [("onnxruntime", "threads"), ("pytorch", "no options")])
 @pytest.mark.parametrize("option", ["device", "dla"])
 def test_a_backend_of_the_cpu_refuses_what_is_a_gpus(
     bundle: Bundle, name: str, takes: str, option: str
 ) -> None:
     with pytest.raises(UsageError, match=rf"backend {name} has no {option}; it takes {takes}\.$"):
-        create_backend(name, bundle, **{option: 0})
+        create_backend(name, bundle, LoadOptions(**{option: 0}))
 
 
 @pytest.mark.parametrize("module", list(KINDS))
@@ -214,16 +211,16 @@ def test_a_backend_of_the_cpu_refuses_what_is_a_gpus(
 def test_the_gpus_backend_gets_what_was_given_and_the_cpus_nothing(
     bundle: Bundle, module: str, given: dict[str, int], install: Install
 ) -> None:
-    got: list[dict[str, int]] = []
+    got: list[LoadOptions] = []
 
-    def on_a_gpu(bundle: Bundle, **arguments: int) -> Backend:
-        got.append(arguments)
+    def on_a_gpu(bundle: Bundle, options: LoadOptions) -> Backend:
+        got.append(options)
         return Means(bundle, 0)
 
     install(module, "pycuda", backend=on_a_gpu)
-    with create_backend("auto", bundle, **given) as backend:
-        assert got == [given]
-        backend.segment(frames(1))
+    with create_backend("auto", bundle, LoadOptions(**given)) as backend:
+        assert got == [LoadOptions(**given)]
+        backend.segment(Batch.of(frames(1)))
         assert backend.name == "onnxruntime"
 
 
@@ -231,7 +228,7 @@ def test_what_is_a_gpus_is_told_to_be_of_no_use_where_none_is(
     bundle: Bundle, install: Install, caplog: pytest.LogCaptureFixture
 ) -> None:
     install(backend=pytest.fail)
-    with create_backend("auto", bundle, dla=0) as backend:
+    with create_backend("auto", bundle, LoadOptions(dla=0)) as backend:
         assert backend.name == "onnxruntime"
     (record,) = caplog.records
     assert "dla came, but TensorRT is not installed" in record.getMessage()
@@ -240,20 +237,20 @@ def test_what_is_a_gpus_is_told_to_be_of_no_use_where_none_is(
 def test_no_fallback_is_told_once_at_the_start(
     bundle: Bundle, install: Install, caplog: pytest.LogCaptureFixture
 ) -> None:
-    install("tensorrt", backend=Means, without=["onnxruntime"])
+    install("tensorrt", backend=means, without=["onnxruntime"])
     for _ in range(2):
         with create_backend("auto", bundle) as backend:
             assert backend.name == "means"
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert "onnxruntime is not installed" in record.getMessage()
-    assert "nothing takes over where the GPU fails" in record.getMessage()
+    assert "nothing takes over if the GPU fails" in record.getMessage()
 
 
 def test_a_gpu_that_does_not_start_and_no_fallback_are_one_error(
     bundle: Bundle, install: Install, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refuse(bundle: Bundle) -> Backend:
+    def refuse(bundle: Bundle, options: LoadOptions) -> Backend:
         raise EngineError("engines cannot be written.")
 
     install("tensorrt", backend=refuse, without=["onnxruntime"])
@@ -286,9 +283,10 @@ def test_stream_loses_no_frame_and_repeats_none(bundle: Bundle, limit: int, coun
 def test_segment_and_infer_go_on(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:
     second = Means(bundle)
     with FallbackBackend(Means(bundle, 1), lambda _: second) as backend:
-        before = backend.segment(frames(2)).masks
-        np.testing.assert_array_equal(backend.segment(frames(2)).masks, before)
-        assert backend.infer(backend.preprocess(frames(2))).logits.shape[0] == 2
+        before = backend.segment(Batch.of(frames(2))).masks
+        np.testing.assert_array_equal(backend.segment(Batch.of(frames(2))).masks, before)
+        images = Preprocessor(bundle.manifest.input)(frames(2))
+        assert backend.net.infer(images).logits.shape[0] == 2
     assert second.calls == 2
     assert [record.getMessage() for record in caplog.records] == [
         "the GPU is lost. Going on with ONNX Runtime on the CPU."
@@ -306,13 +304,14 @@ def test_the_second_backends_own_failure_is_raised(bundle: Bundle) -> None:
 def test_a_lost_gpu_without_a_fallback_is_the_same_error_each_time(
     bundle: Bundle, install: Install, caplog: pytest.LogCaptureFixture
 ) -> None:
-    install("tensorrt", backend=lambda bundle: Means(bundle, 1), without=["onnxruntime"])
+    install("tensorrt", backend=lambda bundle, options: Means(bundle, 1), without=["onnxruntime"])
+    images = Preprocessor(bundle.manifest.input)(frames(2))
     with create_backend("auto", bundle) as backend:
-        backend.segment(frames(2))
+        backend.segment(Batch.of(frames(2)))
         caplog.clear()
         for lose in (
-            lambda: backend.segment(frames(2)),
-            lambda: backend.infer(backend.preprocess(frames(2))),
+            lambda: backend.segment(Batch.of(frames(2))),
+            lambda: backend.net.infer(images),
             lambda: list(backend.stream(batches(frames(4)))),
         ):
             with pytest.raises(BackendError, match=rf"^the GPU is lost\. {NO_FALLBACK}") as caught:
@@ -324,14 +323,14 @@ def test_a_lost_gpu_without_a_fallback_is_the_same_error_each_time(
 def test_the_first_backend_is_not_freed_under_another_thread(bundle: Bundle) -> None:
     first, second = Means(bundle, 0), Means(bundle)
     with FallbackBackend(first, lambda bundle: second) as backend:
-        assert backend.segment(frames(2)).masks.shape == (2, 6, 9)
+        assert backend.segment(Batch.of(frames(2))).masks.shape == (2, 6, 9)
         assert not first.closed
     assert first.closed and second.closed
 
 
 def test_a_fault_of_the_source_changes_nothing(bundle: Bundle) -> None:
-    def broken() -> Iterator[Sequence[Frame]]:
-        yield frames(2)
+    def broken() -> Iterator[Batch]:
+        yield Batch.of(frames(2))
         raise SourceError("the camera is gone.")
 
     with FallbackBackend(Means(bundle), lambda _: pytest.fail("changed")) as backend:

@@ -39,16 +39,17 @@ def test_without_cpuinfo_vnni_is_assumed(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("flavour", "lacking", "wide"),
-    [("int8.cpu", True, True), ("int8.cpu", False, False), ("fp32", True, False)],
+    ("as_written", "lacking", "wide"),
+    [(False, True, True), (False, False, False), (True, True, False)],
 )
 def test_wider_products_are_requested_only_without_vnni(
-    int8_bundle: Path, monkeypatch: pytest.MonkeyPatch, flavour: str, lacking: bool, wide: bool
+    int8_bundle: Path, monkeypatch: pytest.MonkeyPatch, as_written: bool, lacking: bool, wide: bool
 ) -> None:
     """With VNNI they would cost more than half of the speed."""
     monkeypatch.setattr(ort, "lacks_vnni", lambda: lacking)
-    with ort.OnnxRuntimeBackend(open_bundle(int8_bundle), flavour=flavour) as backend:  # type: ignore[arg-type]
-        options = backend._net.first.get_session_options()
+    path = open_bundle(int8_bundle).model_path("int8.cpu")
+    with ort.OrtNet(path, as_written=as_written) as net:
+        options = net._first.get_session_options()
         if wide:
             assert options.get_session_config_entry(WIDE) == "1"
         else:

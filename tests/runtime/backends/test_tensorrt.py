@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -20,7 +20,8 @@ from edgeunet.bundle.bundle import Bundle, open_bundle
 from edgeunet.errors import BackendError, EngineError, UsageError
 from edgeunet.runtime import load
 from edgeunet.runtime.backends import Backend, create_backend
-from edgeunet.runtime.frames import Frame
+from edgeunet.runtime.frames import Batch, Frame
+from edgeunet.runtime.options import LoadOptions
 from support import fake_tensorrt
 from support.commands import fails, names, succeeds
 from support.gpu_machine import GpuMachine, gpu_machine
@@ -74,28 +75,28 @@ def test_stream_gives_the_masks_of_each_batch(
         gpu_machine(integrated=integrated) as machine,
         create_backend("tensorrt", bundle) as backend,
     ):
-        results = list(backend.stream(iter(batches)))
+        results = list(backend.stream(map(Batch.of, batches)))
         assert len(results) == len(batches)
         for batch, result in zip(batches, results, strict=True):
-            assert_near(result.masks, reference.segment(batch).masks)
-            np.testing.assert_array_equal(result.masks, backend.segment(batch).masks)
+            assert_near(result.masks, reference.segment(Batch.of(batch)).masks)
+            np.testing.assert_array_equal(result.masks, backend.segment(Batch.of(batch)).masks)
     assert machine.driver.memory.used == machine.driver.pinned.used == 0
 
 
 def test_what_was_returned_does_not_change(machine: GpuMachine, bundle: Bundle) -> None:
     with create_backend("tensorrt", bundle) as backend:
-        first = backend.segment(frames(2, (64, 96), 1)).masks
+        first = backend.segment(Batch.of(frames(2, (64, 96), 1))).masks
         kept = first.copy()
-        backend.segment(frames(2, (64, 96), 2))
+        backend.segment(Batch.of(frames(2, (64, 96), 2)))
         np.testing.assert_array_equal(first, kept)
 
 
 def test_streams_leave_no_memory_behind(machine: GpuMachine, bundle: Bundle) -> None:
     with create_backend("tensorrt", bundle) as backend:
-        backend.segment(frames(2, (64, 96)))
+        backend.segment(Batch.of(frames(2, (64, 96))))
         before = machine.driver.memory.used, machine.driver.pinned.used
         for _ in range(3):
-            results = backend.stream(frames(2, (64, 96), seed) for seed in range(9))
+            results = backend.stream(Batch.of(frames(2, (64, 96), seed)) for seed in range(9))
             next(results)
             results.close()
         assert (machine.driver.memory.used, machine.driver.pinned.used) == before
@@ -106,10 +107,10 @@ def test_consumer_that_leaves_early_leaves_nothing_running(
 ) -> None:
     given: list[int] = []
 
-    def endless() -> Iterator[Sequence[Frame]]:
+    def endless() -> Iterator[Batch]:
         while True:
             given.append(0)
-            yield frames(1, (64, 96))
+            yield Batch.of(frames(1, (64, 96)))
 
     with create_backend("tensorrt", bundle) as backend:
         results = backend.stream(endless())
@@ -121,11 +122,11 @@ def test_consumer_that_leaves_early_leaves_nothing_running(
 
 def test_several_threads_may_segment(machine: GpuMachine, bundle: Bundle) -> None:
     with create_backend("tensorrt", bundle) as backend:
-        wanted = [backend.segment(frames(2, (64, 96), seed)).masks for seed in range(8)]
+        wanted = [backend.segment(Batch.of(frames(2, (64, 96), seed))).masks for seed in range(8)]
         found: dict[int, np.ndarray] = {}
 
         def work(seed: int) -> None:
-            found[seed] = backend.segment(frames(2, (64, 96), seed)).masks
+            found[seed] = backend.segment(Batch.of(frames(2, (64, 96), seed))).masks
 
         threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
         for thread in threads:
@@ -142,7 +143,7 @@ def test_several_threads_may_segment(machine: GpuMachine, bundle: Bundle) -> Non
 def test_each_batch_size_is_captured_once(machine: GpuMachine, bundle: Bundle) -> None:
     with create_backend("tensorrt", bundle) as backend:
         for count in (1, 3, 1, 3, 1):
-            backend.segment(frames(count, (64, 96)))
+            backend.segment(Batch.of(frames(count, (64, 96))))
         assert len(machine.driver.streams.graphs) == 2
         assert machine.driver.streams.launched == 5
 
@@ -152,12 +153,12 @@ def test_engine_that_cannot_be_captured_runs_without(
 ) -> None:
     caplog.set_level(logging.INFO)
     with create_backend("tensorrt", bundle) as backend:
-        wanted = [backend.segment(frames(n, (64, 96), n)).masks for n in (1, 2)]
+        wanted = [backend.segment(Batch.of(frames(n, (64, 96), n))).masks for n in (1, 2)]
     machine.driver.streams.capturable = False
     with create_backend("tensorrt", bundle) as backend:
         for _ in range(2):
             for count, masks in zip((1, 2), wanted, strict=True):
-                found = backend.segment(frames(count, (64, 96), count)).masks
+                found = backend.segment(Batch.of(frames(count, (64, 96), count))).masks
                 np.testing.assert_array_equal(found, masks)
     assert "runs without a CUDA graph" in caplog.text
 
@@ -195,9 +196,9 @@ def test_dla_computes_its_one_batch_size(int8_bundle: Path, tmp_path: Path) -> N
     with gpu_machine() as machine:
         machine.trt.scenario.dla_cores = 2
         with create_backend("tensorrt", copy) as gpu:
-            wanted = gpu.segment(frames(2, (64, 96))).masks
-        with create_backend("tensorrt", copy, dla=1) as backend:
-            found = backend.segment(frames(2, (64, 96))).masks
+            wanted = gpu.segment(Batch.of(frames(2, (64, 96)))).masks
+        with create_backend("tensorrt", copy, LoadOptions(dla=1)) as backend:
+            found = backend.segment(Batch.of(frames(2, (64, 96)))).masks
         assert machine.trt.dla_cores_loaded == [1]
     np.testing.assert_array_equal(found, wanted)
 
@@ -234,7 +235,7 @@ def test_options_of_a_gpu_reach_it_and_are_refused_by_other_backends(
     assert "there is no DLA core 0" in fails(2, *call, "--dla", 0)
     for option in ("device", "dla"):
         told = fails(2, *call, "--backend", "onnxruntime", f"--{option}", 0)
-        assert f"backend onnxruntime has no {option}; it takes flavour, threads." in told
+        assert f"backend onnxruntime has no {option}; it takes threads." in told
 
 
 # Faults
@@ -260,8 +261,8 @@ def test_batch_that_has_no_room_is_refused_before_it_is_copied(
     with create_backend("tensorrt", bundle) as backend:
         images = np.zeros((count, 3, 64, 96), np.float32)
         for call in (
-            lambda: backend.segment(frames(count, (64, 96))),
-            lambda: backend.infer(images),
+            lambda: backend.segment(Batch.of(frames(count, (64, 96)))),
+            lambda: backend.net.infer(images),
         ):
             with pytest.raises(UsageError, match=f"expected a batch of 1 to 4, got {count}"):
                 call()
@@ -272,7 +273,7 @@ def test_failed_run_carries_tensorrts_words(machine: GpuMachine, bundle: Bundle)
     with create_backend("tensorrt", bundle) as backend:
         machine.trt.scenario.enqueue_errors = ("Myelin graph execution failed",)
         with pytest.raises(BackendError, match="Myelin graph execution failed"):
-            backend.segment(frames(1, (64, 96)))
+            backend.segment(Batch.of(frames(1, (64, 96))))
 
 
 def test_too_little_device_memory_is_told_and_nothing_stays(bundle: Bundle) -> None:
@@ -285,7 +286,7 @@ def test_too_little_device_memory_is_told_and_nothing_stays(bundle: Bundle) -> N
 
 def test_gpu_lost_midway_is_told(machine: GpuMachine, bundle: Bundle) -> None:
     with create_backend("tensorrt", bundle) as backend:
-        results = backend.stream(frames(1, (64, 96), seed) for seed in range(20))
+        results = backend.stream(Batch.of(frames(1, (64, 96), seed)) for seed in range(20))
         next(results)
         machine.driver.lost = True
         with pytest.raises(BackendError, match=r"launch failure.*restart the program"):
@@ -298,14 +299,14 @@ def test_auto_goes_on_without_the_gpu_that_was_lost(
     batches = [frames(2, (64, 96), seed) for seed in range(12)]
     with create_backend("auto", bundle) as backend:
         assert backend.name == "tensorrt"
-        results = backend.stream(iter(batches))
+        results = backend.stream(map(Batch.of, batches))
         found = [next(results).masks for _ in range(4)]
         machine.driver.lost = True
         found += [result.masks for result in results]
         assert backend.name == "onnxruntime"
     assert len(found) == len(batches)
     for masks, batch in zip(found, batches, strict=True):
-        assert_near(masks, reference.segment(batch).masks)
+        assert_near(masks, reference.segment(Batch.of(batch)).masks)
     assert re.search(r"launch failure.* Going on with ONNX Runtime on the CPU\.", caplog.text)
 
 
@@ -316,7 +317,7 @@ def test_a_lost_gpu_without_onnx_runtime_is_the_same_error_each_time(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with create_backend("auto", bundle) as backend:
-        backend.segment(frames(1, (64, 96)))
+        backend.segment(Batch.of(frames(1, (64, 96))))
         monkeypatch.delitem(sys.modules, "edgeunet.runtime.backends.ort")
         monkeypatch.setitem(sys.modules, "onnxruntime", None)
         machine.driver.lost = True
@@ -325,7 +326,7 @@ def test_a_lost_gpu_without_onnx_runtime_is_the_same_error_each_time(
                 BackendError,
                 match=r"launch failure.* There is no fallback: onnxruntime is not",
             ):
-                backend.segment(frames(1, (64, 96)))
+                backend.segment(Batch.of(frames(1, (64, 96))))
     assert "Going on" not in caplog.text
 
 

@@ -16,7 +16,10 @@ from edgeunet.bundle.bundle import Bundle, open_bundle
 from edgeunet.errors import BackendError, EngineError, MissingDependencyError, UsageError
 from edgeunet.runtime import load
 from edgeunet.runtime.backends import create_backend
+from edgeunet.runtime.backends.tensorrt import RtxBackend
+from edgeunet.runtime.frames import Batch
 from edgeunet.runtime.gpu.engine import build_bundle_engine
+from edgeunet.runtime.options import LoadOptions
 from support.fake_tensorrt.plan import Plan
 from support.gpu_machine import GpuMachine, gpu_machine
 from support.small_bundle import names, write_bundle
@@ -45,9 +48,9 @@ def frames(count: int = 1) -> list[np.ndarray[Any, Any]]:
 def start(bundle: Bundle, *counts: int) -> list[str]:
     """What a start tells that segments batches of these sizes."""
     told: list[str] = []
-    with create_backend("rtx", bundle, report=told.append) as backend:
+    with RtxBackend(bundle, report=told.append) as backend:
         for count in counts:
-            backend.segment(frames(count))
+            backend.segment(Batch.of(frames(count)))
     return told
 
 
@@ -148,7 +151,7 @@ def test_one_that_rtx_refuses_is_told_and_replaced_by_its_own(
     machine.trt.scenario.refuses_plan = "CUDA driver too old"
     told: list[str] = []
     with pytest.raises(EngineError, match=r"TensorRT-RTX rejected .*: CUDA driver too old"):
-        create_backend("rtx", bundle, report=told.append)
+        RtxBackend(bundle, report=told.append)
     assert machine.driver.memory.used == machine.driver.retained == 0
     refused, building = told
     assert refused.endswith("CUDA driver too old. It is built again.")
@@ -182,7 +185,7 @@ def test_what_was_compiled_once_is_not_compiled_at_the_next_start(
 
 def test_the_slots_of_a_stream_compile_once(machine: GpuMachine, bundle: Bundle) -> None:
     with create_backend("rtx", bundle) as backend:
-        assert len(list(backend.stream(frames(2) for _ in range(9)))) == 9
+        assert len(list(backend.stream(Batch.of(frames(2)) for _ in range(9)))) == 9
     assert len(machine.trt.compiled) == 1
 
 
@@ -190,7 +193,7 @@ def test_what_was_compiled_is_kept_when_it_is_and_not_at_the_end(
     machine: GpuMachine, bundle: Bundle
 ) -> None:
     with create_backend("rtx", bundle) as backend:
-        backend.segment(frames(2))
+        backend.segment(Batch.of(frames(2)))
         assert any(name.endswith(".cache") for name in names(bundle.root / "engines"))
 
 
@@ -246,7 +249,7 @@ def test_a_cache_that_cannot_be_written_stops_nothing(
 def test_each_batch_size_is_captured_as_a_graph(machine: GpuMachine, bundle: Bundle) -> None:
     with create_backend("rtx", bundle) as backend:
         for count in (1, 3, 1, 3, 1):
-            backend.segment(frames(count))
+            backend.segment(Batch.of(frames(count)))
         assert len(machine.driver.streams.graphs) == 2
 
 
@@ -254,12 +257,12 @@ def test_an_engine_that_allocates_as_it_runs_is_not_captured(
     machine: GpuMachine, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with create_backend("rtx", bundle) as backend:
-        wanted = backend.segment(frames(2)).masks
+        wanted = backend.segment(Batch.of(frames(2))).masks
     monkeypatch.setattr(
         machine.trt.IExecutionContext, "is_stream_capturable", lambda self, stream: False
     )
     with create_backend("rtx", bundle) as backend:
-        np.testing.assert_array_equal(backend.segment(frames(2)).masks, wanted)
+        np.testing.assert_array_equal(backend.segment(Batch.of(frames(2))).masks, wanted)
         assert machine.driver.streams.graphs == {}
 
 
@@ -294,16 +297,16 @@ def test_no_gpu(bundle: Bundle) -> None:
 
 def test_no_such_gpu_of_several(bundle: Bundle) -> None:
     with gpu_machine(VERSION, devices=2):
-        with create_backend("rtx", bundle, device=1) as backend:
-            assert backend.segment(frames(1)).masks.shape == (1, 16, 16)
+        with create_backend("rtx", bundle, LoadOptions(device=1)) as backend:
+            assert backend.segment(Batch.of(frames(1))).masks.shape == (1, 16, 16)
         with pytest.raises(BackendError, match="there is no GPU 2; found GPUs 0 to 1"):
-            create_backend("rtx", bundle, device=2)
+            create_backend("rtx", bundle, LoadOptions(device=2))
 
 
 @pytest.mark.parametrize("option", ["dla", "workspace_mb"])
 def test_what_tunes_an_engine_is_refused(machine: GpuMachine, bundle: Bundle, option: str) -> None:
     with pytest.raises(UsageError, match="--dla and --workspace are for --runtime tensorrt"):
-        create_backend("rtx", bundle, **{option: 1})
+        RtxBackend(bundle, **{option: 1})
 
 
 def test_missing_rtx_names_the_extra(machine: GpuMachine, bundle: Bundle) -> None:
@@ -325,7 +328,7 @@ def test_rtx_that_does_not_load_says_why(
 
 def test_gpu_lost_midway_is_told(machine: GpuMachine, bundle: Bundle) -> None:
     with create_backend("rtx", bundle) as backend:
-        results = backend.stream(frames(1) for _ in range(20))
+        results = backend.stream(Batch.of(frames(1)) for _ in range(20))
         next(results)
         machine.driver.lost = True
         with pytest.raises(BackendError, match=r"launch failure.*restart the program"):
@@ -338,11 +341,11 @@ def test_failed_runs_and_contexts_carry_the_words_of_rtx(
     with create_backend("rtx", bundle) as backend:
         machine.trt.scenario.context_errors = ("no room",)
         with pytest.raises(BackendError, match="TensorRT-RTX cannot create a context: no room"):
-            backend.segment(frames(1))
+            backend.segment(Batch.of(frames(1)))
         machine.trt.scenario.context_errors = ()
         machine.trt.scenario.enqueue_errors = ("Myelin graph execution failed",)
         with pytest.raises(BackendError, match="Myelin graph execution failed"):
-            backend.segment(frames(1))
+            backend.segment(Batch.of(frames(1)))
 
 
 # The automatic choice

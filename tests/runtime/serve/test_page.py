@@ -12,6 +12,7 @@ import pytest
 from edgeunet.data.cells import PALETTE, snapshots
 from edgeunet.errors import SourceError
 from edgeunet.runtime import load
+from edgeunet.runtime.options import LoadOptions
 from edgeunet.runtime.serve import server as server_module
 from edgeunet.runtime.serve.server import open_service
 from edgeunet.runtime.sources import Source, open_source
@@ -236,7 +237,7 @@ def test_failure_is_shown_until_frames_come(
 
 
 def test_depths_are_listed_deepest_first(browser: Page, depths_bundle: Path, images: Path) -> None:
-    with serving(depths_bundle, images, target_fps=0.5) as client:
+    with serving(depths_bundle, images, options=LoadOptions(target_fps=0.5)) as client:
         browser.open(f"http://{client.host}:{client.port}/")
         browser.wait("document.querySelectorAll('#frames dt').length === 9")
         terms = browser.run("Array.from(document.querySelectorAll('#frames dt'), t => t.innerText)")

@@ -137,14 +137,15 @@ def test_backend_failure_on_a_file_is_retried(
     segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_video(tmp_path / "clip.mp4", FRAMES)
-    infer, failures = segmenter.backend.infer, iter([BackendError("lost")])
+    lane, failures = segmenter.backend.net.lane(), iter([BackendError("lost")])
+    infer = lane.infer_gated
 
     def fails_once(images: object) -> object:
         for failure in failures:
             raise failure
         return infer(images)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(segmenter.backend, "infer", fails_once)
+    monkeypatch.setattr(lane, "infer_gated", fails_once)
     with playing(segmenter, lambda: open_playing(str(path))) as (_, published):
         wait_for(lambda: published)
 

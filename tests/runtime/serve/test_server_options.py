@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from edgeunet.data.cells import Scene, snapshots, time_lapse
 from edgeunet.errors import UsageError
 from edgeunet.runtime import Tiling, load
+from edgeunet.runtime.options import LoadOptions
 from edgeunet.runtime.serve.player import Player
 from edgeunet.runtime.serve.server import open_service
 from edgeunet.runtime.sources import open_source
@@ -56,7 +57,7 @@ def depths_when(client: Client, frames: int) -> dict[str, int]:
 
 
 def test_stats_and_metrics_count_frames_by_depth(depths_bundle: Path, images: Path) -> None:
-    with serving(depths_bundle, images, target_fps=UNREACHABLE) as client:
+    with serving(depths_bundle, images, options=LoadOptions(target_fps=UNREACHABLE)) as client:
         depths = depths_when(client, 1)
         families = {
             family.name: family
@@ -85,7 +86,7 @@ def test_upload_gets_the_deepest_net_and_does_not_steer(
     with load(depths_bundle) as deepest, load(depths_bundle / "depths" / "1") as shallow:
         wanted = deepest([picture]).masks[0]
         assert not np.array_equal(wanted, shallow([picture]).masks[0]), "the depths agree"
-    with serving(depths_bundle, film, target_fps=UNREACHABLE) as client:
+    with serving(depths_bundle, film, options=LoadOptions(target_fps=UNREACHABLE)) as client:
         for _ in range(3):
             told = client.ask("/segment", method="POST", body=png(picture), Accept="image/png")
         assert told.status == 200
@@ -130,7 +131,10 @@ def test_frames_are_cut_into_tiles(fp32_bundle: Path, tmp_path: Path) -> None:
     crowded = next(frame.image for frame in drawn if 0.2 < np.mean(frame.mask > 0) < 0.8)
     frame = crowded.repeat(2, axis=0).repeat(2, axis=1)  # shrunk, it looks like a training image
     large = write_png(tmp_path / "large.png", frame)
-    with serving(fp32_bundle, large, tiling=Tiling()) as client, client.stream() as response:
+    with (
+        serving(fp32_bundle, large, options=LoadOptions(tiling=Tiling())) as client,
+        client.stream() as response,
+    ):
         record = read_record(response)
     with load(fp32_bundle, tiling=Tiling()) as tiled, load(fp32_bundle) as whole:
         np.testing.assert_array_equal(record.ids, tiled([frame]).masks[0])

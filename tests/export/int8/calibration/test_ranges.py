@@ -35,7 +35,7 @@ from edgeunet.export.int8.calibration.ranges import (
 from edgeunet.export.int8.quantize import quantize_for_tensorrt
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import Checkpoint
-from edgeunet.runtime.backends.ort import open_session
+from edgeunet.runtime.backends.ort import OrtNet
 from edgeunet.runtime.backends.preprocess import Preprocessor
 
 Array = npt.NDArray[np.float32]
@@ -281,8 +281,8 @@ def test_mse_wins_back_what_tensorrt_loses_by_the_silu_of_eff_unet(tmp_path: Pat
     images = [Preprocessor(spec)([frame]) for frame in drawn[8:]]
 
     def logits(of: Path) -> Array:
-        session = open_session(of, as_written=True)
-        return np.stack([session.run(["logits"], {"image": image})[0] for image in images])
+        net = OrtNet(of, as_written=True)
+        return np.stack([net.infer(image).logits for image in images])
 
     wanted, errors = logits(graph), {}
     for method in ("mse", "percentile"):

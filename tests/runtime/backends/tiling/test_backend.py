@@ -21,13 +21,14 @@ from edgeunet.bundle.manifest import Resize
 from edgeunet.data.cells import CellFrame, snapshots
 from edgeunet.errors import BackendError, FrameError, UsageError
 from edgeunet.runtime import Segmenter, Tiling, load, open_bundle
-from edgeunet.runtime.backends import Backend, NetOutputs, create_backend
-from edgeunet.runtime.backends.ort import Arrays, Net
+from edgeunet.runtime.backends import create_backend
+from edgeunet.runtime.backends.base import NetBackend
+from edgeunet.runtime.backends.ort import Arrays, OrtNet
 from edgeunet.runtime.backends.tiling import Blend, TiledBackend
 from edgeunet.runtime.backends.tiling import backend as tiled_backend
 from edgeunet.runtime.backends.tiling.band import tile_weights
 from edgeunet.runtime.backends.tiling.plan import cut, spans
-from edgeunet.runtime.sources import SourceFrame
+from edgeunet.runtime.frames import Batch, NetOutputs, SourceFrame
 from support.commands import fails, succeeds
 from support.media import Frame, read_mask_png, write_png
 from support.tiles import Bright, Noisy, Ring, bundle_of
@@ -63,7 +64,7 @@ def test_net_that_looks_at_one_pixel_gives_the_same_mask_however_it_is_tiled(
 ) -> None:
     frames = noise(height, width, 2)
     whole = Bright(bundle_of(rows, columns, resize=resize))
-    result = TiledBackend(whole, tiling).segment(frames)
+    result = TiledBackend(whole, tiling).segment(Batch.of(frames))
     np.testing.assert_array_equal(result.masks, np.mean(frames, axis=3) > 127.5)
     assert result.masks.dtype == np.uint8 and result.presence is None
     tiles = len(spans(height, rows, tiling)) * len(spans(width, columns, tiling))
@@ -78,15 +79,23 @@ def test_what_a_net_gets_wrong_at_its_border_does_not_show(
     blend: Blend, size: tuple[int, int]
 ) -> None:
     whole = Ring(bundle_of(128, 128), 14)
-    mask = TiledBackend(whole, Tiling(overlap=0.25, blend=blend)).segment(noise(*size)).masks[0]
+    mask = (
+        TiledBackend(whole, Tiling(overlap=0.25, blend=blend))
+        .segment(Batch.of(noise(*size)))
+        .masks[0]
+    )
     # "gaussian" has no other tile for the image's own border, "valid" mirrors it.
     border = 14 if blend == "gaussian" else 0
     assert not mask[border : size[0] - border, border : size[1] - border].any()
-    apart = TiledBackend(whole, Tiling(overlap=0, blend=blend)).segment(noise(300, 400)).masks[0]
+    apart = (
+        TiledBackend(whole, Tiling(overlap=0, blend=blend))
+        .segment(Batch.of(noise(300, 400)))
+        .masks[0]
+    )
     assert apart[14:-14, 14:-14].any(), "nothing to see"
 
 
-def blended(backend: Backend, frame: Frame, tiling: Tiling) -> npt.NDArray[np.float64]:
+def blended(backend: NetBackend, frame: Frame, tiling: Tiling) -> npt.NDArray[np.float64]:
     """Weighted sums of the probabilities (C, H, W), straight from the definition."""
     spec, gate = backend.bundle.manifest.input, np.array(backend.bundle.manifest.gate)
     size = spec.height, spec.width
@@ -94,7 +103,7 @@ def blended(backend: Backend, frame: Frame, tiling: Tiling) -> npt.NDArray[np.fl
     weights = tile_weights(size, tiling.blend).astype(float)
     for row, column in product(*map(spans, frame.shape[:2], size, (tiling, tiling))):
         tile = cut(frame, row.start, column.start, size)
-        logits, presence = backend.infer(backend.preprocess([tile]))
+        logits, presence = backend.net.infer(backend.preprocess([tile]))
         assert presence is not None
         shares = np.exp(logits[0].astype(float))
         shares[presence[0] < gate] = 0
@@ -122,7 +131,7 @@ def test_masks_and_confidence_are_those_of_the_definition(
     # The gate of dark tiles closes other classes than that of bright ones.
     frames[0][:] = np.clip(frames[0] * np.linspace(0.2, 2, 157)[:, None], 0, 255)
     tiling = Tiling(overlap=0.4, blend=blend, batch=3)
-    result = TiledBackend(whole, tiling).segment(frames, confidence=True)
+    result = TiledBackend(whole, tiling).segment(Batch.of(frames, confidence=True))
     assert result.confidence is not None and result.presence is not None
     for index, frame in enumerate(frames):
         sums = blended(whole, frame, tiling)
@@ -146,7 +155,7 @@ def test_masks_and_confidence_are_those_of_the_definition(
 def peak(tiled: TiledBackend, frame: Frame) -> int:
     """Bytes that segmenting takes at most, beside the mask."""
     tracemalloc.start()
-    tiled.segment([frame])
+    tiled.segment(Batch.of([frame]))
     taken = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return taken - frame.shape[0] * frame.shape[1]
@@ -212,9 +221,9 @@ def test_tiles_with_a_closed_gate_spare_the_decoder(
     gated: Bundle, gated_frames: list[CellFrame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[int] = []
-    decode = Net.decode
+    decode = OrtNet.decode
 
-    def counting(net: Net, features: Arrays) -> npt.NDArray[np.float32]:
+    def counting(net: OrtNet, features: Arrays) -> npt.NDArray[np.float32]:
         decoded.append(len(features[0]))
         return decode(net, features)
 
@@ -223,9 +232,9 @@ def test_tiles_with_a_closed_gate_spare_the_decoder(
     quarters = [filled[0], empty[0], empty[1], filled[1]]
     image = np.vstack([np.hstack(quarters[:2]), np.hstack(quarters[2:])])
     with create_backend("onnxruntime", gated) as whole:
-        wanted = whole.segment(quarters)
-        monkeypatch.setattr(Net, "decode", counting)
-        found = TiledBackend(whole, Tiling(overlap=0, batch=4)).segment([image])
+        wanted = whole.segment(Batch.of(quarters))
+        monkeypatch.setattr(OrtNet, "decode", counting)
+        found = TiledBackend(whole, Tiling(overlap=0, batch=4)).segment(Batch.of([image]))
     assert decoded == [2]
     assert wanted.presence is not None and found.presence is not None
     np.testing.assert_array_equal(found.presence[0], wanted.presence.max(axis=0))
@@ -320,14 +329,14 @@ def test_fault_of_what_computes_is_raised_and_leaves_no_thread(
 
     monkeypatch.setattr(whole, "infer", failing)
     with pytest.raises(BackendError, match="the GPU is lost"):
-        TiledBackend(whole, Tiling()).segment(noise(100, 100))
+        TiledBackend(whole, Tiling()).segment(Batch.of(noise(100, 100)))
     assert [thread.name for thread in threading.enumerate() if "edgeunet" in thread.name] == []
 
 
 def test_closes_what_computes() -> None:
     whole = Bright(bundle_of(16, 16))
     with TiledBackend(whole, Tiling()) as tiled:
-        assert (tiled.name, tiled.untiled, whole.untiled) == ("bright", whole, whole)
+        assert (tiled.name, tiled.inner) == ("bright", whole)
         assert not whole.closed
     assert whole.closed
 

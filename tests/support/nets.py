@@ -1,0 +1,53 @@
+"""Backends with quick nets, for tests of what is around a net."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeunet.bundle.bundle import Bundle
+from edgeunet.errors import BackendError
+from edgeunet.runtime.backends import Net
+from edgeunet.runtime.backends.base import NetBackend
+from edgeunet.runtime.frames import NetOutputs
+
+
+class StandIn(NetBackend):
+    """A backend that is its own net: subclasses define `infer`."""
+
+    kind = "stand-in"
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(bundle, _NetOf(self), name=self.kind)
+        self.closed = False
+
+    def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class _NetOf(Net):
+    def __init__(self, backend: StandIn) -> None:
+        self._backend = backend
+
+    def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
+        return self._backend.infer(images)
+
+
+class Means(StandIn):
+    """Class 1 where the image is brighter than the mean; fails after `limit` calls."""
+
+    kind = "means"
+
+    def __init__(self, bundle: Bundle, limit: int | None = None) -> None:
+        super().__init__(bundle)
+        self.limit, self.calls = limit, 0
+
+    def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
+        if self.calls == self.limit:
+            raise BackendError("the GPU is lost.")
+        self.calls += 1
+        bright = images.mean(axis=1, keepdims=True)
+        return NetOutputs(np.concatenate([-bright, bright], axis=1), None)
