@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import io
 import json
@@ -11,11 +12,11 @@ import subprocess
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import cv2
@@ -187,3 +188,11 @@ def connect(url: str) -> http.client.HTTPConnection:
     port = re.search(r":(\d+)/", url)
     assert port
     return http.client.HTTPConnection("127.0.0.1", int(port[1]), timeout=WAIT)
+
+
+T = TypeVar("T")
+
+
+def soon(waited: Awaitable[T]) -> Awaitable[T]:
+    """Wait a few seconds at most."""
+    return asyncio.wait_for(waited, 5)

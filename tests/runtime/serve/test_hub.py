@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable
 from functools import partial
-from typing import TypeVar
 
 import pytest
 from anyio import create_task_group, to_thread
 
 from edgeunet.runtime.frames import Segmented
 from edgeunet.runtime.serve.hub import Hub, HubClosed, HubFull
-from support.serving import segmented
-
-T = TypeVar("T")
-
-
-def soon(waited: Awaitable[T]) -> Awaitable[T]:
-    return asyncio.wait_for(waited, 5)
+from support.serving import segmented, soon
 
 
 def test_hub_encodes_once_for_all_viewers_and_never_without_one() -> None:

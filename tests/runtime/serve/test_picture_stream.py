@@ -9,8 +9,7 @@ from typing import Any
 
 from edgeunet.runtime.serve.hub import Hub
 from edgeunet.runtime.serve.picture_stream import PictureStream
-from runtime.serve.test_hub import soon
-from support.serving import segmented
+from support.serving import segmented, soon
 
 
 def test_slow_viewer_skips_to_the_newest_picture() -> None:
