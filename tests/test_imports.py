@@ -37,7 +37,8 @@ WORKSTATION = {"onnx", "onnx_ir", "onnxscript", "safetensors", "torch"}
 WORKSTATION_PARTS = {"demo", "export", "models", "parity", "prune", "training"}
 # The runtime's own imports; backends/pytorch.py, loaded by name, is the exception.
 RUNTIME_PARTS = {
-    *("doctor", "errors", "files", "jpeg", "latency", "manifest", "metrics", "runtime", "schema"),
+    *("doctor", "errors", "fields", "files", "jpeg", "latency", "manifest", "metrics", "runtime"),
+    "schema",
 }
 PYTORCH_BACKEND = "edgeunet.runtime.backends.pytorch"
 
@@ -248,7 +249,8 @@ def test_imports_are_found_in_every_form(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["calibration", "errors", "files", "latency", "manifest", "metrics", "schema"]
+    "module",
+    ["calibration", "errors", "fields", "files", "latency", "manifest", "metrics", "schema"],
 )
 def test_common_modules_import_only_each_other(module: str) -> None:
     found = set(imports(ROOT / "edgeunet" / f"{module}.py", f"edgeunet.{module}"))
