@@ -8,23 +8,18 @@ from __future__ import annotations
 
 import operator
 import sys
+from collections.abc import Callable
 from dataclasses import Field, dataclass, fields
 from types import SimpleNamespace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from .errors import UsageError
+from .errors import UnknownNameError, UsageError
 
-_BOUNDS = {
-    "ge": (operator.ge, "at least"),
-    "gt": (operator.gt, "more than"),
-    "le": (operator.le, "at most"),
-    "lt": (operator.lt, "less than"),
-}
 _KEY = "edgeunet"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Option:
+class FieldInfo:
     """What is known about a field besides its type and its default.
 
     help: help text; the command line offers the field only if it has one.
@@ -32,6 +27,8 @@ class Option:
     flag: name on the command line, if it is not the field's own.
     metavar: how help calls the value.
     shown_default: how help names a default that is None.
+    choices: words that a text may be; those of a `Literal` type are known without.
+    section: heading that help puts the option under.
     """
 
     help: str = ""
@@ -42,19 +39,37 @@ class Option:
     flag: str | None = None
     metavar: str | None = None
     shown_default: str | None = None
+    choices: tuple[str, ...] = ()
+    section: str | None = None
+
+    def bounds(self) -> list[tuple[Callable[[float, float], bool], str, float]]:
+        """(comparison with the limit, its words, limit) of each bound that is set."""
+        known = (
+            (operator.ge, "at least", self.ge),
+            (operator.gt, "more than", self.gt),
+            (operator.le, "at most", self.le),
+            (operator.lt, "less than", self.lt),
+        )
+        return [(holds, words, limit) for holds, words, limit in known if limit is not None]
 
 
-def option(
+def describe(
     help: str = "",  # noqa: A002
     **known: Any,
-) -> dict[str, Option]:
-    """Metadata of a dataclass field; `known` are the other attributes of `Option`."""
-    return {_KEY: Option(help=help, **known)}
+) -> dict[str, FieldInfo]:
+    """Metadata of a dataclass field: its `FieldInfo`.
+
+    Example:
+        >>> from dataclasses import field
+        >>> field(default=8, metadata=describe("Largest batch.", ge=1)).default
+        8
+    """
+    return {_KEY: FieldInfo(help=help, **known)}
 
 
-def option_of(field: Field[Any]) -> Option:
-    """The field's `Option`; an empty one if it has none."""
-    known: Option = field.metadata.get(_KEY, Option())
+def info_of(field: Field[Any]) -> FieldInfo:
+    """The field's `FieldInfo`; an empty one if it has none."""
+    known: FieldInfo = field.metadata.get(_KEY, FieldInfo())
     return known
 
 
@@ -69,16 +84,16 @@ def type_of(cls: type, field: Field[Any]) -> Any:
 
 
 def choices_of(cls: type, field: Field[Any]) -> tuple[str, ...]:
-    """Values that a field of a `Literal` type takes; () for any other type."""
+    """Words that a field may be; () if it is not one of a few words."""
     hint = type_of(cls, field)
-    return get_args(hint) if get_origin(hint) is Literal else ()
+    return get_args(hint) if get_origin(hint) is Literal else info_of(field).choices
 
 
 def check(options: Any) -> None:
-    """Check the fields that have an `Option`; a field that is None was not given.
+    """Check the fields that have a `FieldInfo`; a field that is None was not given.
 
     Raises:
-        UsageError: a number outside its bounds, or a word that is not one of its choices.
+        UsageError: a number outside its bounds. UnknownNameError: a word that is not a choice.
     """
     for field in fields(options):
         value = getattr(options, field.name)
@@ -86,13 +101,10 @@ def check(options: Any) -> None:
             continue
         choices = choices_of(type(options), field)
         if choices and value not in choices:
-            raise UsageError(f"{field.name} is {value!r}; expected one of: {', '.join(choices)}.")
-        known = option_of(field)
-        bounds = {name: limit for name in _BOUNDS if (limit := getattr(known, name)) is not None}
+            raise UnknownNameError(field.name, value, choices)
+        bounds = info_of(field).bounds()
         numbers = value if isinstance(value, tuple) else (value,)
-        if not all(
-            _BOUNDS[name][0](each, limit) for each in numbers for name, limit in bounds.items()
-        ):
-            expected = " and ".join(f"{_BOUNDS[name][1]} {bounds[name]:g}" for name in bounds)
-            shown = ", ".join(f"{each:g}" for each in numbers)
+        if not all(holds(number, limit) for number in numbers for holds, _, limit in bounds):
+            expected = " and ".join(f"{words} {limit:g}" for _, words, limit in bounds)
+            shown = ", ".join(f"{number:g}" for number in numbers)
             raise UsageError(f"{field.name} is {shown}; expected {expected}.")

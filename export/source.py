@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from edgeunet.bundle.manifest import Color, InputSpec
 from edgeunet.data.datasets import default_palette
 from edgeunet.errors import CheckpointError, UsageError
+from edgeunet.fields import describe
 from edgeunet.models import SegmentationNet, create_model, model_class
 from edgeunet.models.checkpoints import (
     Card,
@@ -37,9 +38,13 @@ class Preparation:
     each.
     """
 
-    color: Color | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    color: Color | None = field(default=None, metadata=describe("Order of the channels."))
+    mean: tuple[float, ...] | None = field(
+        default=None, metadata=describe("Mean of pixel values scaled to 0..1.")
+    )
+    std: tuple[float, ...] | None = field(
+        default=None, metadata=describe("Standard deviation of pixel values scaled to 0..1.")
+    )
 
     def apply(self, spec: InputSpec, *, source: Path) -> InputSpec:
         """The input with what was given; UsageError where that does not go together."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from edgeunet.bundle.manifest import Precision
-from edgeunet.fields import check, option
+from edgeunet.fields import check, describe
 
 if TYPE_CHECKING:
     from .backends.tiling import Tiling
@@ -37,12 +37,14 @@ class LoadOptions:
 
     precision: Precision | None = field(
         default=None,
-        metadata=option("Precision, if the bundle holds several.", shown_default="as exported"),
+        metadata=describe(
+            "Precision to run in; the bundle must hold it.", shown_default="the bundle's"
+        ),
     )
     tiling: Tiling | None = None
     target_fps: float | None = field(
         default=None,
-        metadata=option(
+        metadata=describe(
             "Frame rate to hold, by switching between the depths that the bundle carries.",
             gt=0,
             lt=math.inf,
@@ -50,18 +52,18 @@ class LoadOptions:
         ),
     )
     device: int | None = field(
-        default=None, metadata=option("GPU to run on.", ge=0, metavar="INDEX", shown_default="0")
+        default=None, metadata=describe("GPU to run on.", ge=0, metavar="INDEX", shown_default="0")
     )
     dla: int | None = field(
         default=None,
-        metadata=option(
+        metadata=describe(
             "Core of the Deep Learning Accelerator to run on, TensorRT only. Layers that it "
             "cannot run use the GPU.",
             ge=0,
             metavar="CORE",
         ),
     )
-    threads: int | None = field(default=None, metadata=option(ge=1))
+    threads: int | None = field(default=None, metadata=describe(ge=1))
 
     def __post_init__(self) -> None:
         check(self)

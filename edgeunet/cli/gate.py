@@ -11,28 +11,44 @@ from ..data.datasets import open_dataset
 from ..errors import CheckpointError
 from ..gate.calibrate import MAX_LOST, calibrate_checkpoint
 from ..models.checkpoints import find_weights, read_card
-from .common import DIRECTORY, echo_json, force_option, json_option, progress
+from .common import (
+    DIRECTORY,
+    Command,
+    echo_json,
+    force_option,
+    json_option,
+    model_option,
+    option,
+    progress,
+)
 
 
-@click.command("gate")
-@click.option("--model", required=True, help="Variant; `edgeunet models` lists them.")
-@click.option("--weights", required=True, help="Tag or checkpoint file of a net with a gate.")
-@click.option("--data", type=DIRECTORY, required=True, help="Data set; its val split is used.")
-@click.option(
+@click.command("gate", cls=Command)
+@model_option
+@option(
+    "--weights",
+    metavar="TAG|FILE",
+    required=True,
+    help="Tag or checkpoint file of a net with a gate.",
+)
+@option("--data", type=DIRECTORY, required=True, help="Data set; its val split is used.")
+@option(
     "--max-lost",
+    metavar="PERCENT",
     type=float,
     default=100 * MAX_LOST,
     show_default=True,
-    help="Percent of a class's true pixels that its gate may lose.",
+    help="Share of each class's true pixels that its gate may lose.",
 )
-@click.option(
+@option(
     "--margin",
+    metavar="LOGITS",
     type=float,
     default=0.0,
     show_default=True,
-    help="Logits that a presence may fall by, as in INT8, without more being lost.",
+    help="Safety margin in logits, to allow for INT8 error.",
 )
-@click.option("-o", "output", type=DIRECTORY, required=True, help="Checkpoint to write.")
+@option("-o", "output", type=DIRECTORY, required=True, help="Checkpoint to write.")
 @force_option
 @json_option
 def command(
@@ -45,11 +61,14 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Calibrate a checkpoint's gate: the thresholds that close classes an image lacks."""
+    """Calibrate the thresholds of a checkpoint's gate.
+
+    The gate closes classes that an image does not contain.
+    """
     source = find_weights(model, weights)
     found = read_card(source).model
     if found != model:
-        raise CheckpointError(f"{source} is a checkpoint of {found}; {model} was asked for.")
+        raise CheckpointError(f"{source} is a checkpoint of {found}, not of {model}.")
     dataset = open_dataset(data)
     with progress("calibrating", len(dataset.samples("val"))) as report:
         gate = calibrate_checkpoint(

@@ -7,21 +7,40 @@ from pathlib import Path
 import click
 
 from ..pruning.prune import FINETUNE_EPOCHS, PruneOptions, prune
-from .common import DIRECTORY, echo_json, force_option, json_option
-
-
-@click.command("prune")
-@click.option("--model", required=True, help="Variant; `edgeunet models` lists them.")
-@click.option("--weights", default="cells", show_default=True, help="Tag or checkpoint file.")
-@click.option("--depth", type=click.IntRange(1, 4), help="Depth that unetpp is cut down to.")
-@click.option("--ratio", type=float, help="Share of the channels that goes, between 0 and 1.")
-@click.option("--data", type=DIRECTORY, help="Data set: --ratio needs it, --depth measures on it.")
-@click.option(
-    "--finetune-epochs",
-    type=click.IntRange(0),
-    help=f"Training after --ratio; 0 for none.  [{FINETUNE_EPOCHS}]",
+from .common import (
+    DIRECTORY,
+    Command,
+    echo_json,
+    echo_step,
+    force_option,
+    json_option,
+    model_option,
+    option,
 )
-@click.option("-o", "output", type=DIRECTORY, required=True, help="Checkpoint, NAME.safetensors.")
+
+
+@click.command("prune", cls=Command)
+@model_option
+@option(
+    "--weights",
+    metavar="TAG|FILE",
+    default="cells",
+    show_default=True,
+    help="Tag or checkpoint file.",
+)
+@option("--depth", metavar="N", type=click.IntRange(1, 4), help="Cut unetpp down to this depth.")
+@option("--ratio", metavar="SHARE", type=float, help="Share of the channels to remove, 0 to 1.")
+@option("--data", type=DIRECTORY, help="Data set; --ratio needs it, --depth is measured on it.")
+@option(
+    "--finetune-epochs",
+    metavar="N",
+    type=click.IntRange(0),
+    show_default=str(FINETUNE_EPOCHS),
+    help="Epochs of training after --ratio; 0 for none.",
+)
+@option(
+    "-o", "output", type=DIRECTORY, required=True, help="NAME.safetensors, the checkpoint to write."
+)
 @force_option
 @json_option
 def command(
@@ -35,7 +54,11 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Make a checkpoint smaller: by depth (unetpp) or by channels, and measure what it costs."""
+    """Make a checkpoint smaller, by depth or by channels.
+
+    --depth cuts unetpp down to a shallower net; --ratio removes channels of any variant. The report
+    says what it costs.
+    """
     options = PruneOptions(
         model=model,
         weights=weights,
@@ -44,9 +67,7 @@ def command(
         data=data,
         finetune_epochs=finetune_epochs,
     )
-    result = prune(
-        output, options, force=force, report=lambda step: click.echo(f"  {step}", err=True)
-    )
+    result = prune(output, options, force=force, report=echo_step)
     if as_json:
         echo_json(result.to_json())
     else:

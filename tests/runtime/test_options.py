@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edgeunet.errors import UsageError
-from edgeunet.fields import choices_of, option_of, type_of
+from edgeunet.fields import choices_of, info_of, type_of
 from edgeunet.runtime.backends.tiling import Tiling
 from edgeunet.runtime.options import LoadOptions
 
@@ -38,7 +38,7 @@ def test_values_in_range_are_kept(values: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"precision": "int4"}, "precision is 'int4'; expected one of: fp32, fp16, int8."),
+        ({"precision": "half"}, "unknown precision 'half'. Known: fp16, fp32, int8."),
         ({"target_fps": 0}, "target_fps is 0; expected more than 0 and less than inf."),
         ({"target_fps": -25.0}, "target_fps is -25; expected more than 0 and less than inf."),
         ({"target_fps": math.inf}, "target_fps is inf; expected more than 0 and less than inf."),
@@ -56,7 +56,7 @@ def test_values_out_of_range_are_refused(values: dict[str, Any], message: str) -
 
 def test_options_are_keyword_only_and_frozen() -> None:
     with pytest.raises(TypeError):
-        LoadOptions("fp32")  # type: ignore[misc]
+        LoadOptions("fp32")  # type: ignore[call-arg]
     with pytest.raises(FrozenInstanceError):
         LoadOptions().device = 1  # type: ignore[misc]
 
@@ -66,4 +66,4 @@ def test_types_and_choices_are_read_from_the_annotations() -> None:
     assert type_of(LoadOptions, FIELDS["target_fps"]) is float
     assert choices_of(LoadOptions, FIELDS["precision"]) == ("fp32", "fp16", "int8")
     assert choices_of(LoadOptions, FIELDS["device"]) == ()
-    assert option_of(FIELDS["tiling"]).help == ""
+    assert info_of(FIELDS["tiling"]).help == ""
