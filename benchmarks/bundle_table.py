@@ -16,7 +16,7 @@ from edgeunet import ExportOptions, export_bundle, load
 from edgeunet.bundle.bundle import CHECKPOINT_NAME
 from edgeunet.doctor import environment
 from edgeunet.latency import median_latencies
-from edgeunet.models.checkpoints import load_checkpoint
+from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.models.summary import count
 from edgeunet.parity import ParityReport
 from edgeunet.runtime.segmenter import Segmenter
@@ -112,7 +112,8 @@ def _net_alone(segmenter: Segmenter) -> Callable[[], object]:
 
 
 def _row(name: str, bundle: Path, parity: ParityReport, latencies: Mapping[str, float]) -> Row:
-    net, card = load_checkpoint(bundle / CHECKPOINT_NAME)
+    opened = Checkpoint.open(bundle / CHECKPOINT_NAME)
+    net, card = opened.net, opened.card
     spec = card.input
     cost = count(net, height=spec.height, width=spec.width, channels=spec.channels)
     return Row(

@@ -35,7 +35,7 @@ from edgeunet.bundle.bundle import CHECKPOINT_NAME, Bundle, open_bundle
 from edgeunet.data.cells import Scene, time_lapse
 from edgeunet.doctor import environment
 from edgeunet.latency import median_latencies
-from edgeunet.models.checkpoints import load_checkpoint
+from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.models.summary import count
 from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.runtime.run import run
@@ -84,7 +84,7 @@ def main(data: Path, threads: int, rounds: int, as_json: bool) -> None:
         medians, agreement = _compare(bundle, images, threads=threads, rounds=rounds)
         finishing = medians.pop("post-processing")
         peak_rate = peak(medians.pop("peak"))
-        net, _ = load_checkpoint(bundle.root / CHECKPOINT_NAME)
+        net = Checkpoint.open(bundle.root / CHECKPOINT_NAME).net
         gmacs = count(net, height=SIZE[0], width=SIZE[1]).gflops / 2
         rates = {
             label: _video_rate(bundle, video, output, threads)
@@ -135,7 +135,7 @@ def _compare(
         load(bundle.root, "onnxruntime", threads=threads) as int8,
         torch.inference_mode(),
     ):
-        net, _ = load_checkpoint(bundle.root / CHECKPOINT_NAME)
+        net = Checkpoint.open(bundle.root / CHECKPOINT_NAME).net
         compiled = torch.compile(net)
         foreign = openvino_nets(
             bundle.model_path("fp32"), [image[None] for image in images], threads=threads

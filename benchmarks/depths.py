@@ -20,7 +20,7 @@ from bundle_table import measure_bundles
 
 from edgeunet import ExportOptions
 from edgeunet.models import UNetPP
-from edgeunet.models.checkpoints import find_weights, load_checkpoint
+from edgeunet.models.checkpoints import Checkpoint
 
 
 @click.command()
@@ -41,7 +41,8 @@ def main(
     as_json: bool,
 ) -> None:
     """Export, check, time, print."""
-    net, card = load_checkpoint(find_weights("unetpp", weights))
+    opened = Checkpoint.open(weights, "unetpp")
+    net, card = opened.net, opened.card
     assert isinstance(net, UNetPP), f"{weights} is a checkpoint of {card.model}"
     options = ExportOptions(
         "unetpp", weights, "int8", calib=calib or data, data=data, max_iou_drop=max_iou_drop

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from edgeunet.models.checkpoints import load_checkpoint
+from edgeunet.models.checkpoints import Checkpoint
 
 BATCHES = (1, 8)
 END_TO_END_BATCH = 8
@@ -43,7 +43,7 @@ def main(bundles: Path) -> None:
 
 
 def _net(bundle: Path) -> dict[str, Any]:
-    net, _ = load_checkpoint(bundle / "checkpoint.safetensors")
+    net = Checkpoint.open(bundle / "checkpoint.safetensors").net
     manifest = json.loads((bundle / "manifest.json").read_text())
     spec = manifest["input"]
     shape = (3, spec["height"], spec["width"])

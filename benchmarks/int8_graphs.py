@@ -13,7 +13,7 @@ from edgeunet.export.graphs.trace import trace
 from edgeunet.export.int8.calibration.calibrate import make_table
 from edgeunet.export.int8.calibration.observe import observe
 from edgeunet.export.int8.quantize import quantize_for_cpu
-from edgeunet.models.checkpoints import find_weights, load_checkpoint
+from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.models.depth import prune_depth
 from edgeunet.models.summary import count
 from edgeunet.runtime.backends.preprocess import Preprocessor
@@ -37,7 +37,8 @@ def make_graphs(
     model: str, folder: Path, *, size: tuple[int, int], depth: int | None = None
 ) -> Graphs:
     """Graphs of the weights `cells`; U-Net++ cut to `depth` where it is given."""
-    net, card = load_checkpoint(find_weights(model, "cells"))
+    opened = Checkpoint.open("cells", model)
+    net, card = opened.net, opened.card
     if depth is not None:
         net, card = prune_depth(net, card, depth=depth, report=lambda step: None)
     height, width = size

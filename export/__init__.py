@@ -6,13 +6,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgeunet.models import Preparation
+
     from .export import ExportOptions, export_bundle
-    from .source import Preparation
 
 # Resolved on first use (PEP 562): `export.lint` needs no torch.
 _EXPORTS = {
     "ExportOptions": ".export",
-    "Preparation": ".source",
+    "Preparation": "edgeunet.models",
     "export_bundle": ".export",
 }
 

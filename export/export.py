@@ -33,8 +33,8 @@ from edgeunet.data import cells
 from edgeunet.errors import CalibrationError, ParityError, UsageError
 from edgeunet.fields import describe
 from edgeunet.files import new_directory, sha256, write_json
-from edgeunet.models import SegmentationNet
-from edgeunet.models.checkpoints import WEIGHTS_DIR, Card, save_checkpoint
+from edgeunet.models import Preparation, SegmentationNet
+from edgeunet.models.checkpoints import WEIGHTS_DIR, Card, Checkpoint, save_checkpoint
 from edgeunet.models.depth import prune_depth
 from edgeunet.models.reference import reference_mask
 from edgeunet.parity import ParityReport, write_html
@@ -42,7 +42,7 @@ from edgeunet.runtime.backends.preprocess import Preprocessor
 
 from .graphs.fp16 import half
 from .graphs.split import split_flavours
-from .graphs.trace import check_size, trace
+from .graphs.trace import trace
 from .int8.calibration import (
     CHOSEN,
     HELD_OUT,
@@ -58,7 +58,6 @@ from .int8.calibration import (
 from .int8.emitters import write_int8
 from .lint import lint_flavours
 from .proof import Proof
-from .source import AS_ASSUMED, Preparation, load_source
 from .variants import Net, cut_depths, ensemble_of
 
 GOLDEN_FRAMES = 4
@@ -71,7 +70,7 @@ CalibMethod = Literal["auto", Method]
 class ExportOptions:
     """What to export; the help texts of the fields say what each is.
 
-    weights: see `source`. preparation: of frames, for weights without a card.
+    weights: see `Checkpoint.open`. preparation: of frames, for weights without a card.
     depths: the deepest is the bundle itself, the others are whole bundles in its `depths/`.
     calib: golden frames come from it too. INT8 needs it, or `calib_table`, unless the weights are
     the procedural ones.
@@ -91,9 +90,9 @@ class ExportOptions:
     precision: Precision = "fp32"
     num_classes: int | None = field(
         default=None,
-        metadata=describe("Number of classes.", ge=1, section="Weights without a card"),
+        metadata=describe("Number of classes that the weights must have.", ge=1),
     )
-    preparation: Preparation = AS_ASSUMED
+    preparation: Preparation | None = None
     depth: int | None = field(
         default=None,
         metadata=describe("Cut the net down to this depth.", ge=1, le=4, section="unetpp"),
@@ -180,19 +179,19 @@ def export_bundle(
         ParityError: the bundle loses more than `max_iou_drop`; nothing is written.
     """
     _check_options(options)
-    source, net, card = load_source(
-        options.model,
+    source = Checkpoint.open(
         options.weights,
+        options.model,
         num_classes=options.num_classes,
         size=options.size,
         preparation=options.preparation,
     )
-    nets = _nets(net, card, options, report)
+    nets = _nets(source.net, source.card, options, report)
     net, card = nets[-1]
     selection = _selection(options, net, card, report)
     if net.cgm is not None and card.gate is None:
         report("the gate is not calibrated and stays unused; `edgeunet gate` calibrates it")
-    job = _Job(options, source, selection, report)
+    job = _Job(options, source.path, selection, report)
     name = Path(output).name
     with new_directory(Path(output), force=force) as folder:
         for shallow, its_card in nets[:-1]:
@@ -224,7 +223,7 @@ def _check_options(options: ExportOptions) -> None:
 def _nets(
     net: SegmentationNet, card: Card, options: ExportOptions, report: Callable[[str], None]
 ) -> list[Net]:
-    """What becomes a bundle each, the net of the outer one last; the cards have the size."""
+    """The nets that become a bundle each, that of the outer bundle last."""
     nets = [(net, card)]
     if options.depths:
         nets = cut_depths(net, card, options.depths, report=report)
@@ -232,11 +231,9 @@ def _nets(
         nets = [prune_depth(net, card, depth=options.depth, report=report)]
     if options.ensemble:
         nets = [ensemble_of(net, card) for net, card in nets]
-    height, width = options.size or (card.input.height, card.input.width)
     for net, _ in nets:
-        check_size(net, height, width, name=options.model)
-    spec = replace(card.input, height=height, width=width)
-    return [(net, replace(card, input=spec)) for net, card in nets]
+        net.check_size(card.input.height, card.input.width)
+    return nets
 
 
 def _write_depth(

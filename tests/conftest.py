@@ -25,7 +25,7 @@ from edgeunet.files import sha256
 from edgeunet.gate.calibrate import calibrate_gate
 from edgeunet.metrics import class_pixels
 from edgeunet.models import create_model
-from edgeunet.models.checkpoints import Card, load_checkpoint, save_checkpoint
+from edgeunet.models.checkpoints import Card, Checkpoint, save_checkpoint
 from edgeunet.models.reference import to_input
 from edgeunet.training.losses import Target, cross_entropy_dice, gate_loss
 from support.exports import make_bundle
@@ -177,7 +177,8 @@ def uncalibrated(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """
     steps = 100
     torch.manual_seed(0)
-    plain, card = load_checkpoint(checkpoint)
+    opened = Checkpoint.open(checkpoint)
+    plain, card = opened.net, opened.card
     arguments = {**card.arguments, "cgm": True}
     net = create_model("mobile_unet", **arguments)
     net.load_state_dict(plain.state_dict(), strict=False)
@@ -204,7 +205,8 @@ def uncalibrated(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 def calibrated(uncalibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    net, card = load_checkpoint(uncalibrated)
+    opened = Checkpoint.open(uncalibrated)
+    net, card = opened.net, opened.card
     shown = film(seed=1, frames=120)
     with torch.inference_mode():
         images = torch.cat([to_input(frame.image, card.input) for frame in shown])

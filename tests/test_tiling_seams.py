@@ -21,7 +21,7 @@ from edgeunet.bundle.manifest import InputSpec, Manifest
 from edgeunet.data.cells import CLASSES, PALETTE, Scene, time_lapse
 from edgeunet.export import ExportOptions, export_bundle
 from edgeunet.models import create_model
-from edgeunet.models.checkpoints import WEIGHTS_DIR, Card, load_checkpoint, save_checkpoint
+from edgeunet.models.checkpoints import WEIGHTS_DIR, Card, Checkpoint, save_checkpoint
 from edgeunet.models.reference import to_input
 from edgeunet.runtime import Tiling, load
 from edgeunet.runtime.backends import Backend, create_backend
@@ -48,14 +48,15 @@ def image() -> Frame:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("weights")
-    net, card = load_checkpoint(WEIGHTS_DIR / "mobile_unet.cells.safetensors")
+    opened = Checkpoint.open(WEIGHTS_DIR / "mobile_unet.cells.safetensors")
+    net, card = opened.net, opened.card
     save_checkpoint(root / CHECKPOINT_NAME, net, card)
     return root
 
 
 def of_size(folder: Path, height: int, width: int) -> Backend:
     """The net in PyTorch, which takes any size, as a bundle of this input size."""
-    _, card = load_checkpoint(folder / CHECKPOINT_NAME)
+    card = Checkpoint.open(folder / CHECKPOINT_NAME).card
     manifest = Manifest(
         model=card.model,
         arguments=card.arguments,

@@ -10,7 +10,7 @@ import pytest
 from edgeunet.data.datasets import Dataset, open_dataset
 from edgeunet.gate.calibrate import collect_presence
 from edgeunet.gate.report import gate_report
-from edgeunet.models.checkpoints import find_weights, load_checkpoint
+from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.models.reference import validate
 
 pytestmark = [pytest.mark.data, pytest.mark.slow]
@@ -28,7 +28,8 @@ def tiles(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Datase
 
 @pytest.mark.parametrize("model", ["mobile_unet", "unet3p"])
 def test_the_gate_tells_flawless_tiles_from_others(tiles: Dataset, model: str) -> None:
-    net, card = load_checkpoint(find_weights(model, "magnetic_tile"))
+    opened = Checkpoint.open("magnetic_tile", model)
+    net, card = opened.net, opened.card
     assert card.gate is not None
     presence, pixels = collect_presence(net, tiles, card.input)
     found = gate_report(presence, pixels, thresholds=card.gate, classes=card.classes)
@@ -38,7 +39,8 @@ def test_the_gate_tells_flawless_tiles_from_others(tiles: Dataset, model: str) -
 
 
 def test_membranes_are_found(data_folder: Path) -> None:
-    net, card = load_checkpoint(find_weights("unetpp", "em_membrane"))
+    opened = Checkpoint.open("em_membrane", "unetpp")
+    net, card = opened.net, opened.card
     found = validate(net, open_dataset(data_folder / "em_membrane"), spec=card.input)
     membrane, cell = found["iou"]
     assert membrane >= 69

@@ -9,13 +9,8 @@ import pytest
 
 from edgeunet.export import ExportOptions, export_bundle
 from edgeunet.models import list_models
-from edgeunet.models.checkpoints import (
-    WEIGHTS_DIR,
-    find_weights,
-    list_weights,
-    load_checkpoint,
-    read_tensors,
-)
+from edgeunet.models.checkpoints import WEIGHTS_DIR, Checkpoint, find_weights, list_weights
+from edgeunet.models.state_dict import read_tensors
 
 TAGGED = [(model, tag) for model in list_models() for tag in list_weights(model)]
 every_weights = pytest.mark.parametrize(("model", "tag"), TAGGED)
@@ -30,7 +25,8 @@ def test_they_keep_the_package_light() -> None:
 
 @every_weights
 def test_cards_tell_how_good_they_are_and_how_they_were_made(model: str, tag: str) -> None:
-    net, card = load_checkpoint(find_weights(model, tag))
+    opened = Checkpoint.open(tag, model)
+    net, card = opened.net, opened.card
     assert card.model == model
     assert card.data == tag
     assert 0 < card.metrics["miou"] <= 100

@@ -8,11 +8,11 @@ import click
 
 from ..bundle.schema import encode
 from ..data.datasets import open_dataset
-from ..errors import CheckpointError
 from ..gate.calibrate import MAX_LOST, calibrate_checkpoint
-from ..models.checkpoints import find_weights, read_card
+from ..models import Checkpoint, Preparation
 from .common import (
     DIRECTORY,
+    SIZE,
     Command,
     echo_json,
     force_option,
@@ -21,6 +21,7 @@ from .common import (
     option,
     progress,
 )
+from .options import options_from
 
 
 @click.command("gate", cls=Command)
@@ -48,6 +49,8 @@ from .common import (
     show_default=True,
     help="Safety margin in logits, to allow for INT8 error.",
 )
+@option("--size", type=SIZE, show_default="the checkpoint's", help="Input size of the net.")
+@options_from(Preparation, "preparation", section="Weights without a card")
 @option("-o", "output", type=DIRECTORY, required=True, help="Checkpoint to write.")
 @force_option
 @json_option
@@ -57,6 +60,8 @@ def command(
     data: Path,
     max_lost: float,
     margin: float,
+    size: tuple[int, int] | None,
+    preparation: Preparation,
     output: Path,
     force: bool,
     as_json: bool,
@@ -65,10 +70,7 @@ def command(
 
     The gate closes classes that an image does not contain.
     """
-    source = find_weights(model, weights)
-    found = read_card(source).model
-    if found != model:
-        raise CheckpointError(f"{source} is a checkpoint of {found}, not of {model}.")
+    source = Checkpoint.open(weights, model, size=size, preparation=preparation)
     dataset = open_dataset(data)
     with progress("calibrating", len(dataset.samples("val"))) as report:
         gate = calibrate_checkpoint(

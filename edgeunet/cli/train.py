@@ -17,7 +17,6 @@ from ..data.check import check_dataset
 from ..data.datasets import open_dataset
 from ..errors import UsageError
 from ..fields import describe
-from ..models.checkpoints import find_weights
 from ..training.config import Progress, TrainConfig
 from ..training.train import train
 from .common import DIRECTORY, SIZE, Choice, Command, echo_json, json_option, option
@@ -137,7 +136,7 @@ def command(
             size=size,
             color=color,
             resize=resize,
-            initial=None if weights is None else find_weights(model, weights),
+            initial=weights,
             encoder=encoder_weights,
             device=device,
             workers=workers,

@@ -19,8 +19,8 @@ from ..bundle.schema import encode
 from ..data.datasets import Dataset, read_image, read_labels
 from ..errors import CheckpointError, DatasetError, UsageError
 from ..metrics import class_pixels
-from ..models import SegmentationNet
-from ..models.checkpoints import check_output, load_checkpoint, save_checkpoint, stored_as_half
+from ..models import Checkpoint, SegmentationNet, save_checkpoint
+from ..models.checkpoints import check_output
 from ..models.reference import to_input
 from .report import GateReport, Pixels, Presence, check_images, gate_report
 
@@ -123,7 +123,7 @@ def calibrated(
 
 
 def calibrate_checkpoint(
-    source: Path,
+    checkpoint: Checkpoint,
     dataset: Dataset,
     output: Path,
     *,
@@ -135,21 +135,21 @@ def calibrate_checkpoint(
     """Write a copy of a checkpoint whose card has thresholds and, as metrics["gate"], the report.
 
     Args:
-        output: .safetensors; may be `source` where `force` is set.
+        output: .safetensors; may be the checkpoint's own file if `force` is set.
 
     Raises:
         OutputExistsError: `output` stands already and `force` is false.
         UsageError: `output` is no .safetensors. Those of `calibrated`.
     """
     check_output(output, force=force)
-    net, card = load_checkpoint(source)
+    net, card = checkpoint.net, checkpoint.card
+    net.check_size(card.input.height, card.input.width)
     found = calibrated(net, dataset, card.input, max_lost=max_lost, margin=margin, report=report)
     gate = {"max_lost": max_lost, "margin": margin, **encode(found)}
     metrics = {**card.metrics, "gate": gate}
     card = replace(card, gate=found.thresholds, metrics=metrics)
     # FP16 weights were widened to load them, so they are narrowed again without loss.
-    half = stored_as_half(source)
-    save_checkpoint(output, net, card, half=half)
+    save_checkpoint(output, net, card, half=checkpoint.half)
     return found
 
 

@@ -1,6 +1,8 @@
-"""The nets. Importing this package registers all variants."""
+"""The nets and their checkpoints. Importing this package registers all variants."""
 
 from .base import NetOutput, SegmentationNet
+from .cardless import Preparation
+from .checkpoints import Card, Checkpoint, list_weights, save_checkpoint
 from .eff_unet import EffUNet
 from .mobile_unet import MobileUNet
 from .registry import create_model, list_models, model_class, register_model
@@ -10,9 +12,12 @@ from .unet3p import UNet3P
 from .unetpp import UNetPP
 
 __all__ = [
+    "Card",
+    "Checkpoint",
     "EffUNet",
     "MobileUNet",
     "NetOutput",
+    "Preparation",
     "ResUNet",
     "SegmentationNet",
     "UNet",
@@ -20,6 +25,8 @@ __all__ = [
     "UNetPP",
     "create_model",
     "list_models",
+    "list_weights",
     "model_class",
     "register_model",
+    "save_checkpoint",
 ]

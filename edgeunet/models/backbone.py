@@ -1,4 +1,4 @@
-"""U-Nets whose encoder is a classification net: what Mobile U-Net and Eff-UNet share."""
+"""U-Nets with a classification net as encoder: the base of Mobile U-Net and Eff-UNet."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from torch import Tensor, nn
 from .base import SegmentationNet
 from .blocks import round_channels
 
-# MobileNetV2 and EfficientNet have seven stages; those whose output is handed to the decoder are
-# the last ones at strides 2, 4, 8, 16 and 32.
+# MobileNetV2 and EfficientNet have seven stages. The decoder gets the output of the last one at
+# each of the strides 2, 4, 8, 16 and 32.
 _SKIP_STAGES = (0, 1, 2, 4, 6)
 
 
 class StagedEncoder(nn.Module):
-    """A stem with stride 2 and stages of blocks.
+    """A stem with stride 2, followed by stages of blocks.
 
     Args:
-        stages: each with the channels that it returns.
+        stages: (stage, channels of its output).
     """
 
     def __init__(self, stem: nn.Module, stages: Sequence[tuple[nn.Module, int]]) -> None:
@@ -39,7 +39,7 @@ class StagedEncoder(nn.Module):
 
 
 class BackboneUNet(SegmentationNet):
-    """A `StagedEncoder` and one up-block for each of its strides but the last.
+    """A `StagedEncoder`, and one up-block for each of its strides except the last.
 
     Args:
         up: builds an up-block from (input channels, skip channels, output channels).

@@ -9,27 +9,65 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from ..errors import ShapeError
-from .cgm import ClassificationGuidedModule
+
+HEADS = ("head.", "heads.")
+"""How the keys of the heads begin, in every variant."""
+
+PER_CLASS = (*HEADS, "cgm.")
+"""How the keys of all layers begin whose output channels are the classes, in every variant."""
 
 
 class NetOutput(NamedTuple):
     """What a net says about a batch.
 
-    heads: one or more logits (N, C, h_i, w_i); several under deep supervision, the one that
-        inference uses first. `SegmentationNet.select` makes them one.
+    heads: one or more logits (N, C, h_i, w_i). Deep supervision gives several, the one that
+        inference uses first. `SegmentationNet.select` makes one of them.
     presence: (N, C) probability that a class appears in the image, or None without a gate.
+
+    Example:
+        >>> import torch
+        >>> from edgeunet import create_model
+        >>> heads, presence = create_model("unet", num_classes=2).run(torch.zeros(1, 3, 32, 32))
     """
 
     heads: tuple[Tensor, ...]
     presence: Tensor | None
 
 
+class ClassificationGuidedModule(nn.Module):
+    """The gate (CGM): tells from the deepest feature which classes the image contains.
+
+    Huang et al., "UNet 3+: A Full-Scale Connected UNet for Medical Image Segmentation",
+    ICASSP 2020 (arXiv 2004.08790), section 2.3: dropout, 1x1 convolution, adaptive max pooling,
+    sigmoid. The paper's module answers for one organ. This one answers for every class (N, C), so
+    that the gate can close single classes.
+    """
+
+    def __init__(self, in_channels: int, num_classes: int, *, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.classify = nn.Conv2d(in_channels, num_classes, kernel_size=1)
+        self.pool = nn.AdaptiveMaxPool2d(1)
+
+    def forward(self, deepest: Tensor) -> Tensor:
+        """(N, in_channels, h, w) -> probabilities (N, num_classes)."""
+        scores = self.pool(self.classify(self.dropout(deepest)))
+        presence: Tensor = scores.flatten(1).sigmoid()
+        return presence
+
+
 class SegmentationNet(nn.Module, ABC):
     """A U-shaped net: `encode` to a pyramid, `decode` to heads.
 
-    Subclasses set `size_multiple` (height and width of `predict` must be multiples of it) and
-    implement `encode` and `decode`; the encoder stands alone so that a closed gate can skip the
-    decoder. `margin` is what the heads of `run` lack of the image on every side, in pixels.
+    Subclasses implement `encode` and `decode`. The encoder can run alone, so that a closed gate
+    skips the decoder.
+
+    size_multiple: `predict` takes images whose height and width are multiples of it.
+    margin: pixels by which the heads of `run` are smaller than the image, on every side.
+
+    Example:
+        >>> from edgeunet import create_model
+        >>> create_model("unet", num_classes=2, width=4).check_size(352, 480)
     """
 
     size_multiple: int = 1
@@ -53,11 +91,21 @@ class SegmentationNet(nn.Module, ABC):
         return heads[0]
 
     def check_input(self, height: int, width: int) -> None:
-        """ShapeError where `run` cannot take an image of this size."""
+        """ShapeError if `run` cannot take an image of this size."""
         step = self.size_multiple
         if height % step or width % step:
             raise ShapeError(
                 f"image is {height}x{width}; {type(self).__name__} needs multiples of {step}."
+            )
+
+    def check_size(self, height: int, width: int) -> None:
+        """ShapeError if `predict` cannot take an input of this size; names the next that it can."""
+        step = self.size_multiple
+        if height < 1 or width < 1 or height % step or width % step:
+            near = "x".join(str(max(step, -(-side // step) * step)) for side in (height, width))
+            raise ShapeError(
+                f"size is {height}x{width}; {type(self).__name__} needs multiples of {step}. Pass "
+                f"--size {near}."
             )
 
     def run(self, image: Tensor) -> NetOutput:
@@ -76,6 +124,6 @@ class SegmentationNet(nn.Module, ABC):
         return self.select(heads), presence
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """`predict` without the None, as a graph has it."""
+        """`predict` without the None, as an exported graph returns it."""
         logits, presence = self.predict(image)
         return logits if presence is None else (logits, presence)

@@ -1,4 +1,4 @@
-"""Building blocks that more than one variant uses."""
+"""Building blocks that several variants share."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 
 def round_channels(channels: float, *, divisor: int = 8) -> int:
-    """Nearest multiple of `divisor`, at most 10 % below `channels` (MobileNetV2's rule)."""
+    """Nearest multiple of `divisor` that is at most 10 % below `channels` (MobileNetV2's rule)."""
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * channels else rounded
 
 
 class ConvNormAct(nn.Sequential):
-    """Convolution without bias, batch normalisation, activation (none: linear)."""
+    """Convolution without bias, batch normalisation, activation; `act` None is linear."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class UpDoubleConv(nn.Module):
         up: 2x upsampling that keeps the channels; by default a learned one to `out_channels`.
         middle_channels: channels between the convolutions; `out_channels` by default.
         padding: of the 3x3 convolutions, 1 or 0.
-        crop: pixels cut from every side of the skip, where unpadded convolutions left it larger.
+        crop: pixels cut from every side of the skip, which unpadded convolutions leave larger.
     """
 
     def __init__(
@@ -100,17 +100,17 @@ class UpDoubleConv(nn.Module):
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """(N, in, h, w), (N, skip, 2h + 2 crop, 2w + 2 crop) -> (N, out, 2h, 2w), or 4 less."""
         if self.crop:
-            # Fixed margins, not sizes taken from x: the traced graph then computes no shapes.
+            # Fixed margins instead of the size of x: the traced graph then computes no shapes.
             skip = skip[:, :, self.crop : -self.crop, self.crop : -self.crop]
         fused: Tensor = self.fuse(torch.cat([self.up(x), skip], dim=1))
         return fused
 
 
 def bilinear(factor: int = 2, *, align_corners: bool = False) -> nn.Upsample:
-    """Upsampling by a fixed factor; a scale, unlike a size, is a constant of the traced graph.
+    """Bilinear upsampling by a factor, which, unlike a size, is a constant in the traced graph.
 
     Args:
-        align_corners: the centres of the corner pixels stay in place, instead of the borders.
+        align_corners: keep the centres of the corner pixels in place instead of the borders.
     """
     return nn.Upsample(scale_factor=factor, mode="bilinear", align_corners=align_corners)
 
@@ -118,8 +118,8 @@ def bilinear(factor: int = 2, *, align_corners: bool = False) -> nn.Upsample:
 class InvertedResidual(nn.Module):
     """MobileNetV2's block: 1x1 expansion, 3x3 depthwise, linear 1x1 projection.
 
-    Sandler et al., CVPR 2018 (arXiv 1801.04381), section 3.3. The input is added where stride is
-    1 and the channels agree; with `expand` 1 the expansion is left out.
+    Sandler et al., CVPR 2018 (arXiv 1801.04381), section 3.3. The input is added if stride is 1 and
+    the channels agree. With `expand` 1 there is no expansion.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int, expand: int) -> None:

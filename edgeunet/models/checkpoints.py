@@ -1,46 +1,51 @@
-"""Checkpoints: `NAME.safetensors` with the weights, `NAME.json` with the card beside it.
+"""Checkpoints: `NAME.safetensors` with the weights, and its card `NAME.json` beside it.
 
-Nothing is unpickled but through `torch.load(weights_only=True)`, for foreign state dicts.
+`Checkpoint.open` is the one way to open weights: ours with a card or without, those of known
+foreign formats, and the tags that come with the package. Everything that takes weights uses it, so
+that all take the same files and refuse the others with the same words.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
 from ..bundle.manifest import InputSpec, check_classes
 from ..bundle.schema import SchemaError, decode, encode
+from ..data.datasets import default_palette
 from ..errors import CheckpointError, OutputExistsError, UnknownNameError, UsageError
 from ..files import write_bytes, write_json
 from .base import SegmentationNet
-from .registry import create_model
+from .cardless import Preparation, identify, input_of
+from .registry import create_model, model_class
+from .state_dict import load_weights, read_tensors, without_counters
 from .structure import resize
 
 CARD_VERSION = 1
 WEIGHTS_DIR = Path(__file__).resolve().parents[1] / "weights"
 
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
-_PARALLEL = "module."
-
-Value = TypeVar("Value")
-
 
 @dataclass(frozen=True)
 class Card:
-    """What a checkpoint is: enough to rebuild the net and to run it rightly.
+    """What a checkpoint is: enough to rebuild the net and to feed it correctly.
 
-    arguments: those of `create_model`, num_classes, in_channels and cgm among them.
+    arguments: those of `create_model`, with num_classes, in_channels and cgm among them.
     palette: RGB by class id. data: name of the training data. metrics: on the validation data,
-    such as `miou` in percent. training: how it was made, `seed`, `epochs`, `minutes` among it.
-    structure: channels of the layers where they are not those of the variant, see `structure`.
-    gate: thresholds of the presence by class id, where a gate was calibrated.
+    such as `miou` in percent. training: how the weights were made, with `seed`, `epochs` and
+    `minutes` among it. structure: channels of the layers if they are not those of the variant, see
+    `structure`. gate: thresholds of the presence by class id, if a gate was calibrated.
+
+    Example:
+        >>> from edgeunet.models import Checkpoint
+        >>> Checkpoint.open("cells", "unet").card.arguments["num_classes"]
+        3
     """
 
     model: str
@@ -57,12 +62,82 @@ class Card:
 
     def __post_init__(self) -> None:
         if self.card_version != CARD_VERSION:
-            raise ValueError(f"card_version is {self.card_version}; {CARD_VERSION} is known")
+            raise ValueError(f"card_version is {self.card_version}; expected {CARD_VERSION}")
         check_classes(self.classes, self.palette, self.gate)
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """A net with its weights, and what is known about it.
+
+    path: file of the weights.
+    net: in evaluation mode, with the weights as FP32.
+    card: the one beside the file. For a file without a card it says what the weights and the caller
+        tell; the names of the classes and the training data are then unknown.
+    half: whether the file stores FP16 weights that can be stored as FP16 again without loss.
+
+    Example:
+        >>> from edgeunet.models import Checkpoint
+        >>> Checkpoint.open("cells", "mobile_unet").card.classes
+        ('background', 'cell', 'dividing')
+    """
+
+    path: Path
+    net: SegmentationNet
+    card: Card
+    half: bool
+
+    @classmethod
+    def open(
+        cls,
+        weights: str | Path,
+        model: str | None = None,
+        *,
+        num_classes: int | None = None,
+        size: tuple[int, int] | None = None,
+        preparation: Preparation | None = None,
+    ) -> Checkpoint:
+        """Open weights of any kind that is known; nothing in the file is ever executed.
+
+        Args:
+            weights: a file, or, as a str, a tag of `list_weights(model)`, which wins over a file
+                of that name. A file without a card is of a foreign format (`models.foreign`) or
+                has the keys of our net.
+            model: the variant that it must be. Tags need it, and so do files without a card that
+                have the keys of our net.
+            num_classes: the classes that it must have.
+            size: (height, width) of the input instead of the card's. Files without a card need it.
+            preparation: how frames are prepared, for files without a card.
+
+        Raises:
+            UnknownNameError: no such model, tag or file.
+            UsageError: `size` is missing, or a preparation that does not fit.
+            CheckpointError: a file that cannot be read as weights; weights of another model, number
+                of classes or structure; or of no known format, with the closest one named.
+        """
+        if size is not None and min(size) < 1:
+            raise UsageError(f"size is {size[0]}x{size[1]}; both sides must be at least 1.")
+        path = Path(weights)
+        if model is not None:
+            model_class(model)
+            path = path if isinstance(weights, Path) else find_weights(model, weights)
+        wanted = _Wanted(model, num_classes, size, preparation or Preparation())
+        if path.with_suffix(".json").is_file():
+            card, tensors = _with_card(path, wanted)
+        else:
+            card, tensors = _without_card(path, wanted)
+        half = all(t.dtype == torch.float16 for t in tensors.values() if t.is_floating_point())
+        return cls(path, _build(card, tensors, path), card, half)
+
+
 def list_weights(model: str) -> list[str]:
-    """Tags of the pretrained weights that come with the package for a variant, sorted."""
+    """Tags of the pretrained weights that come with the package for a variant, sorted.
+
+    Example:
+        >>> from edgeunet.models import list_weights
+        >>> list_weights("unet")
+        ['cells']
+    """
     return sorted(path.stem.split(".", 1)[1] for path in WEIGHTS_DIR.glob(f"{model}.*.safetensors"))
 
 
@@ -80,11 +155,20 @@ def find_weights(model: str, weights: str) -> Path:
     raise UnknownNameError(f"weights of {model}", weights, list_weights(model))
 
 
+def read_card(path: Path) -> Card:
+    """Card beside the checkpoint `path`; CheckpointError if there is none or it is damaged."""
+    card_path = path.with_suffix(".json")
+    try:
+        return decode(Card, json.loads(card_path.read_text(encoding="utf-8")))
+    except (OSError, SchemaError, ValueError) as error:
+        raise CheckpointError(f"{card_path} is not a card: {error}") from None
+
+
 def check_output(output: Path, *, force: bool) -> None:
     """Refuse a place for a checkpoint before any work is done.
 
     Raises:
-        UsageError: not NAME.safetensors. OutputExistsError: it or its card stands there already
+        UsageError: not NAME.safetensors. OutputExistsError: the file or its card exists already
             and `force` is false.
     """
     if output.suffix != ".safetensors":
@@ -94,8 +178,19 @@ def check_output(output: Path, *, force: bool) -> None:
             raise OutputExistsError(path)
 
 
-def save_checkpoint(path: Path, net: SegmentationNet, card: Card, *, half: bool = False) -> None:
-    """Write `path` (.safetensors) and its card; `half` stores floating weights as FP16."""
+def save_checkpoint(
+    path: str | Path, net: SegmentationNet, card: Card, *, half: bool = False
+) -> None:
+    """Write `path` (.safetensors) and its card; `half` stores floating weights as FP16.
+
+    Raises:
+        CheckpointError: a weight that is not finite, in FP16 if `half`; nothing is written.
+
+    Example:
+        >>> from edgeunet.models import Checkpoint, save_checkpoint
+        >>> unet = Checkpoint.open("cells", "unet")
+        >>> save_checkpoint("copy.safetensors", unet.net, unet.card, half=True)
+    """
     tensors = {
         name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous()
         for name, tensor in without_counters(net.state_dict()).items()
@@ -103,38 +198,65 @@ def save_checkpoint(path: Path, net: SegmentationNet, card: Card, *, half: bool 
     broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
     if broken:
         raise CheckpointError(f"{broken[0]} is not finite{' in FP16' if half else ''}; not saved.")
+    path = Path(path)
     write_bytes(path, save(tensors))
     write_json(path.with_suffix(".json"), encode(card))
 
 
-def read_card(path: Path) -> Card:
-    """Card beside the checkpoint `path`."""
-    card_path = path.with_suffix(".json")
-    try:
-        return decode(Card, json.loads(card_path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{path} has no card {card_path.name} beside it. `edgeunet train` writes one; it names "
-            "the model, its arguments, the classes and the input. A known format from elsewhere "
-            "gets one by `edgeunet export`: take BUNDLE/checkpoint.safetensors."
-        ) from None
-    except (OSError, SchemaError, ValueError) as error:
-        raise CheckpointError(f"{card_path} is not a card: {error}") from None
+@dataclass(frozen=True)
+class _Wanted:
+    """What the caller of `Checkpoint.open` asks for."""
+
+    model: str | None
+    num_classes: int | None
+    size: tuple[int, int] | None
+    preparation: Preparation
+
+    def check(self, path: Path, title: str, model: str, num_classes: int) -> None:
+        """CheckpointError if the weights are of another model or number of classes."""
+        if self.model not in (None, model):
+            raise CheckpointError(f"{path} is {title}; {self.model} was asked for.")
+        if self.num_classes not in (None, num_classes):
+            raise CheckpointError(
+                f"{path} has {num_classes} classes; --num-classes {self.num_classes} was asked for."
+            )
 
 
-def load_checkpoint(path: Path) -> tuple[SegmentationNet, Card]:
-    """Net in evaluation mode with FP32 weights, and its card."""
+def _with_card(path: Path, wanted: _Wanted) -> tuple[Card, dict[str, Tensor]]:
+    """Card and state dict of weights that have a card."""
     card = read_card(path)
-    return build(card, path), card
+    if wanted.preparation != Preparation():
+        raise UsageError(
+            f"{path} has a card, which says how frames are prepared. Leave out --color, --mean "
+            "and --std, or correct the card."
+        )
+    wanted.check(path, f"a checkpoint of {card.model}", card.model, len(card.classes))
+    if wanted.size is not None:
+        height, width = wanted.size
+        card = replace(card, input=replace(card.input, height=height, width=width))
+    return card, read_tensors(path)
 
 
-def build(
-    card: Card, path: Path, *, tensors: Mapping[str, Tensor] | None = None
-) -> SegmentationNet:
-    """Net of a card in evaluation mode, with the weights in `path` as FP32.
+def _without_card(path: Path, wanted: _Wanted) -> tuple[Card, dict[str, Tensor]]:
+    """A card of what the weights and the caller tell, and the state dict with our keys."""
+    found = identify(path, read_tensors(path), wanted.model)
+    classes = found.arguments["num_classes"]
+    wanted.check(path, f"{found.title}, i.e. {found.model}", found.model, classes)
+    spec = input_of(path, found, wanted.size)
+    card = Card(
+        model=found.model,
+        arguments=found.arguments,
+        classes=tuple(f"class {index}" for index in range(classes)),
+        palette=default_palette(classes),
+        input=wanted.preparation.apply(spec, source=path),
+        data="unknown",
+        structure=found.structure,
+    )
+    return card, found.tensors
 
-    Args:
-        tensors: the net's state dict where it was made from `path` already; None reads it.
+
+def _build(card: Card, tensors: Mapping[str, Tensor], path: Path) -> SegmentationNet:
+    """Net of a card in evaluation mode, with a state dict as FP32.
 
     Raises:
         CheckpointError: arguments that the variant does not take, or weights that do not fit.
@@ -153,101 +275,5 @@ def build(
         )
     if card.structure is not None:
         resize(net, card.structure, source=str(source))
-    weights = read_tensors(path) if tensors is None else tensors
-    load_weights(net, weights, source=str(path))
+    load_weights(net, tensors, source=str(path))
     return net.eval()
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """State dict of a `.safetensors` file, or of a PyTorch file that holds no code.
-
-    What wraps it is taken off, see `unwrap`, and what is no tensor is left out.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            return unwrap(load_file(path))
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} does not exist.") from None
-    except Exception as error:  # a damaged pickle raises almost anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{path} cannot be read as weights: {reason}. Wanted: .safetensors, or a PyTorch "
-            "state dict without any code in it."
-        ) from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}; a state dict was wanted.")
-    return unwrap(content)
-
-
-def unwrap(content: Mapping[Any, Any]) -> dict[str, Tensor]:
-    """State dict inside what training code saved beside it: optimizer, epoch, `module.` of keys.
-
-    Training loops save `{"net": ..., "optim": ...}` and the like, `DataParallel` and
-    `DistributedDataParallel` put `module.` before every key.
-    """
-    for name in _WRAPPERS:
-        inner = content.get(name)
-        if isinstance(inner, Mapping) and any(isinstance(v, Tensor) for v in inner.values()):
-            content = inner
-            break
-    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    if all(name.startswith(_PARALLEL) for name in tensors):
-        return {name.removeprefix(_PARALLEL): tensor for name, tensor in tensors.items()}
-    return tensors
-
-
-def mismatches(
-    wanted: Mapping[str, Sequence[int]], tensors: Mapping[str, Tensor], *, shown: int = 4
-) -> list[str]:
-    """What a state dict lacks, has besides, and has in another shape; empty where it fits.
-
-    Args:
-        wanted: shapes by key. The counters of batch normalisation count in neither.
-        shown: keys named of each kind.
-    """
-    wanted, given = without_counters(wanted), without_counters(tensors)
-    differing = [
-        f"{name} {tuple(given[name].shape)} instead of {tuple(shape)}"
-        for name, shape in wanted.items()
-        if name in given and tuple(given[name].shape) != tuple(shape)
-    ]
-    return [
-        *_listed("lacks", sorted(set(wanted) - set(given)), shown=shown),
-        *_listed("has unknown", sorted(set(given) - set(wanted)), shown=shown),
-        *_listed("differs in", differing, shown=shown),
-    ]
-
-
-def without_counters(state: Mapping[str, Value]) -> dict[str, Value]:
-    """A state dict without the counters of batch normalisation, which only training needs."""
-    return {name: v for name, v in state.items() if not name.endswith("num_batches_tracked")}
-
-
-def stored_as_half(path: Path) -> bool:
-    """Whether a checkpoint keeps FP16 weights, which can be stored so again without loss."""
-    return any(tensor.dtype == torch.float16 for tensor in read_tensors(path).values())
-
-
-def load_weights(net: SegmentationNet, tensors: Mapping[str, Tensor], *, source: str) -> None:
-    """Copy `tensors` into the net as FP32.
-
-    Raises:
-        CheckpointError: names the keys that are missing or unknown, and the shapes that differ.
-    """
-    complaints = mismatches({n: t.shape for n, t in net.state_dict().items()}, tensors)
-    if complaints:
-        raise CheckpointError(
-            f"{source} does not fit {type(net).__name__} with {net.num_classes} classes: it "
-            f"{'; it '.join(complaints)}."
-        )
-    net.load_state_dict(
-        {name: tensor.float() for name, tensor in without_counters(tensors).items()}, strict=False
-    )
-
-
-def _listed(verb: str, names: list[str], *, shown: int) -> list[str]:
-    if not names:
-        return []
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return [f"{verb} {', '.join(names[:shown])}{more}"]

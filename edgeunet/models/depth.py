@@ -1,4 +1,4 @@
-"""U-Net++ at a smaller depth: what one of its heads needs, and nothing else."""
+"""Cut U-Net++ to a smaller depth: keep one of its heads and the nodes that it needs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from . import SegmentationNet, UNetPP, create_model
 from .checkpoints import Card
 from .structure import resize, structure_of
 
-_HEAD_CHOICE = ("head", "ensemble")  # arguments that make sense with several heads only
+_HEAD_CHOICE = ("head", "ensemble")  # arguments for nets with several heads
 
 
 def prune_depth(
@@ -21,21 +21,21 @@ def prune_depth(
     depth: int,
     report: Callable[[str], None] = lambda message: None,
 ) -> tuple[SegmentationNet, Card]:
-    """The net of head X^{0,depth}, whose logits are those of that head bit for bit, and its card.
+    """The net of head X^{0,depth}, with bit-identical logits of that head, and its card.
 
-    Zhou et al., "UNet++", DLMIA 2018 (arXiv 1807.10165), section 3.2 and figure 1c: the
-    nodes with i + j > depth take no part in the head at column `depth`, nor do the other heads.
-    Below the net's own depth its gate goes too: it looks at the deepest feature, which is cut off.
+    Zhou et al., "UNet++", DLMIA 2018 (arXiv 1807.10165), section 3.2 and figure 1c: the head at
+    column `depth` does not use the nodes with i + j > depth, nor the other heads. A smaller depth
+    also loses the gate, which reads the deepest feature.
 
     Args:
-        net: a U-Net++ in evaluation mode; it stays as it is.
-        card: the net's. Metrics of the result are empty: the old ones are of another head.
-        depth: 1 to the net's own.
-        report: told in plain words when the gate is lost.
+        net: a U-Net++ in evaluation mode; it is not changed.
+        card: the net's card. The new card has no metrics, because the old ones are of another head.
+        depth: 1 to the net's own depth.
+        report: called with a message if the gate is lost.
 
     Raises:
-        UsageError: another variant, or a depth that the net has not.
-        CheckpointError: the net has no head there, as without deep supervision.
+        UsageError: another variant, or a depth that the net does not have.
+        CheckpointError: the net has no head there, because it has no deep supervision.
     """
     if not isinstance(net, UNetPP):
         raise UsageError(
@@ -51,8 +51,8 @@ def prune_depth(
     if net.cgm is not None and not gated:
         record["gate"] = "lost"
         report(
-            f"the gate is lost: it looks at the deepest feature of depth {net.depth}, which a net "
-            f"of depth {depth} does not compute"
+            f"the gate is lost: it reads the deepest feature of depth {net.depth}, which a net of "
+            f"depth {depth} does not compute"
         )
     return pruned.eval(), replace(
         card,
@@ -65,7 +65,7 @@ def prune_depth(
 
 
 def pruned_training(card: Card, record: dict[str, Any]) -> dict[str, Any]:
-    """How the weights were made, with one more pruning at the end of the list."""
+    """The card's training record, with one more pruning at the end of its list."""
     return {**card.training, "pruned": [*card.training.get("pruned", []), record]}
 
 
@@ -81,13 +81,13 @@ def _check_head(net: UNetPP, depth: int) -> None:
 
 
 def _arguments(card: Card, *, depth: int, gated: bool) -> dict[str, Any]:
-    """Arguments of the net with that one head."""
+    """Arguments of the net with one head."""
     kept = {name: value for name, value in card.arguments.items() if name not in _HEAD_CHOICE}
     return {**kept, "cgm": gated, "depth": depth, "deep_supervision": False}
 
 
 def _empty_net(card: Card, *, depth: int, gated: bool) -> SegmentationNet:
-    """The smaller net with fresh weights; its layers are as wide as those of the card."""
+    """The smaller net with random weights, and layers as wide as in the card."""
     net = create_model(card.model, **_arguments(card, depth=depth, gated=gated))
     if card.structure is not None:
         resize(net, {name: card.structure[name] for name in structure_of(net)}, source="card")

@@ -23,7 +23,7 @@ _DECODER = (256, 128, 64, 32)
 
 
 class SqueezeExcitation(nn.Module):
-    """Scales each channel by what the whole image says about it.
+    """Scales each channel by a weight that is computed from the whole image.
 
     Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018 (arXiv 1709.01507), section 3, with
     EfficientNet's SiLU in the middle.
@@ -49,8 +49,8 @@ class MBConv(nn.Module):
     """EfficientNet's block: 1x1 expansion, depthwise, squeeze-excitation, linear 1x1 projection.
 
     Tan & Le, ICML 2019 (arXiv 1905.11946), section 4. The squeeze has a quarter of the block's
-    input channels, not of the expanded ones. The input is added where stride is 1 and the
-    channels agree; with `expand` 1 the expansion is left out.
+    input channels, not of the expanded ones. The input is added if stride is 1 and the channels
+    agree. With `expand` 1 there is no expansion.
     """
 
     def __init__(
@@ -102,12 +102,18 @@ class EffUNet(BackboneUNet):
     Environment", CVPR Workshops 2020, on the encoder of Tan & Le, "EfficientNet: Rethinking Model
     Scaling for Convolutional Neural Networks", ICML 2019 (arXiv 1905.11946).
 
-    What differs: the encoder is B0 where the paper prefers B7, without stochastic depth; the
-    decoder is U-Net's, with fewer channels; the logits stay at half the image's resolution, and
-    the runtime's post-processing does the last upsampling.
+    What differs: the encoder is B0, not B7 as the paper prefers, without stochastic depth. The
+    decoder is U-Net's with fewer channels. The logits have half the image's resolution; the
+    runtime's post-processing does the last upsampling.
 
     Args:
         width: channels of the stem; 32 is B0. Others scale all channels.
+
+    Example:
+        >>> import torch
+        >>> from edgeunet import create_model
+        >>> create_model("eff_unet", num_classes=2, width=8)(torch.zeros(1, 3, 64, 96)).shape
+        torch.Size([1, 2, 32, 48])
     """
 
     def __init__(

@@ -59,12 +59,18 @@ class MobileUNet(BackboneUNet):
     detection", Textile Research Journal 92 (2022), on the encoder of Sandler et al.,
     "MobileNetV2", CVPR 2018 (arXiv 1801.04381).
 
-    What differs: upsampling is a 2x2 transposed convolution with stride 2, which equals a 1x1
-    convolution and a depth-to-space and therefore quantizes everywhere; the logits stay at half
-    the image's resolution, and the runtime's post-processing does the last upsampling.
+    What differs: upsampling is a 2x2 transposed convolution with stride 2. That equals a 1x1
+    convolution and a depth-to-space, which quantize everywhere. The logits have half the image's
+    resolution; the runtime's post-processing does the last upsampling.
 
     Args:
         width: channels of the stem; 32 is MobileNetV2 1.0. Others scale all channels.
+
+    Example:
+        >>> import torch
+        >>> from edgeunet import create_model
+        >>> create_model("mobile_unet", num_classes=2, width=8)(torch.zeros(1, 3, 64, 96)).shape
+        torch.Size([1, 2, 32, 48])
     """
 
     def __init__(

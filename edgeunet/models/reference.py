@@ -1,6 +1,6 @@
-"""The reference: PyTorch on float-resized images, judged at the image's own resolution.
+"""The PyTorch reference: float-resized images, evaluated at the image's own resolution.
 
-Written without the runtime's pre- and post-processing, so that `edgeunet parity` can hold those
+It does not use the runtime's pre- and post-processing, so that `edgeunet parity` can test those
 against it.
 """
 
@@ -35,7 +35,7 @@ def to_input(image: Image, spec: InputSpec) -> Tensor:
     """RGB or grayscale image (H, W, C) -> net input (1, C, height, width), FP32."""
     pixels = torch.from_numpy(image).movedim(-1, 0)[None].float()
     if spec.color == "gray" and pixels.shape[1] == 3:
-        # ITU-R BT.601, rounded as an image file in grayscale would be.
+        # ITU-R BT.601, rounded as in a grayscale image file.
         luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
         pixels = (pixels * luma).sum(1, keepdim=True).round()
     if spec.color == "bgr":
@@ -68,10 +68,10 @@ def to_mask(
     *,
     thresholds: Sequence[float] | None,
 ) -> Mask:
-    """Head (1, C, h, w), presence (1, C) -> class ids at `size`, classes below threshold closed."""
+    """Head (1, C, h, w), presence (1, C) -> class ids at `size`, without the closed classes."""
     logits = to_logits(head.float(), spec, *size)
     if presence is not None and thresholds is not None:
-        closed = ~(presence[0] >= torch.tensor(thresholds))  # NaN closes, as in the runtime
+        closed = ~(presence[0] >= torch.tensor(thresholds))  # NaN closes too, as in the runtime
         if bool(closed.all()):
             closed[0] = False
         logits[:, closed] = -torch.inf
@@ -81,10 +81,10 @@ def to_mask(
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Masks against labels over a split.
+    """Predicted masks compared with the labels of a split.
 
-    confusion: pixels by (true class, predicted class). boundary: F1 of the class boundaries at 2
-    pixels, the images' mean, 0..1.
+    confusion: pixels by (true class, predicted class). boundary: F1 of the class boundaries within
+    2 pixels, averaged over the images, 0..1.
     """
 
     confusion: Matrix
@@ -96,7 +96,7 @@ class Evaluation:
         return round(100 * mean_iou(self.confusion), 3)
 
     def metrics(self) -> dict[str, Any]:
-        """What a card tells, in percent; None for a class that does not appear."""
+        """Metrics for a card, in percent; None for a class that does not appear."""
         return {
             "miou": self.miou,
             "iou": _percent(iou_per_class(self.confusion)),
@@ -108,7 +108,7 @@ class Evaluation:
 def evaluate_on(
     predict: Callable[[Image], Mask], dataset: Dataset, split: str, *, channels: int
 ) -> Evaluation:
-    """Judge `predict` over a split, at the images' own resolution."""
+    """Evaluate `predict` on a split, at the images' own resolution."""
     num_classes = len(dataset.classes)
     confusion = np.zeros((num_classes, num_classes), np.int64)
     boundaries = []
@@ -116,7 +116,7 @@ def evaluate_on(
         truth = read_labels(sample, num_classes=num_classes)
         predicted = predict(read_image(sample.image, channels=channels))
         confusion += confusion_matrix(truth, predicted, num_classes=num_classes)
-        # Ignored pixels alike on both sides, so that what is predicted there counts for nothing.
+        # Ignored pixels are made equal on both sides, so that predictions there do not count.
         boundaries.append(boundary_f1(truth, np.where(truth == IGNORE, truth, predicted)))
     return Evaluation(confusion, float(np.mean(boundaries)))
 
@@ -129,7 +129,7 @@ def reference_mask(
     *,
     thresholds: Sequence[float] | None = None,
 ) -> Mask:
-    """Class ids (H, W) of one image; without thresholds the gate is left out."""
+    """Class ids (H, W) of one image; the gate is not applied without thresholds."""
     device = next(net.parameters()).device
     logits, presence = net.predict(to_input(image, spec).to(device))
     presence = None if presence is None else presence.cpu()
@@ -138,7 +138,7 @@ def reference_mask(
 
 
 def validate(net: SegmentationNet, dataset: Dataset, *, spec: InputSpec) -> dict[str, Any]:
-    """What a card holds as metrics, on the validation split, without the gate."""
+    """Metrics for a card, on the validation split, without the gate."""
     found = evaluate_on(
         lambda image: reference_mask(net, image, spec), dataset, "val", channels=spec.channels
     )

@@ -16,12 +16,12 @@ from .registry import register_model
 class ResidualUnit(nn.Module):
     """BN-ReLU-conv twice, added to the input: full pre-activation.
 
-    He et al., "Identity Mappings in Deep Residual Networks", ECCV 2016 (arXiv 1603.05027). Where
-    the shape changes, a 1x1 convolution projects the input. No convolution has a bias: the next
-    unit's normalisation or the head brings one.
+    He et al., "Identity Mappings in Deep Residual Networks", ECCV 2016 (arXiv 1603.05027). A 1x1
+    convolution projects the input if the shape changes. No convolution has a bias, because the next
+    unit's normalisation or the head has one.
 
     Args:
-        first: leave out the first BN-ReLU, which the image must not go through.
+        first: leave out the first BN-ReLU, for the unit that reads the image.
     """
 
     def __init__(
@@ -59,11 +59,17 @@ class ResUNet(SegmentationNet):
     1711.10684), section II and table I: three residual units down, a bridge, three up; strided
     convolution instead of pooling.
 
-    What differs: nothing but what the paper leaves open; upsampling is bilinear here.
+    What differs: nothing. The paper leaves the upsampling open; it is bilinear here.
 
     Args:
         width: channels of the first unit; each of the two below and the bridge have twice as
             many as the one before.
+
+    Example:
+        >>> import torch
+        >>> from edgeunet import create_model
+        >>> create_model("resunet", num_classes=2, width=4)(torch.zeros(1, 3, 32, 48)).shape
+        torch.Size([1, 2, 32, 48])
     """
 
     size_multiple = 8

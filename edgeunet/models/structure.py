@@ -1,4 +1,4 @@
-"""Channels of a net's layers: what pruning changes, and what a card must tell to rebuild a net.
+"""Channels of a net's layers: pruning changes them, and a card needs them to rebuild the net.
 
 A structure maps the name of every convolution and batch normalisation to its channels (in, out).
 Kernel sizes, strides and paddings are the variant's own.
@@ -35,18 +35,18 @@ def resize(net: nn.Module, structure: Structure, *, source: str) -> None:
     Depthwise convolutions stay depthwise.
 
     Args:
-        source: where the structure came from, for the error.
+        source: file of the structure, for the errors.
 
     Raises:
-        CheckpointError: a layer that the net lacks, or that the structure leaves out, or channels
-            that no layer can have.
+        CheckpointError: a layer that only one side has, or channels that a layer cannot have.
     """
     present = structure_of(net)
     if odd := sorted(set(present) ^ set(structure)):
         side = "does not name" if odd[0] in present else "names"
         raise CheckpointError(
             f"{source}: the structure {side} layer {odd[0]}; {type(net).__name__} has "
-            f"{len(present)} layers, {len(structure)} were named."
+            f"{len(present)} layers, the structure {len(structure)}. Build the net with the "
+            "arguments that the structure was made with."
         )
     for name, (before, after) in structure.items():
         layer = net.get_submodule(name)

@@ -1,4 +1,4 @@
-"""Parameters and arithmetic of the variants."""
+"""Parameters, arithmetic and pretrained weights of the variants."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from .base import SegmentationNet
-from .checkpoints import find_weights, list_weights, load_checkpoint
+from .checkpoints import Checkpoint, list_weights
 from .registry import create_model, list_models
 
 
@@ -23,7 +23,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class WeightsSummary:
-    """Weights that come with the package. input: HxW. miou: on validation data, percent."""
+    """Weights that come with the package. input: HxW. miou: on the validation data, percent."""
 
     tag: str
     parameters: int
@@ -35,7 +35,7 @@ class WeightsSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """One variant with 2 classes at its default width; see `Cost`."""
+    """One variant with 2 classes at its default width; the cost is that of `Cost`."""
 
     name: str
     parameters: int
@@ -44,8 +44,8 @@ class Summary:
 
 
 def count(net: SegmentationNet, *, height: int, width: int, channels: int = 3) -> Cost:
-    """Cost of a net for one image (channels, height, width) that it can take."""
-    # On "meta" nothing is computed: the counter only needs shapes.
+    """Cost of a net for one image (channels, height, width) of a size that it can take."""
+    # The counter needs shapes only, so nothing is computed on "meta".
     shapes = deepcopy(net).eval().to("meta")
     image = torch.empty(1, channels, height, width, device="meta")
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
@@ -55,7 +55,7 @@ def count(net: SegmentationNet, *, height: int, width: int, channels: int = 3) -
 
 
 def summarise(height: int, width: int) -> list[Summary]:
-    """All variants; GFLOPs for one image of the size, rounded up to what each net takes."""
+    """All variants. GFLOPs are for one image of the size, rounded up to what each net can take."""
     rows = []
     for name in list_models():
         with torch.device("meta"):
@@ -68,10 +68,11 @@ def summarise(height: int, width: int) -> list[Summary]:
 
 
 def _weights(model: str, tag: str) -> WeightsSummary:
-    net, card = load_checkpoint(find_weights(model, tag))
+    opened = Checkpoint.open(tag, model)
+    card = opened.card
     return WeightsSummary(
         tag=tag,
-        parameters=sum(parameter.numel() for parameter in net.parameters()),
+        parameters=sum(parameter.numel() for parameter in opened.net.parameters()),
         input=f"{card.input.height}x{card.input.width}",
         classes=len(card.classes),
         gated=card.gate is not None,

@@ -17,10 +17,10 @@ from .registry import register_model
 Padding = Literal["same", "valid"]
 Upsampling = Literal["transposed", "bilinear"]
 
-# Smallest side that unpadded convolutions leave something of: 188 -> 4; then steps of 16.
+# Smallest side that unpadded convolutions can take, 188 -> 4; larger ones in steps of 16.
 _VALID_MINIMUM = 188
 _VALID_MARGIN = 92
-_VALID_EXCESS = 4  # pixels that the logits of 16 k + 188 have more than 16 k
+_VALID_EXCESS = 4  # the logits of 16 k + 188 pixels are 16 k + 4 wide
 
 
 @register_model("unet")
@@ -35,19 +35,25 @@ class UNet(SegmentationNet):
 
     Args:
         width: channels of the first stage; each of the four stages below has twice as many.
-        padding: "same", or "valid" for the paper's unpadded convolutions and cropped skips. Then
-            `run` takes sides of n = 188 + 16 k pixels, and its logits are those of the n - 184
-            inner ones (572 -> 388); `run_whole` and `predict` mirror the image at its borders, as
-            the paper does for its tiles (figure 2), so that no pixel lacks its context.
+        padding: "same", or "valid" for the paper's unpadded convolutions and cropped skips. With
+            "valid", `run` takes sides of n = 188 + 16 k pixels and returns logits of the inner
+            n - 184 (572 -> 388). `run_whole` and `predict` mirror the image at its borders, as the
+            paper does for its tiles (figure 2), so that every pixel has its context.
         upsampling: "transposed" for the paper's learned 2x2 convolutions, or "bilinear" without
-            weights (17.3 M parameters at width 64): the deepest stage and every decoder stage but
-            the last then return half the channels, which keeps the concatenations as wide.
-        align_corners: bilinear upsampling keeps the centres of the corner pixels in place, as nets
-            trained elsewhere do, instead of the borders.
+            weights (17.3 M parameters at width 64). With "bilinear", the deepest stage and every
+            decoder stage except the last return half the channels, so that the concatenations
+            stay as wide.
+        align_corners: bilinear upsampling keeps the centres of the corner pixels in place instead
+            of the borders, as many nets trained elsewhere do.
 
     Raises:
-        UsageError: a padding or an upsampling that is not known, or `align_corners` where nothing
-            is interpolated.
+        UsageError: an unknown padding or upsampling, or `align_corners` without "bilinear".
+
+    Example:
+        >>> import torch
+        >>> from edgeunet import create_model
+        >>> create_model("unet", num_classes=2, width=4)(torch.zeros(1, 3, 32, 48)).shape
+        torch.Size([1, 2, 32, 48])
     """
 
     size_multiple = 16
@@ -67,8 +73,8 @@ class UNet(SegmentationNet):
         _check_one_of("upsampling", upsampling, get_args(Upsampling))
         if align_corners and upsampling != "bilinear":
             raise UsageError(
-                f"align_corners is set, but upsampling is {upsampling!r}, which interpolates "
-                "nothing. Use upsampling 'bilinear'."
+                f"align_corners is set, but upsampling is {upsampling!r}, which does not "
+                "interpolate. Use upsampling 'bilinear'."
             )
         channels = [width << level for level in range(5)]  # of the stages that are skips
         returned = list(channels)  # of the stages on the way up
@@ -94,7 +100,7 @@ class UNet(SegmentationNet):
         self.head = nn.Conv2d(width, num_classes, kernel_size=1)
 
     def check_input(self, height: int, width: int) -> None:
-        """ShapeError where `run` cannot take an image of this size."""
+        """ShapeError if `run` cannot take an image of this size."""
         if not self.margin:
             super().check_input(height, width)
         elif any(side < _VALID_MINIMUM or (side - _VALID_MINIMUM) % 16 for side in (height, width)):
@@ -108,7 +114,7 @@ class UNet(SegmentationNet):
         """Head (N, C, H, W) for sides that are multiples of 16, and presence or None.
 
         Raises:
-            ShapeError: an image too small to be mirrored by 96 pixels.
+            ShapeError: the image is too small to be mirrored by 96 pixels.
         """
         if not self.margin:
             return super().run_whole(image)
@@ -126,7 +132,7 @@ class UNet(SegmentationNet):
         """(N, in_channels, H, W) -> features at strides 1, 2, 4, 8, 16.
 
         Raises:
-            ShapeError: a size that "valid" cannot take.
+            ShapeError: padding "valid" cannot take this size.
         """
         if self.margin and not _tracing():
             self.check_input(*image.shape[-2:])
@@ -154,7 +160,7 @@ def _decoder(
         channels: of the skips by level. returned: of the stages on the way up, by level.
     """
     blocks = nn.ModuleList()
-    # Unpadded, the two convolutions at the bottom take 4 of its pixels: 8 above, 4 a side.
+    # The two unpadded convolutions at the bottom remove 4 pixels, 8 one level up: 4 on each side.
     crop = 0 if padding else 4
     for level in reversed(range(len(channels) - 1)):
         blocks.append(
@@ -168,7 +174,7 @@ def _decoder(
                 crop=crop,
             )
         )
-        # A level up the margin is twice as wide, and two double convolutions lie between.
+        # One level up the margin is twice as wide, and two double convolutions lie between.
         crop = 2 * crop + 8 if crop else 0
     return blocks
 
@@ -179,6 +185,6 @@ def _check_one_of(label: str, value: str, known: Sequence[str]) -> None:
 
 
 def _tracing() -> bool:
-    """Whether sizes are tensors, so that checks of them would end up in the graph."""
+    """Whether sizes are tensors: checking them would then add to the graph."""
     tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     return tracing

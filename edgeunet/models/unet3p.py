@@ -15,10 +15,10 @@ _SCALES = 5
 
 
 class FullScaleNode(nn.Module):
-    """Decoder stage `level` (stride 2^level): every scale brought to its own, and fused.
+    """Decoder stage `level` (stride 2^level): resamples every scale to its own and fuses them.
 
-    U-Net 3+, section 2.1: each source goes through max pooling or bilinear upsampling and a 3x3
-    convolution to `width` channels; one more convolution fuses all of them.
+    U-Net 3+, section 2.1: max pooling or bilinear upsampling and a 3x3 convolution bring each
+    source to this scale and `width` channels. One more convolution fuses all of them.
     """
 
     def __init__(self, source_channels: Sequence[int], *, level: int, width: int) -> None:
@@ -32,8 +32,8 @@ class FullScaleNode(nn.Module):
 
     def forward(self, sources: Sequence[Tensor]) -> Tensor:
         """(N, C_k, H / 2^k, W / 2^k) for k = 0..4 -> (N, 5 width, H / 2^level, W / 2^level)."""
-        brought = [branch(x) for branch, x in zip(self.sources, sources, strict=True)]
-        fused: Tensor = self.fuse(torch.cat(brought, dim=1))
+        resampled = [branch(x) for branch, x in zip(self.sources, sources, strict=True)]
+        fused: Tensor = self.fuse(torch.cat(resampled, dim=1))
         return fused
 
 
@@ -44,13 +44,19 @@ class UNet3P(SegmentationNet):
     Huang et al., "UNet 3+: A Full-Scale Connected UNet for Medical Image Segmentation", ICASSP
     2020 (arXiv 2004.08790), sections 2.1 to 2.3.
 
-    What differs: the side heads stay at their own resolution and the loss upsamples them; the
-    gate does not multiply the logits here, the runtime's post-processing applies it.
+    What differs: the side heads stay at their own resolution, and the loss upsamples them. The gate
+    does not multiply the logits here; the runtime's post-processing applies it.
 
     Args:
         width: channels of the first encoder stage and of every skip; each of the four stages
             below has twice as many, and every decoder stage has five times `width`.
-        deep_supervision: a head at each of the five scales; otherwise at the finest alone.
+        deep_supervision: a head at each of the five scales; otherwise only at the finest.
+
+    Example:
+        >>> import torch
+        >>> net = edgeunet.create_model("unet3p", num_classes=2, width=4)
+        >>> [head.shape[-1] for head in net.run(torch.zeros(1, 3, 32, 32)).heads]
+        [32, 16, 8, 4, 2]
     """
 
     size_multiple = 16
@@ -71,7 +77,7 @@ class UNet3P(SegmentationNet):
             DoubleConv(before, after)
             for before, after in zip([in_channels, *channels[:-1]], channels, strict=True)
         )
-        # The deepest map is its own decoder stage: 16 width channels, all others have 5 width.
+        # The deepest map is its own decoder stage with 16 width channels; all others have 5 width.
         decoded = [_SCALES * width] * (_SCALES - 1) + channels[-1:]
         self.decoder = nn.ModuleList(
             FullScaleNode([*channels[: level + 1], *decoded[level + 1 :]], level=level, width=width)
@@ -93,7 +99,7 @@ class UNet3P(SegmentationNet):
 
     def decode(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Features -> heads (N, C, H / s, W / s) at strides s = 1, 2, 4, 8, 16, or the first."""
-        decoded = [features[-1]]  # from the current level down to the deepest
+        decoded = [features[-1]]  # from the current level to the deepest
         for level in reversed(range(_SCALES - 1)):
             node = self.decoder[level]
             decoded.insert(0, node([*features[: level + 1], *decoded]))

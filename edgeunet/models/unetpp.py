@@ -24,24 +24,29 @@ class UNetPP(SegmentationNet):
     Image Segmentation", IEEE TMI 39 (2020) (arXiv 1912.05074), section 3. Node X^{i,j} is row i
     (stride 2^i), column j; it sees all X^{i,0..j-1} and the upsampled X^{i+1,j-1}.
 
-    What differs: batch normalisation after every 3x3 convolution; the ensemble averages logits
-    where the paper averages probabilities, so that the graph's output stays logits.
+    What differs: batch normalisation after every 3x3 convolution. The ensemble averages logits, not
+    probabilities as in the paper, so that the graph still outputs logits.
 
-    A net of smaller depth is what remains of a deeper one when the nodes with i + j > depth are
-    cut off: its weights are those of the same names (but for a gate, whose input is the deepest
-    feature).
+    A net of smaller depth is a deeper one without the nodes with i + j > depth. Its weights have
+    the same names, except for a gate, whose input is the deepest feature.
 
     Args:
         width: channels of row 0; each of the rows below has twice as many.
         depth: L of the paper, 1..4: the net has the nodes with i + j <= depth.
-        deep_supervision: a head at every X^{0,j}, j = 1..depth; otherwise at X^{0,depth} alone.
+        deep_supervision: a head at every X^{0,j}, j = 1..depth; otherwise only at X^{0,depth}.
         head: j of the X^{0,j} whose head inference uses; the deepest by default.
         ensemble: inference uses the mean of all heads (the paper's accurate mode) instead.
-        align_corners: the bilinear upsampling keeps the centres of the corner pixels in place, as
-            nets trained elsewhere do, instead of the borders.
+        align_corners: bilinear upsampling keeps the centres of the corner pixels in place instead
+            of the borders, as many nets trained elsewhere do.
 
     Raises:
-        UsageError: a depth out of range, or a head or ensemble of heads that the net has not.
+        UsageError: a depth out of range, or a head or ensemble of heads that the net lacks.
+
+    Example:
+        >>> import torch
+        >>> net = edgeunet.create_model("unetpp", num_classes=2, width=4, depth=3)
+        >>> len(net.run(torch.zeros(1, 3, 16, 16)).heads)
+        3
     """
 
     size_multiple = 1 << MAX_DEPTH
@@ -92,7 +97,7 @@ class UNetPP(SegmentationNet):
         return features
 
     def decode(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Features -> heads (N, C, H, W): the one of inference, then from the deepest on."""
+        """Features -> heads (N, C, H, W): first the one for inference, then from the deepest on."""
         rows = [[feature] for feature in features]  # rows[i][j] is X^{i,j}
         for j in range(1, self.depth + 1):
             for i in range(self.depth - j + 1):
@@ -101,8 +106,8 @@ class UNetPP(SegmentationNet):
         return tuple(self.heads[str(j)](rows[0][j]) for j in self.columns)
 
     def select(self, heads: Sequence[Tensor]) -> Tensor:
-        """Logits for inference: the mean of all heads under `ensemble`, otherwise the first."""
-        # Additions, not a stack and a mean: the graph stays 4-D.
+        """Logits for inference: the mean of all heads with `ensemble`, otherwise the first head."""
+        # Additions instead of a stack and a mean keep the graph 4-D.
         return sum(heads[1:], heads[0]) / len(heads) if self.ensemble else heads[0]
 
 
@@ -112,7 +117,7 @@ def _name(i: int, j: int) -> str:
 
 
 def _check_inference(columns: Sequence[int], *, head: int | None, ensemble: bool) -> None:
-    """UsageError where the net has not the heads that inference is to use."""
+    """UsageError if the net lacks the heads that inference should use."""
     if head is not None and ensemble:
         raise UsageError(f"head is {head} and ensemble is set; inference uses one or the other.")
     if head is not None and head not in columns:

@@ -26,7 +26,7 @@ from ..metrics import (
     mean_iou,
     pixel_agreement,
 )
-from ..models.checkpoints import load_checkpoint
+from ..models.checkpoints import Checkpoint
 from ..models.reference import to_input, to_mask
 from ..runtime.backends import Backend, NetOutputs, create_backend
 from ..runtime.frames import Frame
@@ -108,7 +108,8 @@ class _Stages:
     backends: dict[str, Backend]
 
     def __post_init__(self) -> None:
-        self.net, self.card = load_checkpoint(self.bundle.root / CHECKPOINT_NAME)
+        opened = Checkpoint.open(self.bundle.root / CHECKPOINT_NAME)
+        self.net, self.card = opened.net, opened.card
 
     @torch.inference_mode()
     def reference(self, image: Frame) -> tuple[NetOutputs, Mask]:

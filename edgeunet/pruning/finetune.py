@@ -9,22 +9,21 @@ from pathlib import Path
 from ..bundle.schema import SchemaError, decode
 from ..data.datasets import Dataset
 from ..errors import CheckpointError
-from ..models import SegmentationNet
-from ..models.checkpoints import Card, load_checkpoint, read_card
+from ..models import Card, Checkpoint
 from ..training.config import Progress, TrainConfig
 from ..training.loop import Trainer
-from ..training.start import Start
+from ..training.start import known_arguments
 
 
 def finetune(
-    checkpoint: Path,
+    start: Checkpoint,
     dataset: Dataset,
     run: Path,
     *,
     epochs: int,
     report: Callable[[Progress], None] = lambda news: None,
-) -> tuple[SegmentationNet, Card]:
-    """Net and card of the best epoch, started from the weights and channels of a checkpoint.
+) -> Checkpoint:
+    """The best epoch of a run that starts from the weights and channels of a checkpoint.
 
     Args:
         run: directory of the run; one that was ended there is taken up.
@@ -32,8 +31,7 @@ def finetune(
     Raises:
         CheckpointError: `run` belongs to another run.
     """
-    card = read_card(checkpoint)
-    start = Start(checkpoint, card)
+    card = start.card
     run.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(
         card.model,
@@ -42,12 +40,12 @@ def finetune(
         spec=card.input,
         config=_config(card, epochs),
         structure=card.structure,
-        **start.arguments,
+        **known_arguments(card),
     )
     if not trainer.resume():
         trainer.start_from(start)
     trainer.run(report)
-    return load_checkpoint(run / "best.safetensors")
+    return Checkpoint.open(run / "best.safetensors")
 
 
 def _config(card: Card, epochs: int) -> TrainConfig:

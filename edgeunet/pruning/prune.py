@@ -1,10 +1,10 @@
-"""From a checkpoint to a smaller one: by depth or by channels, measured before and after."""
+"""Make a checkpoint smaller, by depth or by channels, and measure it before and after."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,17 +18,11 @@ from ..data.datasets import Dataset, open_dataset
 from ..doctor import environment
 from ..errors import CheckpointError, DatasetError, UsageError
 from ..export.graphs.trace import trace
+from ..fields import describe
 from ..files import sha256
 from ..latency import median_latencies
-from ..models import SegmentationNet
-from ..models.checkpoints import (
-    Card,
-    check_output,
-    find_weights,
-    load_checkpoint,
-    save_checkpoint,
-    stored_as_half,
-)
+from ..models import Card, Checkpoint, Preparation, SegmentationNet, save_checkpoint
+from ..models.checkpoints import check_output
 from ..models.depth import prune_depth, pruned_training
 from ..models.reference import validate
 from ..models.structure import structure_of
@@ -38,7 +32,7 @@ from .channels import prune_channels
 from .finetune import finetune
 
 FINETUNE_EPOCHS = 20
-"""Epochs that a net pruned in channels is trained on, where nothing else is said."""
+"""Epochs that a net pruned in channels is fine-tuned for, by default."""
 
 Report = Callable[[str], None]
 
@@ -47,37 +41,63 @@ Report = Callable[[str], None]
 class PruneOptions:
     """What to prune, and how: `depth` (see `prune_depth`) or `ratio` (see `prune_channels`).
 
-    weights: a tag of the package's weights or a file. data: data set to measure on, and for
-    `ratio` to choose the channels and to train on. finetune_epochs: of `ratio`; 0 for none, None
-    for the default.
+    weights: see `Checkpoint.open`. data: `ratio` chooses the channels and fine-tunes with it.
+    finetune_epochs: for `ratio` only; None for `FINETUNE_EPOCHS`. size: (height, width), pixels.
+    preparation: of frames, for weights without a card.
+
+    Example:
+        >>> from edgeunet.pruning.prune import PruneOptions
+        >>> PruneOptions("unetpp", depth=2).weights
+        'cells'
     """
 
-    model: str
-    weights: str = "cells"
-    depth: int | None = None
-    ratio: float | None = None
-    data: Path | None = None
-    finetune_epochs: int | None = None
+    model: str = field(metadata=describe("Variant; `edgeunet models` lists them.", metavar="NAME"))
+    weights: str = field(
+        default="cells", metadata=describe("Tag or checkpoint file.", metavar="TAG|FILE")
+    )
+    depth: int | None = field(
+        default=None, metadata=describe("Cut unetpp down to this depth.", ge=1, le=4)
+    )
+    ratio: float | None = field(
+        default=None,
+        metadata=describe("Share of the channels to remove, 0 to 1.", metavar="SHARE"),
+    )
+    data: Path | None = field(
+        default=None,
+        metadata=describe("Data set; --ratio needs it, --depth is measured on it."),
+    )
+    finetune_epochs: int | None = field(
+        default=None,
+        metadata=describe(
+            "Epochs of training after --ratio; 0 for none.",
+            ge=0,
+            shown_default=str(FINETUNE_EPOCHS),
+        ),
+    )
+    size: tuple[int, int] | None = field(
+        default=None, metadata=describe("Input size of the net.", shown_default="the checkpoint's")
+    )
+    preparation: Preparation | None = None
 
     def __post_init__(self) -> None:
         if (self.depth is None) == (self.ratio is None):
-            came = "neither --depth nor --ratio" if self.depth is None else "--depth and --ratio"
-            raise UsageError(f"{came} came; pass one: a depth of unetpp, or a share of channels.")
+            given = "neither --depth nor --ratio" if self.depth is None else "--depth and --ratio"
+            raise UsageError(f"got {given}; pass one: a depth of unetpp, or a share of channels.")
         if self.depth is not None and self.finetune_epochs is not None:
             raise UsageError(
-                "--finetune-epochs came with --depth; a head of U-Net++ is as good as it was "
-                "trained, and nothing is tuned. Leave it out."
+                "--finetune-epochs is for --ratio only: the head that --depth keeps is trained "
+                "already. Leave it out."
             )
         if self.ratio is not None and self.data is None:
             raise UsageError(
-                "--ratio came without --data: the channels that go are chosen by the loss on "
-                "training images, and the net is trained on afterwards. Pass --data DIR."
+                "--ratio needs --data DIR: the loss on its training images tells which channels to "
+                "remove, and the smaller net is fine-tuned on them."
             )
 
 
 @dataclass(frozen=True)
 class PruneRow:
-    """A net on the way: `latency_ms` of ONNX Runtime FP32, `miou` in percent, None without data."""
+    """A net before or after: `latency_ms` in ONNX Runtime FP32, `miou` in percent or None."""
 
     name: str
     parameters: int
@@ -88,7 +108,7 @@ class PruneRow:
 
 @dataclass(frozen=True)
 class PruneReport:
-    """Rows `before`, `pruned` and, where it was, `fine-tuned`; latencies are of one run."""
+    """Rows `before`, `pruned` and, if it was, `fine-tuned`; latencies are from one run."""
 
     checkpoint: str
     model: str
@@ -106,7 +126,7 @@ class PruneReport:
         return data
 
     def table(self) -> str:
-        """Aligned text for a terminal; percentages are of the net before."""
+        """Aligned text for a terminal; percentages are relative to the net before."""
         what = f"depth {self.depth}" if self.ratio is None else f"channels by {self.ratio:g}"
         first = self.rows[0]
         lines = [
@@ -126,7 +146,7 @@ class PruneReport:
 
 @dataclass(frozen=True)
 class _Stage:
-    """A net on the way, with the card that it would be saved with."""
+    """A net before or after, with the card that it would be saved with."""
 
     name: str
     net: SegmentationNet
@@ -136,40 +156,39 @@ class _Stage:
 def prune(
     output: Path, options: PruneOptions, *, force: bool = False, report: Report = lambda step: None
 ) -> PruneReport:
-    """Write a pruned checkpoint and its card, and say what it costs and saves.
+    """Write a pruned checkpoint and its card, and report what it costs and saves.
 
-    Fine-tuning works in `OUTPUT.finetune` beside the output: a run that was killed is taken up by
-    the same call, and the directory goes when the checkpoint stands.
+    Fine-tuning works in `OUTPUT.finetune` beside the output. The same call resumes a run that was
+    killed; the directory is removed when the checkpoint is written.
 
     Args:
         output: the checkpoint, NAME.safetensors; neither it nor its card NAME.json may exist
             unless `force`.
-        report: told each step by name.
+        report: called with each step's name.
 
     Raises:
         UsageError: a depth or ratio that the net cannot have. OutputExistsError: see `output`.
         CheckpointError: weights that do not fit, or a run of another pruning beside the output.
-        DatasetError: not a data set, or one of other classes. ExportError: a net without a graph.
+        ShapeError: a size that the net cannot take. DatasetError: not a data set, or one of other
+            classes. ExportError: the net has no graph.
     """
     check_output(output, force=force)
-    source = find_weights(options.model, options.weights)
-    net, card = load_checkpoint(source)
-    if card.model != options.model:
-        raise CheckpointError(
-            f"{source} is a checkpoint of {card.model}; {options.model} was asked for."
-        )
-    dataset = None if options.data is None else _open(options.data, card)
-    stages = [_Stage("before", net, card)]
+    source = Checkpoint.open(
+        options.weights, options.model, size=options.size, preparation=options.preparation
+    )
+    card = source.card
+    source.net.check_size(card.input.height, card.input.width)
+    dataset = None if options.data is None else _open_data(options.data, card)
+    stages = [_Stage("before", source.net, card)]
     if options.depth is not None:
-        smaller, new = prune_depth(net, card, depth=options.depth, report=report)
+        smaller, new = prune_depth(source.net, card, depth=options.depth, report=report)
         stages.append(_Stage("pruned", smaller, new))
     else:
-        assert dataset is not None  # PruneOptions saw to it
+        assert dataset is not None  # PruneOptions checked
         stages += _by_channels(output, options, source, dataset, report)
     rows, stages = _measured(stages, dataset, report)
-    # As exact as the weights came: halves stay halves, and lose nothing.
-    half = stored_as_half(source)
-    save_checkpoint(output, stages[-1].net, stages[-1].card, half=half)
+    # In the precision of the source: FP16 weights stay FP16 and lose nothing.
+    save_checkpoint(output, stages[-1].net, stages[-1].card, half=source.half)
     shutil.rmtree(_run_directory(output), ignore_errors=True)
     return PruneReport(
         checkpoint=str(output),
@@ -184,7 +203,7 @@ def prune(
     )
 
 
-def _open(data: Path, card: Card) -> Dataset:
+def _open_data(data: Path, card: Card) -> Dataset:
     dataset = open_dataset(data)
     if len(dataset.classes) != len(card.classes):
         raise DatasetError(
@@ -194,27 +213,28 @@ def _open(data: Path, card: Card) -> Dataset:
 
 
 def _run_directory(output: Path) -> Path:
-    """Where fine-tuning keeps what it needs to go on after a kill."""
+    """Where fine-tuning keeps what it needs to resume."""
     return output.with_suffix(".finetune")
 
 
 def _by_channels(
-    output: Path, options: PruneOptions, source: Path, dataset: Dataset, report: Report
+    output: Path, options: PruneOptions, source: Checkpoint, dataset: Dataset, report: Report
 ) -> list[_Stage]:
-    """The net with fewer channels, and fine-tuned where that is asked for."""
+    """The net with fewer channels, and the fine-tuned one unless that takes 0 epochs."""
     epochs = FINETUNE_EPOCHS if options.finetune_epochs is None else options.finetune_epochs
-    assert options.ratio is not None  # `prune` looked
-    record = {"ratio": options.ratio, "weights": sha256(source)}
+    assert options.ratio is not None  # PruneOptions checked
+    record = {"ratio": options.ratio, "weights": sha256(source.path)}
     run = _run_directory(output)
     start = run / "start.safetensors"
     if epochs and start.is_file():
-        pruned = _Stage("pruned", *load_checkpoint(start))
+        opened = Checkpoint.open(start)
+        pruned = _Stage("pruned", opened.net, opened.card)
         if pruned.card.training["pruned"][-1] != record:
             raise CheckpointError(
-                f"{run} belongs to another pruning, which was ended before it was done. Remove it, "
-                "or pass another output."
+                f"{run} belongs to another pruning, which was not finished. Remove it, or pass "
+                "another output."
             )
-        report(f"going on in {run}")
+        report(f"resuming in {run}")
     else:
         pruned = _fewer_channels(source, dataset, options.ratio, record, report)
         if epochs:
@@ -222,18 +242,20 @@ def _by_channels(
     if not epochs:
         return [pruned]
     report(f"fine-tuning, {epochs} epochs")
-    tuned, card = finetune(start, dataset, run, epochs=epochs, report=_news(epochs, report))
-    return [pruned, _Stage("fine-tuned", tuned, card)]
+    tuned = finetune(
+        Checkpoint.open(start), dataset, run, epochs=epochs, report=_epochs_only(epochs, report)
+    )
+    return [pruned, _Stage("fine-tuned", tuned.net, tuned.card)]
 
 
 def _fewer_channels(
-    source: Path, dataset: Dataset, ratio: float, record: dict[str, Any], report: Report
+    source: Checkpoint, dataset: Dataset, ratio: float, record: dict[str, Any], report: Report
 ) -> _Stage:
-    net, card = load_checkpoint(source)
+    card = source.card
     report("choosing channels by the loss on training images")
-    pruned = prune_channels(net, dataset, ratio=ratio, spec=card.input)
+    pruned = prune_channels(source.net, dataset, ratio=ratio, spec=card.input)
     if card.gate is not None:
-        report("the gate's thresholds are dropped: they were calibrated on the net before")
+        report("the gate's thresholds are dropped: they were calibrated on the unpruned net")
     new = replace(
         card,
         metrics={},
@@ -244,8 +266,8 @@ def _fewer_channels(
     return _Stage("pruned", pruned, new)
 
 
-def _news(epochs: int, report: Report) -> Callable[[Progress], None]:
-    """Tell of validated epochs, not of steps."""
+def _epochs_only(epochs: int, report: Report) -> Callable[[Progress], None]:
+    """Report validated epochs, not steps."""
 
     def tell(news: Progress) -> None:
         if news.miou is not None:
@@ -257,7 +279,7 @@ def _news(epochs: int, report: Report) -> Callable[[Progress], None]:
 def _measured(
     stages: list[_Stage], dataset: Dataset | None, report: Report
 ) -> tuple[list[PruneRow], list[_Stage]]:
-    """A row for each stage; the cards get the metrics that were measured."""
+    """A row for each stage, and the stages with the measured metrics in their cards."""
     spec = stages[0].card.input
     report("measuring")
     latencies = _latencies(stages, spec)
@@ -279,7 +301,7 @@ def _measured(
 
 
 def _latencies(stages: list[_Stage], spec: InputSpec) -> dict[str, float]:
-    """Median milliseconds of one image by stage, in ONNX Runtime on the graphs `export` writes."""
+    """Median milliseconds of one image by stage, in ONNX Runtime with `export`'s graphs."""
     feed = {"image": np.zeros((1, spec.channels, spec.height, spec.width), np.float32)}
     with TemporaryDirectory(prefix="edgeunet-prune-") as folder:
         calls = {}

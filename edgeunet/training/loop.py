@@ -24,10 +24,11 @@ from ..errors import CheckpointError, TrainingError
 from ..files import write_bytes
 from ..gate.calibrate import calibrate_checkpoint
 from ..metrics import Mask
-from ..models import SegmentationNet, create_model
-from ..models.checkpoints import Card, read_card, read_tensors, save_checkpoint
+from ..models import Card, Checkpoint, SegmentationNet, create_model, save_checkpoint
+from ..models.checkpoints import read_card
 from ..models.foreign import load_encoder
 from ..models.reference import evaluate_on, reference_mask, to_input
+from ..models.state_dict import read_tensors
 from ..models.structure import Structure, resize
 from .augment import Augmentation
 from .averaging import warm_ema
@@ -35,7 +36,7 @@ from .config import Clock, Progress, TrainConfig
 from .crops import Crops
 from .focus import focus_on
 from .losses import Target, find_loss, gate_loss
-from .start import Start, training_format
+from .start import load_start, training_format
 from .weight_map import WeightMaps, class_weights
 
 STATISTICS_IMAGES = 96
@@ -131,14 +132,14 @@ class Trainer:
         best = self.output / "best.safetensors"
         if self.net.cgm is not None:
             # On the file, so that the thresholds are those of the weights as they were rounded.
-            calibrate_checkpoint(best, self.dataset, best, force=True)
+            calibrate_checkpoint(Checkpoint.open(best), self.dataset, best, force=True)
         return read_card(best)
 
-    def start_from(self, start: Start) -> None:
-        """Begin with the weights of a checkpoint; CheckpointError where they do not fit."""
-        start.load(self.net)
+    def start_from(self, start: Checkpoint) -> None:
+        """Begin with the weights of a checkpoint; CheckpointError if they do not fit."""
+        load_start(self.net, start)
         self._averaged_net().load_state_dict(self.net.state_dict())
-        self.initial = start.training
+        self.initial = start.card.training or {"weights": start.path.name}
 
     def start_encoder_from(self, checkpoint: Path) -> None:
         """Begin with the encoder of torchvision's classifier; see `load_encoder`."""

@@ -1,74 +1,50 @@
-"""The checkpoint that a run starts from: what it tells of the net, and its weights."""
+"""Start a run from a checkpoint: what it tells about the net, and its weights."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..errors import CheckpointError
-from ..models import SegmentationNet
-from ..models.checkpoints import Card, load_weights, read_card, read_tensors
+from ..models import Card, Checkpoint, SegmentationNet
+from ..models.base import PER_CLASS
+from ..models.state_dict import load_weights
 from ..models.structure import Structure
 
-_ANSWERS = ("head.", "heads.", "cgm.")
-"""Keys of the layers that answer in classes, in every variant."""
+
+def known_arguments(card: Card) -> dict[str, Any]:
+    """The variant's arguments, without those that follow from the data and the input."""
+    return {k: v for k, v in card.arguments.items() if k not in ("num_classes", "in_channels")}
 
 
-@dataclass(frozen=True)
-class Start:
-    """A checkpoint, and its card where it has one."""
-
-    path: Path
-    card: Card | None
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """Arguments of the variant, but for those that follow from the data and the input."""
-        given = {} if self.card is None else self.card.arguments
-        return {k: v for k, v in given.items() if k not in ("num_classes", "in_channels")}
-
-    @property
-    def training(self) -> dict[str, Any] | None:
-        """How the weights were made, as their card has it."""
-        return None if self.card is None else self.card.training
-
-    def structure(self, *, num_classes: int) -> Structure | None:
-        """Channels of the layers of a pruned net that answers in so many classes, else None."""
-        if self.card is None or self.card.structure is None:
-            return None
-        return {
-            name: (before, num_classes if f"{name}.".startswith(_ANSWERS) else after)
-            for name, (before, after) in self.card.structure.items()
-        }
-
-    def load(self, net: SegmentationNet) -> None:
-        """Copy the weights; layers that answer in other classes, or are new, stay fresh.
-
-        Raises:
-            CheckpointError: anything else that the checkpoint lacks or has besides.
-        """
-        own = net.state_dict()
-        tensors = read_tensors(self.path)
-        answers = {name: tensor for name, tensor in own.items() if name.startswith(_ANSWERS)}
-        body = {name: t for name, t in tensors.items() if not name.startswith(_ANSWERS)}
-        kept = {
-            name: tensors[name]
-            for name, tensor in answers.items()
-            if name in tensors and tensors[name].shape == tensor.shape
-        }
-        load_weights(net, {**body, **answers, **kept}, source=str(self.path))
+def structure_for(card: Card, *, num_classes: int) -> Structure | None:
+    """Channels of the layers of a pruned net, with so many classes; None for a regular net."""
+    if card.structure is None:
+        return None
+    return {
+        name: (before, num_classes if f"{name}.".startswith(PER_CLASS) else after)
+        for name, (before, after) in card.structure.items()
+    }
 
 
-def open_start(path: Path, *, model: str) -> Start:
-    """A checkpoint to start a variant from; CheckpointError where it is another's."""
-    card = read_card(path) if path.with_suffix(".json").is_file() else None
-    if card is not None and card.model != model:
-        raise CheckpointError(f"{path} is a checkpoint of {card.model}; {model} was asked for.")
-    return Start(path, card)
+def load_start(net: SegmentationNet, start: Checkpoint) -> None:
+    """Copy a checkpoint's weights into a net that is to be trained.
+
+    Heads and gate keep their fresh weights if the checkpoint lacks them or has other classes.
+
+    Raises:
+        CheckpointError: the rest of the net differs in any layer.
+    """
+    fresh = {n: t for n, t in net.state_dict().items() if n.startswith(PER_CLASS)}
+    tensors = start.net.state_dict()
+    body = {name: tensor for name, tensor in tensors.items() if not name.startswith(PER_CLASS)}
+    kept = {
+        name: tensors[name]
+        for name, tensor in fresh.items()
+        if name in tensors and tensors[name].shape == tensor.shape
+    }
+    load_weights(net, {**body, **fresh, **kept}, source=str(start.path))
 
 
 _SAFE_CHANNELS = 16

@@ -9,11 +9,10 @@ from typing import Any
 from ..bundle.manifest import IMAGENET, Color, InputSpec, Resize
 from ..data import cells
 from ..data.datasets import Dataset, open_dataset, read_image
-from ..models import model_class
-from ..models.checkpoints import Card
+from ..models import Card, Checkpoint, model_class
 from .config import Progress, TrainConfig
 from .loop import Trainer
-from .start import Start, open_start
+from .start import known_arguments, structure_for
 
 CELLS_TRAIN, CELLS_VAL, CELLS_SIZE = 600, 60, (256, 320)
 
@@ -27,7 +26,7 @@ def train(
     size: tuple[int, int] | None = None,
     color: Color | None = None,
     resize: Resize | None = None,
-    initial: Path | None = None,
+    initial: str | Path | None = None,
     encoder: Path | None = None,
     device: str = "cpu",
     workers: int = 0,
@@ -42,9 +41,9 @@ def train(
         size: (height, width) of the net's input at inference, None for the first image's size,
             rounded to what the net takes.
         color, resize: as in `InputSpec`; None for those of `initial`, else rgb and stretch.
-        initial: checkpoint that the run starts from: its weights, and its card's arguments but for
-            those in `arguments`. The heads and the gate are fresh where the data has other classes.
-            None starts from random weights.
+        initial: weights that the run starts from, see `Checkpoint.open`, and their card's arguments
+            except for those in `arguments`. The heads and the gate are fresh if the data has other
+            classes. None starts from random weights.
         encoder: state dict of torchvision's classifier that the encoder starts from.
         device: of PyTorch. workers: processes that make crops; 0 makes them in this one.
         arguments: those of the variant, but for num_classes and in_channels.
@@ -54,12 +53,14 @@ def train(
             belongs to another run, or `initial` does not fit. TrainingError: the loss is not
             finite any more.
     """
+    # Before any data is drawn, so that bad weights are refused at once; `_input` sets the size.
+    start = None if initial is None else Checkpoint.open(initial, model, size=size or CELLS_SIZE)
     dataset = _dataset_of(data, output)
     height, width = size or _usual_size(dataset, model_class(model).size_multiple)
-    start = None if initial is None else open_start(initial, model=model)
-    spec = _input(height, width, color, resize, start)
-    structure = None if start is None else start.structure(num_classes=len(dataset.classes))
-    known = {} if start is None else start.arguments
+    card = None if start is None else start.card
+    spec = _input(height, width, color, resize, card)
+    structure = None if card is None else structure_for(card, num_classes=len(dataset.classes))
+    known = {} if card is None else known_arguments(card)
     output.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(
         model,
@@ -96,13 +97,13 @@ def _input(
     width: int,
     color: Color | None,
     resize: Resize | None,
-    start: Start | None,
+    start: Card | None,
 ) -> InputSpec:
     """Input as it was asked for, else as the net that the run starts from knows it."""
-    known = None if start is None or start.card is None else start.card.input
-    if known is None:
+    if start is None:
         color = color or "rgb"
         return InputSpec(height, width, color, resize or "stretch", *IMAGENET[color])
+    known = start.input
     statistics = (known.mean, known.std)
     if color not in (None, known.color):
         statistics = IMAGENET[color]

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 import torch
 
-from edgeunet.errors import ExportError, ShapeError
+from edgeunet.errors import ExportError
 from edgeunet.models import SegmentationNet
 
 from .passes.clean import clean
@@ -16,16 +16,6 @@ from .passes.upsampling import deconv_to_depth_to_space
 
 OPSET = 17
 """Newest opset that TensorRT 8.x reads rightly."""
-
-
-def check_size(net: SegmentationNet, height: int, width: int, *, name: str) -> None:
-    """ShapeError where a net cannot take an input of this size; says which it can."""
-    step = net.size_multiple
-    if height < 1 or width < 1 or height % step or width % step:
-        near = "x".join(str(max(step, -(-side // step) * step)) for side in (height, width))
-        raise ShapeError(
-            f"size is {height}x{width}; {name} needs multiples of {step}. Pass --size {near}."
-        )
 
 
 def trace(net: SegmentationNet, path: Path, *, height: int, width: int, channels: int) -> None:

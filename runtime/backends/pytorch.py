@@ -15,7 +15,7 @@ try:
 except ImportError:
     raise MissingDependencyError("torch", "export") from None
 
-from edgeunet.models.checkpoints import load_checkpoint
+from edgeunet.models.checkpoints import Checkpoint
 
 
 class PyTorchBackend(Backend):
@@ -25,7 +25,7 @@ class PyTorchBackend(Backend):
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__(bundle)
-        self.net, self.card = load_checkpoint(bundle.root / CHECKPOINT_NAME)
+        self.net = Checkpoint.open(bundle.root / CHECKPOINT_NAME).net
 
     @torch.inference_mode()
     def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:

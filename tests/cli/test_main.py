@@ -17,6 +17,7 @@ from typing import Any
 
 import onnx
 import pytest
+from safetensors.torch import load_file, save_file
 
 import edgeunet
 from edgeunet.data.cells import write_dataset
@@ -368,11 +369,11 @@ def test_prune_writes_a_checkpoint_that_exports(checkpoint: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "neither --depth nor --ratio came"),
-        (["--depth", "2", "--ratio", "0.5"], "--depth and --ratio came"),
+        ([], "got neither --depth nor --ratio"),
+        (["--depth", "2", "--ratio", "0.5"], "got --depth and --ratio"),
         (["--depth", "5"], "1<=x<=4"),
         (["--depth", "2"], "mobile_unet has no depth to prune"),
-        (["--ratio", "0.5"], "--ratio came without --data"),
+        (["--ratio", "0.5"], "--ratio needs --data DIR"),
         (["--ratio", "0.5", "--data", "absent", "--finetune-epochs", "-1"], "x>=0"),
     ],
 )
@@ -417,13 +418,13 @@ def test_export_onto_an_existing_output(checkpoint: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("size", "near"), [("65x96", "96x96"), ("64x97", "64x128"), ("0x96", "32x96")]
+    ("size", "near"), [("65x96", "96x96"), ("64x97", "64x128"), ("1x96", "32x96")]
 )
 def test_export_proposes_a_size_that_the_net_takes(
     checkpoint: Path, tmp_path: Path, size: str, near: str
 ) -> None:
     message = fails(2, *export(checkpoint, tmp_path / "bundle", "--size", size))
-    assert f"size is {size}; mobile_unet needs multiples of 32" in message
+    assert f"size is {size}; MobileUNet needs multiples of 32" in message
     assert f"--size {near}" in message
     assert names(tmp_path) == []
 
@@ -492,8 +493,13 @@ def test_weights_without_a_card(checkpoint: Path, tmp_path: Path) -> None:
     bare = Path(shutil.copy(checkpoint, tmp_path / "bare.safetensors"))
     message = fails(2, *export(bare, tmp_path / "bundle"))
     assert "no card bare.json" in message
-    assert "--num-classes and --size" in message
-    message = fails(1, *export(bare, tmp_path / "bundle", "--num-classes", "3", "--size", "64x96"))
+    assert "Pass --size" in message
+    assert "both sides must be at least 1" in fails(
+        2, *export(bare, tmp_path / "bundle", "--size", "0x96")
+    )
+    tensors = load_file(bare)
+    save_file({**tensors, "head.weight": tensors["head.weight"][:, 1:].contiguous()}, bare)
+    message = fails(1, *export(bare, tmp_path / "bundle", "--size", "64x96"))
     assert "does not fit MobileUNet with 3 classes" in message
     assert re.search(r"differs in \S+ \(\d.*\) instead of \(\d", message)
 

@@ -12,7 +12,7 @@ import torch
 from edgeunet.errors import UsageError
 from edgeunet.export import ExportOptions, export_bundle
 from edgeunet.export.variants import ensemble_of
-from edgeunet.models.checkpoints import load_checkpoint, save_checkpoint
+from edgeunet.models.checkpoints import Checkpoint, save_checkpoint
 from edgeunet.models.depth import prune_depth
 from support.nested_nets import IMAGE, whole
 
@@ -27,7 +27,8 @@ def test_the_exported_graph_says_the_mean_of_all_heads(tmp_path: Path) -> None:
     with torch.inference_mode():
         wanted = torch.stack(net.run(IMAGE).heads).mean(0).numpy()
     np.testing.assert_allclose(found, wanted, atol=1e-4)
-    bundled, new = load_checkpoint(tmp_path / "bundle" / "checkpoint.safetensors")
+    opened = Checkpoint.open(tmp_path / "bundle" / "checkpoint.safetensors")
+    bundled, new = opened.net, opened.card
     assert new.arguments["ensemble"] is True
     assert torch.allclose(bundled(IMAGE), torch.from_numpy(wanted), atol=1e-5)
 

@@ -31,7 +31,7 @@ from edgeunet.gate.calibrate import (
 from edgeunet.gate.report import Pixels, Presence, gate_report, roc_curve
 from edgeunet.metrics import class_pixels
 from edgeunet.models import create_model
-from edgeunet.models.checkpoints import Card, load_checkpoint, read_card, save_checkpoint
+from edgeunet.models.checkpoints import Card, Checkpoint, read_card, save_checkpoint
 from edgeunet.models.reference import to_input
 from support.commands import call, fails
 
@@ -316,7 +316,8 @@ def gated(tmp_path: Path) -> Path:
 
 
 def test_presence_is_that_of_whole_images_at_the_nets_size(gated: Path, data: Dataset) -> None:
-    net, card = load_checkpoint(gated)
+    opened = Checkpoint.open(gated)
+    net, card = opened.net, opened.card
     counts: list[int] = []
     presence, pixels = collect_presence(net, data, card.input, report=counts.append)
     assert counts == list(range(1, 13))
@@ -333,8 +334,9 @@ def test_calibrated_checkpoint_carries_thresholds_and_report(
     gated: Path, data: Dataset, tmp_path: Path
 ) -> None:
     output = tmp_path / "calibrated.safetensors"
-    report = calibrate_checkpoint(gated, data, output, max_lost=0.25)
-    net, card = load_checkpoint(gated)
+    report = calibrate_checkpoint(Checkpoint.open(gated), data, output, max_lost=0.25)
+    opened = Checkpoint.open(gated)
+    net, card = opened.net, opened.card
     assert report == calibrated(net, data, card.input, max_lost=0.25)
     written = read_card(output)
     assert written.gate == report.thresholds
@@ -349,18 +351,19 @@ def test_calibrated_checkpoint_carries_thresholds_and_report(
 
 def test_existing_checkpoint_is_replaced_by_force_alone(gated: Path, data: Dataset) -> None:
     with pytest.raises(OutputExistsError, match=r"gated\.safetensors exists"):
-        calibrate_checkpoint(gated, data, gated)
+        calibrate_checkpoint(Checkpoint.open(gated), data, gated)
     assert read_card(gated).gate is None
-    report = calibrate_checkpoint(gated, data, gated, force=True)
+    report = calibrate_checkpoint(Checkpoint.open(gated), data, gated, force=True)
     assert read_card(gated).gate == report.thresholds
 
 
 def _other_suffix(path: Path, data: Dataset) -> None:
-    calibrate_checkpoint(path, data, path.with_suffix(".pt"))
+    calibrate_checkpoint(Checkpoint.open(path), data, path.with_suffix(".pt"))
 
 
 def _other_classes(path: Path, data: Dataset) -> None:
-    net, card = load_checkpoint(path)
+    opened = Checkpoint.open(path)
+    net, card = opened.net, opened.card
     collect_presence(net, replace(data, classes=("a", "b")), card.input)
 
 
@@ -369,7 +372,8 @@ def _no_gate(path: Path, data: Dataset) -> None:
 
 
 def _not_finite(path: Path, data: Dataset) -> None:
-    net, card = load_checkpoint(path)
+    opened = Checkpoint.open(path)
+    net, card = opened.net, opened.card
     assert net.cgm is not None
     torch.nn.init.constant_(net.cgm.classify.bias, float("nan"))
     calibrated(net, data, card.input)
@@ -400,7 +404,9 @@ def test_val_split_without_images_is_refused(gated: Path, data: Dataset, tmp_pat
     for path in (copy / "val" / "images").iterdir():
         path.unlink()
     with pytest.raises(DatasetError, match="holds no image"):
-        calibrate_checkpoint(gated, open_dataset(copy), tmp_path / "out.safetensors")
+        calibrate_checkpoint(
+            Checkpoint.open(gated), open_dataset(copy), tmp_path / "out.safetensors"
+        )
     assert not (tmp_path / "out.safetensors").exists()
 
 

@@ -18,14 +18,13 @@ from edgeunet.errors import CheckpointError, UnknownNameError
 from edgeunet.models import SegmentationNet, checkpoints, create_model
 from edgeunet.models.checkpoints import (
     Card,
+    Checkpoint,
     find_weights,
     list_weights,
-    load_checkpoint,
-    load_weights,
     read_card,
-    read_tensors,
     save_checkpoint,
 )
+from edgeunet.models.state_dict import load_weights, read_tensors
 
 
 def make_net(model: str = "mobile_unet", *, seed: int = 0, **arguments: Any) -> SegmentationNet:
@@ -75,7 +74,7 @@ def edit_card(path: Path, **changes: Any) -> None:
 
 def refusal(path: Path) -> str:
     with pytest.raises(CheckpointError) as error:
-        load_checkpoint(path)
+        Checkpoint.open(path)
     return str(error.value)
 
 
@@ -89,7 +88,8 @@ def test_fp32_round_trip_is_exact(tmp_path: Path, model: str, arguments: Any) ->
     net, card = make_net(model, **arguments), make_card(model, **arguments)
     path = tmp_path / "net.safetensors"
     save_checkpoint(path, net, card)
-    loaded, loaded_card = load_checkpoint(path)
+    opened = Checkpoint.open(path)
+    loaded, loaded_card = opened.net, opened.card
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["net.json", "net.safetensors"]
     assert loaded_card == card == read_card(path)
     assert type(loaded) is type(net)
@@ -103,7 +103,7 @@ def test_half_round_trip_is_the_rounding_to_fp16(tmp_path: Path) -> None:
     net, path = make_net(), tmp_path / "net.safetensors"
     save_checkpoint(path, net, make_card(), half=True)
     assert {tensor.dtype for tensor in read_tensors(path).values()} == {torch.float16}
-    loaded, _ = load_checkpoint(path)
+    loaded = Checkpoint.open(path).net
     changed = False
     for name, tensor in weights_of(loaded).items():
         assert tensor.dtype == torch.float32
@@ -124,7 +124,8 @@ def test_plain_state_dict_of_pytorch_loads(tmp_path: Path) -> None:
 
 def test_state_dict_of_pytorch_loads_with_a_card(saved: Path) -> None:
     torch.save(read_tensors(saved), saved.with_suffix(".pt"))
-    loaded, card = load_checkpoint(saved.with_suffix(".pt"))
+    opened = Checkpoint.open(saved.with_suffix(".pt"))
+    loaded, card = opened.net, opened.card
     wanted = weights_of(make_net())
     assert card == make_card()
     for name, tensor in weights_of(loaded).items():
@@ -150,8 +151,8 @@ def test_card_that_is_no_card_is_refused(saved: Path, content: bytes) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"card_version": 2}, "card_version is 2; 1 is known"),
-        ({"card_version": 0}, "card_version is 0; 1 is known"),
+        ({"card_version": 2}, "card_version is 2; expected 1"),
+        ({"card_version": 0}, "card_version is 0; expected 1"),
         ({"card_version": "1"}, "$.card_version is '1'; int was wanted"),
         ({"classes": ["a", "b"]}, "2 classes, but 3 colours"),
         ({"palette": [[0, 0, 0], [1, 1], [2, 2, 2]]}, "$.palette[1] has 2 entries; 3 were wanted"),
@@ -255,7 +256,7 @@ def test_truncated_weights_are_refused(saved: Path, suffix: str, share: float) -
     path.write_bytes(content[: int(share * len(content))])
     message = refusal(path)
     assert f"{path} cannot be read as weights: " in message
-    assert "Wanted: .safetensors, or a PyTorch state dict without any code in it" in message
+    assert "Expected .safetensors, or a PyTorch state dict without any code in it" in message
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
@@ -274,7 +275,9 @@ def test_noise_is_refused(
 def test_file_of_pytorch_without_a_state_dict_is_refused(tmp_path: Path, content: object) -> None:
     path = tmp_path / "net.pt"
     torch.save(content, path)
-    with pytest.raises(CheckpointError, match=rf"holds a {type(content).__name__}; a state dict"):
+    with pytest.raises(
+        CheckpointError, match=rf"holds a {type(content).__name__}; expected a state"
+    ):
         read_tensors(path)
 
 
@@ -374,6 +377,7 @@ def test_weights_of_the_package_load() -> None:
     if not paths:
         pytest.skip("no weights in this checkout")
     for path in paths:
-        net, card = load_checkpoint(path)
+        opened = Checkpoint.open(path)
+        net, card = opened.net, opened.card
         assert path.name.startswith(f"{card.model}.")
         assert net.num_classes == len(card.classes)

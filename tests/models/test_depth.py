@@ -14,7 +14,7 @@ from edgeunet.bundle.bundle import open_bundle
 from edgeunet.errors import CheckpointError, UsageError
 from edgeunet.export import ExportOptions, export_bundle
 from edgeunet.models import SegmentationNet, create_model
-from edgeunet.models.checkpoints import load_checkpoint, save_checkpoint
+from edgeunet.models.checkpoints import Checkpoint, save_checkpoint
 from edgeunet.models.depth import prune_depth
 from edgeunet.models.structure import resize, structure_of
 from support.nested_nets import IMAGE, whole
@@ -49,7 +49,8 @@ def test_the_card_rebuilds_the_pruned_net_and_keeps_no_foreign_number(
     assert new.metrics == {}
     assert new.training == {"epochs": 3, "pruned": [{"depth": depth, "of": 4}]}
     save_checkpoint(tmp_path / "net.safetensors", pruned, new)
-    loaded, read = load_checkpoint(tmp_path / "net.safetensors")
+    opened = Checkpoint.open(tmp_path / "net.safetensors")
+    loaded, read = opened.net, opened.card
     assert read == new
     assert torch.equal(loaded(IMAGE), head_at(net, depth))
 

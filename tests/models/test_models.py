@@ -105,7 +105,7 @@ def test_count_below_one_is_refused(name: str, argument: str) -> None:
 
 
 def test_duplicate_registration_is_refused() -> None:
-    with pytest.raises(ValueError, match="'unet' is registered already, as UNet"):
+    with pytest.raises(ValueError, match="'unet' is already registered as UNet"):
         register_model("unet")(UNetPP)
     assert model_class("unet") is UNet
 

@@ -11,7 +11,7 @@ import torch
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import CheckpointError
 from edgeunet.models import create_model, list_models
-from edgeunet.models.checkpoints import Card, load_checkpoint, save_checkpoint
+from edgeunet.models.checkpoints import Card, Checkpoint, save_checkpoint
 from edgeunet.models.structure import resize, structure_of
 
 CARD = Card(
@@ -47,7 +47,8 @@ def test_the_card_carries_it(tmp_path: Path) -> None:
     resize(net, structure, source="test")
     path = tmp_path / "net.safetensors"
     save_checkpoint(path, net, replace(CARD, structure=structure))
-    loaded, card = load_checkpoint(path)
+    opened = Checkpoint.open(path)
+    loaded, card = opened.net, opened.card
     assert card.structure == structure
     image = torch.rand(1, 3, 16, 16)
     assert torch.equal(loaded(image), net.eval()(image))

@@ -18,7 +18,7 @@ from edgeunet.bundle.manifest import PARTS, Flavour, part_file
 from edgeunet.data.cells import CellFrame
 from edgeunet.errors import BundleError
 from edgeunet.metrics import pixel_agreement
-from edgeunet.models.checkpoints import load_checkpoint, read_card
+from edgeunet.models.checkpoints import Checkpoint, read_card
 from edgeunet.models.reference import reference_mask
 from edgeunet.parity import ParityReport, ParitySample, golden_samples, measure, write_html
 from edgeunet.runtime import load
@@ -66,7 +66,8 @@ def test_manifest_has_the_gate_of_the_card(bundle: Path, calibrated: Path) -> No
 def test_masks_are_those_of_pytorch_with_the_same_thresholds(
     bundle: Path, calibrated: Path, frames: Sequence[CellFrame], flavour: Flavour, wanted: float
 ) -> None:
-    net, card = load_checkpoint(calibrated)
+    opened = Checkpoint.open(calibrated)
+    net, card = opened.net, opened.card
     agreements, changed = [], 0
     with create_backend("onnxruntime", open_bundle(bundle), flavour=flavour) as backend:
         for frame in frames:
@@ -139,7 +140,8 @@ def test_presence_of_int8_is_near_that_of_pytorch(
 
 
 def test_golden_masks_are_gated(bundle: Path) -> None:
-    net, card = load_checkpoint(bundle / "checkpoint.safetensors")
+    opened = Checkpoint.open(bundle / "checkpoint.safetensors")
+    net, card = opened.net, opened.card
     golden = open_bundle(bundle).golden()
     for frame, mask in zip(golden.frames, golden.masks, strict=True):
         wanted = reference_mask(net, frame, card.input, thresholds=card.gate)
@@ -199,7 +201,8 @@ def test_page_and_json_have_the_gate(parity: ParityReport, bundle: Path, tmp_pat
 def test_bundle_without_thresholds_runs_ungated(
     ungated: Path, uncalibrated: Path, frames: Sequence[CellFrame]
 ) -> None:
-    net, card = load_checkpoint(uncalibrated)
+    opened = Checkpoint.open(uncalibrated)
+    net, card = opened.net, opened.card
     with load(ungated) as segmenter:
         assert segmenter.manifest.gate is None
         for frame in frames[::5]:

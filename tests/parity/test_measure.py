@@ -17,7 +17,7 @@ from edgeunet.bundle.manifest import flavour_file
 from edgeunet.data.cells import write_dataset
 from edgeunet.errors import DatasetError
 from edgeunet.metrics import confusion_matrix, mean_iou
-from edgeunet.models.checkpoints import load_checkpoint
+from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.models.reference import reference_mask
 from edgeunet.parity import ParityReport, golden_samples, measure, samples_of, write_html
 from edgeunet.runtime.segmenter import load
@@ -38,7 +38,8 @@ def compare(bundle: Path, data: Path, **arguments: Any) -> ParityReport:
 
 def test_numbers_are_those_of_the_masks(cells_bundle: Path, cells: Path) -> None:
     report = compare(cells_bundle, cells)
-    net, card = load_checkpoint(cells_bundle / CHECKPOINT_NAME)
+    opened = Checkpoint.open(cells_bundle / CHECKPOINT_NAME)
+    net, card = opened.net, opened.card
     expected = np.zeros((3, 3), np.int64)
     found = expected.copy()
     equal = []

@@ -18,7 +18,7 @@ from edgeunet.data.datasets import Dataset, open_dataset
 from edgeunet.errors import UsageError
 from edgeunet.export.graphs.trace import trace
 from edgeunet.models import SegmentationNet, create_model, list_models
-from edgeunet.models.checkpoints import Card, load_checkpoint, save_checkpoint
+from edgeunet.models.checkpoints import Card, Checkpoint, save_checkpoint
 from edgeunet.models.structure import structure_of
 from edgeunet.pruning.channels import coupled_channels, prune_channels, remaining, remove
 
@@ -82,7 +82,7 @@ def test_a_pruned_net_is_smaller_rebuilt_by_its_card_and_exported(
         structure=after,
     )
     save_checkpoint(tmp_path / "net.safetensors", pruned, card)
-    loaded, _ = load_checkpoint(tmp_path / "net.safetensors")
+    loaded = Checkpoint.open(tmp_path / "net.safetensors").net
     for found, wanted in zip(outputs(loaded, image), outputs(pruned, image), strict=True):
         assert torch.equal(found, wanted)
     check_graph(pruned, image, tmp_path / "net.onnx")

@@ -18,7 +18,7 @@ from edgeunet.data.datasets import open_dataset
 from edgeunet.errors import CheckpointError, DatasetError, OutputExistsError, UsageError
 from edgeunet.latency import median_latencies
 from edgeunet.models import create_model
-from edgeunet.models.checkpoints import Card, load_checkpoint, read_card, save_checkpoint
+from edgeunet.models.checkpoints import Card, Checkpoint, read_card, save_checkpoint
 from edgeunet.models.reference import validate
 from edgeunet.models.structure import structure_of
 from edgeunet.models.summary import count
@@ -76,7 +76,8 @@ def test_channels_without_fine_tuning(data: Path, tmp_path: Path) -> None:
     assert names(tmp_path) == ["small.json", "small.safetensors", "source"]
     before, pruned = report.rows
     assert (before.name, pruned.name) == ("before", "pruned")
-    net, card = load_checkpoint(output)
+    opened = Checkpoint.open(output)
+    net, card = opened.net, opened.card
     cost = count(net, height=64, width=64)
     assert (pruned.parameters, pruned.gflops) == (cost.parameters, round(cost.gflops, 4))
     assert pruned.parameters < 0.3 * before.parameters
@@ -100,7 +101,8 @@ def test_fine_tuning_trains_the_pruned_net_as_the_whole_one_was(data: Path, tmp_
     assert [row.name for row in report.rows] == ["before", "pruned", "fine-tuned"]
     _, pruned, tuned = report.rows
     assert (tuned.parameters, tuned.gflops) == (pruned.parameters, pruned.gflops)
-    net, card = load_checkpoint(output)
+    opened = Checkpoint.open(output)
+    net, card = opened.net, opened.card
     assert card.structure == structure_of(net)
     assert card.metrics == validate(net, open_dataset(data), spec=card.input)
     assert tuned.miou == card.metrics["miou"]
@@ -129,7 +131,7 @@ def test_fine_tuning_that_was_stopped_goes_on_bit_for_bit(data: Path, tmp_path: 
         prune(output, replace(options, finetune_epochs=4))
     said: list[str] = []
     prune(output, options, report=said.append)
-    assert said[0].startswith("going on in ")
+    assert said[0].startswith("resuming in ")
     assert sum(step.startswith("epoch") for step in said) == 1
     expected, found = (load_file(tmp_path / f"{n}.safetensors") for n in ("whole", "parts"))
     assert all(torch.equal(expected[name], found[name]) for name in expected)
@@ -140,7 +142,8 @@ def test_depth_is_measured_on_data(data: Path, tmp_path: Path) -> None:
     source, output = saved(tmp_path, "unetpp"), tmp_path / "d2.safetensors"
     report = prune(output, PruneOptions("unetpp", str(source), depth=2, data=data))
     before, pruned = report.rows
-    net, card = load_checkpoint(output)
+    opened = Checkpoint.open(output)
+    net, card = opened.net, opened.card
     assert card.arguments["depth"] == 2
     assert card.metrics == validate(net, open_dataset(data), spec=card.input)
     assert pruned.miou == card.metrics["miou"]
@@ -169,10 +172,10 @@ def test_depth_without_data_has_no_metrics_and_the_table_says_what_the_json_says
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "neither --depth nor --ratio came"),
-        ({"depth": 1, "ratio": 0.5}, "--depth and --ratio came"),
-        ({"depth": 1, "finetune_epochs": 1}, "--finetune-epochs came with --depth"),
-        ({"ratio": 0.5}, "--ratio came without --data: .*chosen by the loss"),
+        ({}, "got neither --depth nor --ratio"),
+        ({"depth": 1, "ratio": 0.5}, "got --depth and --ratio"),
+        ({"depth": 1, "finetune_epochs": 1}, "--finetune-epochs is for --ratio only"),
+        ({"ratio": 0.5}, "--ratio needs --data DIR: the loss .* tells which"),
     ],
 )
 def test_options_that_exclude_each_other_are_refused(options: Any, message: str) -> None:
@@ -188,7 +191,7 @@ def test_what_exists_is_replaced_by_force_alone(data: Path, tmp_path: Path) -> N
             prune(tmp_path / "small.safetensors", options)
         assert (tmp_path / existing).read_text() == "kept"
     prune(tmp_path / "small.safetensors", options, force=True)
-    load_checkpoint(tmp_path / "small.safetensors")
+    Checkpoint.open(tmp_path / "small.safetensors")
     assert names(tmp_path) == ["small.json", "small.safetensors", "source"]
 
 

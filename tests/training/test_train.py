@@ -27,7 +27,7 @@ from edgeunet.errors import (
     UsageError,
 )
 from edgeunet.models import create_model, list_models
-from edgeunet.models.checkpoints import Card, find_weights, load_checkpoint, save_checkpoint
+from edgeunet.models.checkpoints import Card, Checkpoint, find_weights, save_checkpoint
 from edgeunet.models.depth import prune_depth
 from edgeunet.models.structure import structure_of
 from edgeunet.pruning.channels import prune_channels
@@ -60,7 +60,8 @@ def test_loss_falls_and_the_best_epoch_is_kept(data: Path, tmp_path: Path) -> No
     assert card.metrics["miou"] == max(validated.values())
     assert validated[card.training["best_epoch"]] == card.metrics["miou"]
     assert news[-1].done == 1.0
-    net, read = load_checkpoint(tmp_path / "best.safetensors")
+    opened = Checkpoint.open(tmp_path / "best.safetensors")
+    net, read = opened.net, opened.card
     assert read == card
     assert net.num_classes == 3
 
@@ -145,7 +146,8 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_what_was_saved(
 
     with pytest.raises(TrainingError, match=r"loss is nan in step 1 of epoch 3.*--lr"):
         train("mobile_unet", data, tmp_path, report=spoil, **arguments)
-    net, card = load_checkpoint(tmp_path / "best.safetensors")
+    opened = Checkpoint.open(tmp_path / "best.safetensors")
+    net, card = opened.net, opened.card
     assert card.training["best_epoch"] <= 2
     assert all(bool(tensor.isfinite().all()) for tensor in net.state_dict().values())
     factor[0] = 1.0
@@ -160,10 +162,11 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(data: Path, tmp_path: Path) -
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     script = (
         "import resource, sys\n"
-        "from edgeunet.models.checkpoints import load_checkpoint, save_checkpoint\n"
+        "from edgeunet.models.checkpoints import Checkpoint, save_checkpoint\n"
         "from pathlib import Path\n"
         "path = Path(sys.argv[1])\n"
-        "net, card = load_checkpoint(path)\n"
+        "opened = Checkpoint.open(path)\n"
+        "net, card = opened.net, opened.card\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
         "save_checkpoint(path, net, card)\n"
     )
@@ -229,7 +232,7 @@ def test_a_killed_run_leaves_whole_files_and_can_be_resumed(data: Path, tmp_path
 def test_training_goes_on_with_the_channels_of_a_pruned_net(data: Path, tmp_path: Path) -> None:
     once = replace(SHORT, epochs=1)
     card = train("unet", data, tmp_path / "whole", config=once, size=(64, 64), width=4)
-    net, _ = load_checkpoint(tmp_path / "whole" / "best.safetensors")
+    net = Checkpoint.open(tmp_path / "whole" / "best.safetensors").net
     pruned = prune_channels(net, open_dataset(data), ratio=0.5, spec=card.input)
     structure = structure_of(pruned)
     initial = tmp_path / "pruned.safetensors"
@@ -238,7 +241,7 @@ def test_training_goes_on_with_the_channels_of_a_pruned_net(data: Path, tmp_path
     for _ in range(2):  # the second takes up what the first has ended
         tuned = train("unet", data, run, config=once, size=(64, 64), initial=initial, width=4)
         assert tuned.structure == structure
-        assert structure_of(load_checkpoint(run / "best.safetensors")[0]) == structure
+        assert structure_of(Checkpoint.open(run / "best.safetensors").net) == structure
     with pytest.raises(CheckpointError, match="belongs to another run"):
         train("unet", data, run, config=once, size=(64, 64), width=4)
 
@@ -246,7 +249,7 @@ def test_training_goes_on_with_the_channels_of_a_pruned_net(data: Path, tmp_path
 def test_training_goes_on_with_a_net_of_one_head(data: Path, tmp_path: Path) -> None:
     once = replace(SHORT, epochs=1, learning_rate=1e-9)
     whole = train("unetpp", data, tmp_path / "whole", config=once, size=(64, 64), width=4)
-    net, _ = load_checkpoint(tmp_path / "whole" / "best.safetensors")
+    net = Checkpoint.open(tmp_path / "whole" / "best.safetensors").net
     pruned, card = prune_depth(net, whole, depth=2)
     initial = tmp_path / "pruned.safetensors"
     save_checkpoint(initial, pruned, card)
@@ -268,7 +271,7 @@ def test_training_goes_on_with_other_classes_and_a_new_gate(data: Path, tmp_path
     tuned = train("unet", data, run, config=once, size=(64, 64), initial=initial, cgm=True)
     assert tuned.arguments == {"num_classes": 3, "in_channels": 1, "width": 4, "cgm": True}
     assert tuned.input == replace(spec, height=64, width=64)
-    found, _ = load_checkpoint(run / "best.safetensors")
+    found = Checkpoint.open(run / "best.safetensors").net
     body = [name for name in net.state_dict() if name.endswith("0.weight") and "head" not in name]
     assert len(body) == 18
     for name in body:
@@ -310,7 +313,7 @@ def test_weights_of_another_variant_are_refused(data: Path, tmp_path: Path) -> N
 def test_the_gate_learns_along_and_is_calibrated(data: Path, tmp_path: Path) -> None:
     config = replace(SHORT, epochs=1)
     card = train("mobile_unet", data, tmp_path, config=config, size=(64, 64), width=8, cgm=True)
-    net, _ = load_checkpoint(tmp_path / "best.safetensors")
+    net = Checkpoint.open(tmp_path / "best.safetensors").net
     assert card.arguments["cgm"] is True
     assert net.cgm is not None
     assert card.gate is not None and len(card.gate) == 3
@@ -361,6 +364,6 @@ def test_training_starts_from_a_classifiers_encoder(data: Path, tmp_path: Path) 
         encoder=tmp_path / "mobilenet_v2.pth",
     )
     assert card.training["initial"] == {"encoder": "mobilenet_v2.pth"}
-    net, _ = load_checkpoint(tmp_path / "run" / "best.safetensors")
+    net = Checkpoint.open(tmp_path / "run" / "best.safetensors").net
     found = net.get_submodule("encoder.stem.0").weight
     torch.testing.assert_close(found, classifier.features[0][0].weight, rtol=1e-3, atol=1e-4)

@@ -1,6 +1,6 @@
-"""Checkpoints of others: recognised by their keys and shapes, and translated into our nets."""
+"""Weights from other projects: recognised by keys and shapes, and translated to our nets."""
 
-from .registry import FORMATS, Foreign, closest, likeness, recognise
+from .registry import FORMATS, Recognised, closest, likeness, recognise
 from .torchvision import load_encoder
 
-__all__ = ["FORMATS", "Foreign", "closest", "likeness", "load_encoder", "recognise"]
+__all__ = ["FORMATS", "Recognised", "closest", "likeness", "load_encoder", "recognise"]

@@ -1,8 +1,8 @@
 """How a foreign state dict maps onto one of our nets, layer by layer.
 
-A format lists its convolutions in the order of the forward pass, with the keys it keeps them under
-and the layers that they read. From that follow the shapes a state dict of the format must have,
-whatever its width, and its translation.
+A format lists its convolutions in the order of the forward pass, with their keys and the layers
+that they read. This list determines the shapes that a state dict of the format must have at any
+width, and how it is translated.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _KERNELS = {"conv": 3, "up": 2, "head": 1}
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution and where a foreign state dict keeps it.
+    """A convolution, and its names in our net and in a foreign state dict.
 
-    ours: name of our `ConvNormAct`, or of the convolution itself where there is no norm.
-    conv: foreign name of the convolution. norm: that of the batch normalisation behind it.
-    inputs: `conv` of the layers that it reads, in the order of the foreign concatenation; the
-        image where empty.
-    kind: "conv" 3x3 with norm, "up" 2x2 transposed and "head" 1x1, both with bias and no norm.
-    reverse: ours concatenates the inputs in the opposite order.
+    ours: name of our `ConvNormAct`, or of the convolution itself if it has no norm.
+    conv: foreign name of the convolution. norm: foreign name of the batch normalisation after it.
+    inputs: `conv` of the layers that it reads, in the order of the foreign concatenation; empty if
+        it reads the image.
+    kind: "conv" is 3x3 with norm; "up" is 2x2 transposed and "head" 1x1, both with bias, no norm.
+    reverse: our net concatenates the inputs in the opposite order.
     """
 
     ours: str
@@ -40,10 +40,11 @@ class Layer:
 
 @dataclass(frozen=True)
 class Plan:
-    """A net as its keys tell it: arguments of `create_model` that no shape gives, and layers.
+    """A net as described by its keys.
 
-    scaling: mean and standard deviation, for values scaled to 0..1 and alike for all channels,
-        that the original code normalises images with; None where its forms differ in it.
+    arguments: those of `create_model` that do not follow from shapes.
+    scaling: mean and standard deviation with which the original code normalises images, for values
+        in 0..1, the same for all channels; None if the forms of the format differ in it.
     """
 
     arguments: dict[str, Any]
@@ -53,10 +54,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Format:
-    """A way of others to keep a net.
+    """How another project stores a net.
 
-    title: as in "FILE is ...". model: our variant. plan: what a collection of keys, be it
-    incomplete, comes nearest to.
+    title: completes "FILE is ...". model: our variant. plan: finds the closest `Plan` for a
+    collection of keys, even an incomplete one.
     """
 
     title: str
@@ -65,10 +66,10 @@ class Format:
 
 
 def shapes(layers: Sequence[Layer], tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    """Shapes by key that a state dict with these layers has, counters left out.
+    """Shapes by key of a state dict with these layers, without counters.
 
-    Every layer's output channels are taken from the state dict itself, its input channels follow.
-    Convolutions before a norm have a bias all or none, as the state dict has any.
+    Each layer's output channels are taken from the state dict; its input channels follow from the
+    layers that it reads. If any convolution before a norm has a bias, all must have one.
     """
     outputs = {layer.conv: _out_channels(layer, tensors) for layer in layers}
     classes = outputs[layers[-1].conv]  # of all heads, which come last
@@ -87,11 +88,11 @@ def shapes(layers: Sequence[Layer], tensors: Mapping[str, Tensor]) -> dict[str, 
 
 
 def translate(layers: Sequence[Layer], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our state dict, FP32, of a state dict that has the `shapes` of its layers.
+    """Translate a state dict, which must have the `shapes` of its layers, to ours in FP32.
 
-    A bias before a batch normalisation moves its mean: norm(x + b) with mean m is norm(x) with
-    m - b. A head of one logit z, made for a sigmoid, becomes two, [0, z]: then argmax tells
-    foreground exactly where sigmoid(z) > 0.5.
+    A bias b before a batch normalisation is folded into its mean m: norm(x + b) with mean m equals
+    norm(x) with mean m - b. A head with one logit z, made for a sigmoid, becomes two, [0, z]: then
+    argmax gives foreground exactly if sigmoid(z) > 0.5.
     """
     ours: dict[str, Tensor] = {}
     for layer in layers:
@@ -107,7 +108,7 @@ def translate(layers: Sequence[Layer], tensors: Mapping[str, Tensor]) -> dict[st
                 norm["running_mean"] = norm["running_mean"] - bias.float()
             ours |= {f"{layer.ours}.1.{part}": tensor for part, tensor in norm.items()}
             continue
-        assert bias is not None  # `shapes` wants it
+        assert bias is not None  # `shapes` requires it
         bias = bias.float()
         if layer.kind == "head" and len(weight) == 1:
             weight, bias = (torch.cat([torch.zeros_like(x), x]) for x in (weight, bias))
@@ -118,7 +119,7 @@ def translate(layers: Sequence[Layer], tensors: Mapping[str, Tensor]) -> dict[st
 def structure(
     layers: Sequence[Layer], translated: Mapping[str, Tensor]
 ) -> dict[str, tuple[int, int]]:
-    """Channels (in, out) of our layers, as `models.structure` has them."""
+    """Channels (in, out) of our layers, in the form of `models.structure`."""
     found: dict[str, tuple[int, int]] = {}
     for layer in layers:
         name = f"{layer.ours}.0" if layer.norm else layer.ours
@@ -134,7 +135,7 @@ def _named(layers: Sequence[Layer], conv: str) -> Layer:
 
 
 def _out_channels(layer: Layer, tensors: Mapping[str, Tensor]) -> int:
-    """Output channels by the layer's vectors, else by its weight; 0 where it has neither."""
+    """Output channels from the layer's vectors, else from its weight; 0 if it has neither."""
     for key in (f"{layer.norm}.weight", f"{layer.norm}.running_mean", f"{layer.conv}.bias"):
         if key in tensors and tensors[key].ndim == 1:
             return len(tensors[key])
@@ -143,6 +144,6 @@ def _out_channels(layer: Layer, tensors: Mapping[str, Tensor]) -> int:
 
 
 def _image_channels(layer: Layer, tensors: Mapping[str, Tensor]) -> int:
-    """Input channels of a layer that reads the image."""
+    """Input channels of a layer that reads the image; 3 if its weight is missing."""
     weight = tensors.get(f"{layer.conv}.weight")
     return 3 if weight is None or weight.ndim != 4 else weight.shape[1]

@@ -12,8 +12,8 @@ _STEPS = 4
 def _plan(keys: Collection[str]) -> Plan:
     """Layers of both forms: learned upsampling, or bilinear with aligned corners and no weights.
 
-    The skip comes before the upsampled map, the other way round than ours. Images are divided by
-    255 and not normalised further.
+    The skip is concatenated before the upsampled map; our net does the opposite. Images are divided
+    by 255 and not normalised further.
     """
     learned = any(key.startswith(f"up{step}.up.") for key in keys for step in range(1, _STEPS + 1))
     layers: list[Layer] = []

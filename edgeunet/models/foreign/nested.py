@@ -1,7 +1,7 @@
 """The nested U-Net: `conv0_0` ... `conv0_4`.
 
-4uiiurz1/pytorch-nested-unet, bigmb/Unet-Segmentation-Pytorch-Nest-of-Unets, and the form of
-tutorials with `seg_outputs`.
+The forms of 4uiiurz1/pytorch-nested-unet, of bigmb/Unet-Segmentation-Pytorch-Nest-of-Unets, and of
+tutorials, with `seg_outputs`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ _DEPTH = 4
 
 
 def _plan(keys: Collection[str]) -> Plan:
-    """Layers of all forms; they differ in the heads.
+    """Layers of all forms, which differ in their heads.
 
-    `final` is one head at X^{0,4}; `final1..4` and `seg_outputs.0..3` are those at X^{0,1..4}, of
-    which the last is used for inference. Nodes concatenate their row and then what comes from
-    below, as ours do; upsampling is bilinear with aligned corners. How images are normalised
-    differs between the forms.
+    `final` is one head at X^{0,4}. `final1..4` and `seg_outputs.0..3` are heads at X^{0,1..4}, and
+    inference uses the last. Nodes concatenate their row first and the upsampled map from below
+    last, as our net does. Upsampling is bilinear with aligned corners. The forms normalise images
+    in different ways.
     """
     layers: list[Layer] = []
     for j in range(_DEPTH + 1):
@@ -52,7 +52,7 @@ def _heads(keys: Collection[str]) -> dict[int, str]:
 
 
 def _second(i: int, j: int) -> str:
-    """The convolution that node X^{i,j} ends with."""
+    """The last convolution of node X^{i,j}."""
     return f"conv{i}_{j}.conv2"
 
 

@@ -1,4 +1,4 @@
-"""The formats that are known, and which of them a state dict has."""
+"""The known formats, and which of them a state dict is of."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checkpoints import mismatches, without_counters
 from ..registry import create_model
+from ..state_dict import mismatches, without_counters
 from ..structure import structure_of
 from .layers import Format, Plan, shapes, structure, translate
 from .milesial import MILESIAL
@@ -21,13 +21,13 @@ FORMATS = (TUTORIAL, NESTED, MILESIAL)
 
 
 @dataclass(frozen=True)
-class Foreign:
-    """A foreign checkpoint in our terms.
+class Recognised:
+    """A net that was recognised by its state dict alone.
 
-    title: of its format, as in "FILE is ...".
-    model, arguments: for `create_model`, num_classes, in_channels and width among them.
-    structure: channels where they are not those of the variant, see `models.structure`.
-    tensors: our state dict, FP32.
+    title: of its format; completes "FILE is ...".
+    model, arguments: for `create_model`, with num_classes, in_channels and width among them.
+    structure: channels if they are not those of the variant, see `models.structure`.
+    tensors: state dict with our keys.
     scaling: mean and standard deviation of `layers.Plan`.
     """
 
@@ -39,10 +39,16 @@ class Foreign:
     scaling: tuple[float, float] | None
 
 
-def recognise(tensors: Mapping[str, Tensor]) -> Foreign | None:
-    """The net in a state dict of a known format, by its keys and shapes at any width; else None.
+def recognise(tensors: Mapping[str, Tensor]) -> Recognised | None:
+    """Recognise a state dict of a foreign format by its keys and shapes, at any width; else None.
 
-    A head of one logit becomes two classes, see `layers.translate`.
+    A head with one logit becomes two classes, see `layers.translate`.
+
+    Example:
+        >>> import torch
+        >>> from edgeunet.models.foreign import recognise
+        >>> recognise({"conv1.weight": torch.zeros(64, 3, 7, 7)}) is None
+        True
     """
     given = _of_layers(tensors)
     for known in FORMATS:
@@ -53,9 +59,13 @@ def recognise(tensors: Mapping[str, Tensor]) -> Foreign | None:
 
 
 def closest(tensors: Mapping[str, Tensor]) -> tuple[Format, float, list[str]]:
-    """The format whose keys a state dict shares most, how much, and what does not fit.
+    """The format with the most similar keys, their `likeness`, and what does not fit.
 
-    The share is that of `likeness`.
+    Example:
+        >>> import torch
+        >>> from edgeunet.models.foreign import closest
+        >>> closest({"inc.double_conv.0.weight": torch.zeros(64, 3, 3, 3)})[0].model
+        'unet'
     """
     given = _of_layers(tensors)
     wanted = {known: shapes(known.plan(given).layers, given) for known in FORMATS}
@@ -64,12 +74,18 @@ def closest(tensors: Mapping[str, Tensor]) -> tuple[Format, float, list[str]]:
 
 
 def likeness(wanted: Collection[str], given: Collection[str]) -> float:
-    """Share of the keys of either that both have, 0..1."""
+    """Keys that both have as a share of all keys, 0..1.
+
+    Example:
+        >>> from edgeunet.models.foreign import likeness
+        >>> likeness(["a", "b"], ["b"])
+        0.5
+    """
     one, two = set(wanted), set(given)
     return len(one & two) / max(1, len(one | two))
 
 
-def _foreign(known: Format, plan: Plan, given: Mapping[str, Tensor]) -> Foreign:
+def _foreign(known: Format, plan: Plan, given: Mapping[str, Tensor]) -> Recognised:
     translated = translate(plan.layers, given)
     channels = structure(plan.layers, translated)
     in_channels, width = channels[f"{plan.layers[0].ours}.0"]
@@ -81,7 +97,7 @@ def _foreign(known: Format, plan: Plan, given: Mapping[str, Tensor]) -> Foreign:
     }
     with torch.device("meta"):
         regular = structure_of(create_model(known.model, **arguments))
-    return Foreign(
+    return Recognised(
         title=known.title,
         model=known.model,
         arguments=arguments,
@@ -92,5 +108,5 @@ def _foreign(known: Format, plan: Plan, given: Mapping[str, Tensor]) -> Foreign:
 
 
 def _of_layers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """State of layers; a key without a dot, such as milesial's `mask_values`, belongs to none."""
+    """The layers' tensors; a key without a dot, such as milesial's `mask_values`, has no layer."""
     return without_counters({name: tensor for name, tensor in tensors.items() if "." in name})

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ...errors import CheckpointError, UsageError
 from ..base import SegmentationNet
-from ..checkpoints import without_counters
 from ..eff_unet import EffUNet
 from ..mobile_unet import MobileUNet
+from ..state_dict import without_counters
 
 _ENCODERS: dict[type[SegmentationNet], str] = {
     EffUNet: "efficientnet_b0",
@@ -19,25 +19,30 @@ _ENCODERS: dict[type[SegmentationNet], str] = {
 }
 _PREFIX = "features."
 _PARTS = ("weight", "bias", "running_mean", "running_var")
-# Behind the last stage both have a 1x1 convolution and its norm for the classifier.
+# After the last stage both have a 1x1 convolution and its norm for the classifier.
 _UNUSED = ("weight", *_PARTS)
 
 
 def load_encoder(net: SegmentationNet, tensors: Mapping[str, Tensor], *, source: str) -> None:
     """Copy the `features.*` of a torchvision classifier into the encoder of a net, in place.
 
-    The operators are the same in the same order, with the same batch normalisation (epsilon 1e-5),
-    so the encoder returns what the classifier's features are. `classifier.*` is left out, and so
-    is the 1x1 convolution before it.
+    The operators and their order are the same, with the same batch normalisation (epsilon 1e-5), so
+    the encoder computes exactly the classifier's features. `classifier.*` and the 1x1 convolution
+    before it are not used.
 
     Args:
         tensors: state dict of `mobilenet_v2` for `mobile_unet`, of `efficientnet_b0` for
-            `eff_unet`; those published need a net of width 32 with three input channels.
-        source: where it came from, for the errors.
+            `eff_unet`. The published ones need a net of width 32 with three input channels.
+        source: their file, for the errors.
 
     Raises:
-        UsageError: a net without such an encoder.
-        CheckpointError: names the first key that does not fit; the net stays as it was.
+        UsageError: the net has no such encoder.
+        CheckpointError: names the first key that does not fit; the net is not changed.
+
+    Example:
+        >>> from edgeunet.models.state_dict import read_tensors
+        >>> tensors = read_tensors(Path("mobilenet_v2.pth"))  # doctest: +SKIP
+        >>> load_encoder(net, tensors, source="mobilenet_v2.pth")  # doctest: +SKIP
     """
     if not isinstance(net, (EffUNet, MobileUNet)):
         raise UsageError(
@@ -52,7 +57,7 @@ def load_encoder(net: SegmentationNet, tensors: Mapping[str, Tensor], *, source:
     )
     for theirs, ours in zip(given, wanted, strict=False):
         if theirs.rpartition(".")[2] != ours.rpartition(".")[2]:
-            raise CheckpointError(f"{misfit}{theirs} stands where {ours} was wanted.")
+            raise CheckpointError(f"{misfit}expected {ours}, got {theirs}.")
         if given[theirs].shape != wanted[ours].shape:
             raise CheckpointError(
                 f"{misfit}{theirs} is {tuple(given[theirs].shape)} instead of "
@@ -61,8 +66,8 @@ def load_encoder(net: SegmentationNet, tensors: Mapping[str, Tensor], *, source:
     rest = [name.rpartition(".")[2] for name in given][len(wanted) :]
     if len(given) < len(wanted) or (rest and tuple(rest) != _UNUSED):
         raise CheckpointError(
-            f"{misfit}{len(wanted)} tensors, and {len(_UNUSED)} that are not used, were wanted; "
-            f"it has {len(given)} under {_PREFIX}*."
+            f"{misfit}expected {len(wanted)} tensors, and {len(_UNUSED)} that are not used; got "
+            f"{len(given)} under {_PREFIX}*."
         )
     net.encoder.load_state_dict(
         {ours: given[theirs].float() for theirs, ours in zip(given, wanted, strict=False)},
@@ -71,13 +76,13 @@ def load_encoder(net: SegmentationNet, tensors: Mapping[str, Tensor], *, source:
 
 
 def _features(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`features.*` in the order of the forward pass, whatever the file's: 2 comes before 10."""
+    """`features.*` in the order of the forward pass, whatever the file's order: 2 before 10."""
     found = {n: t for n, t in without_counters(tensors).items() if n.startswith(_PREFIX)}
     return {name: found[name] for name in sorted(found, key=_order)}
 
 
 def _order(name: str) -> tuple[list[int], int]:
-    """Numbers of layers by value, then the parts of a layer as `nn.Module.state_dict` has them."""
+    """Sort key: layers by number, the parts of a layer as in `nn.Module.state_dict`."""
     layer, _, part = name.rpartition(".")
     numbers = [int(digits) for digits in re.findall(r"\d+", layer)]
     return numbers, _PARTS.index(part) if part in _PARTS else len(_PARTS)

@@ -1,4 +1,4 @@
-"""The U-Net of tutorials: `enc1_1` ... `dec1_1`, after hanyoseob/youtube-cnn-002-pytorch-unet."""
+"""The U-Net of tutorials: `enc1_1` ... `dec1_1`, as in hanyoseob/youtube-cnn-002-pytorch-unet."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _LEVELS = 5
 def _plan(keys: Collection[str]) -> Plan:
     """Layers of either form: `enc5_2` and `score_fr`, or `dec5_1` and `fc` as in the original.
 
-    Both concatenate the upsampled map before the skip, as ours does. They differ in where the
-    channels are halved: the original does so before upsampling, the other while it does, but for
-    `dec2_1`. The padding of the convolutions shows in no weight; it is taken for 1.
+    Both concatenate the upsampled map before the skip, as our net does. The original halves the
+    channels before upsampling. The other form halves them during upsampling, except at `dec2_1`.
+    Weights do not show the padding of the convolutions; it is assumed to be 1.
     """
     deepest = "enc5_2" if any(key.startswith("enc5_2.") for key in keys) else "dec5_1"
     original = any(key.startswith("fc.") for key in keys)

@@ -19,7 +19,7 @@ from edgeunet.export.int8.budget import Layer, hold_budget, layers_of, rank_laye
 from edgeunet.export.int8.emitters import CPU, TENSORRT, Emitter
 from edgeunet.export.int8.judge import Judge
 from edgeunet.export.int8.placement import int8_nodes, tensorrt_nodes
-from edgeunet.models.checkpoints import load_checkpoint
+from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.parity import golden_samples
 from edgeunet.runtime.backends.preprocess import Preprocessor
 
@@ -109,7 +109,7 @@ def test_layers_are_ranked_in_the_graph_that_loses_more(
     int8_bundle: Path, monkeypatch: pytest.MonkeyPatch, worst: Emitter
 ) -> None:
     bundle = open_bundle(int8_bundle)
-    _, card = load_checkpoint(int8_bundle / "checkpoint.safetensors")
+    card = Checkpoint.open(int8_bundle / "checkpoint.safetensors").card
     asked: list[Emitter] = []
 
     def rank(*_: object, emitter: Emitter) -> list[tuple[Layer, float]]:

@@ -19,10 +19,9 @@ from torch import Tensor, nn
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.errors import CheckpointError, UsageError
 from edgeunet.export import ExportOptions, export_bundle
-from edgeunet.export.source import Preparation, load_source
-from edgeunet.models import SegmentationNet, create_model
-from edgeunet.models.checkpoints import load_weights, unwrap
+from edgeunet.models import Checkpoint, Preparation, SegmentationNet, create_model
 from edgeunet.models.foreign import recognise
+from edgeunet.models.state_dict import load_weights, unwrap
 from edgeunet.models.structure import resize
 from support.originals import MilesialUNet, NestedUNet, TutorialUNet, shake
 
@@ -218,10 +217,10 @@ def test_a_plain_state_dict_stays_as_it_is() -> None:
 def test_mask_values_of_milesial_do_not_matter(tmp_path: Path, extra: object) -> None:
     path = tmp_path / "net.pth"
     torch.save({**state("milesial"), "mask_values": extra}, path)
-    _, net, card = load_source("unet", str(path), num_classes=None, size=(32, 48))
-    assert len(card.classes) == 3
+    opened = Checkpoint.open(path, "unet", size=(32, 48))
+    assert len(opened.card.classes) == 3
     expected = original("milesial").double()(image())
-    torch.testing.assert_close(net.double()(image()), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(opened.net.double()(image()), expected, atol=1e-5, rtol=1e-5)
 
 
 # What is not of the format
@@ -281,9 +280,8 @@ def saved(folder: Path, tensors: dict[str, Tensor], name: str = "net.pth") -> st
 
 
 def refusal(model: str, weights: str, **options: Any) -> str:
-    options = {"num_classes": None, "size": (32, 48), **options}
     with pytest.raises((CheckpointError, UsageError)) as error:
-        load_source(model, weights, **options)
+        Checkpoint.open(weights, model, **{"size": (32, 48), **options})
     return str(error.value)
 
 
@@ -292,8 +290,9 @@ def refusal(model: str, weights: str, **options: Any) -> str:
 def test_a_file_loads_with_nothing_but_the_size(tmp_path: Path, form: str, suffix: str) -> None:
     net = original(form)
     weights = saved(tmp_path, net.state_dict(), f"net{suffix}")
-    path, loaded, card = load_source(FORMS[form][0], weights, num_classes=None, size=(32, 48))
-    assert (str(path), card.model, len(card.classes)) == (weights, FORMS[form][0], 3)
+    opened = Checkpoint.open(weights, size=(32, 48))  # the format names the model
+    loaded, card = opened.net, opened.card
+    assert (str(opened.path), card.model, len(card.classes)) == (weights, FORMS[form][0], 3)
     assert (card.input.height, card.input.width, card.input.color) == (32, 48, "rgb")
     expected = logits_of(net.double()(image()))
     torch.testing.assert_close(loaded.double()(image()), expected, atol=1e-5, rtol=1e-5)
@@ -313,7 +312,7 @@ def test_images_are_normalised_as_the_original_does(
     tmp_path: Path, form: str, channels: int, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> None:
     weights = saved(tmp_path, state(form, channels=channels))
-    _, _, card = load_source(FORMS[form][0], weights, num_classes=None, size=(32, 48))
+    card = Checkpoint.open(weights, FORMS[form][0], size=(32, 48)).card
     assert (card.input.mean, card.input.std, card.input.channels) == (mean, std, channels)
 
 
@@ -329,7 +328,7 @@ def test_frames_are_prepared_as_the_user_says(
     tmp_path: Path, given: Preparation, color: str, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> None:
     weights = saved(tmp_path, state("tutorial"))
-    _, _, card = load_source("unet", weights, num_classes=None, size=(32, 48), preparation=given)
+    card = Checkpoint.open(weights, "unet", size=(32, 48), preparation=given).card
     assert (card.input.color, card.input.mean, card.input.std) == (color, mean, std)
 
 
@@ -345,20 +344,14 @@ def test_preparations_that_do_not_fit_are_refused(
     tmp_path: Path, given: Preparation, words: str
 ) -> None:
     with pytest.raises(UsageError, match=re.escape(words)):
-        load_source(
-            "unet",
-            saved(tmp_path, state("tutorial")),
-            num_classes=None,
-            size=(32, 48),
-            preparation=given,
+        Checkpoint.open(
+            saved(tmp_path, state("tutorial")), "unet", size=(32, 48), preparation=given
         )
 
 
 def test_a_card_says_itself_how_frames_are_prepared() -> None:
     with pytest.raises(UsageError, match="has a card, which says how frames are prepared"):
-        load_source(
-            "mobile_unet", "cells", num_classes=None, size=None, preparation=Preparation("bgr")
-        )
+        Checkpoint.open("cells", "mobile_unet", preparation=Preparation("bgr"))
 
 
 def test_channels_that_no_frame_has_are_refused(tmp_path: Path) -> None:
@@ -388,8 +381,8 @@ def test_another_number_of_classes_is_refused(tmp_path: Path) -> None:
     assert refusal("unet", weights, num_classes=4) == (
         f"{weights} has 3 classes; --num-classes 4 was asked for."
     )
-    _, net, _ = load_source("unet", weights, num_classes=3, size=(32, 48))
-    assert net.num_classes == 3
+    opened = Checkpoint.open(weights, "unet", num_classes=3, size=(32, 48))
+    assert opened.net.num_classes == 3
 
 
 @every_format
@@ -418,14 +411,31 @@ def test_an_unrelated_checkpoint_lists_the_known_formats(tmp_path: Path) -> None
     assert "it has unknown conv1.weight, layer1.0.conv1.weight." in message
 
 
-def test_a_state_dict_of_ours_still_loads_at_its_default_width(tmp_path: Path) -> None:
-    net = create_model("mobile_unet", num_classes=3)
+@pytest.mark.parametrize(
+    ("model", "arguments"),
+    [
+        ("mobile_unet", {"width": 32}),
+        ("mobile_unet", {"width": 12}),  # its stem is rounded to 16 channels
+        ("eff_unet", {"width": 8, "in_channels": 1}),
+        ("resunet", {"width": 4, "cgm": True}),
+        ("unet", {"width": 6, "upsampling": "bilinear"}),
+        ("unet3p", {"width": 4, "deep_supervision": False}),
+        ("unetpp", {"width": 4, "depth": 2, "cgm": True}),
+        ("unetpp", {"width": 4, "deep_supervision": False}),
+    ],
+)
+def test_a_state_dict_of_ours_tells_the_arguments(
+    tmp_path: Path, model: str, arguments: dict[str, Any]
+) -> None:
+    net = create_model(model, num_classes=3, **arguments)
     weights = saved(tmp_path, net.state_dict())
-    _, loaded, card = load_source("mobile_unet", weights, num_classes=3, size=(64, 64))
-    assert card.arguments == {"num_classes": 3}
-    x = torch.zeros(1, 3, 64, 64)
-    assert torch.equal(loaded(x), net.eval()(x))
-    assert "Pass --num-classes and --size" in refusal("mobile_unet", weights)
+    opened = Checkpoint.open(weights, model, size=(64, 64))
+    x = torch.rand(1, arguments.get("in_channels", 3), 64, 64)
+    torch.testing.assert_close(opened.net(x), net.eval()(x), rtol=0, atol=0)
+    assert opened.card.input.color == ("gray" if x.shape[1] == 1 else "rgb")
+    assert "do not tell the size of the input. Pass --size" in refusal(model, weights, size=None)
+    message = refusal(model, weights, num_classes=4)
+    assert message == f"{weights} has 3 classes; --num-classes 4 was asked for."
 
 
 # To the bundle

@@ -149,4 +149,4 @@ def test_a_missing_or_misshapen_tensor_is_refused(model: str, data: Any) -> None
 @pytest.mark.parametrize("tensors", [{}, {"conv1.weight": torch.zeros(64, 3, 7, 7)}])
 def test_unrelated_tensors_are_refused(tensors: dict[str, Tensor]) -> None:
     message = refusal(create_model("mobile_unet", num_classes=2), tensors)
-    assert message.endswith("were wanted; it has 0 under features.*.")
+    assert message.endswith("that are not used; got 0 under features.*.")

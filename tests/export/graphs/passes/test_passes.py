@@ -16,7 +16,7 @@ from edgeunet.export.graphs.fp16 import half
 from edgeunet.export.graphs.passes.clean import clean
 from edgeunet.export.graphs.passes.resize_in_float import resize_in_float
 from edgeunet.export.graphs.passes.upsampling import deconv_to_depth_to_space
-from edgeunet.export.graphs.trace import check_size, trace
+from edgeunet.export.graphs.trace import trace
 from edgeunet.export.int8.quantize import quantize_for_cpu
 from edgeunet.models import create_model, list_models
 from support.exports import table_of
@@ -173,10 +173,10 @@ def test_a_size_that_the_net_cannot_take_is_refused_with_one_that_it_can(
 ) -> None:
     net = create_model("mobile_unet", num_classes=2, width=8)
     with pytest.raises(ShapeError, match="multiples of 32") as error:
-        check_size(net, *size, name="mobile_unet")
+        net.check_size(*size)
     proposed = str(error.value).split("--size ")[1].rstrip(".")
     height, width = (int(side) for side in proposed.split("x"))
-    check_size(net, height, width, name="mobile_unet")
+    net.check_size(height, width)
 
 
 def test_unpadded_unet_traces_with_its_mirrored_borders(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from edgeunet.export.int8.calibration.ranges import METHODS
 from edgeunet.export.int8.judge import MaskNet
 from edgeunet.export.int8.quantize import quantize_for_cpu
 from edgeunet.files import sha256, write_json
-from edgeunet.models.checkpoints import load_checkpoint
+from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.runtime.sinks import VideoWriter
 from support.commands import call
@@ -157,7 +157,7 @@ def test_bundle_holds_the_table_with_what_was_tried(int8_bundle: Path) -> None:
 
 
 def test_method_asked_for_is_taken_without_comparing(int8_bundle: Path, drawn: Drawn) -> None:
-    _, card = load_checkpoint(int8_bundle / "checkpoint.safetensors")
+    card = Checkpoint.open(int8_bundle / "checkpoint.safetensors").card
     few = replace(drawn, frames=drawn.frames[:4], masks=drawn.masks[:4])
     graph = int8_bundle / "model.fp32.onnx"
     tables = {

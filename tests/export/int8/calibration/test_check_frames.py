@@ -19,7 +19,7 @@ from edgeunet.export.int8.calibration import examine, open_frames, select
 from edgeunet.export.int8.calibration.check_frames import check_classes, check_pixels, distance
 from edgeunet.export.int8.calibration.selection import describe_frame
 from edgeunet.models import SegmentationNet, list_models
-from edgeunet.models.checkpoints import find_weights, load_checkpoint
+from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.runtime.frames import Frame
 from support.media import write_png
 
@@ -110,7 +110,8 @@ def examined(net: SegmentationNet, spec: InputSpec, folder: Path) -> str:
 @pytest.fixture(scope="module", params=list_models())
 def trained(request: pytest.FixtureRequest) -> tuple[SegmentationNet, InputSpec]:
     """Each variant with its weights for cells, and their input at a quarter of the pixels."""
-    net, card = load_checkpoint(find_weights(request.param, "cells"))
+    opened = Checkpoint.open("cells", request.param)
+    net, card = opened.net, opened.card
     return net, replace(card.input, height=128, width=160)
 
 
@@ -251,7 +252,8 @@ def streets(camvid: Path) -> list[Frame]:
 
 @pytest.fixture(scope="module")
 def street_net() -> tuple[SegmentationNet, InputSpec]:
-    net, card = load_checkpoint(find_weights("mobile_unet", "camvid"))
+    opened = Checkpoint.open("camvid", "mobile_unet")
+    net, card = opened.net, opened.card
     return net, replace(card.input, width=224)
 
 

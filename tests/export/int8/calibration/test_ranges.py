@@ -34,7 +34,7 @@ from edgeunet.export.int8.calibration.ranges import (
 )
 from edgeunet.export.int8.quantize import quantize_for_tensorrt
 from edgeunet.models import create_model
-from edgeunet.models.checkpoints import find_weights, load_checkpoint
+from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.runtime.backends.ort import open_session
 from edgeunet.runtime.backends.preprocess import Preprocessor
 
@@ -272,7 +272,8 @@ def test_memory_is_bounded_by_the_part_and_not_by_the_net(tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_mse_wins_back_what_tensorrt_loses_by_the_silu_of_eff_unet(tmp_path: Path) -> None:
     """A SiLU is as low as -0.28 and as high as 26: most of its values lie in a few levels."""
-    net, card = load_checkpoint(find_weights("eff_unet", "cells"))
+    opened = Checkpoint.open("cells", "eff_unet")
+    net, card = opened.net, opened.card
     spec, graph, path = card.input, tmp_path / "net.onnx", tmp_path / "int8.onnx"
     trace(net, graph, height=spec.height, width=spec.width, channels=spec.channels)
     drawn = [s.image for s in snapshots(10, height=spec.height, width=spec.width, seed=1)]

@@ -1,0 +1,183 @@
+"""Weights without a card: what their keys and shapes say about the net, and how frames are fed."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..bundle.manifest import Color, InputSpec
+from ..errors import CheckpointError, UsageError
+from ..fields import describe
+from .base import HEADS, SegmentationNet
+from .foreign import FORMATS, Recognised, closest, likeness, recognise
+from .registry import create_model, model_class
+from .state_dict import check_fit, mismatches, shapes_of, without_counters
+from .structure import structure_of
+
+# Arguments of variants that add or remove keys, the variant's default first.
+_SHAPING: dict[str, tuple[Any, ...]] = {
+    "cgm": (False, True),
+    "deep_supervision": (True, False),
+    "upsampling": ("transposed", "bilinear"),
+    "depth": (4, 3, 2, 1),
+}
+_ROUNDING = 8  # `round_channels` maps widths that are less than this apart onto one stem
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How frames are prepared for weights without a card, if not in the assumed way.
+
+    The assumed way is that of the format's original code if that is certain. Otherwise it is RGB
+    with ImageNet's statistics, or gray scaled to 0..1. Parity with PyTorch cannot detect a wrong
+    preparation, because both sides see the same input.
+
+    color: order of the channels. mean, std: for values scaled to 0..1, either one for all channels
+    or one for each.
+
+    Example:
+        >>> from edgeunet.models import Preparation
+        >>> Preparation(color="bgr", mean=(0.5,), std=(0.25,)).color
+        'bgr'
+    """
+
+    color: Color | None = field(default=None, metadata=describe("Order of the channels."))
+    mean: tuple[float, ...] | None = field(
+        default=None, metadata=describe("Mean of pixel values scaled to 0..1.")
+    )
+    std: tuple[float, ...] | None = field(
+        default=None, metadata=describe("Standard deviation of pixel values scaled to 0..1.")
+    )
+
+    def apply(self, spec: InputSpec, *, source: Path) -> InputSpec:
+        """The input with these changes; UsageError if they do not fit it or each other."""
+        color, channels = self.color or spec.color, spec.channels
+        if (color == "gray") != (spec.color == "gray"):
+            raise UsageError(f"{source} takes {channels} channels; --color {color} does not fit.")
+        # The statistics follow the order of the channels.
+        order = slice(None, None, 1 if color == spec.color else -1)
+        try:
+            return replace(
+                spec,
+                color=color,
+                mean=_for_each(self.mean, channels) or spec.mean[order],
+                std=_for_each(self.std, channels) or spec.std[order],
+            )
+        except ValueError as error:
+            raise UsageError(f"{error}. Pass --mean and --std that fit.") from None
+
+
+def identify(path: Path, tensors: Mapping[str, Tensor], model: str | None) -> Recognised:
+    """The net that a state dict without a card belongs to.
+
+    Args:
+        path: its file, for the errors.
+        model: the variant that it should be of. Foreign formats tell it, our own keys do not.
+
+    Raises:
+        CheckpointError: an unknown format; the error names the closest one and what does not fit.
+    """
+    found = recognise(tensors)
+    if found is not None:
+        return found
+    if model is None:
+        raise CheckpointError(
+            f"{path} has no card {path.with_suffix('.json').name} beside it. `edgeunet train` "
+            "writes one; it names the model, its arguments, the classes and the input. Or name "
+            "the model; or export the weights, which writes a card to BUNDLE/checkpoint.json."
+        )
+    arguments = _arguments(model, tensors)
+    with torch.device("meta"):
+        net = create_model(model, **arguments)
+    _check_known(path, tensors, model, net)
+    check_fit(net, tensors, source=str(path))
+    return Recognised(f"a {model} of edgeunet", model, arguments, None, dict(tensors), None)
+
+
+def input_of(path: Path, found: Recognised, size: tuple[int, int] | None) -> InputSpec:
+    """The input as the original code prepares it, else as `Preparation` assumes.
+
+    Raises:
+        UsageError: no size, which weights do not tell. CheckpointError: channels no frame has.
+    """
+    if size is None:
+        raise UsageError(
+            f"{path} has no card {path.with_suffix('.json').name} beside it. It is {found.title}, "
+            "whose weights do not tell the size of the input. Pass --size HxW."
+        )
+    channels = found.arguments["in_channels"]
+    if channels not in (1, 3):
+        raise CheckpointError(f"{path} takes {channels} channels; frames have 3, or 1 in gray.")
+    if found.scaling is None and channels == 3:
+        return InputSpec(*size)
+    mean, std = found.scaling or (0.0, 1.0)
+    color: Color = "rgb" if channels == 3 else "gray"
+    return InputSpec(*size, color=color, mean=(mean,) * channels, std=(std,) * channels)
+
+
+def _for_each(values: tuple[float, ...] | None, channels: int) -> tuple[float, ...] | None:
+    """One value for all channels as one for each."""
+    return values * channels if values is not None and len(values) == 1 else values
+
+
+def _arguments(model: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Arguments that give our net these keys and shapes; the closest guess if none do."""
+    known = inspect.signature(model_class(model)).parameters
+    with torch.device("meta"):
+        default = create_model(model, num_classes=1)
+        stem = tensors.get(f"{next(iter(structure_of(default)))}.weight")
+        width, in_channels = known["width"].default, 3
+        if stem is not None and stem.ndim == 4:
+            width, in_channels = stem.shape[:2]
+        heads = [len(t) for name, t in tensors.items() if name.startswith(HEADS) and t.ndim]
+        guess = {
+            "num_classes": max([1, *heads[:1]]),
+            "in_channels": max(1, in_channels),
+            **_shaping(model, tensors),
+        }
+        nearby = range(width - _ROUNDING, width + _ROUNDING + 1)
+        for near in (width, *nearby):
+            if near > 0 and not mismatches(
+                shapes_of(create_model(model, width=near, **guess)), tensors
+            ):
+                return {**guess, "width": near}
+    return {**guess, "width": max(1, width)}
+
+
+def _shaping(model: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Those arguments of `_SHAPING` that give a variant the most similar keys."""
+    given = without_counters(tensors)
+    known = inspect.signature(model_class(model)).parameters
+    choices = {name: values for name, values in _SHAPING.items() if name in known}
+    options = [dict(zip(choices, values, strict=True)) for values in product(*choices.values())]
+
+    def similarity(option: dict[str, Any]) -> float:
+        net = create_model(model, num_classes=1, **option)
+        return likeness(without_counters(net.state_dict()), given)
+
+    return max(options, key=similarity)
+
+
+def _check_known(
+    path: Path, tensors: Mapping[str, Tensor], model: str, net: SegmentationNet
+) -> None:
+    """CheckpointError unless a state dict is closer to our net than to any foreign format."""
+    own = likeness(without_counters(net.state_dict()), without_counters(tensors))
+    foreign, share, complaints = closest(tensors)
+    if own and own >= share:
+        return
+    title = f"{foreign.title}, i.e. {foreign.model}"
+    if not share:
+        title, complaints = f"a {model} of edgeunet", mismatches(shapes_of(net), tensors)
+    raise CheckpointError(
+        f"{path} is of no known format: a {model} of edgeunet, "
+        f"{', '.join(known.title for known in FORMATS)}. Closest is {title}, but it "
+        f"{'; it '.join(complaints)}."
+    )
