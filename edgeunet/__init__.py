@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Public name -> module. Resolved on first use (PEP 562): a device that only runs bundles never
-# loads torch, and `import edgeunet` itself loads nothing.
+# Public name -> module, imported on first use (PEP 562). `import edgeunet` loads nothing, and a
+# device that only runs bundles never loads torch.
 _EXPORTS = {
     "EdgeUNetError": "edgeunet.errors",
     "Result": "edgeunet.runtime",

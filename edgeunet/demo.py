@@ -1,4 +1,4 @@
-"""The whole way on procedural data: export INT8, parity, overlay video, frames per second."""
+"""Export, parity, overlay video and speed on procedural data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SIZE = (256, 320)
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo measured; its files are the bundle, cells.mp4, overlay.mp4 and parity.html."""
+    """What the demo measured. It writes a bundle, cells.mp4, overlay.mp4 and parity.html."""
 
     parity: ParityReport
     run: RunSummary
@@ -36,8 +36,8 @@ def demo(
     """Export Mobile U-Net to INT8 and segment a procedural time-lapse; nothing is downloaded.
 
     Args:
-        output: directory for what is made; it must not exist unless `force`.
-        report: told each step by name.
+        output: directory to write; it must not exist unless `force`.
+        report: called with the name of each step.
     """
     with new_directory(output, force=force) as folder:
         report(f"drawing {FRAMES} frames of moving, touching, dividing cells")

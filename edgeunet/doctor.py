@@ -1,40 +1,20 @@
-"""What this machine can run, and what is missing for the rest."""
+"""What this machine can run, and what is missing."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import platform
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from .extras import PACKAGES
+
 _CPUINFO = Path("/proc/cpuinfo")
-# Distribution -> (module, extra, commands that take it: what for).
-_PARTS = {
-    "onnxruntime": ("onnxruntime", "cpu", "run, bench, serve, export, parity: bundles on the CPU"),
-    "opencv-python-headless": ("cv2", "cpu", "all but lint and models: images"),
-    "av": ("av", "video", "run, serve: videos and cameras (rtsp, http, v4l2)"),
-    "pycocotools": ("pycocotools", "video", "run, serve: masks as run lengths"),
-    "starlette": ("starlette", "serve", "serve"),
-    "uvicorn": ("uvicorn", "serve", "serve"),
-    "pillow": ("PIL", "serve", "serve: images that it is sent"),
-    "prometheus-client": ("prometheus_client", "serve", "serve: /metrics"),
-    "torch": ("torch", "export", "export, parity, gate, models, train, prune: the nets"),
-    "safetensors": ("safetensors", "export", "export, parity, gate, models, train, prune: weights"),
-    "onnx": ("onnx", "export", "export, lint, prune: graphs"),
-    "onnx-ir": ("onnx_ir", "export", "export, prune: passes over graphs"),
-    "torchmetrics": ("torchmetrics", "train", "train, prune: a loss"),
-    "torch-pruning": ("torch_pruning", "train", "prune"),
-    "filelock": ("filelock", "trt", "build, run on a GPU: engines"),
-    "packaging": ("packaging", "trt", "build, run on a GPU: versions of TensorRT"),
-    "tensorrt-rtx-cu13-libs": ("tensorrt_rtx_bindings", "rtx", "build: engines for RTX GPUs"),
-}
 
 
 @dataclass(frozen=True)
-class Part:
-    """One dependency; `version` is None where it is missing."""
+class Dependency:
+    """An optional package; `version` is None if it is missing."""
 
     name: str
     version: str | None
@@ -44,9 +24,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Need:
-    """What a GPU takes: `found` says what is there, or `problem` what is missing and what to do.
+    """Something that running on a GPU needs.
 
-    optional: some bundles run without it, and `problem` says which.
+    found: what is there. problem: what is missing and what to do. One of the two is None.
+    optional: some bundles run without it; `problem` says which.
     """
 
     name: str
@@ -57,35 +38,33 @@ class Need:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Environment, dependencies, and warnings in plain words."""
+    """Environment, optional packages, and warnings in plain words."""
 
     environment: dict[str, str]
-    parts: tuple[Part, ...]
+    parts: tuple[Dependency, ...]
     warnings: tuple[str, ...]
 
 
 def diagnose() -> Diagnosis:
     """Look at the machine without importing anything heavy."""
     parts = tuple(
-        Part(name, _version(name, module), extra, purpose)
-        for name, (module, extra, purpose) in _PARTS.items()
+        Dependency(package.name, package.version(), package.extra, package.purpose)
+        for package in PACKAGES
     )
     return Diagnosis(environment(), parts, tuple(_warnings()))
 
 
 def environment() -> dict[str, str]:
-    """Machine, processor, cores and versions: what a measured number depends on."""
-    found = {
+    """What a measured number depends on: machine, processor, cores and versions."""
+    versions = {package.name: package.version() for package in PACKAGES}
+    return {
         "machine": platform.machine(),
         "processor": _processor(),
         "cores": str(cores()),
         "system": platform.platform(),
         "python": platform.python_version(),
+        **{name: version for name, version in versions.items() if version is not None},
     }
-    for name, (module, _, _) in _PARTS.items():
-        if (number := _version(name, module)) is not None:
-            found[name] = number
-    return found
 
 
 def cores() -> int:
@@ -105,14 +84,6 @@ def lacks_vnni() -> bool:
     return bool(flags) and not flags & {"avx512_vnni", "avx_vnni"}
 
 
-def _version(distribution: str, module: str) -> str | None:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        # JetPack brings its own OpenCV, without a distribution of that name.
-        return "installed" if importlib.util.find_spec(module) else None
-
-
 def _cpu_field(name: str) -> str:
     try:
         lines = _CPUINFO.read_text(encoding="utf-8").splitlines()
@@ -129,6 +100,6 @@ def _warnings() -> list[str]:
     if not lacks_vnni():
         return []
     return [
-        "this x86 processor has no VNNI: INT8 sums of 8-bit products may saturate, and INT8 is "
-        "little faster than FP32. Compare with `edgeunet parity` before using it."
+        "this x86 processor has no VNNI: INT8 may saturate, and it is hardly faster than FP32. "
+        "Check with `edgeunet parity` and `edgeunet bench` before using it."
     ]

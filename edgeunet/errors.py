@@ -1,46 +1,45 @@
-"""Every error that edgeunet raises on purpose.
+"""All errors that edgeunet raises on purpose.
 
     EdgeUNetError                exit code 1
-    ├── UsageError               exit code 2: the call itself is wrong
+    ├── UsageError               exit code 2: the call is wrong
     │   ├── UnknownNameError     a model, tag or backend that is not registered
     │   ├── ShapeError           a size that the net cannot take
-    │   └── OutputExistsError    the output stands already and --force was not given
+    │   └── OutputExistsError    the output exists and --force was not given
     ├── MissingDependencyError   an extra is not installed
-    ├── CheckpointError          weights or card that do not fit the net
-    ├── DatasetError             a data set that is not in the documented layout
-    ├── TrainingError            a training run that cannot go on
+    ├── CheckpointError          weights or a card that do not fit the net
+    ├── DatasetError             a data set that does not have the documented layout
+    ├── TrainingError            a training run that cannot continue
     ├── BundleError              a bundle that is damaged, foreign or unsafe
-    ├── FrameError               a frame that cannot be converted as the manifest says
-    ├── SourceError              an image, directory, video, camera or stream that cannot be read
+    ├── FrameError               a frame that cannot be converted to the net's input
+    ├── SourceError              a file, camera or stream that cannot be read
     ├── OutputError              an output that cannot be written
-    ├── UnfinishedError          a run that a signal ended before its source did
+    ├── UnfinishedError          a run that a signal ended early
     ├── GraphError               an ONNX file that is damaged, not ONNX or unsafe
-    ├── ExportError              a graph that could not be made
+    ├── ExportError              a graph that could not be exported
     │   └── CalibrationError     calibration data that is missing or unfit
     ├── EngineError              an engine that could not be built, or that does not fit
     ├── BackendError             a backend that is not available or failed
     └── ParityError              results outside the promised tolerance
 
-A message says what came, what was wanted and what to do.
+A message says what came, what was expected and what to do.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, distribution
+from difflib import get_close_matches
 
-_EXTRAS_WITH_OPENCV = {"cpu", "video", "export", "train"}  # [trt] brings it on x86-64 alone
+from .extras import find_package, how_to_install
 
 
 class EdgeUNetError(Exception):
-    """Base of all errors raised on purpose; the command line exits with `exit_code`."""
+    """Base of all errors; the command line exits with `exit_code`."""
 
     exit_code = 1
 
 
 class UsageError(EdgeUNetError):
-    """The call itself is wrong."""
+    """The call is wrong."""
 
     exit_code = 2
 
@@ -49,8 +48,14 @@ class UnknownNameError(UsageError):
     """A name that is not registered; the message lists the known ones."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        listed = ", ".join(sorted(known)) or "none"
-        super().__init__(f"unknown {kind} {name!r}. Known: {listed}.")
+        names = sorted(known)
+        listed = ", ".join(names) or "none"
+        super().__init__(f"unknown {kind} {name!r}.{did_you_mean(name, names)} Known: {listed}.")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The known name that is closest to a mistyped one, as a sentence; "" if none is close."""
+    return "".join(f" Did you mean {close!r}?" for close in get_close_matches(name, known, 1))
 
 
 class ShapeError(UsageError):
@@ -58,39 +63,28 @@ class ShapeError(UsageError):
 
 
 class OutputExistsError(UsageError):
-    """The output stands already."""
+    """The output exists already."""
 
     def __init__(self, path: object) -> None:
         super().__init__(f"{path} exists already. Pass --force to replace it, or another output.")
 
 
 class MissingDependencyError(EdgeUNetError):
-    """An optional dependency is not installed."""
+    """An optional dependency is not installed.
 
-    def __init__(self, module: str, extra: str, *, hint: str = "") -> None:
+    Args:
+        module: what Python could not import, or the name of the product.
+        extra: installs it; None for the one in `extras.PACKAGES`.
+        hint: more advice, after the command that installs it.
+    """
+
+    def __init__(self, module: str, extra: str | None = None, *, hint: str = "") -> None:
+        if extra is None:
+            package = find_package(module)
+            assert package is not None, f"extras.PACKAGES lacks {module}"
+            extra = package.extra
         message = f"{module} is not installed. Install it with: {how_to_install(module, extra)}."
         super().__init__(f"{message} {hint}".rstrip())
-
-
-def how_to_install(package: str, extra: str) -> str:
-    """The command that installs an extra, or its package alone.
-
-    The latter where the extra would put the OpenCV wheel over another OpenCV, as JetPack's, and
-    with that take its GStreamer away.
-    """
-    if extra in _EXTRAS_WITH_OPENCV and _has_other_opencv():
-        return f"pip install {package}"
-    return f"pip install 'edgeunet[{extra}]'"
-
-
-def _has_other_opencv() -> bool:
-    if importlib.util.find_spec("cv2") is None:
-        return False
-    try:
-        distribution("opencv-python-headless")
-    except PackageNotFoundError:
-        return True
-    return False
 
 
 class CheckpointError(EdgeUNetError):
@@ -98,11 +92,11 @@ class CheckpointError(EdgeUNetError):
 
 
 class DatasetError(EdgeUNetError):
-    """A data set that is not in the documented layout."""
+    """A data set that does not have the documented layout."""
 
 
 class TrainingError(EdgeUNetError):
-    """A training run that cannot go on."""
+    """A training run that cannot continue."""
 
 
 class BundleError(EdgeUNetError):
@@ -110,11 +104,11 @@ class BundleError(EdgeUNetError):
 
 
 class FrameError(EdgeUNetError):
-    """A frame that cannot be converted as the manifest says."""
+    """A frame that cannot be converted to the net's input."""
 
 
 class SourceError(EdgeUNetError):
-    """An image, directory, video, camera or stream that cannot be read."""
+    """A file, camera or stream that cannot be read."""
 
 
 class OutputError(EdgeUNetError):
@@ -122,7 +116,7 @@ class OutputError(EdgeUNetError):
 
 
 class UnfinishedError(EdgeUNetError):
-    """A run that a signal ended before its source did."""
+    """A run that a signal ended early."""
 
 
 class GraphError(EdgeUNetError):
@@ -130,7 +124,7 @@ class GraphError(EdgeUNetError):
 
 
 class ExportError(EdgeUNetError):
-    """A graph that could not be made."""
+    """A graph that could not be exported."""
 
 
 class CalibrationError(ExportError):

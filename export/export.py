@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from edgeunet.bundle.manifest import (
 )
 from edgeunet.data import cells
 from edgeunet.errors import CalibrationError, ParityError, UsageError
+from edgeunet.fields import describe
 from edgeunet.files import new_directory, sha256, write_json
 from edgeunet.models import Preparation, SegmentationNet
 from edgeunet.models.checkpoints import WEIGHTS_DIR, Card, Checkpoint, save_checkpoint
@@ -61,41 +63,84 @@ from .variants import Net, cut_depths, ensemble_of
 GOLDEN_FRAMES = 4
 
 
+CalibMethod = Literal["auto", Method]
+
+
 @dataclass(frozen=True)
 class ExportOptions:
-    """What to export.
+    """What to export; the help texts of the fields say what each is.
 
-    weights: a tag of the package's weights or a file, see `Checkpoint.open`. num_classes: what the
-    weights must have. preparation: of the frames, for weights without.
-    depth: of the U-Net++ that is left when the deeper nodes are cut off, None for the whole net.
-    depths: of the U-Net++ that the bundle carries, to switch between at run time; empty for one.
-    The deepest is the bundle itself, the others are whole bundles in its `depths/`.
-    ensemble: U-Net++ answers with the mean of all heads instead of the deepest.
-    calib: directory of frames, data set or video to calibrate with, and to take golden frames from;
-    INT8 needs it, or a table, unless the weights are the procedural ones. calib_method: how ranges
-    are made of values, None for the best by measurement. calib_table: calibration.json of an
-    earlier export of the same graph, instead of calibrating.
-    size: (height, width) of the net's input, None for the card's.
-    data: data set to measure parity on; None for procedural frames with procedural weights, else
-    for the golden frames. max_batch: largest batch. max_iou_drop: IoU points that the bundle may
-    lose against PyTorch on labelled frames; without labels the promised agreement must hold.
+    weights: see `Checkpoint.open`. preparation: of frames, for weights without a card.
+    depths: the deepest is the bundle itself, the others are whole bundles in its `depths/`.
+    calib: golden frames come from it too. INT8 needs it, or `calib_table`, unless the weights are
+    the procedural ones.
+    size: (height, width), pixels. data: without it parity is measured on procedural frames for
+    procedural weights, else on the golden frames.
+    max_iou_drop: counts on labelled frames; without labels the promised agreement must hold.
+
+    Example:
+        >>> ExportOptions("mobile_unet", precision="int8", size=(256, 320)).max_batch
+        8
     """
 
-    model: str
-    weights: str = cells.NAME
+    model: str = field(metadata=describe("Variant; `edgeunet models` lists them.", metavar="NAME"))
+    weights: str = field(
+        default=cells.NAME, metadata=describe("Tag or checkpoint file.", metavar="TAG|FILE")
+    )
     precision: Precision = "fp32"
-    num_classes: int | None = None
+    num_classes: int | None = field(
+        default=None,
+        metadata=describe("Number of classes that the weights must have.", ge=1),
+    )
     preparation: Preparation | None = None
-    depth: int | None = None
-    depths: tuple[int, ...] = ()
-    ensemble: bool = False
-    calib: Path | None = None
-    calib_method: Method | None = None
-    calib_table: Path | None = None
-    data: Path | None = None
-    size: tuple[int, int] | None = None
-    max_batch: int = 8
-    max_iou_drop: float = 0.5
+    depth: int | None = field(
+        default=None,
+        metadata=describe("Cut the net down to this depth.", ge=1, le=4, section="unetpp"),
+    )
+    depths: tuple[int, ...] = field(
+        default=(),
+        metadata=describe(
+            "Depths to carry in one bundle, for `run --target-fps`.",
+            metavar="N,N[,N…]",
+            section="unetpp",
+        ),
+    )
+    ensemble: bool = field(
+        default=False,
+        metadata=describe("Average all heads instead of using the deepest.", section="unetpp"),
+    )
+    calib: Path | None = field(
+        default=None,
+        metadata=describe(
+            "Images, data set or video to calibrate with.", section="INT8 calibration"
+        ),
+    )
+    calib_method: CalibMethod = field(
+        default="auto",
+        metadata=describe(
+            "How to choose the ranges; auto measures which is best.", section="INT8 calibration"
+        ),
+    )
+    calib_table: Path | None = field(
+        default=None,
+        metadata=describe(
+            "calibration.json of an earlier export, instead of --calib.", section="INT8 calibration"
+        ),
+    )
+    data: Path | None = field(
+        default=None,
+        metadata=describe("Data set to measure parity on.", shown_default="the golden frames"),
+    )
+    size: tuple[int, int] | None = field(
+        default=None, metadata=describe("Input size of the net.", shown_default="the checkpoint's")
+    )
+    max_batch: int = field(
+        default=8, metadata=describe("Largest batch that the graphs take.", ge=1)
+    )
+    max_iou_drop: float = field(
+        default=0.5,
+        metadata=describe("IoU points that the bundle may lose against PyTorch.", metavar="POINTS"),
+    )
 
 
 @dataclass(frozen=True)
@@ -158,13 +203,20 @@ def export_bundle(
 
 
 def _check_options(options: ExportOptions) -> None:
-    """UsageError for options of several depths together with those of one."""
+    """UsageError for options that exclude each other."""
     if options.depths and options.depth is not None:
         raise UsageError("depth and depths came together; depths has all that the bundle carries.")
     if options.depths and options.calib_table is not None:
         raise UsageError(
             "depths and a calibration table came together; a table belongs to the graph of one "
             "depth. Pass --calib with frames: all depths are calibrated on the same."
+        )
+    if options.calib_table is not None and options.precision != "int8":
+        raise UsageError("got --calib-table without --int8. Add --int8: only INT8 is calibrated.")
+    if options.calib_table is not None and options.calib_method != "auto":
+        raise UsageError(
+            f"got --calib-table and --calib-method {options.calib_method}. Leave one out: a table "
+            "has its method already."
         )
 
 
@@ -282,7 +334,8 @@ def _table(
         check_table(table, reference, model=card.model, path=options.calib_table)
         return table
     report(f"calibration on {len(selection.chosen)} frames")
-    table = calibrate(reference, selection, card, method=options.calib_method)
+    method = None if options.calib_method == "auto" else options.calib_method
+    table = calibrate(reference, selection, card, method=method)
     report(f"calibrated by {table.method}")
     return table
 

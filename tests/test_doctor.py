@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from edgeunet import doctor
+from edgeunet import extras as packages
 from support.commands import ROOT, data, finish, start, succeeds
 from support.project import extras
 
@@ -30,8 +30,8 @@ def lacking(monkeypatch: pytest.MonkeyPatch) -> Lacking:
                 raise PackageNotFoundError(name)
             return version(name)
 
-        monkeypatch.setattr(doctor, "version", installed)
-        monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
+        monkeypatch.setattr(packages, "version", installed)
+        monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: None)
 
     return take
 

@@ -8,9 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from edgeunet import errors
-from edgeunet.errors import MissingDependencyError, how_to_install
-from support.project import extras
+from edgeunet import extras
+from edgeunet.errors import MissingDependencyError, UnknownNameError
+from edgeunet.extras import PACKAGES, find_package, how_to_install
+from support.project import extras as wanted_extras
 
 
 @pytest.fixture
@@ -23,9 +24,9 @@ def opencv(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
                 return SimpleNamespace()
             raise PackageNotFoundError(name)
 
-        monkeypatch.setattr(errors, "distribution", distribution)
+        monkeypatch.setattr(extras, "distribution", distribution)
         spec = SimpleNamespace() if kind else None
-        monkeypatch.setattr(errors.importlib.util, "find_spec", lambda name: spec)
+        monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: spec)
 
     return install
 
@@ -51,7 +52,35 @@ def test_extra_is_named_where_it_overwrites_nothing(
 
 
 def test_extras_that_bring_opencv_are_those_of_the_project() -> None:
-    bring = {name for name, wanted in extras().items() if "opencv-python-headless>=4.9" in wanted}
-    bring |= {name for name, wanted in extras().items() if "edgeunet[cpu]" in wanted}
-    bring |= {name for name, wanted in extras().items() if "edgeunet[export]" in wanted}
-    assert bring == errors._EXTRAS_WITH_OPENCV
+    extras_of_project = wanted_extras()
+    bringing = {"opencv-python-headless>=4.9", "edgeunet[cpu]", "edgeunet[export]"}
+    bring = {name for name, wanted in extras_of_project.items() if bringing & set(wanted)}
+    assert bring == extras._EXTRAS_WITH_OPENCV
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
+def test_a_missing_module_names_the_extra_of_its_package(package: extras.Package) -> None:
+    assert find_package(f"{package.module}.part") is package
+    assert f"{package.module} is not installed" in str(MissingDependencyError(package.module))
+    assert any(each.startswith(package.name) for each in wanted_extras()[package.extra])
+
+
+def test_a_module_of_no_extra_is_unknown() -> None:
+    assert find_package("json") is None
+
+
+def test_package_alone_is_named_as_the_index_knows_it(
+    opencv: Callable[[str | None], None],
+) -> None:
+    opencv("JetPack's")
+    assert how_to_install("onnx_ir", "export") == "pip install onnx-ir"
+
+
+def test_unknown_name_lists_the_known_and_guesses_a_close_one() -> None:
+    known = ["unetpp", "unet"]
+    assert (
+        str(UnknownNameError("model", "vnet", ["b", "a"])) == "unknown model 'vnet'. Known: a, b."
+    )
+    message = "unknown model 'unett'. Did you mean 'unet'? Known: unet, unetpp."
+    assert str(UnknownNameError("model", "unett", known)) == message
+    assert str(UnknownNameError("model", "x", [])) == "unknown model 'x'. Known: none."

@@ -34,10 +34,11 @@ HEAVY = {
 }
 # What a device that only runs bundles does without.
 WORKSTATION = {"onnx", "onnx_ir", "onnxscript", "safetensors", "torch"}
-WORKSTATION_PARTS = {"demo", "export", "gate", "models", "parity", "pruning", "training"}
+WORKSTATION_PARTS = {"demo", "export", "models", "parity", "prune", "training"}
 # The runtime's own imports; backends/pytorch.py, loaded by name, is the exception.
 RUNTIME_PARTS = {
-    *("bundle", "doctor", "errors", "files", "jpeg", "latency", "metrics", "runtime"),
+    *("doctor", "errors", "fields", "files", "jpeg", "latency", "manifest", "metrics", "runtime"),
+    "schema",
 }
 PYTORCH_BACKEND = "edgeunet.runtime.backends.pytorch"
 
@@ -157,12 +158,12 @@ def test_other_names_are_attribute_errors() -> None:
         "parity",
         "runtime",
         "runtime.backends",
-        "runtime.backends.tiling",
-        "runtime.gpu.engine",
-        "runtime.gpu.kernels",
+        "runtime.engine",
+        "runtime.kernels",
         "runtime.serve",
         "runtime.sinks",
         "runtime.sources",
+        "runtime.tiling",
     ],
 )
 def test_names_of_a_package_are_sorted_and_resolve(package: str) -> None:
@@ -247,15 +248,21 @@ def test_imports_are_found_in_every_form(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-COMMON = [
-    *("errors", "files", "latency", "metrics"),
-    *(f"bundle.{path.stem}" for path in sorted((ROOT / "edgeunet" / "bundle").glob("[a-z]*.py"))),
-]
-
-
-@pytest.mark.parametrize("module", COMMON)
+@pytest.mark.parametrize(
+    "module",
+    [
+        "calibration",
+        "errors",
+        "extras",
+        "fields",
+        "files",
+        "latency",
+        "manifest",
+        "metrics",
+        "schema",
+    ],
+)
 def test_common_modules_import_only_each_other(module: str) -> None:
-    path = ROOT / "edgeunet" / f"{module.replace('.', '/')}.py"
-    found = set(imports(path, f"edgeunet.{module}"))
-    assert parts(found) <= {"bundle", "errors", "files"}
+    found = set(imports(ROOT / "edgeunet" / f"{module}.py", f"edgeunet.{module}"))
+    assert parts(found) <= {"errors", "extras", "schema"}
     assert tops(found) & HEAVY <= {"numpy", "cv2"}

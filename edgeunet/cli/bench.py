@@ -7,56 +7,59 @@ from pathlib import Path
 
 import click
 
-from ..bundle.manifest import Precision
 from ..runtime.bench import BenchReport, bench, compare_precisions
-from ..runtime.options import LoadOptions
+from ..runtime.options import DEFAULTS, LoadOptions
 from ..runtime.segmenter import Segmenter
-from .common import DIRECTORY, echo_json, gpu_of, json_option, net_options
+from .bundle_options import backend_option
+from .common import DIRECTORY, Command, ListOf, echo_json, json_option, option
+from .options import options_from
 
 
-class BatchList(click.ParamType[list[int]]):
-    """`1,4,8`."""
-
-    name = "N,N,…"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> list[int]:
-        """Batch sizes in the order given."""
-        try:
-            return [int(part) for part in str(value).split(",")]
-        except ValueError:
-            self.fail(f"{value!r} is not a list of batch sizes, such as 1,4,8.")
-
-
-@click.command("bench")
+@click.command("bench", cls=Command)
 @click.argument("bundle", type=DIRECTORY)
-@click.option("--source", help="Images or video to take frames from.  [the golden frames]")
-@net_options
-@click.option("--batch", "batches", type=BatchList(), default="1", show_default=True)
-@click.option("--repeats", type=click.IntRange(1), default=40, show_default=True)
+@option(
+    "--source",
+    metavar="PATH",
+    help="Images or video to take frames from.",
+    show_default="the golden frames",
+)
+@backend_option
+@options_from(LoadOptions, "options", section="Net", leave_out=("target_fps",))
+@option(
+    "--batch",
+    "batches",
+    type=ListOf(int, "N[,N…]"),
+    default="1",
+    show_default=True,
+    help="Batch sizes to time.",
+)
+@option(
+    "--repeats",
+    metavar="N",
+    type=click.IntRange(1),
+    default=40,
+    show_default=True,
+    help="Timed calls per batch size.",
+)
 @json_option
 def command(
     bundle: Path,
     source: str | None,
     backend: str,
-    device: int | None,
-    dla: int | None,
-    precision: Precision | None,
-    batches: list[int],
+    options: LoadOptions,
+    batches: tuple[int, ...],
     repeats: int,
     as_json: bool,
 ) -> None:
-    """Time a bundle on this machine, stage by stage, and say which precision to use."""
-    options = LoadOptions(precision=precision, **gpu_of(device, dla))
+    """Time every stage on this machine and recommend a precision."""
     with Segmenter.open(bundle, backend, options) as segmenter:
         report = bench(segmenter, batches=batches, source=source, repeats=repeats)
         opened, used = segmenter.bundle, segmenter.backend.name
-    # PyTorch is the reference, and computes in one precision; a DLA does not compute all of them.
-    alone = precision is not None or dla is not None or used == "pytorch"
-    if used == "onnxruntime":  # chosen by `auto`: it has no use for a GPU's options
-        options = LoadOptions()
-    verdict = None if alone else compare_precisions(opened, used, options)
+    verdict = None
+    # PyTorch is the reference and computes in one precision; a DLA does not compute in all.
+    if options.precision is None and options.dla is None and used != "pytorch":
+        on_cpu = used == "onnxruntime"  # `auto` may have chosen it, and it takes no device
+        verdict = compare_precisions(opened, used, DEFAULTS if on_cpu else options)
     if as_json:
         echo_json({**asdict(report), "verdict": verdict and asdict(verdict)})
     else:
@@ -71,7 +74,7 @@ def table(report: BenchReport) -> str:
     lines = [
         f"{report.model} {report.precision} on {report.backend}, frames {height}x{width}, "
         f"{report.environment['processor']}, {report.environment['cores']} cores",
-        f"{'batch':>5}  {'stage':<12}{'p50 ms':>9}{'p90 ms':>9}{'p99 ms':>9}   (a frame)",
+        f"{'batch':>5}  {'stage':<12}{'p50 ms':>9}{'p90 ms':>9}{'p99 ms':>9}   (per frame)",
     ]
     for row in report.batches:
         for stage, times in row.stages.items():

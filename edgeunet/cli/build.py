@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import get_args
 
 import click
 
 from ..bundle.bundle import open_bundle
-from ..bundle.manifest import Precision
 from ..bundle.schema import encode
 from ..runtime.gpu.engine import (
     BuiltEngine,
@@ -19,67 +17,73 @@ from ..runtime.gpu.engine import (
     engine_parts,
     list_toolkits,
 )
-from .common import DIRECTORY, echo_json, force_option, gpu_of, gpu_options, json_option, progress
+from ..runtime.options import LoadOptions
+from .common import (
+    DIRECTORY,
+    Choice,
+    Command,
+    ListOf,
+    echo_json,
+    echo_step,
+    force_option,
+    json_option,
+    option,
+    progress,
+)
+from .options import options_from
 
 
-class TargetList(click.ParamType[list[str]]):
-    """`sm86,sm89`."""
-
-    name = "SM[,SM…]"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> list[str]:
-        """The targets, in lower case."""
-        return [part.strip().lower() for part in str(value).split(",")]
+def _target(text: str) -> str:
+    return text.strip().lower()
 
 
-@click.command("build")
+@click.command("build", cls=Command)
 @click.argument("bundle", type=DIRECTORY)
-@click.option(
+@option(
     "--runtime",
-    type=click.Choice(list_toolkits()),
-    help="Kind of TensorRT.  [tensorrt where it is installed, else rtx]",
+    type=Choice(list_toolkits()),
+    show_default="tensorrt if it is installed, else rtx",
+    help="Kind of TensorRT.",
 )
-@click.option("--precision", type=click.Choice(get_args(Precision)), help="[that of the bundle]")
-@gpu_options
-@click.option(
+@options_from(LoadOptions, "options", leave_out=("target_fps",))
+@option(
     "--workspace",
+    metavar="MB",
     type=click.IntRange(1),
-    help="Most scratch memory of a layer, MB; tensorrt only.  [half of the free memory; a quarter, "
-    "at most 1024, where the GPU shares it with the system]",
+    show_default="half of the free memory; a quarter, at most 1024, if the GPU shares it",
+    help="Most scratch memory of a layer; tensorrt only.",
 )
-@click.option(
+@option(
     "--targets",
-    type=TargetList(),
-    help="Compute capabilities of the GPUs that the engine is for; rtx only.  [sm86,sm89,sm120]",
+    type=ListOf(_target, "SM[,SM…]"),
+    show_default="sm86,sm89,sm120",
+    help="Compute capabilities of the GPUs to build for; rtx only.",
 )
 @force_option
 @json_option
 def command(
     bundle: Path,
     runtime: str | None,
-    precision: Precision | None,
-    device: int | None,
-    dla: int | None,
+    options: LoadOptions,
     workspace: int | None,
-    targets: list[str] | None,
+    targets: tuple[str, ...] | None,
     force: bool,
     as_json: bool,
 ) -> None:
-    """Build TensorRT engines into BUNDLE/engines; those that fit are kept.
+    """Build TensorRT engines into a bundle.
 
-    One engine, or two for a gated bundle in its two parts: those that `edgeunet run` uses. Those of
-    the shallower depths that a bundle carries go to BUNDLE/depths/L/engines.
+    Engines go to BUNDLE/engines, and to BUNDLE/depths/L/engines if the bundle carries several
+    depths. A gated bundle gets two engines, one for each of its two parts. Engines that fit are
+    kept.
     """
     if runtime is None:
         runtime = default_toolkit()
-        click.echo(f"  runtime {runtime}", err=True)
+        echo_step(f"runtime {runtime}")
     opened = open_bundle(bundle)
     wanted = [
         (each, part)
         for each in (*opened.shallower.values(), opened)
-        for part in engine_parts(each, runtime=runtime, precision=precision)
+        for part in engine_parts(each, runtime=runtime, precision=options.precision)
     ]
     engines = []
     for each, part in wanted:
@@ -88,14 +92,15 @@ def command(
                 build_bundle_engine(
                     each,
                     runtime=runtime,
-                    precision=precision,
                     part=part,
                     targets=targets,
                     workspace_mb=workspace,
                     force=force,
-                    report=lambda step: click.echo(f"  {step}", err=True),
+                    report=echo_step,
                     progress=_late_bar(stack, f"building {part}" if part else "building"),
-                    **gpu_of(device, dla),
+                    precision=options.precision,
+                    device=options.device or 0,
+                    dla=options.dla,
                 )
             )
     if as_json:
@@ -106,7 +111,7 @@ def command(
 
 
 def _late_bar(stack: ExitStack, label: str) -> Callable[[float], None]:
-    """Bar that stands below the steps told before it: it comes with the first share."""
+    """Bar that appears with the first progress, below the steps printed before it."""
     bars: list[Callable[[int], None]] = []
 
     def advance(done: float) -> None:
@@ -131,17 +136,17 @@ def _as_text(engine: BuiltEngine) -> str:
         size = engine.card.plan_bytes / 1e6
         text = f"wrote {engine.path} ({size:.1f} MB)"
         if engine.card.request.gpu is None:
-            text += ". It was not run: that needs its GPU."
+            text += ". It was not run: that needs the GPU it is for."
     else:
         text = f"kept {engine.path}: {engine.reason}"
     if engine.card.request.dla is not None:
-        text += "\n" + _fallback(engine, engine.card.request.dla)
+        text += "\n" + _dla_layers(engine, engine.card.request.dla)
     return text
 
 
-def _fallback(engine: BuiltEngine, dla: int) -> str:
-    """Layers that the DLA cannot run."""
+def _dla_layers(engine: BuiltEngine, dla: int) -> str:
+    """Which layers the DLA cannot run."""
     if not engine.fallback:
         return f"DLA {dla} can run all layers"
     layers = "".join(f"\n  {name}" for name in engine.fallback)
-    return f"DLA {dla} cannot run these layers ({len(engine.fallback)}); the GPU does:{layers}"
+    return f"DLA {dla} cannot run these layers ({len(engine.fallback)}); the GPU runs them:{layers}"

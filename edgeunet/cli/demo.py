@@ -8,15 +8,25 @@ import click
 
 from ..demo import demo
 from .bench import table
-from .common import DIRECTORY, force_option
+from .common import DIRECTORY, Command, echo_step, force_option, option
 
 
-@click.command("demo")
-@click.option("-o", "output", type=DIRECTORY, default="demo", show_default=True)
+@click.command("demo", cls=Command)
+@option(
+    "-o",
+    "output",
+    type=DIRECTORY,
+    default="demo",
+    show_default=True,
+    help="Directory for the bundle, the videos and the report.",
+)
 @force_option
 def command(output: Path, force: bool) -> None:
-    """Export INT8, measure parity and segment a video, on procedural data."""
-    result = demo(output, force=force, report=lambda step: click.echo(f"  {step}", err=True))
+    """Export, check and run a net on procedural data.
+
+    Downloads nothing.
+    """
+    result = demo(output, force=force, report=echo_step)
     summary = result.run
     click.echo(f"\n{result.parity.table()}\n\n{table(result.bench)}\n")
     click.echo(

@@ -6,17 +6,18 @@ from dataclasses import asdict
 
 import click
 
-from ..doctor import Diagnosis, Need, Part, diagnose
-from ..errors import MissingDependencyError, how_to_install
-from .common import echo_json, json_option
+from ..doctor import Dependency, Diagnosis, Need, diagnose
+from ..errors import MissingDependencyError
+from ..extras import how_to_install
+from .common import Command, echo_json, json_option
 
-_NAMES = 24  # columns of a thing's name
+_WIDTH = 24  # columns of a name
 
 
-@click.command("doctor")
+@click.command("doctor", cls=Command)
 @json_option
 def command(as_json: bool) -> None:
-    """Say what this machine can run, and what is missing."""
+    """Show what this machine can run and what is missing."""
     found = diagnose()
     gstreamer, needs = _runtime()
     if as_json:
@@ -31,38 +32,38 @@ def command(as_json: bool) -> None:
 
 def _echo_parts(found: Diagnosis, gstreamer: bool | None) -> None:
     for name in ("processor", "cores", "system", "python"):
-        click.echo(f"{name:<{_NAMES}}{found.environment[name]}")
+        click.echo(f"{name:<{_WIDTH}}{found.environment[name]}")
     width = 2 + max(len(part.version or "missing") for part in found.parts)
     for part in found.parts:
         state = part.version or "missing"
-        click.echo(f"{part.name:<{_NAMES}}{state:<{width}}{part.purpose}{_advice(part)}")
+        click.echo(f"{part.name:<{_WIDTH}}{state:<{width}}{part.purpose}{_advice(part)}")
         if part.name == "opencv-python-headless" and gstreamer is not None:
             state = "yes" if gstreamer else "no"
             click.echo(
-                f"{'  with GStreamer':<{_NAMES}}{state:<{width}}"
-                "run, serve: csi:// and gst: sources; nothing else takes it"
+                f"{'  with GStreamer':<{_WIDTH}}{state:<{width}}"
+                "run, serve: csi:// and gst: sources only"
             )
 
 
-def _advice(part: Part) -> str:
+def _advice(part: Dependency) -> str:
     return "" if part.version else f"; {how_to_install(part.name, part.extra)}"
 
 
 def _echo_gpu(needs: tuple[Need, ...]) -> None:
     missing = [need for need in needs if need.problem is not None]
     runs = all(need.optional for need in missing)
-    verdict = "TensorRT runs" if runs else "TensorRT does not run, for there is missing:"
+    verdict = "TensorRT runs" if runs else "TensorRT does not run. Missing:"
     click.echo(f"on a GPU: {verdict}")
     for need in needs if runs else missing:
-        click.echo(f"  {need.name:<{_NAMES - 2}}{need.found or need.problem}")
+        click.echo(f"  {need.name:<{_WIDTH - 2}}{need.found or need.problem}")
 
 
 def _runtime() -> tuple[bool | None, tuple[Need, ...]]:
-    """Whether OpenCV has GStreamer, None where there is no OpenCV, and what a GPU takes."""
+    """Whether OpenCV has GStreamer (None without OpenCV), and what a GPU needs."""
     try:
         from ..runtime.gpu.needs import gpu_needs
         from ..runtime.sources.gstreamer import has_gstreamer
-    except ImportError as error:  # the runtime is not to be had without OpenCV
+    except ImportError as error:  # the runtime needs OpenCV
         return None, (Need("runtime", None, _no_runtime(error)),)
     return has_gstreamer(), gpu_needs()
 
@@ -71,7 +72,7 @@ def _no_runtime(error: ImportError) -> str:
     if isinstance(error, ModuleNotFoundError):
         return str(MissingDependencyError(str(error.name), "cpu"))
     return (
-        f"OpenCV is installed, but cannot be loaded: {error}. Without it no bundle runs, not on "
-        "the CPU either. Install the library that this names; an OpenCV that was compiled with "
-        "numpy 1, such as JetPack 6's, wants pip install 'numpy<2'."
+        f"OpenCV is installed, but cannot be loaded: {error}. No bundle runs without it. Install "
+        "the library that the message names. An OpenCV compiled with numpy 1, such as JetPack 6's, "
+        "needs pip install 'numpy<2'."
     )

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from ..bundle.manifest import Color
 from ..bundle.schema import encode
 from ..data.datasets import open_dataset
 from ..gate.calibrate import MAX_LOST, calibrate_checkpoint
@@ -14,35 +13,45 @@ from ..models import Checkpoint, Preparation
 from .common import (
     DIRECTORY,
     SIZE,
+    Command,
     echo_json,
     force_option,
     json_option,
-    preparation_options,
+    model_option,
+    option,
     progress,
 )
+from .options import options_from
 
 
-@click.command("gate")
-@click.option("--model", required=True, help="Variant; `edgeunet models` lists them.")
-@click.option("--weights", required=True, help="Tag or checkpoint file of a net with a gate.")
-@click.option("--data", type=DIRECTORY, required=True, help="Data set; its val split is used.")
-@click.option(
+@click.command("gate", cls=Command)
+@model_option
+@option(
+    "--weights",
+    metavar="TAG|FILE",
+    required=True,
+    help="Tag or checkpoint file of a net with a gate.",
+)
+@option("--data", type=DIRECTORY, required=True, help="Data set; its val split is used.")
+@option(
     "--max-lost",
+    metavar="PERCENT",
     type=float,
     default=100 * MAX_LOST,
     show_default=True,
-    help="Percent of a class's true pixels that its gate may lose.",
+    help="Share of each class's true pixels that its gate may lose.",
 )
-@click.option(
+@option(
     "--margin",
+    metavar="LOGITS",
     type=float,
     default=0.0,
     show_default=True,
-    help="Logits that a presence may fall by, as in INT8, without more being lost.",
+    help="Safety margin in logits, to allow for INT8 error.",
 )
-@click.option("--size", type=SIZE, help="Input of the net.  [that of the checkpoint]")
-@preparation_options
-@click.option("-o", "output", type=DIRECTORY, required=True, help="Checkpoint to write.")
+@option("--size", type=SIZE, show_default="the checkpoint's", help="Input size of the net.")
+@options_from(Preparation, "preparation", section="Weights without a card")
+@option("-o", "output", type=DIRECTORY, required=True, help="Checkpoint to write.")
 @force_option
 @json_option
 def command(
@@ -52,15 +61,15 @@ def command(
     max_lost: float,
     margin: float,
     size: tuple[int, int] | None,
-    color: Color | None,
-    mean: tuple[float, ...] | None,
-    std: tuple[float, ...] | None,
+    preparation: Preparation,
     output: Path,
     force: bool,
     as_json: bool,
 ) -> None:
-    """Calibrate a checkpoint's gate: the thresholds that close classes an image lacks."""
-    preparation = Preparation(color, mean, std)
+    """Calibrate the thresholds of a checkpoint's gate.
+
+    The gate closes classes that an image does not contain.
+    """
     source = Checkpoint.open(weights, model, size=size, preparation=preparation)
     dataset = open_dataset(data)
     with progress("calibrating", len(dataset.samples("val"))) as report:

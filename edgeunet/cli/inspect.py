@@ -12,14 +12,14 @@ from ..bundle.calibration_table import TABLE_NAME, read_table
 from ..bundle.engines import Engine, list_engines
 from ..bundle.manifest import Manifest, flavour_file, manifest_json
 from ..bundle.schema import encode
-from .common import DIRECTORY, echo_json, json_option
+from .common import DIRECTORY, Command, echo_json, json_option
 
 
-@click.command("inspect")
+@click.command("inspect", cls=Command)
 @click.argument("bundle", type=DIRECTORY)
 @json_option
 def command(bundle: Path, as_json: bool) -> None:
-    """Check a bundle's files and its engines, and say what it is."""
+    """Describe a bundle and check its files and engines."""
     opened = open_bundle(bundle)
     manifest = opened.manifest
     engines = list_engines(opened)
@@ -46,13 +46,13 @@ def command(bundle: Path, as_json: bool) -> None:
     }
     for label, value in rows.items():
         click.echo(f"{label:<12}{value}")
-    click.echo(f"{'files':<12}{len(manifest.files)}, all hashes right")
+    click.echo(f"{'files':<12}{len(manifest.files)}, all hashes match")
     for engine in engines:
         click.echo(f"{'engine':<12}{engine.path.name}: {_engine(engine)}")
 
 
 def _engine(engine: Engine) -> str:
-    """What an engine is, or why it cannot be used."""
+    """What an engine is for, or why it cannot be used."""
     if engine.problem is not None:
         return f"not usable, {engine.problem}; `edgeunet build` builds it again"
     assert engine.card is not None
@@ -71,7 +71,7 @@ def _engine_json(engine: Engine) -> dict[str, Any]:
 
 
 def _gate(manifest: Manifest) -> str:
-    """Thresholds by class, or why there are none."""
+    """Threshold of each class, or why there is none."""
     if manifest.gate is not None:
         pairs = zip(manifest.classes, manifest.gate, strict=True)
         return ", ".join(f"{name} {threshold:.4g}" for name, threshold in pairs)
@@ -81,7 +81,7 @@ def _gate(manifest: Manifest) -> str:
 
 
 def _calibration(bundle: Bundle) -> str:
-    """Method and frames that the INT8 ranges come from."""
+    """Method and frames that the INT8 ranges were calibrated with."""
     if TABLE_NAME not in bundle.manifest.files:
         return "none"
     table = read_table(bundle.root / TABLE_NAME)

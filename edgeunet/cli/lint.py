@@ -9,22 +9,25 @@ from typing import get_args
 import click
 
 from ..export.lint import Target, lint_all
-from .common import DIRECTORY, echo_json, json_option
+from .common import DIRECTORY, Choice, Command, echo_json, json_option, option
 
 
-@click.command("lint")
+@click.command("lint", cls=Command)
 @click.argument("file", type=DIRECTORY)
-@click.option(
+@option(
     "--target",
     "targets",
-    type=click.Choice(get_args(Target)),
+    type=Choice(get_args(Target)),
     multiple=True,
     required=True,
-    help="Who is to read the file; may be given several times.",
+    help="Builder that will read the file. Repeat the option for several.",
 )
 @json_option
 def command(file: Path, targets: tuple[Target, ...], as_json: bool) -> None:
-    """Check an ONNX file against what builders refuse or misread; exit code 1 where one would."""
+    """Find what TensorRT or ONNX Runtime would refuse or misread.
+
+    The exit code is 1 if a target would.
+    """
     reports = lint_all(file, targets)
     ok = all(report.ok for report in reports)
     if as_json:

@@ -1,118 +1,143 @@
-"""The group of all commands, and how errors become exit codes."""
+"""The group of all commands, and how errors become messages and exit codes."""
 
 from __future__ import annotations
 
 import importlib
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
+from click.exceptions import NoArgsIsHelpError, NoSuchCommand
 
 from .. import __version__
 from ..errors import EdgeUNetError, MissingDependencyError
+from ..extras import find_package
 
-# Command -> module beside this file. Loaded on use, so that `edgeunet run` never loads torch and a
-# device without the training extra still has its commands.
-_COMMANDS = {
-    "bench": "bench",
-    "build": "build",
-    "demo": "demo",
-    "doctor": "doctor",
-    "export": "export",
-    "gate": "gate",
-    "inspect": "inspect",
-    "lint": "lint",
-    "models": "models",
-    "parity": "parity",
-    "prune": "prune",
-    "run": "run",
-    "serve": "serve",
-    "train": "train",
-}
-# Distribution that a missing module points to -> the extra that brings it.
-_EXTRAS = {
-    "torch": "export",
-    "onnx": "export",
-    "onnx_ir": "export",
-    "safetensors": "export",
-    "torch_pruning": "train",
-    "torchmetrics": "train",
-    "onnxruntime": "cpu",
-    "cv2": "cpu",
-    "av": "video",
-    "pycocotools": "video",
-    "PIL": "serve",
-    "prometheus_client": "serve",
-    "starlette": "serve",
-    "uvicorn": "serve",
-    "filelock": "trt",
-    "packaging": "trt",
+# Each command is in a module of its name beside this file. It is imported on use: `edgeunet run`
+# never loads torch, and a device without the training extra still has its commands.
+_SECTIONS = {
+    "Make": ("models", "train", "prune", "gate", "export", "build"),
+    "Run": ("run", "serve", "demo"),
+    "Prove": ("parity", "bench", "lint", "inspect"),
+    "Machine": ("doctor",),
 }
 
 
-class LazyGroup(click.Group):
-    """Loads a command's module when it is called or its help is asked for."""
+class Failure(click.ClickException):
+    """An error of any kind, shown as one line."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]  # a class attribute in click
+
+    def show(self, file: Any = None) -> None:
+        """Print `error: ...` on stderr."""
+        click.echo(f"error: {self.message}", file=file, err=True)
+
+
+class CommandGroup(click.Group):
+    """Commands in sections, imported when they are called or their help is needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names of all commands."""
-        return sorted(_COMMANDS)
+        """Names of all commands, by section."""
+        return [name for names in _SECTIONS.values() for name in names]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name, None where there is none."""
-        if cmd_name not in _COMMANDS:
+        """The command of that name; None if there is none."""
+        if cmd_name not in self.list_commands(ctx):
             return None
         try:
-            module = importlib.import_module(f"edgeunet.cli.{_COMMANDS[cmd_name]}")
+            module = importlib.import_module(f"edgeunet.cli.{cmd_name}")
         except ImportError as error:
-            return _unavailable(cmd_name, error)
+            return _unavailable(cmd_name, _import_failure(error))
         command: click.Command = module.command
         return command
 
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; errors raised on purpose become a message and an exit code."""
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does; the error knows commands that are not imported yet."""
         try:
+            return super().resolve_command(ctx, args)
+        except NoSuchCommand as error:
+            known = self.list_commands(ctx)
+            raise NoSuchCommand(error.command_name, possibilities=known, ctx=ctx) from None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """A help section for each group of commands."""
+        for title, names in _SECTIONS.items():
+            commands = {name: self.get_command(ctx, name) for name in names}
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(name, each.get_short_help_str(80)) for name, each in commands.items() if each]
+                )
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Parse the options of the group."""
+        with _failures():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with _failures():
             return super().invoke(ctx)
-        except EdgeUNetError as error:
-            click.echo(f"error: {error}", err=True)
-            ctx.exit(error.exit_code)
-        except ImportError as error:
-            click.echo(f"error: {_missing(error)}", err=True)
-            ctx.exit(1)
 
 
-@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@contextmanager
+def _failures() -> Iterator[None]:
+    """Turn every expected error into a `Failure`."""
+    try:
+        yield
+    except NoArgsIsHelpError:  # shows the help
+        raise
+    except click.UsageError as error:
+        help_of = f" See `{error.ctx.command_path} --help`." if error.ctx else ""
+        raise Failure(error.format_message() + help_of, error.exit_code) from error
+    except EdgeUNetError as error:
+        raise Failure(str(error), error.exit_code) from error
+    except ImportError as error:
+        raise Failure(str(_import_failure(error)), 1) from error
+    except OSError as error:
+        if error.filename is None:  # such as a closed pipe, which click handles
+            raise
+        raise Failure(f"{error.filename}: {error.strerror}.", 1) from error
+    except KeyboardInterrupt as error:
+        raise Failure("interrupted.", 1) from error
+
+
+@click.command(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
     """U-Nets from a checkpoint to INT8 video segmentation at the edge."""
 
 
-def _unavailable(name: str, error: ImportError) -> click.Command:
-    """Stand-in for a command whose extra is not installed, or not to be loaded."""
-    message = str(_missing(error))
+def _unavailable(name: str, problem: EdgeUNetError) -> click.Command:
+    """Stands in for a command whose packages are missing or cannot be loaded."""
 
     @click.command(
         name,
-        help=f"Not available: {message}",
+        help=f"Not available: {problem}",
         short_help="(not available)",
         context_settings={"ignore_unknown_options": True},
     )
     @click.argument("arguments", nargs=-1)
     def command(arguments: tuple[str, ...]) -> None:
-        click.echo(f"error: {message}", err=True)
-        sys.exit(1)
+        raise problem
 
     return command
 
 
-def _missing(error: ImportError) -> EdgeUNetError:
+def _import_failure(error: ImportError) -> EdgeUNetError:
+    """The error for a package that is missing or broken; raises errors that are bugs of ours."""
     module = (error.name or "").split(".")[0]
     if isinstance(error, ModuleNotFoundError):
-        if module not in _EXTRAS:
+        if find_package(module) is None:
             raise error
-        return MissingDependencyError(module, _EXTRAS[module])
+        return MissingDependencyError(module)
     if module == "edgeunet":
         raise error
     return EdgeUNetError(
         f"{module or 'a package'} is installed, but cannot be loaded: {error}. Install the library "
-        "or the version that this names; `edgeunet doctor` lists what is there."
+        "or the version that the message names; `edgeunet doctor` lists what is there."
     )

@@ -6,14 +6,20 @@ import click
 
 from ..bundle.schema import encode
 from ..models.summary import summarise
-from .common import SIZE, echo_json, json_option
+from .common import SIZE, Command, echo_json, json_option, option
 
 
-@click.command("models")
-@click.option("--size", type=SIZE, default="256x320", show_default=True, help="Input for GFLOPs.")
+@click.command("models", cls=Command)
+@option(
+    "--size",
+    type=SIZE,
+    default="256x320",
+    show_default=True,
+    help="Input size that GFLOPs are for.",
+)
 @json_option
 def command(size: tuple[int, int], as_json: bool) -> None:
-    """List the variants: parameters, GFLOPs, pretrained weights."""
+    """List the variants and their pretrained weights."""
     rows = summarise(*size)
     if as_json:
         return echo_json([encode(row) for row in rows])

@@ -10,19 +10,25 @@ import click
 from ..bundle.bundle import open_bundle
 from ..files import write_json
 from ..parity import golden_samples, measure, samples_of, write_html
-from .common import DIRECTORY, backend_option, echo_json, json_option, progress
+from .bundle_options import backend_option
+from .common import DIRECTORY, Command, echo_json, json_option, option, progress
 
 
-@click.command("parity")
+@click.command("parity", cls=Command)
 @click.argument("bundle", type=DIRECTORY)
-@click.option(
-    "--data", type=DIRECTORY, help="Data set (val), images or video.  [the golden frames]"
+@option(
+    "--data",
+    type=DIRECTORY,
+    show_default="the golden frames",
+    help="Data set (its val split), images or video.",
 )
 @backend_option
-@click.option(
-    "--tensorrt", is_flag=True, help="Also the INT8 graphs for TensorRT, simulated on the CPU."
+@option(
+    "--tensorrt",
+    is_flag=True,
+    help="Also compare the INT8 graphs for TensorRT, simulated on the CPU.",
 )
-@click.option("-o", "output", type=DIRECTORY, help="Directory for parity.json and parity.html.")
+@option("-o", "output", type=DIRECTORY, help="Directory for parity.json and parity.html.")
 @json_option
 def command(
     bundle: Path,
@@ -32,7 +38,10 @@ def command(
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Compare a bundle with PyTorch at mask level, stage by stage."""
+    """Compare a bundle's masks with PyTorch's, stage by stage.
+
+    The exit code is 1 if a stage is out of tolerance.
+    """
     opened = open_bundle(bundle)
     if data is None:
         samples, name = list(golden_samples(opened)), "its golden frames"

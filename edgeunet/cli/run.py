@@ -2,64 +2,65 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import get_args
 
 import click
 
-from ..bundle.manifest import Precision
 from ..errors import UnfinishedError
-from ..runtime.backends.tiling import Blend
 from ..runtime.options import LoadOptions
 from ..runtime.run import RunSummary, run
 from ..runtime.segmenter import Drop
+from .bundle_options import (
+    TileOptions,
+    backend_option,
+    batch_option,
+    temporal_option,
+)
 from .common import (
     DIRECTORY,
-    blend_option,
+    Choice,
+    Command,
     echo_json,
     force_option,
-    gpu_of,
     json_option,
-    net_options,
-    overlap_option,
+    option,
     progress,
-    target_fps_option,
-    temporal_option,
-    tile_option,
-    tiling_of,
 )
+from .options import options_from
 
 
-@click.command("run")
+@click.command("run", cls=Command)
 @click.argument("bundle", type=DIRECTORY)
 @click.argument("source")
-@click.option(
+@option(
     "-o",
     "output",
+    metavar="OUTPUT",
     default="-",
     show_default=True,
     help="NAME.mp4 (overlay), NAME.jsonl (run lengths), a directory (PNG masks), pipe:masks or "
     "pipe:overlay (raw bytes on stdout), or - (none).",
 )
-@net_options
-@target_fps_option
-@click.option("--batch", type=click.IntRange(1), default=1, show_default=True)
-@click.option(
+@backend_option
+@options_from(LoadOptions, "options", section="Net")
+@batch_option
+@option(
     "--max-delay",
     type=click.FloatRange(0),
     metavar="MS",
-    help="What a frame waits for others to fill its batch.  [50 for live sources, else for ever]",
+    show_default="50 for live sources, else no limit",
+    help="Longest time to wait for a batch to fill.",
 )
-@click.option(
+@option(
     "--drop",
-    type=click.Choice(get_args(Drop)),
-    help="The frame that gives way where the net is slower.  [oldest for live sources, else none]",
+    type=Choice(get_args(Drop)),
+    show_default="oldest for live sources, else none",
+    help="Which frames to drop if the net cannot keep up.",
 )
 @temporal_option
-@tile_option
-@overlap_option
-@blend_option
+@options_from(TileOptions, "tiles", section="Tiles")
 @force_option
 @json_option
 def command(
@@ -67,45 +68,37 @@ def command(
     source: str,
     output: str,
     backend: str,
-    device: int | None,
-    dla: int | None,
-    precision: Precision | None,
-    target_fps: float | None,
+    options: LoadOptions,
     batch: int,
     max_delay: float | None,
     drop: Drop | None,
     temporal: float | None,
-    tile: bool,
-    overlap: float | None,
-    blend: Blend | None,
+    tiles: TileOptions,
     force: bool,
     as_json: bool,
 ) -> None:
-    """Segment an image, a directory or glob of images, a video, or a camera.
+    """Segment images, a video or a camera.
 
-    Ctrl-C and SIGTERM end it after the frames under way, and finish what is being written.
+    SOURCE is an image, a directory or glob of images, a video, or the address of a camera or
+    stream, such as v4l2:///dev/video0, csi://0 or rtsp://HOST/PATH.
+
+    Ctrl-C and SIGTERM end the run; the frames already read are still written.
     """
-    options = LoadOptions(
-        precision=precision,
-        tiling=tiling_of(tile, overlap, blend, batch),
-        target_fps=target_fps,
-        **gpu_of(device, dla),
-    )
     with progress("segmenting", None) as report:
         summary = run(
             bundle,
             source,
             output,
             backend=backend,
-            options=options,
-            batch=1 if tile else batch,
+            options=replace(options, tiling=tiles.tiling(batch)),
+            batch=1 if tiles.tile else batch,
             max_delay=None if max_delay is None else max_delay / 1000,
             drop=drop,
             temporal=temporal,
             force=force,
             report=report,
         )
-    piped = output.startswith("pipe:")  # which has stdout to itself
+    piped = output.startswith("pipe:")  # the masks have stdout to themselves
     if as_json:
         echo_json(asdict(summary), err=piped)
     else:
@@ -115,7 +108,7 @@ def command(
 
 
 def _words(summary: RunSummary, output: str) -> str:
-    """What was done, what was lost, and how busy each stage was."""
+    """Frames segmented and lost, and how busy each stage was."""
     stream = summary.stream
     lost = {
         "dropped": stream.dropped,

@@ -2,50 +2,53 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from ..bundle.manifest import Precision
-from ..runtime.backends.tiling import Blend
 from ..runtime.options import LoadOptions
 from ..runtime.serve import serve
-from .common import (
-    DIRECTORY,
-    blend_option,
-    gpu_of,
-    net_options,
-    overlap_option,
-    target_fps_option,
+from .bundle_options import (
+    TileOptions,
+    backend_option,
+    batch_option,
     temporal_option,
-    tile_option,
-    tiling_of,
 )
+from .common import DIRECTORY, Command, option
+from .options import options_from
 
 
-@click.command("serve")
+@click.command("serve", cls=Command)
 @click.argument("bundle", type=DIRECTORY)
 @click.argument("source")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
-@click.option(
+@option(
+    "--port",
+    metavar="N",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="Port to listen on; 0 for a free one.",
+)
+@option(
     "--host",
+    metavar="ADDRESS",
     default="127.0.0.1",
     show_default=True,
-    help="Address to listen on. Any but this machine's own asks for a token.",
+    help="Address to listen on. All but this machine's own need a token.",
 )
-@click.option(
+@option(
     "--token",
     envvar="EDGEUNET_TOKEN",
     show_envvar=True,
-    help="What the page and its programs must bring.  [made where one is needed]",
+    show_default="a new one if it is needed",
+    help="Secret that clients must send.",
 )
-@net_options
-@target_fps_option
-@click.option("--batch", type=click.IntRange(1), default=1, show_default=True)
+@backend_option
+@options_from(LoadOptions, "options", section="Net")
+@batch_option
 @temporal_option
-@tile_option
-@overlap_option
-@blend_option
+@options_from(TileOptions, "tiles", section="Tiles")
 def command(
     bundle: Path,
     source: str,
@@ -53,19 +56,15 @@ def command(
     host: str,
     token: str | None,
     backend: str,
-    device: int | None,
-    dla: int | None,
-    precision: Precision | None,
-    target_fps: float | None,
+    options: LoadOptions,
     batch: int,
     temporal: float | None,
-    tile: bool,
-    overlap: float | None,
-    blend: Blend | None,
+    tiles: TileOptions,
 ) -> None:
-    """Show a camera, or a file in a loop, segmented, on a page; segment images sent to it.
+    """Show a segmented camera or video on a web page.
 
-    Ctrl-C and SIGTERM end it.
+    SOURCE is what `edgeunet run` takes; a file plays in a loop. The server also segments images
+    that are sent to it. Ctrl-C and SIGTERM end it.
     """
     serve(
         bundle,
@@ -74,13 +73,8 @@ def command(
         port=port,
         token=token,
         backend=backend,
-        options=LoadOptions(
-            precision=precision,
-            tiling=tiling_of(tile, overlap, blend, batch),
-            target_fps=target_fps,
-            **gpu_of(device, dla),
-        ),
-        batch=1 if tile else batch,
+        options=replace(options, tiling=tiles.tiling(batch)),
+        batch=1 if tiles.tile else batch,
         temporal=temporal,
         announce=lambda url: click.echo(f"open {url}", err=True),
     )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import click
 
@@ -15,107 +16,118 @@ from ..bundle.manifest import Color, Resize
 from ..data.check import check_dataset
 from ..data.datasets import open_dataset
 from ..errors import UsageError
+from ..fields import describe
 from ..training.config import Progress, TrainConfig
-from ..training.losses import LOSSES
 from ..training.train import train
-from .common import DIRECTORY, SIZE, echo_json, json_option
-
-_DEFAULT = TrainConfig()
-_PAPER = "  [what the variant's paper has]"
+from .common import DIRECTORY, SIZE, Choice, Command, echo_json, json_option, option
+from .options import options_from
 
 
-@click.command("train")
-@click.option("--model", required=True, help="Variant; `edgeunet models` lists them.")
-@click.option("--data", required=True, help="Data set, or `cells` for procedural frames.")
-@click.option("--width", type=click.IntRange(1), help="Channels of the first stage.")
-@click.option("--cgm/--no-cgm", default=None, help="The classification-guided gate.  [off]")
-@click.option(
-    "--deep-supervision/--no-deep-supervision",
-    default=None,
-    help="Heads at every scale, for unetpp and unet3p.  [on]",
+@dataclass(frozen=True, kw_only=True)
+class NetOptions:
+    """Arguments of the variant; None takes those of the variant or of the initial weights."""
+
+    width: int | None = field(
+        default=None,
+        metadata=describe("Channels of the first stage.", ge=1, shown_default="the variant's"),
+    )
+    cgm: bool | None = field(
+        default=None,
+        metadata=describe("Add the classification-guided gate.", shown_default="no-cgm"),
+    )
+    deep_supervision: bool | None = field(
+        default=None,
+        metadata=describe(
+            "Add heads at every scale, unetpp and unet3p only.", shown_default="deep-supervision"
+        ),
+    )
+    padding: Literal["same", "valid"] | None = field(
+        default=None,
+        metadata=describe("Padding of convolutions, unet only.", shown_default="same"),
+    )
+
+
+def _use_recipe(ctx: click.Context, param: click.Parameter, model: str) -> str:
+    """Make what the variant's paper trains with the default of its options."""
+    recipe = TrainConfig.for_model(model)
+    names = ("loss", "border", "elastic")
+    ctx.default_map = {name: getattr(recipe, name) for name in names}
+    return model
+
+
+@click.command("train", cls=Command)
+@option(
+    "--model",
+    metavar="NAME",
+    required=True,
+    is_eager=True,
+    callback=_use_recipe,
+    help="Variant; `edgeunet models` lists them.",
 )
-@click.option("--padding", type=click.Choice(["same", "valid"]), help="Of unet.  [same]")
-@click.option("--size", type=SIZE, help="Input of the net at inference.  [that of the images]")
-@click.option("--color", type=click.Choice(get_args(Color)), help="[rgb]")
-@click.option("--resize", type=click.Choice(get_args(Resize)), help="[stretch]")
-@click.option("--crop", type=SIZE, default=_DEFAULT.crop, help="Training crops.  [192x256]")
-@click.option(
-    "--scale", nargs=2, type=float, default=_DEFAULT.scale, show_default=True, help="Zoom of crops."
+@option(
+    "--data",
+    metavar="DIR",
+    required=True,
+    help="Data set, or `cells` for procedural frames.",
 )
-@click.option("--loss", type=click.Choice(sorted(LOSSES)), help=f"Of every head.{_PAPER}")
-@click.option("--border", type=float, help=f"Weight between touching instances.{_PAPER}")
-@click.option("--elastic", type=float, help=f"Elastic deformation, sigma in pixels.{_PAPER}")
-@click.option(
-    "--focus",
-    type=float,
-    default=_DEFAULT.focus,
-    show_default=True,
-    help="Share of the crops that are placed on rare classes.",
+@options_from(NetOptions, "net", section="Net")
+@option("--size", type=SIZE, show_default="the images'", help="Input size of the net at inference.")
+@option("--color", type=Choice(get_args(Color)), show_default="rgb", help="Order of the channels.")
+@option(
+    "--resize",
+    type=Choice(get_args(Resize)),
+    show_default="stretch",
+    help="How frames are brought to the input size.",
 )
-@click.option(
+@options_from(TrainConfig, "config", section="Training")
+@option(
     "--weights",
-    help="Tag or checkpoint to start from; it also sets the options that shape the net and its "
-    "input, where they are not given.  [random weights]",
+    metavar="TAG|FILE",
+    show_default="random weights",
+    help="Checkpoint to start from. It also sets net and input options that are not given.",
 )
-@click.option("--encoder-weights", type=DIRECTORY, help="torchvision's classifier to start from.")
-@click.option("--epochs", type=click.IntRange(1), default=_DEFAULT.epochs, show_default=True)
-@click.option("--batch", type=click.IntRange(1), default=_DEFAULT.batch_size, show_default=True)
-@click.option("--lr", type=float, default=_DEFAULT.learning_rate, show_default=True)
-@click.option("--seed", type=int, default=_DEFAULT.seed, show_default=True)
-@click.option("--amp/--no-amp", default=_DEFAULT.amp, show_default=True, help="BF16 autocast.")
-@click.option("--device", default="cpu", show_default=True, help="Of PyTorch, such as cuda.")
-@click.option("--workers", type=click.IntRange(0), default=0, help="Processes that make crops.")
-@click.option("--check", is_flag=True, help="Read the whole data set, tell what is in it, and end.")
-@click.option("-o", "output", type=DIRECTORY, help="Run; resumed where it exists.")
+@option(
+    "--encoder-weights", type=DIRECTORY, help="torchvision classifier to start the encoder from."
+)
+@option("--device", default="cpu", show_default=True, help="PyTorch device, such as cuda.")
+@option(
+    "--workers",
+    metavar="N",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Processes that make crops.",
+)
+@option("--check", is_flag=True, help="Check the whole data set instead of training.")
+@option("-o", "output", type=DIRECTORY, help="Directory of the run; resumed if it exists.")
 @json_option
 def command(
     model: str,
     data: str,
-    width: int | None,
-    cgm: bool | None,
-    deep_supervision: bool | None,
-    padding: str | None,
+    net: NetOptions,
     size: tuple[int, int] | None,
     color: Color | None,
     resize: Resize | None,
-    crop: tuple[int, int],
-    scale: tuple[float, float],
-    loss: str | None,
-    border: float | None,
-    elastic: float | None,
-    focus: float,
+    config: TrainConfig,
     weights: str | None,
     encoder_weights: Path | None,
-    epochs: int,
-    batch: int,
-    lr: float,
-    seed: int,
-    amp: bool,
     device: str,
     workers: int,
     check: bool,
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Train a variant; best.safetensors is the epoch with the highest validation mIoU."""
+    """Train a variant, or resume its training.
+
+    Writes best.safetensors, the weights of the epoch with the highest validation mIoU. An
+    interrupted run resumes and ends with bit-identical weights.
+    """
     if check:
         contents = check_dataset(open_dataset(data))
         return echo_json(contents.to_json()) if as_json else click.echo(contents.table())
     if output is None:
-        raise UsageError("nowhere to train was given. Pass -o DIR for the run, or --check.")
-    config = TrainConfig.for_model(
-        model,
-        crop=crop,
-        scale=scale,
-        epochs=epochs,
-        batch_size=batch,
-        learning_rate=lr,
-        seed=seed,
-        amp=amp,
-        focus=focus,
-        **_given(loss=loss, border=border, elastic=elastic),
-    )
-    with _news(f"training {model}") as report:
+        raise UsageError("no output. Pass -o DIR to train, or --check to check the data set only.")
+    with _progress_bar(f"training {model}") as report:
         card = train(
             model,
             data,
@@ -129,7 +141,7 @@ def command(
             device=device,
             workers=workers,
             report=report,
-            **_given(width=width, cgm=cgm, deep_supervision=deep_supervision, padding=padding),
+            **{name: value for name, value in asdict(net).items() if value is not None},
         )
     if as_json:
         echo_json({"checkpoint": str(output / "best.safetensors"), "metrics": card.metrics})
@@ -138,37 +150,33 @@ def command(
 
 
 @contextmanager
-def _news(label: str) -> Iterator[Callable[[Progress], None]]:
-    """Bar on a terminal, a line for each epoch elsewhere, both on stderr."""
+def _progress_bar(label: str) -> Iterator[Callable[[Progress], None]]:
+    """A bar on a terminal, otherwise one line per epoch, on stderr."""
     terminal = sys.stderr.isatty()
-    told = 0
-    bar: Any  # of Progress; click does not tell the item of a bar that has only a length
+    printed = 0
+    bar: Any  # its items are Progress, which click cannot infer from a length
     with click.progressbar(
         length=1000,
         label=label,
-        show_eta=False,  # resumed runs begin in the middle: ours knows
-        item_show_func=lambda news: None if news is None else _line(news),
+        show_eta=False,  # wrong for resumed runs; `_line` has ours
+        item_show_func=lambda progress: None if progress is None else _line(progress),
         file=sys.stderr,
         hidden=not terminal,
     ) as bar:
 
-        def report(news: Progress) -> None:
-            nonlocal told
-            bar.update(round(1000 * news.done) - bar.pos, news)
-            if not terminal and news.epoch > told:
-                click.echo(_line(news), err=True)
-            told = news.epoch
+        def report(progress: Progress) -> None:
+            nonlocal printed
+            bar.update(round(1000 * progress.done) - bar.pos, progress)
+            if not terminal and progress.epoch > printed:
+                click.echo(_line(progress), err=True)
+            printed = progress.epoch
 
         yield report
 
 
-def _line(news: Progress) -> str:
-    """One line of news."""
-    miou = "" if news.miou is None else f", mIoU {news.miou:.2f} %"
-    left = timedelta(seconds=round(news.remaining))
-    return f"epoch {news.epoch}, loss {news.loss:.4f}, {news.rate:.1f} img/s, {left} left{miou}"
-
-
-def _given(**options: Any) -> dict[str, Any]:
-    """Options that the user gave."""
-    return {name: value for name, value in options.items() if value is not None}
+def _line(progress: Progress) -> str:
+    """Epoch, loss, rate and remaining time on one line."""
+    miou = "" if progress.miou is None else f", mIoU {progress.miou:.2f} %"
+    left = timedelta(seconds=round(progress.remaining))
+    rate = f"{progress.rate:.1f} img/s, {left} left"
+    return f"epoch {progress.epoch}, loss {progress.loss:.4f}, {rate}{miou}"

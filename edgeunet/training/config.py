@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..errors import UsageError
-from .losses import find_loss
+from ..fields import check, describe
+from .losses import LOSSES
 from .recipes import recipe_of
+
+_PAPER = "the paper's"
 
 
 @dataclass(frozen=True)
@@ -21,36 +24,58 @@ class TrainConfig:
     focus: share of the crops that are placed on rare classes, see `Focus`.
     """
 
-    crop: tuple[int, int] = (192, 256)
-    scale: tuple[float, float] = (0.5, 1.6)
-    epochs: int = 100
-    batch_size: int = 12
-    learning_rate: float = 2e-3
+    crop: tuple[int, int] = field(
+        default=(192, 256), metadata=describe("Size of the training crops.", ge=1)
+    )
+    scale: tuple[float, float] = field(
+        default=(0.5, 1.6),
+        metadata=describe("Smallest and largest zoom of a crop.", gt=0, metavar="MIN MAX"),
+    )
+    epochs: int = field(default=100, metadata=describe("Passes over the training images.", ge=1))
+    batch_size: int = field(
+        default=12, metadata=describe("Crops per training step.", ge=1, flag="--batch")
+    )
+    learning_rate: float = field(
+        default=2e-3, metadata=describe("Highest learning rate.", gt=0, flag="--lr")
+    )
     weight_decay: float = 1e-2
     warmup: float = 0.05
     ema: float = 0.995
-    amp: bool = True
-    seed: int = 0
+    amp: bool = field(default=True, metadata=describe("Run the net in BF16 (autocast)."))
+    seed: int = field(default=0, metadata=describe("Seed of weights and crops."))
     validate_every: int = 5
-    loss: str = "cross_entropy_dice"
-    border: float = 0.0
-    elastic: float = 0.0
-    focus: float = 0.0
+    loss: str = field(
+        default="cross_entropy_dice",
+        metadata=describe(
+            "Loss of every head.",
+            choices=tuple(sorted(LOSSES)),
+            metavar="NAME",
+            shown_default=_PAPER,
+        ),
+    )
+    border: float = field(
+        default=0.0,
+        metadata=describe(
+            "Extra weight between touching instances, for weighted_cross_entropy.",
+            ge=0,
+            shown_default=_PAPER,
+        ),
+    )
+    elastic: float = field(
+        default=0.0,
+        metadata=describe("Sigma of the elastic deformation, pixels.", ge=0, shown_default=_PAPER),
+    )
+    focus: float = field(
+        default=0.0,
+        metadata=describe("Share of the crops that are placed on rare classes.", ge=0, le=1),
+    )
 
     def __post_init__(self) -> None:
-        if min(self.crop) < 1 or self.learning_rate <= 0 or not 0 < self.scale[0] <= self.scale[1]:
+        check(self)
+        if self.scale[0] > self.scale[1]:
             raise UsageError(
-                f"crop is {self.crop[0]}x{self.crop[1]}, the learning rate {self.learning_rate:g}, "
-                f"the scale {self.scale[0]:g} to {self.scale[1]:g}; all must be positive, and the "
-                "smaller scale must come first."
+                f"scale is {self.scale[0]:g} to {self.scale[1]:g}; the smaller zoom comes first."
             )
-        if min(self.border, self.elastic) < 0:
-            raise UsageError(
-                f"border is {self.border:g}, elastic {self.elastic:g}; neither can be negative."
-            )
-        if not 0 <= self.focus <= 1:
-            raise UsageError(f"focus is {self.focus:g}; a share of the crops is 0 to 1.")
-        find_loss(self.loss)
 
     @classmethod
     def for_model(cls, model: str, **changes: Any) -> TrainConfig:

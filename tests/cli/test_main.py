@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import json
 import os
 import re
@@ -22,11 +21,11 @@ from safetensors.torch import load_file, save_file
 
 import edgeunet
 from edgeunet.data.cells import write_dataset
+from edgeunet.extras import PACKAGES
 from edgeunet.models.checkpoints import list_weights
-from support.commands import ROOT, call, data, fails, finish, names, start
+from support.commands import ROOT, call, data, fails, finish, names, start, succeeds
 from support.media import cut_to, write_video
 
-cli_main = importlib.import_module("edgeunet.cli.main")  # whose name the function has taken
 VARIANTS = ["eff_unet", "mobile_unet", "resunet", "unet", "unet3p", "unetpp"]
 COMMANDS = [
     "bench",
@@ -50,10 +49,23 @@ COMMANDS = [
 
 
 def test_help_lists_all_commands() -> None:
-    result = call("--help")
-    assert result.exit_code == 0
-    listed = re.findall(r"^  (\w+)  +[A-Z]", result.stdout.split("Commands:")[1], re.MULTILINE)
-    assert listed == COMMANDS
+    listed = re.findall(r"^  (\w+)  +[A-Z]", succeeds("--help").stdout, re.MULTILINE)
+    assert sorted(listed) == COMMANDS
+
+
+def test_help_has_a_section_for_each_kind_of_command() -> None:
+    sections = re.findall(r"^(\w+):\n((?:  .*\n)+)", succeeds("--help").stdout, re.MULTILINE)
+    commands = {title: re.findall(r"^  (\w+)", rows, re.MULTILINE) for title, rows in sections}
+    assert list(commands) == ["Options", "Make", "Run", "Prove", "Machine"]
+    assert commands["Run"] == ["run", "serve", "demo"]
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_fits_a_terminal_and_is_not_cut_off(command: str) -> None:
+    lines = succeeds(*command.split(), "--help").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    if not command:
+        assert [line for line in lines if line.endswith("...")] == [lines[0]]  # [ARGS]...
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -72,7 +84,66 @@ def test_runs_as_a_module() -> None:
 
 
 def test_unknown_command() -> None:
-    assert "No such command 'segment'" in fails(2, "segment")
+    message = fails(2, "segment")
+    assert message == "error: No such command 'segment'. See `main --help`.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["exprot"], "Did you mean 'export'?"),
+        (["models", "--sise", "64x96"], "Did you mean '--size'?"),
+        (["export", "--model", "unet", "--calib-method", "minmx"], "Did you mean 'minmax'?"),
+        (["train", "--model", "unet", "--data", "cells", "--loss", "hybird"], "mean 'hybrid'?"),
+        (["export", "--model", "unett", "-o", "nowhere"], "Did you mean 'unet'? Known: "),
+    ],
+)
+def test_a_mistyped_word_gets_a_suggestion(arguments: list[str], words: str) -> None:
+    assert words in fails(2, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run"], "Missing argument 'BUNDLE'. See `main run --help`."),
+        (["--sise"], "No such option '--sise'. See `main --help`."),
+        (
+            ["export", "--model", "unet", "--fp16", "--int8"],
+            "got both --fp16 and --int8. Pass --int8: it writes the FP16 graph too.",
+        ),
+    ],
+)
+def test_errors_of_all_kinds_look_alike(arguments: list[str], message: str) -> None:
+    assert fails(2, *arguments) == f"error: {message}\n"
+
+
+def test_no_command_shows_the_help() -> None:
+    result = call()
+    assert result.exit_code == 2
+    assert result.stderr == succeeds("--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("problem", "words"),
+    [
+        (KeyboardInterrupt(), "interrupted."),
+        (PermissionError(13, "Permission denied", "/root/x"), "/root/x: Permission denied."),
+    ],
+)
+def test_what_ends_a_command_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, problem: BaseException, words: str
+) -> None:
+    def ended() -> None:
+        raise problem
+
+    monkeypatch.setattr("edgeunet.cli.doctor.diagnose", ended)
+    assert fails(1, "doctor") == f"error: {words}\n"
+
+
+def test_a_bug_is_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeunet.cli.doctor.diagnose", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        call("doctor")
 
 
 def test_errors_of_a_process_are_one_line_on_stderr(tmp_path: Path) -> None:
@@ -99,7 +170,7 @@ def test_missing_extra_is_named(command: list[str], module: str, extra: str) -> 
 
 
 def test_without_extras_help_and_doctor_work() -> None:
-    without = sorted(cli_main._EXTRAS)
+    without = sorted(package.module for package in PACKAGES)
     processes = [start("--help", without=without), start("doctor", without=without)]
     for process, words in zip(processes, ("not available", "python"), strict=True):
         code, out, err = finish(process)
@@ -123,7 +194,8 @@ def test_every_extra_that_a_module_may_lack_is_known() -> None:
     needed = {"click", "cv2", "numpy", "edgeunet"}  # of every install; OpenCV may be JetPack's
     with_onnx = {"google"}  # protobuf
     loaded_late = {"pycuda", "tensorrt", "tensorrt_rtx_bindings"}  # with messages of their own
-    known = needed | with_onnx | loaded_late | cli_main._EXTRAS.keys() | sys.stdlib_module_names
+    optional = {package.module for package in PACKAGES}
+    known = needed | with_onnx | loaded_late | optional | sys.stdlib_module_names
     for folder in ("edgeunet", "export", "runtime"):
         for path in (ROOT / folder).rglob("*.py"):
             for name in imported_by(path):
@@ -190,7 +262,7 @@ def test_inspect_describes_the_bundle(int8_bundle: Path) -> None:
     assert result.exit_code == 0
     for words in ("mobile_unet (tiny)", "width=8", "64x96 rgb", "batch 1 to 4", "int8.cpu ("):
         assert words in result.stdout
-    assert "all hashes right" in result.stdout
+    assert "all hashes match" in result.stdout
 
 
 def test_inspect_refuses_a_damaged_bundle(fp32_bundle: Path, tmp_path: Path) -> None:

@@ -153,8 +153,8 @@ def test_build_makes_the_engines_of_every_depth(tmp_path: Path) -> None:
         ("1,2,1", "depths is 1,2,1; each was wanted once"),
         ("1,4", "depth is 4; this unetpp has depths 1 to 3"),
         ("0,1", "depth is 0; this unetpp has depths 1 to 3"),
-        ("1,x", "'1,x' is not a list of depths, such as 1,2,3,4"),
-        ("", "'' is not a list of depths"),
+        ("1,x", "'1,x' is not a list of numbers, such as 1,2,4"),
+        ("", "'' is not a list of numbers"),
     ],
 )
 def test_depths_that_cannot_be_carried_are_wrong_usage(

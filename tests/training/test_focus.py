@@ -97,5 +97,5 @@ def test_beyond_its_borders_an_image_is_what_the_net_sees_at_inference(tmp_path:
 
 
 def test_a_share_beyond_all_crops_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"focus is 1\.5; a share of the crops is 0 to 1"):
+    with pytest.raises(UsageError, match=r"focus is 1\.5; expected at least 0 and at most 1"):
         TrainConfig(focus=1.5)

@@ -339,10 +339,14 @@ def test_bad_calls_are_refused(data: Path, tmp_path: Path) -> None:
         train("mobile_unet", tmp_path / "nowhere", tmp_path / "run", config=SHORT)
     with pytest.raises(UnknownNameError, match="mobile_unet"):
         train("alexnet", data, tmp_path / "run", config=SHORT)
-    with pytest.raises(UsageError, match="must be positive"):
+    with pytest.raises(UsageError, match="learning_rate is 0; expected more than 0"):
         TrainConfig(learning_rate=0.0)
-    with pytest.raises(UsageError, match="elastic -1; neither can be negative"):
+    with pytest.raises(UsageError, match="elastic is -1; expected at least 0"):
         TrainConfig(elastic=-1.0)
+    with pytest.raises(UsageError, match=r"scale is 1\.5 to 0\.5; the smaller zoom comes first"):
+        TrainConfig(scale=(1.5, 0.5))
+    with pytest.raises(UsageError, match="crop is 0, 64; expected at least 1"):
+        TrainConfig(crop=(0, 64))
     with pytest.raises(UnknownNameError, match=r"unknown loss 'x'\. Known: cross_entropy_dice"):
         TrainConfig(loss="x")
 

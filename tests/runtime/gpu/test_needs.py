@@ -70,7 +70,7 @@ def test_each_thing_that_is_missing_is_named_with_its_fix(
     assert "pip install 'edgeunet[trt]'" in found["PyCUDA"]
     assert "install the CUDA toolkit" in found["nvcc"]
     out = succeeds("doctor").stdout
-    assert "on a GPU: TensorRT does not run, for there is missing:" in out
+    assert "on a GPU: TensorRT does not run. Missing:" in out
     assert all(problem in out for problem in found.values())
 
 

@@ -286,7 +286,7 @@ def test_unfit_frames_are_refused_before_anything_is_made(shallow: Path, tmp_pat
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
-        ([], "--calib-table came without --int8"),
+        ([], "got --calib-table without --int8"),
         (["--int8", "--calib-method", "minmax"], "a table has its method already"),
     ],
 )

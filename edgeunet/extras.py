@@ -1,0 +1,90 @@
+"""Optional packages: the extra that installs each, and what needs it. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution, version
+
+_EXTRAS_WITH_OPENCV = {"cpu", "video", "export", "train"}  # [trt] has it on x86-64 only
+
+
+@dataclass(frozen=True)
+class Package:
+    """An optional package.
+
+    name: on the package index. module: what Python imports. extra: the smallest one that installs
+    it. purpose: the commands that need it, and what for.
+    """
+
+    name: str
+    module: str
+    extra: str
+    purpose: str
+
+    def version(self) -> str | None:
+        """The installed version; None if the package is missing."""
+        try:
+            return version(self.name)
+        except PackageNotFoundError:
+            # JetPack has an OpenCV of its own, which pip does not know by this name.
+            return "installed" if importlib.util.find_spec(self.module) else None
+
+
+PACKAGES = (
+    Package(
+        "onnxruntime", "onnxruntime", "cpu", "run, bench, serve, export, parity: bundles on the CPU"
+    ),
+    Package("opencv-python-headless", "cv2", "cpu", "all but lint and models: images"),
+    Package("av", "av", "video", "run, serve: videos and cameras (rtsp, http, v4l2)"),
+    Package("pycocotools", "pycocotools", "video", "run, serve: masks as run lengths"),
+    Package("starlette", "starlette", "serve", "serve"),
+    Package("uvicorn", "uvicorn", "serve", "serve"),
+    Package("pillow", "PIL", "serve", "serve: images sent to it"),
+    Package("prometheus-client", "prometheus_client", "serve", "serve: /metrics"),
+    Package("torch", "torch", "export", "export, parity, gate, models, train, prune: nets"),
+    Package(
+        "safetensors",
+        "safetensors",
+        "export",
+        "export, parity, gate, models, train, prune: weights",
+    ),
+    Package("onnx", "onnx", "export", "export, lint, prune: graphs"),
+    Package("onnx-ir", "onnx_ir", "export", "export, prune: graph passes"),
+    Package("torchmetrics", "torchmetrics", "train", "train, prune: a loss"),
+    Package("torch-pruning", "torch_pruning", "train", "prune"),
+    Package("filelock", "filelock", "trt", "build, run on a GPU: engines"),
+    Package("packaging", "packaging", "trt", "build, run on a GPU: TensorRT versions"),
+    Package(
+        "tensorrt-rtx-cu13-libs", "tensorrt_rtx_bindings", "rtx", "build: engines for RTX GPUs"
+    ),
+)
+_BY_MODULE = {package.module: package for package in PACKAGES}
+
+
+def find_package(module: str) -> Package | None:
+    """The optional package that a module belongs to; None if no extra installs it."""
+    return _BY_MODULE.get(module.split(".")[0])
+
+
+def how_to_install(module: str, extra: str) -> str:
+    """The command that installs an extra, or only the module's package.
+
+    Only the package if the extra's OpenCV wheel would overwrite another OpenCV, such as JetPack's,
+    and so remove its GStreamer.
+    """
+    if extra in _EXTRAS_WITH_OPENCV and _has_other_opencv():
+        package = find_package(module)
+        return f"pip install {package.name if package else module}"
+    return f"pip install 'edgeunet[{extra}]'"
+
+
+def _has_other_opencv() -> bool:
+    """Whether there is an OpenCV that is not pip's headless wheel."""
+    if importlib.util.find_spec("cv2") is None:
+        return False
+    try:
+        distribution("opencv-python-headless")
+    except PackageNotFoundError:
+        return True
+    return False
