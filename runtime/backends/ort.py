@@ -176,11 +176,11 @@ def lacks_vnni(cpuinfo: Path = CPUINFO) -> bool:
 
 
 def open_session(graph: Path | bytes, *, as_written: bool = False) -> onnxruntime.InferenceSession:
-    """Session on the CPU that tells errors alone: the warnings are about its own optimiser.
+    """Session on the CPU that logs errors only; its warnings are about its own optimiser.
 
     Args:
         graph: file, or a serialised model.
-        as_written: node by node, as a graph for TensorRT is simulated.
+        as_written: run node by node without optimisation, to simulate a graph for TensorRT.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
