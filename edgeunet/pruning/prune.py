@@ -1,4 +1,4 @@
-"""From a checkpoint to a smaller one: by depth or by channels, measured before and after."""
+"""Prune a checkpoint by depth or by channels, and measure it before and after."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ from .channels import prune_channels
 from .finetune import finetune
 
 FINETUNE_EPOCHS = 20
-"""Epochs that a net pruned in channels is trained on, where nothing else is said."""
+"""Default number of epochs to train a net whose channels were pruned."""
 
 Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class PruneOptions:
-    """What to prune, and how: `depth` (see `prune_depth`) or `ratio` (see `prune_channels`).
+    """What to prune, and how: by `depth` (see `prune_depth`) or `ratio` (see `prune_channels`).
 
-    weights: a tag of the package's weights or a file. data: data set to measure on, and for
-    `ratio` to choose the channels and to train on. finetune_epochs: of `ratio`; 0 for none, None
-    for the default.
+    weights: a tag of the package's weights or a file. data: data set to measure on; `ratio` also
+    chooses the channels and trains with it. finetune_epochs: for `ratio`; 0 for none, None for the
+    default.
     """
 
     model: str
@@ -61,23 +61,28 @@ class PruneOptions:
 
     def __post_init__(self) -> None:
         if (self.depth is None) == (self.ratio is None):
-            came = "neither --depth nor --ratio" if self.depth is None else "--depth and --ratio"
-            raise UsageError(f"{came} came; pass one: a depth of unetpp, or a share of channels.")
+            given = "neither --depth nor --ratio" if self.depth is None else "--depth and --ratio"
+            raise UsageError(
+                f"got {given}; expected one of them: a depth of unetpp, or a share of channels."
+            )
         if self.depth is not None and self.finetune_epochs is not None:
             raise UsageError(
-                "--finetune-epochs came with --depth; a head of U-Net++ is as good as it was "
-                "trained, and nothing is tuned. Leave it out."
+                "got --finetune-epochs with --depth, but a head of U-Net++ is already trained and "
+                "needs no fine-tuning. Leave it out."
             )
         if self.ratio is not None and self.data is None:
             raise UsageError(
-                "--ratio came without --data: the channels that go are chosen by the loss on "
-                "training images, and the net is trained on afterwards. Pass --data DIR."
+                "got --ratio without --data, but the channels to remove are chosen by the loss on "
+                "training images, and the net is fine-tuned afterwards. Pass --data DIR."
             )
 
 
 @dataclass(frozen=True)
 class PruneRow:
-    """A net on the way: `latency_ms` of ONNX Runtime FP32, `miou` in percent, None without data."""
+    """Measurements of one net.
+
+    latency_ms: of ONNX Runtime FP32. miou: in percent, None without data.
+    """
 
     name: str
     parameters: int
@@ -88,7 +93,7 @@ class PruneRow:
 
 @dataclass(frozen=True)
 class PruneReport:
-    """Rows `before`, `pruned` and, where it was, `fine-tuned`; latencies are of one run."""
+    """Rows `before`, `pruned` and, if done, `fine-tuned`, whose latencies come from one run."""
 
     checkpoint: str
     model: str
@@ -106,7 +111,7 @@ class PruneReport:
         return data
 
     def table(self) -> str:
-        """Aligned text for a terminal; percentages are of the net before."""
+        """Aligned text for a terminal, with percentages of the net before."""
         what = f"depth {self.depth}" if self.ratio is None else f"channels by {self.ratio:g}"
         first = self.rows[0]
         lines = [
@@ -126,7 +131,7 @@ class PruneReport:
 
 @dataclass(frozen=True)
 class _Stage:
-    """A net on the way, with the card that it would be saved with."""
+    """A net, with the card to save it with."""
 
     name: str
     net: SegmentationNet
@@ -136,20 +141,21 @@ class _Stage:
 def prune(
     output: Path, options: PruneOptions, *, force: bool = False, report: Report = lambda step: None
 ) -> PruneReport:
-    """Write a pruned checkpoint and its card, and say what it costs and saves.
+    """Write a pruned checkpoint and its card, and report size, speed and accuracy.
 
-    Fine-tuning works in `OUTPUT.finetune` beside the output: a run that was killed is taken up by
-    the same call, and the directory goes when the checkpoint stands.
+    Fine-tuning works in `OUTPUT.finetune` beside the output. The same call resumes an interrupted
+    run. The directory is removed once the checkpoint is written.
 
     Args:
-        output: the checkpoint, NAME.safetensors; neither it nor its card NAME.json may exist
-            unless `force`.
-        report: told each step by name.
+        output: the checkpoint, NAME.safetensors. Neither it nor its card NAME.json may exist unless
+            `force`.
+        report: called with the name of each step.
 
     Raises:
         UsageError: a depth or ratio that the net cannot have. OutputExistsError: see `output`.
         CheckpointError: weights that do not fit, or a run of another pruning beside the output.
-        DatasetError: not a data set, or one of other classes. ExportError: a net without a graph.
+        DatasetError: not a data set, or one with other classes. ExportError: a net that cannot be
+            traced.
     """
     check_output(output, force=force)
     source = find_weights(options.model, options.weights)
@@ -164,10 +170,10 @@ def prune(
         smaller, new = prune_depth(net, card, depth=options.depth, report=report)
         stages.append(_Stage("pruned", smaller, new))
     else:
-        assert dataset is not None  # PruneOptions saw to it
+        assert dataset is not None  # PruneOptions checked
         stages += _by_channels(output, options, source, dataset, report)
     rows, stages = _measured(stages, dataset, report)
-    # As exact as the weights came: halves stay halves, and lose nothing.
+    # FP16 weights stay FP16, without loss.
     half = stored_as_half(source)
     save_checkpoint(output, stages[-1].net, stages[-1].card, half=half)
     shutil.rmtree(_run_directory(output), ignore_errors=True)
@@ -194,16 +200,16 @@ def _open(data: Path, card: Card) -> Dataset:
 
 
 def _run_directory(output: Path) -> Path:
-    """Where fine-tuning keeps what it needs to go on after a kill."""
+    """Directory from which fine-tuning resumes after a kill."""
     return output.with_suffix(".finetune")
 
 
 def _by_channels(
     output: Path, options: PruneOptions, source: Path, dataset: Dataset, report: Report
 ) -> list[_Stage]:
-    """The net with fewer channels, and fine-tuned where that is asked for."""
+    """The net with fewer channels, and the fine-tuned net if requested."""
     epochs = FINETUNE_EPOCHS if options.finetune_epochs is None else options.finetune_epochs
-    assert options.ratio is not None  # `prune` looked
+    assert options.ratio is not None  # `prune` checked
     record = {"ratio": options.ratio, "weights": sha256(source)}
     run = _run_directory(output)
     start = run / "start.safetensors"
@@ -211,10 +217,10 @@ def _by_channels(
         pruned = _Stage("pruned", *load_checkpoint(start))
         if pruned.card.training["pruned"][-1] != record:
             raise CheckpointError(
-                f"{run} belongs to another pruning, which was ended before it was done. Remove it, "
-                "or pass another output."
+                f"{run} belongs to another pruning that did not finish. Remove it, or pass another "
+                "output."
             )
-        report(f"going on in {run}")
+        report(f"resuming in {run}")
     else:
         pruned = _fewer_channels(source, dataset, options.ratio, record, report)
         if epochs:
@@ -222,7 +228,7 @@ def _by_channels(
     if not epochs:
         return [pruned]
     report(f"fine-tuning, {epochs} epochs")
-    tuned, card = finetune(start, dataset, run, epochs=epochs, report=_news(epochs, report))
+    tuned, card = finetune(start, dataset, run, epochs=epochs, report=_by_epoch(epochs, report))
     return [pruned, _Stage("fine-tuned", tuned, card)]
 
 
@@ -233,7 +239,7 @@ def _fewer_channels(
     report("choosing channels by the loss on training images")
     pruned = prune_channels(net, dataset, ratio=ratio, spec=card.input)
     if card.gate is not None:
-        report("the gate's thresholds are dropped: they were calibrated on the net before")
+        report("the gate's thresholds are dropped: they belong to the net before pruning")
     new = replace(
         card,
         metrics={},
@@ -244,20 +250,20 @@ def _fewer_channels(
     return _Stage("pruned", pruned, new)
 
 
-def _news(epochs: int, report: Report) -> Callable[[Progress], None]:
-    """Tell of validated epochs, not of steps."""
+def _by_epoch(epochs: int, report: Report) -> Callable[[Progress], None]:
+    """Report validated epochs instead of steps."""
 
-    def tell(news: Progress) -> None:
-        if news.miou is not None:
-            report(f"epoch {news.epoch} of {epochs}: loss {news.loss:.3f}, mIoU {news.miou:.2f} %")
+    def report_epoch(now: Progress) -> None:
+        if now.miou is not None:
+            report(f"epoch {now.epoch} of {epochs}: loss {now.loss:.3f}, mIoU {now.miou:.2f} %")
 
-    return tell
+    return report_epoch
 
 
 def _measured(
     stages: list[_Stage], dataset: Dataset | None, report: Report
 ) -> tuple[list[PruneRow], list[_Stage]]:
-    """A row for each stage; the cards get the metrics that were measured."""
+    """A row per stage, and the stages with the measured metrics in their cards."""
     spec = stages[0].card.input
     report("measuring")
     latencies = _latencies(stages, spec)
@@ -279,7 +285,7 @@ def _measured(
 
 
 def _latencies(stages: list[_Stage], spec: InputSpec) -> dict[str, float]:
-    """Median milliseconds of one image by stage, in ONNX Runtime on the graphs `export` writes."""
+    """Median milliseconds per image by stage, in ONNX Runtime on the graph that `export` writes."""
     feed = {"image": np.zeros((1, spec.channels, spec.height, spec.width), np.float32)}
     with TemporaryDirectory(prefix="edgeunet-prune-") as folder:
         calls = {}

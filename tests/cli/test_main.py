@@ -296,11 +296,11 @@ def test_prune_writes_a_checkpoint_that_exports(checkpoint: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "neither --depth nor --ratio came"),
-        (["--depth", "2", "--ratio", "0.5"], "--depth and --ratio came"),
+        ([], "got neither --depth nor --ratio"),
+        (["--depth", "2", "--ratio", "0.5"], "got --depth and --ratio"),
         (["--depth", "5"], "1<=x<=4"),
         (["--depth", "2"], "mobile_unet has no depth to prune"),
-        (["--ratio", "0.5"], "--ratio came without --data"),
+        (["--ratio", "0.5"], "got --ratio without --data"),
         (["--ratio", "0.5", "--data", "absent", "--finetune-epochs", "-1"], "x>=0"),
     ],
 )

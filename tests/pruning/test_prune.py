@@ -1,4 +1,4 @@
-"""`edgeunet prune`: a smaller checkpoint, what it costs and saves, and what is refused."""
+"""`edgeunet prune`: smaller checkpoints, their measurements, and refused input."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _timed_shortly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def saved(folder: Path, model: str = "unet", *, half: bool = False, **arguments: Any) -> Path:
-    """A checkpoint of a tiny net with random weights, in a folder of its own."""
+    """A checkpoint of a tiny net with random weights, in its own folder."""
     torch.manual_seed(0)
     arguments = {"num_classes": 3, "width": 4, **arguments}
     card = Card(
@@ -129,7 +129,7 @@ def test_fine_tuning_that_was_stopped_goes_on_bit_for_bit(data: Path, tmp_path: 
         prune(output, replace(options, finetune_epochs=4))
     said: list[str] = []
     prune(output, options, report=said.append)
-    assert said[0].startswith("going on in ")
+    assert said[0].startswith("resuming in ")
     assert sum(step.startswith("epoch") for step in said) == 1
     expected, found = (load_file(tmp_path / f"{n}.safetensors") for n in ("whole", "parts"))
     assert all(torch.equal(expected[name], found[name]) for name in expected)
@@ -169,10 +169,10 @@ def test_depth_without_data_has_no_metrics_and_the_table_says_what_the_json_says
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "neither --depth nor --ratio came"),
-        ({"depth": 1, "ratio": 0.5}, "--depth and --ratio came"),
-        ({"depth": 1, "finetune_epochs": 1}, "--finetune-epochs came with --depth"),
-        ({"ratio": 0.5}, "--ratio came without --data: .*chosen by the loss"),
+        ({}, "got neither --depth nor --ratio"),
+        ({"depth": 1, "ratio": 0.5}, "got --depth and --ratio"),
+        ({"depth": 1, "finetune_epochs": 1}, "got --finetune-epochs with --depth"),
+        ({"ratio": 0.5}, "got --ratio without --data, .*chosen by the loss"),
     ],
 )
 def test_options_that_exclude_each_other_are_refused(options: Any, message: str) -> None:
