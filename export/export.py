@@ -1,4 +1,4 @@
-"""One checkpoint -> one bundle: every graph, golden frames and the parity report."""
+"""Export a checkpoint as a bundle: graphs, golden frames and the parity report."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ from .int8.calibration import (
 from .int8.emitters import write_int8
 from .lint import lint_flavours
 from .proof import Proof
-from .variants import Net, cut_depths, ensemble_of
+from .variants import NetAndCard, cut_depths, ensemble_of
 
 GOLDEN_FRAMES = 4
 
@@ -145,7 +145,7 @@ class ExportOptions:
 
 @dataclass(frozen=True)
 class _Job:
-    """What is the same at all depths. source: file of the weights."""
+    """Everything that all depths share. source: file of the weights."""
 
     options: ExportOptions
     source: Path
@@ -160,23 +160,28 @@ def export_bundle(
     force: bool = False,
     report: Callable[[str], None] = lambda step: None,
 ) -> ParityReport:
-    """Write a bundle whole or not at all, and say how it compares with PyTorch.
+    """Write a bundle, whole or not at all, and compare it with PyTorch.
 
     Args:
         output: directory of the bundle; it must not exist unless `force`.
-        report: told each step by name.
+        report: called with the name of each step.
 
     Returns:
-        The report of the bundle itself; with depths, each has its own in its `parity.json`.
+        The report of the bundle itself. With depths, each has its own in its `parity.json`.
 
     Raises:
         UnknownNameError: no such model or weights. CheckpointError: weights that do not fit.
-        UsageError: a depth or an ensemble that the net has not, depths that cannot be switched
-            between, or options that exclude each other.
-        CalibrationError: INT8 without frames to calibrate with, with unfit ones, or with a table
-            of another graph. OutputExistsError: see `output`.
-        ExportError: a graph that one of its targets refuses or misreads, see `lint`.
+        UsageError: a depth or an ensemble that the net does not have, depths that cannot be
+            switched between, or options that exclude each other.
+        CalibrationError: INT8 without frames to calibrate with, with unsuitable frames, or with a
+            table of another graph. OutputExistsError: see `output`.
+        ExportError: a graph that one of its targets rejects or misreads, see `lint`.
         ParityError: the bundle loses more than `max_iou_drop`; nothing is written.
+
+    Example:
+        >>> options = ExportOptions("mobile_unet", size=(64, 96))
+        >>> export_bundle("cells-fp32", options).candidate.ok
+        True
     """
     _check_options(options)
     source = Checkpoint.open(
@@ -205,11 +210,11 @@ def export_bundle(
 def _check_options(options: ExportOptions) -> None:
     """UsageError for options that exclude each other."""
     if options.depths and options.depth is not None:
-        raise UsageError("depth and depths came together; depths has all that the bundle carries.")
+        raise UsageError("got both depth and depths. Pass depths alone, with all of them.")
     if options.depths and options.calib_table is not None:
         raise UsageError(
-            "depths and a calibration table came together; a table belongs to the graph of one "
-            "depth. Pass --calib with frames: all depths are calibrated on the same."
+            "got depths and a calibration table, but a table belongs to the graph of one depth. "
+            "Pass --calib with frames; all depths are calibrated on the same frames."
         )
     if options.calib_table is not None and options.precision != "int8":
         raise UsageError("got --calib-table without --int8. Add --int8: only INT8 is calibrated.")
@@ -222,8 +227,8 @@ def _check_options(options: ExportOptions) -> None:
 
 def _nets(
     net: SegmentationNet, card: Card, options: ExportOptions, report: Callable[[str], None]
-) -> list[Net]:
-    """The nets that become a bundle each, that of the outer bundle last."""
+) -> list[NetAndCard]:
+    """The nets to write as bundles, the outermost last; their cards have the chosen size."""
     nets = [(net, card)]
     if options.depths:
         nets = cut_depths(net, card, options.depths, report=report)
@@ -239,7 +244,7 @@ def _nets(
 def _write_depth(
     folder: Path, net: SegmentationNet, card: Card, job: _Job, *, name: str
 ) -> ParityReport:
-    """`_write` one of several depths, and say which it is."""
+    """Call `_write` for one of several depths, and name the depth in reports and errors."""
     depth = f"depth {card.arguments['depth']}"
     job.report(depth)
     try:
@@ -252,7 +257,7 @@ def _write_depth(
 
 
 def _write(folder: Path, net: SegmentationNet, card: Card, job: _Job, *, name: str) -> ParityReport:
-    """Make an empty folder, to be called `name`, a bundle that has been proved."""
+    """Write a bundle into an empty folder, later to be called `name`, and verify it."""
     options, report = job.options, job.report
     report("trace")
     reference = folder / flavour_file("fp32")
@@ -281,7 +286,7 @@ def _write(folder: Path, net: SegmentationNet, card: Card, job: _Job, *, name: s
 def _selection(
     options: ExportOptions, net: SegmentationNet, card: Card, report: Callable[[str], None]
 ) -> Selection:
-    """Frames to calibrate with, examined where that is done, and to take golden ones from."""
+    """Frames to take golden frames from and to calibrate with; checked if they calibrate."""
     calibrates = options.precision == "int8" and options.calib_table is None
     if options.calib is not None:
         source = open_frames(options.calib, num_classes=len(card.classes))
@@ -328,7 +333,7 @@ def _table(
     card: Card,
     report: Callable[[str], None],
 ) -> CalibrationTable:
-    """Table of the reference graph: the one that was given, or a new one."""
+    """The given calibration table of the reference graph, or a new one."""
     if options.calib_table is not None:
         table = read_table(options.calib_table)
         check_table(table, reference, model=card.model, path=options.calib_table)
@@ -387,7 +392,7 @@ def _manifest(folder: Path, options: ExportOptions, card: Card, source: Path) ->
 
 
 def _seal(folder: Path, options: ExportOptions, card: Card, source: Path) -> Bundle:
-    """Write what follows from the graphs as they are now: parts and manifest. Open the bundle."""
+    """Write the parts and the manifest of the current graphs, and open the bundle."""
     if card.gate is not None:
         split_flavours(folder, FLAVOURS[options.precision])
     path = folder / MANIFEST_NAME

@@ -1,4 +1,4 @@
-"""The proof of a written bundle: what it loses against PyTorch, and whether it may."""
+"""Verify a written bundle: what it loses against PyTorch, and whether that is allowed."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from edgeunet.parity.measure import TOLERANCES
 from .int8.budget import hold_budget
 
 FRAMES = 24
-"""Labelled procedural frames that bundles of procedural weights are proved on."""
+"""Labelled procedural frames that bundles of procedural weights are verified on."""
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What a bundle is measured on, and what it may lose.
+    """The frames that a bundle is measured on, and what it may lose.
 
-    data: data set; None for procedural frames with procedural weights, else the golden frames.
-    max_iou_drop: IoU points that may be lost on labelled frames; without labels the promised
-    agreement must hold.
+    data: data set to measure on. None takes procedural frames for procedural weights, else the
+    golden frames. max_iou_drop: IoU points that may be lost on labelled frames. Without labels, the
+    promised agreement must hold.
     """
 
     card: Card
@@ -47,7 +47,10 @@ class Proof:
         return measure(bundle, samples, data=name, simulate=True)
 
     def excess(self, parity: ParityReport) -> float:
-        """Points that the worst graph loses beyond its budget; without labels, of agreement."""
+        """Points by which the worst graph exceeds its budget.
+
+        They are points of mIoU; without labels, of agreement.
+        """
         if parity.labelled:
             return max(stage.drop for stage in parity.deployed) - self.max_iou_drop
         return 100 * max(stage.wanted - stage.agreement for stage in parity.deployed)
@@ -55,9 +58,9 @@ class Proof:
     def repair(
         self, bundle: Bundle, *, labelled: bool, report: Callable[[str], None]
     ) -> tuple[Fallback, ...]:
-        """Give layers of the INT8 graphs back to float, see `hold_budget`.
+        """Return layers of the INT8 graphs to float, see `hold_budget`.
 
-        The bundle's manifest stays that of the graphs before.
+        The bundle's manifest still describes the old graphs.
         """
         samples, _ = self._samples(bundle)
         allowed = self.max_iou_drop if labelled else 100 * (1 - TOLERANCES["int8"][0])
@@ -65,7 +68,7 @@ class Proof:
         return hold_budget(bundle.root, table, samples, self.card, allowed=allowed, report=report)
 
     def check(self, parity: ParityReport) -> None:
-        """ParityError keeps a bundle outside its budget from being written."""
+        """ParityError if the bundle is outside its budget, so that it is not written."""
         if self.excess(parity) <= 0:
             return
         if parity.labelled:
@@ -79,12 +82,12 @@ class Proof:
         worst = min(parity.deployed, key=lambda stage: stage.agreement)
         raise ParityError(
             f"{worst.name} agrees with PyTorch on {worst.agreement:.2%} of the pixels of "
-            f"{parity.data}; {worst.wanted:.2%} were promised. Pass --data with labels to judge by "
-            "IoU. No bundle was written."
+            f"{parity.data}; expected {worst.wanted:.2%}. Pass --data with labels to measure IoU "
+            "instead. No bundle was written."
         )
 
     def _samples(self, bundle: Bundle) -> tuple[Iterator[ParitySample], str]:
-        """Frames to measure on, and what they are: labelled ones where there are any."""
+        """Frames to measure on, labelled if possible, and their description."""
         if self.data is not None:
             return samples_of(self.data, num_classes=len(self.card.classes)), self.data.name
         if self.card.data != cells.NAME:

@@ -1,4 +1,4 @@
-"""The depths of a U-Net++ that one bundle carries."""
+"""Variants of a U-Net++ to export: several depths, and the ensemble of its heads."""
 
 from __future__ import annotations
 
@@ -11,36 +11,37 @@ from edgeunet.models import SegmentationNet, UNetPP
 from edgeunet.models.checkpoints import Card
 from edgeunet.models.depth import prune_depth
 
-Net = tuple[SegmentationNet, Card]
+NetAndCard = tuple[SegmentationNet, Card]
 
 
 def cut_depths(
     net: SegmentationNet, card: Card, depths: tuple[int, ...], *, report: Callable[[str], None]
-) -> list[Net]:
-    """The nets of the heads at these depths, the shallowest first, and their cards.
+) -> list[NetAndCard]:
+    """The nets that end at these depths, and their cards, the shallowest first.
 
     Raises:
-        UsageError: fewer than two depths or one twice, a net with a gate, or see `prune_depth`.
+        UsageError: fewer than two depths, a repeated depth, a net with a gate, or see
+            `prune_depth`.
         CheckpointError: see `prune_depth`.
     """
     _check_depths(depths)
     if isinstance(net, UNetPP) and net.cgm is not None:
         raise UsageError(
-            f"{card.model} has a gate, which looks at the deepest feature: shallower depths would "
-            "run without. Export one depth with --depth, or weights without a gate."
+            f"{card.model} has a gate, which reads the deepest feature: shallower depths would run "
+            "without it. Export one depth with --depth, or weights without a gate."
         )
     return [prune_depth(net, card, depth=depth, report=report) for depth in sorted(depths)]
 
 
 def _check_depths(depths: tuple[int, ...]) -> None:
-    """UsageError unless there are at least two depths, each of them once."""
+    """UsageError unless there are at least two depths and none is repeated."""
     if len(depths) < 2:
         raise UsageError(
-            f"depths is {_listed(depths)}; two or more were wanted, to switch between. A bundle of "
-            "one depth comes from --depth."
+            f"depths is {_listed(depths)}; expected two or more, to switch between. Pass --depth "
+            "for a bundle of one depth."
         )
     if len(set(depths)) < len(depths):
-        raise UsageError(f"depths is {_listed(depths)}; each was wanted once.")
+        raise UsageError(f"depths is {_listed(depths)}; expected each depth once.")
 
 
 def _listed(depths: tuple[int, ...]) -> str:
@@ -48,17 +49,17 @@ def _listed(depths: tuple[int, ...]) -> str:
 
 
 def ensemble_of(net: SegmentationNet, card: Card) -> tuple[SegmentationNet, Card]:
-    """A copy of a U-Net++ that answers with the mean of its heads, and its card without metrics.
+    """A copy of a U-Net++ that outputs the mean of its heads, and its card without metrics.
 
     Zhou et al., arXiv 1912.05074, section 3.3: slower than one head, and more accurate.
 
     Raises:
-        UsageError: another variant, or a net with one head only.
+        UsageError: another variant, or a net with only one head.
     """
     if not isinstance(net, UNetPP) or len(net.columns) < 2:
         raise UsageError(
-            f"{card.model} with {len(net.columns) if isinstance(net, UNetPP) else 1} head has no "
-            "ensemble; unetpp has, where it was trained with deep supervision and is not pruned."
+            f"this {card.model} has no ensemble, because it has one head. Use a unetpp that was "
+            "trained with deep supervision and is not pruned."
         )
     averaging = deepcopy(net)
     averaging.ensemble = True

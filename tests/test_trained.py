@@ -1,4 +1,4 @@
-"""What the committed weights reach on real data, beside `camvid`, which has tests of its own."""
+"""Accuracy of the committed weights on real data; `camvid` has its own tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.data, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def tiles(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Magnetic tiles with all kinds of defects as one class, as the weights were trained."""
+    """Magnetic tiles with all kinds of defects merged into one class, as in training."""
     kinds = ["blowhole", "break", "crack", "fray", "uneven"]
     view = {"source": str(data_folder / "magnetic_tile"), "merge": {"defect": kinds}}
     root = tmp_path_factory.mktemp("tiles")
@@ -27,7 +27,7 @@ def tiles(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Datase
 
 
 @pytest.mark.parametrize("model", ["mobile_unet", "unet3p"])
-def test_the_gate_tells_flawless_tiles_from_others(tiles: Dataset, model: str) -> None:
+def test_gate_separates_flawless_tiles_from_defective_ones(tiles: Dataset, model: str) -> None:
     opened = Checkpoint.open("magnetic_tile", model)
     net, card = opened.net, opened.card
     assert card.gate is not None
@@ -38,7 +38,7 @@ def test_the_gate_tells_flawless_tiles_from_others(tiles: Dataset, model: str) -
     assert found.skipped_empty is not None and found.skipped_empty >= 0.85
 
 
-def test_membranes_are_found(data_folder: Path) -> None:
+def test_unetpp_finds_membranes(data_folder: Path) -> None:
     opened = Checkpoint.open("em_membrane", "unetpp")
     net, card = opened.net, opened.card
     found = validate(net, open_dataset(data_folder / "em_membrane"), spec=card.input)

@@ -1,8 +1,8 @@
-"""Calibrate the classification-guided gate: thresholds of the presence, from validation data.
+"""Calibrate the classification-guided gate: presence thresholds from validation data.
 
-U-Net 3+ (arXiv 2004.08790, section 2.3) takes the likelier of the two answers. Here every class has
-a threshold of its own, because classes differ in how rare they are and in how well the gate knows
-them, and because a class that is closed wrongly is lost, while one left open costs time only.
+U-Net 3+ (arXiv 2004.08790, section 2.3) takes the likelier of present and absent. Here every class
+has its own threshold. Classes differ in how rare they are and in how well the gate recognises them,
+and the two errors differ: a class that is closed wrongly is lost, one left open only costs time.
 """
 
 from __future__ import annotations
@@ -33,35 +33,35 @@ def calibrate_gate(
 ) -> tuple[float, ...]:
     """Thresholds by class id that close each class on as many images without it as possible.
 
-    `presence < threshold` closes. Of a class's true pixels, at most the share `max_lost` lies in
-    images that it is closed on. A class that every image holds or none does, or that cannot be
-    closed on any image without it, gets 0: nothing is gained by closing it, or nothing is known.
+    `presence < threshold` closes a class. At most the share `max_lost` of the class's true pixels
+    lies in images that it is closed on. The threshold is 0, always open, if every image holds the
+    class, if none does, or if it cannot be closed on any image without it.
 
-    A threshold lies between the highest presence that it closes an image without the class by, and
-    the lowest above that of an image with it: halfway in logits, for FP16 and INT8 shift the score
-    before the sigmoid. A threshold further up would lose more pixels of the class, within what is
-    allowed, but close no further image without it.
+    A threshold lies halfway, in logits, between two presences: the highest of an image without the
+    class that it closes, and the lowest above that of an image with the class. Logits, because
+    FP16 and INT8 shift the score before the sigmoid. A higher threshold would lose more pixels of
+    the class, within what is allowed, without closing another image that lacks it.
 
     Args:
         presence: (M, C), of M images. pixels: (M, C), true pixels of each class.
         max_lost: share of the pixels, from 0 to less than 1.
-        margin: logits by which every presence may come out lower than here, as in INT8, without
-            more than `max_lost` being lost.
+        margin: safety margin in logits, to allow for INT8 error. If every presence falls by it,
+            still no more than `max_lost` is lost.
 
     Returns:
         Thresholds that FP32 holds exactly.
 
     Raises:
-        UsageError: no image, shapes that differ, a presence that is not a probability, or
-            `max_lost` or `margin` out of range.
+        UsageError: no image, different shapes, a presence that is not a probability, or `max_lost`
+            or `margin` out of range.
     """
     if not 0 <= max_lost < 1:
         raise UsageError(
-            f"the pixels that may be lost are {max_lost:.4g} of all; a share from 0 to less than 1 "
-            "was wanted."
+            f"the pixels that may be lost are {max_lost:.4g} of all; expected a share from 0 to "
+            "less than 1."
         )
     if not 0 <= margin < np.inf:
-        raise UsageError(f"the margin is {margin:.4g} logits; it must be finite and not negative.")
+        raise UsageError(f"margin is {margin:.4g} logits; expected 0 or a finite positive number.")
     check_images(presence, pixels)
     return tuple(
         _threshold(presence[:, index], pixels[:, index], max_lost, margin)
@@ -76,17 +76,18 @@ def collect_presence(
     *,
     report: Callable[[int], None] = lambda images: None,
 ) -> tuple[Presence, Pixels]:
-    """Presence (M, C) and true pixels (M, C) of the whole images of the val split.
+    """Presence (M, C) and true pixels (M, C) of whole images, those of the val split.
 
     Args:
-        report: told the number of images so far.
+        net: a gated net in evaluation mode.
+        report: called with the number of images so far.
 
     Raises:
         CheckpointError: the net has no gate. DatasetError: the data has other classes.
     """
     if net.cgm is None:
         raise CheckpointError(
-            f"{type(net).__name__} has no gate here: it was built without cgm. Train it with --cgm."
+            f"this {type(net).__name__} has no gate: it was built without cgm. Train it with --cgm."
         )
     if len(dataset.classes) != net.num_classes:
         raise DatasetError(
@@ -103,25 +104,6 @@ def collect_presence(
     return np.stack(presence), np.stack(pixels)
 
 
-def calibrated(
-    net: SegmentationNet,
-    dataset: Dataset,
-    spec: InputSpec,
-    *,
-    max_lost: float = MAX_LOST,
-    margin: float = 0.0,
-    report: Callable[[int], None] = lambda images: None,
-) -> GateReport:
-    """Calibrate a net's gate on the val split; the thresholds and what they do there.
-
-    The net must be in evaluation mode, with the weights that will be saved. Arguments and errors
-    are those of `calibrate_gate` and `collect_presence`.
-    """
-    presence, pixels = collect_presence(net, dataset, spec, report=report)
-    thresholds = calibrate_gate(presence, pixels, max_lost=max_lost, margin=margin)
-    return gate_report(presence, pixels, thresholds=thresholds, classes=dataset.classes)
-
-
 def calibrate_checkpoint(
     checkpoint: Checkpoint,
     dataset: Dataset,
@@ -132,23 +114,28 @@ def calibrate_checkpoint(
     force: bool = False,
     report: Callable[[int], None] = lambda images: None,
 ) -> GateReport:
-    """Write a copy of a checkpoint whose card has thresholds and, as metrics["gate"], the report.
+    """Calibrate a checkpoint's gate on the val split and write a copy with the thresholds.
+
+    The card of the copy has the thresholds, and the returned report as metrics["gate"].
 
     Args:
         output: .safetensors; may be the checkpoint's own file if `force` is set.
+        max_lost, margin: see `calibrate_gate`. report: see `collect_presence`.
 
     Raises:
-        OutputExistsError: `output` stands already and `force` is false.
-        UsageError: `output` is no .safetensors. Those of `calibrated`.
+        OutputExistsError: `output` exists and `force` is false.
+        UsageError: `output` is no .safetensors. Those of `calibrate_gate` and `collect_presence`.
     """
     check_output(output, force=force)
     net, card = checkpoint.net, checkpoint.card
     net.check_size(card.input.height, card.input.width)
-    found = calibrated(net, dataset, card.input, max_lost=max_lost, margin=margin, report=report)
+    presence, pixels = collect_presence(net, dataset, card.input, report=report)
+    thresholds = calibrate_gate(presence, pixels, max_lost=max_lost, margin=margin)
+    found = gate_report(presence, pixels, thresholds=thresholds, classes=dataset.classes)
     gate = {"max_lost": max_lost, "margin": margin, **encode(found)}
     metrics = {**card.metrics, "gate": gate}
-    card = replace(card, gate=found.thresholds, metrics=metrics)
-    # FP16 weights were widened to load them, so they are narrowed again without loss.
+    card = replace(card, gate=thresholds, metrics=metrics)
+    # Loading widened FP16 weights, so they become FP16 again without loss.
     save_checkpoint(output, net, card, half=checkpoint.half)
     return found
 
@@ -159,7 +146,7 @@ def _threshold(presence: Presence, pixels: Pixels, max_lost: float, margin: floa
     if held.all() or not held.any():
         return 0.0
     levels, level_of = np.unique(_lowered(presence[held], margin), return_inverse=True)  # ascending
-    lost = np.cumsum(np.bincount(level_of, weights=pixels[held]))  # by closing up to each level
+    lost = np.cumsum(np.bincount(level_of, weights=pixels[held]))  # if closed up to each level
     must_open = levels[lost / lost[-1] > max_lost][0]
     closable = presence[~held & (presence < must_open)]
     if not closable.size:
@@ -169,7 +156,7 @@ def _threshold(presence: Presence, pixels: Pixels, max_lost: float, margin: floa
 
 
 def _lowered(presence: Presence, margin: float) -> Presence:
-    """The presence with `margin` taken off its logits."""
+    """Presence after its logits fall by `margin`."""
     if margin == 0:
         return presence
     wide = presence.astype(np.float64)
@@ -178,8 +165,8 @@ def _lowered(presence: Presence, margin: float) -> Presence:
 
 
 def _between(closed: float, opened: float) -> float:
-    """FP32 value above `closed`, at most `opened`, halfway between their logits where it can be."""
-    # Sigmoid rounds to 0 and 1 at the ends, where the logit is infinite.
+    """FP32 value above `closed`, at most `opened`; halfway between their logits if FP32 has it."""
+    # The sigmoid rounds to 0 and 1 at its ends, whose logits are infinite.
     ends = np.clip([closed, opened], np.finfo(np.float32).tiny, 1 - 2.0**-25)
     logit = np.log(ends / (1 - ends)).mean()
     middle = float(np.float32(1 / (1 + np.exp(-logit))))

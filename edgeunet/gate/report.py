@@ -1,8 +1,8 @@
-"""What a gate does on labelled images: plain numbers, JSON-ready.
+"""Measure a gate on labelled images.
 
-An image is *empty* where it holds no class but the most common one, the background; its true mask
-is constant. A frame is *skipped* where at most one class is open: its mask is constant whatever the
-decoder says, which therefore need not run.
+An image is *empty* if it holds only the most common class, the background. Its true mask is
+constant. A frame is *skipped* if at most one class is open. Its mask is then constant whatever the
+decoder computes, so the decoder need not run.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class ClassGate:
-    """The gate of one class. Rates and shares in 0..1, None where no image could show them.
+    """The gate of one class. Rates and shares are 0..1, None if no image shows them.
 
     threshold: presences below it close the class. auc: area under `roc_curve`, the probability
-    that an image with the class has the higher presence than one without. lost: share of the
-    class's true pixels in images that it is closed on. open_where_held: share of the images with
-    the class that it is open on. closed_where_not: share of those without that it is closed on.
+    that an image with the class has a higher presence than one without. lost: share of the class's
+    true pixels that lie in images it is closed on. open_where_held: share of the images with the
+    class that it is open on. closed_where_not: share of the images without it that it is closed on.
     """
 
     name: str
@@ -40,11 +40,11 @@ class ClassGate:
 
 @dataclass(frozen=True)
 class GateReport:
-    """The gate of all classes, and what early exit makes of it. Rates in 0..1.
+    """The gate of all classes, and the early exits that follow from it. Rates are 0..1.
 
-    images, empty: how many, and how many of them are empty. skipped: share of all images that are
-    skipped. skipped_empty: share of the empty ones that are. open_filled: share of the others that
-    are not. None where there is no such image.
+    images: number of images. empty: number of empty ones. skipped: share of all images that are
+    skipped. skipped_empty: share of the empty images that are skipped. open_filled: share of the
+    other images that are not skipped. None if there is no such image.
     """
 
     images: int
@@ -56,11 +56,11 @@ class GateReport:
 
     @property
     def thresholds(self) -> tuple[float, ...]:
-        """Thresholds by class id, as `Card.gate` and the manifest have them."""
+        """Thresholds by class id, as in `Card.gate` and the manifest."""
         return tuple(entry.threshold for entry in self.classes)
 
     def summary(self) -> str:
-        """What early exit makes of the gate, in a sentence."""
+        """The early exits, in one sentence."""
         return (
             f"skips the decoder on {_percent(self.skipped)} of {self.images} images: on "
             f"{_percent(self.skipped_empty)} of the {self.empty} empty ones; open on "
@@ -85,10 +85,10 @@ class GateReport:
 def gate_report(
     presence: Presence, pixels: Pixels, *, thresholds: Sequence[float], classes: Sequence[str]
 ) -> GateReport:
-    """Judge thresholds by presence (M, C) and true pixels (M, C) of M images.
+    """Measure thresholds on the presence (M, C) and the true pixels (M, C) of M images.
 
     Raises:
-        UsageError: no image, shapes that differ, or a presence that is not a probability.
+        UsageError: no image, different shapes, or a presence that is not a probability.
     """
     check_images(presence, pixels)
     opened = presence >= np.asarray(thresholds, np.float32)
@@ -117,16 +117,17 @@ def gate_report(
 
 
 def check_images(presence: Presence, pixels: Pixels) -> None:
-    """UsageError where presence and pixels are not one row an image, or not probabilities."""
+    """UsageError unless presence and pixels have one row per image and presence is 0..1."""
     if presence.shape != pixels.shape or presence.ndim != 2 or len(presence) == 0:
         raise UsageError(
-            f"presence is {presence.shape}, pixels are {pixels.shape}; both must be (images, "
-            "classes), of one image or more."
+            f"presence is {presence.shape}, pixels are {pixels.shape}; expected (images, classes) "
+            "for both, of one image or more."
         )
-    if not bool(((presence >= 0) & (presence <= 1)).all()):  # NaN fails both
-        wrong = presence[~((presence >= 0) & (presence <= 1))][0]
+    wrong = presence[~((presence >= 0) & (presence <= 1))]  # NaN fails both
+    if wrong.size:
         raise UsageError(
-            f"presence holds {wrong}; probabilities 0..1 were wanted. Are the weights finite?"
+            f"presence holds {wrong[0]}; expected probabilities 0..1. Check that the weights are "
+            "finite."
         )
 
 
@@ -137,14 +138,14 @@ def roc_curve(presence: Presence, held: Flags) -> tuple[tuple[float, float], ...
         presence: (M,). held: (M,), whether the image holds the class.
 
     Returns:
-        Corners (false-open rate, open rate) from (0, 0) to (1, 1) as the threshold falls: the
-        share of the images without the class, and of those with it, that the gate is open on.
-        Nothing where every image holds the class or none does.
+        Corners (false-open rate, open rate) from (0, 0) to (1, 1) as the threshold falls. The
+        rates are shares of the images without the class, and of those with it, that the gate is
+        open on. Empty if every image holds the class or none does.
     """
     if held.all() or not held.any():
         return ()
     order = np.argsort(-presence, kind="stable")
-    # Images of one presence open together: the curve has a point behind the last of them.
+    # Images of equal presence open together: the curve has one point after the last of them.
     last = np.append(np.flatnonzero(np.diff(presence[order])), len(order) - 1)
     counts = np.stack([np.cumsum(~held[order])[last], np.cumsum(held[order])[last]], axis=1)
     counts = np.concatenate([np.zeros((1, 2), counts.dtype), counts])
@@ -155,7 +156,7 @@ def roc_curve(presence: Presence, held: Flags) -> tuple[tuple[float, float], ...
 
 
 def _area(curve: Sequence[tuple[float, float]]) -> float | None:
-    """Area under a curve by trapezoids; ties count half, as in Mann and Whitney's U."""
+    """Area under a curve by trapezoids; ties count half, as in the Mann-Whitney U."""
     if not curve:
         return None
     points = np.asarray(curve)

@@ -1,15 +1,20 @@
-"""Channel pruning of any variant: whole groups of coupled channels, the least important first.
+"""Channel pruning of any variant: removes whole groups of coupled channels, least important first.
 
-Skips, concatenations, residual additions, depthwise convolutions and squeeze-excitation tie the
-channels of several layers together. Torch-Pruning finds those groups from the net's own graph:
-Fang et al., "DepGraph: Towards Any Structural Pruning", CVPR 2023 (arXiv 2301.12900).
+Skips, concatenations, residual additions, depthwise convolutions and squeeze-excitation couple the
+channels of several layers. Torch-Pruning finds these groups from the net's own graph: Fang et al.,
+"DepGraph: Towards Any Structural Pruning", CVPR 2023 (arXiv 2301.12900).
 
-Which channels go is told by the loss, not by the size of the weights, of which batch normalisation
-takes most of the meaning: Molchanov et al., "Importance Estimation for Neural Network Pruning",
-CVPR 2019 (arXiv 1906.10771). mIoU points that mobile_unet loses by this Taylor criterion, and by
-the group's L2 norm, before any fine-tuning, on 24 and 17 held-out frames: `cells`, a tenth of the
-channels, 1.0 and 10.9; a fifth, 2.8 and 31.6; `camvid`, a tenth, 5.3 and 3.8; a fifth, 48.5 and
-44.4. It is far better there, and little worse here, where neither is of use without fine-tuning.
+The loss decides which channels are removed: Molchanov et al., "Importance Estimation for Neural
+Network Pruning", CVPR 2019 (arXiv 1906.10771). The size of the weights would say little, because
+batch normalisation rescales them. Points of mIoU that mobile_unet loses before any fine-tuning, by
+this Taylor criterion and by the group's L2 norm, on 24 and 17 held-out frames:
+
+    cells    a tenth of the channels   1.0  10.9
+             a fifth                   2.8  31.6
+    camvid   a tenth                   5.3   3.8
+             a fifth                  48.5  44.4
+
+Taylor is far better on cells. It is slightly worse on camvid, which needs fine-tuning either way.
 """
 
 from __future__ import annotations
@@ -30,32 +35,33 @@ from ..models.reference import to_input, to_logits
 from ..training.losses import Target, cross_entropy_dice, gate_loss
 
 IMPORTANCE_IMAGES = 32
-"""Training images that the importance is taken from, evenly spaced."""
+"""Training images that the importance is measured on, evenly spaced."""
 
 ROUND_TO = 8
-"""Channels that remain are a multiple of this, as kernels for vectors and tensor cores like it."""
+"""The remaining channels are a multiple of this, which vector and tensor core kernels need."""
 
 
 def prune_channels(
     net: SegmentationNet, dataset: Dataset, *, ratio: float, spec: InputSpec
 ) -> SegmentationNet:
-    """A copy of the net with fewer channels; `structure_of` says which layers have how many.
+    """A copy of the net with fewer channels; `structure_of` returns the channels of its layers.
+
+    The channels of the image, of the logits and of the presence stay.
 
     Args:
-        dataset: its training images tell the importance.
-        ratio: share of the channels that goes, the same in every group of coupled channels, 0..1
-            exclusive. What remains of a group is rounded as `remaining` says. Parameters and
-            arithmetic fall faster: to about (1 - ratio)^2. The channels of the image, of the
-            logits and of the presence stay.
+        dataset: its training images decide which channels matter.
+        ratio: share of the channels to remove from every group of coupled channels, between 0 and
+            1. `remaining` rounds what is left. Parameters and arithmetic fall faster, to about
+            (1 - ratio)^2.
         spec: the net's input.
 
     Raises:
-        UsageError: a ratio out of range, or one that removes nothing from this net.
+        UsageError: the ratio is out of range, or too small to remove anything from this net.
     """
     if not 0 < ratio < 1:
         raise UsageError(
-            f"ratio is {ratio:g}; it is the share of the channels that goes, between 0 and 1, such "
-            "as 0.5."
+            f"ratio is {ratio:g}; expected the share of the channels to remove, between 0 and 1, "
+            "such as 0.5."
         )
     pruned = deepcopy(net).eval()
     groups = coupled_channels(pruned, torch.zeros(1, spec.channels, spec.height, spec.width))
@@ -72,7 +78,7 @@ def prune_channels(
 
 
 def remaining(channels: int, *, ratio: float) -> int:
-    """Channels that remain of a group: the nearest multiple of 8; of fewer than 8, any number."""
+    """Channels left in a group: the nearest multiple of 8, or any number below 8."""
     wanted = channels * (1 - ratio)
     if wanted < ROUND_TO:
         return max(1, round(wanted))
@@ -80,7 +86,7 @@ def remaining(channels: int, *, ratio: float) -> int:
 
 
 def coupled_channels(net: SegmentationNet, image: Tensor) -> list[tp.Group]:
-    """Groups of channels that can only go together; those of the net's outputs are left out.
+    """Groups of channels that can only be removed together, except those of the net's outputs.
 
     Args:
         image: (1, C, H, W) of a size that the net takes; its values do not matter.
@@ -96,30 +102,30 @@ def coupled_channels(net: SegmentationNet, image: Tensor) -> list[tp.Group]:
 
 
 def least_important(group: tp.Group, *, ratio: float) -> list[int]:
-    """Channels of the group's first layer that go; the net must hold gradients of a loss."""
-    # Ranked within the group alone, so there is nothing to normalise; a dead group has mean 0.
+    """Channels of the group's first layer to remove; the net must hold gradients of a loss."""
+    # Not normalised: the ranking stays within the group, and a dead group has mean 0.
     importance = tp.importance.GroupTaylorImportance(normalizer=None)(group)
     surplus = len(importance) - remaining(len(importance), ratio=ratio)
     return [int(index) for index in torch.argsort(importance)[:surplus]]
 
 
 def remove(groups: Sequence[tp.Group], chosen: Sequence[Sequence[int]]) -> None:
-    """Remove the chosen channels of each group from all layers that they go through."""
+    """Remove the chosen channels of each group from all layers that they pass through."""
     for group, channels in zip(groups, chosen, strict=True):
         if channels:
             group.prune(list(channels))
 
 
 def _outputs(net: SegmentationNet, image: Tensor) -> list[Tensor]:
-    """All heads, not those of inference alone, and the presence."""
+    """All heads, including those for training only, and the presence."""
     heads, presence = net.run_whole(image)
     outputs = [*heads] if presence is None else [*heads, presence]
-    # Cloned: the graph marks an output only where it is not a layer's own result.
+    # Cloned, because the graph does not mark a layer's own result as an output.
     return [output.clone() for output in outputs]
 
 
 def _loss_gradients(net: SegmentationNet, dataset: Dataset, spec: InputSpec) -> None:
-    """Sum the gradients of the training loss over whole images, batch statistics fixed."""
+    """Sum the gradients of the training loss over whole images, with fixed batch statistics."""
     samples = dataset.samples("train")
     for sample in samples[:: max(1, len(samples) // IMPORTANCE_IMAGES)]:
         image = read_image(sample.image, channels=spec.channels)

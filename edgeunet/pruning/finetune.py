@@ -1,4 +1,4 @@
-"""Training a pruned net on, with the trainer that made it."""
+"""Train a pruned net further, as the original net was trained."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from ..data.datasets import Dataset
 from ..errors import CheckpointError
 from ..models import Card, Checkpoint
 from ..training.config import Progress, TrainConfig
-from ..training.loop import Trainer
-from ..training.start import known_arguments
+from ..training.train import train
 
 
 def finetune(
@@ -21,44 +20,41 @@ def finetune(
     run: Path,
     *,
     epochs: int,
-    report: Callable[[Progress], None] = lambda news: None,
+    report: Callable[[Progress], None] = lambda progress: None,
 ) -> Checkpoint:
-    """The best epoch of a run that starts from the weights and channels of a checkpoint.
+    """Train on from a checkpoint's weights and channels; returns the best epoch.
 
     Args:
-        run: directory of the run; one that was ended there is taken up.
+        run: directory of the run; an interrupted run in it resumes.
 
     Raises:
         CheckpointError: `run` belongs to another run.
     """
     card = start.card
-    run.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(
+    train(
         card.model,
         dataset,
         run,
-        spec=card.input,
         config=_config(card, epochs),
-        structure=card.structure,
-        **known_arguments(card),
+        size=(card.input.height, card.input.width),
+        initial=start.path,
+        report=report,
     )
-    if not trainer.resume():
-        trainer.start_from(start)
-    trainer.run(report)
     return Checkpoint.open(run / "best.safetensors")
 
 
 def _config(card: Card, epochs: int) -> TrainConfig:
-    """The training that made the weights, in fewer epochs; the defaults where the card has none.
+    """The options that the weights were trained with, but other epochs; defaults if not recorded.
 
-    The learning rate starts as high as it did then: Renda et al., "Comparing Rewinding and
-    Fine-tuning in Neural Network Pruning", ICLR 2020 (arXiv 2003.02389), section 4.
+    The learning rate starts as high as in the original training: Renda et al., "Comparing Rewinding
+    and Fine-tuning in Neural Network Pruning", ICLR 2020 (arXiv 2003.02389), section 4.
     """
     known = [field.name for field in fields(TrainConfig)]
     try:
         config = decode(TrainConfig, {k: v for k, v in card.training.items() if k in known})
     except SchemaError as error:
         raise CheckpointError(
-            f"the card's record of the training does not fit the trainer: {error}"
+            f"the card's training record does not fit the trainer: {error}. Correct "
+            "the record, or pass --finetune-epochs 0."
         ) from None
     return replace(config, epochs=epochs)

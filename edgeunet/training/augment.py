@@ -1,26 +1,75 @@
-"""Random geometry and colour for training crops."""
+"""Random geometry and colour for training crops.
+
+`Augmentation` holds the ranges and draws from them. A drawn geometry is a `Warp`, which reads
+image, mask and weights alike.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 
 from ..data.datasets import Image
-from .focus import Point
-from .warp import Warp, affine, elastic_displacement
+from ..metrics import IGNORE, Mask
+
+Floats = npt.NDArray[np.float32]
+Point = tuple[float, float]
+"""Row and column, measured from the image's corner, pixels."""
+
+
+@dataclass(frozen=True)
+class Warp:
+    """Source coordinates of a crop: x and y (h, w), pixels, 0 = centre of the first one."""
+
+    x: Floats
+    y: Floats
+
+    def inner(self, margin: int) -> Warp:
+        """The same without `margin` pixels on every side."""
+        if not margin:
+            return self
+        inside = (slice(margin, -margin), slice(margin, -margin))
+        return Warp(self.x[inside], self.y[inside])
+
+    def outside(self, size: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+        """Whether pixels (h, w) come from beyond the borders of a source of the given (H, W)."""
+        height, width = size
+        inside = (self.x >= -0.5) & (self.x < width - 0.5) & (self.y >= -0.5)
+        return ~(inside & (self.y < height - 0.5))
+
+    def image(self, image: Image) -> Image:
+        """(H, W, C) -> (h, w, C), bilinear, mirrored at the borders."""
+        return np.asarray(self._bilinear(image), np.uint8).reshape(*self.x.shape, image.shape[2])
+
+    def mask(self, mask: Mask) -> Mask:
+        """Class ids (H, W) -> (h, w), nearest; pixels outside the source are ignored."""
+        warped = cv2.remap(mask, self.x, self.y, cv2.INTER_NEAREST, borderValue=(float(IGNORE),))
+        return np.asarray(warped, np.uint8)
+
+    def weights(self, weights: Floats) -> Floats:
+        """Weights (H, W) -> (h, w), bilinear, mirrored at the borders."""
+        return np.asarray(self._bilinear(weights), np.float32)
+
+    def _bilinear(self, source: Image | Floats) -> npt.ArrayLike:
+        return cv2.remap(
+            source, self.x, self.y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+        )
 
 
 @dataclass(frozen=True)
 class Augmentation:
     """Ranges of the random changes.
 
-    crop: height and width of what comes out. margin: pixels of context around it.
-    scale: smallest and largest zoom; chosen log-uniformly.
+    crop: (height, width) of a crop. margin: pixels of context around it.
+    scale: smallest and largest zoom, drawn log-uniformly.
     rotation: largest angle, in degrees.
     elastic: sigma of the elastic displacements, in pixels of the crop; 0 for none.
-    contrast, brightness, tint: largest relative change of the distance from the crop's mean, of all
-    channels and of each. They are relative so that dark frames keep what is in them.
+    contrast: largest relative change of the distance from the crop's mean. brightness, tint:
+    largest relative change of all channels together, and of each. All three are relative, so that
+    dark frames keep their content.
     """
 
     crop: tuple[int, int]
@@ -35,10 +84,10 @@ class Augmentation:
     def warp(
         self, size: tuple[int, ...], rng: np.random.Generator, *, point: Point | None = None
     ) -> Warp:
-        """Random place of a crop with its margin in an image of the given (H, W).
+        """Draw a crop with its margin from an image of the given (H, W).
 
         Args:
-            point: row and column, measured from the image's corner, that the crop shall hold.
+            point: a point that the crop must contain.
         """
         height, width = (side + 2 * self.margin for side in self.crop)
         zoom = float(np.exp(rng.uniform(*np.log(self.scale))))
@@ -52,7 +101,7 @@ class Augmentation:
         turn = np.array(
             [[flip * np.cos(angle), flip * np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
         )
-        # Pixel centres lie half a pixel in from the corners that centre and crop are measured at.
+        # Centre and crop are measured from corners; pixel centres are half a pixel further in.
         middle = np.array([width / 2, height / 2]) - 0.5
         offset = np.array([centre[1], centre[0]]) - 0.5 - turn / zoom @ middle
         warp = affine(np.hstack([turn / zoom, offset[:, None]]), height, width)
@@ -62,7 +111,7 @@ class Augmentation:
         return warp
 
     def colour(self, image: Image, rng: np.random.Generator) -> Image:
-        """(H, W, C) -> the same with other brightness, contrast and tint."""
+        """(H, W, C) -> the same with another brightness, contrast and tint."""
         contrast = 1.0 + rng.uniform(-self.contrast, self.contrast)
         brightness = 1.0 + rng.uniform(-self.brightness, self.brightness)
         tint = 1.0 + rng.uniform(-self.tint, self.tint, size=image.shape[2])
@@ -72,12 +121,33 @@ class Augmentation:
         return np.stack([table[image[..., c], c] for c in range(image.shape[2])], axis=-1)
 
 
-def _centre(side: int, half: float, point: float | None, rng: np.random.Generator) -> float:
-    """Source coordinate that lands in the crop's centre, on one axis.
+def affine(matrix: npt.NDArray[np.float64], height: int, width: int) -> Warp:
+    """Warp to a crop of the given size; `matrix` (2, 3) maps its pixels to those of the source."""
+    columns, rows = np.meshgrid(np.arange(width), np.arange(height))
+    x, y = np.einsum("ij,jhw->ihw", matrix, np.stack([columns, rows, np.ones_like(rows)]))
+    return Warp(x.astype(np.float32), y.astype(np.float32))
 
-    Anywhere that keeps the crop of 2 `half` inside the image of length `side`, or the image's
-    centre where the zoomed image is smaller than the crop. A point comes no nearer to the crop's
-    side than a tenth of its length, where the image allows, so that the rotation does not lose it.
+
+def elastic_displacement(
+    height: int, width: int, *, sigma: float, rng: np.random.Generator
+) -> Floats:
+    """Smooth random displacement (2, height, width), pixels.
+
+    Ronneberger et al., "U-Net" (arXiv 1505.04597), section 3.1: Gaussian vectors of standard
+    deviation `sigma` on a coarse 3x3 grid, interpolated bicubically. The idea is from Simard et
+    al., ICDAR 2003.
+    """
+    grid = rng.normal(0, sigma, (2, 3, 3)).astype(np.float32)
+    planes = [cv2.resize(plane, (width, height), interpolation=cv2.INTER_CUBIC) for plane in grid]
+    return np.stack(planes).astype(np.float32)
+
+
+def _centre(side: int, half: float, point: float | None, rng: np.random.Generator) -> float:
+    """Draw the source coordinate of the crop's centre, on one axis.
+
+    The crop of 2 `half` stays inside the image of length `side`. If the zoomed image is smaller
+    than the crop, the crop is centred on it. The point stays a tenth of the crop's length away
+    from the crop's sides if the image is large enough, so that the rotation does not lose it.
     """
     slack = max(0.0, side / 2 - half)
     lowest, highest = side / 2 - slack, side / 2 + slack

@@ -1,27 +1,29 @@
-"""How to train, and what is told while it goes on."""
+"""Training options, the recipes of the variants' papers, and progress reports."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import UsageError
 from ..fields import check, describe
 from .losses import LOSSES
-from .recipes import recipe_of
 
 _PAPER = "the paper's"
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train. `crop` is (height, width) of the training crops, in pixels.
+    """How to train.
 
-    scale: smallest and largest zoom of a crop. warmup: share of the steps with a rising learning
-    rate; a cosine to 0 follows. ema: decay of the weights' moving average, which is what is
-    validated and saved. validate_every: in epochs. loss, border, elastic: as in `Recipe`.
-    focus: share of the crops that are placed on rare classes, see `Focus`.
+    crop: (height, width) of the training crops, pixels. scale: smallest and largest zoom of a crop.
+    learning_rate: the highest one. warmup: share of the steps with a rising learning rate; a cosine
+    to 0 follows. ema: decay of the weights' moving average, which is validated and saved.
+    amp: whether the net runs in BF16. validate_every: epochs from one validation to the next.
+    loss: a name in `LOSSES`. border: weight w0 of the borders between touching instances, see
+    `weight_map`; 0 for none. elastic: sigma of the elastic deformation's displacements, pixels; 0
+    for none. focus: share of the crops that are placed on rare classes, see `Focus`.
     """
 
     crop: tuple[int, int] = field(
@@ -79,16 +81,26 @@ class TrainConfig:
 
     @classmethod
     def for_model(cls, model: str, **changes: Any) -> TrainConfig:
-        """What the variant's paper trains with, but for the changes."""
-        return cls(**{**asdict(recipe_of(model)), **changes})
+        """Options of the variant's paper, with these changes."""
+        return replace(RECIPES.get(model, cls()), **changes)
+
+
+RECIPES = {
+    # Ronneberger et al., arXiv 1505.04597, sections 3 and 3.1.
+    "unet": TrainConfig(loss="weighted_cross_entropy", border=10.0, elastic=10.0),
+    "unetpp": TrainConfig(loss="cross_entropy_pixel_dice"),
+    "unet3p": TrainConfig(loss="hybrid"),
+}
+"""Options of each variant whose paper trains in a way of its own."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """News of a step: share of the run that is done, epoch, mean loss of the epoch so far.
+    """Progress of a run after a step.
 
-    rate: training images a second, since the run began or was taken up. remaining: seconds to the
-    end at that rate. `miou` is in percent, set where the epoch was validated.
+    done: finished share of the run, 0..1. epoch: finished epochs. loss: mean of the epoch so far.
+    rate: training images a second since the run started or resumed. remaining: seconds to the end
+    at that rate. miou: in percent, None unless the epoch was just validated.
     """
 
     done: float
@@ -100,17 +112,17 @@ class Progress:
 
 
 class Clock:
-    """Rate and remaining time of a run, from when it began or was taken up.
+    """Measures a run from when it started or resumed.
 
     Args:
-        done: share of the run that was over then. images: that the whole run sees.
+        done: finished share of the run at that time. images: number of them in the whole run.
     """
 
     def __init__(self, done: float, images: int) -> None:
         self._start, self._done, self._images = time.monotonic(), done, images
 
-    def news(self, done: float, epoch: int, loss: float, miou: float | None = None) -> Progress:
-        """Progress when a share `done` of the whole run is over."""
+    def progress(self, done: float, epoch: int, loss: float, miou: float | None = None) -> Progress:
+        """Progress when a share `done` of the whole run is finished."""
         passed, since = time.monotonic() - self._start, done - self._done
         rate = since * self._images / passed
         return Progress(done, epoch, loss, rate, (1 - done) * passed / since, miou)

@@ -1,26 +1,75 @@
-"""Augmented training crops as a torch data set."""
+"""Training crops as a torch data set, some of them placed on rare classes."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from ..bundle.manifest import InputSpec
 from ..data.datasets import Sample, read_image, read_labels
-from .augment import Augmentation
-from .focus import Focus, random_point
+from ..metrics import Mask
+from .augment import Augmentation, Point
 from .weight_map import WeightMaps
+
+
+@dataclass(frozen=True)
+class Focus:
+    """Places a share of the crops on classes other than the most common one.
+
+    Isensee et al., "nnU-Net", Nature Methods 18 (2021), online methods: a third of the patches hold
+    foreground. Here all classes that occur are equally likely, and so are all images of a class.
+
+    share: of all crops, 0..1. holders: for each class to choose from, its id and the indices of the
+    images that hold it.
+    """
+
+    share: float
+    holders: tuple[tuple[int, tuple[int, ...]], ...]
+
+    def choose(self, index: int, rng: np.random.Generator) -> tuple[int, int | None]:
+        """Image to crop when it is the turn of image `index`, and the class to place the crop on.
+
+        The class is None if the crop may lie anywhere.
+        """
+        if not self.holders or rng.random() >= self.share:
+            return index, None
+        class_id, images = self.holders[rng.integers(len(self.holders))]
+        return images[rng.integers(len(images))], class_id
+
+
+def focus_on(pixels: npt.NDArray[np.int64], *, share: float) -> Focus:
+    """Focus on all classes but the most common one, from the pixels (M, C) of M images."""
+    held = pixels > 0
+    common = pixels.sum(0).argmax()
+    return Focus(
+        share,
+        tuple(
+            (class_id, tuple(int(image) for image in np.flatnonzero(held[:, class_id])))
+            for class_id in range(held.shape[1])
+            if class_id != common and held[:, class_id].any()
+        ),
+    )
+
+
+def random_point(mask: Mask, class_id: int, rng: np.random.Generator) -> Point:
+    """Centre of a random pixel of the class."""
+    found = np.flatnonzero(mask == class_id)
+    row, column = divmod(int(found[rng.integers(len(found))]), mask.shape[1])
+    return row + 0.5, column + 0.5
 
 
 class Crops(TorchDataset[tuple[Tensor, ...]]):
     """One random crop of every sample: image (C, h, w) normalised, class ids (h, w).
 
-    With weight maps their weights (h, w) come third. The image is larger than the others by the
-    augmentation's margin on every side. Beyond its borders an image is mirrored, or 0 where the
-    input pads frames: what the net sees at inference. The crops depend on `epoch_seed` and the
-    index alone, so that a resumed run sees the same ones.
+    With weight maps, their weights (h, w) come third. The image is larger than the others by the
+    augmentation's margin on every side. Beyond its borders an image is mirrored; if the input pads
+    frames, it is 0 there, as at inference. A crop depends on `epoch_seed` and its index alone, so
+    that a resumed run sees the same crops.
     """
 
     def __init__(

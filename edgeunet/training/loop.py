@@ -1,4 +1,4 @@
-"""The training loop: AMP, EMA, resume after a kill, best epoch by validation mIoU."""
+"""The training loop: AMP, EMA, resuming, and the best epoch by validation mIoU."""
 
 from __future__ import annotations
 
@@ -31,20 +31,24 @@ from ..models.reference import evaluate_on, reference_mask, to_input
 from ..models.state_dict import read_tensors
 from ..models.structure import Structure, resize
 from .augment import Augmentation
-from .averaging import warm_ema
 from .config import Clock, Progress, TrainConfig
-from .crops import Crops
-from .focus import focus_on
+from .crops import Crops, focus_on
 from .losses import Target, find_loss, gate_loss
+from .optimizer import adamw, warm_ema, warmup_cosine
 from .start import load_start, training_format
 from .weight_map import WeightMaps, class_weights
 
 STATISTICS_IMAGES = 96
 """Training images that the batch statistics are taken from."""
 
+_MODULES = ("net", "averaged", "optimizer", "schedule")  # a state holds their state_dict
+_COUNTERS = ("epoch", "best", "seconds", "initial", "log")  # a state holds them as they are
+
 
 class Trainer:
-    """Trains one net on one data set; files as `train` says.
+    """Trains one net on one data set. See `train` for the files that it writes.
+
+    Call `resume`, `start_from` and `start_encoder_from` before `run`.
 
     Raises:
         DatasetError: data that cannot be trained on, see `check_dataset`. ShapeError: crops that
@@ -65,53 +69,102 @@ class Trainer:
         **arguments: Any,
     ) -> None:
         contents = check_dataset(dataset)
-        torch.manual_seed(config.seed)
-        classes = len(dataset.classes)
         self.model_name = model
-        self.arguments = {"num_classes": classes, "in_channels": spec.channels, **arguments}
+        self.arguments = {
+            "num_classes": len(dataset.classes),
+            "in_channels": spec.channels,
+            **arguments,
+        }
         self.dataset, self.output, self.spec, self.config = dataset, output, spec, config
         self.device, self.workers = torch.device(device), workers
-        self.net = create_model(model, **self.arguments)
         self.structure = None if structure is None else dict(structure)  # of a pruned net
-        if structure is not None:
-            resize(self.net, structure, source="the structure to train")
-        self.net.check_input(*(side + 2 * self.net.margin for side in config.crop))
+        self.net = self._new_net()
         self.memory_format = training_format(self.net, self.device)
         self.net.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
         self.averaged = AveragedModel(self.net, multi_avg_fn=warm_ema(config.ema))
-        self.crops = Crops(
-            dataset.samples("train"),
-            spec,
-            num_classes=classes,
-            augment=Augmentation(
-                config.crop,
-                scale=config.scale,
-                margin=self.net.margin,
-                elastic=config.elastic,
-            ),
-            focus=focus_on(contents.train.by_image, share=config.focus),
-            weight_maps=self._weight_maps(contents),
-        )
+        self.crops = self._new_crops(contents)
         self.segmentation_loss = find_loss(config.loss)
-        self.steps = max(1, len(self.crops) // config.batch_size)
-        self.optimizer = torch.optim.AdamW(
-            self._parameter_groups(), lr=config.learning_rate, fused=True
+        self.steps = max(1, len(self.crops) // config.batch_size)  # in an epoch
+        self.optimizer = adamw(
+            self.net, learning_rate=config.learning_rate, weight_decay=config.weight_decay
         )
         total = config.epochs * self.steps
         warmup = max(1, round(config.warmup * total))
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer,
-            lambda step: min((step + 1) / warmup, 0.5 + 0.5 * math.cos(math.pi * step / total)),
-        )
-        self.epoch, self.best, self.seconds = 0, -1.0, 0.0
-        self.log: list[dict[str, Any]] = []  # an entry for each epoch
-        self.initial: dict[str, Any] | None = None  # how the weights it starts from were trained
+        self.schedule = warmup_cosine(self.optimizer, warmup=warmup, total=total)
+        self.epoch, self.best, self.seconds = 0, -1.0, 0.0  # best: mIoU in percent
+        self.log: list[dict[str, Any]] = []  # one entry per epoch
+        self.initial: dict[str, Any] | None = None  # how the initial weights were trained
 
-    def run(self, report: Callable[[Progress], None] = lambda news: None) -> Card:
+    def _new_net(self) -> SegmentationNet:
+        torch.manual_seed(self.config.seed)
+        net = create_model(self.model_name, **self.arguments)
+        if self.structure is not None:
+            resize(net, self.structure, source="the structure to train")
+        net.check_input(*(side + 2 * net.margin for side in self.config.crop))
+        return net
+
+    def _new_crops(self, contents: Contents) -> Crops:
+        config, weight_maps = self.config, None
+        if config.loss == "weighted_cross_entropy":
+            weight_maps = WeightMaps(
+                self.output / "weight_maps",
+                border=config.border,
+                balance=class_weights(contents.train.pixels),
+            )
+        return Crops(
+            self.dataset.samples("train"),
+            self.spec,
+            num_classes=len(self.dataset.classes),
+            augment=Augmentation(
+                config.crop, scale=config.scale, margin=self.net.margin, elastic=config.elastic
+            ),
+            focus=focus_on(contents.train.by_image, share=config.focus),
+            weight_maps=weight_maps,
+        )
+
+    # Initial weights
+
+    def start_from(self, start: Checkpoint) -> None:
+        """Start with a checkpoint's weights; CheckpointError if they do not fit."""
+        load_start(self.net, start)
+        self._averaged_net().load_state_dict(self.net.state_dict())
+        self.initial = start.card.training or {"weights": start.path.name}
+
+    def start_encoder_from(self, checkpoint: Path) -> None:
+        """Start with the encoder of torchvision's classifier; see `load_encoder`."""
+        tensors = read_tensors(checkpoint)
+        for net in (self.net, self._averaged_net()):
+            load_encoder(net, tensors, source=str(checkpoint))
+        self.initial = {"encoder": checkpoint.name}
+
+    def resume(self) -> bool:
+        """Resume from `last.pt` if it exists; CheckpointError if it belongs to another run."""
+        path = self.output / "last.pt"
+        if not path.exists():
+            return False
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise CheckpointError(f"{path} cannot be read: {error}. Remove it.") from None
+        if state["run"] != self._run_id():
+            raise CheckpointError(
+                f"{path} belongs to another run, {state['run']}; this one is {self._run_id()}. Use "
+                "the same arguments, or another output directory."
+            )
+        for name in _MODULES:
+            getattr(self, name).load_state_dict(state[name])
+        for name in _COUNTERS:
+            setattr(self, name, state[name])
+        self._write_log()
+        return True
+
+    # Training
+
+    def run(self, report: Callable[[Progress], None] = lambda progress: None) -> Card:
         """Train to the last epoch, calibrate the gate, and return the best epoch's card.
 
         Raises:
-            TrainingError: the loss is not finite any more; what was saved before stays.
+            TrainingError: the loss is no longer finite; what was saved before stays.
         """
         clock = Clock(self.epoch / self.config.epochs, len(self.crops) * self.config.epochs)
         while self.epoch < self.config.epochs:
@@ -128,50 +181,15 @@ class Trainer:
             )
             self._save_state()
             self._write_log()
-            report(clock.news(self.epoch / self.config.epochs, self.epoch, loss, miou))
+            report(clock.progress(self.epoch / self.config.epochs, self.epoch, loss, miou))
         best = self.output / "best.safetensors"
         if self.net.cgm is not None:
-            # On the file, so that the thresholds are those of the weights as they were rounded.
+            # Calibrate the file, so that the thresholds fit the weights as they were rounded.
             calibrate_checkpoint(Checkpoint.open(best), self.dataset, best, force=True)
         return read_card(best)
 
-    def start_from(self, start: Checkpoint) -> None:
-        """Begin with the weights of a checkpoint; CheckpointError if they do not fit."""
-        load_start(self.net, start)
-        self._averaged_net().load_state_dict(self.net.state_dict())
-        self.initial = start.card.training or {"weights": start.path.name}
-
-    def start_encoder_from(self, checkpoint: Path) -> None:
-        """Begin with the encoder of torchvision's classifier; see `load_encoder`."""
-        tensors = read_tensors(checkpoint)
-        for net in (self.net, self._averaged_net()):
-            load_encoder(net, tensors, source=str(checkpoint))
-        self.initial = {"encoder": checkpoint.name}
-
-    def resume(self) -> bool:
-        """Go on from `last.pt` where there is one; CheckpointError where it is of another run."""
-        path = self.output / "last.pt"
-        if not path.exists():
-            return False
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise CheckpointError(f"{path} cannot be read: {error}. Remove it.") from None
-        if state["run"] != self._run_id():
-            raise CheckpointError(
-                f"{path} belongs to another run, {state['run']}; this one is {self._run_id()}. Use "
-                "the same arguments, or another output directory."
-            )
-        self.net.load_state_dict(state["net"])
-        self.averaged.load_state_dict(state["averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.epoch, self.best, self.seconds = state["epoch"], state["best"], state["seconds"]
-        self.initial, self.log = state["initial"], state["log"]
-        self._write_log()
-        return True
-
     def _train_epoch(self, clock: Clock, report: Callable[[Progress], None]) -> float:
+        """Train for one epoch and return the mean loss."""
         self.net.train()
         seed = self.config.seed * 100_003 + self.epoch
         self.crops.epoch_seed = seed
@@ -192,18 +210,8 @@ class Trainer:
             self.schedule.step()
             self.averaged.update_parameters(self.net)
             done = (self.epoch + step / self.steps) / self.config.epochs
-            report(clock.news(done, self.epoch, total / step))
+            report(clock.progress(done, self.epoch, total / step))
         return total / self.steps
-
-    def _finite(self, loss: float, step: int) -> float:
-        if math.isfinite(loss):
-            return loss
-        kept = f"what epoch {self.epoch} saved stays" if self.epoch else "nothing was saved yet"
-        raise TrainingError(
-            f"the loss is {loss} in step {step} of epoch {self.epoch + 1}; {kept}. Lower the "
-            f"learning rate (--lr {self.config.learning_rate / 4:g}), or train without BF16 "
-            "(--no-amp)."
-        )
 
     def _loss(self, images: Tensor, target: Target) -> Tensor:
         with self._autocast():
@@ -214,18 +222,20 @@ class Trainer:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.amp)
 
-    def _weight_maps(self, contents: Contents) -> WeightMaps | None:
-        """Weights where the loss is the one that is made for them."""
-        if self.config.loss != "weighted_cross_entropy":
-            return None
-        return WeightMaps(
-            self.output / "weight_maps",
-            border=self.config.border,
-            balance=class_weights(contents.train.pixels),
+    def _finite(self, loss: float, step: int) -> float:
+        if math.isfinite(loss):
+            return loss
+        kept = f"the state of epoch {self.epoch} is kept" if self.epoch else "nothing was saved yet"
+        raise TrainingError(
+            f"the loss is {loss} in step {step} of epoch {self.epoch + 1}; {kept}. Lower the "
+            f"learning rate (--lr {self.config.learning_rate / 4:g}), or train without BF16 "
+            "(--no-amp)."
         )
 
+    # Validation
+
     def _validate(self, seconds: float) -> float:
-        """MIoU of the averaged weights, in percent; saves them where they are the best so far."""
+        """MIoU of the averaged weights, in percent; saves them if they are the best so far."""
         net = self._averaged_net()
         self._refresh_statistics(net)
         net.eval()
@@ -245,10 +255,10 @@ class Trainer:
         return cast(SegmentationNet, self.averaged.module)
 
     def _refresh_statistics(self, net: SegmentationNet) -> None:
-        """Batch statistics of the averaged weights on whole training images at inference size.
+        """Take the averaged weights' batch statistics on whole training images.
 
-        Those of the crops belong to other weights and another size. Izmailov et al., UAI 2018
-        (arXiv 1803.05407), section 3.2.
+        The statistics from training belong to other weights and to crops of another size. Izmailov
+        et al., UAI 2018 (arXiv 1803.05407), section 3.2.
         """
         samples = self.crops.samples[:: max(1, len(self.crops) // STATISTICS_IMAGES)]
         images = (read_image(s.image, channels=self.spec.channels) for s in samples)
@@ -278,17 +288,10 @@ class Trainer:
             structure=self.structure,
         )
 
-    def _parameter_groups(self) -> list[dict[str, object]]:
-        # Weight decay is for the kernels: it hurts norms and biases, which are one-dimensional.
-        parameters = list(self.net.parameters())
-        decay = self.config.weight_decay
-        return [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
+    # State
 
     def _run_id(self) -> str:
-        """What must agree between a state and the run that takes it up."""
+        """Everything that a state and the run that resumes it must have in common."""
         run = {
             "model": self.model_name,
             "arguments": self.arguments,
@@ -302,21 +305,14 @@ class Trainer:
     def _save_state(self) -> None:
         state = {
             "run": self._run_id(),
-            "net": self.net.state_dict(),
-            "averaged": self.averaged.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "epoch": self.epoch,
-            "best": self.best,
-            "seconds": self.seconds,
-            "initial": self.initial,
-            "log": self.log,
+            **{name: getattr(self, name).state_dict() for name in _MODULES},
+            **{name: getattr(self, name) for name in _COUNTERS},
         }
         buffer = io.BytesIO()
         torch.save(state, buffer)
         write_bytes(self.output / "last.pt", buffer.getvalue())
 
     def _write_log(self) -> None:
-        """Whole, so that an epoch whose state was saved is not missing after a kill."""
+        """Write the whole log, so that it matches the state even after a kill between the two."""
         lines = "".join(json.dumps(entry) + "\n" for entry in self.log)
         write_bytes(self.output / "log.jsonl", lines.encode())

@@ -51,11 +51,11 @@ _SAFE_CHANNELS = 16
 
 
 def training_format(net: nn.Module, device: torch.device) -> torch.memory_format:
-    """Channels last, the faster one, unless PyTorch's kernels write beyond their memory in it.
+    """Channels last, which is faster, unless PyTorch would write beyond its memory.
 
-    On the CPU the backward pass of a strided 1x1 convolution with fewer than 16 input channels does
-    so (torch 2.13 with oneDNN on AVX-512: a crash within a few steps), as in the shortcuts of a
-    narrow Residual U-Net.
+    On the CPU it does so in the backward pass of a strided 1x1 convolution with fewer than 16 input
+    channels, as in the shortcuts of a narrow Residual U-Net (torch 2.13 with oneDNN on AVX-512: a
+    crash within a few steps).
     """
     strided = any(
         isinstance(module, nn.Conv2d)

@@ -1,4 +1,4 @@
-"""Train a variant on a data set, or on procedural frames."""
+"""Train a variant on a data set or on procedural frames."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CELLS_TRAIN, CELLS_VAL, CELLS_SIZE = 600, 60, (256, 320)
 
 def train(
     model: str,
-    data: str | Path,
+    data: str | Path | Dataset,
     output: Path,
     *,
     config: TrainConfig,
@@ -30,33 +30,36 @@ def train(
     encoder: Path | None = None,
     device: str = "cpu",
     workers: int = 0,
-    report: Callable[[Progress], None] = lambda news: None,
+    report: Callable[[Progress], None] = lambda progress: None,
     **arguments: Any,
 ) -> Card:
-    """Train a variant, or take up a run that was ended; returns the card of the best epoch.
+    """Train a variant and return the card of the best epoch; resumes an interrupted run.
+
+    An interrupted run resumes after its last finished epoch and ends with bit-identical weights.
 
     Args:
-        data: data set, or `cells` for procedural frames, which are written into `output`.
-        output: holds best.safetensors and best.json, last.pt to resume from, log.jsonl.
-        size: (height, width) of the net's input at inference, None for the first image's size,
-            rounded to what the net takes.
-        color, resize: as in `InputSpec`; None for those of `initial`, else rgb and stretch.
-        initial: weights that the run starts from, see `Checkpoint.open`, and their card's arguments
-            except for those in `arguments`. The heads and the gate are fresh if the data has other
-            classes. None starts from random weights.
-        encoder: state dict of torchvision's classifier that the encoder starts from.
+        data: data set or its path, or `cells` for procedural frames, which are written into
+            `output`.
+        output: receives best.safetensors and best.json, last.pt to resume from, and log.jsonl.
+        size: (height, width) of the net's input at inference. None takes the first image's size,
+            rounded to what the net accepts.
+        color, resize: as in `InputSpec`. None takes those of `initial`, else rgb and stretch.
+        initial: weights to start from, see `Checkpoint.open`; also its card's arguments, except
+            those in `arguments`. Heads and gate are fresh if the data has other classes. None
+            starts from random weights.
+        encoder: state dict of torchvision's classifier to start the encoder from.
         device: of PyTorch. workers: processes that make crops; 0 makes them in this one.
-        arguments: those of the variant, but for num_classes and in_channels.
+        arguments: those of the variant, except num_classes and in_channels.
 
     Raises:
         DatasetError: not a data set, or one that cannot be trained on. CheckpointError: `output`
-            belongs to another run, or `initial` does not fit. TrainingError: the loss is not
-            finite any more.
+            belongs to another run, or `initial` does not fit. TrainingError: the loss is no longer
+            finite.
     """
     # Before any data is drawn, so that bad weights are refused at once; `_input` sets the size.
     start = None if initial is None else Checkpoint.open(initial, model, size=size or CELLS_SIZE)
-    dataset = _dataset_of(data, output)
-    height, width = size or _usual_size(dataset, model_class(model).size_multiple)
+    dataset = _open_data(data, output)
+    height, width = size or _first_size(dataset, model_class(model).size_multiple)
     card = None if start is None else start.card
     spec = _input(height, width, color, resize, card)
     structure = None if card is None else structure_for(card, num_classes=len(dataset.classes))
@@ -81,8 +84,10 @@ def train(
     return trainer.run(report)
 
 
-def _dataset_of(data: str | Path, output: Path) -> Dataset:
-    """The data set to train on; procedural frames are written into `output` once."""
+def _open_data(data: str | Path | Dataset, output: Path) -> Dataset:
+    """Open the data set; procedural frames are first written into `output`, once."""
+    if isinstance(data, Dataset):
+        return data
     if str(data) != cells.NAME:
         return open_dataset(data)
     folder = output / "data"
@@ -93,13 +98,9 @@ def _dataset_of(data: str | Path, output: Path) -> Dataset:
 
 
 def _input(
-    height: int,
-    width: int,
-    color: Color | None,
-    resize: Resize | None,
-    start: Card | None,
+    height: int, width: int, color: Color | None, resize: Resize | None, start: Card | None
 ) -> InputSpec:
-    """Input as it was asked for, else as the net that the run starts from knows it."""
+    """The requested input; what was not requested comes from the checkpoint to start from."""
     if start is None:
         color = color or "rgb"
         return InputSpec(height, width, color, resize or "stretch", *IMAGENET[color])
@@ -110,8 +111,8 @@ def _input(
     return InputSpec(height, width, color or known.color, resize or known.resize, *statistics)
 
 
-def _usual_size(dataset: Dataset, multiple: int) -> tuple[int, int]:
-    """Size of the first training image, each side rounded to the nearest multiple."""
+def _first_size(dataset: Dataset, multiple: int) -> tuple[int, int]:
+    """Size of the first training image, with each side rounded to the nearest multiple."""
     height, width = read_image(dataset.samples("train")[0].image).shape[:2]
     rows, columns = (max(1, round(side / multiple)) * multiple for side in (height, width))
     return rows, columns

@@ -1,8 +1,8 @@
 """U-Net's pixel weights: rare classes, and the gaps between instances that touch.
 
 Ronneberger et al., MICCAI 2015 (arXiv 1505.04597), section 3, equation 2:
-w(x) = w_c(x) + w0 exp(-(d1(x) + d2(x))² / (2 sigma²)), with the distances d1 and d2 to the borders
-of the nearest and the second nearest instance, sigma = 5 pixels.
+w(x) = w_c(x) + w0 exp(-(d1(x) + d2(x))² / (2 sigma²)). d1 and d2 are the distances to the borders
+of the nearest and the second nearest instance, and sigma is 5 pixels.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Weights = npt.NDArray[np.float32]
 SIGMA = 5.0
 """Width of the border term, pixels."""
 
-_LEVELS = 65535  # of a kept term, as 16-bit PNG
-# Beyond this the border term is under 4e-6 of w0, which is not worth a distance.
+_LEVELS = 65535  # of a stored term, as 16-bit PNG
+# Farther away the border term is under 4e-6, so no distances are computed there.
 _REACH = round(5 * SIGMA)
 
 
 def instances_of(mask: Mask) -> Instances:
-    """Instance ids (H, W), 0 = none: the 4-connected components of every class but 0."""
+    """Instance ids (H, W), 0 = none: the 4-connected components of every class except 0."""
     labels = np.zeros(mask.shape, np.int32)
     for class_id in np.unique(mask):
         if class_id not in (0, IGNORE):
@@ -40,10 +40,10 @@ def instances_of(mask: Mask) -> Instances:
 
 
 def border_term(instances: Instances) -> Weights:
-    """exp(-(d1 + d2)² / (2 sigma²)), (H, W), 0 where there are fewer than two instances.
+    """exp(-(d1 + d2)² / (2 sigma²)), (H, W); 0 if there are fewer than two instances.
 
-    The distance to an instance's border is counted between pixel centres, from inside to the
-    nearest pixel without and from outside to the nearest pixel within.
+    The distance to an instance's border is measured between pixel centres: from a pixel inside to
+    the nearest pixel outside, and from a pixel outside to the nearest pixel inside.
     """
     height, width = instances.shape
     nearest = np.full((2, height, width), np.inf, np.float32)  # smallest first
@@ -54,7 +54,7 @@ def border_term(instances: Instances) -> Weights:
             slice(max(0, columns.min() - _REACH), columns.max() + _REACH + 1),
         )
         inside = (instances[window] == number).astype(np.uint8)
-        if inside.all():  # it fills the picture: no border in sight
+        if inside.all():  # it fills the image and has no border
             continue
         distance = _distance(inside) + _distance(1 - inside)
         first, second = nearest[0][window], nearest[1][window]
@@ -65,10 +65,11 @@ def border_term(instances: Instances) -> Weights:
 
 
 def class_weights(pixels: npt.NDArray[np.int64]) -> Weights:
-    """w_c by class id from the classes' pixels: their median over each; 0 for a class without any.
+    """w_c by class id from the pixels (C,) of each class: their median divided by each count.
 
-    Median frequency balancing, Eigen & Fergus, ICCV 2015 (arXiv 1411.4734), section 6.3.2, on
-    counts of the whole set. U-Net's paper does not say how it balances.
+    A class without pixels gets 0. This is median frequency balancing, Eigen & Fergus, ICCV 2015
+    (arXiv 1411.4734), section 6.3.2, on counts of the whole set. U-Net's paper does not say how it
+    balances.
     """
     present = pixels > 0
     if not present.any():
@@ -79,10 +80,10 @@ def class_weights(pixels: npt.NDArray[np.int64]) -> Weights:
 
 
 class WeightMaps:
-    """Weight maps of a data set's samples; the border terms are computed once and kept in files.
+    """Weight maps of a data set's samples. Border terms are computed once and stored in files.
 
     Args:
-        folder: of the kept terms, one file for each mask, named by the content.
+        folder: for the stored terms, one file per mask, named by the mask's hash.
         border: w0, weight of the border term.
         balance: w_c by class id.
     """
@@ -90,7 +91,7 @@ class WeightMaps:
     def __init__(self, folder: Path, *, border: float, balance: Weights) -> None:
         self.folder = folder
         self.border = border
-        # Indexed by any uint8 id: ignored pixels weigh nothing.
+        # An entry for every uint8 id; ignored pixels weigh nothing.
         self._balance = np.zeros(256, np.float32)
         self._balance[: len(balance)] = balance
 
@@ -106,7 +107,8 @@ class WeightMaps:
         truth = mask if known is None else known
         content = repr(truth.shape).encode() + truth.tobytes()
         path = self.folder / f"{hashlib.sha256(content).hexdigest()[:32]}.png"
-        levels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.exists() else None
+        stored = np.frombuffer(path.read_bytes() if path.exists() else b"", np.uint8)
+        levels = cv2.imdecode(stored, cv2.IMREAD_UNCHANGED) if stored.size else None
         if levels is None:
             instances = instances_of(mask) if known is None else known
             levels = np.round(border_term(instances) * _LEVELS).astype(np.uint16)
@@ -116,6 +118,6 @@ class WeightMaps:
 
 
 def _distance(inside: npt.NDArray[np.uint8]) -> Weights:
-    """Distance of every non-zero pixel to the nearest zero one, pixels, FP32."""
+    """Distance from every non-zero pixel to the nearest zero pixel, in pixels."""
     distance: Weights = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)  # type: ignore[assignment]
     return distance

@@ -1,4 +1,4 @@
-"""INT8 that loses too much: which layers go back to float, until it loses no more than it may."""
+"""Return INT8 layers to float until the bundle loses no more than it may."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from .judge import Judge
 from .placement import int8_nodes
 
 SAMPLES = 128
-"""Frames that the search holds and judges by, evenly spaced."""
+"""Frames that the search holds in memory and measures on, evenly spaced."""
 
 RANKED_ON = 4
 """Frames that the layers are ranked on."""
 
 SMALLEST_SHARE = 0.5
-"""Of the nodes, that must stay in INT8 for the bundle to be called so."""
+"""Share of the nodes that must stay in INT8 for the bundle to be called INT8."""
 
 
 def hold_budget(
@@ -43,16 +43,17 @@ def hold_budget(
     allowed: float,
     report: Callable[[str], None],
 ) -> tuple[Fallback, ...]:
-    """Rewrite the INT8 graphs in `folder` with layers in float, as few as the budget needs.
+    """Rewrite the INT8 graphs in `folder` with as few layers in float as the budget needs.
 
-    They stay as they are where no choice of layers holds the budget.
+    The graphs stay unchanged if no choice of layers holds the budget.
 
     Args:
-        samples: frames to judge by; with labels by mIoU, without by agreement with FP32.
+        samples: frames to measure on. Labelled frames are measured by mIoU, others by agreement
+            with FP32.
         allowed: points of mIoU, or percent of the pixels, that may be lost.
 
     Returns:
-        The layers in float, the costliest first.
+        The layers in float, the most costly first; empty if the graphs are unchanged.
     """
     reference = folder / flavour_file("fp32")
     held = thinned(samples, SAMPLES, kept=lambda sample: sample)
@@ -61,12 +62,7 @@ def hold_budget(
 
     @cache
     def losses(chosen: tuple[str, ...]) -> dict[Emitter, float]:
-        found = {}
-        with tempfile.TemporaryDirectory(prefix="edgeunet-") as name:
-            path = Path(name) / "int8.onnx"
-            for emitter in (CPU, TENSORRT):
-                emitter.quantize(reference, path, table, nodes=chosen)
-                found[emitter] = judge.loss(path, as_written=emitter.as_written)
+        found = _losses(reference, table, judge, chosen)
         floats = f"{len(nodes) - len(chosen)} of {len(nodes)} nodes in float"
         report(f"{floats}: {max(found.values()):.2f} points lost")
         return found
@@ -75,7 +71,7 @@ def hold_budget(
     whole = losses(nodes)
     worst = max(whole, key=whole.__getitem__)
     ranked = rank_layers(reference, table, judge.images[:RANKED_ON], emitter=worst)
-    placement = fall_back(
+    placement = find_float_layers(
         ranked,
         nodes,
         lambda chosen: max(losses(tuple(chosen)).values()),
@@ -88,16 +84,29 @@ def hold_budget(
     return placement.fallbacks
 
 
+def _losses(
+    reference: Path, table: CalibrationTable, judge: Judge, nodes: tuple[str, ...]
+) -> dict[Emitter, float]:
+    """Points that each kind of graph loses with these nodes in INT8."""
+    losses = {}
+    with tempfile.TemporaryDirectory(prefix="edgeunet-") as folder:
+        path = Path(folder) / "int8.onnx"
+        for emitter in (CPU, TENSORRT):
+            emitter.quantize(reference, path, table, nodes=nodes)
+            losses[emitter] = judge.loss(path, as_written=emitter.as_written)
+    return losses
+
+
 @dataclass(frozen=True)
 class Placement:
-    """What runs where. nodes: names of those in INT8. loss: points that are still lost."""
+    """Result of the search. nodes: names of those in INT8. loss: points that are still lost."""
 
     nodes: tuple[str, ...]
     fallbacks: tuple[Fallback, ...]
     loss: float
 
 
-def fall_back(
+def find_float_layers(
     ranked: Iterable[tuple[Layer, float]],
     nodes: Sequence[str],
     loss_of: Callable[[Sequence[str]], float],
@@ -105,24 +114,24 @@ def fall_back(
     allowed: float,
     fewest: int = 0,
 ) -> Placement:
-    """Give layers back to float, the costliest first, until the loss is allowed or none is left.
+    """Return layers to float, the most costly first, until the loss is allowed or none is left.
 
-    A layer whose fallback wins nothing back stays in INT8.
+    A layer stays in INT8 if float does not reduce the loss.
 
     Args:
         ranked: layers and their costs, see `rank_layers`.
         nodes: names of all nodes that may run in INT8.
         loss_of: points lost with exactly these nodes in INT8.
-        allowed: points.
-        fewest: nodes that must stay in INT8; the search ends in front of the layer that would
-            leave fewer.
+        allowed: points that may be lost.
+        fewest: number of nodes that must stay in INT8. The search stops before the first layer
+            that would leave fewer.
     """
     kept, fallbacks = list(nodes), []
     loss = loss_of(kept)
     for layer, cost in ranked if loss > allowed else ():
         fewer = [name for name in kept if name not in layer.readers]
         if len(fewer) == len(kept):
-            continue  # its readers went with other layers
+            continue  # its readers are in float because of other layers
         if len(fewer) < fewest:
             break
         left = loss_of(fewer)
@@ -139,9 +148,9 @@ Images = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Layer:
-    """An activation, and what goes back to float when it does.
+    """An activation and the nodes that return to float with it.
 
-    name: of the node that puts it out. readers: names of the nodes that would run in INT8 on it.
+    name: of the node that outputs it. readers: names of the INT8 nodes that read it.
     """
 
     name: str
@@ -168,15 +177,16 @@ def rank_layers(
     *,
     emitter: Emitter = CPU,
 ) -> list[tuple[Layer, float]]:
-    """Layers by what they cost, the worst first: each one's INT8 nodes alone against FP32.
+    """Layers and their costs, the most costly first, each measured with only its nodes in INT8.
 
-    The cost is the squared error of the logits over their variance. Wu et al., "Integer
-    Quantization for Deep Learning Inference" (arXiv 2004.09602), section 5.2, measure one layer
-    at a time likewise.
+    The cost is the squared error of the logits against FP32, divided by their variance. Wu et al.,
+    "Integer Quantization for Deep Learning Inference" (arXiv 2004.09602), section 5.2, also measure
+    one layer at a time.
 
     Args:
-        images: net inputs (1, C, H, W); a handful is enough for an order.
-        emitter: of the graph that loses; what is costly in one may be free in another.
+        images: net inputs (1, C, H, W); a handful is enough for the order.
+        emitter: of the graph that loses too much. A layer may cost much in one kind of graph and
+            nothing in another.
     """
     layers = layers_of(onnx.load(reference))
     wanted = _logits(reference, images)

@@ -1,4 +1,4 @@
-"""From a graph to masks and to what they are worth, without a bundle around it."""
+"""Masks of a graph that is not in a bundle yet, and their accuracy."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Size = tuple[int, int]
 
 
 class MaskNet:
-    """A graph on ONNX Runtime, from input to mask.
+    """A graph on ONNX Runtime that returns masks.
 
     Args:
-        gate: thresholds of the presence, None where the net has no gate or it is not calibrated.
+        gate: thresholds of the presence, None if the net has no gate or it is not calibrated.
         as_written: see `OrtNet`.
     """
 
@@ -45,31 +45,31 @@ class MaskNet:
 
 
 class Tally:
-    """Running sums over the masks of one net: against a reference's, and against labels."""
+    """Accuracy of one net's masks against a reference's masks and against labels, summed up."""
 
     def __init__(self, classes: int) -> None:
         self._agreements: list[float] = []
         self._confusion = np.zeros((classes, classes), np.int64)
 
-    def add(self, wanted: Mask, found: Mask, labels: Mask | None) -> None:
-        """Take in one frame's masks; labels: None where there are none."""
-        self._agreements.append(pixel_agreement(wanted, found))
+    def add(self, expected: Mask, found: Mask, labels: Mask | None) -> None:
+        """Add one frame's masks. labels: None if there are none."""
+        self._agreements.append(pixel_agreement(expected, found))
         if labels is not None:
             self._confusion += confusion_matrix(labels, found, num_classes=len(self._confusion))
 
     @property
     def agreement(self) -> float:
-        """Share of the pixels on which the reference says the same, the frames' mean, 0..1."""
+        """Share of the pixels that equal the reference's, 0..1; the mean over the frames."""
         return float(np.mean(self._agreements))
 
     @property
     def miou(self) -> float | None:
-        """Against the labels, 0..1, None where no pixel had one."""
+        """MIoU against the labels, 0..1; None if no pixel has a label."""
         return mean_iou(self._confusion) if self._confusion.any() else None
 
 
 class Judge:
-    """What graphs lose against the reference graph on the same samples, which it holds.
+    """Measures how much graphs lose against the reference graph on the same samples.
 
     Memory: the samples' net inputs and masks.
     """
@@ -87,19 +87,19 @@ class Judge:
         net = MaskNet(reference, spec, gate=gate)
         own = Tally(net.classes)
         self.images: list[npt.NDArray[np.float32]] = []
-        self._wanted: list[tuple[Mask, Mask | None]] = []
+        self._expected: list[tuple[Mask, Mask | None]] = []
         for sample in samples:
             self.images.append(prepare([sample.image]))
             mask = net(self.images[-1], sample.image.shape[:2])
             own.add(mask, mask, sample.labels)
-            self._wanted.append((mask, sample.labels))
+            self._expected.append((mask, sample.labels))
         self._miou = own.miou
 
     def loss(self, path: Path, *, as_written: bool = False) -> float:
-        """Points of mIoU that a graph loses, or, without labels, percent of pixels that differ."""
+        """Points of mIoU that a graph loses; without labels, percent of the pixels that differ."""
         net = MaskNet(path, self._spec, gate=self._gate, as_written=as_written)
         tally = Tally(net.classes)
-        for image, (mask, labels) in zip(self.images, self._wanted, strict=True):
+        for image, (mask, labels) in zip(self.images, self._expected, strict=True):
             tally.add(mask, net(image, (mask.shape[0], mask.shape[1])), labels)
         if self._miou is None or tally.miou is None:
             return 100 * (1 - tally.agreement)

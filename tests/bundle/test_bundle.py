@@ -1,4 +1,4 @@
-"""Opening bundles: whole ones open; damaged, foreign and unsafe ones are refused."""
+"""Opening bundles: complete ones open; damaged, foreign and unsafe ones are refused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FILES = ("checkpoint.json", "checkpoint.safetensors", "golden.npz", "model.fp32.
 
 @pytest.fixture
 def bundle(fp32_bundle: Path, tmp_path: Path) -> Path:
-    """A copy to be damaged."""
+    """A copy to damage."""
     return Path(shutil.copytree(fp32_bundle, tmp_path / "bundle"))
 
 
@@ -42,7 +42,7 @@ def edit(bundle: Path, path: str, value: object) -> None:
 
 
 def list_file(bundle: Path, name: str, content: bytes) -> None:
-    """Have the manifest list `name` with the hash of `content`."""
+    """Add `name` to the manifest, with the hash of `content`."""
     files = {**manifest_of(bundle)["files"], name: hashlib.sha256(content).hexdigest()}
     edit(bundle, "files", files)
 
@@ -53,10 +53,10 @@ def refusal(bundle: Path) -> str:
     return str(error.value)
 
 
-# Whole
+# Valid bundles
 
 
-def test_opens_and_says_what_it_holds(fp32_bundle: Path) -> None:
+def test_opens_and_describes_its_content(fp32_bundle: Path) -> None:
     bundle = open_bundle(fp32_bundle)
     manifest = bundle.manifest
     assert bundle.root == fp32_bundle
@@ -67,7 +67,7 @@ def test_opens_and_says_what_it_holds(fp32_bundle: Path) -> None:
     assert bundle.model_path("fp32") == fp32_bundle / "model.fp32.onnx"
 
 
-def test_opens_as_text_by_relative_path_and_through_a_link_to_it(
+def test_opens_by_string_relative_path_and_link(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (bundle.parent / "link").symlink_to(bundle, target_is_directory=True)
@@ -77,7 +77,7 @@ def test_opens_as_text_by_relative_path_and_through_a_link_to_it(
         assert open_bundle(path).manifest == wanted
 
 
-def test_golden_frames_come_back_as_written(bundle: Path) -> None:
+def test_golden_frames_round_trip(bundle: Path) -> None:
     rng = np.random.default_rng(0)
     written = {
         "frames": rng.integers(0, 256, (2, 5, 7, 3), np.uint8),
@@ -105,7 +105,7 @@ def test_golden_frames_of_an_export_fit_the_manifest(fp32_bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("flavour", ["fp16", "int8", "int8.fp16", "int8.cpu"])
-def test_flavour_that_was_not_exported_is_wrong_usage(fp32_bundle: Path, flavour: Any) -> None:
+def test_refuses_a_flavour_that_was_not_exported(fp32_bundle: Path, flavour: Any) -> None:
     with pytest.raises(UsageError) as error:
         open_bundle(fp32_bundle).model_path(flavour)
     message = str(error.value)
@@ -113,10 +113,10 @@ def test_flavour_that_was_not_exported_is_wrong_usage(fp32_bundle: Path, flavour
     assert "Export it again with --fp16 or --int8" in message
 
 
-# No bundle
+# Not a bundle
 
 
-def test_missing_directory_and_a_file_are_no_bundle(tmp_path: Path) -> None:
+def test_refuses_a_missing_directory_and_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("{}")
     for name in ("nowhere", "file"):
         message = refusal(tmp_path / name)
@@ -124,20 +124,20 @@ def test_missing_directory_and_a_file_are_no_bundle(tmp_path: Path) -> None:
         assert "`edgeunet export` makes it" in message
 
 
-def test_directory_without_a_manifest_is_no_bundle(tmp_path: Path) -> None:
+def test_refuses_a_directory_without_a_manifest(tmp_path: Path) -> None:
     message = refusal(tmp_path)
     assert f"{tmp_path} is not a bundle: it has no manifest.json" in message
     assert "`edgeunet export` writes one" in message
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"precision: fp32"])
-def test_manifest_that_is_not_json_is_refused(bundle: Path, content: bytes) -> None:
+def test_refuses_a_manifest_that_is_not_json(bundle: Path, content: bytes) -> None:
     (bundle / "manifest.json").write_bytes(content)
     assert f"{bundle / 'manifest.json'} cannot be read as JSON" in refusal(bundle)
 
 
 @pytest.mark.parametrize("version", [0, 2, None, "1", [1]])
-def test_unknown_schema_version_is_refused(bundle: Path, version: object) -> None:
+def test_refuses_an_unknown_schema_version(bundle: Path, version: object) -> None:
     edit(bundle, "schema_version", version)
     message = refusal(bundle)
     assert f"has schema version {version!r}; this edgeunet reads 1" in message
@@ -145,12 +145,12 @@ def test_unknown_schema_version_is_refused(bundle: Path, version: object) -> Non
 
 
 @pytest.mark.parametrize("content", ["[]", "null", "{}", '"manifest"'])
-def test_manifest_without_a_schema_version_is_refused(bundle: Path, content: str) -> None:
+def test_refuses_a_manifest_without_a_schema_version(bundle: Path, content: str) -> None:
     (bundle / "manifest.json").write_text(content)
     assert "has schema version None; this edgeunet reads 1" in refusal(bundle)
 
 
-# Values that do not fit
+# Wrong values
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_manifest_without_a_schema_version_is_refused(bundle: Path, content: str
         ("comment", "hello", "$ has unknown key 'comment'"),
     ],
 )
-def test_wrong_value_in_the_manifest_is_refused_by_path(
+def test_names_the_path_of_a_wrong_value_in_the_manifest(
     bundle: Path, path: str, value: object, words: str
 ) -> None:
     edit(bundle, path, value)
@@ -198,7 +198,7 @@ def test_wrong_value_in_the_manifest_is_refused_by_path(
     assert words in message
 
 
-def test_every_key_but_the_gate_and_the_depths_is_needed(bundle: Path) -> None:
+def test_every_key_except_gate_and_depths_is_required(bundle: Path) -> None:
     whole = manifest_of(bundle)
     for key in set(whole) - {"schema_version", "gate", "depths"}:
         without = {name: value for name, value in whole.items() if name != key}
@@ -210,12 +210,12 @@ def test_every_key_but_the_gate_and_the_depths_is_needed(bundle: Path) -> None:
     assert (opened.manifest.gate, opened.depths) == (None, ())
 
 
-# Files that are not the exported ones
+# Changed files
 
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("place", [0, 0.5, 1])
-def test_one_changed_bit_is_found(bundle: Path, name: str, place: float) -> None:
+def test_detects_one_changed_bit(bundle: Path, name: str, place: float) -> None:
     content = bytearray((bundle / name).read_bytes())
     content[int(place * (len(content) - 1))] ^= 1
     (bundle / name).write_bytes(content)
@@ -225,26 +225,26 @@ def test_one_changed_bit_is_found(bundle: Path, name: str, place: float) -> None
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_missing_file_is_named(bundle: Path, name: str) -> None:
+def test_names_a_missing_file(bundle: Path, name: str) -> None:
     (bundle / name).unlink()
     assert f"{bundle} lacks {name}. Copy the bundle again" in refusal(bundle)
 
 
-def test_directory_in_place_of_a_file_is_a_missing_file(bundle: Path) -> None:
+def test_directory_in_place_of_a_file_counts_as_missing(bundle: Path) -> None:
     (bundle / "golden.npz").unlink()
     (bundle / "golden.npz").mkdir()
     assert "lacks golden.npz" in refusal(bundle)
 
 
 @pytest.mark.parametrize("name", sorted({*FILES} - {"checkpoint.json"}))
-def test_file_without_a_hash_is_refused(bundle: Path, name: str) -> None:
+def test_refuses_a_file_without_a_hash(bundle: Path, name: str) -> None:
     files = manifest_of(bundle)["files"]
     del files[name]
     edit(bundle, "files", files)
     assert f"{bundle / 'manifest.json'} lists no hash for {name}" in refusal(bundle)
 
 
-def test_precision_that_promises_more_graphs_than_are_listed_is_refused(bundle: Path) -> None:
+def test_refuses_a_precision_whose_graphs_are_not_listed(bundle: Path) -> None:
     edit(bundle, "precision", "int8")
     assert "lists no hash for model.fp16.onnx" in refusal(bundle)
 
@@ -270,8 +270,8 @@ def test_precision_that_promises_more_graphs_than_are_listed_is_refused(bundle: 
         "\\\\host\\share\\x",
     ],
 )
-def test_name_that_could_leave_the_bundle_is_refused(bundle: Path, name: str) -> None:
-    # Where the name leads to a file, hash and all are right: the name alone is at fault.
+def test_refuses_a_file_name_outside_the_bundle(bundle: Path, name: str) -> None:
+    # If the name leads to a file, its hash is right: only the name is wrong.
     (bundle.parent / "x").write_bytes(b"content")
     (bundle / "a").mkdir()
     (bundle / "a" / "b").write_bytes(b"content")
@@ -281,13 +281,13 @@ def test_name_that_could_leave_the_bundle_is_refused(bundle: Path, name: str) ->
 
 
 @pytest.mark.parametrize("name", ["x\0y", "\ud800", "x" * 300])
-def test_name_that_no_file_can_have_is_refused(bundle: Path, name: str) -> None:
+def test_refuses_an_impossible_file_name(bundle: Path, name: str) -> None:
     list_file(bundle, name, b"content")
-    assert repr(name)[1:-1] in refusal(bundle)  # escaped, so that it can be printed
+    assert repr(name)[1:-1] in refusal(bundle)  # escaped for printing
 
 
 @pytest.mark.parametrize("name", ["model.fp32.onnx", "golden.npz"])
-def test_link_that_leaves_the_bundle_is_refused(bundle: Path, name: str) -> None:
+def test_refuses_a_link_out_of_the_bundle(bundle: Path, name: str) -> None:
     outside = bundle.parent / name
     (bundle / name).rename(outside)
     (bundle / name).symlink_to(outside)
@@ -295,17 +295,17 @@ def test_link_that_leaves_the_bundle_is_refused(bundle: Path, name: str) -> None
     assert f"names the file {name!r}, which lies outside the bundle. Refused." in message
 
 
-def test_link_to_itself_is_refused(bundle: Path) -> None:
+def test_refuses_a_link_to_itself(bundle: Path) -> None:
     (bundle / "golden.npz").unlink()
     (bundle / "golden.npz").symlink_to("golden.npz")
     assert "golden.npz" in refusal(bundle)
 
 
-# Code
+# Pickled code
 
 
 class Evil:
-    """Makes a file when it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -323,7 +323,7 @@ def test_golden_frames_are_never_unpickled(bundle: Path, tmp_path: Path) -> None
     with pytest.raises((BundleError, ValueError), match=r"Object arrays cannot be loaded|golden"):
         opened.golden()
     assert not ran.exists()
-    # The file is loaded: the trap was set.
+    # Loading it with pickle runs the code: the test works.
     with np.load(bundle / "golden.npz", allow_pickle=True) as data:
         _ = data["frames"]
     assert ran.exists()

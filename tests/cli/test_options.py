@@ -10,13 +10,12 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from edgeunet.cli.bundle_options import TileOptions, load_arguments
+from edgeunet.cli.bundle_options import TileOptions
 from edgeunet.cli.common import Command
 from edgeunet.cli.options import options_from
 from edgeunet.errors import UsageError
 from edgeunet.fields import check, describe
 from edgeunet.runtime.backends.tiling import Tiling
-from edgeunet.runtime.options import LoadOptions
 from edgeunet.training.config import TrainConfig
 from support.commands import data, fails
 
@@ -125,14 +124,6 @@ def test_tiles_need_the_switch() -> None:
     for name, value in (("overlap", 0.5), ("blend", "valid")):
         with pytest.raises(click.UsageError, match=f"--{name} needs --tile"):
             TileOptions(**{name: value})  # type: ignore[arg-type]
-
-
-def test_only_what_was_chosen_is_handed_on() -> None:
-    assert load_arguments(LoadOptions()) == {}
-    options = LoadOptions(precision="fp16", device=0)
-    tiling = Tiling()
-    wanted = {"precision": "fp16", "device": 0, "tiling": tiling}
-    assert load_arguments(options, tiling=tiling) == wanted
 
 
 def test_training_has_the_defaults_of_the_paper(

@@ -24,8 +24,7 @@ from edgeunet.data.datasets import (
 )
 from edgeunet.errors import DatasetError
 from edgeunet.metrics import IGNORE, boundary, dilate
-from edgeunet.training.augment import Augmentation
-from edgeunet.training.warp import elastic_displacement
+from edgeunet.training.augment import Augmentation, elastic_displacement
 
 INFO = {"name": "roads", "classes": ["sky", "road"], "palette": [[0, 0, 0], [10, 20, 255]]}
 

@@ -1,4 +1,4 @@
-"""A bundle that carries several depths: what it holds, and what is refused."""
+"""Bundles that carry several depths."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from support.small_bundle import write_bundle
 
 @pytest.fixture
 def copy(depths_bundle: Path, tmp_path: Path) -> Path:
-    """A copy to be damaged."""
+    """A copy to damage."""
     return Path(shutil.copytree(depths_bundle, tmp_path / "copy"))
 
 
@@ -43,7 +43,7 @@ def net_at(folder: Path, **arguments: Any) -> str:
 
 
 def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> str:
-    """Change a manifest; its hash from then on."""
+    """Change a manifest and return its new hash."""
     manifest = json.loads(path.read_text())
     change(manifest)
     path.write_text(json.dumps(manifest))
@@ -51,7 +51,7 @@ def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> str:
 
 
 def edit_nested(bundle: Path, depth: int, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change the manifest of a carried depth, and have the outer one list its new hash."""
+    """Change the manifest of a carried depth, and its hash in the outer manifest."""
     digest = edit(bundle / "depths" / str(depth) / "manifest.json", change)
     edit(bundle / "manifest.json", lambda manifest: manifest["depths"].update({str(depth): digest}))
 
@@ -62,10 +62,10 @@ def refusal(bundle: Path) -> str:
     return str(error.value)
 
 
-# What it holds
+# Content
 
 
-def test_the_bundle_is_its_deepest_net_and_carries_the_others(depths_bundle: Path) -> None:
+def test_bundle_holds_the_deepest_net_and_carries_the_others(depths_bundle: Path) -> None:
     bundle = open_bundle(depths_bundle)
     assert bundle.depths == (1, 2, 3)
     assert bundle.at_depth(3) is bundle
@@ -77,7 +77,7 @@ def test_the_bundle_is_its_deepest_net_and_carries_the_others(depths_bundle: Pat
     assert [bundle.at_depth(depth).manifest.arguments["depth"] for depth in (1, 2, 3)] == [1, 2, 3]
 
 
-def test_every_depth_is_proved_on_the_same_frames_with_masks_of_its_own(
+def test_every_depth_is_verified_on_the_same_frames_with_its_own_masks(
     depths_bundle: Path,
 ) -> None:
     bundle = open_bundle(depths_bundle)
@@ -93,7 +93,7 @@ def test_every_depth_is_proved_on_the_same_frames_with_masks_of_its_own(
             assert segmenter.self_check() > 0.999
 
 
-def test_a_depth_of_several_is_the_bundle_of_that_depth_alone(
+def test_carried_depth_equals_a_bundle_of_that_depth_alone(
     depths_checkpoint: Path, depths_bundle: Path, tmp_path: Path
 ) -> None:
     options = ExportOptions("unetpp", str(depths_checkpoint), depth=2)
@@ -103,7 +103,7 @@ def test_a_depth_of_several_is_the_bundle_of_that_depth_alone(
     np.testing.assert_array_equal(alone.golden().masks, carried.golden().masks)
 
 
-def test_precision_is_chosen_at_every_depth(tmp_path: Path) -> None:
+def test_precision_applies_to_every_depth(tmp_path: Path) -> None:
     options = ExportOptions(
         "unetpp", net_at(tmp_path), "int8", depths=(2, 1), calib_method="minmax", max_iou_drop=100
     )
@@ -111,7 +111,7 @@ def test_precision_is_chosen_at_every_depth(tmp_path: Path) -> None:
     bundle = open_bundle(tmp_path / "bundle")
     tables = [read_table(bundle.at_depth(d).root / "calibration.json") for d in (1, 2)]
     assert tables[0].graph != tables[1].graph
-    assert tables[0].ranges["image"] == tables[1].ranges["image"], "not the same frames"
+    assert tables[0].ranges["image"] == tables[1].ranges["image"], "other frames"
     assert bundle.at_depth(1).manifest.precision == "int8"
     half = bundle.at("fp16")
     assert half.depths == (1, 2)
@@ -121,7 +121,7 @@ def test_precision_is_chosen_at_every_depth(tmp_path: Path) -> None:
         half.at_depth(1).at("int8")
 
 
-def test_inspect_tells_the_depths(depths_bundle: Path) -> None:
+def test_inspect_lists_the_depths(depths_bundle: Path) -> None:
     assert "depths      1, 2, 3\n" in succeeds("inspect", depths_bundle).stdout
     assert "depths      one\n" in succeeds("inspect", depths_bundle / "depths" / "1").stdout
     manifest = json.loads(succeeds("inspect", depths_bundle, "--json").stdout)
@@ -129,7 +129,7 @@ def test_inspect_tells_the_depths(depths_bundle: Path) -> None:
     assert manifest["depths"] == wanted
 
 
-def test_build_makes_the_engines_of_every_depth(tmp_path: Path) -> None:
+def test_build_makes_engines_for_every_depth(tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed")
     root = write_bundle(tmp_path / "bundle")
     (root / "depths").mkdir()
@@ -143,21 +143,21 @@ def test_build_makes_the_engines_of_every_depth(tmp_path: Path) -> None:
         assert engine.path.parent == place / "engines"
 
 
-# What is not exported
+# Refused exports
 
 
 @pytest.mark.parametrize(
     ("depths", "words"),
     [
-        ("2", "depths is 2; two or more were wanted"),
-        ("1,2,1", "depths is 1,2,1; each was wanted once"),
+        ("2", "depths is 2; expected two or more"),
+        ("1,2,1", "depths is 1,2,1; expected each depth once"),
         ("1,4", "depth is 4; this unetpp has depths 1 to 3"),
         ("0,1", "depth is 0; this unetpp has depths 1 to 3"),
         ("1,x", "'1,x' is not a list of numbers, such as 1,2,4"),
         ("", "'' is not a list of numbers"),
     ],
 )
-def test_depths_that_cannot_be_carried_are_wrong_usage(
+def test_refuses_depths_that_cannot_be_carried(
     depths_checkpoint: Path, tmp_path: Path, depths: str, words: str
 ) -> None:
     arguments = ["--model", "unetpp", "--weights", depths_checkpoint, "--depths", depths]
@@ -168,12 +168,12 @@ def test_depths_that_cannot_be_carried_are_wrong_usage(
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"depth": 2}, "depth and depths came together"),
+        ({"depth": 2}, "got both depth and depths"),
         ({"calib_table": Path("table.json")}, "a table belongs to the graph of one depth"),
         ({"ensemble": True}, "has no ensemble"),
     ],
 )
-def test_options_of_one_depth_do_not_go_with_several(
+def test_refuses_several_depths_with_options_of_one(
     depths_checkpoint: Path, tmp_path: Path, more: dict[str, Any], words: str
 ) -> None:
     options = ExportOptions("unetpp", str(depths_checkpoint), depths=(1, 2), **more)
@@ -182,25 +182,25 @@ def test_options_of_one_depth_do_not_go_with_several(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_other_variants_have_no_depths(checkpoint: Path, tmp_path: Path) -> None:
+def test_refuses_depths_of_other_variants(checkpoint: Path, tmp_path: Path) -> None:
     options = ExportOptions("mobile_unet", str(checkpoint), depths=(1, 2))
     with pytest.raises(UsageError, match="mobile_unet has no depth to prune; unetpp has"):
         export_bundle(tmp_path / "bundle", options)
 
 
-def test_a_net_with_a_gate_is_refused(tmp_path: Path) -> None:
+def test_refuses_depths_of_a_net_with_a_gate(tmp_path: Path) -> None:
     options = ExportOptions("unetpp", net_at(tmp_path, cgm=True), depths=(1, 2))
     with pytest.raises(UsageError, match=r"has a gate, .*shallower depths would run without"):
         export_bundle(tmp_path / "bundle", options)
 
 
-def test_a_net_without_heads_at_the_depths_is_refused(tmp_path: Path) -> None:
+def test_refuses_depths_without_a_head(tmp_path: Path) -> None:
     options = ExportOptions("unetpp", net_at(tmp_path, deep_supervision=False), depths=(1, 2))
     with pytest.raises(CheckpointError, match="no head at depth 1"):
         export_bundle(tmp_path / "bundle", options)
 
 
-def test_a_depth_outside_its_budget_is_named_and_leaves_nothing(
+def test_names_a_depth_outside_its_budget_and_writes_nothing(
     depths_checkpoint: Path, tmp_path: Path
 ) -> None:
     options = ExportOptions("unetpp", str(depths_checkpoint), depths=(2, 3), max_iou_drop=-1.0)
@@ -209,12 +209,12 @@ def test_a_depth_outside_its_budget_is_named_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failure_at_the_last_depth_leaves_nothing(
-    depths_checkpoint: Path, tmp_path: Path
-) -> None:
+def test_failure_at_the_last_depth_leaves_no_files(depths_checkpoint: Path, tmp_path: Path) -> None:
     def fail(step: str) -> None:
         if step == "depth 3":
-            assert list(tmp_path.glob(".bundle.*/depths/2/manifest.json")), "not in one place"
+            assert list(tmp_path.glob(".bundle.*/depths/2/manifest.json")), (
+                "depth 2 is not in the temporary folder"
+            )
             raise KeyboardInterrupt
 
     options = ExportOptions("unetpp", str(depths_checkpoint), depths=(2, 3))
@@ -223,11 +223,11 @@ def test_a_failure_at_the_last_depth_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-# What is not opened
+# Refused bundles
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "model.fp32.onnx", "golden.npz"])
-def test_a_changed_bit_of_a_carried_depth_is_found(copy: Path, name: str) -> None:
+def test_detects_a_changed_bit_in_a_carried_depth(copy: Path, name: str) -> None:
     path = copy / "depths" / "1" / name
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
@@ -236,7 +236,7 @@ def test_a_changed_bit_of_a_carried_depth_is_found(copy: Path, name: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "model.fp32.onnx", "."])
-def test_a_missing_file_of_a_carried_depth_is_named(copy: Path, name: str) -> None:
+def test_names_a_missing_file_of_a_carried_depth(copy: Path, name: str) -> None:
     path = copy / "depths" / "2" / name
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     assert f"{copy / 'depths' / '2'} lacks {name.replace('.', 'manifest.json', name == '.')}" in (
@@ -244,33 +244,35 @@ def test_a_missing_file_of_a_carried_depth_is_named(copy: Path, name: str) -> No
     )
 
 
-def test_a_depth_that_is_exchanged_for_another_is_found(copy: Path) -> None:
+def test_detects_a_depth_exchanged_for_another(copy: Path) -> None:
     shutil.rmtree(copy / "depths" / "1")
     (copy / "depths" / "2").rename(copy / "depths" / "1")
     assert "depths/1/manifest.json has SHA-256" in refusal(copy)
 
 
 @pytest.mark.parametrize("name", ["0", "01", "3", "100", "-1", "..", "1/../1", "", "x", "1\n", "²"])
-def test_only_numbers_below_the_nets_own_name_depths(copy: Path, name: str) -> None:
+def test_refuses_depth_names_other_than_numbers_below_the_nets_own(copy: Path, name: str) -> None:
     edit(copy / "manifest.json", lambda manifest: manifest["depths"].update({name: "0" * 64}))
     assert f"depths has {name!r}; numbers below the net's own were wanted" in refusal(copy)
 
 
 @pytest.mark.parametrize("own", [None, "3", 1, 2.5, True])
-def test_a_net_without_a_depth_carries_none(copy: Path, own: object) -> None:
+def test_refuses_depths_in_a_net_without_a_depth(copy: Path, own: object) -> None:
     edit(copy / "manifest.json", lambda manifest: manifest["arguments"].update(depth=own))
     assert "depths has '1'; numbers below the net's own were wanted" in refusal(copy)
 
 
 @pytest.mark.parametrize("linked", ["depths", "depths/1"])
-def test_a_link_to_a_depth_outside_is_refused(copy: Path, linked: str) -> None:
+def test_refuses_a_link_to_a_depth_outside_the_bundle(copy: Path, linked: str) -> None:
     outside = copy.parent / "outside"
     (copy / linked).rename(outside)
     (copy / linked).symlink_to(outside, target_is_directory=True)
-    assert "is a link that leaves the bundle. Refused." in refusal(copy)  # though all is right
+    assert "is a link that leaves the bundle. Refused." in refusal(
+        copy
+    )  # although its content is right
 
 
-def test_a_link_to_itself_is_refused(copy: Path) -> None:
+def test_refuses_a_depths_link_to_itself(copy: Path) -> None:
     shutil.rmtree(copy / "depths")
     (copy / "depths").symlink_to("depths")
     assert "depths" in refusal(copy)
@@ -286,7 +288,7 @@ def test_a_link_to_itself_is_refused(copy: Path) -> None:
         (lambda m: m["arguments"].pop("depth"), "is of another depth"),
     ],
 )
-def test_a_carried_net_that_answers_otherwise_is_refused(
+def test_refuses_a_carried_net_with_another_interface(
     copy: Path, change: Callable[[dict[str, Any]], object], words: str
 ) -> None:
     edit_nested(copy, 1, change)
@@ -295,18 +297,18 @@ def test_a_carried_net_that_answers_otherwise_is_refused(
     assert "Export the bundle again" in message
 
 
-def test_a_carried_depth_carries_none_itself(copy: Path) -> None:
+def test_refuses_depths_within_a_carried_depth(copy: Path) -> None:
     edit_nested(copy, 2, lambda manifest: manifest.update(depths={"1": "0" * 64}))
     assert "depths/2 carries depths itself" in refusal(copy)
 
 
 @pytest.mark.parametrize("depth", [0, 4, -1])
-def test_a_depth_that_was_not_exported_is_wrong_usage(depths_bundle: Path, depth: int) -> None:
+def test_refuses_a_depth_that_was_not_exported(depths_bundle: Path, depth: int) -> None:
     with pytest.raises(UsageError, match=rf"carries 1, 2, 3; depth {depth} was wanted"):
         open_bundle(depths_bundle).at_depth(depth)
 
 
-def test_a_bundle_of_one_depth_has_none_to_choose_from(depths_bundle: Path) -> None:
+def test_refuses_to_choose_a_depth_from_a_bundle_of_one(depths_bundle: Path) -> None:
     bundle = open_bundle(depths_bundle / "depths" / "1")
     assert bundle.depths == ()
     with pytest.raises(UsageError, match=r"no depths to choose from; .*--depths 1,2,3,4"):

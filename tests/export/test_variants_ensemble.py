@@ -1,4 +1,4 @@
-"""U-Net++ exported with the mean of its heads."""
+"""Export of a U-Net++ that outputs the mean of its heads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgeunet.models.depth import prune_depth
 from support.nested_nets import IMAGE, whole
 
 
-def test_the_exported_graph_says_the_mean_of_all_heads(tmp_path: Path) -> None:
+def test_exported_graph_returns_the_mean_of_all_heads(tmp_path: Path) -> None:
     net, card = whole()
     save_checkpoint(tmp_path / "net.safetensors", net, card)
     options = ExportOptions("unetpp", str(tmp_path / "net.safetensors"), ensemble=True)
@@ -34,7 +34,7 @@ def test_the_exported_graph_says_the_mean_of_all_heads(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", ["unet", "unetpp"])
-def test_a_net_with_one_head_has_no_ensemble(model: str) -> None:
+def test_refuses_an_ensemble_of_one_head(model: str) -> None:
     net, card = whole(model)
     if model == "unetpp":
         net, card = prune_depth(net, card, depth=3)

@@ -1,4 +1,4 @@
-"""Calibration of the gate: what it may lose, what it closes, and where the thresholds lie."""
+"""Calibration of the gate: lost pixels, closed images, and the thresholds."""
 
 from __future__ import annotations
 
@@ -22,12 +22,7 @@ from edgeunet.bundle.schema import encode
 from edgeunet.data.cells import CLASSES, PALETTE, write_dataset
 from edgeunet.data.datasets import Dataset, open_dataset, read_image, read_mask
 from edgeunet.errors import CheckpointError, DatasetError, OutputExistsError, UsageError
-from edgeunet.gate.calibrate import (
-    calibrate_checkpoint,
-    calibrate_gate,
-    calibrated,
-    collect_presence,
-)
+from edgeunet.gate.calibrate import calibrate_checkpoint, calibrate_gate, collect_presence
 from edgeunet.gate.report import Pixels, Presence, gate_report, roc_curve
 from edgeunet.metrics import class_pixels
 from edgeunet.models import create_model
@@ -54,7 +49,7 @@ def images(draw: st.DrawFn) -> Images:
 
 
 def one_class(presence: list[float], pixels: list[int], *, max_lost: float = 0.0) -> float:
-    """Threshold of a class over images that all have a background too."""
+    """Threshold of one class over images that all hold a background too."""
     both = np.stack([np.ones(len(presence)), presence], axis=1).astype(np.float32)
     counts = np.stack([np.full(len(pixels), 100), pixels], axis=1)
     background, threshold = calibrate_gate(both, counts, max_lost=max_lost)
@@ -63,7 +58,7 @@ def one_class(presence: list[float], pixels: list[int], *, max_lost: float = 0.0
 
 
 def closed_by(threshold: float, presence: Presence) -> Any:
-    """Images that the gate is closed on, by the comparison of the runtime."""
+    """Images that the gate is closed on, compared as in the runtime."""
     return ~(presence >= np.float32(threshold))
 
 
@@ -96,7 +91,7 @@ def test_no_other_threshold_closes_more_images_without_the_class(
             assert threshold == 0
             continue
         closed = closed_by(threshold, column)
-        for other in np.append(np.unique(column), np.float32(2)):  # all that can be closed
+        for other in np.append(np.unique(column), np.float32(2)):  # all possible cuts
             rival = column < other
             if pixels[rival, c].sum() / pixels[:, c].sum() <= max_lost:
                 assert (rival & ~held).sum() <= (closed & ~held).sum()
@@ -107,7 +102,7 @@ def test_no_other_threshold_closes_more_images_without_the_class(
 @given(case=images(), max_lost=shares)
 @example(case=(np.float32([[1 - 2**-24], [1.0]]), np.array([[0], [1]])), max_lost=0.0)
 @example(case=(np.float32([[0.0], [1e-45]]), np.array([[0], [1]])), max_lost=0.0)
-def test_threshold_is_fp32_and_lies_between_what_closes_and_what_stays_open(
+def test_threshold_is_fp32_and_lies_between_closed_and_open_presences(
     case: Images, max_lost: float
 ) -> None:
     presence, pixels = case
@@ -138,49 +133,49 @@ def test_margin_keeps_the_threshold_below_what_must_stay_open() -> None:
 
 
 @given(case=images(), margin=st.floats(0, 3))
-def test_a_presence_may_fall_by_the_margin(case: Images, margin: float) -> None:
+def test_presence_may_fall_by_the_margin(case: Images, margin: float) -> None:
     presence, pixels = case
     lowered = presence / (presence + (1 - presence) * np.exp(margin) + 1e-30)
-    lowered = lowered.astype(np.float32)  # as the net gives it, and the threshold is compared
+    lowered = lowered.astype(np.float32)  # as the net returns it
     for c, threshold in enumerate(calibrate_gate(presence, pixels, max_lost=0, margin=margin)):
         held = pixels[:, c] > 0
         assert (lowered[held, c] >= threshold * (1 - 1e-5)).all()
 
 
 @pytest.mark.parametrize("margin", [-0.1, float("inf"), float("nan")])
-def test_margin_out_of_range_is_refused(margin: float) -> None:
+def test_refuses_a_margin_out_of_range(margin: float) -> None:
     presence, pixels = np.float32([[0.2], [0.9]]), np.array([[0], [5]])
-    with pytest.raises(UsageError, match="the margin is"):
+    with pytest.raises(UsageError, match=r"margin is .* expected 0 or a finite positive number"):
         calibrate_gate(presence, pixels, max_lost=0, margin=margin)
 
 
-def test_what_may_be_lost_is_given_up_only_for_an_image_without_the_class() -> None:
+def test_pixels_are_lost_only_to_close_another_image_without_the_class() -> None:
     presence = [0.1, 0.2, 0.5, 0.9]
-    # One pixel of 201 lies at 0.2: giving it up closes the image at 0.5.
+    # One pixel of 201 lies at 0.2: losing it closes the image at 0.5.
     assert 0.5 < one_class(presence, [0, 1, 0, 200], max_lost=0.005) < 0.9
     assert 0.1 < one_class(presence, [0, 1, 0, 200]) < 0.2
-    # Nothing is gained by giving up the two small ones.
+    # Losing the two small ones gains nothing.
     assert 0.1 < one_class(presence, [0, 1, 1, 1000], max_lost=0.005) < 0.2
 
 
 @pytest.mark.parametrize(
     ("presence", "pixels"),
     [
-        ([0.5, 0.5, 0.5], [0, 3, 0]),  # all equal: none can be told apart
+        ([0.5, 0.5, 0.5], [0, 3, 0]),  # all equal: they cannot be separated
         ([0.3, 0.3, 0.9], [0, 3, 3]),  # a tie at the bottom
-        ([0.1, 0.8, 0.9], [3, 0, 0]),  # the wrong way round
+        ([0.1, 0.8, 0.9], [3, 0, 0]),  # reversed
         ([0.1, 0.9], [3, 4]),  # every image holds it
         ([0.1, 0.9], [0, 0]),  # none does
         ([0.4], [2]),
     ],
 )
-def test_class_that_cannot_be_closed_rightly_stays_open(
+def test_class_that_cannot_be_closed_correctly_stays_open(
     presence: list[float], pixels: list[int]
 ) -> None:
     assert one_class(presence, pixels) == 0
 
 
-def test_images_of_one_presence_close_together() -> None:
+def test_images_of_equal_presence_close_together() -> None:
     # Closing the image without the class at 0.3 would close the one with it.
     assert 0.1 < one_class([0.1, 0.3, 0.3, 0.9], [0, 0, 5, 5]) <= np.float32(0.3)
     assert 0.3 < one_class([0.1, 0.3, 0.3, 0.9], [0, 0, 5, 995], max_lost=0.005) < 0.9
@@ -191,11 +186,11 @@ def test_images_of_one_presence_close_together() -> None:
     [
         (np.zeros((0, 2), np.float32), "of one image or more"),
         (np.zeros((3, 3), np.float32), r"\(3, 3\), pixels are \(3, 2\)"),
-        (np.float32([[1, 0], [1, np.nan], [1, 0]]), "holds nan; probabilities"),
-        (np.float32([[1, 0], [1, 1.5], [1, 0]]), r"holds 1\.5; probabilities"),
+        (np.float32([[1, 0], [1, np.nan], [1, 0]]), "holds nan; expected probabilities"),
+        (np.float32([[1, 0], [1, 1.5], [1, 0]]), r"holds 1\.5; expected probabilities"),
     ],
 )
-def test_unfit_presence_is_refused(presence: Presence, words: str) -> None:
+def test_refuses_an_invalid_presence(presence: Presence, words: str) -> None:
     pixels = np.ones((len(presence) if presence.shape[1] == 2 else 3, 2), np.int64)
     with pytest.raises(UsageError, match=words):
         calibrate_gate(presence, pixels, max_lost=0.1)
@@ -204,7 +199,7 @@ def test_unfit_presence_is_refused(presence: Presence, words: str) -> None:
 
 
 @pytest.mark.parametrize("max_lost", [-0.1, 1.0, float("nan")])
-def test_share_out_of_range_is_refused(max_lost: float) -> None:
+def test_refuses_a_share_out_of_range(max_lost: float) -> None:
     with pytest.raises(UsageError, match="a share from 0 to less than 1"):
         one_class([0.1, 0.9], [0, 1], max_lost=max_lost)
 
@@ -245,7 +240,7 @@ def test_rates_that_no_image_shows_are_none() -> None:
 
 
 @given(case=images())
-def test_area_is_the_chance_that_an_image_with_the_class_has_the_higher_presence(
+def test_auc_is_the_probability_that_an_image_with_the_class_ranks_higher(
     case: Images,
 ) -> None:
     presence, pixels = case
@@ -282,7 +277,7 @@ def test_every_threshold_lies_on_the_curve(case: Images, threshold: float) -> No
     assert min(distances) == pytest.approx(0, abs=1e-9)
 
 
-def test_ignored_pixels_are_of_no_class() -> None:
+def test_ignored_pixels_belong_to_no_class() -> None:
     mask = np.array([[0, 2, 2], [255, 255, 2]], np.uint8)
     assert class_pixels(mask, num_classes=4).tolist() == [1, 0, 3, 0]
 
@@ -315,7 +310,7 @@ def gated(tmp_path: Path) -> Path:
     return tmp_path / "gated.safetensors"
 
 
-def test_presence_is_that_of_whole_images_at_the_nets_size(gated: Path, data: Dataset) -> None:
+def test_presence_comes_from_whole_images_at_the_nets_size(gated: Path, data: Dataset) -> None:
     opened = Checkpoint.open(gated)
     net, card = opened.net, opened.card
     counts: list[int] = []
@@ -330,14 +325,16 @@ def test_presence_is_that_of_whole_images_at_the_nets_size(gated: Path, data: Da
         assert held.tolist() == [np.count_nonzero(mask == c) for c in range(3)]
 
 
-def test_calibrated_checkpoint_carries_thresholds_and_report(
+def test_calibrated_checkpoint_holds_thresholds_and_report(
     gated: Path, data: Dataset, tmp_path: Path
 ) -> None:
     output = tmp_path / "calibrated.safetensors"
     report = calibrate_checkpoint(Checkpoint.open(gated), data, output, max_lost=0.25)
     opened = Checkpoint.open(gated)
     net, card = opened.net, opened.card
-    assert report == calibrated(net, data, card.input, max_lost=0.25)
+    presence, pixels = collect_presence(net, data, card.input)
+    thresholds = calibrate_gate(presence, pixels, max_lost=0.25)
+    assert report == gate_report(presence, pixels, thresholds=thresholds, classes=data.classes)
     written = read_card(output)
     assert written.gate == report.thresholds
     assert written.metrics["miou"] == 50.0
@@ -349,7 +346,7 @@ def test_calibrated_checkpoint_carries_thresholds_and_report(
     assert {name: t.dtype for name, t in before.items()} == {n: t.dtype for n, t in after.items()}
 
 
-def test_existing_checkpoint_is_replaced_by_force_alone(gated: Path, data: Dataset) -> None:
+def test_existing_checkpoint_is_replaced_only_with_force(gated: Path, data: Dataset) -> None:
     with pytest.raises(OutputExistsError, match=r"gated\.safetensors exists"):
         calibrate_checkpoint(Checkpoint.open(gated), data, gated)
     assert read_card(gated).gate is None
@@ -376,7 +373,7 @@ def _not_finite(path: Path, data: Dataset) -> None:
     net, card = opened.net, opened.card
     assert net.cgm is not None
     torch.nn.init.constant_(net.cgm.classify.bias, float("nan"))
-    calibrated(net, data, card.input)
+    calibrate_gate(*collect_presence(net, data, card.input), max_lost=0)
 
 
 @pytest.mark.parametrize(
@@ -384,11 +381,11 @@ def _not_finite(path: Path, data: Dataset) -> None:
     [
         (_other_suffix, UsageError, r"gated\.pt; .* NAME\.safetensors"),
         (_other_classes, DatasetError, "has 2 classes, the net has 3"),
-        (_no_gate, CheckpointError, "UNet has no gate .* --cgm"),
+        (_no_gate, CheckpointError, r"UNet has no gate: .* --cgm"),
         (_not_finite, UsageError, "holds nan; .* finite"),
     ],
 )
-def test_what_cannot_be_calibrated_is_refused(
+def test_refuses_inputs_that_cannot_be_calibrated(
     call: Callable[[Path, Dataset], None],
     error: type[Exception],
     words: str,
@@ -399,7 +396,7 @@ def test_what_cannot_be_calibrated_is_refused(
         call(gated, data)
 
 
-def test_val_split_without_images_is_refused(gated: Path, data: Dataset, tmp_path: Path) -> None:
+def test_refuses_a_val_split_without_images(gated: Path, data: Dataset, tmp_path: Path) -> None:
     copy = shutil.copytree(data.root, tmp_path / "copy")
     for path in (copy / "val" / "images").iterdir():
         path.unlink()

@@ -1,4 +1,4 @@
-"""A gated net from calibration to the bundle: the same thresholds, masks and decisions."""
+"""Gated bundles: thresholds, masks and decisions match those of the calibrated net."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def parity(bundle: Path, frames: Sequence[CellFrame]) -> ParityReport:
     return compare(bundle, frames)
 
 
-def test_manifest_has_the_gate_of_the_card(bundle: Path, calibrated: Path) -> None:
+def test_manifest_holds_the_gate_of_the_card(bundle: Path, calibrated: Path) -> None:
     opened = open_bundle(bundle)
     assert opened.manifest.gate == read_card(calibrated).gate
     assert read_card(bundle / "checkpoint.safetensors").gate == opened.manifest.gate
@@ -64,7 +64,7 @@ def test_manifest_has_the_gate_of_the_card(bundle: Path, calibrated: Path) -> No
 @pytest.mark.parametrize(
     ("flavour", "wanted"), [("fp32", 0.9999), ("fp16", 0.999), ("int8.cpu", 0.99)]
 )
-def test_masks_are_those_of_pytorch_with_the_same_thresholds(
+def test_masks_match_pytorch_with_the_same_thresholds(
     bundle: Path, calibrated: Path, frames: Sequence[CellFrame], flavour: Flavour, wanted: float
 ) -> None:
     opened = Checkpoint.open(calibrated)
@@ -77,7 +77,7 @@ def test_masks_are_those_of_pytorch_with_the_same_thresholds(
             agreements.append(pixel_agreement(mask, reference))
             changed += bool((reference != reference_mask(net, frame.image, card.input)).any())
     assert np.mean(agreements) >= wanted
-    assert changed > 0, "the gate made no difference: nothing was tested"
+    assert changed > 0, "the gate changes no mask: nothing is tested"
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
@@ -97,14 +97,14 @@ def test_frames_without_cells_are_background_and_skipped(
             assert not result.masks.any()
 
 
-def test_only_calibrated_gates_come_in_parts(bundle: Path, ungated: Path) -> None:
+def test_only_calibrated_gates_are_exported_in_parts(bundle: Path, ungated: Path) -> None:
     for flavour in open_bundle(bundle).manifest.flavours:
         for part in PARTS:
             assert (bundle / part_file(flavour, part)).is_file()
     assert not list(ungated.glob("*encoder*"))
 
 
-def test_bundle_with_one_part_alone_is_refused(bundle: Path, tmp_path: Path) -> None:
+def test_refuses_a_bundle_with_only_one_part(bundle: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(bundle, tmp_path / "copy")
     manifest = json.loads((copy / "manifest.json").read_text())
     del manifest["files"][part_file("fp32", "decoder")]
@@ -113,7 +113,7 @@ def test_bundle_with_one_part_alone_is_refused(bundle: Path, tmp_path: Path) -> 
         open_bundle(copy)
 
 
-def test_parity_counts_what_is_skipped(
+def test_parity_counts_skipped_frames(
     parity: ParityReport, bundle: Path, frames: Sequence[CellFrame]
 ) -> None:
     gate = parity.gate
@@ -128,7 +128,7 @@ def test_parity_counts_what_is_skipped(
     assert [len(curve) > 1 for curve in gate.curves] == [False, True, True]
 
 
-def test_presence_of_int8_is_near_that_of_pytorch(
+def test_int8_presence_is_close_to_pytorch(
     parity: ParityReport, bundle: Path, frames: Sequence[CellFrame]
 ) -> None:
     gate = parity.gate
@@ -149,19 +149,19 @@ def test_golden_masks_are_gated(bundle: Path) -> None:
         np.testing.assert_array_equal(mask, wanted)
 
 
-def test_manifest_with_another_gate_is_found_out(
+def test_parity_detects_other_thresholds_in_the_manifest(
     bundle: Path, frames: Sequence[CellFrame], tmp_path: Path
 ) -> None:
     copy = shutil.copytree(bundle, tmp_path / "copy")
     manifest = json.loads((copy / "manifest.json").read_text())
-    manifest["gate"] = [0.0, 1.0, 1.0]  # closes what is there
+    manifest["gate"] = [0.0, 1.0, 1.0]  # closes classes that are present
     (copy / "manifest.json").write_text(json.dumps(manifest))
     report = compare(copy, frames[::5], backend="pytorch")
     assert report.first_failure == "preprocessing"
     assert report.gate is not None and report.gate.changed > 0
 
 
-def test_without_labels_the_decisions_alone_are_compared(bundle: Path, tmp_path: Path) -> None:
+def test_without_labels_only_decisions_are_compared(bundle: Path, tmp_path: Path) -> None:
     opened = open_bundle(bundle)
     report, worst = measure(opened, golden_samples(opened), data="golden")
     assert report.gate is not None
@@ -172,7 +172,7 @@ def test_without_labels_the_decisions_alone_are_compared(bundle: Path, tmp_path:
     assert "<svg" not in (tmp_path / "parity.html").read_text()
 
 
-def test_page_and_json_have_the_gate(parity: ParityReport, bundle: Path, tmp_path: Path) -> None:
+def test_page_and_json_show_the_gate(parity: ParityReport, bundle: Path, tmp_path: Path) -> None:
     palette = open_bundle(bundle).manifest.palette
     renamed = replace(parity, classes=("background", "a<b", "c&d"))
     assert renamed.gate is not None and renamed.gate.report is not None
@@ -216,7 +216,7 @@ def test_bundle_without_thresholds_runs_ungated(
     assert report.to_json()["gate"] is None
 
 
-def test_inspect_says_how_the_gate_stands(bundle: Path, ungated: Path, fp32_bundle: Path) -> None:
+def test_inspect_prints_the_gate(bundle: Path, ungated: Path, fp32_bundle: Path) -> None:
     gate = open_bundle(bundle).manifest.gate
     assert gate is not None
     shown = re.search(

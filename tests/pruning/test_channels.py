@@ -1,4 +1,4 @@
-"""Channel pruning: every variant stays whole, and channels that do nothing go without a trace."""
+"""Channel pruning: every variant stays consistent, and dead channels leave no trace."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def make_net(model: str, **arguments: Any) -> SegmentationNet:
-    """A tiny net in which every channel has weights, biases and statistics of its own."""
+    """A tiny net in which every channel has its own weights, biases and statistics."""
     torch.manual_seed(0)
     net = create_model(model, num_classes=3, width=WIDTH.get(model, 4), **arguments)
     for module in net.modules():
@@ -60,7 +60,7 @@ def outputs(net: SegmentationNet, image: torch.Tensor) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize(("model", "arguments"), VARIANTS)
-def test_a_pruned_net_is_smaller_rebuilt_by_its_card_and_exported(
+def test_pruned_net_is_smaller_can_be_reloaded_and_exported(
     model: str, arguments: dict[str, Any], data: Dataset, tmp_path: Path
 ) -> None:
     net = make_net(model, **arguments)
@@ -89,7 +89,7 @@ def test_a_pruned_net_is_smaller_rebuilt_by_its_card_and_exported(
 
 
 def check_graph(net: SegmentationNet, image: torch.Tensor, path: Path) -> None:
-    """The exported graph says what PyTorch says."""
+    """The exported graph returns the same as PyTorch."""
     trace(net, path, height=64, width=64, channels=3)
     found = onnxruntime.InferenceSession(path).run(None, {"image": image.numpy()})
     with torch.inference_mode():
@@ -101,20 +101,20 @@ def check_graph(net: SegmentationNet, image: torch.Tensor, path: Path) -> None:
 
 
 @pytest.mark.parametrize(("model", "arguments"), [*VARIANTS, *OTHERS])
-def test_channels_that_do_nothing_go_without_a_trace(model: str, arguments: dict[str, Any]) -> None:
+def test_removing_dead_channels_changes_no_output(model: str, arguments: dict[str, Any]) -> None:
     check_group_consistency(make_net(model, **arguments), torch.rand(1, 3, 64, 64))
 
 
-def test_channels_that_do_nothing_go_without_a_trace_where_skips_are_cropped() -> None:
+def test_removing_dead_channels_changes_no_output_with_cropped_skips() -> None:
     check_group_consistency(make_net("unet", padding="valid"), torch.rand(1, 3, 112, 128))
 
 
 def check_group_consistency(net: SegmentationNet, image: torch.Tensor) -> None:
-    """Zero random channels where they are made; removing them must not change any output.
+    """Zero random channels in the layers that produce them; removing them must change no output.
 
-    Only their makers are zeroed, not their readers: had a reader lost another channel, or the
-    wrong one of a concatenation, its sum would be another. In FP64, so that what the order of the
-    additions changes is far below what a lost channel does.
+    The layers that read them keep their weights: if a reader lost another channel, or the wrong
+    one of a concatenation, its sum would change. The check runs in FP64, so that rounding is far
+    below the effect of a lost channel.
     """
     net, image = net.double(), image.double()
     untouched = outputs(net, image)
@@ -127,7 +127,7 @@ def check_group_consistency(net: SegmentationNet, image: torch.Tensor) -> None:
         chosen.append(order[: size - remaining(size, ratio=0.5)].tolist())
         silence(group, chosen[-1])
     expected = outputs(net, image)
-    assert not torch.allclose(untouched[0], expected[0], atol=1e-3), "the channels did something"
+    assert not torch.allclose(untouched[0], expected[0], atol=1e-3), "the channels had an effect"
     assert any(chosen)
     remove(groups, chosen)
     for found, wanted in zip(outputs(net, image), expected, strict=True):
@@ -135,7 +135,7 @@ def check_group_consistency(net: SegmentationNet, image: torch.Tensor) -> None:
 
 
 def silence(group: tp.Group, channels: list[int]) -> None:
-    """Make the layers that give the group its channels give zero there."""
+    """Make the layers that produce the group's channels output zero."""
     for position, (dependency, indices) in enumerate(group):
         layer = dependency.target.module
         reads = dependency.handler == tp.prune_conv_in_channels
@@ -149,7 +149,7 @@ def silence(group: tp.Group, channels: list[int]) -> None:
             layer.bias.data[gone] = 0
 
 
-def test_the_channels_that_the_loss_does_not_feel_go_first(data: Dataset) -> None:
+def test_channels_that_do_not_affect_the_loss_are_removed_first(data: Dataset) -> None:
     net = make_net("unet")
     first = net.get_submodule("encoder.0.0")
     assert isinstance(first, nn.Sequential)
@@ -157,7 +157,7 @@ def test_the_channels_that_the_loss_does_not_feel_go_first(data: Dataset) -> Non
     assert isinstance(norm, nn.BatchNorm2d)
     with torch.no_grad():
         norm.bias.fill_(1)
-        norm.weight[[0, 2]] = 0  # constant channels below zero, which the activation cuts off
+        norm.weight[[0, 2]] = 0  # constant channels below zero, which the activation removes
         norm.bias[[0, 2]] = -1
     kept = norm.weight[[1, 3]].clone()
     pruned = prune_channels(net, data, ratio=0.5, spec=SPEC)
@@ -165,13 +165,13 @@ def test_the_channels_that_the_loss_does_not_feel_go_first(data: Dataset) -> Non
     assert all(parameter.grad is None for parameter in pruned.parameters())
 
 
-def test_importance_is_the_same_every_time(data: Dataset) -> None:
+def test_importance_is_reproducible(data: Dataset) -> None:
     nets = [prune_channels(make_net("unetpp"), data, ratio=0.5, spec=SPEC) for _ in range(2)]
     one, other = (net.state_dict() for net in nets)
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_images_of_another_kind_are_taken(data: Dataset) -> None:
+def test_prunes_on_grayscale_padded_images(data: Dataset) -> None:
     spec = InputSpec(64, 32, "gray", "pad", mean=(0.5,), std=(0.2,))
     net = make_net("unet", in_channels=1, cgm=True)
     pruned = prune_channels(net, data, ratio=0.5, spec=spec)
@@ -183,7 +183,7 @@ def test_images_of_another_kind_are_taken(data: Dataset) -> None:
     [
         (64, 0.5, 32),
         (96, 0.3, 64),  # 67.2
-        (24, 0.5, 16),  # 12 lies between; the wider one
+        (24, 0.5, 16),  # 12 is in the middle; the wider one
         (20, 0.5, 8),
         (12, 0.1, 8),
         (9, 0.01, 8),
@@ -193,18 +193,18 @@ def test_images_of_another_kind_are_taken(data: Dataset) -> None:
         (3, 0.99, 1),
     ],
 )
-def test_what_remains_is_a_multiple_of_8_where_that_many_remain(
+def test_remaining_channels_are_a_multiple_of_8_if_there_are_8(
     channels: int, ratio: float, wanted: int
 ) -> None:
     assert remaining(channels, ratio=ratio) == wanted
 
 
 @pytest.mark.parametrize("ratio", [0.0, 1.0, -0.5, 1.5, float("nan")])
-def test_ratios_out_of_range_are_refused(ratio: float, data: Dataset) -> None:
+def test_refuses_ratios_out_of_range(ratio: float, data: Dataset) -> None:
     with pytest.raises(UsageError, match=r"ratio is .* between 0 and 1, such as 0\.5"):
         prune_channels(make_net("unet"), data, ratio=ratio, spec=SPEC)
 
 
-def test_a_ratio_that_removes_nothing_is_refused(data: Dataset) -> None:
+def test_refuses_a_ratio_that_removes_nothing(data: Dataset) -> None:
     with pytest.raises(UsageError, match=r"ratio 0\.05 removes nothing.*larger ratio"):
         prune_channels(make_net("unet"), data, ratio=0.05, spec=SPEC)

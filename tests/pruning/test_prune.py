@@ -1,4 +1,4 @@
-"""`edgeunet prune`: a smaller checkpoint, what it costs and saves, and what is refused."""
+"""`edgeunet prune`: smaller checkpoints, their measurements, and refused input."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _timed_shortly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def saved(folder: Path, model: str = "unet", *, half: bool = False, **arguments: Any) -> Path:
-    """A checkpoint of a tiny net with random weights, in a folder of its own."""
+    """A checkpoint of a tiny net with random weights, in its own folder."""
     torch.manual_seed(0)
     arguments = {"num_classes": 3, "width": 4, **arguments}
     card = Card(

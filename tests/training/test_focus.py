@@ -1,4 +1,4 @@
-"""Crops on rare classes: they hold the class, all classes come up, and nothing is left to luck."""
+"""Crops that are placed on rare classes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from edgeunet.data.datasets import open_dataset, read_image
 from edgeunet.errors import UsageError
 from edgeunet.training.augment import Augmentation
 from edgeunet.training.config import TrainConfig
-from edgeunet.training.crops import Crops
-from edgeunet.training.focus import Focus, focus_on, random_point
+from edgeunet.training.crops import Crops, Focus, focus_on, random_point
 
-# Images of three classes: 0 is the most common one, 2 is in one image of many.
+# Pixels by image and class: class 0 is the most common one, class 2 is in one image.
 PIXELS = np.array([[90, 10, 0], [100, 0, 0], [80, 20, 0], [97, 0, 3]], np.int64)
 
 
@@ -28,7 +27,7 @@ def choices(focus: Focus, *, count: int = 4000) -> Counter[tuple[int, int | None
     return Counter(focus.choose(1, np.random.default_rng(seed)) for seed in range(count))
 
 
-def test_every_rare_class_comes_up_as_often_as_the_others() -> None:
+def test_all_rare_classes_are_equally_likely() -> None:
     found = choices(focus_on(PIXELS, share=0.5))
     assert set(found) == {(1, None), (0, 1), (2, 1), (3, 2)}
     assert found[1, None] == pytest.approx(2000, abs=200)
@@ -37,7 +36,7 @@ def test_every_rare_class_comes_up_as_often_as_the_others() -> None:
 
 
 @pytest.mark.parametrize("focus", [focus_on(PIXELS, share=0), focus_on(PIXELS[1:2], share=1)])
-def test_without_a_share_or_a_rare_class_every_image_has_its_turn(focus: Focus) -> None:
+def test_without_a_share_or_a_rare_class_every_image_is_cropped_in_turn(focus: Focus) -> None:
     assert set(choices(focus, count=50)) == {(1, None)}
 
 
@@ -46,15 +45,15 @@ def test_without_a_share_or_a_rare_class_every_image_has_its_turn(focus: Focus) 
     crop=st.tuples(st.integers(16, 64), st.integers(16, 64)),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_the_crop_holds_the_class(size: tuple[int, int], crop: tuple[int, int], seed: int) -> None:
+def test_crop_holds_the_class(size: tuple[int, int], crop: tuple[int, int], seed: int) -> None:
     rng = np.random.default_rng(seed)
     mask = np.zeros(size, np.uint8)
     row, column = (int(rng.integers(side - 2)) for side in size)
-    mask[row : row + 3, column : column + 3] = 1  # more than a pixel at the smallest zoom
+    mask[row : row + 3, column : column + 3] = 1  # more than one pixel at the smallest zoom
     augment = Augmentation(crop, scale=(0.6, 1.4), rotation=4)
     warp = augment.warp(mask.shape, rng, point=random_point(mask, 1, rng))
     edge = min(row, column, size[0] - 3 - row, size[1] - 3 - column) < 4
-    # At the image's very edge the crop cannot go further out, and the rotation may lose a corner.
+    # At the very edge of the image the crop cannot move out, and the rotation may cut off a corner.
     assert edge or (warp.mask(mask) == 1).any()
 
 
@@ -74,11 +73,11 @@ def test_crops_of_rare_classes_hold_them(tmp_path: Path) -> None:
         assert np.array_equal(crops[2][0], crops[2][0])
         return [set(np.unique(crops[index][1].numpy())) & {1, 2} for index in range(12)]
 
-    assert not all(classes_held(0)), "nothing to gain"
+    assert not all(classes_held(0)), "random crops hold all classes already: nothing is tested"
     assert all(classes_held(1))
 
 
-def test_beyond_its_borders_an_image_is_what_the_net_sees_at_inference(tmp_path: Path) -> None:
+def test_crops_beyond_the_border_look_as_at_inference(tmp_path: Path) -> None:
     write_dataset(tmp_path / "data", train=1, val=1, height=32, width=32, seed=0)
     (sample,) = open_dataset(tmp_path / "data").samples("train")
     assert read_image(sample.image).min() > 0
@@ -96,6 +95,6 @@ def test_beyond_its_borders_an_image_is_what_the_net_sees_at_inference(tmp_path:
         assert bool((image[:, outside] == 0).all()) is zeros
 
 
-def test_a_share_beyond_all_crops_is_refused() -> None:
+def test_refuses_a_share_above_one() -> None:
     with pytest.raises(UsageError, match=r"focus is 1\.5; expected at least 0 and at most 1"):
         TrainConfig(focus=1.5)

@@ -1,4 +1,4 @@
-"""Training: it learns, it resumes bit for bit, and it refuses what does not fit."""
+"""Training: it learns, it resumes with bit-identical weights, and it refuses bad input."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_loss_falls_and_the_best_epoch_is_kept(data: Path, tmp_path: Path) -> No
     assert net.num_classes == 3
 
 
-# The paper's recipe needs nothing of the size of the paper's nets.
+# The papers' recipes work for small nets too.
 TINY = {
     "eff_unet": {"width": 8},
     "mobile_unet": {"width": 8},
@@ -78,7 +78,7 @@ TINY = {
 
 
 @pytest.mark.parametrize("model", list_models())
-def test_every_variant_learns_by_its_papers_recipe(model: str, data: Path, tmp_path: Path) -> None:
+def test_every_variant_learns_by_its_recipe(model: str, data: Path, tmp_path: Path) -> None:
     config = TrainConfig.for_model(
         model, crop=(64, 64), epochs=5, batch_size=4, validate_every=5, learning_rate=1e-2
     )
@@ -96,7 +96,7 @@ def test_every_variant_learns_by_its_papers_recipe(model: str, data: Path, tmp_p
 
 
 def test_narrow_strided_shortcuts_do_not_crash(tmp_path: Path) -> None:
-    """In a process of its own: what it guards against is a segmentation fault."""
+    """Runs in its own process, because a failure is a segmentation fault."""
     write_dataset(tmp_path / "data", train=4, val=1, height=160, width=192, seed=0)
     command = [
         *(sys.executable, "-m", "edgeunet", "train", "--model", "resunet", "--width", "12"),
@@ -106,7 +106,7 @@ def test_narrow_strided_shortcuts_do_not_crash(tmp_path: Path) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
-def test_unpadded_unet_trains_on_crops_with_their_context(data: Path, tmp_path: Path) -> None:
+def test_unpadded_unet_trains_on_crops_with_context(data: Path, tmp_path: Path) -> None:
     config = TrainConfig.for_model("unet", crop=(36, 52), epochs=2, batch_size=4, validate_every=2)
     card = train("unet", data, tmp_path, config=config, size=(112, 112), width=4, padding="valid")
     assert card.metrics["miou"] > 0
@@ -115,12 +115,12 @@ def test_unpadded_unet_trains_on_crops_with_their_context(data: Path, tmp_path: 
         train("unet", data, tmp_path / "x", config=replace(config, crop=(32, 32)), padding="valid")
 
 
-def test_crops_that_the_net_cannot_take_are_refused(data: Path, tmp_path: Path) -> None:
+def test_refuses_crops_that_the_net_cannot_take(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ShapeError, match="image is 60x64; MobileUNet needs multiples of 32"):
         train("mobile_unet", data, tmp_path, config=replace(SHORT, crop=(60, 64)))
 
 
-def test_workers_change_nothing(data: Path, tmp_path: Path) -> None:
+def test_number_of_workers_does_not_change_the_weights(data: Path, tmp_path: Path) -> None:
     found = []
     for workers in (0, 2):
         output = tmp_path / str(workers)
@@ -130,7 +130,7 @@ def test_workers_change_nothing(data: Path, tmp_path: Path) -> None:
     assert all((found[0][name] == found[1][name]).all() for name in found[0])
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_what_was_saved(
+def test_nan_loss_stops_the_run_and_keeps_saved_files(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = replace(SHORT, validate_every=1)
@@ -151,12 +151,12 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_what_was_saved(
     assert card.training["best_epoch"] <= 2
     assert all(bool(tensor.isfinite().all()) for tensor in net.state_dict().values())
     factor[0] = 1.0
-    train("mobile_unet", data, tmp_path, **arguments)  # goes on from the second epoch
+    train("mobile_unet", data, tmp_path, **arguments)  # resumes after the second epoch
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == config.epochs
 
 
-def test_a_full_disk_leaves_the_earlier_checkpoint(data: Path, tmp_path: Path) -> None:
-    """A limit on file sizes stands in for the disk: both end a write half way."""
+def test_full_disk_keeps_the_earlier_checkpoint(data: Path, tmp_path: Path) -> None:
+    """A limit on file sizes replaces the full disk: both end a write half way."""
     config = replace(SHORT, epochs=1)
     train("mobile_unet", data, tmp_path, config=config, size=(64, 64), width=8)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -176,7 +176,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(data: Path, tmp_path: Path) -
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_run_that_was_stopped_goes_on_bit_for_bit(data: Path, tmp_path: Path) -> None:
+def test_interrupted_run_resumes_with_bit_identical_weights(data: Path, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train("mobile_unet", data, whole, config=SHORT, size=(64, 64), width=8)
 
@@ -189,7 +189,7 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(data: Path, tmp_path: Path) 
 
     with pytest.raises(Stopped):
         train("mobile_unet", data, parts, config=SHORT, size=(64, 64), width=8, report=stop)
-    (parts / "log.jsonl").unlink()  # as if it was killed before the log was written
+    (parts / "log.jsonl").unlink()  # as if the run was killed before it wrote the log
     train("mobile_unet", data, parts, config=SHORT, size=(64, 64), width=8)
     expected, found = (load_file(path / "best.safetensors") for path in (whole, parts))
     assert all((expected[name] == found[name]).all() for name in expected)
@@ -201,7 +201,7 @@ def losses(run: Path) -> list[tuple[int, float]]:
     return [(entry["epoch"], entry["loss"]) for entry in map(json.loads, lines)]
 
 
-def test_a_killed_run_leaves_whole_files_and_can_be_resumed(data: Path, tmp_path: Path) -> None:
+def test_killed_run_leaves_complete_files_and_can_be_resumed(data: Path, tmp_path: Path) -> None:
     command = [
         *(sys.executable, "-m", "edgeunet", "train", "--model", "mobile_unet"),
         *("--data", str(data), "--width", "8", "--size", "64x64", "--crop", "64x64"),
@@ -229,7 +229,7 @@ def test_a_killed_run_leaves_whole_files_and_can_be_resumed(data: Path, tmp_path
     assert trainer.epoch >= len(log) > 0
 
 
-def test_training_goes_on_with_the_channels_of_a_pruned_net(data: Path, tmp_path: Path) -> None:
+def test_training_keeps_the_channels_of_a_pruned_net(data: Path, tmp_path: Path) -> None:
     once = replace(SHORT, epochs=1)
     card = train("unet", data, tmp_path / "whole", config=once, size=(64, 64), width=4)
     net = Checkpoint.open(tmp_path / "whole" / "best.safetensors").net
@@ -238,7 +238,7 @@ def test_training_goes_on_with_the_channels_of_a_pruned_net(data: Path, tmp_path
     initial = tmp_path / "pruned.safetensors"
     save_checkpoint(initial, pruned, replace(card, structure=structure))
     run = tmp_path / "run"
-    for _ in range(2):  # the second takes up what the first has ended
+    for _ in range(2):  # the second resumes the first
         tuned = train("unet", data, run, config=once, size=(64, 64), initial=initial, width=4)
         assert tuned.structure == structure
         assert structure_of(Checkpoint.open(run / "best.safetensors").net) == structure
@@ -246,7 +246,7 @@ def test_training_goes_on_with_the_channels_of_a_pruned_net(data: Path, tmp_path
         train("unet", data, run, config=once, size=(64, 64), width=4)
 
 
-def test_training_goes_on_with_a_net_of_one_head(data: Path, tmp_path: Path) -> None:
+def test_training_starts_from_a_depth_pruned_net(data: Path, tmp_path: Path) -> None:
     once = replace(SHORT, epochs=1, learning_rate=1e-9)
     whole = train("unetpp", data, tmp_path / "whole", config=once, size=(64, 64), width=4)
     net = Checkpoint.open(tmp_path / "whole" / "best.safetensors").net
@@ -258,8 +258,8 @@ def test_training_goes_on_with_a_net_of_one_head(data: Path, tmp_path: Path) -> 
     assert tuned.training["initial"]["pruned"] == [{"depth": 2, "of": 4}]
 
 
-def test_training_goes_on_with_other_classes_and_a_new_gate(data: Path, tmp_path: Path) -> None:
-    """The body and the input are those of the checkpoint; what answers in classes is fresh."""
+def test_training_starts_from_a_net_with_other_classes(data: Path, tmp_path: Path) -> None:
+    """Body and input come from the checkpoint; layers that output classes are fresh."""
     once = replace(SHORT, epochs=1, learning_rate=1e-9)
     spec = InputSpec(32, 32, color="gray", resize="pad", mean=(0.5,), std=(0.25,))
     arguments = {"num_classes": 5, "in_channels": 1, "width": 4}
@@ -279,7 +279,7 @@ def test_training_goes_on_with_other_classes_and_a_new_gate(data: Path, tmp_path
         torch.testing.assert_close(found.state_dict()[name], kept, rtol=1e-3, atol=1e-4)
 
 
-def test_a_pruned_net_answers_in_other_classes(data: Path, tmp_path: Path) -> None:
+def test_pruned_net_trains_on_other_classes(data: Path, tmp_path: Path) -> None:
     once = replace(SHORT, epochs=1, learning_rate=1e-9)
     net = prune_channels(
         create_model("unet", num_classes=3, width=4),
@@ -304,13 +304,13 @@ def test_a_pruned_net_answers_in_other_classes(data: Path, tmp_path: Path) -> No
     assert tuned.structure == {**kept, "head": (kept["head"][0], 3)}
 
 
-def test_weights_of_another_variant_are_refused(data: Path, tmp_path: Path) -> None:
+def test_refuses_weights_of_another_variant(data: Path, tmp_path: Path) -> None:
     initial = find_weights("unet", "cells")
     with pytest.raises(CheckpointError, match=r"is a checkpoint of unet; unetpp was asked for"):
         train("unetpp", data, tmp_path, config=SHORT, initial=initial)
 
 
-def test_the_gate_learns_along_and_is_calibrated(data: Path, tmp_path: Path) -> None:
+def test_gate_is_trained_and_calibrated(data: Path, tmp_path: Path) -> None:
     config = replace(SHORT, epochs=1)
     card = train("mobile_unet", data, tmp_path, config=config, size=(64, 64), width=8, cgm=True)
     net = Checkpoint.open(tmp_path / "best.safetensors").net
@@ -321,20 +321,20 @@ def test_the_gate_learns_along_and_is_calibrated(data: Path, tmp_path: Path) -> 
     assert card.metrics["miou"] > 0
 
 
-def test_another_run_in_the_same_place_is_refused(data: Path, tmp_path: Path) -> None:
+def test_refuses_an_output_of_another_run(data: Path, tmp_path: Path) -> None:
     once = replace(SHORT, epochs=1)
     train("mobile_unet", data, tmp_path, config=once, size=(64, 64), width=8)
     with pytest.raises(CheckpointError, match="belongs to another run"):
         train("mobile_unet", data, tmp_path, config=replace(once, seed=1), size=(64, 64), width=8)
 
 
-def test_a_damaged_state_is_refused(data: Path, tmp_path: Path) -> None:
+def test_refuses_a_damaged_state(data: Path, tmp_path: Path) -> None:
     (tmp_path / "last.pt").write_bytes(b"not a state")
     with pytest.raises(CheckpointError, match="cannot be read"):
         train("mobile_unet", data, tmp_path, config=SHORT, size=(64, 64), width=8)
 
 
-def test_bad_calls_are_refused(data: Path, tmp_path: Path) -> None:
+def test_refuses_bad_arguments(data: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="does not exist"):
         train("mobile_unet", tmp_path / "nowhere", tmp_path / "run", config=SHORT)
     with pytest.raises(UnknownNameError, match="mobile_unet"):

@@ -1,4 +1,4 @@
-"""U-Net's weight map against the formula written out pixel by pixel."""
+"""U-Net's weight map against the formula, computed pixel by pixel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Instances = npt.NDArray[np.int32]
 
 
 def term_by_hand(instances: Instances) -> npt.NDArray[np.float64]:
-    """Distances to every other pixel, all of them."""
+    """The formula with the distances between all pairs of pixels."""
     rows, columns = np.indices(instances.shape)
     points = np.stack([rows.ravel(), columns.ravel()], 1).astype(float)
     apart = np.linalg.norm(points[:, None] - points[None], axis=2)
@@ -30,7 +30,7 @@ def term_by_hand(instances: Instances) -> npt.NDArray[np.float64]:
         inside = flat == number
         if inside.all():
             continue
-        across = inside[:, None] != inside[None]  # a border lies between the two pixels
+        across = inside[:, None] != inside[None]  # a border is between the two pixels
         to_borders.append(np.where(across, apart, np.inf).min(1))
     if len(to_borders) < 2:
         return np.zeros(instances.shape)
@@ -44,17 +44,17 @@ def term_by_hand(instances: Instances) -> npt.NDArray[np.float64]:
     count=st.integers(0, 5),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_border_term_is_the_formula(height: int, width: int, count: int, seed: int) -> None:
+def test_border_term_matches_the_formula(height: int, width: int, count: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     instances = np.zeros((height, width), np.int32)
     for number in range(1, count + 1):
         top, left = rng.integers(height), rng.integers(width)
         instances[top : top + rng.integers(1, 8), left : left + rng.integers(1, 12)] = 3 * number
-    # Beyond 25 pixels the term, at most 3.8e-6 there, is left out.
+    # Beyond 25 pixels the term is at most 3.8e-6 and is not computed.
     np.testing.assert_allclose(border_term(instances), term_by_hand(instances), atol=4e-6)
 
 
-def test_the_gap_between_two_cells_weighs_most() -> None:
+def test_gap_between_two_cells_weighs_most() -> None:
     instances = np.zeros((40, 60), np.int32)
     instances[10:30, 5:27], instances[10:30, 29:50] = 1, 2  # a gap of 2 pixels
     weights = border_term(instances)
@@ -85,7 +85,7 @@ def test_classes_are_balanced_by_their_median() -> None:
 
 @pytest.fixture
 def sample(tmp_path: Path) -> Sample:
-    """Two cells with a gap, and a pixel to ignore."""
+    """Two cells with a gap, and one ignored pixel."""
     mask = np.zeros((24, 24), np.uint8)
     mask[4:20, 3:11] = mask[4:20, 13:21] = 1
     mask[0, 0] = IGNORE
@@ -110,13 +110,13 @@ def test_map_is_balance_plus_border_and_ignored_pixels_have_no_balance(
     wanted = 10 * border_term(instances_of(mask))
     wanted[mask == 0] += 0.5
     wanted[mask == 1] += 2
-    np.testing.assert_allclose(weights, wanted, atol=2e-4)  # kept in steps of 10 / 65535
+    np.testing.assert_allclose(weights, wanted, atol=2e-4)  # stored in steps of 10 / 65535
     plain = WeightMaps(tmp_path / "maps", border=0.0, balance=balance)(sample, mask)
     assert plain[0, 0] == 0
     assert set(np.unique(plain)) == {0, 0.5, 2}
 
 
-def test_border_terms_are_computed_once_and_kept(
+def test_border_terms_are_computed_once_and_stored(
     sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mask = read(sample.mask)
@@ -130,11 +130,11 @@ def test_border_terms_are_computed_once_and_kept(
     with monkeypatch.context() as patch:
         patch.setattr(weight_map, "border_term", refuse)
         assert np.array_equal(maps(sample, mask), first)
-    kept.write_bytes(b"torn")  # is made again
+    kept.write_bytes(b"torn")  # a damaged file is computed again
     assert np.array_equal(maps(sample, mask), first)
 
 
-def test_given_instances_part_what_one_component_joins(sample: Sample, tmp_path: Path) -> None:
+def test_given_instances_separate_touching_objects(sample: Sample, tmp_path: Path) -> None:
     mask = np.ones((16, 16), np.uint8)
     instances = np.ones((16, 16), np.uint16)
     instances[:, 8:] = 700

@@ -1,10 +1,10 @@
 """Procedural phase-contrast microscopy of living cells, with exact masks.
 
 Cells crawl (persistent random walk), grow, deform, press against each other and divide: a cell
-rounds up, turns bright, lines up its chromosomes and parts into two. `time_lapse` films a colony
-and now and then moves the stage to empty medium; `snapshots` gives independent training samples;
-`write_dataset` stores them. Nothing is downloaded, and the same seed gives the same bytes (with
-the same numpy and OpenCV). Coordinates are x, y in pixels, angles radians, times frames.
+rounds up, turns bright, lines up its chromosomes and splits in two. `time_lapse` films a colony and
+moves the stage to empty medium once in a while. `snapshots` makes independent training samples, and
+`write_dataset` stores them. Nothing is downloaded. The same seed gives the same bytes if numpy and
+OpenCV are the same. Coordinates are x, y in pixels, angles radians, times frames.
 """
 
 from __future__ import annotations
@@ -24,14 +24,13 @@ from .colony import Colony
 from .microscope import CellFrame, Microscope, Optics
 
 NAME = "cells"
-"""Of the data set. Weights trained on it are calibrated and proved without any data."""
+"""Name of the data set. Weights trained on it can be calibrated and verified without any data."""
 
 CLASSES = ("background", "cell", "dividing")
 PALETTE = ((0, 0, 0), (32, 178, 170), (255, 140, 66))
 """RGB by class id: black, teal, orange."""
 
-
-_MOVE = 0.1  # of a period: how long the stage moves one way
+_MOVE = 0.1  # share of a period that the stage takes to move one way
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Scene:
 
     height, width: pixels. cells: mean number in view at the start. radius: of a cell, pixels.
     empty: share of the frames that show medium without any cell, 0..0.7. period: frames from one
-    visit to the empty place to the next; the visit is the end of a period.
+    visit to the empty place to the next. A period ends with the visit.
     """
 
     height: int = 256
@@ -53,16 +52,16 @@ class Scene:
 
     def __post_init__(self) -> None:
         if min(self.height, self.width) < 1 or self.cells < 0 or self.radius < 4:
-            raise UsageError(f"{self}: sizes start at 1, cells at 0, radius at 4.")
+            raise UsageError(f"{self}: expected sizes from 1, cells from 0, radius from 4.")
         if not 0 <= self.empty <= 0.7 or self.period < 20:
-            raise UsageError(f"{self}: empty must be 0..0.7, period 20 frames or more.")
+            raise UsageError(f"{self}: expected empty in 0..0.7, period of 20 frames or more.")
 
 
 def time_lapse(scene: Scene, frames: int) -> Iterator[CellFrame]:
-    """Film one colony; the film opens on it and visits empty medium once a period."""
+    """Film one colony. The film starts on it and visits empty medium once a period."""
     size, rng = (scene.height, scene.width), np.random.default_rng([scene.seed, 0, 1])
     colony = Colony(rng, size, cells=scene.cells, radius=scene.radius)
-    # So far off that nothing of a cell at the colony's rim is in view.
+    # So far away that not even a cell at the colony's rim is in view.
     travel = int(scene.width + colony.margin + 4 * scene.radius)
     microscope = Microscope(rng, size, optics=Optics.draw(rng, variety=0.5), travel=travel)
     for frame in range(frames):
@@ -73,7 +72,7 @@ def time_lapse(scene: Scene, frames: int) -> Iterator[CellFrame]:
 
 
 def snapshots(count: int, *, height: int, width: int, seed: int = 0) -> Iterator[CellFrame]:
-    """Independent samples of varied colonies and optics; about one in six shows no cell."""
+    """Independent samples of varied colonies and optics. About one in six shows no cell."""
     for index in range(count):
         size, rng = (height, width), np.random.default_rng([seed, index, 2])
         radius = rng.uniform(10, 24)
@@ -87,10 +86,10 @@ def snapshots(count: int, *, height: int, width: int, seed: int = 0) -> Iterator
 def write_dataset(
     root: Path, *, train: int, val: int, height: int, width: int, seed: int = 0
 ) -> None:
-    """Write `snapshots` in the layout of `data`, whole or not at all; the splits share no sample.
+    """Write `snapshots` as a data set, whole or not at all. The splits share no sample.
 
     Raises:
-        OutputExistsError: `root` stands already.
+        OutputExistsError: `root` exists.
     """
     with new_directory(root, force=False) as folder:
         for number, (split, count) in enumerate((("train", train), ("val", val))):
@@ -107,11 +106,11 @@ def write_dataset(
 
 def _write_png(path: Path, pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> None:
     if not cv2.imwrite(str(path), pixels):
-        raise OSError(f"{path} could not be written.")
+        raise OSError(f"{path} cannot be written.")
 
 
 def _stage(scene: Scene, frame: int) -> float:
-    """Where the stage is: 0 at the colony, 1 at the empty place, smooth between."""
+    """Position of the stage: 0 at the colony, 1 at the empty place, smooth in between."""
     if not scene.empty:
         return 0.0
     left = 1 - frame % scene.period / scene.period  # of the period

@@ -1,4 +1,4 @@
-"""A phase-contrast microscope that draws a colony, with exact masks."""
+"""A phase-contrast microscope that renders a colony, with exact masks."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 import numpy.typing as npt
 
 from ...metrics import Mask
-from ..datasets import Image
 from .colony import TILE, Cells, Floats, nuclei_outlines, outlines
 
+Image = npt.NDArray[np.uint8]
 Instances = npt.NDArray[np.uint16]
 Plane = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class CellFrame:
-    """One picture and its truth.
+    """One image with its truth.
 
     image: (H, W, 3) uint8 RGB. mask: (H, W) uint8, ids of `CLASSES`. instances: (H, W) uint16, 0
-    where there is no cell, else a number that the cell keeps from frame to frame.
+    without a cell, else a number that the cell keeps from frame to frame.
     """
 
     image: Image
@@ -30,18 +30,18 @@ class CellFrame:
 
 
 def _fill(plane: Instances, shapes: Floats) -> None:
-    """Draw shape n with the value n + 1, each over those before; 1/16 pixel fine."""
+    """Fill shape n with the value n + 1, over earlier shapes, at 1/16 pixel precision."""
     for slot, points in enumerate(np.round(shapes * 16).astype(np.int32), start=1):
         cv2.fillPoly(plane, [points], slot, shift=4)
 
 
 @dataclass(frozen=True)
 class Optics:
-    """Microscope and camera. Light is relative to that without any cell."""
+    """Properties of microscope and camera. Light is relative to a view without cells."""
 
     level: float  # grey value of light 1
     contrast: float  # light per phase
-    halo: float  # share of the blurred phase that comes back as light
+    halo: float  # share of the blurred phase that returns as light
     spread: float  # sigma of that blur, pixels
     focus: float  # sigma of the point spread, pixels
     lighting: float  # amplitude of uneven illumination
@@ -53,7 +53,7 @@ class Optics:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, *, variety: float) -> Optics:
-        """Optics at random: variety 0 gives the middle of each range, 1 the whole of it."""
+        """Draw optics: variety 0 gives the middle of each range, 1 the whole range."""
 
         def between(low: float, high: float) -> float:
             return (low + high) / 2 + variety * (high - low) * (rng.random() - 0.5)
@@ -74,7 +74,7 @@ class Optics:
 
 
 class Microscope:
-    """Draws cells; what stays the same from frame to frame is made once."""
+    """Renders cells. Everything that is constant from frame to frame is made once."""
 
     def __init__(
         self, rng: np.random.Generator, size: tuple[int, int], *, optics: Optics, travel: int
@@ -91,7 +91,7 @@ class Microscope:
         self._dish = self._bottom(height, width + travel)
 
     def _bottom(self, height: int, width: int) -> Plane:
-        """Light (H, W) by the bottom of the dish, mottle and specks: both are background."""
+        """Light (H, W) of the dish's bottom: mottle and specks, which are background."""
         rng, light = self._rng, 0.008 * _texture(self._rng, (height, width), 4.0)
         for _ in range(rng.poisson(self._optics.dirt * height * width)):
             x, y, size = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0.6, 3.2)
@@ -99,12 +99,12 @@ class Microscope:
             window = light[top : top + 25, left : left + 25]
             rows, columns = np.ogrid[top : top + window.shape[0], left : left + window.shape[1]]
             square = ((columns - x) ** 2 + (rows - y) ** 2) / size**2
-            # Dark or bright with a ring, as small phase objects are.
+            # Dark or bright with a ring, like small phase objects.
             window += rng.uniform(-0.5, 0.6) * (1 - square / 2) * np.exp(-square / 2)
         return light
 
     def expose(self, cells: Cells, *, frame: int, left: int) -> CellFrame:
-        """One picture of the view that begins at x = `left`."""
+        """One image of the view that starts at x = `left`."""
         cells = cells.copy()
         cells["position"][:, 0] -= left
         slots, nuclei = (np.zeros(self._x.shape, dtype=np.uint16) for _ in range(2))
@@ -127,7 +127,7 @@ class Microscope:
         inside = (slots > 0).astype(np.uint8)
         inside[:, 1:] &= slots[:, 1:] == slots[:, :-1]
         inside[1:] &= slots[1:] == slots[:-1]
-        # Distance to the cell's own border in fifths of its radius; huge where none is in view.
+        # Distance to the cell's own border in fifths of its radius; huge if none is in view.
         depth = _plane(cv2.distanceTransform(inside, cv2.DIST_L2, 3))
         depth = np.minimum(depth / per_pixel(0.2 * cells["radius"], 1.0), 10)
         shape = depth / (depth + 1)  # 0 at the border .. ~0.8 in the middle
@@ -136,19 +136,19 @@ class Microscope:
         x, y = self._x + per_pixel(grain[:, 0]), self._y + per_pixel(grain[:, 1])
         texture = cv2.remap(self._tile, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
         glow = per_pixel(cells["glow"])
-        # The nucleus is clearer than the cytoplasm but for its nucleoli; chromosomes are dark.
+        # The nucleus is clearer than the cytoplasm except for its nucleoli. Chromosomes are dark.
         cytoplasm = (0.33 - 0.25 * glow) * texture[..., 0]
         inner = np.where(nuclei, (1 - glow) * (texture[..., 1] - 0.3), cytoplasm)
         phase = per_pixel(cells["thickness"] * (1 + 1.2 * cells["glow"])) * shape
-        # Phase contrast to first order: what is thick is dark, and its low frequencies, which slip
-        # past the phase ring, are a bright halo. A rounded cell is so thick that it turns bright.
+        # Phase contrast to first order: thick parts are dark. Their low frequencies pass beside the
+        # phase ring and form a bright halo. A rounded cell is so thick that it turns bright.
         halo = self._optics.halo * _wide_blur(phase, self._optics.spread)
         bright = glow * (phase + 0.3 * shape + 0.8 * rim - 1.2 * (nuclei * shape))
         light: Plane = 1 + self._optics.contrast * (halo + bright - phase - shape * inner)
         return light
 
     def _develop(self, light: Plane, frame: int) -> Image:
-        """Image (H, W, 3) of the light: lamp and focus, which drift slowly, and noise."""
+        """Image (H, W, 3) of the light, with slowly drifting lamp and focus, and noise."""
         optics, time = self._optics, self._optics.drift + frame
         tilt, fall, lamp = (np.float32(np.sin(time / period)) for period in (170, 230, 110))
         lit = (1 + 0.3 * tilt) * self._slope - (1 + 0.3 * fall) * self._vignette
@@ -163,7 +163,7 @@ class Microscope:
 
 
 def _texture(rng: np.random.Generator, size: tuple[int, int], sigma: float) -> Plane:
-    """Smooth noise (H, W) that tiles, with mean 0 and standard deviation 1."""
+    """Smooth periodic noise (H, W) with mean 0 and standard deviation 1."""
     pad = int(4 * sigma) + 1
     noise = np.pad(rng.standard_normal(size, dtype=np.float32), pad, mode="wrap")
     smooth = _blur(noise, sigma)[pad:-pad, pad:-pad]
@@ -175,7 +175,7 @@ def _blur(plane: Plane, sigma: float) -> Plane:
 
 
 def _wide_blur(plane: Plane, sigma: float) -> Plane:
-    """Gaussian at a quarter of the resolution, because it costs a sixteenth there."""
+    """Gaussian blur at a quarter of the resolution, for a sixteenth of the cost."""
     height, width = plane.shape
     small = cv2.resize(plane, (-(-width // 4), -(-height // 4)), interpolation=cv2.INTER_AREA)
     small = _blur(_plane(small), sigma / 4)
@@ -183,5 +183,5 @@ def _wide_blur(plane: Plane, sigma: float) -> Plane:
 
 
 def _plane(array: npt.ArrayLike) -> Plane:
-    """For the type checker: OpenCV's stubs leave the element type open."""
+    """Cast to FP32 for the type checker: OpenCV's stubs do not say the element type."""
     return np.asarray(array, dtype=np.float32)

@@ -1,15 +1,14 @@
 """Losses of one head: logits (N, C, h, w) and class ids (N, H, W), 255 = ignore.
 
-A `SegmentationLoss` takes the logits at the resolution of the head and a batch's `Target`; `LOSSES`
-has them by name. What the papers of the variants use, `recipes` knows.
+A `SegmentationLoss` takes the logits at the head's resolution and the `Target` of the batch.
+`LOSSES` has the losses by name; `config.RECIPES` says which one a variant's paper uses.
 """
 
 from __future__ import annotations
 
 from ...errors import UnknownNameError
 from .dice import cross_entropy_dice, cross_entropy_pixel_dice, soft_dice, weighted_cross_entropy
-from .gate import gate_loss
-from .hybrid import focal, hybrid, ms_ssim, soft_iou
+from .hybrid import focal, gate_loss, hybrid, ms_ssim, soft_iou
 from .target import SegmentationLoss, Target
 
 LOSSES: dict[str, SegmentationLoss] = {
@@ -21,7 +20,7 @@ LOSSES: dict[str, SegmentationLoss] = {
 
 
 def find_loss(name: str) -> SegmentationLoss:
-    """Loss of that name; UnknownNameError lists the known ones."""
+    """Loss of this name; UnknownNameError lists the known names."""
     try:
         return LOSSES[name]
     except KeyError:

@@ -1,8 +1,10 @@
-"""U-Net 3+'s loss: pixels, patches and whole maps."""
+"""U-Net 3+'s losses: the hybrid loss of pixels, patches and whole maps, and the gate's loss."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+from torch.nn import functional
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
 from ...errors import ShapeError
@@ -21,7 +23,7 @@ def hybrid(logits: Tensor, target: Target) -> Tensor:
     Huang et al., "UNet 3+", ICASSP 2020 (arXiv 2004.08790), section 2.2.
 
     Raises:
-        ShapeError: a target too small for a single scale of the structural similarity.
+        ShapeError: the target is too small for a single scale of the structural similarity.
     """
     logits = at_target_size(logits, target)
     probability = logits.softmax(1)
@@ -29,7 +31,7 @@ def hybrid(logits: Tensor, target: Target) -> Tensor:
 
 
 def focal(logits: Tensor, target: Target) -> Tensor:
-    """Mean of -(1 - p)² log p over the pixels that count, p the true class's probability.
+    """Mean of -(1 - p)² log p over the pixels that count; p is the true class's probability.
 
     Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017 (arXiv 1708.02002), without the
     class weight alpha.
@@ -42,23 +44,23 @@ def focal(logits: Tensor, target: Target) -> Tensor:
 
 
 def ms_ssim(probability: Tensor, target: Target) -> Tensor:
-    """1 - multi-scale structural similarity of the class planes to the one-hot truth.
+    """1 - multi-scale structural similarity of the class planes and the one-hot truth.
 
     Wang et al., "Multiscale structural similarity for image quality assessment", Asilomar 2003,
-    with five scales where the target's sides have 176 pixels or more, and as many as fit where
-    they have less, their exponents scaled to the same sum. Similarities s, -1..1, enter as
-    (1 + s) / 2: powers of negative ones do not exist, and cut off at 0 they would give no gradient
-    where a fresh net needs it most. Ignored pixels are equal on both sides.
+    with five scales if the target's sides have 176 pixels or more. Smaller targets use as many
+    scales as fit, with the exponents scaled to the same sum. Similarities s, -1..1, enter as
+    (1 + s) / 2: negative ones have no powers, and clipping them at 0 would leave no gradient when a
+    fresh net needs it most. Ignored pixels are equal on both sides.
 
     Args:
         probability: (N, C, H, W), softmax of the logits at the target's size.
 
     Raises:
-        ShapeError: a side shorter than 11 pixels.
+        ShapeError: a side is shorter than 11 pixels.
     """
     truth = target.planes(probability.shape[1])
     side = min(truth.shape[2:])
-    # The library wants the window to fit into a (scales - 1)²th of each side.
+    # torchmetrics needs the window to fit into a (scales - 1)²th of each side.
     fitting = [n for n in range(1, 6) if side // max(1, n - 1) ** 2 >= _WINDOW]
     if not fitting:
         raise ShapeError(
@@ -77,10 +79,10 @@ def ms_ssim(probability: Tensor, target: Target) -> Tensor:
 
 
 def soft_iou(probability: Tensor, target: Target) -> Tensor:
-    """1 - mean soft IoU over the classes that the batch holds.
+    """1 - mean soft IoU of the classes in the batch.
 
     Máttyus et al., "DeepRoadMapper", ICCV 2017, equation 2: sum(y p) / sum(y + p - y p), over the
-    whole batch, as `soft_dice` does.
+    whole batch, as in `soft_dice`.
 
     Args:
         probability: (N, C, H, W), softmax of the logits at the target's size.
@@ -92,5 +94,15 @@ def soft_iou(probability: Tensor, target: Target) -> Tensor:
     present = truth.sum((0, 2, 3)) > 0
     if not bool(present.any()):
         return probability.sum() * 0
-    # Chosen before they are divided: 0 / 0 of an absent class would make the gradient NaN.
+    # Select before dividing: 0 / 0 of an absent class would make the gradient NaN.
     return 1 - (overlap[present] / union[present]).mean()
+
+
+def gate_loss(presence: Tensor, target: Target) -> Tensor:
+    """Binary cross entropy of the gate's presence (N, C) and the classes that each image holds.
+
+    Huang et al., "UNet 3+" (arXiv 2004.08790), section 2.3.
+    """
+    num_classes = presence.shape[1]
+    held = torch.stack([(target.ids == index).flatten(1).any(1) for index in range(num_classes)], 1)
+    return functional.binary_cross_entropy(presence.float(), held.float())

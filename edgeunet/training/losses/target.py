@@ -1,4 +1,4 @@
-"""What a loss is held against, and logits brought to its size."""
+"""The truth that a loss compares with, and helpers that all losses share."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ...metrics import IGNORE
 class Target:
     """Truth of a batch.
 
-    ids: class ids (N, H, W), 255 = ignore. weights: of the pixels (N, H, W), None where all are
-    worth the same.
+    ids: class ids (N, H, W), 255 = ignore. weights: of the pixels (N, H, W), None if all pixels
+    weigh the same.
     """
 
     ids: Tensor
@@ -26,11 +26,11 @@ class Target:
 
     @property
     def counted(self) -> Tensor:
-        """(N, H, W) bool, false where a pixel is ignored."""
+        """(N, H, W) bool, false for ignored pixels."""
         return self.ids != IGNORE
 
     def planes(self, num_classes: int) -> Tensor:
-        """One-hot FP32 planes (N, C, H, W), all zero where a pixel is ignored."""
+        """One-hot FP32 planes (N, C, H, W), all zero for ignored pixels."""
         counted = self.counted
         hot = functional.one_hot(self.ids.where(counted, 0), num_classes)
         return (hot * counted[..., None]).movedim(-1, 1).float()
@@ -41,19 +41,19 @@ SegmentationLoss = Callable[[Tensor, Target], Tensor]
 
 
 def at_target_size(logits: Tensor, target: Target) -> Tensor:
-    """Logits as FP32 at the target's size, bilinear, half-pixel.
+    """Resize logits to the target's size in FP32, bilinear, half-pixel.
 
     Raises:
-        ShapeError: the target is not 1, 2, 4, … times the logits, as behind a net that crops its
-            borders.
+        ShapeError: the target is not 1, 2, 4, … times as large as the logits, as with a net that
+            crops its borders.
     """
     size = tuple(target.ids.shape[1:])
     factor = size[0] // logits.shape[2]
     whole = size == (factor * logits.shape[2], factor * logits.shape[3])
     if not whole or factor & (factor - 1):
         raise ShapeError(
-            f"logits are {tuple(logits.shape[2:])}, the target is {size}: it must be 1, 2, 4, … "
-            "times that. Crop it to what the net sees, or use padding='same'."
+            f"logits are {tuple(logits.shape[2:])}, the target is {size}; expected a target 1, 2, "
+            "4, … times as large. Crop it to what the net sees, or use padding='same'."
         )
     if factor == 1:
         return logits.float()
@@ -61,7 +61,7 @@ def at_target_size(logits: Tensor, target: Target) -> Tensor:
 
 
 def log_probability_of_truth(logits: Tensor, target: Target) -> Tensor:
-    """Log softmax of the true class at every pixel (N, H, W), 0 where it is ignored."""
+    """Log softmax of the true class at every pixel (N, H, W), 0 for ignored pixels."""
     counted = target.counted
     ids = target.ids.where(counted, 0)
     logs = logits.log_softmax(1).gather(1, ids[:, None])[:, 0]
@@ -69,5 +69,5 @@ def log_probability_of_truth(logits: Tensor, target: Target) -> Tensor:
 
 
 def pixel_count(target: Target) -> Tensor:
-    """Pixels that count, at least 1, so that a batch of ignored ones costs 0 and not NaN."""
+    """Number of pixels that count; at least 1, so that an all-ignored batch costs 0, not NaN."""
     return target.counted.sum().clamp_min(1)

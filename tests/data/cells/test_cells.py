@@ -1,4 +1,4 @@
-"""Procedural cells: determinism, exact masks, and a film that behaves like one."""
+"""Procedural cells: determinism, exact masks, and plausible films."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_same_seed_same_bytes(film: list[CellFrame]) -> None:
     size = {"height": 64, "width": 80}
     first = list(snapshots(4, **size, seed=1))
     assert content(first) == content(list(snapshots(4, **size, seed=1)))
-    # A longer run begins with the shorter one.
+    # A longer run starts with the shorter one.
     assert content(first[:2]) == content(list(snapshots(2, **size, seed=1)))
 
 
@@ -80,7 +80,7 @@ def test_other_seed_other_bytes(film: list[CellFrame]) -> None:
     assert len(by_seed) == 4
 
 
-def test_global_state_has_no_part(film: list[CellFrame]) -> None:
+def test_global_random_state_is_not_used(film: list[CellFrame]) -> None:
     threads = cv2.getNumThreads()
     before = np.random.get_state()[1].copy()
     try:
@@ -114,7 +114,7 @@ def test_every_size(height: int, width: int, cells: int, seed: int) -> None:
 def test_division_is_followed_by_more_cells() -> None:
     film = list(time_lapse(Scene(**{**SCENE.__dict__, "empty": 0.0, "height": 192}), 160))
     assert all((frame.mask == CELL).any() for frame in film)
-    # Watch each cell that divides in full view until it is gone: two new ones stand in its place.
+    # Watch each cell that divides in full view until it is gone: two new ones replace it.
     seen: set[int] = set()
     births = 0
     for before, after in pairwise(film):
@@ -139,7 +139,7 @@ def test_dividing_cells_are_bright() -> None:
     assert means[CELL] < means[BACKGROUND] < means[DIVIDING] - 30
 
 
-def test_empty_stretch_is_noise_and_background(film: list[CellFrame]) -> None:
+def test_empty_frames_are_noise_and_background(film: list[CellFrame]) -> None:
     empty = [index for index, frame in enumerate(film) if is_empty(frame)]
     assert not is_empty(film[0])
     assert not is_empty(film[-1])
@@ -151,12 +151,12 @@ def test_empty_stretch_is_noise_and_background(film: list[CellFrame]) -> None:
     assert abs(one.mean() - with_cells) < 15, "the light stays on"
 
 
-def test_the_film_returns_to_the_same_cells(film: list[CellFrame]) -> None:
+def test_film_returns_to_the_same_cells(film: list[CellFrame]) -> None:
     empty = [index for index, frame in enumerate(film) if is_empty(frame)]
     assert ids(film[empty[0] - 12]) & ids(film[empty[-1] + 12])
 
 
-def test_no_empty_stretch_where_none_is_wanted() -> None:
+def test_empty_zero_gives_no_empty_frames() -> None:
     scene = Scene(height=96, width=96, cells=8, seed=1, empty=0.0, period=20)
     assert not any(is_empty(frame) for frame in time_lapse(scene, 45))
 
@@ -219,7 +219,7 @@ def test_write_dataset(tmp_path: Path) -> None:
     assert len(set(images)) == 5, "train and val share nothing"
 
 
-def test_write_dataset_replaces_nothing(tmp_path: Path) -> None:
+def test_write_dataset_refuses_an_existing_folder(tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(OutputExistsError):
         write_dataset(tmp_path, train=1, val=1, height=32, width=32)
@@ -227,11 +227,11 @@ def test_write_dataset_replaces_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"height": 0}, {"cells": -1}, {"empty": 0.9}, {"period": 3}])
-def test_impossible_scene(wrong: dict[str, float]) -> None:
+def test_refuses_an_impossible_scene(wrong: dict[str, float]) -> None:
     with pytest.raises(UsageError, match="Scene"):
         Scene(**wrong)  # type: ignore[arg-type]
 
 
-def test_frames_come_one_by_one() -> None:
+def test_frames_are_made_on_demand() -> None:
     endless = time_lapse(Scene(height=32, width=32, cells=2), 10**9)
     assert len(list(islice(endless, 2))) == 2

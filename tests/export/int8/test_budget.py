@@ -1,4 +1,4 @@
-"""An INT8 graph that loses too much is repaired, the layer is named, or nothing is written."""
+"""INT8 graphs that lose too much: layers return to float, or nothing is written."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def bundle(shallow: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def spoiled(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle's table with a range of that layer in which all its values are one level."""
+    """The bundle's table with a range for that layer so wide that its values share one level."""
     table = read_table(bundle / TABLE_NAME)
     model = onnx.load(bundle / flavour_file("fp32"))
     (tensor,) = next(node.output for node in model.graph.node if node.name == LAYER)
@@ -56,7 +56,7 @@ def pairs(path: Path) -> int:
     return sum(node.op_type == "DequantizeLinear" for node in onnx.load(path).graph.node)
 
 
-def test_a_badly_calibrated_layer_is_found_and_falls_back(
+def test_badly_calibrated_layer_is_found_and_returned_to_float(
     bundle: Path, shallow: Path, spoiled: Path, tmp_path: Path
 ) -> None:
     allowed = drop_of(bundle) + 1.0
@@ -76,12 +76,12 @@ def test_a_badly_calibrated_layer_is_found_and_falls_back(
     stored = json.loads((tmp_path / "good" / "parity.json").read_text())["fallbacks"]
     assert stored[0]["layer"] == LAYER
     assert LAYER in (tmp_path / "good" / "parity.html").read_text()
-    open_bundle(tmp_path / "good")  # its hashes are those of the repaired graphs
+    open_bundle(tmp_path / "good")  # its hashes fit the repaired graphs
     for name in ("model.int8.cpu.onnx", "model.int8.onnx", "model.int8.fp16.onnx"):
         assert pairs(tmp_path / "good" / name) < pairs(tmp_path / "bad" / name)
 
 
-def test_what_cannot_hold_its_budget_is_not_written(
+def test_no_bundle_is_written_if_no_choice_of_layers_holds_the_budget(
     shallow: Path, spoiled: Path, tmp_path: Path
 ) -> None:
     options = ExportOptions("unetpp", str(shallow), "int8", calib_table=spoiled, max_iou_drop=-50.0)
@@ -93,7 +93,7 @@ def test_what_cannot_hold_its_budget_is_not_written(
 
 
 @pytest.mark.parametrize("emitter", [CPU, TENSORRT])
-def test_the_spoiled_layer_ranks_first(bundle: Path, spoiled: Path, emitter: Emitter) -> None:
+def test_badly_calibrated_layer_ranks_first(bundle: Path, spoiled: Path, emitter: Emitter) -> None:
     opened = open_bundle(bundle)
     prepare = Preprocessor(opened.manifest.input)
     images = [prepare([frame]) for frame in opened.golden().frames[:2]]
@@ -128,7 +128,7 @@ def test_layers_are_ranked_in_the_graph_that_loses_more(
     assert sum("3.00 points lost" in line for line in said) == 1, "measured twice"
 
 
-def test_layers_read_by_int8_nodes_are_all_there(int8_bundle: Path) -> None:
+def test_layers_cover_all_int8_nodes(int8_bundle: Path) -> None:
     model = onnx.load(int8_bundle / flavour_file("fp32"))
     readers = {name for entry in layers_of(model) for name in entry.readers}
     assert readers == set(int8_nodes(model))

@@ -1,4 +1,4 @@
-"""Layers that go back to float: the costly ones first, and no more than it takes."""
+"""Layers return to float in the order of their costs, and no more than needed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeunet.export.int8.budget import Layer, fall_back
+from edgeunet.export.int8.budget import Layer, find_float_layers
 
 NODES = ("conv1", "conv2", "concat", "conv3")
 # The concat and the third convolution read the same activation.
@@ -29,10 +29,10 @@ def points_lost(nodes: Sequence[str]) -> float:
         (0.3, ["a", "c"], [3.0, 0.4], 0.0),
     ],
 )
-def test_layers_fall_back_until_the_loss_is_allowed(
+def test_layers_return_to_float_until_the_loss_is_allowed(
     allowed: float, layers: list[str], gains: list[float], loss: float
 ) -> None:
-    placement = fall_back(RANKED, NODES, points_lost, allowed=allowed)
+    placement = find_float_layers(RANKED, NODES, points_lost, allowed=allowed)
     assert [entry.layer for entry in placement.fallbacks] == layers
     assert [entry.gain for entry in placement.fallbacks] == pytest.approx(gains)
     assert placement.loss == pytest.approx(loss)
@@ -40,44 +40,44 @@ def test_layers_fall_back_until_the_loss_is_allowed(
     assert set(placement.nodes) == set(NODES) - fallen
 
 
-def test_what_no_fallback_cures_is_said() -> None:
-    placement = fall_back(RANKED, NODES, lambda nodes: 2.0, allowed=1.0)
+def test_reports_a_loss_that_no_layer_reduces() -> None:
+    placement = find_float_layers(RANKED, NODES, lambda nodes: 2.0, allowed=1.0)
     assert (placement.nodes, placement.fallbacks, placement.loss) == (NODES, (), 2.0)
 
 
-def test_the_search_ends_where_too_few_nodes_would_stay_in_int8() -> None:
+def test_search_stops_before_too_few_nodes_are_left_in_int8() -> None:
     measured: list[int] = []
 
     def lost(nodes: Sequence[str]) -> float:
         measured.append(len(nodes))
         return points_lost(nodes)
 
-    placement = fall_back(RANKED, NODES, lost, allowed=0.3, fewest=2)
+    placement = find_float_layers(RANKED, NODES, lost, allowed=0.3, fewest=2)
     assert [entry.layer for entry in placement.fallbacks] == ["a"]
-    assert placement.loss == pytest.approx(0.4), "not held, and said so"
+    assert placement.loss == pytest.approx(0.4), "the budget does not hold"
     assert min(measured) == 2
 
 
-def test_nothing_is_ranked_where_nothing_is_lost() -> None:
+def test_nothing_is_ranked_if_nothing_is_lost() -> None:
     def measured() -> Iterator[tuple[Layer, float]]:
-        raise AssertionError("measured for nothing")
+        raise AssertionError("measured without need")
         yield
 
-    assert fall_back(measured(), NODES, lambda nodes: 0.0, allowed=0.5).fallbacks == ()
+    assert find_float_layers(measured(), NODES, lambda nodes: 0.0, allowed=0.5).fallbacks == ()
 
 
 @given(
     losses=st.lists(st.integers(0, 20), min_size=3, max_size=3),
     allowed=st.integers(0, 30),
 )
-def test_the_loss_never_grows(losses: list[int], allowed: int) -> None:
+def test_loss_never_grows(losses: list[int], allowed: int) -> None:
     costs = dict(zip(("x", "y", "z"), losses, strict=True))
     ranked = [(Layer(name, (name,)), cost) for name, cost in costs.items()]
 
     def lost(nodes: Sequence[str]) -> float:
         return sum(costs[name] for name in nodes)
 
-    placement = fall_back(ranked, tuple(costs), lost, allowed=allowed)
+    placement = find_float_layers(ranked, tuple(costs), lost, allowed=allowed)
     assert placement.loss <= sum(losses)
     assert placement.loss == pytest.approx(lost(placement.nodes))
     assert all(entry.gain > 0 for entry in placement.fallbacks)

@@ -1,4 +1,4 @@
-"""Losses against plain implementations, and pixels that must not count."""
+"""Losses against plain implementations, and ignored pixels."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ seeds = st.integers(0, 2**32 - 1)
 def random_batch(
     seed: int, *, count: int = 2, classes: int = 4, side: int = 6, ignored: float = 0.3
 ) -> tuple[Tensor, Tensor]:
-    """Logits (N, C, side, side) and a target of which a share is ignored."""
+    """Logits (N, C, side, side) and a target with a share of ignored pixels."""
     generator = torch.Generator().manual_seed(seed)
     logits = 3 * torch.randn(count, classes, side, side, generator=generator)
     target = torch.randint(0, classes, (count, side, side), generator=generator)
@@ -57,7 +57,7 @@ def one_hot_dice(probability: Tensor, target: Tensor) -> Tensor:
 
 
 def certain(target: Tensor, classes: int, *, shift: int = 0) -> Tensor:
-    """Logits (N, C, H, W) that are sure of the target, or of the class `shift` further on."""
+    """Logits (N, C, H, W) that are certain of the target, or of the class `shift` after it."""
     ids = (target.where(target != IGNORE, 0) + shift) % classes
     return 100 * functional.one_hot(ids, classes).movedim(-1, 1).float()
 
@@ -66,7 +66,7 @@ def certain(target: Tensor, classes: int, *, shift: int = 0) -> Tensor:
 
 
 @given(seed=seeds, classes=st.integers(1, 6), ignored=st.sampled_from([0, 0.3, 0.9]))
-def test_soft_dice_is_that_of_one_hot_planes(seed: int, classes: int, ignored: float) -> None:
+def test_soft_dice_matches_one_hot_planes(seed: int, classes: int, ignored: float) -> None:
     logits, target = random_batch(seed, classes=classes, ignored=ignored)
     target[0, 0, 0] = 0  # at least one pixel counts
     probability = logits.softmax(1)
@@ -93,11 +93,11 @@ def test_soft_dice_sums_over_the_whole_batch() -> None:
     )
 
 
-# Both
+# Cross entropy and Dice
 
 
 @given(seed=seeds)
-def test_perfect_prediction_costs_nothing_and_the_opposite_much(seed: int) -> None:
+def test_perfect_prediction_costs_zero_and_the_opposite_much(seed: int) -> None:
     _, target = random_batch(seed, ignored=0.2)
     perfect = certain(target, 4)
     assert soft_dice(perfect.softmax(1), Target(target)).item() == pytest.approx(0, abs=1e-6)
@@ -126,7 +126,7 @@ def test_head_of_lower_resolution_is_upsampled_to_the_target() -> None:
     )
 
 
-def test_half_precision_logits_are_judged_in_fp32() -> None:
+def test_half_precision_logits_are_evaluated_in_fp32() -> None:
     logits, target = random_batch(0)
     loss = cross_entropy_dice(logits.half(), Target(target))
     assert loss.dtype == torch.float32
@@ -167,7 +167,7 @@ def test_ignored_pixels_get_no_gradient_and_the_others_do(seed: int) -> None:
     assert bool((per_pixel[~ignored] > 0).all())
 
 
-def test_batch_of_ignored_pixels_costs_nothing_and_has_a_finite_gradient() -> None:
+def test_batch_of_ignored_pixels_costs_zero_and_has_a_finite_gradient() -> None:
     logits, target = random_batch(0, ignored=1.1)
     assert bool((target == IGNORE).all())
     logits.requires_grad_()
@@ -195,7 +195,7 @@ def at_truth(logits: Tensor, target: Tensor) -> npt.NDArray[np.float64]:
 
 
 @given(seed=seeds)
-def test_weighted_cross_entropy_is_the_papers(seed: int) -> None:
+def test_weighted_cross_entropy_matches_its_paper(seed: int) -> None:
     logits, target = random_batch(seed)
     weights = torch.rand(target.shape, generator=torch.Generator().manual_seed(seed)) * 10
     terms = weights.numpy()[(target != IGNORE).numpy()] * -np.log(at_truth(logits, target))
@@ -204,7 +204,7 @@ def test_weighted_cross_entropy_is_the_papers(seed: int) -> None:
 
 
 @given(seed=seeds)
-def test_weights_of_one_change_nothing(seed: int) -> None:
+def test_weights_of_one_do_not_change_the_loss(seed: int) -> None:
     logits, target = random_batch(seed)
     ones = torch.ones(target.shape)
     for loss in (weighted_cross_entropy, cross_entropy_dice):
@@ -212,7 +212,7 @@ def test_weights_of_one_change_nothing(seed: int) -> None:
 
 
 @given(seed=seeds)
-def test_pixel_dice_is_the_papers_sum_over_classes(seed: int) -> None:
+def test_pixel_dice_matches_its_paper(seed: int) -> None:
     logits, target = random_batch(seed)
     probability, ids = plain(logits, target)
     truth = np.eye(4)[ids]
@@ -223,7 +223,7 @@ def test_pixel_dice_is_the_papers_sum_over_classes(seed: int) -> None:
 
 
 @given(seed=seeds)
-def test_focal_loss_is_its_papers(seed: int) -> None:
+def test_focal_loss_matches_its_paper(seed: int) -> None:
     logits, target = random_batch(seed)
     truth = at_truth(logits, target)
     wanted = np.mean(-((1 - truth) ** 2) * np.log(truth))
@@ -231,7 +231,7 @@ def test_focal_loss_is_its_papers(seed: int) -> None:
 
 
 @given(seed=seeds, classes=st.integers(1, 5))
-def test_soft_iou_is_its_papers(seed: int, classes: int) -> None:
+def test_soft_iou_matches_its_paper(seed: int, classes: int) -> None:
     logits, target = random_batch(seed, classes=classes)
     probability, ids = plain(logits, target)
     truth = np.eye(classes)[ids]
@@ -265,7 +265,7 @@ def similarity(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> tuple[
 
 
 @pytest.mark.parametrize(("side", "scales"), [(24, 2), (48, 3)])
-def test_ms_ssim_is_its_papers(side: int, scales: int) -> None:
+def test_ms_ssim_matches_its_paper(side: int, scales: int) -> None:
     logits, target = random_batch(3, count=1, classes=2, side=side)
     a = logits.softmax(1) * (target != IGNORE)[:, None]
     b = Target(target).planes(2)
@@ -291,19 +291,19 @@ def test_hybrid_loss_is_the_sum_of_its_parts() -> None:
     torch.testing.assert_close(hybrid(logits, truth), wanted)
 
 
-def test_targets_too_small_for_structural_similarity_are_refused() -> None:
+def test_refuses_targets_too_small_for_structural_similarity() -> None:
     logits, target = random_batch(0, side=10)
     with pytest.raises(ShapeError, match="needs sides of 11 pixels or more"):
         hybrid(logits, Target(target))
 
 
-# What every loss must stand
+# All losses
 
 
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("ids", [[0], [1], [0, 1], [IGNORE], [2, IGNORE]])
 def test_degenerate_targets_give_finite_losses_and_gradients(name: str, ids: list[int]) -> None:
-    """All background, all one class, nothing that counts; logits fresh, sure, and surely wrong."""
+    """Background only, one class, only ignored pixels; logits random, certain, certainly wrong."""
     generator = torch.Generator().manual_seed(0)
     target = torch.tensor(ids)[torch.randint(0, len(ids), (2, 32, 32), generator=generator)]
     noise = torch.randn(2, 3, 32, 32, generator=generator)
@@ -319,7 +319,7 @@ def test_degenerate_targets_give_finite_losses_and_gradients(name: str, ids: lis
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_the_truth_costs_least(name: str) -> None:
+def test_truth_has_the_lowest_loss(name: str) -> None:
     _, target = random_batch(0, side=32)
     loss = find_loss(name)
     best, worst = (loss(certain(target, 4, shift=s), Target(target)).item() for s in (0, 1))
@@ -329,7 +329,7 @@ def test_the_truth_costs_least(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_no_loss_looks_at_ignored_pixels(name: str) -> None:
+def test_no_loss_depends_on_ignored_pixels(name: str) -> None:
     logits, target = random_batch(1, side=32)
     noise = torch.randn(logits.shape, generator=torch.Generator().manual_seed(2))
     other = logits.where((target != IGNORE)[:, None], noise)
@@ -337,7 +337,7 @@ def test_no_loss_looks_at_ignored_pixels(name: str) -> None:
     torch.testing.assert_close(loss(logits, Target(target)), loss(other, Target(target)))
 
 
-def test_unknown_loss_lists_the_known_ones() -> None:
+def test_unknown_loss_lists_the_known_names() -> None:
     with pytest.raises(UnknownNameError, match=r"unknown loss 'lovasz'.*hybrid"):
         find_loss("lovasz")
 
@@ -354,7 +354,7 @@ def test_gate_loss_by_hand() -> None:
 
 
 @given(seed=seeds)
-def test_gate_loss_is_the_cross_entropy_with_the_held_classes(seed: int) -> None:
+def test_gate_loss_is_the_cross_entropy_with_the_classes_in_the_image(seed: int) -> None:
     _, target = random_batch(seed, side=2)
     presence = torch.rand(2, 4, generator=torch.Generator().manual_seed(seed))
     held = [[float(c in image.unique().tolist()) for c in range(4)] for image in target]
@@ -362,7 +362,7 @@ def test_gate_loss_is_the_cross_entropy_with_the_held_classes(seed: int) -> None
     torch.testing.assert_close(gate_loss(presence, Target(target)), wanted)
 
 
-def test_right_gate_costs_nothing() -> None:
+def test_correct_gate_costs_zero() -> None:
     target = torch.tensor([[[0, 2]], [[IGNORE, IGNORE]]])
     presence = torch.tensor([[1.0, 0, 1], [0, 0, 0]])
     assert gate_loss(presence, Target(target)).item() == 0

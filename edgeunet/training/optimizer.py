@@ -1,0 +1,49 @@
+"""How the weights change: optimizer, learning rate schedule and moving average."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+_Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
+def adamw(net: nn.Module, *, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW that decays kernels only: decay hurts norms and biases, which are one-dimensional."""
+    parameters = list(net.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+
+
+def warmup_cosine(optimizer: torch.optim.Optimizer, *, warmup: int, total: int) -> LambdaLR:
+    """Learning rate that rises linearly for `warmup` steps and falls to 0 as a cosine of `total`.
+
+    The lower of the two curves counts.
+    """
+    return LambdaLR(
+        optimizer,
+        lambda step: min((step + 1) / warmup, 0.5 + 0.5 * math.cos(math.pi * step / total)),
+    )
+
+
+def warm_ema(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:
+    """Exponential moving average whose decay grows to `decay`, for `AveragedModel`.
+
+    With a fixed decay, the first random weights linger for hundreds of steps.
+    """
+
+    @torch.no_grad()
+    def update(averaged: _Tensors, current: _Tensors, count: Tensor | int) -> None:
+        step = float(count)
+        weight = 1 - min(decay, (1 + step) / (10 + step))
+        for mean, value in zip(averaged, current, strict=True):
+            mean.lerp_(value, weight)
+
+    return update
