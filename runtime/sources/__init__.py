@@ -8,12 +8,14 @@ from ..frames import SourceFrame, SourceInfo
 from .addresses import connector, scheme_of
 from .base import Source
 from .images import Images, read_image
+from .iterable import IterableSource
 from .live import LiveSource, Timeouts
 from .redaction import redacted
 from .video import VIDEO_SUFFIXES, VideoFile
 
 __all__ = [
     "Images",
+    "IterableSource",
     "LiveSource",
     "Source",
     "SourceFrame",

@@ -20,10 +20,13 @@ class Source(Closing, Iterator[SourceFrame], ABC):
 
     skipped: damaged frames that were left out. reconnects: times that a live source came back.
     files: what is read, where it is files.
+    close_timeout: seconds to wait, when closing, for the thread that reads; None waits until it is
+    done with its frame.
     """
 
     info: SourceInfo
     files: Sequence[Path] = ()
+    close_timeout: float | None = None
     skipped: int = 0
     reconnects: int = 0
 
