@@ -13,11 +13,11 @@ from pathlib import Path
 _PARTS = {
     "onnxruntime": ("onnxruntime", "cpu", "run, bench, serve, export, parity: bundles on the CPU"),
     "opencv-python-headless": ("cv2", "cpu", "all but lint and models: images"),
+    "pillow": ("PIL", "cpu", "all but lint and models: images"),
     "av": ("av", "video", "run, serve: videos and cameras (rtsp, http, v4l2)"),
     "pycocotools": ("pycocotools", "video", "run, serve: masks as run lengths"),
     "starlette": ("starlette", "serve", "serve"),
     "uvicorn": ("uvicorn", "serve", "serve"),
-    "pillow": ("PIL", "serve", "serve: images that it is sent"),
     "prometheus-client": ("prometheus_client", "serve", "serve: /metrics"),
     "torch": ("torch", "export", "export, parity, gate, models, train, prune: the nets"),
     "safetensors": ("safetensors", "export", "export, parity, gate, models, train, prune: weights"),

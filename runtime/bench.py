@@ -24,7 +24,7 @@ from .backends import create_backend
 from .frames import Frame, Segmented
 from .segmenter import Segmenter
 from .sinks import MaskDirectory
-from .sources import SourceFrame, open_source
+from .sources import Frames, SourceFrame
 
 WARM_UP = 5
 STAGES = ("decode", "preprocess", "infer", "postprocess", "sink")
@@ -105,7 +105,7 @@ def _frames(
         return list(segmenter.bundle.golden().frames), []
     frames: list[Frame] = []
     seconds = []
-    with open_source(source) as opened:
+    with Frames.open(source).read() as opened:
         decoder = islice(opened, WARM_UP + repeats)
         while True:
             started = time.perf_counter()

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edgeunet.data.images import to_8bit
 from edgeunet.errors import FrameError
 from edgeunet.metrics import Mask
 
@@ -27,9 +27,9 @@ class Segmented:
 class SourceFrame:
     """One frame.
 
-    index: its number from 0. name: its file, or empty. image: (H, W, 3), 8-bit RGB.
-    time: seconds since the first frame: as the file says, None where it does not; of a camera, when
-    the frame arrived.
+    index: its number from 0. name: its file's name, or empty. image: (H, W, 3), 8-bit RGB.
+    time: seconds since the first frame, from the file (None if it has no times) or, for a camera,
+    from the clock when the frame arrived.
     """
 
     index: int
@@ -42,7 +42,7 @@ class SourceFrame:
 class SourceInfo:
     """What is known before decoding: number of frames (0: unknown), and their rate (None: none).
 
-    live: frames come when they come, and those that nobody takes are gone.
+    live: frames arrive in real time; unread frames are lost.
     """
 
     frames: int
@@ -73,9 +73,7 @@ def as_rgb(frame: npt.NDArray[np.generic]) -> Frame:
         raise FrameError(
             f"frame has {channels} channels; 1 (gray), 3 (RGB) or 4 (RGBA) was wanted."
         )
-    if frame.dtype == np.uint16:
-        # It rounds, and takes no FP32 copy of an image that may be large.
-        frame = cv2.convertScaleAbs(frame, alpha=1 / 257)  # type: ignore[arg-type]
+    frame = to_8bit(frame)
     if channels == 1:
         return np.repeat(frame.reshape(*frame.shape[:2], 1), 3, axis=2)
     return np.ascontiguousarray(frame[..., :3], dtype=np.uint8)

@@ -22,7 +22,7 @@ from .pipeline.stopping import stopping_on_signals
 from .pipeline.stopwatch import Stopwatch
 from .segmenter import Drop, load
 from .sinks import Sink, open_sink
-from .sources import Source, open_source
+from .sources import Frames, Source
 from .sources.addresses import scheme_of
 from .stream import StreamReport
 
@@ -85,11 +85,11 @@ def run(
         # That a file is not there shows before the bundle becomes an engine, which takes minutes. A
         # camera that nobody reads meanwhile would be lost, and many have room for one client.
         if not isinstance(source, Source) and scheme_of(source) is None:
-            source = stack.enter_context(open_source(source))
+            source = stack.enter_context(Frames.open(source).read())
         segmenter = stack.enter_context(load(bundle, backend, **arguments))
         segmenter.self_check()
         if not isinstance(source, Source):
-            source = stack.enter_context(open_source(source))
+            source = stack.enter_context(Frames.open(source).read())
         # The stream first: what is wrong with the call must show before the sink removes old files.
         stream = stack.enter_context(
             segmenter.stream(source, batch=batch, max_delay=max_delay, drop=drop, temporal=temporal)

@@ -20,7 +20,7 @@ from .backends.steering import SteeredBackend
 from .backends.tiling import TiledBackend, Tiling
 from .frames import as_rgb, one_size
 from .pipeline.stopping import Closing
-from .sources import Source, SourceFrame, open_source
+from .sources import Frames, Source, SourceFrame
 from .stream import Feed, Stream
 
 Drop = Literal["oldest", "none"]
@@ -85,7 +85,7 @@ class Segmenter(Closing):
         Frames up to a fault are yielded before its error is raised.
 
         Args:
-            source: what `open_source` takes, or frames of one's own: arrays, or `SourceFrame`s,
+            source: what `Frames.open` takes, or frames of one's own: arrays, or `SourceFrame`s,
                 which have a time and a name besides.
             batch: frames a call of the net; a batch ends early where the frames' size changes.
             max_delay: seconds that a frame waits for others to fill its batch. None: 0.05 for a
@@ -108,7 +108,7 @@ class Segmenter(Closing):
             raise UsageError(
                 "frames in tiles are not smoothed over time. Leave out one of the two."
             )
-        frames = open_source(source) if isinstance(source, (str, Path)) else source
+        frames = Frames.open(source).read() if isinstance(source, (str, Path)) else source
         live = isinstance(frames, Source) and frames.info.live
         if not isinstance(frames, Source):
             frames = _own(frames)

@@ -37,7 +37,7 @@ WORKSTATION = {"onnx", "onnx_ir", "onnxscript", "safetensors", "torch"}
 WORKSTATION_PARTS = {"demo", "export", "models", "parity", "prune", "training"}
 # The runtime's own imports; backends/pytorch.py, loaded by name, is the exception.
 RUNTIME_PARTS = {
-    *("doctor", "errors", "files", "jpeg", "latency", "manifest", "metrics", "runtime", "schema"),
+    *("data", "doctor", "errors", "files", "latency", "manifest", "metrics", "runtime", "schema"),
 }
 PYTORCH_BACKEND = "edgeunet.runtime.backends.pytorch"
 
@@ -96,7 +96,7 @@ def test_runtime_loads_nothing_of_the_workstation(code: str) -> None:
 
 def test_runtime_alone_loads_nothing_of_the_server() -> None:
     modules = loaded_by("import edgeunet.runtime, edgeunet.cli.run")
-    assert tops(modules) & {"PIL", "prometheus_client", "starlette", "uvicorn"} == set()
+    assert tops(modules) & {"prometheus_client", "starlette", "uvicorn"} == set()
     assert "edgeunet.runtime.serve" not in modules
 
 
@@ -248,9 +248,11 @@ def test_imports_are_found_in_every_form(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["calibration", "errors", "files", "latency", "manifest", "metrics", "schema"]
+    "module",
+    ["calibration", "data.images", "errors", "files", "latency", "manifest", "metrics", "schema"],
 )
 def test_common_modules_import_only_each_other(module: str) -> None:
-    found = set(imports(ROOT / "edgeunet" / f"{module}.py", f"edgeunet.{module}"))
+    path = ROOT.joinpath("edgeunet", *module.split(".")).with_suffix(".py")
+    found = set(imports(path, f"edgeunet.{module}"))
     assert parts(found) <= {"errors", "schema"}
     assert tops(found) & HEAVY <= {"numpy", "cv2"}

@@ -137,7 +137,7 @@ def serve(
     """Show a source, segmented, on a page of its own until SIGINT or SIGTERM.
 
     Args:
-        source: see `open_source`; what has an end plays in a loop, in real time.
+        source: see `Frames.open`; what has an end plays in a loop, in real time.
         announce: told the page's address once it can be opened, with the token where it was made.
         arguments: those of `open_service`.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,16 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 from starlette.requests import ClientDisconnect, Request
 
-from edgeunet.errors import EdgeUNetError
+from edgeunet.data.images import FORMATS, decode, probe, to_8bit
+from edgeunet.errors import EdgeUNetError, SourceError
 
-from ..frames import Frame, Segmented, as_rgb
+from ..frames import Frame, Segmented
 from ..segmenter import Segmenter
 from ..sources import SourceFrame
-
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 
 
 @dataclass(frozen=True)
@@ -137,27 +134,14 @@ def decoded(body: bytes, *, pixels: int) -> Frame:
             header says before any is decoded.
     """
     try:
-        return _read_image(body, pixels)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # Pillow's own limit
-        raise Refusal(413, f"the image has too many pixels; up to {pixels / 1e6:.0f} million "
-                      "are taken.") from None  # fmt: skip
-    except UnidentifiedImageError:
-        raise Refusal(415, f"this is no image; {', '.join(_FORMATS)} are taken.") from None
-    except Refusal:
-        raise
-    except Exception as error:  # damage ends in any, within EXIF as struct.error and TypeError
-        raise Refusal(422, f"the image is damaged: {error}") from None
-
-
-def _read_image(body: bytes, pixels: int) -> Frame:
-    with Image.open(io.BytesIO(body), formats=_FORMATS) as image:
-        width, height = image.size
-        if width * height > pixels:
-            raise Refusal(413, f"the image is {width}x{height}, {width * height / 1e6:.0f} million "
-                          f"pixels; up to {pixels / 1e6:.0f} million are taken.")  # fmt: skip
-        turned = ImageOps.exif_transpose(image)
-        if turned.mode == "F" or turned.mode.startswith("I"):  # a conversion would clip these
-            values = np.asarray(turned)
-            is_16_bit = values.dtype.kind in "iu" and values.min() >= 0 and values.max() < 1 << 16
-            return as_rgb(values.astype(np.uint16) if is_16_bit else values)
-        return as_rgb(np.asarray(turned.convert("RGB")))
+        header = probe(body)
+    except SourceError:
+        raise Refusal(415, f"this is no image; {', '.join(FORMATS)} are taken.") from None
+    height, width = header.height, header.width
+    if width * height > pixels:
+        raise Refusal(413, f"the image is {width}x{height}, {width * height / 1e6:.0f} million "
+                      f"pixels; up to {pixels / 1e6:.0f} million are taken.")  # fmt: skip
+    try:
+        return np.ascontiguousarray(to_8bit(decode(body, name="the image")))
+    except SourceError as error:
+        raise Refusal(422, str(error)) from None

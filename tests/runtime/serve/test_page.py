@@ -14,7 +14,7 @@ from edgeunet.errors import SourceError
 from edgeunet.runtime import load
 from edgeunet.runtime.serve import server as server_module
 from edgeunet.runtime.serve.server import open_service
-from edgeunet.runtime.sources import Source, open_source
+from edgeunet.runtime.sources import Frames, Source
 from support.chromium import Page, chromium
 from support.media import write_png, write_video
 from support.serving import Client, running, serving
@@ -110,7 +110,7 @@ def test_image_comes_back_and_the_stream_after_it(
 ) -> None:
     send_image(page, cells)
     with load(fp32_bundle) as segmenter:
-        (frame,) = open_source(cells)
+        (frame,) = Frames.open(cells).read()
         mask = segmenter([frame.image]).masks[0]
     set_opacity(page, 100)
     shown = pixels(page)
@@ -133,7 +133,7 @@ def test_switches_and_opacity_change_what_they_say(
     page.drop_file(cells)
     page.wait("!document.querySelector('#back').hidden")
     with load(fp32_bundle) as segmenter:
-        (frame,) = open_source(cells)
+        (frame,) = Frames.open(cells).read()
         mask = segmenter([frame.image]).masks[0]
     cell, other = mask == 1, mask != 1
     set_opacity(page, 0)
