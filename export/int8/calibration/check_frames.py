@@ -167,8 +167,8 @@ def _described(spec: InputSpec) -> str:
 
 
 LAYERS = 8
-"""Normalisations looked at, the first of the encoder: exposure fades with depth, less so what is
-no picture of the training's kind."""
+"""Number of normalisations compared, the first of the encoder: with depth the effect of exposure
+fades, the effect of unfamiliar pictures less so."""
 
 
 @dataclass
@@ -178,7 +178,7 @@ class _Moments:
     squares: Tensor | float = 0.0
 
     def add(self, values: Tensor) -> None:
-        """Take in (N, C, H, W)."""
+        """Add values (N, C, H, W)."""
         exact = values.double()
         self.count += exact.numel() // exact.shape[1]
         self.total = self.total + exact.sum((0, 2, 3))
@@ -187,12 +187,12 @@ class _Moments:
 
 @torch.inference_mode()
 def distance(net: SegmentationNet, frames: Iterable[Frame], spec: InputSpec) -> float:
-    """Distance of frames from what the net was trained on; NaN for a net without statistics.
+    """Distance of frames from the training data; NaN for a net without batch normalisation.
 
-    The inputs of the first `LAYERS` batch normalisations of the encoder are compared with the
-    running mean and variance stored in them: relative entropy of two normal distributions, in nats,
-    of each layer the channels' median, of those the mean. 0 where the frames are of the training's
-    kind. Nothing is held but sums.
+    Compares the inputs of the first `LAYERS` batch normalisations of the encoder with their running
+    mean and variance: the relative entropy of two normal distributions, in nats; the median over
+    the channels of each layer, then the mean over the layers. 0 for frames like the training data.
+    Only sums are held in memory.
     """
     norms = [
         module
