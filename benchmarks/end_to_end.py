@@ -31,7 +31,7 @@ from edgeunet.runtime.frames import Batch, Segmented
 from edgeunet.runtime.run import run
 from edgeunet.runtime.segmenter import Segmenter, load
 from edgeunet.runtime.sinks import Sink, open_sink
-from edgeunet.runtime.sources import Source, open_source
+from edgeunet.runtime.sources import Frames, Source
 
 BACKEND = "onnxruntime"
 
@@ -94,7 +94,7 @@ def measure(bundle: Path, video: Path, output: str, *, batch: int) -> Repeat:
 
 def net_rate(segmenter: Segmenter, video: Path, batch: int, frames: int = 60) -> float:
     """Frames a second of the net with nothing else to do."""
-    with open_source(video) as source:
+    with Frames.open(video).read() as source:
         images = [frame.image for frame, _ in zip(source, range(batch), strict=False)]
     call = segmenter.backend.net_alone(Batch.of(images))
     call()
@@ -112,7 +112,7 @@ def rate_in_turns(
     """Each step waits for the one before it and has all cores to itself; the rate, the masks."""
     masks: list[Mask] = []
     started = time.perf_counter()
-    with open_source(video) as source, sink_for(segmenter, source, output) as sink:
+    with Frames.open(video).read() as source, sink_for(segmenter, source, output) as sink:
         while group := list(islice(source, batch)):
             done = segmenter.backend.segment(Batch(group))
             for segmented in done:
@@ -124,7 +124,7 @@ def rate_in_turns(
 def codec_seconds(segmenter: Segmenter, video: Path, output: str, masks: list[Mask]) -> float:
     """Processor time for a frame of the source and the sink, which gets masks made before."""
     started = time.process_time()
-    with open_source(video) as source, sink_for(segmenter, source, output) as sink:
+    with Frames.open(video).read() as source, sink_for(segmenter, source, output) as sink:
         for frame, mask in zip(source, masks, strict=True):
             sink.write(Segmented(frame, mask))
     return (time.process_time() - started) / len(masks)

@@ -31,7 +31,7 @@ import numpy as np
 from edgeunet.doctor import environment
 from edgeunet.runtime import load
 from edgeunet.runtime.frames import Segmented
-from edgeunet.runtime.sources import open_source
+from edgeunet.runtime.sources import Frames
 from edgeunet.runtime.stream import StreamReport
 
 CAMERA = Path(__file__).with_name("soak_camera.py")
@@ -121,7 +121,7 @@ def stream_for_long(bundle: Path, rate: float, result: Result) -> None:
     with (
         camera(*options) as (address, p),
         load(bundle, "onnxruntime") as segmenter,
-        open_source(address) as source,
+        Frames.open(address).read() as source,
     ):
         with segmenter.stream(source) as stream:
             for segmented in stream.results():

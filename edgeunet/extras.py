@@ -40,7 +40,8 @@ PACKAGES = (
     Package("pycocotools", "pycocotools", "video", "run, serve: masks as run lengths"),
     Package("starlette", "starlette", "serve", "serve"),
     Package("uvicorn", "uvicorn", "serve", "serve"),
-    Package("pillow", "PIL", "serve", "serve: images sent to it"),
+    Package("anyio", "anyio", "serve", "serve"),
+    Package("pillow", "PIL", "cpu", "all but lint and models: images"),
     Package("prometheus-client", "prometheus_client", "serve", "serve: /metrics"),
     Package("torch", "torch", "export", "export, parity, gate, models, train, prune: nets"),
     Package(

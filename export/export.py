@@ -46,13 +46,13 @@ from .graphs.trace import trace
 from .int8.calibration import (
     CHOSEN,
     HELD_OUT,
-    Drawn,
+    FrameSet,
     Selection,
     calibrate,
     check_table,
+    describe_source,
     drawn_selection,
     examine,
-    open_frames,
     select,
 )
 from .int8.emitters import write_int8
@@ -289,11 +289,10 @@ def _selection(
     """Frames to take golden frames from and to calibrate with; checked if they calibrate."""
     calibrates = options.precision == "int8" and options.calib_table is None
     if options.calib is not None:
-        source = open_frames(options.calib, num_classes=len(card.classes))
-        candidates = source.scan()
-        selection = select(source, candidates)
+        candidates = describe_source(options.calib, num_classes=len(card.classes))
+        selection = select(candidates)
         if calibrates:
-            report(examine(net, candidates, selection.typical, card.input))
+            report(examine(net, candidates.descriptors, selection.typical, card.input))
         return selection
     if calibrates and card.data != cells.NAME:
         raise CalibrationError(
@@ -302,8 +301,11 @@ def _selection(
         )
     count = CHOSEN + HELD_OUT if calibrates else GOLDEN_FRAMES
     drawn = list(cells.snapshots(count, height=card.input.height, width=card.input.width, seed=1))
-    images, masks = [frame.image for frame in drawn], [frame.mask for frame in drawn]
-    return drawn_selection(Drawn("procedural cells", images, masks))
+    images = tuple(frame.image for frame in drawn)
+    masks = [frame.mask for frame in drawn]
+    return drawn_selection(
+        FrameSet("procedural cells", tuple(range(count)), images, masks.__getitem__)
+    )
 
 
 def _write_flavours(

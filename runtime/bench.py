@@ -24,7 +24,7 @@ from .frames import Batch, Frame
 from .options import DEFAULTS, LoadOptions
 from .segmenter import Segmenter
 from .sinks import MaskDirectory
-from .sources import open_source
+from .sources import Frames
 
 WARM_UP = 5
 STAGES = ("decode", "preprocess", "infer", "postprocess", "sink")
@@ -105,7 +105,7 @@ def _frames(
         return list(segmenter.bundle.golden().frames), []
     frames: list[Frame] = []
     seconds = []
-    with open_source(source) as opened:
+    with Frames.open(source).read() as opened:
         decoder = islice(opened, WARM_UP + repeats)
         while True:
             started = time.perf_counter()

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edgeunet.data.images import to_8bit
 from edgeunet.errors import FrameError
 from edgeunet.metrics import Mask
 
@@ -165,9 +165,7 @@ def as_rgb(frame: npt.NDArray[np.generic]) -> Frame:
     channels = 1 if frame.ndim == 2 else frame.shape[2]
     if channels not in (1, 3, 4):
         raise FrameError(f"frame has {channels} channels; expected 1 (gray), 3 (RGB) or 4 (RGBA).")
-    if frame.dtype == np.uint16:
-        # It rounds, and takes no FP32 copy of an image that may be large.
-        frame = cv2.convertScaleAbs(frame, alpha=1 / 257)  # type: ignore[arg-type]
+    frame = to_8bit(frame)
     if channels == 1:
         return np.repeat(frame.reshape(*frame.shape[:2], 1), 3, axis=2)
     return np.ascontiguousarray(frame[..., :3], dtype=np.uint8)

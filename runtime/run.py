@@ -19,7 +19,7 @@ from .pipeline.stopping import stopping_on_signals
 from .pipeline.stopwatch import Stopwatch
 from .segmenter import Drop, Segmenter
 from .sinks import Sink, open_sink
-from .sources import Source, open_source
+from .sources import Frames, Source
 from .sources.addresses import scheme_of
 from .stream import StreamReport
 
@@ -78,11 +78,11 @@ def run(
         # Report a missing file before building an engine, which takes minutes. A camera is opened
         # afterwards: unread it would be lost, and many accept a single client.
         if not isinstance(source, Source) and scheme_of(source) is None:
-            source = stack.enter_context(open_source(source))
+            source = stack.enter_context(Frames.open(source).read())
         segmenter = stack.enter_context(Segmenter.open(bundle, backend, options))
         segmenter.self_check()
         if not isinstance(source, Source):
-            source = stack.enter_context(open_source(source))
+            source = stack.enter_context(Frames.open(source).read())
         # The stream first: it refuses wrong arguments before the sink removes old files.
         stream = stack.enter_context(
             segmenter.stream(source, batch=batch, max_delay=max_delay, drop=drop, temporal=temporal)

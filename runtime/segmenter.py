@@ -20,7 +20,7 @@ from .backends.tiling import TiledBackend, Tiling
 from .frames import Batch, Result, SourceFrame, Timings, as_rgb, one_size
 from .options import DEFAULTS, LoadOptions
 from .pipeline.stopping import Closing
-from .sources import IterableSource, Source, open_source
+from .sources import Frames, IterableSource, Source
 from .stream import Feed, Stream
 
 T = TypeVar("T", bound=np.generic)
@@ -128,7 +128,7 @@ class Segmenter(Closing):
         If the source raises, earlier frames are delivered first, then the error.
 
         Args:
-            source: what `open_source` takes, or your own frames: arrays, or `SourceFrame`s, which
+            source: what `Frames.open` takes, or your own frames: arrays, or `SourceFrame`s, which
                 also have a time and a name.
             batch: frames per call of the net; a batch ends early when the frames' size changes.
             max_delay: seconds that a frame waits for others to fill its batch. None: 0.05 for a
@@ -157,7 +157,7 @@ class Segmenter(Closing):
             raise UsageError(
                 "frames in tiles are not smoothed over time. Leave out one of the two."
             )
-        frames = open_source(source) if isinstance(source, (str, Path)) else source
+        frames = Frames.open(source).read() if isinstance(source, (str, Path)) else source
         if not isinstance(frames, Source):
             frames = IterableSource(frames)
         live = frames.info.live

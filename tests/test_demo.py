@@ -10,7 +10,7 @@ import pytest
 
 from edgeunet.demo import FRAMES, RATE, SIZE, demo
 from edgeunet.errors import OutputExistsError
-from edgeunet.runtime.sources import SourceInfo, open_source
+from edgeunet.runtime.sources import Frames, SourceInfo
 
 
 @pytest.mark.slow
@@ -20,9 +20,9 @@ def test_demo_goes_the_whole_way(tmp_path: Path) -> None:
     assert result.parity.reference_miou > 85
     assert result.run.frames == FRAMES
     overlay = tmp_path / "demo" / "overlay.mp4"
-    assert open_source(overlay).info == SourceInfo(FRAMES, RATE)
-    plain = next(open_source(tmp_path / "demo" / "cells.mp4")).image
-    drawn = next(open_source(overlay)).image
+    assert Frames.open(overlay).read().info == SourceInfo(FRAMES, RATE)
+    plain = next(Frames.open(tmp_path / "demo" / "cells.mp4").read()).image
+    drawn = next(Frames.open(overlay).read()).image
     assert plain.shape == drawn.shape == (*SIZE, 3)
     coloured = np.abs(drawn.astype(int) - plain).max(axis=2) > 25
     assert 0.02 < coloured.mean() < 0.9, "cells are coloured, the background is not"

@@ -37,8 +37,8 @@ WORKSTATION = {"onnx", "onnx_ir", "onnxscript", "safetensors", "torch"}
 WORKSTATION_PARTS = {"demo", "export", "models", "parity", "prune", "training"}
 # The runtime's own imports; backends/pytorch.py, loaded by name, is the exception.
 RUNTIME_PARTS = {
-    *("doctor", "errors", "fields", "files", "jpeg", "latency", "manifest", "metrics", "runtime"),
-    "schema",
+    *("bundle", "data", "doctor", "errors", "extras", "fields", "files", "latency", "metrics"),
+    "runtime",
 }
 PYTORCH_BACKEND = "edgeunet.runtime.backends.pytorch"
 
@@ -97,7 +97,7 @@ def test_runtime_loads_nothing_of_the_workstation(code: str) -> None:
 
 def test_runtime_alone_loads_nothing_of_the_server() -> None:
     modules = loaded_by("import edgeunet.runtime, edgeunet.cli.run")
-    assert tops(modules) & {"PIL", "prometheus_client", "starlette", "uvicorn"} == set()
+    assert tops(modules) & {"prometheus_client", "starlette", "uvicorn"} == set()
     assert "edgeunet.runtime.serve" not in modules
 
 
@@ -248,21 +248,16 @@ def test_imports_are_found_in_every_form(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "calibration",
-        "errors",
-        "extras",
-        "fields",
-        "files",
-        "latency",
-        "manifest",
-        "metrics",
-        "schema",
-    ],
-)
+COMMON = [
+    *("errors", "extras", "fields", "files", "latency", "metrics"),
+    "data.images",
+    *(f"bundle.{path.stem}" for path in sorted((ROOT / "edgeunet" / "bundle").glob("[a-z]*.py"))),
+]
+
+
+@pytest.mark.parametrize("module", COMMON)
 def test_common_modules_import_only_each_other(module: str) -> None:
-    found = set(imports(ROOT / "edgeunet" / f"{module}.py", f"edgeunet.{module}"))
-    assert parts(found) <= {"errors", "extras", "schema"}
+    path = ROOT.joinpath("edgeunet", *module.split(".")).with_suffix(".py")
+    found = set(imports(path, f"edgeunet.{module}"))
+    assert parts(found) <= {"bundle", "errors", "extras", "fields", "files"}
     assert tops(found) & HEAVY <= {"numpy", "cv2"}

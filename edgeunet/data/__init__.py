@@ -1,1 +1,1 @@
-"""Data sets and frames: reading, checking and simulating them. Loads no torch."""
+"""Data sets and the images in them."""

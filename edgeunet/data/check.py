@@ -1,4 +1,4 @@
-"""What a data set holds, and everything that is wrong with it, before any training starts."""
+"""Check a data set before training: what it holds, and everything that is wrong with it."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DatasetError
+from ..errors import DatasetError, SourceError
 from ..metrics import IGNORE, class_pixels
 from .datasets import Dataset, Sample, read_image, read_instances, read_labels
 
 Pixels = npt.NDArray[np.int64]
 
 SHOWN = 8
-"""Problems that the error lists; the others are counted."""
+"""Most problems that the error lists; the others are only counted."""
 
 
 @dataclass(frozen=True)
 class SplitContents:
-    """One split. by_image: pixels (M, C) that each image has of each class."""
+    """One split. by_image: pixels (M, C) of each class in each image."""
 
     by_image: Pixels
 
     @property
     def images(self) -> int:
-        """How many there are."""
+        """Number of images."""
         return len(self.by_image)
 
     @property
@@ -37,12 +37,12 @@ class SplitContents:
 
     @property
     def holding(self) -> Pixels:
-        """Images (C,) that hold each class."""
+        """Number of images (C,) that hold each class."""
         images: Pixels = (self.by_image > 0).sum(0)
         return images
 
     def to_json(self) -> dict[str, object]:
-        """JSON-ready form, without the single images."""
+        """JSON-ready form, without the counts of each image."""
         return {
             "images": self.images,
             "pixels": self.pixels.tolist(),
@@ -52,7 +52,7 @@ class SplitContents:
 
 @dataclass(frozen=True)
 class Contents:
-    """A data set that can be trained on."""
+    """Contents of a data set that is fit for training."""
 
     name: str
     classes: tuple[str, ...]
@@ -69,7 +69,7 @@ class Contents:
         }
 
     def table(self) -> str:
-        """Aligned text for a terminal: share of the pixels and images with each class."""
+        """Aligned text for a terminal: share of the pixels and number of images of each class."""
         lines = [
             f"{self.name}: {self.train.images} training images, {self.val.images} for validation",
             f"{'class':<16}{'train pixels':>14}{'images':>8}{'val pixels':>14}{'images':>8}",
@@ -90,11 +90,11 @@ def check_dataset(
     """Read every image and mask once.
 
     Args:
-        report: told how many images were read.
+        report: called with the number of images read so far.
 
     Raises:
-        DatasetError: an empty split; or it lists images or masks that cannot be read, masks with
-            unknown class ids, of another size than the image or without any pixel that counts.
+        DatasetError: an empty split; or a list of images and masks that cannot be read, and of
+            masks with unknown class ids, another size than their image, or ignored pixels only.
     """
     problems: list[str] = []
     splits = []
@@ -105,7 +105,7 @@ def check_dataset(
         for index, sample in enumerate(samples):
             try:
                 pixels[index] = _count(sample, len(dataset.classes))
-            except DatasetError as error:
+            except (DatasetError, SourceError) as error:
                 problems.append(str(error))
             read += 1
             report(read)
@@ -118,7 +118,7 @@ def check_dataset(
 
 
 def _count(sample: Sample, num_classes: int) -> Pixels:
-    """Pixels of each class; DatasetError where image and mask do not go together."""
+    """Pixels of each class; DatasetError if image and mask do not fit."""
     height, width = read_image(sample.image).shape[:2]
     mask = read_labels(sample, num_classes=num_classes)
     shapes = {sample.mask: mask.shape}
@@ -131,5 +131,5 @@ def _count(sample: Sample, num_classes: int) -> Pixels:
             )
     pixels = class_pixels(mask, num_classes=num_classes)
     if not pixels.any():
-        raise DatasetError(f"{sample.mask} has no pixel that counts: all are {IGNORE}.")
+        raise DatasetError(f"{sample.mask} has no pixel that counts: all are {IGNORE} (ignore).")
     return pixels

@@ -1,8 +1,8 @@
 """Data sets: `DIR/{train,val}/images/*`, `DIR/{train,val}/masks/*.png`, `DIR/dataset.json`.
 
-`DIR/{train,val}/instances/*.png`, 16 bit, 0 = none, may tell instances of one class apart.
+Optional `DIR/{train,val}/instances/*.png`, 16 bit, 0 = none, separate instances of one class.
 
-A `dataset.json` alone is a view of another data set, some of whose classes it makes one:
+A folder with only a `dataset.json` is a view of another data set, with some of its classes merged:
 `{"source": "../tiles", "merge": {"defect": ["crack", "fray"]}}`.
 """
 
@@ -19,17 +19,17 @@ import numpy.typing as npt
 
 from ..errors import DatasetError
 from ..files import IMAGE_SUFFIXES
-from ..jpeg import is_cut_off
 from ..metrics import IGNORE, Mask
+from . import images
 
 Image = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Paths of one image, its mask and, where there are any, its instances.
+    """Paths of one image, its mask, and its instances if there are any.
 
-    ids: class ids by those in the mask's file, None where they are the same.
+    ids: maps the ids in the mask's file to class ids, None if they are the same.
     """
 
     image: Path
@@ -42,8 +42,8 @@ class Sample:
 class Dataset:
     """A data set in the layout above.
 
-    root: folder of the splits. classes: names by class id. palette: RGB colour by class id.
-    ids: of a view, its class ids by those of its source.
+    root: folder of the splits. classes: names by class id. palette: RGB colours by class id.
+    ids: for a view, maps the class ids of its source to its own.
     """
 
     root: Path
@@ -94,7 +94,7 @@ def _dataset(path: Path, info: dict[str, Any]) -> Dataset:
 
 
 def _view(path: Path, info: dict[str, Any]) -> Dataset:
-    """The data set that a view names as its source, with some of its classes made one."""
+    """The data set that a view names as its source, with some of its classes merged."""
     merge = info.get("merge")
     if (
         set(info) - {"source", "name", "merge", "palette"}
@@ -103,8 +103,8 @@ def _view(path: Path, info: dict[str, Any]) -> Dataset:
         or not all(isinstance(members, list) for members in merge.values())
     ):
         raise DatasetError(
-            f'{path} is no view of a data set: {{"source": DIR, "merge": {{NAME: [CLASS, ...]}}}} '
-            f'was wanted, with "name" and "palette" where they differ; {json.dumps(info)} came.'
+            f'{path} is not a view of a data set: expected {{"source": DIR, "merge": {{NAME: '
+            f'[CLASS, ...]}}}}, optionally with "name" and "palette"; got {json.dumps(info)}.'
         )
     source_path = path.parent / info["source"] / "dataset.json"
     source_info = _read_info(source_path)
@@ -119,9 +119,9 @@ def _view(path: Path, info: dict[str, Any]) -> Dataset:
             f'{path}: "merge" names {odd[0]!r}; {source.root} has: {", ".join(source.classes)}.'
         )
     names = [merged.get(name, name) for name in source.classes]
-    classes = tuple(dict.fromkeys(names))  # in the order in which they come first
+    classes = tuple(dict.fromkeys(names))  # in order of first appearance
     if len(classes) < 2:
-        raise DatasetError(f"{path} leaves one class, {classes[0]!r}; two or more were wanted.")
+        raise DatasetError(f"{path} leaves one class, {classes[0]!r}; expected two or more.")
     return Dataset(
         root=source.root,
         name=str(info.get("name", source.name)),
@@ -132,7 +132,7 @@ def _view(path: Path, info: dict[str, Any]) -> Dataset:
 
 
 def list_samples(folder: Path) -> list[Sample]:
-    """`images/NAME.*`, `masks/NAME.png` and perhaps `instances/NAME.png` in `folder`."""
+    """Samples of `images/NAME.*`, `masks/NAME.png` and, if it exists, `instances/NAME.png`."""
     images = folder / "images"
     if not images.is_dir():
         raise DatasetError(f"{images} is not a directory.")
@@ -152,33 +152,31 @@ def list_samples(folder: Path) -> list[Sample]:
 
 
 def read_image(path: Path, *, channels: int = 3) -> Image:
-    """8-bit image, RGB (H, W, 3) or grayscale (H, W, 1)."""
-    flag = cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_GRAYSCALE
-    image = cv2.imread(str(path), flag)
-    if image is None:
-        raise DatasetError(f"{path} cannot be read as an image.")
-    if is_cut_off(path):
-        raise DatasetError(f"{path} is truncated: it ends within the image.")
-    pixels = image[..., ::-1] if channels == 3 else image[..., None]
-    return np.ascontiguousarray(pixels, dtype=np.uint8)
+    """Read an image as 8 bit: RGB (H, W, 3), or gray (H, W, 1) computed from RGB as `run` does."""
+    rgb = images.read_image(path)
+    if channels == 3:
+        return rgb
+    return cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)[..., None]  # type: ignore[return-value]
 
 
 def read_mask(path: Path, *, num_classes: int) -> Mask:
-    """Class ids (H, W); DatasetError where an id is neither a class nor 255."""
-    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if mask is None or mask.ndim != 2 or mask.dtype != np.uint8:
-        raise DatasetError(f"{path} is not an 8-bit single-channel PNG of class ids.")
+    """Read class ids (H, W); DatasetError if an id is neither a class nor 255."""
+    mask = images.read_ids(path)
+    if mask.ndim != 2 or mask.dtype != np.uint8:
+        raise DatasetError(
+            f"{path} is not an 8-bit single-channel image of class ids; it {_form(mask)}."
+        )
     wrong = mask[(mask >= num_classes) & (mask != IGNORE)]
     if wrong.size:
         raise DatasetError(
             f"{path} holds class id {int(wrong.max())}; there are {num_classes} classes "
             f"(0..{num_classes - 1}, {IGNORE} = ignore)."
         )
-    return np.asarray(mask, np.uint8)
+    return mask.astype(np.uint8, copy=False)
 
 
 def read_labels(sample: Sample, *, num_classes: int) -> Mask:
-    """Class ids (H, W) of a sample, as its data set counts them; errors as of `read_mask`."""
+    """Read the class ids (H, W) of a sample, mapped by its `ids`; errors as of `read_mask`."""
     if sample.ids is None:
         return read_mask(sample.mask, num_classes=num_classes)
     new_ids = np.full(IGNORE + 1, IGNORE, np.uint8)
@@ -188,11 +186,19 @@ def read_labels(sample: Sample, *, num_classes: int) -> Mask:
 
 
 def read_instances(path: Path) -> npt.NDArray[np.int32]:
-    """Instance ids (H, W), 0 = none."""
-    instances = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if instances is None or instances.ndim != 2 or instances.dtype not in (np.uint8, np.uint16):
-        raise DatasetError(f"{path} is not a single-channel PNG of instance ids, 8 or 16 bit.")
+    """Read instance ids (H, W), 0 = none."""
+    instances = images.read_ids(path)
+    if instances.ndim != 2 or instances.dtype not in (np.uint8, np.uint16):
+        raise DatasetError(
+            f"{path} is not a single-channel image of instance ids, 8 or 16 bit; it "
+            f"{_form(instances)}."
+        )
     return instances.astype(np.int32)
+
+
+def _form(ids: npt.NDArray[np.integer[Any]]) -> str:
+    """What an image holds instead of ids."""
+    return f"has {1 if ids.ndim == 2 else ids.shape[2]} channel(s) of {ids.dtype}"
 
 
 def _instances_path(folder: Path, stem: str) -> Path | None:
@@ -212,7 +218,7 @@ def _palette(given: object, num_classes: int, path: Path) -> tuple[tuple[int, in
             or len(entry) != 3
             or not all(type(value) is int and 0 <= value <= 255 for value in entry)
         ):
-            raise DatasetError(f'{path}: "palette" holds {entry!r}; [r, g, b] was wanted, 0..255.')
+            raise DatasetError(f'{path}: "palette" holds {entry!r}; expected [r, g, b], 0..255.')
         red, green, blue = entry
         colours.append((red, green, blue))
     return tuple(colours)

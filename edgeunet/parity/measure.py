@@ -16,6 +16,7 @@ import torch
 from ..bundle.bundle import CHECKPOINT_NAME, Bundle
 from ..bundle.manifest import Flavour
 from ..data.datasets import open_dataset, read_labels
+from ..data.images import read_image
 from ..errors import DatasetError
 from ..metrics import (
     Mask,
@@ -33,7 +34,7 @@ from ..runtime.backends.ort import open_flavour
 from ..runtime.backends.postprocess import Postprocessor
 from ..runtime.backends.preprocess import Preprocessor
 from ..runtime.frames import Frame, NetOutputs
-from ..runtime.sources import open_source, read_image
+from ..runtime.sources import Frames
 from .gate import GateTally
 from .report import FrameReport, ParityReport, StageReport
 
@@ -141,20 +142,25 @@ class _Stages:
 
 
 def samples_of(path: Path, *, num_classes: int) -> Iterator[ParitySample]:
-    """Frames to compare on: a data set's val split with labels, or images or a video without."""
-    if (path / "dataset.json").is_file():
-        dataset = open_dataset(path)
-        if len(dataset.classes) != num_classes:
-            raise DatasetError(
-                f"{path} has {len(dataset.classes)} classes, the bundle has {num_classes}."
-            )
-        for sample in dataset.samples("val"):
-            labels = read_labels(sample, num_classes=num_classes)
-            yield ParitySample(sample.image.name, read_image(sample.image), labels)
+    """Frames to compare on: a data set's val split with labels, or any other frames without."""
+    frames = Frames.open(path)
+    if frames.kind == "dataset":
+        yield from _labelled_samples(path, num_classes)
         return
-    with open_source(path) as frames:
-        for frame in frames:
+    with frames.read() as source:
+        for frame in source:
             yield ParitySample(frame.name or f"{frame.index:06d}", frame.image, None)
+
+
+def _labelled_samples(path: Path, num_classes: int) -> Iterator[ParitySample]:
+    dataset = open_dataset(path)
+    if len(dataset.classes) != num_classes:
+        raise DatasetError(
+            f"{path} has {len(dataset.classes)} classes, the bundle has {num_classes}."
+        )
+    for sample in dataset.samples("val"):
+        labels = read_labels(sample, num_classes=num_classes)
+        yield ParitySample(sample.image.name, read_image(sample.image), labels)
 
 
 def golden_samples(bundle: Bundle) -> Iterator[ParitySample]:

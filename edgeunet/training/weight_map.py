@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.datasets import Sample, read_instances
+from ..data.images import read_ids
+from ..errors import SourceError
 from ..files import write_bytes
 from ..metrics import IGNORE, Mask
 
@@ -107,9 +109,9 @@ class WeightMaps:
         truth = mask if known is None else known
         content = repr(truth.shape).encode() + truth.tobytes()
         path = self.folder / f"{hashlib.sha256(content).hexdigest()[:32]}.png"
-        stored = np.frombuffer(path.read_bytes() if path.exists() else b"", np.uint8)
-        levels = cv2.imdecode(stored, cv2.IMREAD_UNCHANGED) if stored.size else None
-        if levels is None:
+        try:
+            levels = read_ids(path)
+        except SourceError:  # not there yet, or damaged
             instances = instances_of(mask) if known is None else known
             levels = np.round(border_term(instances) * _LEVELS).astype(np.uint16)
             write_bytes(path, cv2.imencode(".png", levels)[1].tobytes(), sync=False)

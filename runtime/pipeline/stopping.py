@@ -72,27 +72,28 @@ def stopping_on_signals(stop: Callable[[], None]) -> Iterator[Callable[[], bool]
 
 
 class StopFlag:
-    """Set once, by any thread, and waited for.
+    """A flag that any thread sets once, and others wait for.
 
-    No `threading.Event`: a handler that sets one while its own thread is setting it waits for ever.
+    A `threading.Event` would deadlock if a signal handler sets it while its own thread is setting
+    it.
     """
 
     def __init__(self) -> None:
         self._set = False
-        # Its lock may be taken again by the thread that has it.
+        # A condition's lock is reentrant: the thread that holds it may take it again.
         self._changed = threading.Condition()
 
     def set(self) -> None:
-        """Set it; what waits goes on."""
+        """Set the flag and wake all waiting threads."""
         with self._changed:
             self._set = True
             self._changed.notify_all()
 
     def is_set(self) -> bool:
-        """Whether it was set."""
+        """Whether the flag is set."""
         return self._set
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is set, at most `timeout` seconds; whether it is."""
+        """Wait at most `timeout` seconds for the flag; return whether it is set."""
         with self._changed:
             return self._changed.wait_for(self.is_set, timeout)

@@ -20,7 +20,7 @@ from ..frames import Frame, Segmented
 from ..pipeline.stopping import Closing
 from ..pipeline.stopwatch import StageReport
 from ..segmenter import Segmenter
-from ..sources import Source, SourceFrame, SourceInfo, open_source, redacted
+from ..sources import Frames, Source, SourceFrame, SourceInfo, redacted
 from ..stream import Stream
 
 State = Literal["starting", "playing", "waiting", "failed"]
@@ -235,9 +235,9 @@ def open_playing(source: str) -> Source:
     """Open a source; a live one as it is, anything else in real time and in a loop.
 
     Raises:
-        See `open_source`.
+        See `Frames.open`.
     """
-    opened = open_source(source)
+    opened = Frames.open(source).read()
     return opened if opened.info.live else Looped(source, opened)
 
 
@@ -270,7 +270,7 @@ class Looped(Source):
             self._opened.close()
             if index == first:
                 raise SourceError(f"{self._source} holds no frame.")
-            self._opened = open_source(self._source)
+            self._opened = Frames.open(self._source).read()
 
     def stop(self) -> None:
         """See `Source`."""

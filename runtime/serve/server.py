@@ -92,7 +92,7 @@ def serve(
     """Show a segmented source on a web page, until SIGINT or SIGTERM.
 
     Args:
-        source: see `open_source`; files play in a loop, in real time.
+        source: see `Frames.open`; files play in a loop, in real time.
         announce: called with the address of the page once it can be opened. The address holds the
             token if it was made here.
         arguments: those of `open_service`.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,14 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from anyio import fail_after, to_thread
-from PIL import Image, ImageOps, UnidentifiedImageError
 from starlette.requests import ClientDisconnect, Request
 
-from edgeunet.errors import EdgeUNetError
+from edgeunet.data.images import FORMATS, decode, probe, to_8bit
+from edgeunet.errors import EdgeUNetError, SourceError
 
-from ..frames import Frame, Segmented, as_rgb
-
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+from ..frames import Frame, Segmented
 
 
 @dataclass(frozen=True)
@@ -146,27 +143,14 @@ def decoded(body: bytes, *, pixels: int) -> Frame:
             read from the header, before any pixel is decoded.
     """
     try:
-        return _read_image(body, pixels)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # Pillow's own limit
-        raise Refusal(413, "the image has too many pixels; up to "
-                      f"{pixels / 1e6:.0f} million are allowed.") from None  # fmt: skip
-    except UnidentifiedImageError:
-        raise Refusal(415, f"this is no image of a known format: {', '.join(_FORMATS)}.") from None
-    except Refusal:
-        raise
-    except Exception as error:  # Pillow raises any kind: struct.error and TypeError for bad EXIF
-        raise Refusal(422, f"the image is damaged: {error}") from None
-
-
-def _read_image(body: bytes, pixels: int) -> Frame:
-    with Image.open(io.BytesIO(body), formats=_FORMATS) as image:
-        width, height = image.size
-        if width * height > pixels:
-            raise Refusal(413, f"the image is {width}x{height}, {width * height / 1e6:.0f} million "
-                          f"pixels; up to {pixels / 1e6:.0f} million are allowed.")  # fmt: skip
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode == "F" or upright.mode.startswith("I"):  # convert("RGB") would clip these
-            values = np.asarray(upright)
-            is_16_bit = values.dtype.kind in "iu" and values.min() >= 0 and values.max() < 1 << 16
-            return as_rgb(values.astype(np.uint16) if is_16_bit else values)
-        return as_rgb(np.asarray(upright.convert("RGB")))
+        header = probe(body)
+    except SourceError:
+        raise Refusal(415, f"this is no image of a known format: {', '.join(FORMATS)}.") from None
+    height, width = header.height, header.width
+    if width * height > pixels:
+        raise Refusal(413, f"the image is {width}x{height}, {width * height / 1e6:.0f} million "
+                      f"pixels; up to {pixels / 1e6:.0f} million are allowed.")  # fmt: skip
+    try:
+        return np.ascontiguousarray(to_8bit(decode(body, name="the image")))
+    except SourceError as error:
+        raise Refusal(422, str(error)) from None

@@ -42,19 +42,25 @@ def open_sink(
     sources: Iterable[Path] = (),
     force: bool = False,
 ) -> Sink:
-    """Open what an output stands for.
+    """Open the sink that an output names.
 
     Args:
         output: `NAME.mp4` (overlay), `NAME.jsonl` (run lengths), `pipe:masks` or `pipe:overlay`
             (raw bytes on stdout), `-` (none), another name (a directory of PNG masks), or a
             function.
-        rate: frames a second of a video whose frames come without their time; None: 10.
-        sources: files that are read; no output may replace one, nor fill its directory.
+        rate: frames per second of a video whose frames have no time; None: 10.
+        sources: files that are read; the output must not replace one or fill its directory.
 
     Raises:
-        UsageError: no such kind of output, or it could replace what is read.
-        OutputExistsError: it stands already and `force` is false.
+        UsageError: an unknown kind of output, or one that could replace a source.
+        OutputExistsError: the output exists and `force` is false.
         OutputError: stdout is closed.
+
+    Example:
+        >>> from edgeunet.runtime.sinks import open_sink
+        >>> sink = open_sink("-", rate=None, classes=["cell"], palette=[(0, 0, 0)])
+        >>> type(sink).__name__
+        'NullSink'
     """
     if not isinstance(output, str):
         return CallbackSink(output)
@@ -67,8 +73,8 @@ def open_sink(
     path = Path(output)
     if any(path.resolve() in (file.resolve(), file.parent.resolve()) for file in sources):
         raise UsageError(
-            f"{output} is the source or its directory, and what is written could replace what is "
-            "read. Choose another output."
+            f"{output} is the source or its directory; writing there could replace the source. "
+            "Choose another output."
         )
     suffix = path.suffix.lower()
     if suffix == ".mp4":
@@ -85,5 +91,5 @@ def open_sink(
 
 def _stdout() -> BinaryIO:
     if sys.stdout is None:  # closed, as by `>&-` or a service manager
-        raise OutputError("stdout is closed, and a pipe writes there. Connect it, or pass a file.")
+        raise OutputError("stdout is closed, but pipe: writes to it. Connect it, or pass a file.")
     return sys.stdout.buffer

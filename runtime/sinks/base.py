@@ -1,4 +1,4 @@
-"""What every sink has, and the ones that write nothing."""
+"""The interface of every sink, and the sinks that write no file."""
 
 from __future__ import annotations
 
@@ -17,45 +17,45 @@ from ..pipeline.stopping import Closing
 
 
 class Sink(Closing, ABC):
-    """Takes frames and masks in order; a context manager that finishes what was written."""
+    """Takes frames and masks in order; a context manager that finishes its output."""
 
     @abstractmethod
     def write(self, segmented: Segmented) -> None:
-        """Take the next one."""
+        """Write the next frame and mask."""
 
 
 class NullSink(Sink):
     """Drops everything: for `-o -` and for measuring."""
 
     def write(self, segmented: Segmented) -> None:
-        """Drop it."""
+        """Do nothing."""
 
 
 class CallbackSink(Sink):
-    """Calls a function of the caller's, in the thread that runs the stream."""
+    """Calls a function in the thread that runs the stream."""
 
     def __init__(self, callback: Callable[[Segmented], object]) -> None:
         self._callback = callback
 
     def write(self, segmented: Segmented) -> None:
-        """Call it."""
+        """Call the function."""
         self._callback(segmented)
 
 
-# The stems of the names that this sink gives; no other picture is its own to remove.
+# File stems that this sink writes; it removes no other file.
 _NUMBER = re.compile(r"[0-9]{6}|[1-9][0-9]{6,}")
 
 
 class MaskDirectory(Sink):
-    """Class ids as `000000.png`, …, by the frames' numbers; each appears whole or not at all."""
+    """Writes class ids as `000000.png`, …, named by frame number; no file is left half-written."""
 
     def __init__(self, path: Path, *, force: bool = False) -> None:
         if path.exists() and not path.is_dir():
-            raise UsageError(f"{path} is a file; a directory for the masks was wanted.")
+            raise UsageError(f"{path} is a file; expected a directory for the masks.")
         if path.exists() and any(path.iterdir()):
             if not force:
                 raise OutputExistsError(path)
-            # Masks of an earlier, longer run must not pass for ones of this run.
+            # Masks of an earlier, longer run must not be taken for masks of this run.
             for old in path.glob("*.png"):
                 if _NUMBER.fullmatch(old.stem):
                     old.unlink()

@@ -19,15 +19,15 @@ from .base import Sink
 
 
 class JsonLines(Sink):
-    """One JSON object a line and frame; a line is there whole once it was written, or not at all.
+    """Writes one JSON object per frame, one a line; no line is left half-written.
 
-    `frame`, `name`, `time` and `presence` are those of `Segmented`; `segments` is by `segments`.
+    `frame`, `name`, `time` and `presence` come from `Segmented`, `segments` from `segments`.
     """
 
     def __init__(self, path: Path, *, classes: Sequence[str], force: bool = False) -> None:
         import_coco()
         if path.is_dir():
-            raise UsageError(f"{path} is a directory; a file for the lines was wanted.")
+            raise UsageError(f"{path} is a directory; expected a file for the lines.")
         if path.exists() and not force:
             raise OutputExistsError(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ class JsonLines(Sink):
         self._end = 0  # of the last whole line, in bytes
 
     def write(self, segmented: Segmented) -> None:
-        """Write one line; OSError where it does not fit, as on a full disk."""
+        """Write one line; OSError if there is no room, as on a full disk."""
         frame, presence = segmented.frame, segmented.presence
         record = {
             "frame": frame.index,
@@ -48,11 +48,11 @@ class JsonLines(Sink):
         line = json.dumps(record).encode() + b"\n"
         rest = memoryview(line)
         try:
-            # A disk that is nearly full takes a part without a word; only the next write fails.
+            # A disk that is nearly full takes part of it without an error; the next write fails.
             while rest:
                 rest = rest[self._file.write(rest) :]
         except OSError:
-            with suppress(OSError):  # what is no file, as a named pipe, cannot be cut
+            with suppress(OSError):  # a named pipe cannot be truncated
                 self._file.seek(self._end)
                 self._file.truncate()
             raise
@@ -66,8 +66,8 @@ class JsonLines(Sink):
 def segments(mask: Mask, classes: Sequence[str]) -> list[dict[str, Any]]:
     """One entry for each class in the mask (H, W).
 
-    `category_id` and `category`, `area` in pixels, and `segmentation`, compressed run lengths in
-    COCO's form, which `pycocotools.mask.decode` reads.
+    It has `category_id` and `category`, `area` in pixels, and `segmentation`: compressed run
+    lengths in COCO's form, which `pycocotools.mask.decode` reads.
 
     Raises:
         MissingDependencyError: pycocotools is not installed.
@@ -88,7 +88,7 @@ def segments(mask: Mask, classes: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def import_coco() -> Any:
-    """pycocotools.mask, which only run lengths need."""
+    """Import pycocotools.mask, which only run lengths need."""
     try:
         return importlib.import_module("pycocotools.mask")
     except ImportError:

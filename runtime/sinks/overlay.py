@@ -16,7 +16,7 @@ Palette = Sequence[tuple[int, int, int]]
 
 
 def overlay(image: Frame, mask: Mask, palette: Palette, *, opacity: float = 0.5) -> Frame:
-    """Colour the frame (H, W, 3) by class; black classes leave it as it is."""
+    """Draw class colours over the frame (H, W, 3); classes whose colour is black stay clear."""
     colours = np.zeros((256, 1, 3), np.uint8)
     colours[: len(palette), 0] = palette
     tint = cv2.LUT(cv2.merge([mask, mask, mask]), colours)

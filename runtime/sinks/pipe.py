@@ -16,10 +16,10 @@ from .overlay import Palette, overlay
 
 
 class RawPipe(Sink):
-    """Frames of one size, one after the other, row by row, with nothing between them.
+    """Writes frames of one size as raw bytes, row by row, with nothing between them.
 
     Args:
-        render: what is written of each: (H, W) class ids, or (H, W, 3) colours, uint8.
+        render: makes the pixels to write: (H, W) class ids, or (H, W, 3) colours, uint8.
     """
 
     def __init__(
@@ -30,14 +30,14 @@ class RawPipe(Sink):
         self._shape: tuple[int, ...] | None = None
 
     def write(self, segmented: Segmented) -> None:
-        """Write one frame; SourceError where its size differs from the first one's."""
+        """Write one frame; SourceError if its size differs from the first."""
         pixels = self._render(segmented)
         if self._shape is None:
             self._shape = pixels.shape
         if pixels.shape != self._shape:
             came, first = (f"{shape[0]}x{shape[1]}" for shape in (pixels.shape, self._shape))
             raise SourceError(
-                f"frame is {came}, the first was {first}: who reads a raw pipe cannot see that. "
+                f"frame size changed from {first} to {came}; a raw pipe cannot signal that. "
                 "Write masks to a directory, or NAME.jsonl, instead."
             )
         self._file.write(np.ascontiguousarray(pixels).data)
@@ -50,5 +50,5 @@ def mask_pixels(segmented: Segmented) -> npt.NDArray[np.uint8]:
 
 
 def overlay_pixels(palette: Palette) -> Callable[[Segmented], npt.NDArray[np.uint8]]:
-    """What draws class colours over the frame, (H, W, 3) RGB."""
+    """A function that draws class colours over the frame, (H, W, 3) RGB."""
     return lambda segmented: overlay(segmented.frame.image, segmented.mask, palette)

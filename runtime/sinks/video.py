@@ -1,4 +1,4 @@
-"""H.264 video files that appear whole or not at all."""
+"""H.264 video files, never left half-written."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from ..pipeline.stopping import Closing
 from .base import Sink
 from .overlay import Palette, overlay
 
-# Ticks a second: what RTP uses, for the usual rates are whole numbers of them.
+# Ticks per second, as in RTP: a frame of any usual rate lasts a whole number of them.
 _CLOCK = 90_000
-# Ticks that one frame may follow another: MP4 cannot hold a step of 2**31, which is 6.6 hours.
+# Most ticks between two frames: MP4 cannot hold a step of 2**31, which is 6.6 hours.
 _LONGEST = 3600 * _CLOCK
 
 
 class OverlayVideo(Sink):
-    """H.264 MP4 of the frames under half-transparent class colours; see `VideoWriter`."""
+    """Writes an H.264 MP4 of the frames under half-transparent class colours; see `VideoWriter`."""
 
     def __init__(
         self, path: Path, *, rate: Fraction, palette: Palette, force: bool = False
@@ -41,7 +41,7 @@ class OverlayVideo(Sink):
         self._video = VideoWriter(path, rate=rate, force=force)
 
     def write(self, segmented: Segmented) -> None:
-        """Encode one frame; SourceError where its size differs from the first one's."""
+        """Encode one frame; SourceError if its size differs from the first."""
         picture = overlay(segmented.frame.image, segmented.mask, self.palette)
         self._video.write(picture, time=segmented.frame.time)
 
@@ -51,14 +51,15 @@ class OverlayVideo(Sink):
 
 
 class VideoWriter(Closing):
-    """H.264 MP4 of frames of one size.
+    """Writes an H.264 MP4 of frames of one size.
 
-    A side of odd length is repeated by one pixel, for H.264 stores colour at half the resolution.
-    The file appears under its name when closed, and only if it holds a frame. A pause of more than
-    an hour becomes one of an hour; where the time does not go on, the film does by one frame.
+    H.264 stores colour at half the resolution, so a side of odd length gains a pixel that repeats
+    its edge. The file appears under its name when closed, and only if it holds a frame. A pause of
+    more than an hour is cut to an hour; if time stands still or goes back, the next frame follows
+    one frame later.
 
     Args:
-        rate: frames a second, of frames that come without their time.
+        rate: frames per second, for frames without a time.
     """
 
     def __init__(self, path: Path, *, rate: Fraction, force: bool = False) -> None:
@@ -67,7 +68,7 @@ class VideoWriter(Closing):
         except ImportError:
             raise MissingDependencyError("av", "video") from None
         if path.is_dir():
-            raise UsageError(f"{path} is a directory; a file for the video was wanted.")
+            raise UsageError(f"{path} is a directory; expected a file for the video.")
         if path.exists() and not force:
             raise OutputExistsError(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +78,7 @@ class VideoWriter(Closing):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".mp4")
         os.close(handle)
         self._temporary = Path(name)
-        with ExitStack() as stack, self._telling():
+        with ExitStack() as stack, self._encoding_errors():
             stack.callback(self._temporary.unlink, missing_ok=True)
             self._container = stack.enter_context(av.open(name, "w", format="mp4"))
             self._stack = stack.pop_all()
@@ -85,23 +86,23 @@ class VideoWriter(Closing):
         self._size = (0, 0)
         self._written = 0
         self._ticks = -1  # of the last frame
-        self._offset = 0  # ticks of the film less those of the frames' clock
+        self._offset = 0  # ticks added to those of the frames' clock
 
     def write(self, picture: Frame, *, time: float | None = None) -> None:
-        """Encode one frame (H, W, 3); SourceError where its size differs from the first one's.
+        """Encode one frame (H, W, 3).
 
         Args:
-            time: seconds since the first frame; None: its number by the rate.
+            time: seconds since the first frame; None: derived from its number and the rate.
 
         Raises:
-            OutputError: the encoder does not take it.
+            SourceError: its size differs from the first. OutputError: the encoder rejects it.
         """
         height, width = picture.shape[:2]
         if self._stream is None:
             self._start(height, width)
         if (height, width) != self._size:
             raise SourceError(
-                f"frame is {height}x{width}, the first was {self._size[0]}x{self._size[1]}: a "
+                f"frame size changed from {self._size[0]}x{self._size[1]} to {height}x{width}; a "
                 "video has one size. Write masks to a directory instead."
             )
         if height % 2 or width % 2:
@@ -109,7 +110,7 @@ class VideoWriter(Closing):
         frame = self._frame_of(picture, format="rgb24")
         ticks = round((self._written / self.rate if time is None else time) * _CLOCK)
         duration = round(_CLOCK / self.rate)
-        # The clock of files that were joined with `cat` goes back; a film's may not.
+        # Times go back in files joined with `cat`; in the film they must not.
         if ticks + self._offset <= self._ticks:
             self._offset = self._ticks + duration - ticks
         self._offset = min(self._offset, self._ticks + _LONGEST - ticks)
@@ -117,13 +118,13 @@ class VideoWriter(Closing):
         frame.time_base = Fraction(1, _CLOCK)
         frame.duration = duration
         self._written += 1
-        with self._telling():
+        with self._encoding_errors():
             self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:
-        """Flush the encoder and move the file to its name; again, it does nothing."""
+        """Flush the encoder and move the file to its name; a second call does nothing."""
         stream, self._stream = self._stream, None
-        with self._telling(), self._stack:
+        with self._encoding_errors(), self._stack:
             if stream is not None:
                 self._container.mux(stream.encode())
                 self._container.close()
@@ -131,8 +132,8 @@ class VideoWriter(Closing):
                 self._temporary.replace(self.path)
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
-        """OutputError for what FFmpeg says; what the system says, as of a full disk, stays."""
+    def _encoding_errors(self) -> Iterator[None]:
+        """Turn FFmpeg's errors into OutputError; those of the system, as of a full disk, stay."""
         try:
             yield
         except self._errors as error:

@@ -1,4 +1,4 @@
-"""What the address of a camera or stream says, and how to connect to it."""
+"""Addresses of cameras and streams, and how to connect to them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 from edgeunet.errors import UsageError
 
-from .ffmpeg import Endpoint, Stream
+from .ffmpeg import Endpoint, FFmpegConnection
 from .gstreamer import Pipeline
 from .live import Connection, Timeouts
 from .redaction import redacted
@@ -24,47 +24,49 @@ FORMS = (
 
 
 def scheme_of(source: str | Path) -> str | None:
-    """Scheme of an address in lower case, None where the source is a path or a glob."""
+    """Scheme of an address in lower case, None for a path or a glob."""
     found = _SCHEME.match(str(source))
     return (found[1] or found[2]).lower() if found else None
 
 
 def connector(address: str | Path, *, timeouts: Timeouts) -> Callable[[], Connection]:
-    """What connects to a camera or stream, each time that it is called.
+    """A function that connects to a camera or stream each time it is called.
 
     Raises:
-        UsageError: an unknown scheme, or an address that its scheme does not have.
+        UsageError: an unknown scheme, or an address that its scheme does not allow.
     """
     scheme, text = scheme_of(address) or "", str(address)
     known = _CONNECTORS.get(scheme)
     if known is None:
-        raise UsageError(f"{redacted(text)}: {scheme}:// is not read. Pass a file, or {FORMS}.")
+        raise UsageError(
+            f"{redacted(text)}: {scheme}:// is not supported. Pass a file, or {FORMS}."
+        )
     if scheme != "gst" and not text.startswith("://", len(scheme)):
         raise UsageError(
             f"{redacted(text)} lacks a slash after {scheme}:/. Pass addresses as str: a Path drops "
-            "one of two."
+            "one of the two."
         )
     return known(text, timeouts)
 
 
 def _rtsp(address: str, timeouts: Timeouts) -> Callable[[], Connection]:
-    # Over UDP, what the network drops is missing from the pictures.
+    # Over UDP, pictures lack the packets that the network drops.
     options = {"rtsp_transport": "tcp"}
     endpoint = Endpoint(_lowered(address), "RTSP over TCP", "rtsp", options, redacted(address))
-    return partial(Stream, endpoint, timeouts)
+    return partial(FFmpegConnection, endpoint, timeouts)
 
 
 def _http(address: str, timeouts: Timeouts) -> Callable[[], Connection]:
-    # By its name: left to guess, FFmpeg takes a finite file for a stream.
+    # Name the format: when FFmpeg guesses, it takes a finite file for a stream.
     endpoint = Endpoint(_lowered(address), "MJPEG over HTTP", "mpjpeg", {}, redacted(address))
-    return partial(Stream, endpoint, timeouts)
+    return partial(FFmpegConnection, endpoint, timeouts)
 
 
 def _v4l2(address: str, timeouts: Timeouts) -> Callable[[], Connection]:
     device, query = _parts(
         address, r"/.+", example="v4l2:///dev/video0", options={"size", "rate", "format"}
     )
-    # AVFMT_FLAG_NONBLOCK, which has no name: a read of a device that hangs would never end.
+    # AVFMT_FLAG_NONBLOCK, which has no name: without it, a read from a hung device never ends.
     options = {"fflags": "+0x4"}
     if "size" in query:
         options["video_size"] = "{}x{}".format(*_size(address, query["size"]))
@@ -72,7 +74,9 @@ def _v4l2(address: str, timeouts: Timeouts) -> Callable[[], Connection]:
         options["framerate"] = str(_rate(address, query["rate"]))
     if "format" in query:
         options["input_format"] = query["format"]
-    return partial(Stream, Endpoint(device, "V4L2", "v4l2", options, redacted(address)), timeouts)
+    return partial(
+        FFmpegConnection, Endpoint(device, "V4L2", "v4l2", options, redacted(address)), timeouts
+    )
 
 
 def _csi(address: str, timeouts: Timeouts) -> Callable[[], Connection]:
@@ -104,7 +108,7 @@ _CONNECTORS: dict[str, Callable[[str, Timeouts], Callable[[], Connection]]] = {
 
 
 def _lowered(address: str) -> str:
-    """Address with its scheme in lower case, as FFmpeg wants it."""
+    """Address with its scheme in lower case, as FFmpeg requires."""
     scheme, rest = address.split(":", 1)
     return f"{scheme.lower()}:{rest}"
 
@@ -112,10 +116,10 @@ def _lowered(address: str) -> str:
 def _parts(
     address: str, form: str, *, example: str, options: Collection[str]
 ) -> tuple[str, dict[str, str]]:
-    """What stands before the query, which `form` matches, and the query's options."""
+    """The part before the query, which must match `form`, and the options in the query."""
     camera, _, query = address.split("://", 1)[1].partition("?")
     if re.fullmatch(form, camera) is None:
-        raise UsageError(f"{redacted(address)} names no camera; wanted is such as {example}.")
+        raise UsageError(f"{redacted(address)} names no camera; expected something like {example}.")
     given = dict(parse_qsl(query, keep_blank_values=True))
     unknown = sorted(set(given) - set(options))
     if unknown:
@@ -130,7 +134,7 @@ def _size(address: str, text: str) -> tuple[int, int]:
     found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
     if found is None:
         raise UsageError(
-            f"{redacted(address)}: size is {text!r}, wanted is WIDTHxHEIGHT, such as 1280x720."
+            f"{redacted(address)}: size is {text!r}; expected WIDTHxHEIGHT, such as 1280x720."
         )
     return int(found[1]), int(found[2])
 
@@ -139,6 +143,6 @@ def _rate(address: str, text: str) -> Fraction:
     found = re.fullmatch(r"[1-9]\d{0,5}(/[1-9]\d{0,5})?", text)
     if found is None:
         raise UsageError(
-            f"{redacted(address)}: rate is {text!r}, wanted is such as 30 or 30000/1001."
+            f"{redacted(address)}: rate is {text!r}; expected a rate such as 30 or 30000/1001."
         )
     return Fraction(text)

@@ -1,4 +1,4 @@
-"""What every source of frames has."""
+"""The interface of every source of frames."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from ..pipeline.stopping import Closing, StopFlag
 
 
 class Source(Closing, Iterator[SourceFrame], ABC):
-    """Frames in order, once; a context manager that closes what it reads from.
+    """An iterator over frames in order, and a context manager that closes what it reads.
 
-    One thread iterates. `stop` and `close` may be called from any other, `stop` from a signal
-    handler as well. What a source reads from is freed by `_free`, never while a frame is
-    being read.
+    One thread iterates. Any other thread may call `stop` and `close`, and a signal handler may call
+    `stop`. `_free` frees the file or camera, never while a frame is being read.
 
-    skipped: damaged frames that were left out. reconnects: times that a live source came back.
-    files: what is read, where it is files.
-    close_timeout: seconds to wait, when closing, for the thread that reads; None waits until it is
-    done with its frame.
+    skipped: number of damaged frames that were left out. reconnects: how often a live source came
+    back. files: the files that are read, empty for other sources.
+    close_timeout: how many seconds to wait for the reading thread when closing; None waits until
+    it is done with its frame.
     """
 
     info: SourceInfo
@@ -42,7 +41,7 @@ class Source(Closing, Iterator[SourceFrame], ABC):
         """Yield the frames."""
 
     def _free(self) -> None:
-        """Free what is read from; may be called again."""
+        """Free the file or camera; may be called again."""
 
     def __next__(self) -> SourceFrame:
         with self._using:
@@ -60,17 +59,17 @@ class Source(Closing, Iterator[SourceFrame], ABC):
                     self._end()
 
     def stop(self) -> None:
-        """Let no frame follow the one being read.
+        """End after the frame that is being read.
 
-        The wait between two tries to connect ends at once. A read that blocks does not,
-        but for V4L2's: it takes up to its timeout, and so does connecting; see `Timeouts`.
+        A wait between two attempts to connect ends at once, and so does a blocking read from V4L2.
+        Other blocking reads, and connecting, take up to their timeout, see `Timeouts`.
         """
         self._stopped.set()
 
     def close(self) -> None:
-        """Stop, and free what is read from: now, or once the frame that is being read is there.
+        """Stop, and free the file or camera: now, or after the frame that is being read.
 
-        It does not wait for that frame: who could not wait for the reading thread comes here too.
+        This does not wait for that frame, so it is safe when the reading thread hangs.
         """
         self.stop()
         with self._using:

@@ -15,33 +15,32 @@ _ANSWERS = {
         "user and password are missing or wrong (401). Write them before the host, as in "
         "rtsp://USER:PASSWORD@HOST/, with %40 for @, %3A for : and %2F for /."
     ),
-    "HTTPForbiddenError": "this user may not see it (403). Allow it in the camera's settings.",
+    "HTTPForbiddenError": "this user has no access (403). Allow it in the camera's settings.",
     "HTTPNotFoundError": (
-        "there is no such stream (404). The path behind the host stands in the camera's manual."
+        "there is no such stream (404). The camera's manual gives the path behind the host."
     ),
 }
 _SOMETHING_ELSE = (
-    "what answers is not that. Is it the address of the stream, or of a page, a single picture or "
-    "another service?"
+    "the answer is not a stream of this kind. Is this the address of the stream, or of a page, a "
+    "single picture or another service?"
 )
 _UNESCAPED = (
-    "this address cannot be taken apart. In user and password, write %40 for @, %2F for / and %3F "
-    "for ?."
+    "this address cannot be parsed. In user and password, write %40 for @, %2F for / and %3F for ?."
 )
 _DEVICE = {
-    errno.EACCES: "no permission. Add the user to the group video, and log in anew.",
+    errno.EACCES: "no permission. Add the user to the group video, and log in again.",
     errno.EBUSY: "another program is using it. Close that first.",
-    errno.ENODEV: "this is no camera, or it is gone. Is it plugged in?",
-    errno.EINVAL: "it refuses this. `v4l2-ctl --list-formats-ext` lists what it can do.",
-    errno.ENOTTY: "this is no camera.",
+    errno.ENODEV: "this is not a camera, or it is gone. Is it plugged in?",
+    errno.EINVAL: "it rejects these options. `v4l2-ctl --list-formats-ext` lists its own.",
+    errno.ENOTTY: "this is not a camera.",
 }
 
 
 def network_fault(error: OSError, address: str, silence: float | None) -> str:
-    """What PyAV's error on opening an address with a host means, and what to do.
+    """Explain PyAV's error on opening an address with a host, and say what to do.
 
     Args:
-        silence: seconds without an answer, where there was none.
+        silence: seconds without an answer, None if there was one.
     """
     answer = _ANSWERS.get(type(error).__name__) or _unreachable(address)
     if answer is not None:
@@ -54,7 +53,7 @@ def network_fault(error: OSError, address: str, silence: float | None) -> str:
 
 
 def device_fault(error: OSError) -> str:
-    """What PyAV's error on opening a device means, and what to do."""
+    """Explain PyAV's error on opening a device, and say what to do."""
     if error.errno == errno.ENOENT:
         devices = sorted(str(device) for device in Path("/dev").glob("video*"))
         return f"no such device. There are: {', '.join(devices) or 'none'}."
@@ -62,22 +61,22 @@ def device_fault(error: OSError) -> str:
 
 
 def _unreachable(address: str) -> str | None:
-    """What is wrong on the way to a host, by a connection of one's own: FFmpeg does not tell."""
+    """Why a host cannot be reached, found by connecting to it: FFmpeg does not say."""
     try:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port or _PORTS[parts.scheme]
-    except ValueError:  # brackets or a port that are none
+    except ValueError:  # invalid brackets or port
         return _UNESCAPED
-    if "@" in parts.path + parts.query + parts.fragment:  # then host and port are of the password
+    if "@" in parts.path + parts.query + parts.fragment:  # host and port are part of the password
         return _UNESCAPED
     if host is None:
         return "it names no host."
     try:
         socket.create_connection((host, port), timeout=_PROBE).close()
     except (socket.gaierror, UnicodeError):
-        return f"no host is called {host}. Is the name right, and does the network know it?"
+        return f"no host is called {host}. Is the name right, and is it known on this network?"
     except ConnectionRefusedError:
         return f"{host} refuses port {port}. Is the port right, and does the camera stream?"
     except OSError as error:
-        return f"{host} is not reached at port {port} ({error}). Is it on, and on this network?"
+        return f"{host} cannot be reached at port {port} ({error}). Is it on, and on this network?"
     return None

@@ -1,4 +1,4 @@
-"""Cameras and streams that PyAV reads."""
+"""Cameras and streams read by FFmpeg, through PyAV."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _POLL = 0.005  # seconds
 
 @dataclass(frozen=True)
 class Endpoint:
-    """What FFmpeg opens: address, what it is tried as, its format, and the format's options.
+    """What FFmpeg opens: address, kind of source (for errors), format, and the format's options.
 
-    name: the address as it may be printed.
+    name: the address without its password.
     """
 
     address: str = field(repr=False)  # it may hold a password
@@ -33,11 +33,11 @@ class Endpoint:
     name: str
 
 
-class Stream(Connection):
+class FFmpegConnection(Connection):
     """An RTSP or MJPEG stream, or a V4L2 device.
 
     Raises:
-        SourceError: it does not answer, or with something else.
+        SourceError: it does not answer, or the answer is not a stream of this kind.
     """
 
     def __init__(self, endpoint: Endpoint, timeouts: Timeouts) -> None:
@@ -48,8 +48,8 @@ class Stream(Connection):
         self._pixels = Pixels(self._av)
         started = time.monotonic()
         try:
-            # Without fflags=nobuffer: it throws away what probing read, the first key frame with
-            # it, and nothing can be decoded up to the next one.
+            # Without fflags=nobuffer, which drops the packets read while probing: among them is the
+            # first key frame, and nothing can be decoded before the next one.
             self._container = self._av.open(
                 endpoint.address,
                 format=endpoint.format,
@@ -57,7 +57,7 @@ class Stream(Connection):
                 timeout=(timeouts.connect, timeouts.read),
             )
         except self._av.error.FFmpegError as error:
-            # Where the time ran out, FFmpeg may give another error.
+            # After a timeout, FFmpeg may report another error.
             silent = time.monotonic() - started >= timeouts.connect
             cause = (
                 network_fault(error, endpoint.address, timeouts.connect if silent else None)
@@ -78,11 +78,11 @@ class Stream(Connection):
             raise SourceError(f"{self._called} holds no video stream, only sound or data.")
         stream = streams[0]
         if not stream.codec_context.width:
-            raise SourceError(f"{self._called} answers, but no picture came.")
-        stream.thread_type = "SLICE"  # threads that take a frame each hold that many back
+            raise SourceError(f"{self._called} answers, but sends no picture.")
+        stream.thread_type = "SLICE"  # frame threads delay one frame each
         if stream.codec_context.name == "mjpeg":
-            # Otherwise half a picture, the rest gray, passes for a whole one. H.264 and HEVC mark
-            # such frames; there, it would refuse frames for a flaw in their metadata.
+            # Without this, half a picture is returned with the rest gray. H.264 and HEVC mark such
+            # frames; for them, this would refuse frames because of a flaw in their metadata.
             stream.codec_context.options = {"err_detect": "explode"}
         return stream
 
@@ -92,9 +92,9 @@ class Stream(Connection):
             for packet in self._packets():
                 if packet.size:
                     yield from self._decoded(packet)
-                elif packet.pts is not None:  # to the decoder, an empty one would be the end
+                elif packet.pts is not None:  # the decoder would take an empty packet for the end
                     yield None
-            yield from self._decoded(None)  # what waited for a frame to follow
+            yield from self._decoded(None)  # frames that the decoder held back
         except (self._av.error.ExitError, TimeoutError):
             raise SourceError(f"{self._called}: silent for {self._patience:g} s.") from None
         except self._av.error.FFmpegError as error:
@@ -108,7 +108,7 @@ class Stream(Connection):
                     waiting = None
                     yield packet
                 return
-            except BlockingIOError:  # of devices, for which PyAV's timeouts do not hold
+            except BlockingIOError:  # from devices, for which PyAV has no timeouts
                 now = time.monotonic()
                 waiting = now if waiting is None else waiting
                 if now - waiting >= self._patience:
@@ -127,7 +127,7 @@ class Stream(Connection):
             yield None if damaged else self._pixels(frame)
 
     def stop(self) -> None:
-        """See `Connection`: ends the wait for a device; FFmpeg waits for a network by itself."""
+        """End the wait for a device. A wait for a network ends by its timeout only."""
         self._stopped.set()
 
     def close(self) -> None:
@@ -136,5 +136,5 @@ class Stream(Connection):
 
 
 def _sane(rate: Fraction | None) -> Fraction | None:
-    """Frame rate, None where a camera gives its clock's instead."""
+    """Frame rate, None if the camera gives its clock rate instead."""
     return rate if rate is not None and 0 < rate <= 1000 else None

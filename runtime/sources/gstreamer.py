@@ -1,4 +1,4 @@
-"""Cameras that a GStreamer pipeline reads, through OpenCV: those of a Jetson above all."""
+"""Cameras read by a GStreamer pipeline through OpenCV, above all those of a Jetson."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .redaction import redacted
 
 
 def has_gstreamer() -> bool:
-    """Whether OpenCV reads pipelines: it was built with GStreamer, and is 4.7 or newer."""
+    """Whether OpenCV can read pipelines: built with GStreamer, and 4.7 or newer."""
     version = [int(number) for number in re.findall(r"\d+", cv2.__version__)[:2]]
     return version >= [4, 7] and cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER)
 
 
 class Pipeline(Connection):
-    """A pipeline that ends in an appsink of BGR pictures.
+    """A pipeline that ends in an appsink with BGR pictures.
 
     Raises:
         SourceError: OpenCV has no GStreamer, or the pipeline does not start.
@@ -51,8 +51,8 @@ class Pipeline(Connection):
         if not self._capture.isOpened():
             self._capture.release()
             raise SourceError(
-                f"{name}: the pipeline does not start. Is the camera connected, and used by no "
-                f"other program? `gst-launch-1.0 -v PIPELINE` says more of: {redacted(pipeline)}"
+                f"{name}: the pipeline does not start. Is the camera connected, and not used by "
+                f"another program? `gst-launch-1.0 -v PIPELINE` says more: {redacted(pipeline)}"
             )
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         self.rate = Fraction(rate).limit_denominator(1001) if 0 < rate <= 1000 else None
@@ -65,8 +65,8 @@ class Pipeline(Connection):
                 return
             if image.ndim != 3 or image.shape[2] != 3:
                 raise SourceError(
-                    f"{self._name} gives arrays {image.shape}; pictures were wanted. Let it end in "
-                    "videoconvert ! video/x-raw,format=BGR ! appsink."
+                    f"{self._name} gives arrays {image.shape}; expected pictures (H, W, 3). End "
+                    "the pipeline in videoconvert ! video/x-raw,format=BGR ! appsink."
                 )
             yield np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 

@@ -27,9 +27,9 @@ class IterableSource(Source):
         FrameError: while reading, a frame that cannot be converted.
 
     Example:
-        >>> source = IterableSource([np.zeros((4, 6, 3), np.uint8)])
-        >>> [(item.index, item.image.shape) for item in source]
-        [(0, (4, 6, 3))]
+        >>> from edgeunet.runtime.sources import IterableSource
+        >>> [item.image.shape for item in IterableSource([frame[:4, :6]])]
+        [(4, 6, 3)]
     """
 
     close_timeout = 1.0

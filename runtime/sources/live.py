@@ -1,4 +1,4 @@
-"""Cameras and streams: what comes when it comes, and is connected anew when it is lost."""
+"""Cameras and streams: live sources, which reconnect when the connection is lost."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from .redaction import redacted
 
 @dataclass(frozen=True)
 class Backoff:
-    """Seconds before each try: from `first`, twice as long each time, at most `longest`."""
+    """Seconds before each attempt: `first`, then twice as long each time, at most `longest`."""
 
     first: float = 0.5
     longest: float = 30.0
 
     def delays(self) -> Iterator[float]:
-        """The waits of one outage, without end."""
+        """The endless series of delays for one outage."""
         delay = self.first
         while True:
             yield delay
@@ -35,12 +35,12 @@ class Backoff:
 _log = logging.getLogger(__name__)
 
 QUIET = 10.0
-"""Seconds between two warnings of damaged frames."""
+"""Seconds between two warnings about damaged frames."""
 
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Seconds without an answer: while connecting, and for a picture afterwards.
+    """Seconds to wait for an answer while connecting, and for each picture afterwards.
 
     FFmpeg may take twice as long to notice.
     """
@@ -50,33 +50,33 @@ class Timeouts:
 
 
 class Connection(Closing, ABC):
-    """A camera that answered. rate: frames a second, None where it does not say."""
+    """A camera that answered. rate: frames per second, None if the camera does not say."""
 
     rate: Fraction | None
 
     @abstractmethod
     def frames(self) -> Iterator[Frame | None]:
-        """Yield pictures as they come, None for a damaged one; end where the stream ends.
+        """Yield pictures as they arrive, None for a damaged one, until the stream ends.
 
         Raises:
-            SourceError: it fails, or nothing comes for the read timeout.
+            SourceError: the stream fails, or no picture arrives within the read timeout.
         """
 
     def stop(self) -> None:
-        """End a wait for a picture where that can be; from any thread, or a signal handler."""
+        """End a wait for a picture if possible; for any thread, or a signal handler."""
 
 
 class LiveSource(Source):
     """Frames of a camera or stream, until `stop`.
 
-    It is connected when made. When the stream ends or fails later, it is connected again, for ever;
-    one warning says so, another that it is back. Damaged frames are left out. `time` is when a
-    frame arrived, by the clock: what cameras write into their streams starts anew with each
-    connection, and MJPEG has nothing.
+    The constructor connects. If the stream ends or fails later, the source reconnects until it
+    succeeds; one warning reports the outage, another its end. Damaged frames are left out. `time`
+    is taken from the clock when a frame arrives: the times that cameras write into their streams
+    start anew with each connection, and MJPEG has none.
 
     Args:
         address: printed without its password.
-        connect: makes a connection or raises SourceError.
+        connect: connects, or raises SourceError.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class LiveSource(Source):
         self._clock = clock
         self._connection: Connection | None = connect()
         self.info = SourceInfo(0, self._connection.rate, live=True)
-        self._told = (float("-inf"), 0)  # when, and how many damaged frames
+        self._last_warning = (float("-inf"), 0)  # when, and how many damaged frames
 
     def _read(self) -> Generator[SourceFrame, None, None]:
         index, started = 0, 0.0
@@ -126,7 +126,7 @@ class LiveSource(Source):
                 return
 
     def _pictures(self) -> Iterator[Frame]:
-        """Whole pictures of one connection, up to its end or `stop`."""
+        """Undamaged pictures of one connection, until it ends or `stop`."""
         if self._connection is None:
             self._connection = self._connect()
         if self._stopped.is_set():  # while it was connecting
@@ -141,7 +141,7 @@ class LiveSource(Source):
 
     def _skip(self) -> None:
         self.skipped += 1
-        when, before = self._told
+        when, before = self._last_warning
         if self._clock() - when >= QUIET:
             _log.warning(
                 "%s: damaged frames left out: %d, %d in all.",
@@ -149,7 +149,7 @@ class LiveSource(Source):
                 self.skipped - before,
                 self.skipped,
             )
-            self._told = (self._clock(), self.skipped)
+            self._last_warning = (self._clock(), self.skipped)
 
     def _hang_up(self) -> None:
         if self._connection is not None:

@@ -6,12 +6,13 @@ import re
 from pathlib import Path
 from urllib.parse import unquote
 
-# Up to the last @, not the first: a password with an @ or a / in it that nobody escaped is one too.
-# One slash is what a `Path` leaves of two.
+# Up to the last @, not the first: a password may hold an unescaped @ or /. A `Path` turns two
+# slashes into one.
 _USER = re.compile(r"(\w:/{1,2}).*@", re.DOTALL)
-_BARE = re.compile(r"[^\s/:@]*:(?!/)\S*@")  # where the scheme is missing or mistyped
-# Cameras take them in the query, in the path (`/user=admin&password=secret`), and GStreamer's
-# elements as properties, with blanks around the = or not, quoted or escaped where they hold one.
+_BARE = re.compile(r"[^\s/:@]*:(?!/)\S*@")  # if the scheme is missing or mistyped
+# Cameras take passwords in the query or the path (`/user=admin&password=secret`). GStreamer's
+# elements take them as properties, with or without blanks around the =; values that hold blanks are
+# quoted or escaped.
 _KEY = re.compile(r"(?<![\w%.\[\]+-])([\w%.\[\]+-]+)\s*=\s*")
 _VALUE = re.compile(
     r""""(?:\\.|[^"\\])*["\\]?|'(?:\\.|[^'\\])*['\\]?|(?:\\.|[^&\s\\])*\\?""", re.DOTALL
@@ -24,9 +25,9 @@ _SECRET = re.compile(
 
 
 def redacted(source: str | Path) -> str:
-    """A source's address as it may be printed: what tells who asks is `***`.
+    """A source's address for printing, with `***` in place of user and password.
 
-    That is all between `://` and the last `@`, and the values of `password=` and the like.
+    These are everything between `://` and the last `@`, and the values of `password=` and the like.
     """
     hidden = _BARE.sub("***@", _USER.sub(r"\1***@", str(source)))
     parts, done = [], 0
@@ -40,7 +41,7 @@ def redacted(source: str | Path) -> str:
 
 
 def _decoded(text: str) -> str:
-    """Text without its percent signs, however often it was encoded."""
+    """Text with its percent encoding undone, however often it was encoded."""
     while (plain := unquote(text)) != text:
         text = plain
     return text

@@ -21,10 +21,10 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".t
 
 
 class VideoFile(Source):
-    """The frames of a video file, every one of them, upright where the file says how it was held.
+    """All frames of a video file, turned upright as the file says.
 
     Raises:
-        SourceError: missing or no video; while reading: damaged or truncated, and at which frame.
+        SourceError: missing or not a video; while reading, damaged or truncated, with the frame.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -41,7 +41,7 @@ class VideoFile(Source):
         stream = self._stream
         stream.thread_type = "AUTO"
         index, shown, first = 0, 0, None
-        # AVI holds no time of a frame: where some need later ones, FFmpeg's are not in order.
+        # AVI holds no times. If frames depend on later ones, FFmpeg's times are out of order.
         timed = self._container.format.name != "avi"
         pixels = Pixels(self._av)
         try:
@@ -63,15 +63,15 @@ class VideoFile(Source):
             ) from error
         if index == 0:
             raise SourceError(f"{self._path} holds no frame.")
-        # A file that was cut off decodes to its end without an error: only the count tells. It is
-        # known for MP4; Matroska and transport streams do not hold one. An MP4 that an edit list
-        # trimmed counts the frames that it hides as well, and they are not read.
+        # A truncated file decodes without an error; only the number of frames reveals it. MP4 holds
+        # that number, Matroska and transport streams do not. In an MP4 with an edit list it counts
+        # the hidden frames too, which are not read.
         if index < stream.frames and (
             index < shown or _whole_packets(self._av, self._path) < stream.frames
         ):
             raise SourceError(
-                f"{self._path} is truncated: it ends after frame {index - 1}, {stream.frames} "
-                "frames were announced."
+                f"{self._path} is truncated: it ends after frame {index - 1}; the file announces "
+                f"{stream.frames} frames."
             )
 
     def _free(self) -> None:
@@ -79,7 +79,7 @@ class VideoFile(Source):
 
 
 def import_av() -> Any:
-    """PyAV, which only videos and cameras need."""
+    """Import PyAV, which only videos and cameras need."""
     try:
         return importlib.import_module("av")
     except ImportError:
@@ -100,24 +100,24 @@ def _opened(av: Any, path: str) -> Any:
 
 
 def _whole_packets(av: Any, path: str) -> int:
-    """Frames that the file holds, decoded or not, those among them that its edit list hides."""
+    """Number of frames in the file, including those that its edit list hides."""
     with av.open(path, options={"ignore_editlist": "1"}) as container:
         packets = container.demux(container.streams.video[0])
         return sum(packet.size > 0 and not packet.is_corrupt for packet in packets)
 
 
 class Pixels:
-    """Frames as 8-bit RGB (H, W, 3).
+    """Converts frames to 8-bit RGB (H, W, 3).
 
-    The converter is kept: `VideoFrame.to_ndarray` sets up one for each frame, which takes a third
-    of the time that decoding a small frame does.
+    It keeps its converter: `VideoFrame.to_ndarray` sets one up for each frame, which takes a third
+    of the time needed to decode a small frame.
     """
 
     def __init__(self, av: Any) -> None:
         self._converter = av.video.reformatter.VideoReformatter()
 
     def __call__(self, frame: Any) -> Frame:
-        """Pixels of a frame of any format."""
+        """Pixels of a frame in any format."""
         picture: Frame = self._converter.reformat(frame, format="rgb24").to_ndarray()
         return picture
 
@@ -125,8 +125,8 @@ class Pixels:
 def upright(image: Frame, frame: Any) -> Frame:
     """Turn and mirror the picture (H, W, 3) of a PyAV frame as its display matrix says.
 
-    Phones write one instead of turning pixels. The matrix (a, b, u; c, d, v; x, y, w) takes a pixel
-    (p, q) to (a p + c q + x, b p + d q + y); angles between the right ones go to the nearest.
+    Phones write such a matrix instead of turning the pixels. The matrix (a, b, u; c, d, v; x, y, w)
+    maps a pixel (p, q) to (a p + c q + x, b p + d q + y); angles are rounded to right angles.
     Source: libavutil/display.h.
     """
     matrix = frame.side_data.get("DISPLAYMATRIX")

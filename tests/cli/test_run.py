@@ -21,7 +21,7 @@ from edgeunet.runtime import Segmenter, load
 from edgeunet.runtime.frames import Segmented
 from edgeunet.runtime.run import run
 from edgeunet.runtime.sinks import OverlayVideo
-from edgeunet.runtime.sources import Source, SourceFrame, SourceInfo, open_source
+from edgeunet.runtime.sources import Frames, Source, SourceFrame, SourceInfo
 from support.commands import call, data, fails, finish, names, start, succeeds
 from support.media import VIDEO_SIZE, cut_to, decode, read_mask_png, write_png, write_video
 
@@ -39,7 +39,7 @@ def test_run_writes_masks_in_order(fp32_bundle: Path, images: Path, tmp_path: Pa
     assert all(0 < share < 1 for share in summary["busy"].values())
     assert names(output) == [f"{index:06d}.png" for index in range(5)]
     with load(fp32_bundle) as segmenter:
-        for frame, name in zip(open_source(images), names(output), strict=True):
+        for frame, name in zip(Frames.open(images).read(), names(output), strict=True):
             wanted = segmenter([frame.image]).masks[0]
             np.testing.assert_array_equal(read_mask_png(output / name), wanted)
             assert len(np.unique(wanted)) > 1, "one class alone shows nothing"
@@ -142,16 +142,17 @@ def test_files_are_opened_before_the_bundle_and_cameras_behind_it(
     """Loading may take minutes: too long to hear of a wrong path, or to hold a camera unread."""
     running = importlib.import_module("edgeunet.runtime.run")
     told: list[str] = []
+    open_frames = Frames.open
 
-    def opened(source: str) -> Source:
+    def opened(source: str) -> Frames:
         told.append("opened")
-        return open_source(images if source == address else source)
+        return open_frames(images if source == address else source)
 
     def loaded(*arguments: object) -> Segmenter:
         told.append("loaded")
         return load(fp32_bundle)
 
-    monkeypatch.setattr(running, "open_source", opened)
+    monkeypatch.setattr(Frames, "open", opened)
     monkeypatch.setattr(running, "load", loaded)
     assert run(fp32_bundle, address or str(images), "-").frames == 5
     assert told == order
@@ -217,7 +218,7 @@ def test_run_into_a_pipe_keeps_stdout_to_the_masks(fp32_bundle: Path, images: Pa
     result = call("run", fp32_bundle, images, "-o", "pipe:masks")
     assert "5 frames in" in result.stderr
     with load(fp32_bundle) as segmenter:
-        wanted = b"".join(segmenter([f.image]).masks.tobytes() for f in open_source(images))
+        wanted = b"".join(segmenter([f.image]).masks.tobytes() for f in Frames.open(images).read())
     assert result.stdout_bytes == wanted
 
 

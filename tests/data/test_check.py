@@ -106,4 +106,4 @@ def test_instances_are_checked_too(root: Path) -> None:
     write(root / "train" / "instances" / "b.png", np.zeros((6, 8, 3), np.uint8))
     message = complaint(root)
     assert "a.png is 3x3, its image a.png 6x8" in message
-    assert "b.png is not a single-channel PNG of instance ids" in message
+    assert "b.png is not a single-channel image of instance ids" in message

@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,8 +23,9 @@ from edgeunet.data.datasets import (
     read_labels,
     read_mask,
 )
-from edgeunet.errors import DatasetError
+from edgeunet.errors import DatasetError, SourceError
 from edgeunet.metrics import IGNORE, boundary, dilate
+from edgeunet.runtime.sources import Frames
 from edgeunet.training.augment import Augmentation, elastic_displacement
 
 INFO = {"name": "roads", "classes": ["sky", "road"], "palette": [[0, 0, 0], [10, 20, 255]]}
@@ -115,11 +117,11 @@ def test_as_many_classes_as_ids_are_possible(dataset: Path, count: int) -> None:
         ([[0, 0, 0]], "must list one [r, g, b] for each class"),
         ([[0, 0, 0]] * 3, "must list one [r, g, b] for each class"),
         ({"sky": [0, 0, 0], "road": [1, 1, 1]}, "must list one [r, g, b] for each class"),
-        ([[0, 0, 0], [1, 2]], "holds [1, 2]; [r, g, b] was wanted"),
-        ([[0, 0, 0], "red"], "holds 'red'; [r, g, b] was wanted"),
-        ([[0, 0, 0], 7], "holds 7; [r, g, b] was wanted"),
-        ([[0, 0, 0], ["r", "g", "b"]], "holds ['r', 'g', 'b']; [r, g, b] was wanted"),
-        ([[0, 0, 0], [None, 0, 0]], "holds [None, 0, 0]; [r, g, b] was wanted"),
+        ([[0, 0, 0], [1, 2]], "holds [1, 2]; expected [r, g, b]"),
+        ([[0, 0, 0], "red"], "holds 'red'; expected [r, g, b]"),
+        ([[0, 0, 0], 7], "holds 7; expected [r, g, b]"),
+        ([[0, 0, 0], ["r", "g", "b"]], "holds ['r', 'g', 'b']; expected [r, g, b]"),
+        ([[0, 0, 0], [None, 0, 0]], "holds [None, 0, 0]; expected [r, g, b]"),
         ([[0, 0, 0], [0, 0, 256]], "holds [0, 0, 256]"),
         ([[0, 0, 0], [0, -1, 0]], "holds [0, -1, 0]"),
         ([[0, 0, 0], [0.5, 0.5, 0.5]], "holds [0.5, 0.5, 0.5]"),
@@ -178,15 +180,15 @@ def test_a_view_makes_several_classes_one(dataset: Path) -> None:
 @pytest.mark.parametrize(
     ("info", "words"),
     [
-        ({}, "is no view of a data set"),
-        ({"merge": ["crack"]}, "is no view of a data set"),
-        ({"merge": {"defect": "crack"}}, "is no view of a data set"),
-        ({"merge": CRACKS, "classes": ["a", "b"]}, "is no view of a data set"),
+        ({}, "is not a view of a data set"),
+        ({"merge": ["crack"]}, "is not a view of a data set"),
+        ({"merge": {"defect": "crack"}}, "is not a view of a data set"),
+        ({"merge": CRACKS, "classes": ["a", "b"]}, "is not a view of a data set"),
         ({"merge": {"defect": ["hole"]}}, "\"merge\" names 'hole'"),
         ({"merge": {"all": KINDS}}, "leaves one class, 'all'"),
         ({"merge": CRACKS, "palette": [[0, 0, 0]]}, '"palette" must list'),
         ({"merge": CRACKS, "source": "../nowhere"}, "dataset.json does not exist"),
-        ({"merge": CRACKS, "source": 3}, "is no view of a data set"),
+        ({"merge": CRACKS, "source": 3}, "is not a view of a data set"),
         ({"merge": CRACKS, "source": "."}, "which is a view too. Name its source"),
     ],
 )
@@ -246,10 +248,26 @@ def test_image_is_rgb_or_gray(tmp_path: Path) -> None:
 def test_file_that_is_no_image_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"no image")
     for name in ("x.png", "nowhere.png"):
-        with pytest.raises(DatasetError, match=rf"{name} cannot be read as an image"):
+        with pytest.raises(SourceError, match=rf"{name} cannot be read"):
             read_image(tmp_path / name)
-        with pytest.raises(DatasetError, match=rf"{name} is not an 8-bit single-channel PNG"):
+        with pytest.raises(SourceError, match=rf"{name} cannot be read"):
             read_mask(tmp_path / name, num_classes=2)
+
+
+def test_training_reads_16_bit_as_run_does(tmp_path: Path) -> None:
+    deep = np.array([[0, 128, 129, 40000, 65535]], np.uint16)
+    path = write(tmp_path / "a.png", deep)
+    (frame,) = Frames.open(path).read()
+    np.testing.assert_array_equal(read_image(path), frame.image)
+    assert read_image(path, channels=1)[0, :, 0].tolist() == [0, 0, 1, 156, 255]
+
+
+def test_ids_of_a_palette_are_a_mask(tmp_path: Path) -> None:
+    ids = np.array([[0, 2, 255], [1, 1, 0]], np.uint8)
+    image = PIL.Image.fromarray(ids)
+    image.putpalette([value for n in range(256) for value in (n, 255 - n, 7)])
+    image.save(tmp_path / "m.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png", num_classes=3), ids)
 
 
 @given(
@@ -279,7 +297,7 @@ def test_class_id_that_is_no_class_is_refused(tmp_path: Path, class_id: int) -> 
 )
 def test_mask_of_another_form_is_refused(tmp_path: Path, pixels: npt.NDArray[Any]) -> None:
     path = write(tmp_path / "m.png", pixels)
-    with pytest.raises(DatasetError, match=r"m\.png is not an 8-bit single-channel PNG of class"):
+    with pytest.raises(DatasetError, match=r"m\.png is not an 8-bit single-channel image of class"):
         read_mask(path, num_classes=3)
 
 

@@ -1,4 +1,4 @@
-"""Frames and the reference graph -> the table, by the method that measures best."""
+"""Frames and the reference graph -> the calibration table, by the method that measures best."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edgeunet.runtime.frames import Frame
 from ..judge import MaskNet, Tally
 from ..quantize import quantize_for_cpu
 from .check_frames import check_classes
-from .frames import Drawn, Frames, Selection
+from .frames import FrameSet, Selection
 from .observe import Observation, activations, observe
 from .ranges import METHODS, ranges_of
 
@@ -32,16 +32,16 @@ def calibrate(
     """Calibrate the reference graph on the chosen frames.
 
     Args:
-        method: None takes the one whose CPU graph is best on the frames held out, see `best`.
+        method: None chooses the one whose CPU graph is best on the held-out frames, see `best`.
 
     Raises:
-        CalibrationError: an activation that is not finite, or frames with a single class.
+        CalibrationError: an activation is not finite, or the net sees a single class.
     """
-    observation = observe(graph, selection.chosen, card.input)
-    # Drawn frames hold all classes: a net that sees one is untrained, which they cannot help.
-    if not isinstance(selection.chosen.source, Drawn):
+    observation = observe(graph, selection.chosen.frames, card.input)
+    # Procedural frames hold all classes: a net that sees only one there is untrained.
+    if not selection.procedural:
         check_classes(observation.classes, card.classes)
-    source = selection.chosen.source.name
+    source = selection.chosen.name
     if method is not None:
         return make_table(graph, observation, method, model=card.model, source=source)
     tables = {
@@ -60,7 +60,7 @@ def calibrate(
 def make_table(
     graph: Path, observation: Observation, method: Method, *, model: str, source: str
 ) -> CalibrationTable:
-    """Table of one method."""
+    """The table of one method."""
     return CalibrationTable(
         model=model,
         graph=sha256(graph),
@@ -72,57 +72,56 @@ def make_table(
 
 
 def check_table(table: CalibrationTable, graph: Path, *, model: str, path: Path) -> None:
-    """CalibrationError unless a table read from `path` belongs to a graph and covers it."""
+    """Raise CalibrationError unless a table read from `path` belongs to a graph and covers it."""
     found = sha256(graph)
     if table.graph != found:
         raise CalibrationError(
             f"{path} belongs to a graph of {table.model}, SHA-256 {table.graph[:12]}…; this export "
-            f"makes one of {model}, {found[:12]}…. Ranges fit the very graph alone: same weights, "
-            "size and depth, same versions of torch and edgeunet. Calibrate again with --calib."
+            f"makes one of {model}, {found[:12]}…. Ranges fit only one graph: same weights, size "
+            "and depth, same versions of torch and edgeunet. Calibrate again with --calib."
         )
     missing = sorted({"image", *activations(onnx.load(graph))} - set(table.ranges))
     if missing:
         raise CalibrationError(
             f"{path} has no range for {missing[0]}"
-            f"{f' and {len(missing) - 1} more' if len(missing) > 1 else ''}; it was changed. "
+            f"{f' and {len(missing) - 1} more' if len(missing) > 1 else ''}; the file was changed. "
             "Calibrate again with --calib."
         )
 
 
-def _compared_on(frames: Frames, same: bool) -> str:
-    labels = "labelled" if frames.source.labelled else "unlabelled"
-    kind = "that calibrated, for there are no others" if same else "held out"
-    return f"{len(frames)} {labels} frames of {frames.source.name}, {kind}"
+def _compared_on(frames: FrameSet, same: bool) -> str:
+    labels = "unlabelled" if frames.mask is None else "labelled"
+    kind = "the same that calibrated (there are no others)" if same else "held out"
+    return f"{len(frames)} {labels} frames of {frames.name}, {kind}"
 
 
 _SAME_MIOU = 0.1
-"""IoU points that so few frames cannot tell apart: measured on cells, the methods lie 0.08 apart,
-and the one that agrees most with FP32 is the lowest."""
+"""IoU points that so few frames cannot tell apart. Measured on cells, the methods lie 0.08 apart,
+and the one that agrees most with FP32 has the lowest mIoU."""
 
 
 def score_methods(
     graph: Path,
     tables: Mapping[Method, CalibrationTable],
-    held_out: Frames,
+    held_out: FrameSet,
     spec: InputSpec,
     *,
     gate: Sequence[float] | None,
 ) -> tuple[MethodScore, ...]:
     """Quantize the reference graph with each method's table and compare the masks.
 
-    No method's mIoU is higher than the reference's: what clipping wins on so few frames is luck,
-    and hides what it changes. On magnetic_tile the entropy's ranges win 4.5 points on the frames
-    held out, and flip 1.6 % of the validation split's pixels.
+    A method's mIoU is capped at the reference's. On so few frames a gain from clipping is luck, and
+    would hide the harm that it does: on magnetic_tile, entropy gains 4.5 points on the held-out
+    frames, and flips 1.6 % of the pixels of the validation split.
 
-    Memory: the graphs, and one frame with its masks at a time.
+    Memory: the graphs, and the masks of one frame at a time.
 
     Args:
-        gate: thresholds of the presence, None where the net has no gate or it is not calibrated.
+        gate: presence thresholds, None if the net has no gate or an uncalibrated one.
 
     Raises:
-        DatasetError: a mask that is not of its frame's size.
+        DatasetError: a mask and its frame differ in size.
     """
-    labelled = held_out.source.labelled
     with tempfile.TemporaryDirectory(prefix="edgeunet-") as folder:
         nets = {}
         for method, table in tables.items():
@@ -133,10 +132,10 @@ def score_methods(
         tallies = {method: Tally(reference.classes) for method in nets}
         exact = Tally(reference.classes)
         prepare = Preprocessor(spec)
-        for number, frame in zip(held_out.numbers, held_out, strict=True):
+        for number, frame in zip(held_out.numbers, held_out.frames, strict=True):
             image, size = prepare([frame]), (frame.shape[0], frame.shape[1])
             wanted = reference(image, size)
-            labels = _labels(held_out, number, frame) if labelled else None
+            labels = _labels(held_out, number, frame)
             for method, net in nets.items():
                 tallies[method].add(wanted, net(image, size), labels)
             exact.add(wanted, wanted, labels)
@@ -144,9 +143,9 @@ def score_methods(
 
 
 def best(scores: Sequence[MethodScore]) -> Method:
-    """Method with the highest mIoU; of those within `_SAME_MIOU` points, the highest agreement.
+    """The method with the highest mIoU; among those within `_SAME_MIOU`, the highest agreement.
 
-    What is still equal goes to the first in the order of `METHODS`.
+    Remaining ties go to the first in the order of `METHODS`.
     """
     top = max((score.miou for score in scores if score.miou is not None), default=None)
     rivals = [s for s in scores if top is None or (s.miou or 0.0) >= top - _SAME_MIOU]
@@ -154,18 +153,21 @@ def best(scores: Sequence[MethodScore]) -> Method:
 
 
 def _score(method: Method, tally: Tally, *, most: float | None) -> MethodScore:
-    """Score of one method; most: mIoU of the reference, None without labels."""
+    """Score of one method. most: mIoU of the reference, None without labels."""
     miou = None
     if tally.miou is not None and most is not None:
         miou = round(100 * min(tally.miou, most), 3)
     return MethodScore(method, miou, round(tally.agreement, 6))
 
 
-def _labels(frames: Frames, number: int, frame: Frame) -> Mask:
-    mask = frames.source.mask(number)
+def _labels(frames: FrameSet, number: int, frame: Frame) -> Mask | None:
+    """Class ids of a frame, None without labels."""
+    if frames.mask is None:
+        return None
+    mask = frames.mask(number)
     if mask.shape != frame.shape[:2]:
         raise DatasetError(
-            f"frame {number} of {frames.source.name} is {frame.shape[0]}x{frame.shape[1]}, its "
-            f"mask {'x'.join(map(str, mask.shape))}. They must be of one size."
+            f"frame {number} of {frames.name} is {frame.shape[0]}x{frame.shape[1]}, its mask "
+            f"{'x'.join(map(str, mask.shape))}. They must have the same size."
         )
     return mask

@@ -1,4 +1,4 @@
-"""Refuses calibration data from which no useful table can come, and says why."""
+"""Refuse calibration frames that cannot give a useful table, and say why."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ from edgeunet.models import SegmentationNet
 from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.runtime.frames import Frame
 
-from .frames import Frames
+from .frames import FrameSet
 from .selection import SAME, Descriptor
 
-# Measured: frames of cells, streets, magnetic tiles and membranes have 3 grey levels and more, the
-# same divided by 255 once too often at most 0.4.
+# Standard deviation, grey levels. Measured: frames of cells, streets, magnetic tiles and membranes
+# have 3 or more; divided by 255 once too often, the same frames have at most 0.4.
 _CONTRAST = 1.0
-# Measured, median over the frames: 0.87 to 0.98 in those data sets, 0.38 with strong sensor noise
-# on cells; 0.00 in uniform noise, with and without JPEG.
+# Correlation of neighbouring pixels, median over the frames. Measured: 0.87 to 0.98 in those data
+# sets, 0.38 in cells with strong sensor noise, 0.00 in uniform noise, with and without JPEG.
 _SMOOTHNESS = 0.1
 # Measured on all nets of the package, as they are and as if trained with each customary
-# preparation: a wrong one fits at least 4.8 times worse than the right one; the right one at most
-# 2.5 times worse than a wrong one, from a quarter to twice the exposure and gamma 1/2 to 2.
+# preparation. A wrong preparation fits at least 4.8 times worse than the right one. The right one
+# fits at most 2.5 times worse than a wrong one, from a quarter to twice the exposure and from gamma
+# 1/2 to 2.
 _WORSE = 3.5
-# Measured likewise: at most 4.2 nats, at three times the exposure; 19 and more where values go to
-# 255 instead of 1.
+# Measured in the same way: at most 4.2 nats, at three times the exposure; 19 or more if values go
+# to 255 instead of 1.
 _FAR = 15.0
-# Measured on CamVid: BGR fits 1.9 to 11 times worse than RGB, in one stretch of it 1.1 times; but
-# RGB with a warm tint of 15 % fits 2.7 times worse than BGR. So this is no reason to refuse.
+# Measured on CamVid: BGR fits 1.9 to 11 times worse than RGB, but 1.1 times in one part of it, and
+# RGB with a warm tint of 15 % fits 2.7 times worse than BGR. So this is reported, not refused.
 _SWAPPED = 2.0
 
 # Mean and standard deviation of the customary ranges 0..1, -1..1 and 0..255.
@@ -45,41 +46,43 @@ _WANTED = "Pass --calib a few dozen frames as the application sees them"
 def examine(
     net: SegmentationNet,
     candidates: Mapping[int, Descriptor],
-    typical: Frames,
+    typical: FrameSet,
     spec: InputSpec,
 ) -> str:
-    """Examine frames before anything is calibrated on them.
+    """Check frames before calibrating on them.
 
     Returns:
-        What the comparison with the training data said, or that there was none.
+        The result of comparing them with the training data, or that this was impossible.
 
     Raises:
-        CalibrationError: one frame only, frames that are constant, noise or all equal, or so unlike
-            the training data that they must be prepared wrongly.
+        CalibrationError: a single frame; frames that are constant, noise or all equal; or frames so
+            unlike the training data that their preparation must be wrong.
     """
-    check_pixels(candidates, typical.source.name)
-    found = distance(net, typical, spec)
+    check_pixels(candidates, typical.name)
+    found = distance(net, typical.frames, spec)
     if np.isnan(found):
         return "not compared with the training data: the net has no batch normalisation"
-    rivals = [(distance(net, typical, other), other) for other in customary(spec)]
-    check_distance(found, spec, min(rivals, key=lambda pair: pair[0]), typical.source.name)
+    rivals = [(distance(net, typical.frames, other), other) for other in customary(spec)]
+    check_distance(found, spec, min(rivals, key=lambda pair: pair[0]), typical.name)
     said = f"distance from the training data: {found:.3f} nats"
     if spec.color == "gray":
         return said
-    swapped = distance(net, typical, replace(spec, color="bgr" if spec.color == "rgb" else "rgb"))
+    swapped = distance(
+        net, typical.frames, replace(spec, color="bgr" if spec.color == "rgb" else "rgb")
+    )
     if found < _SWAPPED * swapped:
         return said
     return (
-        f"{said}, and {swapped:.3f} with red and blue exchanged: unless their light has a tint, "
-        f"the frames or the net are not {spec.color}"
+        f"{said}, and {swapped:.3f} with red and blue exchanged: unless the light has a tint, the "
+        f"frames or the net are not {spec.color}"
     )
 
 
 def customary(spec: InputSpec) -> list[InputSpec]:
-    """Preparations that nets are trained with: ImageNet's, values in 0..1, -1..1 and 0..255.
+    """Preparations commonly used in training: ImageNet's, and values in 0..1, -1..1 and 0..255.
 
-    Those are left out that differ from `spec` in no more than contrast, as -1..1 and ImageNet's do:
-    the scene may be the reason for that.
+    Leaves out those that differ from `spec` in contrast only, as -1..1 differs from ImageNet's:
+    the scene may explain such a difference.
     """
     known = [IMAGENET[spec.color]]
     known += [((mean,) * spec.channels, (std,) * spec.channels) for mean, std in _RANGES]
@@ -92,10 +95,10 @@ def customary(spec: InputSpec) -> list[InputSpec]:
 
 
 def check_pixels(candidates: Mapping[int, Descriptor], source: str) -> None:
-    """CalibrationError for one frame, and for frames that are constant, noise or all equal."""
+    """Raise CalibrationError for a single frame, and for constant, noisy or equal frames."""
     if len(candidates) < 2:
         raise CalibrationError(
-            f"{source} holds one frame; its values say nothing of other scenes. {_WANTED}."
+            f"{source} holds one frame; it says nothing about other scenes. {_WANTED}."
         )
     spread = max(descriptor.spread for descriptor in candidates.values())
     if spread < _CONTRAST:
@@ -103,32 +106,32 @@ def check_pixels(candidates: Mapping[int, Descriptor], source: str) -> None:
         raise CalibrationError(
             f"all {len(candidates)} frames of {source} are constant: their standard deviations are "
             f"at most {spread:.2f} of 255 grey levels, their means {min(levels):.0f} to "
-            f"{max(levels):.0f}. {_WANTED}, 8 bit, 0 to 255; if they were scaled to 0..1 before "
-            "they were saved, save them without."
+            f"{max(levels):.0f}. {_WANTED}, 8 bit, 0 to 255. If they were scaled to 0..1 before "
+            "saving, save them unscaled."
         )
     smoothness = float(np.median([d.smoothness for d in candidates.values()]))
     if smoothness < _SMOOTHNESS:
         raise CalibrationError(
-            f"the frames of {source} are noise: neighbouring pixels correlate with "
-            f"{smoothness:.2f}, in pictures with 0.4 and more. {_WANTED}."
+            f"the frames of {source} are noise: the correlation of neighbouring pixels is "
+            f"{smoothness:.2f}, in pictures it is 0.4 or more. {_WANTED}."
         )
     vectors = np.stack([descriptor.vector for descriptor in candidates.values()])
     farthest = float(np.linalg.norm(vectors - vectors[0], axis=1).max())
     if farthest < SAME:
         raise CalibrationError(
-            f"all {len(candidates)} frames of {source} are equal: they differ by {farthest:.2f} of "
-            f"255 grey levels at most. {_WANTED}, of different scenes."
+            f"all {len(candidates)} frames of {source} are equal: they differ by at most "
+            f"{farthest:.2f} of 255 grey levels. {_WANTED}, of different scenes."
         )
 
 
 def check_distance(
     found: float, spec: InputSpec, nearest: tuple[float, InputSpec], source: str
 ) -> None:
-    """CalibrationError for frames that another preparation suits, or no exposure explains.
+    """Raise CalibrationError for frames that fit another preparation, or none.
 
     Args:
         found: distance of the frames as `spec` prepares them, nats.
-        nearest: the smallest distance that another preparation comes to, and that one.
+        nearest: the smallest distance with another preparation, and that preparation.
     """
     distance, other = nearest
     prepared = f"They are prepared as {_described(spec)}"
@@ -137,24 +140,24 @@ def check_distance(
             f"the frames of {source} are unlike what the net was trained on. {prepared}; as "
             f"{_described(other)} they fit {found / distance:.0f} times better (distance "
             f"{distance:.2g} instead of {found:.2g} nats). Correct --mean and --std or the "
-            "checkpoint's card, and pass frames that are not normalised yet."
+            "checkpoint's card, and pass frames that are not normalised."
         )
     if found > _FAR:
         raise CalibrationError(
             f"the frames of {source} are unlike what the net was trained on: distance {found:.2g} "
-            f"nats, {_FAR:g} at most are due to the exposure. {prepared}: if the training did "
-            "otherwise, correct --color, --mean and --std or the checkpoint's card. Else "
+            f"nats; exposure explains at most {_FAR:g}. {prepared}: if the training did otherwise, "
+            "correct --color, --mean and --std or the checkpoint's card. Otherwise, "
             f"{_WANTED[0].lower()}{_WANTED[1:]}."
         )
 
 
 def check_classes(seen: Collection[int], classes: Sequence[str]) -> None:
-    """CalibrationError where a net of several classes gave all pixels of all frames the same."""
+    """Raise CalibrationError if a net with several classes saw only one in all frames."""
     if len(seen) == 1 and len(classes) > 1:
         raise CalibrationError(
             f"the net sees {classes[next(iter(seen))]!r} and nothing else in all calibration "
-            f"frames; they say nothing of what {', '.join(map(repr, classes))} need. {_WANTED}, "
-            "with all classes in them."
+            f"frames, so they cannot calibrate {', '.join(map(repr, classes))}. {_WANTED}, with "
+            "all classes in them."
         )
 
 
@@ -164,8 +167,8 @@ def _described(spec: InputSpec) -> str:
 
 
 LAYERS = 8
-"""Normalisations looked at, the first of the encoder: exposure fades with depth, less so what is
-no picture of the training's kind."""
+"""Number of normalisations compared, the first of the encoder: with depth the effect of exposure
+fades, the effect of unfamiliar pictures less so."""
 
 
 @dataclass
@@ -175,7 +178,7 @@ class _Moments:
     squares: Tensor | float = 0.0
 
     def add(self, values: Tensor) -> None:
-        """Take in (N, C, H, W)."""
+        """Add values (N, C, H, W)."""
         exact = values.double()
         self.count += exact.numel() // exact.shape[1]
         self.total = self.total + exact.sum((0, 2, 3))
@@ -184,12 +187,12 @@ class _Moments:
 
 @torch.inference_mode()
 def distance(net: SegmentationNet, frames: Iterable[Frame], spec: InputSpec) -> float:
-    """Distance of frames from what the net was trained on; NaN for a net without statistics.
+    """Distance of frames from the training data; NaN for a net without batch normalisation.
 
-    The inputs of the first `LAYERS` batch normalisations of the encoder are compared with the
-    running mean and variance stored in them: relative entropy of two normal distributions, in nats,
-    of each layer the channels' median, of those the mean. 0 where the frames are of the training's
-    kind. Nothing is held but sums.
+    Compares the inputs of the first `LAYERS` batch normalisations of the encoder with their running
+    mean and variance: the relative entropy of two normal distributions, in nats; the median over
+    the channels of each layer, then the mean over the layers. 0 for frames like the training data.
+    Only sums are held in memory.
     """
     norms = [
         module

@@ -1,158 +1,92 @@
-"""Where calibration frames come from: images, a data set, a video, or frames in memory."""
+"""Calibration frames at a path, in two passes: all are described, then the chosen ones kept."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
-from edgeunet.data.datasets import Sample, open_dataset, read_labels
-from edgeunet.errors import CalibrationError, DatasetError
-from edgeunet.files import IMAGE_SUFFIXES
+from edgeunet.data.datasets import open_dataset, read_labels
+from edgeunet.data.images import read_image
+from edgeunet.errors import CalibrationError, SourceError
 from edgeunet.metrics import Mask
 from edgeunet.runtime.frames import Frame
-from edgeunet.runtime.sources import open_source, read_image
-from edgeunet.runtime.sources.video import VIDEO_SUFFIXES
+from edgeunet.runtime.sources import Frames
 
 from .selection import Descriptor, describe_frame, evenly, farthest_first, thinned
 
 CANDIDATES = 512
-"""Frames of a source that are looked at, evenly spaced: 3 MB of descriptors."""
+"""Most frames of a source that are described, evenly spaced: 3 MB of descriptors."""
 
-
-class Source(Protocol):
-    """Frames by number, read anew each time."""
-
-    @property
-    def name(self) -> str:
-        """What a report calls the source."""
-
-    @property
-    def labelled(self) -> bool:
-        """Whether `mask` knows the classes of every frame's pixels."""
-
-    def read(self, numbers: Collection[int]) -> Iterator[Frame]:
-        """The frames of these numbers, ascending."""
-
-    def mask(self, number: int) -> Mask:
-        """Class ids (H, W) of a frame of a labelled source."""
+_WANTED = "Pass --calib a folder with a few dozen frames of the application, a data set or a video."
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """Frames in memory, with their masks."""
+class Candidates:
+    """What the first pass over a source found.
 
+    frames: where they are, for the second pass. name: what a report calls them. descriptors: by the
+    frame's number. mask: gives the class ids (H, W) of a frame by its number, None without labels.
+    """
+
+    frames: Frames
     name: str
-    frames: Sequence[Frame]
-    masks: Sequence[Mask]
-    labelled: bool = True
+    descriptors: dict[int, Descriptor]
+    mask: Callable[[int], Mask] | None = None
 
-    def read(self, numbers: Collection[int]) -> Iterator[Frame]:
-        """See `Source`."""
-        return (self.frames[number] for number in sorted(numbers))
-
-    def mask(self, number: int) -> Mask:
-        """See `Source`."""
-        return self.masks[number]
-
-
-@dataclass(frozen=True)
-class Images:
-    """Image files; with samples, one for each, where they are a data set of the net's classes."""
-
-    name: str
-    files: tuple[Path, ...]
-    samples: tuple[Sample, ...] = ()
-    num_classes: int = 0
-
-    @property
-    def labelled(self) -> bool:
-        """See `Source`."""
-        return bool(self.samples)
-
-    def scan(self) -> dict[int, Descriptor]:
-        """Descriptors of at most `CANDIDATES` files, evenly spaced, by number."""
-        numbers = evenly(range(len(self.files)), CANDIDATES)
-        return {number: describe_frame(read_image(self.files[number])) for number in numbers}
-
-    def read(self, numbers: Collection[int]) -> Iterator[Frame]:
-        """See `Source`."""
-        return (read_image(self.files[number]) for number in sorted(numbers))
-
-    def mask(self, number: int) -> Mask:
-        """See `Source`."""
-        return read_labels(self.samples[number], num_classes=self.num_classes)
+    def take(self, numbers: Collection[int]) -> dict[int, Frame]:
+        """Decode frames by number, a video up to the last of them: seeking is not always exact."""
+        if self.frames.kind != "video":
+            return {number: read_image(self.frames.files[number]) for number in sorted(numbers)}
+        taken = {}
+        with self.frames.read() as source:
+            for frame in source:
+                if frame.index in numbers:
+                    taken[frame.index] = frame.image
+                if len(taken) == len(numbers):
+                    break
+        return taken
 
 
-@dataclass(frozen=True)
-class Video:
-    """A video file, decoded from its start each time: seeking is not exact in every format."""
-
-    path: Path
-    labelled: bool = False
-
-    @property
-    def name(self) -> str:
-        """See `Source`."""
-        return self.path.name
-
-    def scan(self) -> dict[int, Descriptor]:
-        """Descriptors of at most `CANDIDATES` frames, evenly spaced, by number."""
-        with open_source(self.path) as frames:
-            kept = thinned(frames, CANDIDATES, kept=lambda f: (f.index, describe_frame(f.image)))
-            return dict(kept)
-
-    def read(self, numbers: Collection[int]) -> Iterator[Frame]:
-        """See `Source`."""
-        wanted, last = set(numbers), max(numbers, default=-1)
-        with open_source(self.path) as frames:
-            for frame in frames:
-                if frame.index > last:
-                    return
-                if frame.index in wanted:
-                    yield frame.image
-
-    def mask(self, number: int) -> Mask:
-        """No video has labels."""
-        raise DatasetError(f"{self.path} has no mask of frame {number}; a video has no labels.")
-
-
-def open_frames(path: Path, *, num_classes: int) -> Images | Video:
-    """A video file, the training images of a data set, or the images in a folder.
+def describe_source(path: Path, *, num_classes: int) -> Candidates:
+    """Describe at most `CANDIDATES` frames of images, a video, or a data set's training split.
 
     Args:
-        num_classes: the net's; a data set of another number has images, but no labels, for it.
+        num_classes: the net's; a data set with another number has images for it, but no labels.
 
     Raises:
-        CalibrationError: none of those, or no image in it. DatasetError: a damaged data set.
+        CalibrationError: not frames, no frames, or a camera. DatasetError: a damaged data set.
+        SourceError: an image or a video that cannot be read.
     """
-    if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
-        return Video(path)
-    if not path.is_dir():
-        raise CalibrationError(
-            f"{path} is not a directory with images or a data set, nor a video file "
-            f"({', '.join(sorted(VIDEO_SUFFIXES))}). Pass one of those to --calib."
-        )
-    if (path / "dataset.json").is_file():
+    try:
+        frames = Frames.open(path)
+    except SourceError as error:
+        raise CalibrationError(f"{error} {_WANTED}") from None
+    if frames.kind == "live":
+        raise CalibrationError(f"{frames.name} cannot be read twice. {_WANTED}")
+    if frames.kind == "video":
+        with frames.read() as source:
+            described = thinned(
+                source, CANDIDATES, kept=lambda f: (f.index, describe_frame(f.image))
+            )
+        return Candidates(frames, frames.name, dict(described))
+    name, mask = frames.name, None
+    if frames.kind == "dataset":
         dataset = open_dataset(path)
-        samples = tuple(dataset.samples("train"))
-        fits = len(dataset.classes) == num_classes
-        return Images(
-            name=f"{dataset.name}, training images",
-            files=tuple(sample.image for sample in samples),
-            samples=samples if fits else (),
-            num_classes=num_classes,
-        )
-    files = sorted(item for item in path.iterdir() if item.suffix.lower() in IMAGE_SUFFIXES)
-    if not files:
-        raise CalibrationError(
-            f"{path} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}). Pass --calib a folder "
-            "with a few dozen frames of the application."
-        )
-    return Images(name=path.name, files=tuple(files))
+        samples = dataset.samples("train")
+        name = f"{dataset.name}, training images"
+        frames = Frames(str(path), "dataset", tuple(sample.image for sample in samples))
+        if len(dataset.classes) == num_classes:
+            mask = lambda number: read_labels(samples[number], num_classes=num_classes)  # noqa: E731
+    numbers = evenly(range(len(frames.files)), CANDIDATES)
+    return Candidates(
+        frames,
+        name,
+        {number: describe_frame(read_image(frames.files[number])) for number in numbers},
+        mask,
+    )
 
 
 CHOSEN = 32
@@ -161,72 +95,73 @@ CHOSEN = 32
 HELD_OUT = 8
 """Frames to compare the methods on."""
 
+TYPICAL = 8
+"""Frames to compare with the training data."""
+
 
 @dataclass(frozen=True)
-class Frames:
-    """Frames of a source by number, ascending; iterating reads them anew, one at a time.
+class FrameSet:
+    """Frames in memory.
 
-    sizes: (height, width) of each, pixels.
+    name: what a report calls their source. numbers: their numbers within it, ascending. frames:
+    (H, W, 3) each, RGB. mask: gives the class ids (H, W) of a frame by its number, None without
+    labels.
     """
 
-    source: Source
+    name: str
     numbers: tuple[int, ...]
-    sizes: tuple[tuple[int, int], ...]
+    frames: tuple[Frame, ...]
+    mask: Callable[[int], Mask] | None = None
 
     def __len__(self) -> int:
-        return len(self.numbers)
-
-    def __iter__(self) -> Iterator[Frame]:
-        return self.source.read(self.numbers)
+        return len(self.frames)
 
     def alike(self, count: int) -> list[Frame]:
         """At most `count` frames of the first one's size, evenly spaced."""
-        pairs = zip(self.numbers, self.sizes, strict=True)
-        same = [number for number, size in pairs if size == self.sizes[0]]
-        return list(self.source.read(same[:: max(1, len(same) // count)][:count]))
+        same = [frame for frame in self.frames if frame.shape == self.frames[0].shape]
+        return same[:: max(1, len(same) // count)][:count]
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What became of a source.
+    """At most `CHOSEN + HELD_OUT + TYPICAL` frames of a source; frames in several sets are shared.
 
-    typical: a few frames as they come. chosen: a diverse few that calibrate. held_out: others, as
-    they come, to compare methods on; the chosen ones where there are no others.
+    typical: evenly spaced. chosen: as different as possible, to calibrate on. held_out: evenly
+    spaced among the others, to compare methods on; the chosen ones if there are no others.
+    procedural: the frames were drawn, and hold all classes.
     """
 
-    typical: Frames
-    chosen: Frames
-    held_out: Frames
+    typical: FrameSet
+    chosen: FrameSet
+    held_out: FrameSet
+    procedural: bool = False
 
 
-def select(source: Source, candidates: Mapping[int, Descriptor]) -> Selection:
-    """Choose `CHOSEN` frames farthest-first, but leave one in four of a short source.
+def select(candidates: Candidates) -> Selection:
+    """Choose `CHOSEN` frames farthest-first, but leave one in four of a short source; read them.
 
-    Which of several equal frames is chosen depends on their order, nothing else does.
+    The choice depends on the order of the frames only if some are equal.
     """
-    numbers = list(candidates)
-    vectors = np.stack([descriptor.vector for descriptor in candidates.values()])
+    numbers = list(candidates.descriptors)
+    vectors = np.stack([descriptor.vector for descriptor in candidates.descriptors.values()])
     count = min(CHOSEN, len(numbers) - len(numbers) // 4)
-    chosen = {numbers[row] for row in farthest_first(vectors, count)}
+    chosen = sorted(numbers[row] for row in farthest_first(vectors, count))
     others = [number for number in numbers if number not in chosen]
+    typical, held_out = evenly(numbers, TYPICAL), evenly(others, HELD_OUT) or chosen
+    taken = candidates.take({*typical, *chosen, *held_out})
 
-    def frames(taken: list[int]) -> Frames:
-        return Frames(source, tuple(taken), tuple(candidates[n].size for n in taken))
+    def frames(wanted: list[int]) -> FrameSet:
+        images = tuple(taken[number] for number in wanted)
+        return FrameSet(candidates.name, tuple(wanted), images, candidates.mask)
 
-    return Selection(
-        typical=frames(evenly(numbers, 8)),
-        chosen=frames(sorted(chosen)),
-        held_out=frames(evenly(others, HELD_OUT) or sorted(chosen)),
-    )
+    return Selection(typical=frames(typical), chosen=frames(chosen), held_out=frames(held_out))
 
 
-def drawn_selection(source: Drawn) -> Selection:
+def drawn_selection(drawn: FrameSet) -> Selection:
     """The first `CHOSEN` of frames that were drawn independently; the rest is held out."""
-    sizes = [(frame.shape[0], frame.shape[1]) for frame in source.frames]
 
-    def frames(start: int, stop: int) -> Frames:
-        return Frames(source, tuple(range(start, stop)), tuple(sizes[start:stop]))
+    def frames(part: slice) -> FrameSet:
+        return FrameSet(drawn.name, drawn.numbers[part], drawn.frames[part], drawn.mask)
 
-    count = min(CHOSEN, len(sizes))
-    chosen = frames(0, count)
-    return Selection(chosen, chosen, frames(count, len(sizes)))
+    chosen = frames(slice(CHOSEN))
+    return Selection(chosen, chosen, frames(slice(CHOSEN, None)), procedural=True)

@@ -1,8 +1,8 @@
-"""One pass of frames through the reference graph: what every method needs of every activation."""
+"""Run frames through the reference graph and collect the statistics of every activation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,15 +20,15 @@ from edgeunet.runtime.frames import Frame
 from .ranges import Statistics
 
 ELEMENTS_AT_ONCE = 1 << 26
-"""Activation values held at a time: 256 MB."""
+"""Most activation values held at a time: 256 MB."""
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What frames showed.
+    """What the frames showed.
 
-    statistics: by activation of the graph, and `image`. frames: their number. classes: ids that
-    the net gave to a pixel at least.
+    statistics: by name of the activation, and of `image`. frames: their number. classes: ids that
+    the net gave to at least one pixel.
     """
 
     statistics: dict[str, Statistics]
@@ -36,16 +36,15 @@ class Observation:
     classes: frozenset[int]
 
 
-def observe(graph: Path, frames: Iterable[Frame], spec: InputSpec) -> Observation:
-    """Run the reference graph on frames, one at a time, and note what its activations hold.
+def observe(graph: Path, frames: Sequence[Frame], spec: InputSpec) -> Observation:
+    """Run the reference graph on frames, one at a time, and collect statistics.
 
-    Memory: one frame, what ONNX Runtime holds to run the graph on it, at most `ELEMENTS_AT_ONCE`
-    activation values (or the largest activation, where that is larger), 16 KB an activation.
-    Where the activations of one frame are more than that, the graph is run in parts, and the frames
-    are iterated over once for each.
+    Memory: ONNX Runtime's for one frame, at most `ELEMENTS_AT_ONCE` activation values (or the
+    largest activation, if it has more), and 16 KB for each activation. If one frame has more
+    activation values, the graph is run in parts, once over all frames for each part.
 
     Args:
-        frames: iterated over anew for each part, so no iterator where there are several.
+        frames: RGB (H, W, 3) each; iterated over once for each part.
 
     Raises:
         CalibrationError: no frame, or an activation that is not finite.
@@ -68,12 +67,12 @@ def observe(graph: Path, frames: Iterable[Frame], spec: InputSpec) -> Observatio
                 if name == "logits":
                     classes |= set(np.unique(values.argmax(1)).tolist())
     if not count:
-        raise CalibrationError("no calibration frame came; pass --calib DIR with images.")
+        raise CalibrationError("there are no calibration frames; pass --calib DIR with images.")
     return Observation(statistics, count, frozenset(classes))
 
 
 def activations(model: onnx.ModelProto) -> dict[str, int]:
-    """Float tensors that the nodes of a graph make, and their elements for one frame."""
+    """Float tensors that the nodes of a graph compute, and their number of elements per frame."""
     made = {name for node in model.graph.node for name in node.output}
     return {
         value.name: int(np.prod([max(1, d.dim_value) for d in value.type.tensor_type.shape.dim]))
@@ -83,7 +82,7 @@ def activations(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def _parts(model: onnx.ModelProto) -> list[list[str]]:
-    """Names of the activations, in groups that fit the memory."""
+    """Names of the activations, in groups that fit into memory."""
     parts: list[list[str]] = [[]]
     held = 0
     for name, elements in activations(model).items():
@@ -98,7 +97,7 @@ def _parts(model: onnx.ModelProto) -> list[list[str]]:
 def _observed(model: onnx.ModelProto, names: list[str]) -> OrtNet:
     """The net with these activations as its only outputs.
 
-    A graph's outputs live until a run ends, those that nobody asked for too.
+    ONNX Runtime keeps all outputs of a graph until a run ends, even those not requested.
     """
     known = {value.name: value for value in [*model.graph.value_info, *model.graph.output]}
     observed = onnx.ModelProto()

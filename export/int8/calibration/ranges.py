@@ -1,4 +1,4 @@
-"""From what was seen of an activation to its range: four methods."""
+"""Statistics of an activation -> its range, by four methods."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from edgeunet.bundle.calibration_table import Method
 Range = tuple[float, float]
 
 METHODS: tuple[Method, ...] = get_args(Method)
-"""In the order in which they win where measurements cannot tell them apart."""
+"""In the order of preference, for when measurements cannot tell them apart."""
 
-LEVELS = 128  # of the magnitudes in symmetric INT8, for which TensorRT reads the table
-_STRIDE = 16  # bins between two thresholds that are tried
+LEVELS = 128  # magnitudes in symmetric INT8, which TensorRT uses
+_STRIDE = 16  # bins between two candidate thresholds
 
-# A dead activation has no range, and no scale that FP16 can hold: it gets this one, which makes the
-# symmetric scale the smallest normal FP16 number.
+# An activation that is always zero has no range, and no scale that FP16 can hold. It gets this
+# range, which makes the symmetric scale the smallest normal FP16 number.
 _NARROWEST = 127 * 2.0**-14
 
 
 def ranges_of(statistics: Mapping[str, Statistics], method: Method) -> dict[str, Range]:
     """Range of every activation by one method."""
     rule = _RULES[method]
-    return {name: _alive(rule(seen)) for name, seen in statistics.items()}
+    return {name: _widened(rule(seen)) for name, seen in statistics.items()}
 
 
 def minmax(seen: Statistics) -> Range:
-    """All values: nothing is clipped, and single outliers cost all others their resolution."""
+    """All values: nothing is clipped, and a single outlier coarsens all other values."""
     return seen.lowest, seen.highest
 
 
 def percentile(seen: Statistics) -> Range:
-    """The widest of the frames' ranges, each without its most extreme values at either end."""
+    """The widest of the frames' ranges, each without the share `TAIL` of values at either end."""
     return seen.low, seen.high
 
 
@@ -53,11 +53,11 @@ def mse(seen: Statistics) -> Range:
 def entropy_threshold(histogram: Histogram) -> float:
     """Magnitude at which clipping and rounding to `LEVELS` levels lose the least information.
 
-    The Kullback-Leibler divergence of the histogram, clipped, from its rounded form: Migacz, "8-bit
-    Inference with TensorRT", GTC 2017, slides 25 to 36, with the two details of NVIDIA's
-    pytorch-quantization (calib/histogram.py): the bin at zero, which holds all that a ReLU closes,
-    counts as its neighbour does, and of equal divergences the larger threshold wins. Thresholds are
-    tried every `_STRIDE` bins, and at the last bin with values.
+    Minimises the Kullback-Leibler divergence between the clipped histogram and its rounded form:
+    Migacz, "8-bit Inference with TensorRT", GTC 2017, slides 25 to 36. Two details follow NVIDIA's
+    pytorch-quantization (calib/histogram.py): the bin at zero, which holds everything that a ReLU
+    closes, gets the count of its neighbour, and among equal divergences the larger threshold wins.
+    Candidates are every `_STRIDE` bins, and the last bin with values.
     """
     counts = histogram.counts.copy()
     counts[0] = counts[1]
@@ -70,10 +70,10 @@ def entropy_threshold(histogram: Histogram) -> float:
 def mse_threshold(histogram: Histogram) -> float:
     """Magnitude at which clipping and rounding to `LEVELS` levels make the least squared error.
 
-    The error by whose formula Banner et al., "Post training 4-bit quantization of convolutional
-    networks" (arXiv 1810.05723), clip is summed over the bins here: a value beyond the threshold
-    moves to it, one within errs by a twelfth of the squared step, and one that rounds to zero by
-    its own square. What a ReLU closes is zero and costs nothing.
+    Sums the error formula of Banner et al., "Post training 4-bit quantization of convolutional
+    networks" (arXiv 1810.05723), over the bins: a value beyond the threshold moves to it, a value
+    within it errs by a twelfth of the squared step, and a value that rounds to zero errs by its own
+    square. Zeros, such as those from a ReLU, cost nothing.
     """
     magnitudes = np.arange(BINS, dtype=np.float64) + 0.5  # in bins
     magnitudes[0] = 0.0
@@ -83,7 +83,7 @@ def mse_threshold(histogram: Histogram) -> float:
 
 
 def _tried(counts: npt.NDArray[np.int64]) -> list[int]:
-    """Thresholds that are tried, in bins; all bins where nothing was counted."""
+    """Candidate thresholds in bins; all bins if nothing was counted."""
     occupied = np.flatnonzero(counts)
     if not occupied.size:
         return [BINS]
@@ -92,25 +92,25 @@ def _tried(counts: npt.NDArray[np.int64]) -> list[int]:
 
 
 def _squared_error(magnitudes: npt.NDArray[np.float64], bins: int) -> npt.NDArray[np.float64]:
-    """What is lost of each magnitude, in squared bins, when `bins` are the largest level."""
+    """Squared error of each magnitude, in squared bins, if the largest level is at `bins`."""
     step = bins / (LEVELS - 1)
     rounded = np.where(magnitudes < step / 2, magnitudes**2, step**2 / 12)
     return np.where(magnitudes < bins, rounded, (magnitudes - bins) ** 2)
 
 
 def _divergence(counts: npt.NDArray[np.int64], bins: int) -> float:
-    """KL(P || Q): P the first bins with all beyond in the last, Q the bins rounded to levels."""
+    """KL(P || Q). P: the first bins, the last with all values beyond; Q: P rounded to levels."""
     kept = counts[:bins]
     held = kept > 0
     level = np.arange(bins) * LEVELS // bins
     total = np.bincount(level, kept, LEVELS)
-    # A level spreads over those of its bins that hold values.
+    # A level is spread over those of its bins that hold values.
     share = total / np.maximum(np.bincount(level, held, LEVELS), 1)
     rounded = share[level][held]
     clipped = kept.astype(np.float64)
     outliers = float(counts[bins:].sum())
     if not held.any() or (outliers and not held[-1]):
-        return float("inf")  # values where the rounded form has none
+        return float("inf")  # P has values where Q has none
     clipped[-1] += outliers
     clipped = clipped[held]
     p, q = clipped / clipped.sum(), rounded / rounded.sum()
@@ -121,7 +121,8 @@ def _within(seen: Statistics, threshold: float) -> Range:
     return max(seen.lowest, -threshold), min(seen.highest, threshold)
 
 
-def _alive(limits: Range) -> Range:
+def _widened(limits: Range) -> Range:
+    """The range, or the narrowest one that FP16 can hold."""
     lowest, highest = limits
     if max(-lowest, highest) < _NARROWEST:
         return -_NARROWEST, _NARROWEST
@@ -136,13 +137,13 @@ _RULES: dict[Method, Callable[[Statistics], Range]] = {
 }
 
 BINS = 2048
-"""Bins of a histogram: TensorRT's number."""
+"""Bins of a histogram, as many as TensorRT uses."""
 
 TAIL = 1e-4
-"""Share of the values at either end that a frame's quantiles leave out."""
+"""Share of a frame's values at either end that its quantiles leave out."""
 
-_SAMPLE = 200_000  # values looked at of one activation in one frame, evenly spaced
-_SMALLEST_SPAN = 2.0**-7  # what a histogram starts with: no live activation is smaller
+_SAMPLE = 200_000  # most values used of one activation in one frame, evenly spaced
+_SMALLEST_SPAN = 2.0**-7  # initial span of a histogram; nonzero activations are larger
 
 Values = npt.NDArray[np.float32]
 
@@ -151,15 +152,15 @@ Values = npt.NDArray[np.float32]
 class Histogram:
     """Counts of absolute values, in `BINS` bins from 0 to `span`.
 
-    A value beyond the span doubles it, and neighbouring bins become one: nothing is estimated, and
-    since spans are powers of two the order of the values does not matter.
+    A value beyond the span doubles the span and merges neighbouring bins. So counts are exact, and
+    because spans are powers of two, the order of the values does not matter.
     """
 
     span: float = _SMALLEST_SPAN
     counts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
 
     def add(self, values: Values) -> None:
-        """Count the absolute values of a flat array; they must be finite."""
+        """Count the absolute values of a flat array, which must be finite."""
         magnitudes = np.abs(values)
         largest = float(magnitudes.max(initial=0.0))
         while self.span < largest:
@@ -173,10 +174,10 @@ class Histogram:
 
 @dataclass
 class Statistics:
-    """What has been seen of one activation: 16 KB and four numbers.
+    """Statistics of one activation: four numbers and a histogram of 16 KB.
 
-    lowest, highest: of all values. low, high: the widest of the frames' quantiles at `TAIL`. All
-    four hold 0. The quantiles and the histogram look at `_SAMPLE` values of a frame at most.
+    lowest, highest: of all values. low, high: the widest of the frames' quantiles at `TAIL`. Both
+    ranges include 0. Quantiles and histogram use at most `_SAMPLE` values of each frame.
     """
 
     lowest: float = 0.0
@@ -186,7 +187,7 @@ class Statistics:
     histogram: Histogram = field(default_factory=Histogram)
 
     def add(self, values: Values) -> bool:
-        """Take in one frame's values, of any shape; False, and nothing noted, unless finite."""
+        """Add one frame's values, of any shape; if one is not finite, add none and return False."""
         lowest, highest = float(values.min()), float(values.max())  # both are NaN where any is
         if not np.isfinite([lowest, highest]).all():
             return False

@@ -1,4 +1,4 @@
-"""A few frames that differ as much as they can, out of many."""
+"""Choose a few frames that differ as much as possible."""
 
 from __future__ import annotations
 
@@ -17,27 +17,26 @@ Kept = TypeVar("Kept")
 
 _SIDE = 16  # of the thumbnails, pixels
 SAME = 0.5
-"""Distance, in grey levels, below which frames show the same thing: a video's own noise."""
+"""Distance in grey levels below which frames count as equal: the noise within a video."""
 
 
 @dataclass(frozen=True)
 class Descriptor:
-    """What is remembered of a frame: 6 KB.
+    """A summary of a frame: 6 KB.
 
-    vector: thumbnail, and mean and standard deviation by channel, scaled so that the Euclidean
-    distance of two is in grey levels. size: (height, width), pixels. spread: standard deviation of
-    the luma, grey levels. smoothness: correlation of the luma of neighbouring pixels, the larger
-    of both directions, -1..1; 1 for a constant frame.
+    vector: thumbnail, mean and standard deviation of each channel, scaled so that the Euclidean
+    distance between two vectors is in grey levels. spread: standard deviation of the luma, grey
+    levels. smoothness: correlation of the luma of neighbouring pixels, the larger of both
+    directions, -1..1; 1 for a constant frame.
     """
 
     vector: npt.NDArray[np.float64]
-    size: tuple[int, int]
     spread: float
     smoothness: float
 
 
 def describe_frame(frame: Frame) -> Descriptor:
-    """Descriptor of an RGB frame (H, W, 3)."""
+    """Summarise an RGB frame (H, W, 3)."""
     thumbnail = cv2.resize(frame, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     mean, deviation = (np.ravel(part) for part in cv2.meanStdDev(frame))
     statistics = np.concatenate([mean, deviation])
@@ -50,18 +49,17 @@ def describe_frame(frame: Frame) -> Descriptor:
     luma = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32)
     return Descriptor(
         vector=vector,
-        size=(frame.shape[0], frame.shape[1]),
         spread=float(luma.std()),
         smoothness=max(_correlation(luma[:, 1:], luma[:, :-1]), _correlation(luma[1:], luma[:-1])),
     )
 
 
 def farthest_first(vectors: npt.NDArray[np.float64], count: int) -> list[int]:
-    """Rows of (N, D) chosen greedily, each the farthest from those before; at most `count`.
+    """Choose at most `count` rows of (N, D), each the farthest from those chosen before.
 
     Greedy k-centre, which covers the rows with at most twice the smallest possible radius:
     Gonzalez, "Clustering to minimize the maximum intercluster distance", 1985. It starts at the row
-    nearest to the mean, and ends early where all rows that are left equal a chosen one.
+    nearest to the mean, and ends early if all remaining rows equal a chosen one.
     """
     start = int(np.argmin(np.linalg.norm(vectors - vectors.mean(0), axis=1)))
     chosen = [start]
@@ -73,16 +71,16 @@ def farthest_first(vectors: npt.NDArray[np.float64], count: int) -> list[int]:
 
 
 def evenly(items: Sequence[int], count: int) -> list[int]:
-    """At most `count` items, evenly spaced, the first and the last among them."""
+    """At most `count` items, evenly spaced, including the first and the last."""
     if len(items) <= count:
         return list(items)
     return [items[round(index * (len(items) - 1) / (count - 1))] for index in range(count)]
 
 
 def thinned(items: Iterable[Item], most: int, *, kept: Callable[[Item], Kept]) -> list[Kept]:
-    """What `kept` makes of at most `most` items, evenly spaced, however many come.
+    """Apply `kept` to at most `most` items of an iterable of unknown length, evenly spaced.
 
-    Spaced by a power of two, for how many come is not known before; nothing is made of the others.
+    The spacing is a power of two; `kept` is not called for the items between.
     """
     found: list[Kept] = []
     step = 1
@@ -97,7 +95,7 @@ def thinned(items: Iterable[Item], most: int, *, kept: Callable[[Item], Kept]) -
 
 
 def _correlation(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
-    """Pearson's coefficient; 1 where either is constant or there is nothing to compare."""
+    """Pearson's coefficient; 1 if either is constant or empty."""
     if not a.size:
         return 1.0
     a, b = a - a.mean(), b - b.mean()

@@ -15,7 +15,7 @@ from edgeunet.runtime import load
 from edgeunet.runtime.options import LoadOptions
 from edgeunet.runtime.serve import server as server_module
 from edgeunet.runtime.serve.server import open_service
-from edgeunet.runtime.sources import Source, open_source
+from edgeunet.runtime.sources import Frames, Source
 from support.chromium import Page, chromium
 from support.media import write_png, write_video
 from support.serving import Client, running, serving
@@ -109,7 +109,7 @@ def test_numbers_appear(page: Page, server: Client) -> None:
 def test_upload_is_shown_and_the_stream_returns(page: Page, cells: Path, fp32_bundle: Path) -> None:
     send_image(page, cells)
     with load(fp32_bundle) as segmenter:
-        (frame,) = open_source(cells)
+        (frame,) = Frames.open(cells).read()
         mask = segmenter([frame.image]).masks[0]
     set_opacity(page, 100)
     shown = pixels(page)
@@ -132,7 +132,7 @@ def test_switches_and_opacity_change_the_picture(
     page.drop_file(cells)
     page.wait("!document.querySelector('#back').hidden")
     with load(fp32_bundle) as segmenter:
-        (frame,) = open_source(cells)
+        (frame,) = Frames.open(cells).read()
         mask = segmenter([frame.image]).masks[0]
     cell, other = mask == 1, mask != 1
     set_opacity(page, 0)

@@ -19,7 +19,7 @@ from edgeunet.runtime import Tiling, load
 from edgeunet.runtime.options import LoadOptions
 from edgeunet.runtime.serve.player import Player
 from edgeunet.runtime.serve.server import open_service
-from edgeunet.runtime.sources import open_source
+from edgeunet.runtime.sources import Frames
 from support.commands import fails, succeeds
 from support.media import write_png, write_video
 from support.serving import (
@@ -71,7 +71,7 @@ def test_stats_and_metrics_count_frames_by_depth(depths_bundle: Path, images: Pa
     counted = {sample.labels["depth"]: sample.value for sample in samples}
     assert counted["3"] == counted["2"] == 0
     assert counted["1"] >= depths["1"]
-    frames = [frame.image for frame in open_source(images)]
+    frames = [frame.image for frame in Frames.open(images).read()]
     frame = frames[record.meta["index"] % len(frames)]
     with load(depths_bundle) as deepest, load(depths_bundle / "depths" / "1") as shallow:
         np.testing.assert_array_equal(record.ids, shallow([frame]).masks[0])
@@ -118,7 +118,7 @@ def test_frames_are_smoothed_over_time(fp32_bundle: Path, tmp_path: Path) -> Non
         assert any(map(np.any, (a != b for a, b in zip(wanted, plain, strict=True)))), "no change"
         published: list[Any] = []
         with Player(
-            segmenter, lambda: open_source(film), publish=published.append, temporal=0.9
+            segmenter, lambda: Frames.open(film).read(), publish=published.append, temporal=0.9
         ) as player:
             player.start()
             wait_for(lambda: len(published) >= FRAMES)

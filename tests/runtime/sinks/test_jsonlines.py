@@ -93,7 +93,7 @@ def test_what_stands_is_kept(tmp_path: Path) -> None:
     (tmp_path / "out.jsonl").write_text("old")
     with pytest.raises(OutputExistsError, match="--force"):
         JsonLines(tmp_path / "out.jsonl", classes=CLASSES)
-    with pytest.raises(UsageError, match="is a directory; a file"):
+    with pytest.raises(UsageError, match="is a directory; expected a file"):
         JsonLines(tmp_path, classes=CLASSES, force=True)
     assert (tmp_path / "out.jsonl").read_text() == "old"
 
@@ -161,7 +161,7 @@ def test_pipe_refuses_a_change_of_size() -> None:
     file = io.BytesIO()
     sink = RawPipe(file, mask_pixels)
     sink.write(segmented(np.zeros((4, 6), np.uint8)))
-    with pytest.raises(SourceError, match="frame is 6x4, the first was 4x6"):
+    with pytest.raises(SourceError, match="frame size changed from 4x6 to 6x4"):
         sink.write(segmented(np.zeros((6, 4), np.uint8)))
     assert len(file.getvalue()) == 24
 

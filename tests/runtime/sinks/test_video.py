@@ -29,7 +29,7 @@ from edgeunet.runtime.sinks import (
     open_sink,
     overlay,
 )
-from edgeunet.runtime.sources import SourceFrame, open_source
+from edgeunet.runtime.sources import Frames, SourceFrame
 from support.media import Frame, decode, number_of, numbered_frame, read_mask_png, write_video
 
 PALETTE = ((0, 0, 0), (255, 0, 0), (0, 0, 255))
@@ -112,7 +112,7 @@ def test_force_removes_the_masks_of_an_earlier_run(tmp_path: Path, old: str) -> 
 @pytest.mark.parametrize("force", [False, True])
 def test_file_in_place_of_the_mask_directory_is_refused(tmp_path: Path, force: bool) -> None:
     (tmp_path / "run").write_bytes(b"kept")
-    with pytest.raises(UsageError, match="run is a file; a directory"):
+    with pytest.raises(UsageError, match="run is a file; expected a directory"):
         MaskDirectory(tmp_path / "run", force=force)
     assert (tmp_path / "run").read_bytes() == b"kept"
 
@@ -397,7 +397,7 @@ def test_output_that_could_replace_the_source_is_refused(
     kept = [tmp_path / "images" / "000000.png", write_video(tmp_path / "clip.mp4", 1)]
     kept[0].write_bytes(b"kept")
     before = [path.read_bytes() for path in kept]
-    files = open_source(source).files
+    files = Frames.open(source).read().files
     with pytest.raises(UsageError, match="is the source or its directory"):
         open_sink(output, rate=RATE, classes=CLASSES, palette=PALETTE, sources=files, force=force)
     assert [path.read_bytes() for path in kept] == before
@@ -411,7 +411,7 @@ def test_output_beside_the_source_is_taken(
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.png").write_bytes(b"kept")
     write_video(tmp_path / "clip.mp4", 1)
-    files = open_source(source).files
+    files = Frames.open(source).read().files
     for output in ("masks", "images/masks", "out.mp4", "-"):
         open_sink(output, rate=RATE, classes=CLASSES, palette=PALETTE, sources=files).close()
     assert (tmp_path / "images" / "a.png").read_bytes() == b"kept"

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edgeunet.errors import SourceError, UsageError
-from edgeunet.runtime.sources import LiveSource, open_source
+from edgeunet.runtime.sources import Frames, LiveSource
 from edgeunet.runtime.sources.addresses import connector
 from edgeunet.runtime.sources.live import Backoff, Timeouts
 
@@ -77,7 +77,7 @@ def test_pyav_is_asked_for_the_address(
     options: dict[str, str],
 ) -> None:
     with pytest.raises(SourceError):
-        open_source(address)
+        Frames.open(address).read()
     assert asked == [(file, {"format": kind, "options": options, "timeout": (10.0, 5.0)})]
 
 
@@ -88,30 +88,30 @@ def test_pyav_has_what_the_addresses_need() -> None:
 
 def test_device_that_is_not_there() -> None:
     with pytest.raises(SourceError, match=r"v4l2:///dev/video99 \(V4L2\): no such device. There"):
-        open_source("v4l2:///dev/video99")
+        Frames.open("v4l2:///dev/video99").read()
 
 
 def test_device_that_is_no_camera() -> None:
-    with pytest.raises(SourceError, match=r"v4l2:///dev/null \(V4L2\): this is no camera"):
-        open_source("v4l2:///dev/null")
+    with pytest.raises(SourceError, match=r"v4l2:///dev/null \(V4L2\): this is not a camera"):
+        Frames.open("v4l2:///dev/null").read()
 
 
 @pytest.mark.parametrize(
     ("address", "words"),
     [
-        ("ftp://camera/clip.mp4", "ftp:// is not read. Pass a file, or rtsp://"),
-        ("file:///tmp/clip.mp4", "file:// is not read. Pass a file"),
-        ("srt://me:secret@camera/1", r"srt://\*\*\*@camera/1: srt:// is not read"),
+        ("ftp://camera/clip.mp4", "ftp:// is not supported. Pass a file, or rtsp://"),
+        ("file:///tmp/clip.mp4", "file:// is not supported. Pass a file"),
+        ("srt://me:secret@camera/1", r"srt://\*\*\*@camera/1: srt:// is not supported"),
         (Path("rtsp://me:secret@camera/1"), r"rtsp:/\*\*\*@camera/1 lacks a slash after rtsp:/"),
-        ("v4l2://dev/video0", "names no camera; wanted is such as v4l2:///dev/video0"),
+        ("v4l2://dev/video0", "names no camera; expected something like v4l2:///dev/video0"),
         ("v4l2:///", "names no camera"),
-        ("csi://", "names no camera; wanted is such as csi://0"),
+        ("csi://", "names no camera; expected something like csi://0"),
         ("csi://front", "names no camera"),
         ("csi://0/1", "names no camera"),
         ("csi://0?format=mjpeg", "unknown option 'format'. Known: rate, size"),
-        ("csi://0?size=1280", "size is '1280', wanted is WIDTHxHEIGHT, such"),
+        ("csi://0?size=1280", "size is '1280'; expected WIDTHxHEIGHT, such"),
         ("csi://0?size=0x720", "size is '0x720'"),
-        ("csi://0?rate=0", "rate is '0', wanted is such as 30"),
+        ("csi://0?rate=0", "rate is '0'; expected a rate such as 30"),
         ("csi://0?rate=30/0", "rate is '30/0'"),
         ("v4l2:///dev/video0?size=", "size is ''"),
         ("v4l2:///dev/video0?fps=30", "unknown option 'fps'. Known: format, rate, size"),
@@ -119,20 +119,20 @@ def test_device_that_is_no_camera() -> None:
 )
 def test_addresses_that_are_wrong(address: str | Path, words: str) -> None:
     with pytest.raises(UsageError, match=words) as caught:
-        open_source(address)
+        Frames.open(address).read()
     assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("path", ["C:/clip.mp4", "a:b/clip.mp4", "://clip.mp4", "time 12:/30.mp4"])
 def test_paths_that_look_like_addresses_are_paths(path: str) -> None:
     with pytest.raises(SourceError, match="does not exist"):
-        open_source(path)
+        Frames.open(path).read()
 
 
 @pytest.mark.parametrize("address", [" rtsp://me:secret@camera/1", "rtsp//me:secret@camera/1.mp4"])
 def test_mistyped_addresses_are_paths_and_printed_without_the_password(address: str) -> None:
     with pytest.raises(SourceError, match=r"\*\*\*@camera/1.* does not exist") as caught:
-        open_source(address)
+        Frames.open(address).read()
     assert "secret" not in str(caught.value)
 
 
@@ -147,7 +147,7 @@ def test_opencv_without_gstreamer_says_what_to_do(
     monkeypatch.setattr(cv2, "__version__", version)
     for address in ("csi://0", "gst:videotestsrc ! appsink"):
         with pytest.raises(SourceError, match=r"has no GStreamer, or.* On a Jetson, use JetPack's"):
-            open_source(address)
+            Frames.open(address).read()
 
 
 class Capture:
@@ -207,7 +207,7 @@ def capture(monkeypatch: pytest.MonkeyPatch) -> type[Capture]:
 def test_opencv_is_asked_for_the_pipeline(
     capture: type[Capture], address: str, pipeline: str
 ) -> None:
-    open_source(address).close()
+    Frames.open(address).read().close()
     timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 10000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 5000]
     assert capture.opened == (pipeline, cv2.CAP_GSTREAMER, timeouts)
     assert capture.released == 1
@@ -236,7 +236,9 @@ def test_pipeline_of_another_format(
     connect = connector("gst:x", timeouts=Timeouts())
     source = LiveSource("gst:x", connect, backoff=Once())
     assert list(source) == []
-    assert "gst:x gives arrays (6, 6); pictures were wanted. Let it end in" in caplog.text
+    assert (
+        "gst:x gives arrays (6, 6); expected pictures (H, W, 3). End the pipeline in" in caplog.text
+    )
 
 
 def test_pipeline_that_does_not_start(
@@ -244,9 +246,9 @@ def test_pipeline_that_does_not_start(
 ) -> None:
     monkeypatch.setattr(Capture, "starts", False)
     with pytest.raises(SourceError, match=r"csi://0: the pipeline does not start.*nvargus"):
-        open_source("csi://0")
+        Frames.open("csi://0").read()
     assert capture.released == 1
     pipeline = "rtspsrc location=rtsp://me:secret@camera user-pw=secret ! appsink"
     with pytest.raises(SourceError) as caught:
-        open_source(f"gst:{pipeline}")
+        Frames.open(f"gst:{pipeline}").read()
     assert "secret" not in str(caught.value)

@@ -254,12 +254,17 @@ def reply(
 @pytest.mark.parametrize(
     ("status", "kind", "content", "words"),
     [
-        (200, "text/html", b"<html>Log in</html>\r\n" * 100, "what answers is not that"),
-        (200, "text/html", b"<html></html>", "what answers is not that"),
-        (200, "image/jpeg", jpeg(1), "what answers is not that"),
-        (200, "text/html", b"", "what answers is not that"),
+        (
+            200,
+            "text/html",
+            b"<html>Log in</html>\r\n" * 100,
+            "the answer is not a stream of this kind",
+        ),
+        (200, "text/html", b"<html></html>", "the answer is not a stream of this kind"),
+        (200, "image/jpeg", jpeg(1), "the answer is not a stream of this kind"),
+        (200, "text/html", b"", "the answer is not a stream of this kind"),
         (404, "text/html", b"Not here", r"there is no such stream \(404\)"),
-        (403, "text/html", b"Not you", r"may not see it \(403\)"),
+        (403, "text/html", b"Not you", r"has no access \(403\)"),
         (500, "text/html", b"Broken", "5XX"),
     ],
 )
@@ -368,10 +373,10 @@ def test_password_that_is_not_escaped_tells_how(scheme: str, secret: str) -> Non
 def test_ffmpeg_prints_nothing_of_a_password() -> None:
     code = (
         "from edgeunet.errors import SourceError\n"
-        "from edgeunet.runtime.sources import open_source\n"
+        "from edgeunet.runtime.sources import Frames\n"
         "for scheme in 'rtsp', 'http':\n"
         "    try:\n"
-        "        open_source(scheme + '://user:s3cret@127.0.0.1:1/live?password=s3cret')\n"
+        "        Frames.open(scheme + '://user:s3cret@127.0.0.1:1/live?password=s3cret').read()\n"
         "    except SourceError as error:\n"
         "        print(error)\n"
     )

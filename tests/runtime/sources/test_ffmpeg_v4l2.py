@@ -106,4 +106,4 @@ def test_device_that_is_unplugged_or_hangs_is_opened_anew(
 def test_format_that_a_device_does_not_have(camera: Path) -> None:
     printed, log = read(camera, "f", "v4l2:///dev/video77?format=mjpeg", 1)
     assert printed is None
-    assert "(V4L2): it refuses this. `v4l2-ctl" in log[-1]
+    assert "(V4L2): it rejects these options. `v4l2-ctl" in log[-1]

@@ -21,8 +21,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageOps
 
+from edgeunet.data.images import read_image
 from edgeunet.errors import EdgeUNetError, SourceError
-from edgeunet.runtime.sources import SourceInfo, open_source, read_image
+from edgeunet.runtime.sources import Frames, SourceInfo
 from support.media import VIDEO_SIZE, cut_to, number_of, numbered_frame, write_png, write_video
 
 FRAMES = 12
@@ -36,7 +37,7 @@ def drain(source: str | Path) -> tuple[list[int], EdgeUNetError | None]:
     """Numbers of the frames that came, and the error that ended them."""
     numbers = []
     try:
-        for frame in open_source(source):
+        for frame in Frames.open(source).read():
             numbers.append(number_of(frame.image))
     except EdgeUNetError as error:
         return numbers, error
@@ -57,27 +58,75 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_directory_is_read_in_name_order(folder: Path) -> None:
-    frames = list(open_source(folder))
+    frames = list(Frames.open(folder).read())
     assert [frame.name for frame in frames] == ["1.png", "10.PNG", "2.png", "a.png", "b.png"]
     assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
     assert [int(frame.image[0, 0, 0]) for frame in frames] == [10, 20, 30, 40, 50]
 
 
 def test_glob_is_read_in_name_order(folder: Path) -> None:
-    frames = list(open_source(str(folder / "[0-9]*.png")))
+    frames = list(Frames.open(str(folder / "[0-9]*.png")).read())
     assert [(frame.index, frame.name) for frame in frames] == [(0, "1.png"), (1, "2.png")]
+
+
+def test_names_that_are_not_utf_8_are_read(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png"))
+    write_png(path, gray(7))
+    for source in (path, tmp_path, tmp_path / "*.png"):
+        (frame,) = Frames.open(source).read()
+        assert frame.name == path.name
+        assert frame.image[0, 0, 0] == 7
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "name"),
+    [
+        ("a.png", "image", "a.png"),
+        ("", "folder", None),
+        ("*.png", "glob", "*.png"),
+        ("set", "dataset", "set"),
+        ("clip.mp4", "video", "clip.mp4"),
+        ("rtsp://me:secret@camera/1", "live", "rtsp://***@camera/1"),
+    ],
+)
+def test_path_or_address_means_one_thing(
+    folder: Path, source: str, kind: str, name: str | None
+) -> None:
+    (folder / "set").mkdir()
+    (folder / "set" / "dataset.json").write_text("{}")
+    write_video(folder / "clip.mp4", 1)
+    frames = Frames.open(source if kind == "live" else folder / source)
+    assert (frames.kind, frames.name) == (kind, name or folder.name)
+    assert "secret" not in frames.name
+
+
+def test_data_set_is_told_from_a_folder_of_images(folder: Path) -> None:
+    (folder / "dataset.json").write_text("{}")
+    assert len(list(Frames.open(folder).read())) == 5
+    for path in folder.glob("*.[pP]*"):
+        path.unlink()
+    with pytest.raises(SourceError, match=r"is a data set. Pass .*such as .*val/images"):
+        Frames.open(folder).read()
+
+
+def test_frames_are_read_anew_each_time(folder: Path) -> None:
+    frames = Frames.open(folder)
+    assert [f.name for f in frames.read()] == [f.name for f in frames.read()]
 
 
 def test_recursive_glob_reads_files_only(tmp_path: Path) -> None:
     (tmp_path / "day").mkdir()
     write_png(tmp_path / "day" / "a.png", gray(1))
     write_png(tmp_path / "b.png", gray(2))
-    assert sorted(frame.name for frame in open_source(f"{tmp_path}/**")) == ["a.png", "b.png"]
+    assert sorted(frame.name for frame in Frames.open(f"{tmp_path}/**").read()) == [
+        "a.png",
+        "b.png",
+    ]
 
 
 @pytest.mark.parametrize("kind", [str, Path])
 def test_single_image(folder: Path, kind: Callable[[Path], str | Path]) -> None:
-    (frame,) = open_source(kind(folder / "a.png"))
+    (frame,) = Frames.open(kind(folder / "a.png")).read()
     assert (frame.index, frame.name) == (0, "a.png")
     np.testing.assert_array_equal(frame.image, np.full((4, 6, 3), 40))
 
@@ -85,15 +134,15 @@ def test_single_image(folder: Path, kind: Callable[[Path], str | Path]) -> None:
 def test_name_with_glob_characters_is_a_file_first(tmp_path: Path) -> None:
     write_png(tmp_path / "a[1].png", gray(7))
     write_png(tmp_path / "a1.png", gray(8))
-    (frame,) = open_source(tmp_path / "a[1].png")
+    (frame,) = Frames.open(tmp_path / "a[1].png").read()
     assert frame.name == "a[1].png"
 
 
 def test_directory_named_like_a_video_is_a_directory(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").mkdir()
     write_png(tmp_path / "clip.mp4" / "a.png", gray(7))
-    assert open_source(tmp_path / "clip.mp4").info == SourceInfo(1, None)
-    assert [frame.name for frame in open_source(tmp_path / "clip.mp4")] == ["a.png"]
+    assert Frames.open(tmp_path / "clip.mp4").read().info == SourceInfo(1, None)
+    assert [frame.name for frame in Frames.open(tmp_path / "clip.mp4").read()] == ["a.png"]
 
 
 COLOURS = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [200, 100, 50]]], np.uint8)
@@ -167,12 +216,12 @@ def test_jpeg_with_something_behind_it_is_whole(tmp_path: Path) -> None:
 
 def test_image_of_floats_says_so(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((4, 6), np.float32)).save(tmp_path / "a.tif")
-    with pytest.raises(SourceError, match="float32; uint8 or uint16 was wanted"):
+    with pytest.raises(SourceError, match="float32 values; expected uint8 or uint16"):
         read_image(tmp_path / "a.tif")
 
 
 def test_image_that_is_gone_is_named(folder: Path) -> None:
-    frames = open_source(folder)
+    frames = Frames.open(folder).read()
     next(frames)
     (folder / "10.PNG").unlink()
     with pytest.raises(SourceError, match=r"10\.PNG cannot be read: No such file"):
@@ -182,7 +231,7 @@ def test_image_that_is_gone_is_named(folder: Path) -> None:
 def test_unreadable_image_follows_the_frames_before_it(tmp_path: Path) -> None:
     write_png(tmp_path / "a.png", gray(7))
     (tmp_path / "b.png").write_bytes(b"no image")
-    frames = open_source(tmp_path)
+    frames = Frames.open(tmp_path).read()
     assert next(frames).name == "a.png"
     with pytest.raises(SourceError, match=r"b\.png cannot be read as an image"):
         next(frames)
@@ -191,30 +240,30 @@ def test_unreadable_image_follows_the_frames_before_it(tmp_path: Path) -> None:
 def test_empty_directory_names_the_suffixes(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(SourceError, match=r"holds no image \(.*\.png.*\)"):
-        open_source(tmp_path)
+        Frames.open(tmp_path).read()
 
 
 @pytest.mark.parametrize("name", ["absent", "absent.png", "absent.mp4", "*.png", "*.mp4"])
 def test_missing_path_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(SourceError, match=rf"{re.escape(name)} does not exist"):
-        list(open_source(str(tmp_path / name)))
+        list(Frames.open(str(tmp_path / name)).read())
 
 
 @pytest.mark.parametrize("name", ["0", "csi:0", "usb0"])
 def test_name_of_a_camera_in_another_form_is_told_the_right_one(name: str) -> None:
     with pytest.raises(SourceError, match=r"v4l2:///dev/video0 or csi://0"):
-        open_source(name)
+        Frames.open(name).read()
 
 
 def test_device_is_told_its_address() -> None:
     with pytest.raises(SourceError, match=r"/dev/null is a device\. A camera is v4l2:///dev/null"):
-        open_source("/dev/null")
+        Frames.open("/dev/null").read()
 
 
 def test_image_beyond_opencvs_limit_says_how_to_lift_it(tmp_path: Path) -> None:
     path = write_png(tmp_path / "large.png", gray(7))
     code = (
-        "import pathlib, sys; from edgeunet.runtime.sources import read_image; "
+        "import pathlib, sys; from edgeunet.data.images import read_image; "
         "read_image(pathlib.Path(sys.argv[1]))"
     )
     done = subprocess.run(
@@ -228,7 +277,7 @@ def test_file_of_another_kind_names_the_kinds(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("no image")
     with pytest.raises(SourceError, match=r"neither an image \(.*\.png.*\) nor a video \(.*\.mp4"):
-        open_source(path)
+        Frames.open(path).read()
 
 
 # Videos
@@ -237,7 +286,7 @@ def test_file_of_another_kind_names_the_kinds(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".MP4"])
 def test_video_frames_come_in_order(tmp_path: Path, suffix: str) -> None:
     path = write_video(tmp_path / f"clip{suffix}", FRAMES)
-    frames = list(open_source(path))
+    frames = list(Frames.open(path).read())
     assert [frame.index for frame in frames] == list(range(FRAMES))
     assert [number_of(frame.image) for frame in frames] == list(range(FRAMES))
     assert {frame.image.shape for frame in frames} == {(*VIDEO_SIZE, 3)}
@@ -247,12 +296,12 @@ def test_video_frames_come_in_order(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize("rate", [Fraction(10), Fraction(25), Fraction(30000, 1001)])
 def test_info_gives_count_and_rate_of_a_video(tmp_path: Path, rate: Fraction) -> None:
     path = write_video(tmp_path / "clip.mp4", 7, rate=rate)
-    assert open_source(path).info == SourceInfo(7, rate)
+    assert Frames.open(path).read().info == SourceInfo(7, rate)
 
 
 def test_info_counts_images(folder: Path) -> None:
-    assert open_source(folder).info == SourceInfo(5, None)
-    assert open_source(folder / "a.png").info == SourceInfo(1, None)
+    assert Frames.open(folder).read().info == SourceInfo(5, None)
+    assert Frames.open(folder / "a.png").read().info == SourceInfo(1, None)
 
 
 def test_opening_refuses_what_cannot_be_read(tmp_path: Path) -> None:
@@ -262,7 +311,7 @@ def test_opening_refuses_what_cannot_be_read(tmp_path: Path) -> None:
         "absent": "does not exist",
     }.items():
         with pytest.raises(SourceError, match=words):
-            open_source(tmp_path / name)
+            Frames.open(tmp_path / name).read()
 
 
 @pytest.mark.parametrize("content", [b"", b"This is a text.\n" * 100], ids=["empty", "text"])
@@ -270,7 +319,7 @@ def test_file_that_is_no_video(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(content)
     with pytest.raises(SourceError, match=r"clip\.mp4 cannot be read as a video"):
-        list(open_source(path))
+        list(Frames.open(path).read())
 
 
 def test_video_without_pictures(tmp_path: Path) -> None:
@@ -283,7 +332,7 @@ def test_video_without_pictures(tmp_path: Path) -> None:
         container.mux(stream.encode(sound))
         container.mux(stream.encode())
     with pytest.raises(SourceError, match=r"sound\.mp4 holds no video stream"):
-        list(open_source(path))
+        list(Frames.open(path).read())
 
 
 def test_truncated_video_with_its_index_at_the_end_cannot_be_opened(tmp_path: Path) -> None:
@@ -344,7 +393,7 @@ def test_avi_whose_frames_need_later_ones_has_no_times(tmp_path: Path) -> None:
             picture = av.VideoFrame.from_ndarray(numbered_frame(index), format="rgb24")
             container.mux(stream.encode(picture))
         container.mux(stream.encode())
-    frames = list(open_source(tmp_path / "clip.avi"))
+    frames = list(Frames.open(tmp_path / "clip.avi").read())
     assert [number_of(frame.image) for frame in frames] == list(range(FRAMES))
     assert {frame.time for frame in frames} == {None}
 
@@ -352,7 +401,7 @@ def test_avi_whose_frames_need_later_ones_has_no_times(tmp_path: Path) -> None:
 def test_clock_of_joined_files_goes_back(tmp_path: Path) -> None:
     content = write_video(tmp_path / "clip.ts", 3).read_bytes()
     (tmp_path / "joined.ts").write_bytes(content * 2)
-    times = [frame.time for frame in open_source(tmp_path / "joined.ts")]
+    times = [frame.time for frame in Frames.open(tmp_path / "joined.ts").read()]
     assert times == pytest.approx([0.0, 0.04, 0.08] * 2)
 
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeunet.runtime.sources import open_source
+from edgeunet.runtime.sources import Frames
 from support.media import Frame, write_video
 
 ONE = 1 << 16
@@ -58,7 +58,7 @@ def held(path: Path, matrix: tuple[int, int, int, int]) -> Path:
 @pytest.mark.parametrize("name", TURNS)
 def test_frames_come_upright(tmp_path: Path, name: str) -> None:
     matrix, turned = TURNS[name]
-    frames = list(open_source(held(tmp_path / "clip.mp4", matrix)))
+    frames = list(Frames.open(held(tmp_path / "clip.mp4", matrix)).read())
     assert len(frames) == 2
     for frame in frames:
         assert frame.image.flags.c_contiguous
@@ -73,7 +73,7 @@ def test_frames_stand_as_opencv_turns_them(tmp_path: Path, name: str) -> None:
     read, image = other.read()
     other.release()
     assert read
-    ours = next(open_source(path)).image
+    ours = next(Frames.open(path).read()).image
     assert ours.shape == image.shape
     assert np.abs(ours - image[..., ::-1].astype(int)).mean() < 4
 
@@ -88,7 +88,7 @@ def test_oblique_angles_go_to_the_nearest_right_one(tmp_path: Path, degrees: int
     struct.pack_into(">9i", content, where, a, b, 0, -b, a, 0, 0, 0, 1 << 30)
     path.write_bytes(content)
     wanted = np.rot90(quarters(), -round(degrees / 90))
-    ours = next(open_source(path)).image
+    ours = next(Frames.open(path).read()).image
     assert ours.shape == wanted.shape
     assert np.abs(ours - wanted.astype(int)).mean() < 4
 
@@ -98,7 +98,7 @@ def test_oblique_angles_go_to_the_nearest_right_one(tmp_path: Path, degrees: int
 
 def test_frames_at_a_constant_rate_are_timed(tmp_path: Path) -> None:
     path = write_video(tmp_path / "clip.mp4", 5, rate=Fraction(30000, 1001))
-    times = [frame.time for frame in open_source(path)]
+    times = [frame.time for frame in Frames.open(path).read()]
     assert times == pytest.approx([number * 1001 / 30000 for number in range(5)], abs=1e-4)
 
 
@@ -115,10 +115,10 @@ def test_frames_at_a_variable_rate_have_their_own_times(tmp_path: Path, suffix: 
             picture.pts, picture.time_base = moment, Fraction(1, 1000)
             container.mux(stream.encode(picture))
         container.mux(stream.encode())
-    times = [frame.time for frame in open_source(path)]
+    times = [frame.time for frame in Frames.open(path).read()]
     assert times == pytest.approx([(moment - 3000) / 1000 for moment in taken], abs=1e-3)
 
 
 def test_images_have_no_time(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), quarters())
-    assert [frame.time for frame in open_source(tmp_path)] == [None]
+    assert [frame.time for frame in Frames.open(tmp_path).read()] == [None]

@@ -25,13 +25,13 @@ from edgeunet.bundle.calibration_table import (
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.cells import snapshots
 from edgeunet.errors import CalibrationError, DatasetError
-from edgeunet.export.int8.calibration import Drawn, calibrate, check_table, drawn_selection
+from edgeunet.export.int8.calibration import FrameSet, calibrate, check_table, drawn_selection
 from edgeunet.export.int8.calibration.calibrate import best, score_methods
-from edgeunet.export.int8.calibration.frames import Frames
 from edgeunet.export.int8.calibration.ranges import METHODS
 from edgeunet.export.int8.judge import MaskNet
 from edgeunet.export.int8.quantize import quantize_for_cpu
 from edgeunet.files import sha256, write_json
+from edgeunet.metrics import Mask
 from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.runtime.sinks import VideoWriter
@@ -81,12 +81,17 @@ def test_what_is_equal_goes_by_a_fixed_order() -> None:
 
 
 @pytest.fixture(scope="module")
-def drawn() -> Drawn:
-    frames = list(snapshots(36, height=64, width=96, seed=4))
-    return Drawn("cells", [frame.image for frame in frames], [frame.mask for frame in frames])
+def masks() -> list[Mask]:
+    return [frame.mask for frame in snapshots(36, height=64, width=96, seed=4)]
 
 
-def test_worse_ranges_measure_worse(int8_bundle: Path, drawn: Drawn) -> None:
+@pytest.fixture(scope="module")
+def drawn(masks: list[Mask]) -> FrameSet:
+    frames = tuple(frame.image for frame in snapshots(36, height=64, width=96, seed=4))
+    return FrameSet("cells", tuple(range(36)), frames, masks.__getitem__)
+
+
+def test_worse_ranges_measure_worse(int8_bundle: Path, drawn: FrameSet) -> None:
     bundle = open_bundle(int8_bundle)
     good = read_table(int8_bundle / TABLE_NAME)
     narrow = {name: (low / 20, high / 20) for name, (low, high) in good.ranges.items()}
@@ -105,7 +110,7 @@ def test_worse_ranges_measure_worse(int8_bundle: Path, drawn: Drawn) -> None:
 
 
 def test_what_ranges_win_by_luck_does_not_count(
-    int8_bundle: Path, drawn: Drawn, tmp_path: Path
+    int8_bundle: Path, drawn: FrameSet, tmp_path: Path
 ) -> None:
     bundle = open_bundle(int8_bundle)
     good, spec = read_table(int8_bundle / TABLE_NAME), bundle.manifest.input
@@ -115,7 +120,7 @@ def test_what_ranges_win_by_luck_does_not_count(
     quantize_for_cpu(graph, path, narrow)
     net, prepare = MaskNet(path, spec, gate=None), Preprocessor(spec)
     right = [net(prepare([frame]), (64, 96)) for frame in drawn.frames]
-    held_out = drawn_selection(replace(drawn, masks=right)).held_out
+    held_out = drawn_selection(replace(drawn, mask=right.__getitem__)).held_out
     tables: dict[Method, CalibrationTable] = {"percentile": good, "minmax": narrow}
     scores = score_methods(graph, tables, held_out, spec, gate=None)
     assert best(scores) == "percentile"
@@ -123,24 +128,26 @@ def test_what_ranges_win_by_luck_does_not_count(
 
 
 def test_frames_without_labels_are_compared_by_agreement_alone(
-    int8_bundle: Path, drawn: Drawn
+    int8_bundle: Path, drawn: FrameSet
 ) -> None:
     table = read_table(int8_bundle / TABLE_NAME)
-    held_out = drawn_selection(replace(drawn, labelled=False)).held_out
+    held_out = drawn_selection(replace(drawn, mask=None)).held_out
     graph = int8_bundle / "model.fp32.onnx"
     (found,) = score_methods(graph, {"entropy": table}, held_out, InputSpec(64, 96), gate=None)
     assert found.miou is None
     assert found.agreement > 0.5
 
 
-def test_mask_of_another_size_is_refused(int8_bundle: Path, drawn: Drawn) -> None:
-    cut = replace(drawn, masks=[mask[:32] for mask in drawn.masks])
+def test_mask_of_another_size_is_refused(
+    int8_bundle: Path, drawn: FrameSet, masks: list[Mask]
+) -> None:
+    cut = replace(drawn, mask=lambda number: masks[number][:32])
     table = read_table(int8_bundle / TABLE_NAME)
     with pytest.raises(DatasetError, match="frame 0 of cells is 64x96, its mask 32x96"):
         score_methods(
             int8_bundle / "model.fp32.onnx",
             {"entropy": table},
-            Frames(cut, (0,), ((64, 96),)),
+            cut,
             InputSpec(64, 96),
             gate=None,
         )
@@ -156,9 +163,9 @@ def test_bundle_holds_the_table_with_what_was_tried(int8_bundle: Path) -> None:
     assert TABLE_NAME in open_bundle(int8_bundle).manifest.files
 
 
-def test_method_asked_for_is_taken_without_comparing(int8_bundle: Path, drawn: Drawn) -> None:
+def test_method_asked_for_is_taken_without_comparing(int8_bundle: Path, drawn: FrameSet) -> None:
     card = Checkpoint.open(int8_bundle / "checkpoint.safetensors").card
-    few = replace(drawn, frames=drawn.frames[:4], masks=drawn.masks[:4])
+    few = replace(drawn, numbers=drawn.numbers[:4], frames=drawn.frames[:4])
     graph = int8_bundle / "model.fp32.onnx"
     tables = {
         method: calibrate(graph, drawn_selection(few), card, method=method) for method in METHODS

@@ -14,8 +14,9 @@ from torch import nn
 
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.cells import snapshots
+from edgeunet.data.datasets import open_dataset, read_image
 from edgeunet.errors import CalibrationError
-from edgeunet.export.int8.calibration import examine, open_frames, select
+from edgeunet.export.int8.calibration import describe_source, examine, select
 from edgeunet.export.int8.calibration.check_frames import check_classes, check_pixels, distance
 from edgeunet.export.int8.calibration.selection import describe_frame
 from edgeunet.models import SegmentationNet, list_models
@@ -102,9 +103,8 @@ def save(frames: Sequence[Frame], folder: Path) -> Path:
 
 
 def examined(net: SegmentationNet, spec: InputSpec, folder: Path) -> str:
-    source = open_frames(folder, num_classes=net.num_classes)
-    candidates = source.scan()
-    return examine(net, candidates, select(source, candidates).typical, spec)
+    candidates = describe_source(folder, num_classes=net.num_classes)
+    return examine(net, candidates.descriptors, select(candidates).typical, spec)
 
 
 @pytest.fixture(scope="module", params=list_models())
@@ -246,8 +246,8 @@ def test_frames_of_one_class_are_refused() -> None:
 @pytest.fixture(scope="module")
 def streets(camvid: Path) -> list[Frame]:
     """The middle of street scenes."""
-    source = open_frames(camvid, num_classes=11)
-    return [frame[:, 128:352] for frame in source.read(range(0, 360, 45))]
+    samples = open_dataset(camvid).samples("train")[:360:45]
+    return [read_image(sample.image)[:, 128:352] for sample in samples]
 
 
 @pytest.fixture(scope="module")

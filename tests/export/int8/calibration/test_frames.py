@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -11,17 +12,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeunet.bundle.calibration_table import read_table
 from edgeunet.data.cells import snapshots, write_dataset
 from edgeunet.errors import CalibrationError, DatasetError, SourceError
-from edgeunet.export.int8.calibration import drawn_selection, open_frames, select
+from edgeunet.export import ExportOptions, export_bundle
+from edgeunet.export.int8.calibration import FrameSet, describe_source, drawn_selection, select
 from edgeunet.export.int8.calibration import frames as sources
-from edgeunet.export.int8.calibration.frames import Drawn, Images, Video
+from edgeunet.export.int8.calibration.frames import Candidates
 from edgeunet.export.int8.calibration.selection import (
     describe_frame,
     evenly,
     farthest_first,
     thinned,
 )
+from edgeunet.runtime.frames import Frame
+from edgeunet.runtime.sinks import VideoWriter
+from edgeunet.runtime.sources.video import Pixels
 from support.media import number_of, numbered_frame, write_png, write_video
 
 seeds = st.integers(0, 2**32 - 1)
@@ -101,21 +107,22 @@ def test_descriptors_of_alike_frames_are_near_and_of_others_far() -> None:
 # Folders
 
 
+def described(path: Path, *, num_classes: int = 3) -> Candidates:
+    return describe_source(path, num_classes=num_classes)
+
+
 def test_folder_gives_chosen_frames_and_others_that_are_held_out(tmp_path: Path) -> None:
-    source = open_frames(images(tmp_path / "frames", 12), num_classes=3)
-    selection = select(source, source.scan())
+    selection = select(described(images(tmp_path / "frames", 12)))
     assert len(selection.chosen) == 9
     assert len(selection.held_out) == 3
     assert not set(selection.chosen.numbers) & set(selection.held_out.numbers)
-    assert [number_of(frame) for frame in selection.chosen] == list(selection.chosen.numbers)
-    assert [number_of(frame) for frame in selection.chosen] == list(selection.chosen.numbers), (
-        "reading again gives the same"
-    )
+    for frames in (selection.typical, selection.chosen, selection.held_out):
+        assert frames.name == "frames"
+        assert [number_of(frame) for frame in frames.frames] == list(frames.numbers)
 
 
 def test_short_source_is_compared_on_what_calibrated(tmp_path: Path) -> None:
-    source = open_frames(images(tmp_path / "frames", 3), num_classes=3)
-    selection = select(source, source.scan())
+    selection = select(described(images(tmp_path / "frames", 3)))
     assert len(selection.chosen) == 3
     assert selection.held_out == selection.chosen
 
@@ -123,9 +130,8 @@ def test_short_source_is_compared_on_what_calibrated(tmp_path: Path) -> None:
 def test_sizes_may_differ_and_golden_frames_are_of_one(tmp_path: Path) -> None:
     folder = images(tmp_path / "frames", 4)
     write_png(folder / "large.png", numbered_frame(7, (40, 250)))
-    source = open_frames(folder, num_classes=3)
-    selection = select(source, source.scan())
-    assert {frame.shape[:2] for frame in selection.typical} == {(64, 96), (40, 250)}
+    selection = select(described(folder))
+    assert {frame.shape[:2] for frame in selection.typical.frames} == {(64, 96), (40, 250)}
     golden = selection.chosen.alike(4)
     assert {frame.shape for frame in golden} == {golden[0].shape}
 
@@ -134,25 +140,41 @@ def test_more_frames_than_candidates_are_looked_at_evenly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sources, "CANDIDATES", 4)
-    source = open_frames(images(tmp_path / "frames", 12), num_classes=3)
-    assert list(source.scan()) == [0, 4, 7, 11]
+    assert list(described(images(tmp_path / "frames", 12)).descriptors) == [0, 4, 7, 11]
 
 
-@pytest.mark.parametrize("kind", ["empty", "absent", "text.txt", "image.png"])
-def test_what_holds_no_frames_is_refused_by_name(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("empty", "holds no image"),
+        ("absent", "does not exist"),
+        ("text.txt", "is neither an image"),
+        ("/dev/null", "is a device"),
+    ],
+)
+def test_what_holds_no_frames_is_refused_by_name(tmp_path: Path, kind: str, words: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.txt").write_text("no frames")
-    write_png(tmp_path / "image.png", numbered_frame(0))
-    wanted = "holds no image" if kind == "empty" else "is not a directory"
-    with pytest.raises(CalibrationError, match=f"{kind} {wanted}.*--calib"):
-        open_frames(tmp_path / kind, num_classes=3)
+    with pytest.raises(CalibrationError, match=rf"{kind} {words}.* Pass --calib a folder with"):
+        described(tmp_path / kind)
+
+
+def test_one_image_and_a_glob_are_frames_too(tmp_path: Path) -> None:
+    folder = images(tmp_path / "frames", 12)
+    assert list(described(folder / "003.png").descriptors) == [0]
+    assert list(described(folder / "00?.png").descriptors) == list(range(10))
+
+
+def test_camera_is_refused() -> None:
+    with pytest.raises(CalibrationError, match=r"gst:videotestsrc.*cannot be read twice.*--calib"):
+        described(Path("gst:videotestsrc ! appsink"))
 
 
 def test_damaged_image_is_named(tmp_path: Path) -> None:
     folder = images(tmp_path / "frames", 2)
     (folder / "zz.png").write_bytes(b"no picture")
     with pytest.raises(SourceError, match=r"zz\.png cannot be read"):
-        open_frames(folder, num_classes=3).scan()
+        described(folder)
 
 
 # Data sets
@@ -160,60 +182,88 @@ def test_damaged_image_is_named(tmp_path: Path) -> None:
 
 def test_data_set_gives_its_training_images_with_labels(tmp_path: Path) -> None:
     write_dataset(tmp_path / "data", train=3, val=2, height=64, width=96)
-    source = open_frames(tmp_path / "data", num_classes=3)
-    assert isinstance(source, Images)
-    assert {path.parent.parent.name for path in source.files} == {"train"}
-    assert (source.name, source.labelled) == ("cells, training images", True)
-    assert source.mask(1).shape == (64, 96)
+    candidates = described(tmp_path / "data")
+    assert {path.parent.parent.name for path in candidates.frames.files} == {"train"}
+    assert candidates.name == "cells, training images"
+    assert candidates.mask is not None
+    assert candidates.mask(1).shape == (64, 96)
+    assert select(candidates).held_out.mask is candidates.mask
 
 
 def test_data_set_of_other_classes_has_no_labels(tmp_path: Path) -> None:
     write_dataset(tmp_path / "data", train=3, val=2, height=64, width=96)
-    assert not open_frames(tmp_path / "data", num_classes=11).labelled
+    assert described(tmp_path / "data", num_classes=11).mask is None
 
 
 def test_damaged_data_set_is_refused(tmp_path: Path) -> None:
     write_dataset(tmp_path / "data", train=3, val=2, height=64, width=96)
     (tmp_path / "data" / "train" / "masks" / "000001.png").unlink()
     with pytest.raises(DatasetError, match=r"no mask for 1 images, 000001\.png"):
-        open_frames(tmp_path / "data", num_classes=3)
+        described(tmp_path / "data")
 
 
 # Videos
 
 
 def test_video_gives_its_frames_by_number(tmp_path: Path) -> None:
-    source = open_frames(write_video(tmp_path / "clip.mp4", 12), num_classes=3)
-    assert isinstance(source, Video)
-    assert (source.name, source.labelled) == ("clip.mp4", False)
-    assert list(source.scan()) == list(range(12))
-    assert [number_of(frame) for frame in source.read({7, 2})] == [2, 7]
-    selection = select(source, source.scan())
-    assert {number_of(frame) for frame in selection.chosen} == set(selection.chosen.numbers)
+    candidates = described(write_video(tmp_path / "clip.mp4", 12))
+    assert (candidates.name, candidates.mask) == ("clip.mp4", None)
+    assert list(candidates.descriptors) == list(range(12))
+    taken = candidates.take({7, 2})
+    assert {number: number_of(frame) for number, frame in taken.items()} == {2: 2, 7: 7}
+    chosen = select(candidates).chosen
+    assert [number_of(frame) for frame in chosen.frames] == list(chosen.numbers)
+
+
+def test_film_is_decoded_twice_however_many_depths_are_exported(
+    depths_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = tmp_path / "film.mp4"
+    with VideoWriter(film, rate=Fraction(25)) as video:
+        for frame in snapshots(20, height=64, width=96, seed=6):
+            video.write(frame.image)
+    decoded = []
+    convert = Pixels.__call__
+
+    def counted(self: Pixels, frame: object) -> Frame:
+        decoded.append(frame)
+        return convert(self, frame)
+
+    monkeypatch.setattr(Pixels, "__call__", counted)
+    options = ExportOptions(
+        "unetpp", str(depths_checkpoint), "int8", depths=(1, 2), calib=film, max_iou_drop=100
+    )
+    export_bundle(tmp_path / "bundle", options)
+    assert 20 < len(decoded) <= 2 * 20
+    table = read_table(tmp_path / "bundle" / "calibration.json")
+    assert (table.source, table.frames) == ("film.mp4", 15)
 
 
 def test_long_video_is_looked_at_evenly_in_bounded_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sources, "CANDIDATES", 4)
-    source = open_frames(write_video(tmp_path / "clip.mkv", 12), num_classes=3)
-    assert list(source.scan()) == [0, 4, 8]
+    assert list(described(write_video(tmp_path / "clip.mkv", 12)).descriptors) == [0, 4, 8]
 
 
 def test_damaged_video_is_refused(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").write_bytes(b"no video")
     with pytest.raises(SourceError, match=r"clip\.mp4 cannot be read"):
-        open_frames(tmp_path / "clip.mp4", num_classes=3).scan()
+        described(tmp_path / "clip.mp4")
 
 
 # Frames in memory
 
 
 def test_drawn_frames_calibrate_in_their_order_and_the_rest_is_held_out() -> None:
-    drawn = [numbered_frame(index % 12) for index in range(40)]
+    drawn = tuple(numbered_frame(index % 12) for index in range(40))
     masks = [np.full((64, 96), index % 3, np.uint8) for index in range(40)]
-    selection = drawn_selection(Drawn("drawn", drawn, masks))
+    frames = FrameSet("drawn", tuple(range(40)), drawn, masks.__getitem__)
+    selection = drawn_selection(frames)
+    assert selection.procedural
     assert selection.chosen.numbers == tuple(range(32))
     assert selection.held_out.numbers == tuple(range(32, 40))
-    assert [number_of(frame) for frame in selection.held_out] == [8, 9, 10, 11, 0, 1, 2, 3]
-    assert selection.held_out.source.mask(34)[0, 0] == 1
+    numbers = [number_of(frame) for frame in selection.held_out.frames]
+    assert numbers == [8, 9, 10, 11, 0, 1, 2, 3]
+    assert selection.held_out.mask is not None
+    assert selection.held_out.mask(34)[0, 0] == 1

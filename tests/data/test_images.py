@@ -1,0 +1,282 @@
+"""The one reader of image files: what it returns, and what it refuses."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from edgeunet.data.images import (
+    FORMATS,
+    MOST_PAGES,
+    Header,
+    decode,
+    probe,
+    read_ids,
+    read_image,
+    read_pixels,
+    to_8bit,
+)
+from edgeunet.errors import SourceError
+from support.media import write_png
+
+ROOT = Path(__file__).parents[2]
+COLOURS = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+IDS = np.arange(12, dtype=np.uint8).reshape(3, 4)
+
+
+def encoded(kind: str, pixels: npt.NDArray[Any] = COLOURS, **options: object) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, kind, **options)
+    return content.getvalue()
+
+
+LOSSLESS: dict[str, dict[str, Any]] = {
+    "png": {},
+    "bmp": {},
+    "tiff": {},
+    "webp": {"lossless": True},
+}
+
+
+def refusal(content: bytes) -> str:
+    with pytest.raises(SourceError) as error:
+        decode(content, name="file")
+    return str(error.value)
+
+
+# Pixels
+
+
+@pytest.mark.parametrize("kind", LOSSLESS)
+def test_every_format_gives_its_pixels(kind: str) -> None:
+    content = encoded(kind, **LOSSLESS[kind])
+    np.testing.assert_array_equal(decode(content, name=""), COLOURS)
+
+
+def test_jpeg_is_decoded_as_opencv_does() -> None:
+    content = encoded("jpeg", quality=90)
+    wanted = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    assert wanted is not None
+    np.testing.assert_array_equal(decode(content, name=""), wanted[..., ::-1])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_16_bit_keeps_its_depth(suffix: str) -> None:
+    deep = COLOURS.astype(np.uint16) * 200 + 3
+    content = cv2.imencode(suffix, deep[..., ::-1])[1].tobytes()
+    np.testing.assert_array_equal(decode(content, name=""), deep)
+
+
+def test_16_bit_is_scaled_and_not_cut_off_to_8(tmp_path: Path) -> None:
+    values = np.array([[0, 128, 129, 255, 65535]], np.uint16)
+    image = read_image(write_png(tmp_path / "a.png", values))
+    assert image[0, :, 0].tolist() == [0, 0, 1, 1, 255]
+    assert to_8bit(values)[0].tolist() == [0, 0, 1, 1, 255]
+
+
+def test_name_that_is_not_utf_8_is_read(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png"))
+    write_png(path, COLOURS)
+    np.testing.assert_array_equal(read_image(path), COLOURS)
+    np.testing.assert_array_equal(read_ids(write_png(path, IDS)), IDS)
+    path.write_bytes(b"no image")
+    with pytest.raises(SourceError, match=r"cannot be read as an image: it is none of BMP"):
+        read_pixels(path)
+
+
+# Ids
+
+
+@pytest.mark.parametrize("mode", ["1", "P"])
+@pytest.mark.parametrize("kind", ["png", "tiff", "bmp"])
+def test_ids_are_read_as_stored(tmp_path: Path, kind: str, mode: str) -> None:
+    ids = IDS % 2 if mode == "1" else IDS
+    image = Image.fromarray(ids.astype(bool)) if mode == "1" else Image.fromarray(ids)
+    if mode == "P":
+        image = Image.fromarray(ids, "P")
+        image.putpalette([value for n in range(256) for value in (n * 7 % 256, 255 - n, 40)])
+    image.save(tmp_path / "mask", kind)
+    np.testing.assert_array_equal(read_ids(tmp_path / "mask"), ids)
+
+
+def gray_png(ids: npt.NDArray[np.uint8], bits: int) -> bytes:
+    """PNG of one row of gray with few bits, which neither OpenCV nor Pillow writes."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        checksum = struct.pack(">I", zlib.crc32(kind + body))
+        return struct.pack(">I", len(body)) + kind + body + checksum
+
+    text = "".join(format(value, f"0{bits}b") for value in ids)
+    row = int(text, 2).to_bytes(len(text) // 8, "big")
+    header = struct.pack(">IIBBBBB", len(ids), 1, bits, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(b"\0" + row)), chunk(b"IEND", b"")]
+    )
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_gray_of_few_bits_is_ids_in_a_mask_and_light_in_an_image(tmp_path: Path, bits: int) -> None:
+    ids = np.arange(16, dtype=np.uint8) % 2**bits
+    path = tmp_path / "a.png"
+    path.write_bytes(gray_png(ids, bits))
+    assert read_ids(path).tolist() == [ids.tolist()]
+    assert read_image(path)[0, :, 0].tolist() == (ids * (255 // (2**bits - 1))).tolist()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_gray_ids_keep_their_depth(tmp_path: Path, dtype: type) -> None:
+    ids = read_ids(write_png(tmp_path / "a.png", IDS.astype(dtype) * 20))
+    assert ids.dtype == dtype
+    np.testing.assert_array_equal(ids, IDS.astype(dtype) * 20)
+
+
+def test_colours_are_not_ids(tmp_path: Path) -> None:
+    assert read_ids(write_png(tmp_path / "a.png", COLOURS)).shape == COLOURS.shape
+
+
+@pytest.mark.parametrize("mode", ["P", "L"])
+def test_damaged_ids_are_refused(tmp_path: Path, mode: str) -> None:
+    ids = Image.fromarray(np.random.default_rng(0).integers(0, 9, (64, 64), np.uint8), mode)
+    if mode == "P":
+        ids.putpalette(list(range(256)) * 3)
+    ids.save(tmp_path / "a.png")
+    content = bytearray((tmp_path / "a.png").read_bytes())
+    content[-30] ^= 1
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(SourceError, match=r"a\.png cannot be read as an image: "):
+        read_ids(tmp_path / "a.png")
+
+
+# Refused
+
+
+@pytest.mark.parametrize("kind", [*LOSSLESS, "jpeg"])
+@pytest.mark.parametrize("lost", [0.5, 3])
+def test_truncated_file_is_refused(kind: str, lost: float) -> None:
+    content = encoded(kind, **LOSSLESS.get(kind, {}))
+    cut = content[: -int(lost if lost > 1 else lost * len(content))]
+    words = "is truncated: it ends within" if kind == "jpeg" else "cannot be read as an image: "
+    assert refusal(cut).startswith(f"file {words}")
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate"])
+def test_damaged_strip_of_a_tiff_is_refused(compression: str) -> None:
+    """OpenCV returns pixels of it."""
+    content = bytearray(encoded("tiff", compression=compression))
+    content[600:640] = bytes(40)
+    assert "cannot be read as an image: decoder error" in refusal(bytes(content))
+
+
+def test_reason_is_told() -> None:
+    assert refusal(b"") == "file cannot be read as an image: it is empty."
+    assert (
+        refusal(b"GIF89a")
+        == f"file cannot be read as an image: it is none of {', '.join(FORMATS)}."
+    )
+    assert "truncated" in refusal(encoded("png")[:-600])
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32, np.int32])
+def test_other_depths_are_named(dtype: type) -> None:
+    content = cv2.imencode(".tif", COLOURS[..., 0].astype(dtype))[1].tobytes()
+    kind = np.dtype(dtype).name
+    assert refusal(content).startswith(f"file holds {kind} values; expected uint8 or uint16.")
+
+
+def pages(kind: str, count: int, **options: object) -> bytes:
+    content = io.BytesIO()
+    first, *others = [Image.fromarray(COLOURS // (number + 1)) for number in range(count)]
+    first.save(content, kind, save_all=True, append_images=others, **options)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["tiff", "png", "webp"])
+def test_pages_are_counted_and_refused(kind: str) -> None:
+    words = refusal(pages(kind, 3, **LOSSLESS[kind]))
+    assert words.startswith("file holds 3 pages or frames; expected one image a file.")
+    np.testing.assert_array_equal(decode(pages(kind, 1, **LOSSLESS[kind]), name=""), COLOURS)
+
+
+def test_count_of_pages_is_bounded() -> None:
+    assert f"holds {MOST_PAGES} or more pages" in refusal(pages("tiff", MOST_PAGES + 1))
+
+
+def test_thumbnail_is_no_page() -> None:
+    content = io.BytesIO()
+    small = Image.fromarray(COLOURS[::4, ::4])
+    small.encoderinfo = {"tiffinfo": {254: 1}}
+    Image.fromarray(COLOURS).save(content, "tiff", save_all=True, append_images=[small])
+    np.testing.assert_array_equal(decode(content.getvalue(), name=""), COLOURS)
+
+
+# Before decoding
+
+
+@pytest.mark.parametrize("kind", [*LOSSLESS, "jpeg"])
+def test_header_is_read_without_the_pixels(kind: str) -> None:
+    content = encoded(kind, **LOSSLESS.get(kind, {}))
+    header = probe(content)
+    assert header == Header(header.format, 24, 32)
+    assert header.format.lower() == kind
+    if kind not in ("webp", "tiff"):  # those have their structure behind the pixels, or need all
+        assert probe(content[:-200]) == header
+
+
+def test_header_of_what_is_no_image_is_refused() -> None:
+    for content in (b"", b"\x89PNG\r\n\x1a\n", b"no image"):
+        with pytest.raises(SourceError, match="not an image in a known format: BMP, JPEG, PNG"):
+            probe(content)
+
+
+def test_pillows_limit_does_not_apply() -> None:
+    """Its `Image.open` refuses this, by a global limit; OpenCV's is 2^30 pixels."""
+    content = bytearray(encoded("png"))
+    content[16:24] = struct.pack(">II", 30_000, 30_000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    assert probe(bytes(content)) == Header("PNG", 30_000, 30_000)
+
+
+WHOLE = [encoded(kind, **LOSSLESS.get(kind, {})) for kind in [*LOSSLESS, "jpeg"]]
+
+
+@given(st.sampled_from(WHOLE), st.binary(min_size=1, max_size=16), st.floats(0, 1))
+def test_damage_ends_in_pixels_or_an_error(content: bytes, garbage: bytes, where: float) -> None:
+    at = int(where * len(content))
+    damaged = content[:at] + garbage + content[at + len(garbage) :]
+    with suppress(SourceError):
+        assert decode(damaged, name="file").shape[2] == 3
+
+
+# One reader
+
+
+def sources() -> Iterator[Path]:
+    for folder in ("edgeunet", "export", "runtime"):
+        yield from (path for path in (ROOT / folder).rglob("*.py") if not path.is_symlink())
+
+
+def test_images_are_decoded_in_one_module() -> None:
+    decoders = re.compile(r"\bim(?:read|decode)(?:multi|animation)?\(|\bImage\.open\(|\bPIL\b")
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for path in sources()
+        if decoders.search(path.read_text(encoding="utf-8"))
+    }
+    allowed = {"edgeunet/data/images.py", "edgeunet/cli/main.py", "edgeunet/doctor.py"}
+    assert found - allowed == set(), "see edgeunet/data/images.py"
+    assert "edgeunet/data/images.py" in found
