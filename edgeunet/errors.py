@@ -34,7 +34,13 @@ _EXTRAS_WITH_OPENCV = {"cpu", "video", "export", "train"}  # [trt] brings it on 
 
 
 class EdgeUNetError(Exception):
-    """Base of all errors raised on purpose; the command line exits with `exit_code`."""
+    """Base of all errors raised on purpose; the command line exits with `exit_code`.
+
+    Example:
+        >>> try: edgeunet.load("missing")
+        ... except edgeunet.EdgeUNetError as error: print(error)
+        missing ...
+    """
 
     exit_code = 1
 

@@ -80,6 +80,10 @@ class ExportOptions:
     data: data set to measure parity on; None for procedural frames with procedural weights, else
     for the golden frames. max_batch: largest batch. max_iou_drop: IoU points that the bundle may
     lose against PyTorch on labelled frames; without labels the promised agreement must hold.
+
+    Example:
+        >>> edgeunet.ExportOptions("unetpp", precision="int8", depths=(1, 2, 4)).max_batch
+        8
     """
 
     model: str
@@ -133,6 +137,11 @@ def export_bundle(
             of another graph. OutputExistsError: see `output`.
         ExportError: a graph that one of its targets refuses or misreads, see `lint`.
         ParityError: the bundle loses more than `max_iou_drop`; nothing is written.
+
+    Example:
+        >>> report = edgeunet.export_bundle("cells", edgeunet.ExportOptions("mobile_unet"))
+        >>> report.first_failure is None
+        True
     """
     _check_options(options)
     source, net, card = load_source(
