@@ -22,6 +22,7 @@ _PARTS = {
     "torch": ("torch", "export", "export, parity, gate, models, train, prune: the nets"),
     "safetensors": ("safetensors", "export", "export, parity, gate, models, train, prune: weights"),
     "onnx": ("onnx", "export", "export, lint, prune: graphs"),
+    "jinja2": ("jinja2", "export", "export, parity: reports as pages"),
     "onnx-ir": ("onnx_ir", "export", "export, prune: passes over graphs"),
     "torchmetrics": ("torchmetrics", "train", "train, prune: a loss"),
     "torch-pruning": ("torch_pruning", "train", "prune"),

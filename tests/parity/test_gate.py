@@ -1,4 +1,4 @@
-"""A gated net from calibration to the bundle: the same thresholds, masks and decisions."""
+"""A gated net and its bundle have the same thresholds, masks and decisions."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_manifest_has_the_gate_of_the_card(bundle: Path, calibrated: Path) -> No
 @pytest.mark.parametrize(
     ("flavour", "wanted"), [("fp32", 0.9999), ("fp16", 0.999), ("int8.cpu", 0.99)]
 )
-def test_masks_are_those_of_pytorch_with_the_same_thresholds(
+def test_masks_match_pytorch_with_the_same_thresholds(
     bundle: Path, calibrated: Path, frames: Sequence[CellFrame], flavour: Flavour, wanted: float
 ) -> None:
     net, card = load_checkpoint(calibrated)
@@ -95,14 +95,14 @@ def test_frames_without_cells_are_background_and_skipped(
             assert not result.masks.any()
 
 
-def test_only_calibrated_gates_come_in_parts(bundle: Path, ungated: Path) -> None:
+def test_only_calibrated_gates_have_an_encoder_and_a_decoder(bundle: Path, ungated: Path) -> None:
     for flavour in open_bundle(bundle).manifest.flavours:
         for part in PARTS:
             assert (bundle / part_file(flavour, part)).is_file()
     assert not list(ungated.glob("*encoder*"))
 
 
-def test_bundle_with_one_part_alone_is_refused(bundle: Path, tmp_path: Path) -> None:
+def test_bundle_with_only_one_part_is_refused(bundle: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(bundle, tmp_path / "copy")
     manifest = json.loads((copy / "manifest.json").read_text())
     del manifest["files"][part_file("fp32", "decoder")]
@@ -126,7 +126,7 @@ def test_parity_counts_what_is_skipped(
     assert [len(curve) > 1 for curve in gate.curves] == [False, True, True]
 
 
-def test_presence_of_int8_is_near_that_of_pytorch(
+def test_presence_in_int8_is_close_to_pytorch(
     parity: ParityReport, bundle: Path, frames: Sequence[CellFrame]
 ) -> None:
     gate = parity.gate
@@ -146,7 +146,7 @@ def test_golden_masks_are_gated(bundle: Path) -> None:
         np.testing.assert_array_equal(mask, wanted)
 
 
-def test_manifest_with_another_gate_is_found_out(
+def test_manifest_with_another_gate_is_detected(
     bundle: Path, frames: Sequence[CellFrame], tmp_path: Path
 ) -> None:
     copy = shutil.copytree(bundle, tmp_path / "copy")
@@ -158,7 +158,7 @@ def test_manifest_with_another_gate_is_found_out(
     assert report.gate is not None and report.gate.changed > 0
 
 
-def test_without_labels_the_decisions_alone_are_compared(bundle: Path, tmp_path: Path) -> None:
+def test_without_labels_only_the_decisions_are_compared(bundle: Path, tmp_path: Path) -> None:
     opened = open_bundle(bundle)
     report, worst = measure(opened, golden_samples(opened), data="golden")
     assert report.gate is not None
@@ -212,7 +212,9 @@ def test_bundle_without_thresholds_runs_ungated(
     assert report.to_json()["gate"] is None
 
 
-def test_inspect_says_how_the_gate_stands(bundle: Path, ungated: Path, fp32_bundle: Path) -> None:
+def test_inspect_shows_the_state_of_the_gate(
+    bundle: Path, ungated: Path, fp32_bundle: Path
+) -> None:
     gate = open_bundle(bundle).manifest.gate
     assert gate is not None
     shown = re.search(
