@@ -21,7 +21,7 @@ import click
 from edgeunet import ExportOptions, export_bundle, list_models
 from edgeunet.models.checkpoints import list_weights
 from edgeunet.parity import ParityReport
-from edgeunet.parity.report import StageReport
+from edgeunet.parity.report import StageParity
 
 STAGES = {
     "fp16": "FP16",
@@ -49,7 +49,7 @@ class Row:
     frames: int
     reference: float
     floats: int
-    stages: dict[str, StageReport]
+    stages: dict[str, StageParity]
 
     def markdown(self) -> str:
         """Agreement and points lost, stage by stage; what breaks a promise is in bold."""
@@ -104,12 +104,12 @@ def source_of(tag: str, data: Path, folder: Path) -> Path:
     return folder
 
 
-def _stages(report: ParityReport) -> dict[str, StageReport]:
+def _stages(report: ParityReport) -> dict[str, StageParity]:
     found = {stage.name: stage for stage in report.stages}
     return {name: found[name] for name in STAGES}
 
 
-def _cell(name: str, stage: StageReport) -> str:
+def _cell(name: str, stage: StageParity) -> str:
     agreement, drop = PROMISED[name.split()[-1].split(".")[0]]
     text = f"{stage.agreement:.3%}, {stage.drop:+.2f}"
     return text if stage.agreement >= agreement and stage.drop <= drop else f"**{text}**"

@@ -33,7 +33,13 @@ from .extras import find_package, how_to_install
 
 
 class EdgeUNetError(Exception):
-    """Base of all errors; the command line exits with `exit_code`."""
+    """Base of all errors raised on purpose; the command line exits with `exit_code`.
+
+    Example:
+        >>> try: edgeunet.load("missing")
+        ... except edgeunet.EdgeUNetError as error: print(error)
+        missing ...
+    """
 
     exit_code = 1
 

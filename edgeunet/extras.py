@@ -38,6 +38,7 @@ PACKAGES = (
     Package("opencv-python-headless", "cv2", "cpu", "all but lint and models: images"),
     Package("av", "av", "video", "run, serve: videos and cameras (rtsp, http, v4l2)"),
     Package("pycocotools", "pycocotools", "video", "run, serve: masks as run lengths"),
+    Package("jinja2", "jinja2", "export", "export, parity: reports as pages"),
     Package("starlette", "starlette", "serve", "serve"),
     Package("uvicorn", "uvicorn", "serve", "serve"),
     Package("anyio", "anyio", "serve", "serve"),

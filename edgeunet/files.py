@@ -1,4 +1,4 @@
-"""Files and directories that appear whole or not at all."""
+"""Writes files and directories atomically: they appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import Any
 from .errors import OutputExistsError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-"""Endings, in lower case, of the files that are read as images."""
+"""Suffixes, in lower case, of files that are read as images."""
 
 
 def write_bytes(path: Path, content: bytes, *, sync: bool = True) -> None:
-    """Write a file by way of a temporary sibling, so that a kill leaves the old one.
+    """Write a file through a temporary sibling: a killed process leaves the old file.
 
-    `sync` waits for the disk, so that not even a power cut leaves a torn file.
+    With `sync` it waits for the disk, so that the same holds for a power cut.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -39,7 +39,7 @@ def write_bytes(path: Path, content: bytes, *, sync: bool = True) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write indented JSON, whole or not at all."""
+    """Write indented JSON with `write_bytes`."""
     write_bytes(path, (json.dumps(value, indent=1) + "\n").encode())
 
 
@@ -48,7 +48,7 @@ def new_directory(path: Path, *, force: bool) -> Iterator[Path]:
     """Yield a temporary sibling that becomes `path` when the block ends without an error.
 
     Raises:
-        OutputExistsError: `path` stands already and `force` is false.
+        OutputExistsError: `path` exists and `force` is false.
     """
     if path.exists() and not force:
         raise OutputExistsError(path)
@@ -58,7 +58,7 @@ def new_directory(path: Path, *, force: bool) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o755)
         if path.exists():
-            if not force:  # it came while the block ran
+            if not force:  # it appeared while the block ran
                 raise OutputExistsError(path)
             old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
             path.replace(old / path.name)

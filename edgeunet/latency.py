@@ -1,4 +1,4 @@
-"""Latencies of several candidates in one run, so that their ratios can be trusted."""
+"""Measures latencies of several candidates in one run, so that their ratios are reliable."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeVar
 Name = TypeVar("Name", bound=str)
 
 WARM_UP, CALLS = 3, 5
-"""Calls of a block that are not counted, and that are."""
+"""Uncounted calls at the start of a block, and counted ones after them."""
 
 
 def median_latencies(
@@ -18,9 +18,9 @@ def median_latencies(
 ) -> dict[Name, float]:
     """Median milliseconds of a call, by candidate.
 
-    The candidates take turns in blocks of a few calls, so that what else the machine does hits all
-    of them. The first calls of a block are not counted: the threads of the candidate before spin
-    on for a while after its last call.
+    The candidates take turns in blocks of a few calls, so that other load on the machine slows all
+    of them. The first calls of a block do not count: the threads of the previous candidate keep
+    spinning for a while.
     """
     seconds: dict[Name, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):

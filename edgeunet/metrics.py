@@ -1,4 +1,4 @@
-"""Mask metrics on numpy arrays: confusion matrix, IoU, Dice, agreement, boundaries, flicker."""
+"""Metrics of masks: confusion matrix, IoU, Dice, agreement, boundary F1, flicker."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 IGNORE = 255
-"""Class id of pixels that no metric counts."""
+"""Class id of pixels without a label; metrics skip them."""
 
 Mask = npt.NDArray[np.uint8]
 Matrix = npt.NDArray[np.int64]
@@ -14,7 +14,7 @@ Scores = npt.NDArray[np.float64]
 
 
 def class_pixels(mask: Mask, *, num_classes: int) -> Matrix:
-    """Pixels (C,) that a mask has of each class, the ignored ones left out."""
+    """Number of pixels of each class (C,), without the ignored ones."""
     return np.bincount(mask[mask != IGNORE], minlength=num_classes).astype(np.int64)
 
 
@@ -22,7 +22,7 @@ def confusion_matrix(truth: Mask, predicted: Mask, *, num_classes: int) -> Matri
     """Count pixels by (true class, predicted class).
 
     Args:
-        truth: class ids, any shape; pixels with `IGNORE` are left out.
+        truth: class ids, any shape; pixels with `IGNORE` are skipped.
         predicted: class ids of the same shape, all below `num_classes`.
 
     Returns:
@@ -32,7 +32,9 @@ def confusion_matrix(truth: Mask, predicted: Mask, *, num_classes: int) -> Matri
         ValueError: shapes differ, or an id is neither a class nor `IGNORE`.
     """
     if truth.shape != predicted.shape:
-        raise ValueError(f"truth is {truth.shape}, predicted is {predicted.shape}; they must agree")
+        raise ValueError(
+            f"truth is {truth.shape}, predicted is {predicted.shape}; they must be equal"
+        )
     counted = truth != IGNORE
     true_ids = truth[counted].astype(np.int64)
     predicted_ids = predicted[counted].astype(np.int64)
@@ -46,21 +48,21 @@ def confusion_matrix(truth: Mask, predicted: Mask, *, num_classes: int) -> Matri
 
 
 def iou_per_class(confusion: Matrix) -> Scores:
-    """Intersection over union (C,); NaN for a class that is neither there nor predicted."""
+    """Intersection over union (C,); NaN for a class that is in neither mask."""
     intersection = np.diag(confusion).astype(np.float64)
     union = confusion.sum(0) + confusion.sum(1) - intersection
     return _ratio(intersection, union)
 
 
 def dice_per_class(confusion: Matrix) -> Scores:
-    """Dice coefficient 2|A∩B| / (|A|+|B|) per class (C,); NaN where both are empty."""
+    """Dice coefficient 2|A∩B| / (|A|+|B|) (C,); NaN for a class that is in neither mask."""
     return _ratio(
         2.0 * np.diag(confusion), (confusion.sum(0) + confusion.sum(1)).astype(np.float64)
     )
 
 
 def mean_iou(confusion: Matrix) -> float:
-    """Mean of `iou_per_class` over the classes that appear; NaN where none does."""
+    """Mean of `iou_per_class` over the classes that appear; NaN if none does."""
     ious = iou_per_class(confusion)
     return float(np.mean(ious[~np.isnan(ious)])) if not np.isnan(ious).all() else float("nan")
 
@@ -71,7 +73,7 @@ def pixel_agreement(a: Mask, b: Mask) -> float:
 
 
 def boundary(mask: Mask) -> npt.NDArray[np.bool_]:
-    """Pixels (H, W) of which the right or the lower neighbour has another class, and those."""
+    """Pixels (H, W) on both sides of each change of class, right or down."""
     edge = np.zeros(mask.shape, dtype=bool)
     across = mask[:, 1:] != mask[:, :-1]
     down = mask[1:, :] != mask[:-1, :]
@@ -83,7 +85,7 @@ def boundary(mask: Mask) -> npt.NDArray[np.bool_]:
 
 
 def dilate(pixels: npt.NDArray[np.bool_], radius: int) -> npt.NDArray[np.bool_]:
-    """Pixels (H, W) at most `radius` away in either direction (a square of 2 radius + 1)."""
+    """Grow the pixels (H, W) by `radius` in both axes (a square of side 2 radius + 1)."""
     grown: npt.NDArray[np.bool_] = pixels.copy()
     for axis in (0, 1):
         source = grown.copy()
@@ -99,10 +101,10 @@ def dilate(pixels: npt.NDArray[np.bool_], radius: int) -> npt.NDArray[np.bool_]:
 
 
 def boundary_f1(a: Mask, b: Mask, *, tolerance: int = 2) -> float:
-    """F1 of the two masks' boundaries, matched within `tolerance` pixels, 0..1.
+    """F1 of the boundaries of two masks, matched within `tolerance` pixels, 0..1.
 
-    Csurka et al., "What is a good evaluation measure for semantic segmentation?", BMVC 2013, with
-    class boundaries taken together. Two masks without any boundary agree: 1.
+    Csurka et al., "What is a good evaluation measure for semantic segmentation?", BMVC 2013, but
+    with the boundaries of all classes together. Two masks without any boundary score 1.
     """
     edge_a, edge_b = boundary(a), boundary(b)
     if not edge_a.any() and not edge_b.any():
@@ -115,31 +117,32 @@ def boundary_f1(a: Mask, b: Mask, *, tolerance: int = 2) -> float:
 
 
 class Flicker:
-    """How often pixels change their class although the picture does not change there.
+    """How often pixels change their class although the image does not change there.
 
     Args:
-        tolerance: a pixel is static where no channel differs by more from the frame before, of 255.
+        tolerance: a pixel is static if each channel (0..255) differs by at most this from the
+            previous frame.
     """
 
     def __init__(self, *, tolerance: int = 10) -> None:
         self._tolerance = tolerance
-        self._before: tuple[Mask, Mask] | None = None
+        self._previous: tuple[Mask, Mask] | None = None
         self._static = 0
         self._changed = 0
 
     def add(self, image: npt.NDArray[np.uint8], mask: Mask) -> None:
-        """Compare a frame (H, W, 3) and its mask (H, W) with those before, if they had its size."""
-        before, self._before = self._before, (image, mask)
-        if before is None or before[1].shape != mask.shape:
+        """Compare a frame (H, W, 3) and its mask (H, W) with the previous ones of that size."""
+        previous, self._previous = self._previous, (image, mask)
+        if previous is None or previous[1].shape != mask.shape:
             return
-        difference = np.maximum(image, before[0]) - np.minimum(image, before[0])
+        difference = np.maximum(image, previous[0]) - np.minimum(image, previous[0])
         static = difference.max(axis=2) <= self._tolerance
         self._static += int(static.sum())
-        self._changed += int((static & (mask != before[1])).sum())
+        self._changed += int((static & (mask != previous[1])).sum())
 
     @property
     def rate(self) -> float:
-        """Static pixels that changed class from a frame to the next, as a share; NaN for none."""
+        """Share of the static pixels that changed their class; NaN if no pixel was static."""
         return self._changed / self._static if self._static else float("nan")
 
 

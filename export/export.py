@@ -79,7 +79,7 @@ class ExportOptions:
     max_iou_drop: counts on labelled frames; without labels the promised agreement must hold.
 
     Example:
-        >>> ExportOptions("mobile_unet", precision="int8", size=(256, 320)).max_batch
+        >>> edgeunet.ExportOptions("mobile_unet", precision="int8", size=(256, 320)).max_batch
         8
     """
 
@@ -179,8 +179,8 @@ def export_bundle(
         ParityError: the bundle loses more than `max_iou_drop`; nothing is written.
 
     Example:
-        >>> options = ExportOptions("mobile_unet", size=(64, 96))
-        >>> export_bundle("cells-fp32", options).candidate.ok
+        >>> report = edgeunet.export_bundle("cells", edgeunet.ExportOptions("mobile_unet"))
+        >>> report.first_failure is None
         True
     """
     _check_options(options)

@@ -1,4 +1,4 @@
-"""The demo: the whole way on procedural data, and its files are what it says."""
+"""The demo runs on procedural data and writes the files that it names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgeunet.runtime.sources import Frames, SourceInfo
 
 
 @pytest.mark.slow
-def test_demo_goes_the_whole_way(tmp_path: Path) -> None:
+def test_demo_exports_compares_and_segments(tmp_path: Path) -> None:
     result = demo(tmp_path / "demo")
     assert result.parity.first_failure is None, result.parity.table()
     assert result.parity.reference_miou > 85
@@ -33,7 +33,7 @@ def test_demo_goes_the_whole_way(tmp_path: Path) -> None:
     assert cv2.imread(str(tmp_path / "demo" / "data" / "val" / "images" / "000000.png")) is not None
 
 
-def test_demo_does_not_replace_what_stands(tmp_path: Path) -> None:
+def test_demo_does_not_replace_an_existing_directory(tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
     with pytest.raises(OutputExistsError, match="--force"):
         demo(tmp_path / "demo")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from edgeunet.errors import OutputExistsError
 from edgeunet.files import new_directory, sha256, write_bytes, write_json
 
-# Kills itself once the temporary file holds all bytes, before it takes the old one's place.
+# Kills itself after it wrote the temporary file, before that replaces the old one.
 KILLED_WRITE = """
 import os, sys
 from pathlib import Path
@@ -42,7 +42,7 @@ def run_until_killed(code: str, path: Path) -> None:
 
 
 def visible(folder: Path) -> list[str]:
-    """Names in `folder` but for the temporary ones, which start with a dot."""
+    """Names in `folder` without the temporary ones, which start with a dot."""
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
 
@@ -136,7 +136,7 @@ def test_directory_appears_only_at_the_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["directory", "file"])
-def test_without_force_what_stands_is_refused(tmp_path: Path, kind: str) -> None:
+def test_without_force_an_existing_path_is_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "out"
     make(path) if kind == "directory" else path.write_text("old")
     with (
@@ -148,7 +148,7 @@ def test_without_force_what_stands_is_refused(tmp_path: Path, kind: str) -> None
     assert visible(tmp_path) == [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
-def test_without_force_what_appears_meanwhile_is_kept(tmp_path: Path) -> None:
+def test_without_force_a_path_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "out"
 
     def overtaken() -> None:
@@ -163,7 +163,7 @@ def test_without_force_what_appears_meanwhile_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["directory", "file", "nothing"])
-def test_force_replaces_all_that_stood(tmp_path: Path, kind: str) -> None:
+def test_force_replaces_everything_there(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "out"
     if kind == "directory":
         (make(path) / "left over").touch()
@@ -179,7 +179,7 @@ def test_force_replaces_all_that_stood(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 @pytest.mark.parametrize("stood", [False, True])
-def test_error_in_the_block_leaves_things_as_they_were(
+def test_error_in_the_block_changes_nothing(
     tmp_path: Path, error: type[BaseException], stood: bool
 ) -> None:
     path = tmp_path / "out"

@@ -22,6 +22,7 @@ BUILDING = {"filelock", "pycuda", "tensorrt", "tensorrt_rtx_bindings"}
 HEAVY = {
     "av",
     "cv2",
+    "jinja2",
     "numpy",
     "onnx",
     "onnx_ir",
@@ -33,7 +34,7 @@ HEAVY = {
     *BUILDING,
 }
 # What a device that only runs bundles does without.
-WORKSTATION = {"onnx", "onnx_ir", "onnxscript", "safetensors", "torch"}
+WORKSTATION = {"jinja2", "onnx", "onnx_ir", "onnxscript", "safetensors", "torch"}
 WORKSTATION_PARTS = {"demo", "export", "models", "parity", "prune", "training"}
 # The runtime's own imports; backends/pytorch.py, loaded by name, is the exception.
 RUNTIME_PARTS = {

@@ -1,4 +1,4 @@
-"""Timing in turns."""
+"""The candidates are measured in turns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_candidates_take_turns_in_blocks() -> None:
     assert calls == (["one"] * block + ["other"] * block) * 2
 
 
-def test_a_latency_is_the_median_in_milliseconds_without_the_warm_up() -> None:
+def test_latency_is_the_median_in_milliseconds_without_the_warm_up() -> None:
     # Slow while it warms up, and once more: neither counts.
     waits = iter([0.2, 0.001, 0.001, 0.01, 0.2, 0.01, 0.01, 0.01])
     found = median_latencies({"net": lambda: time.sleep(next(waits))}, rounds=1)

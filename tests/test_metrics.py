@@ -51,7 +51,7 @@ def half_plane(column: int) -> Mask:
 # By hand
 
 
-def test_confusion_counts_true_by_predicted_and_leaves_out_ignored_pixels() -> None:
+def test_confusion_counts_true_by_predicted_without_ignored_pixels() -> None:
     assert np.array_equal(confusion_matrix(TRUTH, PREDICTED, num_classes=CLASSES), CONFUSION)
 
 
@@ -74,7 +74,7 @@ def test_predicted_but_absent_class_counts_as_zero_not_as_nan() -> None:
     assert mean_iou(confusion) == 0
 
 
-def test_nothing_but_ignored_pixels_gives_nan_without_a_warning() -> None:
+def test_only_ignored_pixels_give_nan_without_a_warning() -> None:
     ignored = np.full((3, 3), IGNORE, np.uint8)
     confusion = confusion_matrix(ignored, np.zeros_like(ignored), num_classes=2)
     assert not confusion.any()
@@ -109,7 +109,7 @@ def test_confusion_sums_to_the_counted_pixels_by_true_and_predicted_class(
 
 
 @given(pair=pairs)
-def test_iou_is_at_most_dice_and_both_follow_from_each_other(pair: tuple[Mask, Mask]) -> None:
+def test_iou_is_at_most_dice_and_each_follows_from_the_other(pair: tuple[Mask, Mask]) -> None:
     confusion = confusion_matrix(*pair, num_classes=CLASSES)
     iou, dice = iou_per_class(confusion), dice_per_class(confusion)
     assert np.array_equal(np.isnan(iou), np.isnan(dice))
@@ -171,7 +171,7 @@ def test_boundary_f1_of_a_shifted_edge(shift: int, tolerance: int, score: float)
     assert boundary_f1(one.T, other.T, tolerance=tolerance) == score
 
 
-def test_boundary_f1_tolerates_two_pixels_unless_told() -> None:
+def test_boundary_f1_tolerates_two_pixels_by_default() -> None:
     scores = [boundary_f1(half_plane(10), half_plane(10 + shift)) for shift in range(5)]
     assert scores == [1, 1, 1, 0.5, 0]
 

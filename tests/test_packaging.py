@@ -61,7 +61,7 @@ def test_wheel_holds_every_module_once(wheel: zipfile.ZipFile) -> None:
 
 
 @slow
-def test_wheel_holds_weights_kernels_the_page_and_the_typing_marker_and_nothing_else(
+def test_wheel_holds_weights_kernels_pages_and_the_typing_marker_and_nothing_else(
     wheel: zipfile.ZipFile,
 ) -> None:
     weights = {
@@ -76,7 +76,12 @@ def test_wheel_holds_weights_kernels_the_page_and_the_typing_marker_and_nothing_
         for path in (ROOT / "runtime" / "serve" / "page").iterdir()
     }
     assert {"index.html", "main.js", "style.css"} <= {Path(name).name for name in page}
-    assert rest == {"edgeunet/py.typed", *weights, *kernels, *page}
+    templates = {
+        f"edgeunet/parity/templates/{path.name}"
+        for path in (ROOT / "edgeunet" / "parity" / "templates").iterdir()
+    }
+    assert {"gate.html", "parity.html", "roc.svg"} <= {Path(name).name for name in templates}
+    assert rest == {"edgeunet/py.typed", *weights, *kernels, *page, *templates}
 
 
 @slow

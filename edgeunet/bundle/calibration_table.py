@@ -1,4 +1,4 @@
-"""The calibration table of a bundle: calibration.json <-> frozen dataclasses."""
+"""The calibration table of a bundle: calibration.json as frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Method = Literal["mse", "percentile", "entropy", "minmax"]
 
 @dataclass(frozen=True)
 class MethodScore:
-    """How the CPU's INT8 graph does with a method's ranges.
+    """How good the CPU's INT8 graph is with the ranges of one method.
 
-    miou: against labels, percent, at most the FP32 graph's; None without labels. agreement: share
-    of the pixels on which the FP32 graph says the same, 0..1.
+    miou: against the labels, in percent, capped at the FP32 graph's; None without labels.
+    agreement: share of the pixels with the same class as by the FP32 graph, 0..1.
     """
 
     method: Method
@@ -34,11 +34,12 @@ class MethodScore:
 class CalibrationTable:
     """Contents of calibration.json.
 
-    model: variant. graph: SHA-256 of the FP32 graph that the ranges belong to. method: how a range
-    was made of the values seen. source, frames: where the frames came from, and how many.
-    compared_on: what the methods were compared on, None where one was asked for; scores: what came
-    of it. ranges: (lowest, highest) by the name of the activation; each holds 0, so that padding
-    is exact.
+    model: variant. graph: SHA-256 of the FP32 graph that the ranges belong to.
+    method: how the ranges were made from the observed values.
+    source, frames: where the calibration frames came from, and how many.
+    ranges: (lowest, highest) by activation. Each includes 0, so that padding is exact.
+    compared_on, scores: what the methods were compared on, and the results; None and empty if the
+        user chose the method.
     """
 
     model: str
@@ -53,16 +54,17 @@ class CalibrationTable:
 
     def __post_init__(self) -> None:
         if re.fullmatch(r"[0-9a-f]{64}", self.graph) is None:
-            raise ValueError(f"graph is {self.graph!r}; a SHA-256 was wanted")
+            raise ValueError(f"graph: expected a SHA-256, got {self.graph!r}")
         if self.frames < 1:
             raise ValueError(f"frames is {self.frames}; it must be at least 1")
         if not self.ranges:
-            raise ValueError("ranges holds no activation")
+            raise ValueError("ranges is empty; it must hold at least one activation")
         for name, (lowest, highest) in self.ranges.items():
             finite = math.isfinite(lowest) and math.isfinite(highest)
             if not finite or not lowest <= 0 <= highest or lowest == highest:
                 raise ValueError(
-                    f"range of {name} is {lowest} to {highest}; it must hold 0 and be wider"
+                    f"range of {name} is {lowest} to {highest}; it must include 0 and be finite "
+                    "and not empty"
                 )
 
 
@@ -76,14 +78,15 @@ def read_table(path: Path) -> CalibrationTable:
     """Read and validate a table.
 
     Raises:
-        CalibrationError: missing, not JSON, of an unknown schema version, or not in the schema.
+        CalibrationError: missing, not JSON, of another schema version, or it does not fit the
+            schema.
     """
     try:
         return read(CalibrationTable, path, version=TABLE_VERSION)
     except FileNotFoundError:
         problem = "does not exist"
     except SchemaError as error:
-        problem = f"is no calibration table: it {error}"
+        problem = f"is not a calibration table: it {error}"
     raise CalibrationError(
         f"{path} {problem}. Pass BUNDLE/{TABLE_NAME} of an INT8 bundle, or --calib with frames."
     )

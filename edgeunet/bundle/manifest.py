@@ -1,4 +1,4 @@
-"""What a bundle says of itself: frozen dataclasses <-> manifest.json."""
+"""The manifest of a bundle: manifest.json as frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ Resize = Literal["stretch", "pad"]
 Flavour = Literal["fp32", "fp16", "int8", "int8.fp16", "int8.cpu"]
 Part = Literal["encoder", "decoder"]
 PARTS: tuple[Part, ...] = ("encoder", "decoder")
-"""Parts that each graph of a gated bundle comes in besides, for a closed gate to spare the second:
-`image` -> `presence` and features, and features -> `logits`."""
+"""The two halves of a gated graph, which the bundle holds too: `image` -> `presence` and features,
+features -> `logits`. If the gate is closed, the second need not run."""
 
 IMAGENET: dict[Color, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "rgb": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "bgr": ((0.406, 0.456, 0.485), (0.225, 0.224, 0.229)),
     "gray": ((0.449,), (0.226,)),
 }
-"""Mean and standard deviation of values in 0..1: ImageNet's, and those of its luma."""
+"""Mean and standard deviation of values in 0..1: ImageNet's; for "gray" those of its luma."""
 
 FLAVOURS: dict[Precision, tuple[Flavour, ...]] = {
     "fp32": ("fp32",),
     "fp16": ("fp32", "fp16"),
     "int8": ("fp32", "fp16", "int8", "int8.fp16", "int8.cpu"),
 }
-"""Graphs that a bundle of each precision holds; `fp32` is the reference in all of them."""
+"""Graphs that a bundle of each precision holds. `fp32` is always the reference."""
 
 
 DEPTHS_DIR = "depths"
-"""Directory of a bundle that holds a whole bundle of each shallower depth: `depths/1`, ...."""
+"""Subdirectory with a whole bundle for each shallower depth: `depths/1`, …."""
 
 
 def flavour_file(flavour: Flavour) -> str:
@@ -61,8 +61,9 @@ class InputSpec:
 
     height, width: size of the net's input, pixels.
     color: order of the channels; "gray" means one.
-    resize: "stretch" resizes both sides to the net's; "pad" keeps the aspect, puts the frame in
-        the upper left corner and fills the rest with the mean colour. Bilinear, half-pixel.
+    resize: "stretch" resizes both sides to the net's; "pad" keeps the aspect ratio, puts the frame
+        in the upper left corner and fills the rest with the mean colour. Both are bilinear with
+        half-pixel centres.
     mean, std: per channel, for values scaled to 0..1: image = (value / 255 - mean) / std.
     """
 
@@ -89,10 +90,10 @@ class InputSpec:
         return 1 if self.color == "gray" else 3
 
     def fitted_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width that a frame of the given size has inside the net's input.
+        """Height and width of a frame of the given size inside the net's input.
 
-        Padded frames are fitted to multiples of 8, so that nets which answer at 1/2, 1/4 or 1/8 of
-        the resolution have the frame's edge on a whole pixel.
+        If frames are padded, the sides are multiples of 8. So the frame's edge is on a whole pixel
+        also in logits of 1/2, 1/4 or 1/8 of the resolution.
         """
         if self.resize == "stretch":
             return self.height, self.width
@@ -106,7 +107,7 @@ def check_classes(
     palette: tuple[tuple[int, int, int], ...],
     gate: tuple[float, ...] | None,
 ) -> None:
-    """ValueError unless colours and thresholds are one for each class, and in range."""
+    """Raise ValueError unless each class has one colour and one gate threshold, in range."""
     if len(palette) != len(classes):
         raise ValueError(f"{len(classes)} classes, but {len(palette)} colours")
     if any(not 0 <= value <= 255 for colour in palette for value in colour):
@@ -123,12 +124,13 @@ def check_classes(
 class Manifest:
     """Contents of manifest.json.
 
-    model, arguments: variant and those of `create_model`. weights: tag or file it came from.
+    model, arguments: the variant and its arguments to `create_model`. weights: their tag or file.
     classes, palette: names and RGB colours by class id.
     input: preprocessing. logits_size: (height, width) of the output `logits`.
     gate: presence thresholds by class id, None without a gate.
-    max_batch: largest batch of the graphs. files: SHA-256 by file name. versions: of the tools.
-    depths: SHA-256 of the manifest of each shallower depth that is carried along, by depth.
+    max_batch: largest batch of the graphs. files: SHA-256 by file name.
+    versions: of the packages that made the bundle.
+    depths: SHA-256 of the manifest of each shallower depth that the bundle holds, by depth.
     """
 
     model: str
@@ -154,14 +156,16 @@ class Manifest:
             raise ValueError(f"max_batch is {self.max_batch}; it must be at least 1")
         own = self.arguments.get("depth")
         for depth in self.depths:
-            # It becomes a directory's name: nothing but a plain number may.
+            # It becomes the name of a directory, so only a plain number is safe.
             plain = re.fullmatch(r"[1-9]\d?", depth, re.ASCII) is not None
             if not plain or not isinstance(own, int) or int(depth) >= own:
-                raise ValueError(f"depths has {depth!r}; numbers below the net's own were wanted")
+                raise ValueError(
+                    f"depths: expected numbers below the net's own depth, got {depth!r}"
+                )
 
     @property
     def flavours(self) -> tuple[Flavour, ...]:
-        """Graphs that the bundle holds."""
+        """The graphs that the bundle holds."""
         return FLAVOURS[self.precision]
 
 
@@ -175,7 +179,7 @@ def read_manifest(path: Path) -> Manifest:
     """Read and validate a manifest.
 
     Raises:
-        BundleError: missing, not JSON, of an unknown schema version, or not in the schema.
+        BundleError: missing, not JSON, of another schema version, or it does not fit the schema.
     """
     try:
         return read(Manifest, path, version=SCHEMA_VERSION)

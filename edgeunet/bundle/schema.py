@@ -1,7 +1,7 @@
 """Strict decoding of JSON into frozen dataclasses.
 
-Only what the project's own files need: nested dataclasses, tuples, string-keyed dicts, Literals,
-optional values and scalars. What does not fit is refused with the path to it.
+It knows what the project's own files need: nested dataclasses, tuples, dicts with string keys,
+Literals, optional values and scalars. An error names the path of the value that does not fit.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ class SchemaError(ValueError):
 
 
 def decode(cls: type[T], data: object, *, where: str = "$") -> T:
-    """Build the dataclass `cls` from what `json.loads` returned.
+    """Build the dataclass `cls` from data that `json.loads` returned.
 
     Raises:
-        SchemaError: a missing or unknown key, or a value of another type; names the path.
+        SchemaError: a missing or unknown key, or a value of another type.
     """
     if not isinstance(data, dict):
-        raise SchemaError(f"{where} is {type(data).__name__}; an object was wanted")
+        raise SchemaError(f"{where}: expected an object, got {type(data).__name__}")
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     unknown = sorted(set(data) - set(fields))
     if unknown:
@@ -46,11 +46,12 @@ def decode(cls: type[T], data: object, *, where: str = "$") -> T:
 
 
 def read(cls: type[T], path: Path, *, version: int, key: str = "schema_version") -> T:
-    """Build the dataclass `cls` from a JSON file that says in `key` which version it has.
+    """Build the dataclass `cls` from a JSON file whose `key` holds the schema version.
 
     Raises:
-        FileNotFoundError: no such file. SchemaError: it is unreadable, not JSON, of another version
-            or not in the schema; the message goes on from the file's name.
+        FileNotFoundError: no such file.
+        SchemaError: unreadable, not JSON, of another version, or it does not fit the schema. The
+            message continues a sentence that begins with the file's name.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -69,7 +70,7 @@ def read(cls: type[T], path: Path, *, version: int, key: str = "schema_version")
 
 
 def encode(value: Any) -> Any:
-    """JSON-ready form of a dataclass that `decode` reads back."""
+    """JSON-ready form of a dataclass; `decode` reads it back."""
     return dataclasses.asdict(value)
 
 
@@ -82,13 +83,13 @@ def _value(hint: Any, value: object, where: str) -> Any:
         return None if value is None else _value(inner[0], value, where)
     if origin is typing.Literal:
         if value not in arguments:
-            raise SchemaError(f"{where} is {value!r}; one of {', '.join(arguments)} was wanted")
+            raise SchemaError(f"{where}: expected one of {', '.join(arguments)}, got {value!r}")
         return value
     if origin is tuple:
         return _tuple(arguments, value, where)
     if origin is dict:
         if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-            raise SchemaError(f"{where} is {type(value).__name__}; an object was wanted")
+            raise SchemaError(f"{where}: expected an object, got {type(value).__name__}")
         return {key: _value(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     if dataclasses.is_dataclass(hint):
         return decode(typing.cast(type, hint), value, where=where)
@@ -97,11 +98,11 @@ def _value(hint: Any, value: object, where: str) -> Any:
 
 def _tuple(arguments: tuple[Any, ...], value: object, where: str) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
-        raise SchemaError(f"{where} is {type(value).__name__}; a list was wanted")
+        raise SchemaError(f"{where}: expected a list, got {type(value).__name__}")
     if arguments[-1] is Ellipsis:
         arguments = (arguments[0],) * len(value)
     if len(arguments) != len(value):
-        raise SchemaError(f"{where} has {len(value)} entries; {len(arguments)} were wanted")
+        raise SchemaError(f"{where}: expected {len(arguments)} entries, got {len(value)}")
     return tuple(
         _value(argument, item, f"{where}[{index}]")
         for index, (argument, item) in enumerate(zip(arguments, value, strict=True))
@@ -109,13 +110,13 @@ def _tuple(arguments: tuple[Any, ...], value: object, where: str) -> tuple[Any, 
 
 
 def _scalar(hint: type, value: object, where: str) -> Any:
-    # bool is an int to Python, but not to a reader of JSON.
+    # To Python, but not in JSON, a bool is an int.
     fits = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         try:
             return float(value)
         except OverflowError:
-            raise SchemaError(f"{where} is an integer too large for a float") from None
+            raise SchemaError(f"{where}: the integer is too large for a float") from None
     if not fits:
-        raise SchemaError(f"{where} is {value!r}; {hint.__name__} was wanted")
+        raise SchemaError(f"{where}: expected {hint.__name__}, got {value!r}")
     return value

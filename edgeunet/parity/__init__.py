@@ -1,15 +1,15 @@
-"""Candidate against PyTorch at mask level, stage by stage."""
+"""Compares a bundle with PyTorch at mask level, stage by stage."""
 
 from .html import write_html
 from .measure import ParitySample, WorstFrame, golden_samples, measure, samples_of
-from .report import Fallback, FrameReport, ParityReport, StageReport
+from .report import Fallback, FrameReport, ParityReport, StageParity
 
 __all__ = [
     "Fallback",
     "FrameReport",
     "ParityReport",
     "ParitySample",
-    "StageReport",
+    "StageParity",
     "WorstFrame",
     "golden_samples",
     "measure",

@@ -1,4 +1,4 @@
-"""The candidate's gate against the labels and against PyTorch's gate."""
+"""Compares the candidate's gate with the labels and with PyTorch's gate."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from ..metrics import Mask, class_pixels
 
 @dataclass(frozen=True)
 class GateParity:
-    """What the gate of a bundle does.
+    """How the gate of a bundle compares.
 
-    changed: decisions, of one class on one frame, that differ from PyTorch's. decisions: how many
-    there were. presence_max, presence_mean: absolute deviations from PyTorch's presence.
-    report: the gate judged by the labels, None without any. curves: `roc_curve` of each class.
+    changed, decisions: number of decisions (one class on one frame) that differ from PyTorch's, and
+        number of all.
+    presence_max, presence_mean: absolute deviation from PyTorch's presence.
+    report: the gate compared with the labels, None without labels. curves: `roc_curve` by class.
     """
 
     changed: int
@@ -28,7 +29,7 @@ class GateParity:
     curves: tuple[tuple[tuple[float, float], ...], ...]
 
     def lines(self) -> str:
-        """Sentences, one a line: what is skipped, where there are labels, and what changed."""
+        """One sentence a line: what the gate skips (with labels only), and what changed."""
         deviation = (
             f"{self.changed} of {self.decisions} gate decisions differ from PyTorch's; presence "
             f"deviates by {self.presence_max:.3g} at most, {self.presence_mean:.2g} on average"
@@ -37,14 +38,14 @@ class GateParity:
 
 
 @dataclass
-class GateTally:
-    """Collects the presence of reference and candidate, frame by frame.
+class GateCollector:
+    """Collects the presence by reference and candidate, frame by frame.
 
-    expected, found: thresholds of the reference and of the candidate, None ungated.
+    reference_thresholds, candidate_thresholds: by class id, None without a gate.
     """
 
-    expected: tuple[float, ...] | None
-    found: tuple[float, ...] | None
+    reference_thresholds: tuple[float, ...] | None
+    candidate_thresholds: tuple[float, ...] | None
     _reference: list[Presence] = field(default_factory=list)
     _candidate: list[Presence] = field(default_factory=list)
     _pixels: list[Pixels] = field(default_factory=list)
@@ -52,7 +53,7 @@ class GateTally:
     def add(
         self, reference: Presence | None, candidate: Presence | None, labels: Mask | None
     ) -> None:
-        """Take in a frame: presence (1, C) of both, None ungated, and labels where there are."""
+        """Add a frame: presence (1, C) of both, None without a gate; labels, None without any."""
         if reference is None or candidate is None:
             return
         self._reference.append(reference[0])
@@ -61,18 +62,22 @@ class GateTally:
             self._pixels.append(class_pixels(labels, num_classes=candidate.shape[1]))
 
     def result(self, classes: Sequence[str]) -> GateParity | None:
-        """What was found; None where the bundle runs ungated."""
-        if self.expected is None or self.found is None or not self._candidate:
+        """The comparison of all frames, None if the bundle runs ungated."""
+        if self.reference_thresholds is None or self.candidate_thresholds is None:
+            return None
+        if not self._candidate:
             return None
         reference, candidate = np.stack(self._reference), np.stack(self._candidate)
-        expected = reference >= np.asarray(self.expected, np.float32)
-        found = candidate >= np.asarray(self.found, np.float32)
+        expected = reference >= np.asarray(self.reference_thresholds, np.float32)
+        found = candidate >= np.asarray(self.candidate_thresholds, np.float32)
         deviation = np.abs(candidate - reference)
         report: GateReport | None = None
         curves: tuple[tuple[tuple[float, float], ...], ...] = ()
         if len(self._pixels) == len(candidate):
             pixels = np.stack(self._pixels)
-            report = gate_report(candidate, pixels, thresholds=self.found, classes=classes)
+            report = gate_report(
+                candidate, pixels, thresholds=self.candidate_thresholds, classes=classes
+            )
             curves = tuple(
                 roc_curve(candidate[:, index], pixels[:, index] > 0)
                 for index in range(len(classes))

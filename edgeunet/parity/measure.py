@@ -1,4 +1,4 @@
-"""Run reference and stages over the same frames and compare their masks."""
+"""Runs PyTorch and the stages of a bundle on the same frames and compares their masks."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ from ..runtime.backends.postprocess import Postprocessor
 from ..runtime.backends.preprocess import Preprocessor
 from ..runtime.frames import Frame, NetOutputs
 from ..runtime.sources import Frames
-from .gate import GateTally
-from .report import FrameReport, ParityReport, StageReport
+from .gate import GateCollector
+from .report import FrameReport, ParityReport, StageParity
 
 TOLERANCES = {
     "preprocessing": (0.9999, 0.05),
@@ -47,7 +47,7 @@ TOLERANCES = {
     "trt int8": (0.99, 0.5),
     "trt int8.fp16": (0.99, 0.5),
 }
-"""Stage -> (share of pixels that must agree with PyTorch, IoU points that may be lost)."""
+"""Stage -> (share of pixels that must agree with PyTorch, IoU points that it may lose)."""
 
 _SIMULATED: dict[str, Flavour] = {"trt int8": "int8", "trt int8.fp16": "int8.fp16"}
 WORST = 6
@@ -56,7 +56,7 @@ WORST = 6
 
 @dataclass(frozen=True)
 class ParitySample:
-    """A frame (H, W, 3) and its labels (H, W), None where there are none."""
+    """A frame (H, W, 3) and its labels (H, W), None if it has none."""
 
     name: str
     image: Frame
@@ -65,7 +65,7 @@ class ParitySample:
 
 @dataclass(frozen=True)
 class WorstFrame:
-    """What a picture of a bad frame needs."""
+    """One of the frames with the fewest agreeing pixels, and its masks (H, W)."""
 
     name: str
     agreement: float
@@ -75,7 +75,7 @@ class WorstFrame:
 
 
 @dataclass
-class _Tally:
+class _StageSums:
     """Running sums of one stage."""
 
     name: str
@@ -93,7 +93,7 @@ class _Tally:
         candidate: Mask,
         error: npt.NDArray[np.float32],
     ) -> float:
-        """Count one frame; returns its agreement."""
+        """Add one frame and return its agreement."""
         agreement = pixel_agreement(reference, candidate)
         self.confusion += confusion_matrix(truth, candidate, num_classes=len(self.confusion))
         self.equal += agreement
@@ -106,7 +106,7 @@ class _Tally:
 
 @dataclass
 class _Stages:
-    """Everything that answers for a frame: the reference and the stages after it."""
+    """The reference and the stages that are compared with it."""
 
     bundle: Bundle
     backends: dict[str, Backend]
@@ -117,7 +117,7 @@ class _Stages:
 
     @torch.inference_mode()
     def reference(self, image: Frame) -> tuple[NetOutputs, Mask]:
-        """PyTorch alone, by the checkpoint's card: nothing of the runtime or the manifest."""
+        """Outputs and mask by PyTorch and the card alone, without the runtime or the manifest."""
         spec = self.card.input
         logits, presence = self.net.predict(to_input(image, spec))
         size = (image.shape[0], image.shape[1])
@@ -125,8 +125,8 @@ class _Stages:
         return _as_numpy(logits, presence), mask
 
     @torch.inference_mode()
-    def answers(self, image: Frame) -> Iterator[tuple[str, NetOutputs, Mask]]:
-        """(stage, outputs, mask) in the order of the stages."""
+    def outputs(self, image: Frame) -> Iterator[tuple[str, NetOutputs, Mask]]:
+        """Yield (stage, outputs, mask) in the order of the stages."""
         size = (image.shape[0], image.shape[1])
         manifest = self.bundle.manifest
         finish = Postprocessor(manifest.input, manifest.gate)
@@ -169,6 +169,49 @@ def golden_samples(bundle: Bundle) -> Iterator[ParitySample]:
         yield ParitySample(f"golden {index}", frame, None)
 
 
+class _Comparison:
+    """Running results of all frames.
+
+    expected: confusion of labels and reference. labelled: whether the frames have labels.
+    """
+
+    def __init__(self, stages: _Stages) -> None:
+        manifest = stages.bundle.manifest
+        self._stages = stages
+        self._classes = len(manifest.classes)
+        self._worst: list[tuple[float, int, WorstFrame]] = []
+        self.expected = self._no_pixels()
+        self.stages: dict[str, _StageSums] = {}
+        self.gate = GateCollector(stages.card.gate, manifest.gate)
+        self.labelled = False
+
+    def add(self, index: int, sample: ParitySample) -> None:
+        """Run the reference and all stages on a frame."""
+        expected, reference = self._stages.reference(sample.image)
+        self.labelled = sample.labels is not None
+        truth = reference if sample.labels is None else sample.labels
+        self.expected += confusion_matrix(truth, reference, num_classes=self._classes)
+        for name, outputs, mask in self._stages.outputs(sample.image):
+            stage = self.stages.setdefault(name, _StageSums(name, self._no_pixels()))
+            error = np.abs(outputs.logits - expected.logits)
+            agreement = stage.add(truth, reference, mask, error)
+        # The last stage is the candidate.
+        self.gate.add(expected.presence, outputs.presence, sample.labels)
+        frame = WorstFrame(sample.name, agreement, sample.image, reference, mask)
+        heapq.heappush(self._worst, (-agreement, -index, frame))
+        if len(self._worst) > WORST:
+            heapq.heappop(self._worst)
+
+    @property
+    def worst(self) -> list[WorstFrame]:
+        """Frames on which the candidate agrees least, worst first."""
+        ordered = sorted(self._worst, key=lambda entry: entry[:2], reverse=True)
+        return [frame for _, _, frame in ordered]
+
+    def _no_pixels(self) -> Matrix:
+        return np.zeros((self._classes, self._classes), np.int64)
+
+
 def measure(
     bundle: Bundle,
     samples: Iterable[ParitySample],
@@ -180,73 +223,73 @@ def measure(
 ) -> tuple[ParityReport, list[WorstFrame]]:
     """Compare the bundle with its own checkpoint in PyTorch, stage by stage.
 
-    The stages build on each other: preprocessing (PyTorch on the runtime's input), postprocessing
-    (and the runtime's masks), then the graphs fp32, fp16 and int8 as the bundle holds them, so the
-    first stage out of tolerance is the one to look at.
+    Each stage replaces one more part of the reference: "preprocessing" uses the runtime's input,
+    "postprocessing" also its way from logits to masks, and "fp32", "fp16" and "int8" also the
+    bundle's graphs. So the first stage out of tolerance shows where the fault is.
 
     Args:
-        simulate: also the INT8 graphs that TensorRT reads, as ONNX Runtime computes them node by
-            node: the rounding is theirs, the speed is not.
+        backend: "auto" and "onnxruntime" compare the bundle's graphs on ONNX Runtime; another one
+            is compared instead of them.
+        simulate: also compare the INT8 graphs for TensorRT. ONNX Runtime computes them node by
+            node, with TensorRT's rounding but not its speed.
+        progress: called with the number of frames done.
 
     Returns:
         The report, and the frames with the fewest agreeing pixels, worst first.
+
+    Raises:
+        DatasetError: no frame.
+
+    Example:
+        >>> from edgeunet import parity, runtime
+        >>> opened = runtime.open_bundle(bundle)
+        >>> parity.measure(opened, parity.golden_samples(opened), data="golden")[0].candidate.name
+        'fp32'
     """
-    classes = bundle.manifest.classes
-    empty = np.zeros((len(classes), len(classes)), np.int64)
-    expected = empty.copy()
-    tallies: dict[str, _Tally] = {}
-    worst: list[tuple[float, int, WorstFrame]] = []
-    labelled = False
     with ExitStack() as stack:
         stages = _Stages(bundle, _backends(bundle, backend, stack, simulate=simulate))
-        gate = GateTally(stages.card.gate, bundle.manifest.gate)
+        comparison = _Comparison(stages)
         for index, sample in enumerate(samples):
-            outputs, reference = stages.reference(sample.image)
-            labelled = sample.labels is not None
-            truth = reference if sample.labels is None else sample.labels
-            expected += confusion_matrix(truth, reference, num_classes=len(classes))
-            for name, answer, mask in stages.answers(sample.image):
-                tally = tallies.setdefault(name, _Tally(name, empty.copy()))
-                error = np.abs(answer.logits - outputs.logits)
-                agreement = tally.add(truth, reference, mask, error)
-            # The last stage is the candidate.
-            gate.add(outputs.presence, answer.presence, sample.labels)
-            frame = WorstFrame(sample.name, agreement, sample.image, reference, mask)
-            heapq.heappush(worst, (-agreement, -index, frame))
-            if len(worst) > WORST:
-                heapq.heappop(worst)
+            comparison.add(index, sample)
             progress(index + 1)
-    if not tallies:
-        raise DatasetError(f"{data} holds no frame to compare.")
-    frames = [entry[2] for entry in sorted(worst, key=lambda entry: entry[:2], reverse=True)]
-    report = ParityReport(
+    if not comparison.stages:
+        raise DatasetError(f"{data} holds no frame to compare. Pass images or a video.")
+    return _report(comparison, stages, data), comparison.worst
+
+
+def _report(comparison: _Comparison, stages: _Stages, data: str) -> ParityReport:
+    bundle, expected, labelled = stages.bundle, comparison.expected, comparison.labelled
+    candidate = list(stages.backends.values())[-1]
+    sums = list(comparison.stages.values())
+    return ParityReport(
         bundle=bundle.root.name,
         model=bundle.manifest.model,
         weights=bundle.manifest.weights,
         precision=bundle.manifest.precision,
-        backend=next(reversed(stages.backends.values())).name,
+        backend=candidate.name,
         data=data,
-        frames=next(iter(tallies.values())).frames,
+        frames=sums[-1].frames,
         labelled=labelled,
-        classes=classes,
+        classes=bundle.manifest.classes,
         reference_iou=_points(expected),
         reference_miou=round(100 * mean_iou(expected), 3),
-        stages=tuple(_stage(tally, expected, labelled) for tally in tallies.values()),
-        gate=gate.result(classes),
-        worst=tuple(FrameReport(frame.name, round(frame.agreement, 6)) for frame in frames),
+        stages=tuple(_stage(stage, expected, labelled) for stage in sums),
+        gate=comparison.gate.result(bundle.manifest.classes),
+        worst=tuple(
+            FrameReport(frame.name, round(frame.agreement, 6)) for frame in comparison.worst
+        ),
         environment={
             "machine": platform.machine(),
             "python": platform.python_version(),
             **bundle.manifest.versions,
         },
     )
-    return report, frames
 
 
 def _backends(
     bundle: Bundle, backend: str, stack: ExitStack, *, simulate: bool
 ) -> dict[str, Backend]:
-    """Backend by stage: the graphs up to the bundle's precision, or the one backend asked for."""
+    """Backend by stage: ONNX Runtime up to the bundle's precision, or the one that is named."""
     precision = bundle.manifest.precision
     if backend not in ("auto", "onnxruntime"):
         return {precision: stack.enter_context(create_backend(backend, bundle))}
@@ -261,17 +304,17 @@ def _backends(
     }
 
 
-def _stage(tally: _Tally, expected: Matrix, labelled: bool) -> StageReport:
-    wanted, allowed = TOLERANCES[tally.name]
-    return StageReport(
-        name=tally.name,
-        agreement=tally.equal / tally.frames,
-        boundary=tally.boundary / tally.frames,
-        iou=_points(tally.confusion),
-        miou=round(100 * mean_iou(tally.confusion), 3),
-        drop=round(100 * (mean_iou(expected) - mean_iou(tally.confusion)), 3),
-        logit_max=tally.logit_max,
-        logit_mean=tally.logit_mean / tally.frames,
+def _stage(sums: _StageSums, expected: Matrix, labelled: bool) -> StageParity:
+    wanted, allowed = TOLERANCES[sums.name]
+    return StageParity(
+        name=sums.name,
+        agreement=sums.equal / sums.frames,
+        boundary=sums.boundary / sums.frames,
+        iou=_points(sums.confusion),
+        miou=round(100 * mean_iou(sums.confusion), 3),
+        drop=round(100 * (mean_iou(expected) - mean_iou(sums.confusion)), 3),
+        logit_max=sums.logit_max,
+        logit_mean=sums.logit_mean / sums.frames,
         wanted=wanted,
         allowed_drop=allowed if labelled else None,
     )

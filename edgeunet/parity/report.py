@@ -1,4 +1,4 @@
-"""What a parity run found: plain numbers, JSON-ready."""
+"""The results of a parity run: plain numbers, ready for JSON."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from .gate import GateParity
 
 
 @dataclass(frozen=True)
-class StageReport:
-    """One stage against PyTorch. Agreements in 0..1, IoU and drop in points (percent).
+class StageParity:
+    """One stage compared with PyTorch. Agreements are in 0..1, IoU and drop in percentage points.
 
-    agreement: share of equal pixels. boundary: F1 of the class boundaries at 2 px, frames' mean.
-    iou: per class against the labels, None where a class does not appear; miou: their mean.
-    drop: the reference's mIoU less this one's. logit_max, logit_mean: absolute errors at the net's
-    resolution. wanted, allowed_drop: the tolerance; without labels there is no drop to allow.
+    agreement: share of equal pixels. boundary: F1 of the class boundaries within 2 pixels, mean of
+        the frames.
+    iou: per class against the labels, None for a class that does not appear. miou: their mean.
+    drop: PyTorch's mIoU minus this one.
+    logit_max, logit_mean: absolute errors at the net's resolution.
+    wanted, allowed_drop: tolerances of agreement and drop. allowed_drop is None without labels.
     """
 
     name: str
@@ -31,7 +33,7 @@ class StageReport:
 
     @property
     def ok(self) -> bool:
-        """Whether the stage is within its tolerance."""
+        """Whether the stage is within its tolerances."""
         kept = self.allowed_drop is None or self.drop <= self.allowed_drop
         return self.agreement >= self.wanted and kept
 
@@ -48,8 +50,8 @@ class FrameReport:
 class Fallback:
     """A layer of an INT8 graph that runs in float, because INT8 lost too much.
 
-    cost: squared error of the logits over their variance with this layer alone in INT8. gain:
-    points of mIoU that its fallback won back, or percent of the pixels where there are no labels.
+    cost: squared error of the logits, divided by their variance, if this layer alone is in INT8.
+    gain: points of mIoU that float won back; without labels, percent of the pixels.
     """
 
     layer: str
@@ -59,9 +61,12 @@ class Fallback:
 
 @dataclass(frozen=True)
 class ParityReport:
-    """A whole run. `labelled` is false where the reference's own masks stand in for labels.
+    """A whole parity run.
 
-    gate: of the candidate; None where the bundle runs ungated. fallbacks: told by the export.
+    labelled: whether the frames have labels; if not, PyTorch's own masks serve as labels.
+    reference_iou, reference_miou: PyTorch's, in percent.
+    gate: of the candidate, None if the bundle runs ungated.
+    fallbacks: layers that the export put back to float.
     """
 
     bundle: str
@@ -75,29 +80,29 @@ class ParityReport:
     classes: tuple[str, ...]
     reference_iou: tuple[float | None, ...]
     reference_miou: float
-    stages: tuple[StageReport, ...]
+    stages: tuple[StageParity, ...]
     gate: GateParity | None
     worst: tuple[FrameReport, ...]
     environment: dict[str, str]
     fallbacks: tuple[Fallback, ...] = ()
 
     @property
-    def candidate(self) -> StageReport:
-        """The bundle as it is deployed: the last stage."""
+    def candidate(self) -> StageParity:
+        """The last stage: the bundle as it is deployed."""
         return self.stages[-1]
 
     @property
     def first_failure(self) -> str | None:
-        """Name of the first stage out of tolerance."""
+        """Name of the first stage out of tolerance, None if all are within."""
         return next((stage.name for stage in self.stages if not stage.ok), None)
 
     @property
-    def deployed(self) -> tuple[StageReport, ...]:
-        """Stages of the bundle's precision: the candidate and, simulated, TensorRT's graphs."""
+    def deployed(self) -> tuple[StageParity, ...]:
+        """Stages in the bundle's precision: the candidate and the simulated graphs for TensorRT."""
         return tuple(stage for stage in self.stages if self.precision in stage.name)
 
     def to_json(self) -> dict[str, object]:
-        """JSON-ready form, verdicts included."""
+        """JSON-ready form, including the verdicts."""
         data: dict[str, object] = encode(self)
         data["stages"] = [{**encode(stage), "ok": stage.ok} for stage in self.stages]
         return {**data, "first_failure": self.first_failure, "ok": self.first_failure is None}
@@ -107,7 +112,7 @@ class ParityReport:
         lines = [
             f"{self.model} {self.weights}, {self.precision} on {self.backend}: {self.frames} "
             f"frames of {self.data}; PyTorch mIoU {self.reference_miou:.2f}"
-            + ("" if self.labelled else " (no labels: against the reference's masks)"),
+            + ("" if self.labelled else " (no labels: compared with its masks)"),
             f"{'stage':<15}{'agreement':>11}{'wanted':>9}{'mIoU':>8}{'drop':>7}{'boundary':>10}"
             f"{'logit max':>11}{'mean':>9}",
         ]

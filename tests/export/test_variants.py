@@ -253,13 +253,13 @@ def test_detects_a_depth_exchanged_for_another(copy: Path) -> None:
 @pytest.mark.parametrize("name", ["0", "01", "3", "100", "-1", "..", "1/../1", "", "x", "1\n", "²"])
 def test_refuses_depth_names_other_than_numbers_below_the_nets_own(copy: Path, name: str) -> None:
     edit(copy / "manifest.json", lambda manifest: manifest["depths"].update({name: "0" * 64}))
-    assert f"depths has {name!r}; numbers below the net's own were wanted" in refusal(copy)
+    assert f"depths: expected numbers below the net's own depth, got {name!r}" in refusal(copy)
 
 
 @pytest.mark.parametrize("own", [None, "3", 1, 2.5, True])
 def test_refuses_depths_in_a_net_without_a_depth(copy: Path, own: object) -> None:
     edit(copy / "manifest.json", lambda manifest: manifest["arguments"].update(depth=own))
-    assert "depths has '1'; numbers below the net's own were wanted" in refusal(copy)
+    assert "depths: expected numbers below the net's own depth, got '1'" in refusal(copy)
 
 
 @pytest.mark.parametrize("linked", ["depths", "depths/1"])

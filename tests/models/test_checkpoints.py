@@ -153,13 +153,13 @@ def test_card_that_is_no_card_is_refused(saved: Path, content: bytes) -> None:
     [
         ({"card_version": 2}, "card_version is 2; expected 1"),
         ({"card_version": 0}, "card_version is 0; expected 1"),
-        ({"card_version": "1"}, "$.card_version is '1'; int was wanted"),
+        ({"card_version": "1"}, "$.card_version: expected int, got '1'"),
         ({"classes": ["a", "b"]}, "2 classes, but 3 colours"),
-        ({"palette": [[0, 0, 0], [1, 1], [2, 2, 2]]}, "$.palette[1] has 2 entries; 3 were wanted"),
+        ({"palette": [[0, 0, 0], [1, 1], [2, 2, 2]]}, "$.palette[1]: expected 3 entries, got 2"),
         ({"input": {"height": 64}}, "$.input lacks 'width'"),
-        ({"input": {"height": 64, "width": True}}, "$.input.width is True; int was wanted"),
-        ({"arguments": []}, "$.arguments is list; an object was wanted"),
-        ({"model": 3}, "$.model is 3; str was wanted"),
+        ({"input": {"height": 64, "width": True}}, "$.input.width: expected int, got True"),
+        ({"arguments": []}, "$.arguments: expected an object, got list"),
+        ({"model": 3}, "$.model: expected str, got 3"),
         ({"author": "me"}, "$ has unknown key 'author'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Parity: the numbers are those of the masks, and a broken stage is named."""
+"""Parity: the numbers match the masks, and a broken stage is named."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def compare(bundle: Path, data: Path, **arguments: Any) -> ParityReport:
     return measure(opened, samples_of(data, num_classes=3), data="cells", **arguments)[0]
 
 
-def test_numbers_are_those_of_the_masks(cells_bundle: Path, cells: Path) -> None:
+def test_numbers_match_the_masks(cells_bundle: Path, cells: Path) -> None:
     report = compare(cells_bundle, cells)
     opened = Checkpoint.open(cells_bundle / CHECKPOINT_NAME)
     net, card = opened.net, opened.card
@@ -60,9 +60,7 @@ def test_numbers_are_those_of_the_masks(cells_bundle: Path, cells: Path) -> None
     assert report.labelled
 
 
-def test_stages_of_an_cells_bundle_are_all_there_and_within_tolerance(
-    cells_bundle: Path, cells: Path
-) -> None:
+def test_cells_bundle_has_all_stages_within_tolerance(cells_bundle: Path, cells: Path) -> None:
     report = compare(cells_bundle, cells)
     names = [stage.name for stage in report.stages]
     assert names == ["preprocessing", "postprocessing", "fp32", "fp16", "int8"]
@@ -121,7 +119,7 @@ def test_the_first_broken_stage_is_named(
     assert report.to_json()["first_failure"] == stage
 
 
-def test_without_labels_the_reference_stands_in(fp32_bundle: Path) -> None:
+def test_without_labels_the_masks_of_the_reference_serve_as_labels(fp32_bundle: Path) -> None:
     bundle = open_bundle(fp32_bundle)
     report, worst = measure(bundle, golden_samples(bundle), data="golden")
     assert not report.labelled
@@ -136,9 +134,7 @@ def test_pytorch_backend_agrees_with_itself(fp32_bundle: Path, cells: Path) -> N
     assert report.first_failure is None
 
 
-def test_page_holds_the_verdict_and_four_pictures_a_frame(
-    fp32_bundle: Path, tmp_path: Path
-) -> None:
+def test_page_has_the_verdict_and_four_pictures_a_frame(fp32_bundle: Path, tmp_path: Path) -> None:
     bundle = open_bundle(fp32_bundle)
     report, worst = measure(bundle, golden_samples(bundle), data="<b>golden</b>")
     write_html(tmp_path / "parity.html", report, worst, bundle.manifest.palette)

@@ -1,4 +1,4 @@
-"""The ROC picture: lines and markers stand where the rates say, in colours that can be seen."""
+"""The ROC plot: lines and markers are at the positions of the rates, in visible colours."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from edgeunet.parity.roc import Roc, roc_svg, visible
+from edgeunet.parity.html import render
+from edgeunet.parity.roc import Roc
 
 CURVE = ((0.0, 0.0), (0.0, 0.5), (0.25, 1.0), (1.0, 1.0))
 
@@ -16,12 +17,16 @@ def roc(name: str = "cell", colour: tuple[int, int, int] = (32, 178, 170)) -> Ro
     return Roc(name, colour, CURVE, chosen=(0.25, 1.0), auc=0.9375)
 
 
+def picture(*rocs: Roc) -> str:
+    return render("roc.svg", rocs=rocs)
+
+
 def elements(svg: str, tag: str) -> list[ElementTree.Element]:
     return list(ElementTree.fromstring(svg).iter(tag))
 
 
-def test_line_and_marker_stand_at_the_rates_of_the_ticks() -> None:
-    svg = roc_svg([roc()])
+def test_line_and_marker_are_at_the_positions_of_the_rates() -> None:
+    svg = picture(roc())
     left, low, high = (
         {text.text: float(text.attrib[axis]) for text in elements(svg, "text")
          if text.attrib.get("text-anchor") == anchor}
@@ -39,7 +44,7 @@ def test_line_and_marker_stand_at_the_rates_of_the_ticks() -> None:
 
 
 def test_axes_and_legend_are_labelled() -> None:
-    texts = [text.text for text in elements(roc_svg([roc(), roc("<b>")]), "text")]
+    texts = [text.text for text in elements(picture(roc(), roc("<b>")), "text")]
     for words in (
         "open on images without the class",
         "open on images with it",
@@ -61,17 +66,17 @@ def test_axes_and_legend_are_labelled() -> None:
         ((0, 0, 60), False),
     ],
 )
-def test_colour_that_one_of_the_pages_hides_gets_a_rim_of_the_text(
+def test_colour_that_a_light_or_dark_page_hides_gets_a_rim(
     colour: tuple[int, int, int], seen: bool
 ) -> None:
-    assert visible(colour) is seen
-    lines = elements(roc_svg([roc(colour=colour)]), "polyline")
+    assert roc(colour=colour).visible is seen
+    lines = elements(picture(roc(colour=colour)), "polyline")
     strokes = [line.attrib["stroke"] for line in lines]
     assert strokes == ([] if seen else ["currentColor"]) + [f"rgb{colour}"]
 
 
 def test_many_classes_fit_the_picture() -> None:
-    svg = roc_svg([roc(str(index)) for index in range(30)])
-    height = float(elements(svg, "svg")[0].attrib["viewBox"].split()[3])
-    assert all(float(text.attrib["y"]) < height for text in elements(svg, "text"))
+    svg = picture(*(roc(str(index)) for index in range(30)))
+    _, top, _, height = map(float, elements(svg, "svg")[0].attrib["viewBox"].split())
+    assert all(top < float(text.attrib["y"]) < top + height for text in elements(svg, "text"))
     assert len(re.findall("AUC", svg)) == 30

@@ -40,6 +40,11 @@ class Tiling:
 
     Raises:
         UsageError: a value that is out of range.
+
+    Example:
+        >>> with edgeunet.load(bundle, tiling=edgeunet.Tiling(overlap=0.5)) as segmenter:
+        ...     segmenter([np.tile(frame, (2, 2, 1))]).masks.shape
+        (1, 128, 192)
     """
 
     overlap: float = 0.25

@@ -175,7 +175,7 @@ def edit(plan: Path, **values: Any) -> None:
         (lose_plan, r"\.engine is missing"),
         (break_sidecar, r"\.json cannot be read"),
         (age_sidecar, r"\.json has card version 0; this edgeunet reads 2"),
-        (misname_sidecar, r"\.json is damaged: \$\.plan_bytes is 'many'; int was wanted"),
+        (misname_sidecar, r"\.json is damaged: \$\.plan_bytes: expected int, got 'many'"),
         (other_version, "version 1.0; expected 1.*"),
         (other_graph, "the graph has changed since"),
         (other_batch, "max_batch 4; expected 8"),
