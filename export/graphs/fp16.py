@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper, version_converter
+import onnx_ir as ir
+from onnx import version_converter
 
 from edgeunet.errors import ExportError
+
+from .passes.graph import save
 
 # Inputs whose type ONNX fixes at FP32, whatever the data is: roi and scales of Resize.
 _FIXED_INPUTS = {"Resize": (1, 2)}
@@ -25,64 +28,59 @@ def half(source: Path, path: Path, *, opset: int | None = None) -> None:
     Raises:
         ExportError: a weight or a scale that FP16 cannot hold.
     """
-    model = onnx.load(source)
+    proto = onnx.load(source)
     if opset is not None:
-        model = version_converter.convert_version(model, opset)
-    graph = model.graph
+        proto = version_converter.convert_version(proto, opset)
+    model = ir.from_proto(proto)
     fixed = {
-        node.input[index]
-        for node in graph.node
+        node.inputs[index]
+        for node in model.graph
         for index in _FIXED_INPUTS.get(node.op_type, ())
-        if index < len(node.input)
+        if index < len(node.inputs)
     }
-    for tensor in graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT and tensor.name not in fixed:
-            tensor.CopyFrom(_to_half(tensor))
-    for node in graph.node:
-        for attribute in node.attribute:
-            if (
-                node.op_type == "Cast"
-                and attribute.name == "to"
-                and attribute.i == TensorProto.FLOAT
-            ):
-                attribute.i = TensorProto.FLOAT16
-    del graph.value_info[:]
-    _cast_ends(graph)
-    model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, path)
+    for value in model.graph.initializers.values():
+        if value.dtype == ir.DataType.FLOAT and value not in fixed:
+            value.const_value = _to_half(value)
+            value.dtype = ir.DataType.FLOAT16
+    for node in model.graph:
+        if node.op_type == "Cast" and node.attributes["to"].value == ir.DataType.FLOAT:
+            node.attributes.add(ir.AttrInt64("to", ir.DataType.FLOAT16))
+        for value in node.outputs:
+            if not value.is_graph_output():
+                value.type = value.shape = None  # inferred anew by `save`
+    _cast_ends(model.graph)
+    save(model, path)
 
 
-def _to_half(tensor: TensorProto) -> TensorProto:
-    values = numpy_helper.to_array(tensor)
+def _to_half(value: ir.Value) -> ir.TensorProtocol:
+    assert value.const_value is not None
+    values, name = value.const_value.numpy(), str(value.name)
     largest = float(np.abs(values).max(initial=0.0))
     if largest > _LARGEST:
-        raise ExportError(f"{tensor.name} holds {largest:g}; FP16 ends at {_LARGEST:g}. Use FP32.")
-    if tensor.name.endswith("_scale") and float(values.min()) < _SMALLEST:
-        raise ExportError(f"{tensor.name} holds {values.min():g}, which is 0 in FP16. Use FP32.")
-    return numpy_helper.from_array(values.astype(np.float16), tensor.name)
+        raise ExportError(f"{name} holds {largest:g}; FP16 ends at {_LARGEST:g}. Use FP32.")
+    if name.endswith("_scale") and float(values.min()) < _SMALLEST:
+        raise ExportError(f"{name} holds {values.min():g}, which is 0 in FP16. Use FP32.")
+    return ir.tensor(values.astype(np.float16), name=name)
 
 
-def _cast_ends(graph: onnx.GraphProto) -> None:
-    """Cast inputs to FP16 and outputs back, so that every flavour has the same interface."""
-    for value in graph.input:
-        inner = f"{value.name}_fp16"
-        for node in graph.node:
-            for index, name in enumerate(node.input):
-                if name == value.name:
-                    node.input[index] = inner
-        cast = helper.make_node(
-            "Cast", [value.name], [inner], name=f"{value.name}_to_fp16", to=TensorProto.FLOAT16
+def _cast_ends(graph: ir.Graph) -> None:
+    """Cast inputs to FP16 and outputs back to FP32: every flavour has the same interface."""
+    for value in graph.inputs:
+        cast = ir.node("Cast", [value], {"to": ir.DataType.FLOAT16}, name=f"{value.name}_to_fp16")
+        cast.outputs[0].name = f"{value.name}_fp16"
+        value.replace_all_uses_with(cast.outputs[0])
+        cast.replace_input_with(0, value)
+        graph.insert_before(graph[0], cast)
+    for index, value in enumerate(graph.outputs):
+        output = ir.val(value.name, type=value.type, shape=value.shape)
+        graph.outputs[index] = output
+        value.name, value.type, value.shape = f"{value.name}_fp16", None, None
+        graph.append(
+            ir.node(
+                "Cast",
+                [value],
+                {"to": ir.DataType.FLOAT},
+                outputs=[output],
+                name=f"{output.name}_to_fp32",
+            )
         )
-        graph.node.insert(0, cast)
-    for value in graph.output:
-        inner = f"{value.name}_fp16"
-        for node in graph.node:
-            for names in (node.input, node.output):
-                for index, name in enumerate(names):
-                    if name == value.name:
-                        names[index] = inner
-        cast = helper.make_node(
-            "Cast", [inner], [value.name], name=f"{value.name}_to_fp32", to=TensorProto.FLOAT
-        )
-        graph.node.append(cast)

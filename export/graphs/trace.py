@@ -5,32 +5,32 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-import onnx
+import onnx_ir as ir
 import torch
 
 from edgeunet.errors import ExportError
 from edgeunet.models import SegmentationNet
 
-from .passes.clean import clean
-from .passes.upsampling import deconv_to_depth_to_space
+from .passes import Clean, DeconvToDepthToSpace
+from .passes.graph import load, save
 
 OPSET = 17
-"""Newest opset that TensorRT 8.x reads rightly."""
+"""Newest opset that TensorRT 8.x reads correctly."""
 
 
 def trace(net: SegmentationNet, path: Path, *, height: int, width: int, channels: int) -> None:
     """Write the net as ONNX opset 17: `image` -> `logits` and, with a gate, `presence`.
 
-    The batch is dynamic, height and width are fixed. Batch normalisation is folded; 2x2 transposed
-    convolutions become a 1x1 convolution and a DepthToSpace, which quantize everywhere.
+    The batch is dynamic, height and width are fixed. Batch normalisation is folded. A 2x2
+    transposed convolution becomes a 1x1 convolution and a DepthToSpace, which quantize everywhere.
 
     Raises:
         ExportError: the exporter wrote another opset.
     """
     outputs = ["logits"] if net.cgm is None else ["logits", "presence"]
     with warnings.catch_warnings(), torch.inference_mode():
-        # The exporter with dynamo writes opset 18 whatever is asked for (torch 2.13), and 8.x
-        # parsers misread that; the TorchScript one is deprecated, but exact. `_opset` checks.
+        # The dynamo exporter always writes opset 18 (torch 2.13), which 8.x parsers misread. The
+        # TorchScript exporter is deprecated, but keeps to the opset; this is checked below.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             net.eval(),
@@ -42,16 +42,12 @@ def trace(net: SegmentationNet, path: Path, *, height: int, width: int, channels
             output_names=outputs,
             dynamic_axes={name: {0: "batch"} for name in ["image", *outputs]},
         )
-    model = onnx.load(path)
-    found = _opset(model)
+    model = load(path)
+    found = model.opset_imports[""]
     if found != OPSET:
-        raise ExportError(f"torch {torch.__version__} wrote opset {found}; {OPSET} was asked for.")
-    model = clean(deconv_to_depth_to_space(model))
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, path)
-
-
-def _opset(model: onnx.ModelProto) -> int:
-    return next(
-        int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx")
-    )
+        raise ExportError(
+            f"torch {torch.__version__} wrote opset {found}, expected {OPSET}. "
+            "Install a version of torch whose exporter keeps to the opset."
+        )
+    ir.passes.Sequential(DeconvToDepthToSpace(), Clean())(model)
+    save(model, path)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnx
+import onnx_ir as ir
 
 from edgeunet.bundle.calibration_table import CalibrationTable
 from edgeunet.bundle.manifest import flavour_file
@@ -19,6 +19,7 @@ from edgeunet.models.checkpoints import Card
 from edgeunet.parity import Fallback, ParitySample
 from edgeunet.runtime.backends.ort import OrtNet
 
+from ..graphs.passes.graph import load, producer
 from .calibration.selection import thinned
 from .emitters import CPU, TENSORRT, Emitter, write_int8
 from .judge import Judge
@@ -58,7 +59,7 @@ def hold_budget(
     reference = folder / flavour_file("fp32")
     held = thinned(samples, SAMPLES, kept=lambda sample: sample)
     judge = Judge(reference, held, card.input, gate=card.gate)
-    nodes = tuple(int8_nodes(onnx.load(reference)))
+    nodes = tuple(int8_nodes(load(reference)))
 
     @cache
     def losses(chosen: tuple[str, ...]) -> dict[Emitter, float]:
@@ -157,17 +158,15 @@ class Layer:
     readers: tuple[str, ...]
 
 
-def layers_of(model: onnx.ModelProto) -> list[Layer]:
+def layers_of(model: ir.Model) -> list[Layer]:
     """Activations that INT8 nodes read, in the graph's order."""
     chosen = set(int8_nodes(model))
-    constants = {tensor.name for tensor in model.graph.initializer}
     readers: dict[str, list[str]] = {}
-    for node in model.graph.node:
-        for name in node.input if node.name in chosen else ():
-            if name and name not in constants:
-                readers.setdefault(name, []).append(node.name)
-    producer = {name: node.name for node in model.graph.node for name in node.output}
-    return [Layer(producer[name], tuple(nodes)) for name, nodes in readers.items()]
+    for node in model.graph:
+        for value in node.inputs if node.name in chosen else ():
+            if (made := producer(value)) is not None:
+                readers.setdefault(str(made.name), []).append(str(node.name))
+    return [Layer(name, tuple(nodes)) for name, nodes in readers.items()]
 
 
 def rank_layers(
@@ -188,7 +187,7 @@ def rank_layers(
         emitter: of the graph that loses too much. A layer may cost much in one kind of graph and
             nothing in another.
     """
-    layers = layers_of(onnx.load(reference))
+    layers = layers_of(load(reference))
     wanted = _logits(reference, images)
     power = float(wanted.var()) or 1.0
     costs = []

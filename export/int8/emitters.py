@@ -1,4 +1,4 @@
-"""The INT8 graphs of a bundle, three from one table, of two kinds."""
+"""The three INT8 graphs of a bundle, all from one calibration table, for two kinds of readers."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ STRONGLY_TYPED_OPSET = 19
 class Emitter:
     """One kind of INT8 graph.
 
-    quantize: writes it; takes source, path, table and `nodes`. as_written: whether ONNX Runtime
-    simulates it node by node, see `OrtNet`.
+    quantize: writes it, given source, path, table and `nodes`. as_written: whether ONNX Runtime
+    must simulate it node by node, see `OrtNet`.
     """
 
     quantize: Callable[..., None]
@@ -38,7 +38,7 @@ def write_int8(
     """Write the INT8 flavours beside the reference graph in `folder`.
 
     Args:
-        nodes: names of those that may run in INT8, None for all.
+        nodes: names of the nodes that may run in INT8, None for all.
     """
     reference, signed = folder / flavour_file("fp32"), folder / flavour_file("int8")
     quantize_for_cpu(reference, folder / flavour_file("int8.cpu"), table, nodes=nodes)

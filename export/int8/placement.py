@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import onnx
+import onnx_ir as ir
 
-from ..graphs.passes.graph import needed_for
+from ..graphs.passes.graph import nodes_for, producer, reads_image
 
 _OPS = (
     "Conv",
@@ -18,43 +18,48 @@ _OPS = (
 )
 
 
-def int8_nodes(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes that run in INT8 where nothing speaks against it.
+def int8_nodes(model: ir.Model) -> list[str]:
+    """Names of the nodes that run in INT8 unless it costs too much accuracy.
 
-    Float stay those at the image, those behind the last convolutions, and the gate. The first
-    convolution has three input channels and sees every bit of the frame: an image rounded to
-    256 levels of its whole range costs more agreement than all other layers together (measured
-    on CamVid), and so few channels gain nothing in INT8. The last convolution takes INT8, but
-    its sums stay float, for 256 levels over the range of all logits are coarser than what
-    decides the argmax at a boundary. The gate's presence is compared with a threshold, and its
-    one convolution, at the coarsest level, costs next to nothing.
+    These stay float: nodes at the image, nodes behind the last convolutions, and the gate.
+
+    - The first convolution has three input channels and sees every bit of the frame. An image
+      rounded to 256 levels of its whole range costs more agreement than all other layers together
+      (measured on CamVid), and so few channels gain nothing in INT8.
+    - The last convolution reads INT8, but its sums stay float: 256 levels over the range of all
+      logits are too coarse for the argmax at a boundary.
+    - The gate's presence is compared with a threshold, and its one convolution, at the coarsest
+      level, costs next to nothing.
     """
-    logits = model.graph.output[0].name
-    needed = needed_for(logits, model)
-    inputs = {value.name for value in model.graph.input}
+    logits = model.graph.outputs[0]
+    needed = nodes_for(logits)
     return [
-        node.name
-        for node in model.graph.node
+        str(node.name)
+        for node in model.graph
         if node.op_type in _OPS
-        and not inputs & set(node.input)
-        and (logits not in node.output or node.op_type == "Conv")
-        and needed & set(node.output)
+        and not reads_image(node)
+        and (logits not in node.outputs or node.op_type == "Conv")
+        and node in needed
     ]
 
 
-def tensorrt_nodes(model: onnx.ModelProto) -> list[str]:
-    """Those of `int8_nodes` that TensorRT takes in INT8 and gains by.
+def tensorrt_nodes(model: ir.Model) -> list[str]:
+    """Those of `int8_nodes` that TensorRT runs in INT8, and faster for it.
 
-    Not a Resize, which it wants in front of the Q/DQ pair that the next convolution reads, nor the
-    Mul of a SiLU, which it fuses with the Sigmoid where no pair stands between the two, nor a
-    BatchNormalization, which it fuses with what stands before it.
+    Not a Resize: TensorRT wants it in front of the Q/DQ pair that the next convolution reads. Not
+    the Mul of a SiLU: TensorRT fuses it with the Sigmoid if no pair stands between the two. Not a
+    BatchNormalization: TensorRT fuses it with what stands before it.
     """
-    nodes = model.graph.node
-    activated = {node.output[0]: node.input[0] for node in nodes if node.op_type == "Sigmoid"}
     floats = {
         node.name
-        for node in nodes
+        for node in model.graph
         if node.op_type in ("BatchNormalization", "Resize")
-        or (node.op_type == "Mul" and any(activated.get(n) in node.input for n in node.input))
+        or (node.op_type == "Mul" and _is_silu(node))
     }
     return [name for name in int8_nodes(model) if name not in floats]
+
+
+def _is_silu(mul: ir.Node) -> bool:
+    """Whether a Mul multiplies a value with the Sigmoid of the same value."""
+    sigmoids = (producer(value, "Sigmoid") for value in mul.inputs)
+    return any(node is not None and node.inputs[0] in mul.inputs for node in sigmoids)

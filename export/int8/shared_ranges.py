@@ -1,14 +1,16 @@
-"""One range for tensors whose values lie side by side, so that nothing is rescaled between them."""
+"""One range for tensors that meet in a Concat or are only moved, so that nothing is rescaled."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import onnx
+import onnx_ir as ir
+
+from ..graphs.passes.graph import names
 
 Range = tuple[float, float]
 
-# What they put out are values of their first input, or means of such.
+# Their outputs are values of their first input, or means of those.
 _MOVES = (
     "DepthToSpace",
     "Expand",
@@ -25,52 +27,53 @@ _CLAMPS = ("Clip", "Relu")
 
 
 def share_ranges(
-    model: onnx.ModelProto, ranges: Mapping[str, Range], *, keep_clamps: bool
+    model: ir.Model, ranges: Mapping[str, Range], *, keep_clamps: bool
 ) -> dict[str, Range]:
-    """The ranges, the widest of theirs for tensors that meet in a Concat or are only moved.
+    """The ranges; tensors that meet in a Concat or are only moved get the widest of theirs.
 
     A builder that finds different scales around a Concat requantizes its inputs, and U-Net++ and
     U-Net 3+ are full of Concats (30 % of the time in TensorRT issue 4366).
 
     Args:
         keep_clamps: leave out a Concat in which clamped inputs (Relu, Clip) meet others. ONNX
-            Runtime drops a clamp that ends where the range does; with a wider range it keeps the
-            clamp, and the convolution before it in float.
+            Runtime drops a clamp that ends where the range does. With a wider range it keeps the
+            clamp, and runs the convolution before it in float.
     """
     groups = {name: {name} for name in ranges}
     clamped: set[str] = set()
-    for node in model.graph.node:
-        if node.op_type in _CLAMPS:
-            clamped.update(node.output)
+    for node in model.graph:
+        inputs, outputs = _meeting(node)
+        if node.op_type in _CLAMPS or (inputs and clamped.issuperset(inputs)):
+            clamped.update(names(node.outputs))
+        elif keep_clamps and not clamped.isdisjoint(inputs):
             continue
-        met = _meeting(node)
-        sources = [name for name in met if name in node.input]
-        if met and clamped.issuperset(sources):
-            clamped.update(node.output)
-        elif keep_clamps and not clamped.isdisjoint(sources):
-            continue
-        joined = set[str]().union(*(groups.get(name, set()) for name in met))
+        joined = set[str]().union(*(groups.get(name, set()) for name in (*inputs, *outputs)))
         groups.update(dict.fromkeys(joined, joined))
     return {name: _widest([ranges[member] for member in groups[name]]) for name in ranges}
 
 
-def inherit_ranges(model: onnx.ModelProto, ranges: Mapping[str, Range]) -> dict[str, Range]:
-    """The ranges, and for tensors without one the range of where they are moved to, or from."""
+def inherit_ranges(model: ir.Model, ranges: Mapping[str, Range]) -> dict[str, Range]:
+    """The ranges, and for moved tensors without one the range of where they go to or come from."""
     known = dict(ranges)
-    for node in reversed(model.graph.node):  # sorted by the ONNX standard
-        if node.op_type in _MOVES and node.output[0] in known:
-            known.setdefault(node.input[0], known[node.output[0]])
-    for node in model.graph.node:
-        if node.op_type in _MOVES and node.input[0] in known:
-            known.setdefault(node.output[0], known[node.input[0]])
+    moves = [
+        (str(source.name), str(node.outputs[0].name))
+        for node in model.graph
+        if node.op_type in _MOVES and (source := node.inputs[0]) is not None
+    ]
+    for before, after in reversed(moves):  # the graph is sorted
+        if after in known:
+            known.setdefault(before, known[after])
+    for before, after in moves:
+        if before in known:
+            known.setdefault(after, known[before])
     return known
 
 
-def _meeting(node: onnx.NodeProto) -> list[str]:
-    """Inputs and outputs of a node that ought to have one range."""
+def _meeting(node: ir.Node) -> tuple[list[str], list[str]]:
+    """Inputs and outputs of a node that should have one range."""
     if node.op_type == "Concat":
-        return [*node.input, *node.output]
-    return [node.input[0], *node.output] if node.op_type in _MOVES else []
+        return names(node.inputs), names(node.outputs)
+    return (names(node.inputs[:1]), names(node.outputs)) if node.op_type in _MOVES else ([], [])
 
 
 def _widest(members: Sequence[Range]) -> Range:

@@ -1,14 +1,16 @@
-"""All rules, and how they are run."""
+"""All rules, and how they are run: on any file, and on the graphs of a bundle."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
 
+from edgeunet.bundle.manifest import Flavour, flavour_file
+from edgeunet.errors import ExportError
+
 from . import onnx_runtime, operators, placement, precision, quantizers, resize
-from .graph import Graph
 from .loading import load_model
-from .rule import LintReport, Rule, Target
+from .rule import EVERY, STRONGLY_TYPED, WEAKLY_TYPED, LintReport, Rule, Target
 
 RULES: tuple[Rule, ...] = (
     *operators.RULES,
@@ -19,21 +21,39 @@ RULES: tuple[Rule, ...] = (
     *onnx_runtime.RULES,
 )
 
+TARGETS: dict[Flavour, tuple[Target, ...]] = {
+    "fp32": EVERY,
+    "fp16": STRONGLY_TYPED,
+    "int8": WEAKLY_TYPED,
+    "int8.fp16": STRONGLY_TYPED,
+    "int8.cpu": ("ort-cpu",),
+}
+"""The targets that each graph of a bundle is meant for."""
+
 
 def lint(path: str | Path, target: Target) -> LintReport:
-    """Check an ONNX file against what one target demands; nothing of it is run.
+    """Check an ONNX file against what one target demands. Nothing in the file is run.
 
     Raises:
-        GraphError: a file that is not whole and valid ONNX, see `loading`.
+        GraphError: the file is not whole and valid ONNX, see `loading`.
+
+    Example:
+        >>> lint(bundle / "model.fp32.onnx", "trt10").ok
+        True
     """
     (report,) = lint_all(path, [target])
     return report
 
 
 def lint_all(path: str | Path, targets: Iterable[Target]) -> tuple[LintReport, ...]:
-    """Check a file against several targets, read once. Raises as `lint` does."""
+    """Check a file against several targets. The file is read once. Raises as `lint` does.
+
+    Example:
+        >>> [report.ok for report in lint_all(bundle / "model.fp32.onnx", ["trt8.6", "ort-cpu"])]
+        [True, True]
+    """
     path = Path(path)
-    graph = Graph(load_model(path))
+    graph = load_model(path).graph
     return tuple(
         LintReport(
             path.name,
@@ -44,3 +64,25 @@ def lint_all(path: str | Path, targets: Iterable[Target]) -> tuple[LintReport, .
         )
         for target in targets
     )
+
+
+def lint_flavours(folder: Path, flavours: Iterable[Flavour]) -> None:
+    """Check the graphs in a bundle's folder, each for the targets that it is meant for.
+
+    Raises:
+        ExportError: one of its targets refuses or misreads a graph; names both, the rule and the
+            node.
+
+    Example:
+        >>> lint_flavours(bundle, ["fp32"])
+    """
+    for flavour in flavours:
+        for report in lint_all(folder / flavour_file(flavour), TARGETS[flavour]):
+            if not report.ok:
+                first, others = report.errors[0], len(report.errors) - 1
+                more = f" {others} more such errors." if others else ""
+                raise ExportError(
+                    f"the {flavour} graph breaks the rule {first.rule} of {report.target} at "
+                    f"{first.node or 'the whole graph'}: {first.message}{more} No bundle was "
+                    "written."
+                )

@@ -1,6 +1,6 @@
 """Reading ONNX files of any origin: whole, valid and with all their weights, or not at all.
 
-Reading parses protocol buffers and runs nothing of what the file holds.
+Reading parses protocol buffers. It runs nothing that the file holds.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import onnx
+import onnx_ir as ir
 from google.protobuf.message import DecodeError
-from onnx import TensorProto, inliner, numpy_helper
+from onnx import AttributeProto, TensorProto, helper, inliner, numpy_helper
 from onnx.checker import ValidationError
 from onnx.external_data_helper import (
     ExternalDataInfo,
@@ -18,54 +19,84 @@ from onnx.external_data_helper import (
     uses_external_data,
 )
 from onnx.shape_inference import InferenceError, infer_shapes
+from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from edgeunet.errors import GraphError
 
-from .graph import graphs_of, opset_of
+_SPARSE = (AttributeProto.SPARSE_TENSOR, AttributeProto.SPARSE_TENSORS)
+_INVALID = (
+    AssertionError,
+    InferenceError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValidationError,
+    ValueError,
+)
 
 
-def load_model(path: Path) -> onnx.ModelProto:
-    """Read a file, types and shapes inferred, local functions put where they are called.
+def load_model(path: Path) -> ir.Model:
+    """Read a file, infer types and shapes, inline local functions.
+
+    Constants are initializers in the result, even if the file has Constant nodes.
 
     Raises:
-        GraphError: no file, not ONNX, truncated, not valid, or weights that are missing or lie
-            outside the file's folder.
+        GraphError: the file is missing, not ONNX, truncated or not valid; or weights are missing
+            or lie outside the file's folder.
     """
-    model = _parse(path)
-    for tensor in _tensors(model):
+    proto = _parse(path)
+    for tensor in _tensors(proto):
         if uses_external_data(tensor):
             _check_external(tensor, path)
     try:
         # Without the weights, so that files beyond the 2 GB of a protocol buffer are inferred too.
-        model = infer_shapes(inliner.inline_local_functions(model), data_prop=True)
-        load_external_data_for_model(model, str(path.parent))
-        for tensor in _tensors(model):
+        proto = infer_shapes(inliner.inline_local_functions(proto), data_prop=True)
+        load_external_data_for_model(proto, str(path.parent))
+        for tensor in _tensors(proto):
             numpy_helper.to_array(tensor)
-    except (InferenceError, ValidationError, RuntimeError, TypeError, ValueError, OSError) as error:
-        raise GraphError(f"{path} is not valid ONNX: {_first_line(error)}") from None
-    _check_sources(model, path)
+        _check_sources(proto)
+        _leave_out_what_rules_do_not_read(proto)
+        model = ir.from_proto(proto)
+        LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    except _INVALID as error:
+        raise GraphError(f"{path} is not valid ONNX: {_reason(error)}") from None
     return model
 
 
 def _parse(path: Path) -> onnx.ModelProto:
     if not path.is_file():
-        raise GraphError(f"{path} is not a file; an ONNX model was wanted.")
+        raise GraphError(f"{path} is not a file; expected an ONNX model.")
     try:
-        model = onnx.load(path, "protobuf", load_external_data=False)  # not by the suffix
+        proto = onnx.load(path, "protobuf", load_external_data=False)  # not by the suffix
     except DecodeError:
         raise GraphError(
             f"{path} is not an ONNX model, or was cut off. Export or download it again."
         ) from None
-    if not opset_of(model) or not model.graph.node:
+    for entry in proto.opset_import:
+        if entry.domain == "ai.onnx":  # the standard's own operators have two names
+            entry.domain = ""
+    opset = next((entry.version for entry in proto.opset_import if not entry.domain), 0)
+    if not opset or not proto.graph.node:
         raise GraphError(
-            f"{path} holds no graph of ONNX operators; it is no ONNX model, or was cut off."
+            f"{path} holds no graph of ONNX operators; it is not an ONNX model, or was cut off. "
+            "Export or download it again."
         )
-    return model
+    return proto
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The graph and all graphs inside its nodes."""
+    yield graph
+    for node in graph.node:
+        for held in node.attribute:
+            for inner in (held.g, *held.graphs) if held.HasField("g") else held.graphs:
+                yield from _graphs(inner)
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
-    """Every tensor that a file can keep its data outside of."""
-    graphs = list(graphs_of(model.graph))
+    """Every tensor whose data a file can keep elsewhere."""
+    graphs = list(_graphs(model.graph))
     for graph in graphs:
         yield from graph.initializer
     nodes = [node for graph in graphs for node in graph.node]
@@ -76,12 +107,12 @@ def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
 
 
 def _check_external(tensor: TensorProto, path: Path) -> None:
-    """Weights come from plain files inside the model's folder: a location is untrusted input."""
+    """A location is untrusted input: weights come from plain files inside the model's folder."""
     info = ExternalDataInfo(tensor)
     where = f"{path} keeps {tensor.name!r} in {info.location!r}"
     names = PurePosixPath(info.location), PureWindowsPath(info.location)
     if not info.location or any(n.is_absolute() or n.drive or ".." in n.parts for n in names):
-        raise GraphError(f"{where}, outside its own folder. Refused.")
+        raise GraphError(f"{where}, outside its own folder. Refused: put the file beside it.")
     file = path.parent
     for part in names[0].parts:
         file /= part
@@ -93,12 +124,12 @@ def _check_external(tensor: TensorProto, path: Path) -> None:
         raise GraphError(f"{where}, which is too short. Copy or download it again.")
 
 
-def _check_sources(model: onnx.ModelProto, path: Path) -> None:
-    """Everything that a node reads must be fed, held or made by another node.
+def _check_sources(model: onnx.ModelProto) -> None:
+    """ValueError if a node reads a tensor that is not fed, stored or computed.
 
-    ONNX's own checker also refuses what builders take, such as outputs without a shape.
+    ONNX's own checker also refuses what builders accept, such as outputs without a shape.
     """
-    graphs = list(graphs_of(model.graph))
+    graphs = list(_graphs(model.graph))
     nodes = [node for graph in graphs for node in graph.node]
     known = {""}
     for graph in graphs:
@@ -108,11 +139,27 @@ def _check_sources(model: onnx.ModelProto, path: Path) -> None:
     for node in nodes:
         for name in node.input:
             if name not in known:
-                raise GraphError(
-                    f"{path} is not valid ONNX: {node.op_type} {node.name!r} reads {name!r}, "
-                    "which nothing makes. Export it again."
+                raise ValueError(
+                    f"{node.op_type} {node.name!r} reads {name!r}, which nothing makes. "
+                    "Export it again."
                 )
 
 
-def _first_line(error: Exception) -> str:
+def _leave_out_what_rules_do_not_read(model: onnx.ModelProto) -> None:
+    """Sparse values and types of values that are no tensors, which `onnx_ir` does not know."""
+    for graph in list(_graphs(model.graph)):
+        for value in (*graph.value_info, *graph.input, *graph.output):
+            if not value.type.HasField("tensor_type"):
+                value.ClearField("type")
+        for node in graph.node:
+            for held in [held for held in node.attribute if held.type in _SPARSE]:
+                node.attribute.remove(held)
+        for tensor in graph.sparse_initializer:
+            graph.node.insert(0, helper.make_node("Constant", [], [tensor.values.name]))
+
+
+def _reason(error: BaseException) -> str:
+    """First line of what the innermost error says."""
+    while error.__cause__ is not None:
+        error = error.__cause__
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import onnx
+import onnx_ir as ir
 
-from .graph import ONNX_DOMAINS, Graph, operand
+from ..graphs.passes.graph import of_type, operand
 from .rule import TENSORRT, Broken, Rule
 
 _NEWEST_OPSET_8 = 17
@@ -13,26 +14,27 @@ _REDUCTIONS = tuple(
     f"Reduce{name}"
     for name in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
 )
-# What ONNX Runtime brings beyond the standard.
-_ORT_DOMAINS = (*ONNX_DOMAINS, "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc")
+# Domains of the operators in ONNX Runtime; the standard's is empty.
+_ORT_DOMAINS = ("", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc")
 
 
-def opset(graph: Graph) -> Broken:
+def opset(graph: ir.Graph) -> Broken:
     """8.x parsers know the operators of opset 17; newer ones are read as if they were old.
 
-    What an operator gained since is refused, or left out without a word (see `reduce_axes`).
+    What an operator gained since is refused, or silently left out (see `reduce_axes`).
     """
-    if graph.opset > _NEWEST_OPSET_8:
+    version = graph.opset_imports[""]
+    if version > _NEWEST_OPSET_8:
         yield (
             "",
-            f"opset {graph.opset}; TensorRT 8.x reads {_NEWEST_OPSET_8} at most. "
+            f"opset {version}; TensorRT 8.x reads {_NEWEST_OPSET_8} at most. "
             f"Export with opset {_NEWEST_OPSET_8}, and check what was written.",
         )
 
 
-def reduce_axes(graph: Graph) -> Broken:
+def reduce_axes(graph: ir.Graph) -> Broken:
     """8.x parsers look for the attribute `axes` only, and reduce over all dimensions without it."""
-    for node in graph.of_type(*_REDUCTIONS):
+    for node in of_type(graph, *_REDUCTIONS):
         if operand(node, 1):
             yield (
                 node,
@@ -41,51 +43,52 @@ def reduce_axes(graph: Graph) -> Broken:
             )
 
 
-def unknown_op(graph: Graph) -> Broken:
-    """Parsers take an operator that no ONNX has for a plugin, and find none."""
-    for node in graph.nodes:
-        if node.domain in ONNX_DOMAINS and not onnx.defs.has(node.op_type):
+def unknown_op(graph: ir.Graph) -> Broken:
+    """Parsers take an operator that ONNX lacks for a plugin, and find none."""
+    for node in graph.all_nodes():
+        if not node.domain and not onnx.defs.has(node.op_type):
             yield (
                 node,
                 f"{node.op_type} is no operator of ONNX. Express it in standard operators.",
             )
 
 
-def unknown_at_opset(graph: Graph) -> Broken:
-    """ONNX Runtime refuses what the file's opset does not have, and 8.x knows no newer ones.
+def unknown_at_opset(graph: ir.Graph) -> Broken:
+    """ONNX Runtime refuses operators that the file's opset lacks, and 8.x knows no newer ones.
 
     Parsers of 10 and later read an operator whatever the opset says (seen in TensorRT-RTX 1.7).
     """
-    for node in graph.nodes:
-        if node.domain in ONNX_DOMAINS and not _is_known(node.op_type, graph.opset):
+    version = graph.opset_imports[""]
+    for node in graph.all_nodes():
+        if not node.domain and not _is_known(node.op_type, version):
             yield (
                 node,
-                f"{node.op_type} is no operator of ONNX opset {graph.opset}. Express it in "
+                f"{node.op_type} is no operator of ONNX opset {version}. Express it in "
                 "standard operators, or export with an opset that has it.",
             )
 
 
-def tensorrt_domain(graph: Graph) -> Broken:
+def tensorrt_domain(graph: ir.Graph) -> Broken:
     """TensorRT takes other domains' operators for plugins, or for the standard's of that name.
 
     TensorRT-RTX 1.7 reads `org.example.Relu` as Relu and says nothing.
     """
-    for node in graph.nodes:
-        if node.domain not in ONNX_DOMAINS:
+    for node in graph.all_nodes():
+        if node.domain:
             yield (
                 node,
-                f"{node.op_type} is of domain {node.domain!r}; TensorRT wants a plugin for it, or "
+                f"{node.op_type} is of domain {node.domain!r}; TensorRT needs a plugin for it, or "
                 "takes it for the standard's of that name. Express it in standard operators.",
             )
 
 
-def onnx_runtime_domain(graph: Graph) -> Broken:
+def onnx_runtime_domain(graph: ir.Graph) -> Broken:
     """ONNX Runtime refuses operators of domains that it was not built with."""
-    for node in graph.nodes:
+    for node in graph.all_nodes():
         if node.domain not in _ORT_DOMAINS:
             yield (
                 node,
-                f"{node.op_type} is of domain {node.domain!r}, which ONNX Runtime does not bring. "
+                f"{node.op_type} is of domain {node.domain!r}, which ONNX Runtime does not have. "
                 "Express it in standard operators.",
             )
 

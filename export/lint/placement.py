@@ -1,10 +1,10 @@
-"""Where Q/DQ pairs stand: what keeps TensorRT from INT8, or costs it requantizing."""
+"""Places of Q/DQ pairs that keep TensorRT from INT8, or cost it requantizing."""
 
 from __future__ import annotations
 
-import onnx
+import onnx_ir as ir
 
-from .graph import Graph, attribute, operand
+from ..graphs.passes.graph import attribute, of_type, operand, producer
 from .quantizers import behind_pairs, dequantizer, is_weight, parameters, quantizers
 from .rule import EVERY, TENSORRT, Broken, Rule
 
@@ -12,10 +12,10 @@ from .rule import EVERY, TENSORRT, Broken, Rule
 _ACCUMULATING = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
-def resize_input(graph: Graph) -> Broken:
+def resize_input(graph: ir.Graph) -> Broken:
     """TensorRT: the pair belongs behind the Resize, where the convolution that reads it uses it."""
-    for node in graph.of_type("Resize"):
-        if dequantizer(graph, operand(node, 0)) is not None:
+    for node in of_type(graph, "Resize"):
+        if dequantizer(operand(node, 0)) is not None:
             yield (
                 node,
                 "has Q/DQ in front of it. Resize in float and quantize behind: "
@@ -23,14 +23,14 @@ def resize_input(graph: Graph) -> Broken:
             )
 
 
-def concat_scales(graph: Graph) -> Broken:
+def concat_scales(graph: ir.Graph) -> Broken:
     """TensorRT requantizes each input with another scale; hoisted Q/DQ cost 30 % in #4366."""
-    for node in graph.of_type("Concat"):
-        pairs = [dequantizer(graph, name) for name in node.input if not is_weight(graph, name)]
+    for node in of_type(graph, "Concat"):
+        pairs = [dequantizer(value) for value in node.inputs if not is_weight(value)]
         if not any(pairs):
             continue
-        outputs = quantizers(graph, node.output[0])
-        scales = {pair and parameters(graph, pair) for pair in (*pairs, *outputs)}
+        outputs = quantizers(node.outputs[0])
+        scales = {pair and parameters(pair) for pair in (*pairs, *outputs)}
         if len(scales) > 1:
             came = "some inputs in float" if None in scales else f"{len(scales)} different scales"
             yield (
@@ -40,33 +40,30 @@ def concat_scales(graph: Graph) -> Broken:
             )
 
 
-def residual(graph: Graph) -> Broken:
+def residual(graph: ir.Graph) -> Broken:
     """TensorRT: an Add with a float branch runs in float, and so does all that it fuses with.
 
-    A convolution's own output may come in float: it is fused with the Add, and only the other
+    A convolution's own output may be float: TensorRT fuses it with the Add, and only the other
     branch needs a pair (NVIDIA, "Quantize the residual input in skip connections").
     """
-    for node in graph.of_type("Add"):
-        names = [name for name in node.input if not is_weight(graph, name)]
-        if len(names) != 2 or names[0] == names[1]:
+    for node in of_type(graph, "Add"):
+        values = [value for value in node.inputs if not is_weight(value)]
+        if len(values) != 2 or values[0] is values[1]:
             continue
-        floats = [name for name in names if dequantizer(graph, name) is None]
-        if len(floats) != 1:
-            continue
-        made = graph.producer(floats[0])
-        if made is None or made.op_type not in _ACCUMULATING:
+        floats = [value for value in values if dequantizer(value) is None]
+        if len(floats) == 1 and producer(floats[0], *_ACCUMULATING) is None:
             yield (
                 node,
                 "adds a quantized and a float tensor, and runs in float. Quantize both branches.",
             )
 
 
-def silu(graph: Graph) -> Broken:
-    """TensorRT fuses x * Sigmoid(x) only where no pair stands inside; Sigmoid gains nothing."""
-    for node in graph.of_type("Sigmoid"):
+def silu(graph: ir.Graph) -> Broken:
+    """TensorRT fuses x * Sigmoid(x) only if no pair stands inside; Sigmoid gains nothing."""
+    for node in of_type(graph, "Sigmoid"):
         if not _is_silu(graph, node):
             continue
-        outside = dequantizer(graph, operand(node, 0)), *quantizers(graph, node.output[0])
+        outside = dequantizer(operand(node, 0)), *quantizers(node.outputs[0])
         if any(outside):
             yield (
                 node,
@@ -75,13 +72,13 @@ def silu(graph: Graph) -> Broken:
             )
 
 
-def conv_transpose(graph: Graph) -> Broken:
+def conv_transpose(graph: ir.Graph) -> Broken:
     """TensorRT: slower than FP16 or invalid (#1699, #2280, #4366); ONNX Runtime has no kernel."""
-    for node in graph.of_type("ConvTranspose"):
-        if dequantizer(graph, operand(node, 0)) is None:
+    for node in of_type(graph, "ConvTranspose"):
+        if dequantizer(operand(node, 0)) is None:
             continue
-        two = [2, 2]
-        fits = attribute(node, "strides", []) == two == attribute(node, "kernel_shape", two)
+        two = (2, 2)
+        fits = attribute(node, "strides", ()) == two == attribute(node, "kernel_shape", two)
         yield (
             node,
             "is a ConvTranspose in INT8, which has slow kernels or none. "
@@ -90,10 +87,10 @@ def conv_transpose(graph: Graph) -> Broken:
         )
 
 
-def one_sided(graph: Graph) -> Broken:
-    """All: INT8 kernels want data and weights quantized; with one alone the pair only rounds."""
-    for node in graph.of_type("Conv"):
-        data, weights = (dequantizer(graph, operand(node, index)) for index in (0, 1))
+def one_sided(graph: ir.Graph) -> Broken:
+    """All: INT8 kernels need data and weights quantized; a pair on one of them only rounds."""
+    for node in of_type(graph, "Conv"):
+        data, weights = (dequantizer(operand(node, index)) for index in (0, 1))
         if (data is None) != (weights is None):
             lacking = "data" if data is None else "weights"
             yield (
@@ -103,12 +100,12 @@ def one_sided(graph: Graph) -> Broken:
             )
 
 
-def _is_silu(graph: Graph, sigmoid: onnx.NodeProto) -> bool:
+def _is_silu(graph: ir.Graph, sigmoid: ir.Node) -> bool:
     """Whether the result is multiplied with the Sigmoid's own input."""
-    source, result = behind_pairs(graph, operand(sigmoid, 0)), sigmoid.output[0]
+    source, result = behind_pairs(operand(sigmoid, 0)), sigmoid.outputs[0]
     return any(
-        {behind_pairs(graph, name) for name in node.input} == {source, result}
-        for node in graph.of_type("Mul")
+        {behind_pairs(value) for value in node.inputs} == {source, result}
+        for node in of_type(graph, "Mul")
     )
 
 

@@ -1,21 +1,24 @@
-"""Types of tensors, and sizes of inputs: what builders make of them."""
+"""Types of tensors and sizes of inputs that builders refuse, change or run slowly."""
 
 from __future__ import annotations
 
-from onnx import TensorProto
+import onnx_ir as ir
 
-from .graph import Graph, attribute, operand
-from .quantizers import DQ, Q, dequantizer
+from ..graphs.passes.graph import attribute, of_type, operand
+from .quantizers import DQ, Q, dequantizer, element_type
 from .rule import STRONGLY_TYPED, TENSORRT, WEAKLY_TYPED, Broken, Rule
 
 
-def half_graph(graph: Graph) -> Broken:
+def half_graph(graph: ir.Graph) -> Broken:
     """Weakly typed builders: "fp16 is not configured in the builder" unless the flag is set.
 
-    With the flag, they choose the types anew anyway, from an already rounded graph.
+    With the flag they choose the types themselves, from a graph that is already rounded.
     """
-    casts = {attribute(node, "to", TensorProto.UNDEFINED) for node in graph.of_type("Cast")}
-    if TensorProto.FLOAT16 in graph.constant_types() | casts:
+    casts = {attribute(node, "to", None) for node in of_type(graph, "Cast")}
+    constants = (
+        value for part in (graph, *graph.subgraphs()) for value in part.initializers.values()
+    )
+    if ir.DataType.FLOAT16 in casts | {value.dtype for value in constants}:
         yield (
             "",
             "holds FP16, but the builder is weakly typed: it fails without its FP16 flag. "
@@ -23,10 +26,10 @@ def half_graph(graph: Graph) -> Broken:
         )
 
 
-def float_around_int8(graph: Graph) -> Broken:
+def float_around_int8(graph: ir.Graph) -> Broken:
     """Strongly typed builders take the types of the graph: what is FP32 there, runs in FP32."""
-    pairs = graph.of_type(Q, DQ)
-    if any(graph.element_type(operand(node, 1)) == TensorProto.FLOAT for node in pairs):
+    pairs = of_type(graph, Q, DQ)
+    if any(element_type(operand(node, 1)) == ir.DataType.FLOAT for node in pairs):
         yield (
             "",
             "has INT8 over FP32, and a strongly typed builder runs all that is not INT8 in FP32. "
@@ -34,9 +37,9 @@ def float_around_int8(graph: Graph) -> Broken:
         )
 
 
-def rtx_int8(graph: Graph) -> Broken:
+def rtx_int8(graph: ir.Graph) -> Broken:
     """TensorRT-RTX lists no INT8 convolution: the engine builds, and nothing says that it gains."""
-    if any(dequantizer(graph, operand(node, 0)) for node in graph.of_type("Conv")):
+    if any(dequantizer(operand(node, 0)) for node in of_type(graph, "Conv")):
         yield (
             "",
             "has INT8 convolutions, and TensorRT-RTX documents no kernel for them. "
@@ -44,40 +47,45 @@ def rtx_int8(graph: Graph) -> Broken:
         )
 
 
-def uint8_input(graph: Graph) -> Broken:
+def uint8_input(graph: ir.Graph) -> Broken:
     """TensorRT: UINT8 is for network inputs and outputs; all but a Cast is refused."""
-    for name in graph.inputs:
-        if graph.element_type(name) == TensorProto.UINT8:
-            for node in graph.consumers(name):
+    for value in _fed(graph):
+        if value.dtype == ir.DataType.UINT8:
+            for node in value.consumers():
                 if node.op_type != "Cast":
                     yield (
                         node,
-                        f"reads the UINT8 input {name}, which TensorRT wants cast first. "
+                        f"reads the UINT8 input {value.name}, which TensorRT needs cast first. "
                         "Put the Cast in front of everything else.",
                     )
 
 
-def int64_output(graph: Graph) -> Broken:
+def int64_output(graph: ir.Graph) -> Broken:
     """TensorRT 8 hands INT64 out as INT32, 10 and later as INT64: buffers of twice the size."""
-    for name in graph.outputs:
-        if graph.element_type(name) == TensorProto.INT64:
+    for value in graph.outputs:
+        if value.dtype == ir.DataType.INT64:
             yield (
-                name,
+                str(value.name),
                 "is an INT64 output, which TensorRT 8 makes INT32 and later ones keep. "
                 "Cast it to INT32 or UINT8.",
             )
 
 
-def dynamic_size(graph: Graph) -> Broken:
-    """TensorRT wants a range for every dynamic size, tunes for one of it; the DLA takes none."""
-    for name in graph.inputs:
-        shape = graph.shape(name)
-        if shape is not None and len(shape) == 4 and None in shape[2:]:
+def dynamic_size(graph: ir.Graph) -> Broken:
+    """TensorRT needs a range for each dynamic size and tunes for one of it; the DLA takes none."""
+    for value in _fed(graph):
+        shape = value.shape
+        if shape is not None and len(shape) == 4 and any(shape.is_dynamic(axis) for axis in (2, 3)):
             yield (
-                name,
+                str(value.name),
                 "has a dynamic height or width: it needs an optimization profile for them, and "
                 "no DLA takes it. Export with a fixed size.",
             )
+
+
+def _fed(graph: ir.Graph) -> list[ir.Value]:
+    """The inputs without initializers, which files before IR version 4 list as well."""
+    return [value for value in graph.inputs if not value.is_initializer()]
 
 
 RULES = (

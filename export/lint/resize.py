@@ -1,12 +1,12 @@
-"""Resize: what TensorRT takes of it."""
+"""Resize: which forms of it TensorRT reads."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-import onnx
+import onnx_ir as ir
 
-from .graph import Graph, attribute, operand
+from ..graphs.passes.graph import attribute, of_type, operand
 from .rule import TENSORRT, Broken, Rule
 
 _COORDINATES = (
@@ -18,20 +18,20 @@ _COORDINATES = (
 )
 
 
-def scales(graph: Graph) -> Broken:
-    """8.x: "Resize scales must be an initializer", and an Identity in between is too much.
+def scales(graph: ir.Graph) -> Broken:
+    """8.x: "Resize scales must be an initializer"; even behind an Identity they are none.
 
     Newer parsers take them as a shape tensor, which no DLA does.
     """
     for node, name in _computed(graph, 2):
         yield (
             node,
-            f"computes its scales ({name}); TensorRT 8.x and every DLA want constants. "
+            f"computes its scales ({name}); TensorRT 8.x and every DLA need constants. "
             "Export with fixed sizes, or fold constants.",
         )
 
 
-def sizes(graph: Graph) -> Broken:
+def sizes(graph: ir.Graph) -> Broken:
     """TensorRT reads computed sizes as a shape tensor; the DLA takes constants alone."""
     for node, name in _computed(graph, 3):
         yield (
@@ -41,19 +41,19 @@ def sizes(graph: Graph) -> Broken:
         )
 
 
-def antialias(graph: Graph) -> Broken:
-    """Parsers of 10 and later refuse; 8.x's does not know the attribute and leaves it out."""
-    for node in graph.of_type("Resize"):
+def antialias(graph: ir.Graph) -> Broken:
+    """Parsers of 10 and later refuse it; 8.x's ignores the attribute."""
+    for node in of_type(graph, "Resize"):
         if attribute(node, "antialias", 0):
             yield (
                 node,
-                "is antialiased, which TensorRT has not. Resize without antialias, as was trained.",
+                "is antialiased, which TensorRT cannot do. Resize without it, as in training.",
             )
 
 
-def coordinates(graph: Graph) -> Broken:
+def coordinates(graph: ir.Graph) -> Broken:
     """Parsers refuse coordinate modes and policies beyond those that TensorRT has."""
-    for node in graph.of_type("Resize"):
+    for node in of_type(graph, "Resize"):
         found = attribute(node, "coordinate_transformation_mode", "half_pixel")
         nearest = attribute(node, "nearest_mode", "round_prefer_floor")
         policy = attribute(node, "keep_aspect_ratio_policy", "stretch")
@@ -66,23 +66,23 @@ def coordinates(graph: Graph) -> Broken:
         elif found == "tf_half_pixel_for_nn" and nearest != "round_prefer_floor":
             yield (
                 node,
-                f"rounds with {nearest} in tf_half_pixel_for_nn; TensorRT has round_prefer_floor "
-                "alone there.",
+                f"rounds with {nearest} in tf_half_pixel_for_nn; TensorRT has only "
+                "round_prefer_floor there. Export with that.",
             )
         if policy != "stretch":
             yield (
                 node,
-                f"keep_aspect_ratio_policy is {policy}; TensorRT has stretch alone. "
-                "Write the sizes that come out.",
+                f"keep_aspect_ratio_policy is {policy}; TensorRT has only stretch. "
+                "Write the resulting sizes.",
             )
 
 
-def _computed(graph: Graph, index: int) -> Iterator[tuple[onnx.NodeProto, str]]:
-    """Each Resize with an input at `index` that is no constant, and that input's name."""
-    for node in graph.of_type("Resize"):
-        name = operand(node, index)
-        if name and not graph.is_constant(name):
-            yield node, name
+def _computed(graph: ir.Graph, index: int) -> Iterator[tuple[ir.Node, str]]:
+    """Each Resize whose input at `index` is not a constant, and that input's name."""
+    for node in of_type(graph, "Resize"):
+        value = operand(node, index)
+        if value is not None and value.const_value is None:
+            yield node, str(value.name)
 
 
 RULES = (

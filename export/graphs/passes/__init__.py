@@ -1,1 +1,25 @@
-"""Graph passes, one a file: a function from a model to a new model, each with its own test."""
+"""Graph passes over `onnx_ir` models, grouped by subject.
+
+A pass changes the model that it is given, and checks what must hold before and after.
+"""
+
+from .clean import CancelTransposes, Clean, ConcatInInt8, ResizeInFloat
+from .convolutions import BatchNormToConv, ConvToMatMul, TransposeHead, WidenConvolutions
+from .layout import ChannelsLastStem, ExpandGates, SpreadDepthToSpace
+from .upsampling import DeconvToDepthToSpace, ResizeToConv
+
+__all__ = [
+    "BatchNormToConv",
+    "CancelTransposes",
+    "ChannelsLastStem",
+    "Clean",
+    "ConcatInInt8",
+    "ConvToMatMul",
+    "DeconvToDepthToSpace",
+    "ExpandGates",
+    "ResizeInFloat",
+    "ResizeToConv",
+    "SpreadDepthToSpace",
+    "TransposeHead",
+    "WidenConvolutions",
+]

@@ -1,26 +1,115 @@
-"""Remove what computes nothing: Identity, Constant nodes, unused initialisers and nodes."""
+"""Nodes that compute nothing, and Q/DQ pairs that only cost time.
+
+What a pass leaves without readers, `RemoveUnusedNodesPass` removes.
+"""
 
 from __future__ import annotations
 
-import onnx
 import onnx_ir as ir
-from onnx_ir.passes import Sequential
 from onnx_ir.passes.common import (
     IdentityEliminationPass,
     LiftConstantsToInitializersPass,
     RemoveUnusedNodesPass,
 )
 
+from .graph import NodePass, attribute, constant, producer, remove
 
-def clean(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Same function, same inputs and outputs, with shapes inferred.
 
-    Afterwards: no Identity and no Constant node, and every initialiser is used.
+class Clean(ir.passes.Sequential):
+    """Removes Identity and Constant nodes, and nodes and initializers that nothing reads."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+            IdentityEliminationPass(),
+            RemoveUnusedNodesPass(),
+        )
+
+    def ensures(self, model: ir.Model) -> None:
+        """PostconditionError if an Identity or a Constant is left."""
+        left = [str(node.name) for node in model.graph if node.op_type in ("Identity", "Constant")]
+        if left:
+            raise ir.passes.PostconditionError(f"Clean left {', '.join(left)}")
+
+
+class CancelTransposes(NodePass):
+    """What reads a Transpose that undoes the one before reads what that one reads.
+
+    ONNX Runtime removes such two itself, but leaves the Q/DQ pairs that stand between them, and
+    converts the whole map to float and back. The first of the two stays, for other readers.
     """
-    passes = Sequential(
-        LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-        IdentityEliminationPass(),
-        RemoveUnusedNodesPass(),
-    )
-    cleaned = ir.to_proto(passes(ir.from_proto(model)).model)
-    return onnx.shape_inference.infer_shapes(cleaned, strict_mode=True)
+
+    def matches(self, node: ir.Node) -> bool:
+        """Every Transpose that undoes the Transpose before it."""
+        first = producer(node.inputs[0], "Transpose") if node.op_type == "Transpose" else None
+        if first is None or node.outputs[0].is_graph_output():
+            return False
+        there, back = attribute(first, "perm", ()), attribute(node, "perm", ())
+        return [there[axis] for axis in back] == sorted(there)
+
+    def rewrite(self, node: ir.Node) -> None:
+        """Skip both."""
+        first = producer(node.inputs[0])
+        assert first is not None and first.inputs[0] is not None
+        node.outputs[0].replace_all_uses_with(first.inputs[0])
+        remove(node)
+
+
+class ConcatInInt8(NodePass):
+    """A Concat joins quantized tensors as they are.
+
+    ONNX Runtime makes a QLinearConcat of a Concat with Q/DQ pairs, and runs that on one thread;
+    its Concat runs on all. The bytes are the same. The pairs in front stay, for other readers.
+    """
+
+    def matches(self, node: ir.Node) -> bool:
+        """Every Concat with pairs on all sides that have one scale and zero point."""
+        before = [producer(value, "DequantizeLinear") for value in node.inputs]
+        after = node.outputs[0].consumers()
+        one_reader = [reader.op_type for reader in after] == ["QuantizeLinear"]
+        if node.op_type != "Concat" or not one_reader or node.outputs[0].is_graph_output():
+            return False
+        pairs = [pair for pair in (*before, *after) if pair is not None]
+        return len(pairs) == len(before) + 1 and len({_parameters(pair) for pair in pairs}) == 1
+
+    def rewrite(self, node: ir.Node) -> None:
+        """Read what the DequantizeLinears read, put out what the QuantizeLinear puts out."""
+        for index, value in enumerate(node.inputs):
+            dequantize = producer(value)
+            assert dequantize is not None
+            node.replace_input_with(index, dequantize.inputs[0])
+        (quantize,) = node.outputs[0].consumers()
+        old, new = quantize.outputs[0], node.outputs[0]
+        old.replace_all_uses_with(new, replace_graph_outputs=True)
+        new.name, new.type, new.shape = old.name, old.type, old.shape
+        remove(quantize)
+
+
+def _parameters(pair: ir.Node) -> tuple[object, ...]:
+    """Scale and zero point of a Q or DQ, to compare; a computed one equals only itself."""
+    found = ((value, constant(value)) for value in pair.inputs[1:])
+    return tuple(value if array is None else array.tobytes() for value, array in found)
+
+
+class ResizeInFloat(NodePass):
+    """A Resize reads what stands in front of a Q/DQ pair instead of what comes out of it.
+
+    TensorRT does not fuse a Resize behind a pair with what comes before. A pair stays for other
+    nodes that read it.
+    """
+
+    def matches(self, node: ir.Node) -> bool:
+        """Every Resize that reads a DequantizeLinear whose QuantizeLinear is in the graph."""
+        return node.op_type == "Resize" and _quantizer(node.inputs[0]) is not None
+
+    def rewrite(self, node: ir.Node) -> None:
+        """Skip the pair."""
+        quantize = _quantizer(node.inputs[0])
+        assert quantize is not None
+        node.replace_input_with(0, quantize.inputs[0])
+
+
+def _quantizer(value: ir.Value | None) -> ir.Node | None:
+    """The QuantizeLinear of the Q/DQ pair that puts out this value."""
+    dequantize = producer(value, "DequantizeLinear")
+    return None if dequantize is None else producer(dequantize.inputs[0], "QuantizeLinear")

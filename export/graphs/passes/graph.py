@@ -1,140 +1,239 @@
-"""What the passes read from a graph, and how they name what they add to it."""
+"""What passes and lint rules read from a model, and how passes write new nodes into it.
+
+Files are converted at the borders, `load` and `save`; everything between works on `onnx_ir` models.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import abc
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import helper, numpy_helper
+import onnx_ir as ir
+
+Array = npt.NDArray[Any]
 
 _PART = "::"
-_PLAIN = {"group": 1, "strides": [1, 1], "dilations": [1, 1]}
 
 
-def attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    """Attributes that the node states, without ONNX's defaults."""
-    return {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+def load(path: Path) -> ir.Model:
+    """Read an ONNX file with all its weights, also those in files beside it."""
+    return ir.from_proto(onnx.load(path))
 
 
-def is_plain_conv(node: onnx.NodeProto) -> bool:
-    """Whether it is a Conv of one group, with stride and dilation 1."""
-    given = attributes(node)
-    return node.op_type == "Conv" and all(given.get(k, v) == v for k, v in _PLAIN.items())
+def save(model: ir.Model, path: Path) -> None:
+    """Infer all types and shapes, check the model and write it.
+
+    Raises:
+        InferenceError, ValidationError: the model is not valid ONNX.
+    """
+    proto = onnx.shape_inference.infer_shapes(ir.to_proto(model), strict_mode=True)
+    onnx.checker.check_model(proto, full_check=True)
+    onnx.save(proto, path)
 
 
-def constants(model: onnx.ModelProto) -> dict[str, npt.NDArray[np.float32]]:
-    """Initialisers by name."""
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+def producer(value: ir.Value | None, *op_types: str) -> ir.Node | None:
+    """The node that computes a value, None if there is none or, with op types, none of these."""
+    node = None if value is None else value.producer()
+    return node if node is None or not op_types or node.op_type in op_types else None
 
 
-def map_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, int, int]]:
-    """(C, H, W) of every feature map whose size is fixed, by name."""
-    graph = onnx.shape_inference.infer_shapes(model).graph
-    shapes = {
-        value.name: tuple(size.dim_value for size in value.type.tensor_type.shape.dim[1:])
-        for value in (*graph.value_info, *graph.input, *graph.output)
-    }
-    return {name: shape for name, shape in shapes.items() if len(shape) == 3 and all(shape)}
+def of_type(graph: ir.Graph, *op_types: str) -> Iterator[ir.Node]:
+    """Nodes of these operators, also in the branches of If and the bodies of Loop and Scan."""
+    return (node for node in graph.all_nodes() if node.op_type in op_types)
 
 
-def readers(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
-    """Nodes that read a tensor, by its name; the graph's outputs are not among them."""
-    found: dict[str, list[onnx.NodeProto]] = {}
-    for node in model.graph.node:
-        for name in dict.fromkeys(node.input):
-            found.setdefault(name, []).append(node)
+def operand(node: ir.Node, index: int) -> ir.Value | None:
+    """An input of a node, None if an optional one is left out."""
+    return node.inputs[index] if index < len(node.inputs) else None
+
+
+def names(values: Iterable[ir.Value | None]) -> list[str]:
+    """Names of the values that are there."""
+    return [str(value.name) for value in values if value is not None]
+
+
+def nodes_for(value: ir.Value) -> set[ir.Node]:
+    """All nodes that a value is computed from."""
+    found: set[ir.Node] = set()
+    waiting: list[ir.Value | None] = [value]
+    while waiting:
+        node = producer(waiting.pop())
+        if node is not None and node not in found:
+            found.add(node)
+            waiting.extend(node.inputs)
     return found
 
 
-def needed_for(output: str, model: onnx.ModelProto) -> set[str]:
-    """Names of the tensors that an output is computed from, itself included."""
-    needed = {output}
-    for node in reversed(model.graph.node):  # sorted by the ONNX standard
-        if needed & set(node.output):
-            needed |= set(node.input)
-    return needed
+def attribute(node: ir.Node, name: str, default: Any) -> Any:
+    """Value of an attribute; lists are tuples."""
+    return node.attributes[name].value if name in node.attributes else default
 
 
-def part(node: onnx.NodeProto, name: str) -> str:
-    """Name for a node or a tensor that a pass makes out of `node`."""
-    return f"{node.name}{_PART}{name}"
+def constant(value: ir.Value | None) -> Array | None:
+    """Values of an initializer, None for anything else."""
+    return None if value is None or value.const_value is None else value.const_value.numpy()
 
 
-def origin(name: str) -> str:
-    """Name of the node that a node was made out of, itself where it is no `part`."""
-    return name.split(_PART)[0]
+def weights(node: ir.Node) -> list[Array]:
+    """The constants among a node's inputs, such as weight and bias."""
+    found = (constant(value) for value in node.inputs)
+    return [values for values in found if values is not None]
 
 
-def rebuilt(
-    model: onnx.ModelProto,
-    nodes: Iterable[onnx.NodeProto],
-    initializers: Mapping[str, npt.NDArray[np.generic]],
-) -> onnx.ModelProto:
-    """The model with these nodes instead of its own, and initialisers beside its own."""
-    out = onnx.ModelProto()
-    out.CopyFrom(model)
-    del out.graph.node[:], out.graph.value_info[:]
-    out.graph.node.extend(nodes)
-    out.graph.initializer.extend(
-        numpy_helper.from_array(np.ascontiguousarray(values), name)
-        for name, values in initializers.items()
+def map_shape(value: ir.Value | None) -> tuple[int, ...]:
+    """(C, H, W) of a feature map, () unless all three are fixed."""
+    sizes = () if value is None or value.shape is None else tuple(value.shape)[1:]
+    fixed = tuple(size for size in sizes if isinstance(size, int))
+    return fixed if len(fixed) == len(sizes) == 3 else ()
+
+
+def is_logits(value: ir.Value) -> bool:
+    """Whether a value is the first output of its graph."""
+    return value.graph is not None and value is value.graph.outputs[0]
+
+
+def reads_image(node: ir.Node) -> bool:
+    """Whether a node reads an input of its graph."""
+    return any(value is not None and value.is_graph_input() for value in node.inputs)
+
+
+def is_plain_conv(node: ir.Node) -> bool:
+    """Whether a node is a Conv with constant weights, one group, stride 1 and dilation 1."""
+    return (
+        node.op_type == "Conv"
+        and bool(weights(node))
+        and attribute(node, "group", 1) == 1
+        and attribute(node, "strides", (1, 1)) == (1, 1)
+        and attribute(node, "dilations", (1, 1)) == (1, 1)
     )
-    return out
+
+
+def remove(node: ir.Node) -> None:
+    """Take a node that nothing reads out of its graph."""
+    assert node.graph is not None
+    node.graph.remove(node, safe=True)
+
+
+def origin(name: str | None) -> str:
+    """Name of the node that a pass made this node from; the name itself if no pass made it."""
+    return str(name).split(_PART)[0]
+
+
+class NodePass(ir.passes.InPlacePass):
+    """Rewrites every node that matches. Afterwards none does."""
+
+    @abc.abstractmethod
+    def matches(self, node: ir.Node) -> bool:
+        """Whether the pass has to rewrite this node."""
+
+    @abc.abstractmethod
+    def rewrite(self, node: ir.Node) -> None:
+        """Change the graph so that the node no longer matches."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Go through the nodes in the graph's order."""
+        modified = False
+        for node in model.graph:
+            if self.matches(node):
+                self.rewrite(node)
+                modified = True
+        return ir.passes.PassResult(model, modified)
+
+    def ensures(self, model: ir.Model) -> None:
+        """PostconditionError if a node still matches."""
+        left = [str(node.name) for node in model.graph if self.matches(node)]
+        if left:
+            raise ir.passes.PostconditionError(f"{type(self).__name__} left {', '.join(left)}")
+
+
+class MapPass(NodePass):
+    """A pass that reads the shapes of feature maps. Maps without a fixed size do not match."""
+
+    def requires(self, model: ir.Model) -> None:
+        """PreconditionError if shape inference has not run."""
+        inner = [v for node in model.graph for v in node.outputs if not v.is_graph_output()]
+        if inner and all(value.shape is None for value in inner):
+            raise ir.passes.PreconditionError("No shapes. Run onnx's shape inference first.")
 
 
 class Chain:
-    """Nodes from `source` on, and the constants that they read, as they are added.
+    """New nodes in place of a node or behind it. Each reads the output of the one before.
 
     Args:
-        node: that the new ones are made out of, see `graph.part`.
+        node: the node that the new ones are named after.
+        source: what the first new node reads.
+        separator: stands between the node's name and the new one's; `origin` knows the default.
     """
 
-    def __init__(self, node: onnx.NodeProto, source: str) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: dict[str, npt.NDArray[np.generic]] = {}
-        self.output = source
-        self._node = node
+    def __init__(self, node: ir.Node, source: ir.Value | None, separator: str = _PART) -> None:
+        self.node, self.output = node, source
+        self.nodes: list[ir.Node] = []
+        self._separator = separator
 
-    def add(
-        self, op: str, name: str, *constants: npt.ArrayLike, output: str = "", **settings: Any
-    ) -> None:
+    def add(self, op: str, name: str, *constants: npt.ArrayLike, **attributes: Any) -> None:
         """Append a node that reads the output so far, then the constants.
 
         Args:
-            constants: whole numbers become INT64, as sizes and indices have to be.
-            output: the tensor's name; by default one made of `name`.
+            name: empty for the name of the original node itself, which decides about INT8.
+            constants: integers become INT64, as sizes and indices must be; the rest FP32.
         """
-        node = part(self._node, name)
+        assert self.node.graph is not None
+        name = f"{self.node.name}{self._separator}{name}" if name else str(self.node.name)
         inputs = [self.output]
         for index, values in enumerate(constants):
-            inputs.append(f"{node}_constant{index}")
             whole = np.issubdtype(np.asarray(values).dtype, np.integer)
-            self.constants[inputs[-1]] = np.asarray(values, np.int64 if whole else np.float32)
-        self.output = output or f"{node}_output"
-        self.nodes.append(helper.make_node(op, inputs, [self.output], name=node, **settings))
+            array = np.ascontiguousarray(values, np.int64 if whole else np.float32)
+            value = ir.val(f"{name}_constant{index}", const_value=ir.tensor(array))
+            self.node.graph.register_initializer(value)
+            inputs.append(value)
+        self.nodes.append(ir.node(op, inputs, attributes, name=name))
+        self.output = self.nodes[-1].outputs[0]
+        self.output.name = f"{name}_output"
 
+    def spread(self, shape: tuple[int, ...], *, block: tuple[int, int]) -> None:
+        """Append nodes that turn channels into positions, as DepthToSpace does.
 
-def spread(
-    chain: Chain, target: str, *, shape: tuple[int, int, int], block: tuple[int, int]
-) -> None:
-    """Append nodes (N, rows * columns * C, H / rows, W / columns) -> (N, C, H, W).
+        (N, rows * columns * C, H / rows, W / columns) -> (N, C, H, W). Source channel
+        (row * columns + column) * C + c is channel c of the pixel at that place in the block.
+        ONNX Runtime computes INT8 with channels last. There the outer Transposes cancel out with
+        those of the neighbouring convolutions; columns cost nothing, and rows are moved in runs
+        of columns * C values.
 
-    Source channel (row * columns + column) * C + c is channel c of a pixel at that place in the
-    block. With channels last, as ONNX Runtime computes in INT8, the outer Transposes cancel
-    against the convolutions' own; columns are then only counted differently, and rows are moved
-    in runs of columns * C values.
+        Args:
+            shape: (C, H, W) of the result. block: (rows, columns).
+        """
+        (channels, height, width), (rows, columns) = shape, block
+        self.add("Transpose", "channels_last", perm=[0, 2, 3, 1])
+        if rows > 1:
+            self.add("Reshape", "rows", [-1, width // columns, rows, columns * channels])
+            self.add("Transpose", "interleaved", perm=[0, 2, 1, 3])
+        self.add("Reshape", "columns", [-1, height, width, channels])
+        self.add("Transpose", "channels_first", perm=[0, 3, 1, 2])
 
-    Args:
-        shape: (C, H, W) of the target. block: (rows, columns).
-    """
-    (channels, height, width), (rows, columns) = shape, block
-    chain.add("Transpose", "channels_last", perm=[0, 2, 3, 1])
-    if rows > 1:
-        runs = [-1, width // columns, rows, columns * channels]
-        chain.add("Reshape", "rows", runs)
-        chain.add("Transpose", "interleaved", perm=[0, 2, 1, 3])
-    chain.add("Reshape", "columns", [-1, height, width, channels])
-    chain.add("Transpose", "channels_first", output=target, perm=[0, 3, 1, 2])
+    def replace_node(self) -> None:
+        """Put the new nodes in place of the original one."""
+        self._take_name_and_readers(self.node.outputs[0])
+        self.node.prepend(self.nodes)
+        remove(self.node)
+
+    def insert_behind(self, node: ir.Node, name: str) -> None:
+        """Put the new nodes, whose source is the output of `node`, between it and its readers.
+
+        Args:
+            name: of that output from now on; the chain's output takes its old name.
+        """
+        old = node.outputs[0]
+        self._take_name_and_readers(old)
+        self.nodes[0].replace_input_with(0, old)
+        old.name, old.shape = f"{self.node.name}{self._separator}{name}", None
+        node.append(self.nodes)
+
+    def _take_name_and_readers(self, old: ir.Value) -> None:
+        assert self.output is not None
+        self.output.name, self.output.type, self.output.shape = old.name, old.type, old.shape
+        old.replace_all_uses_with(self.output, replace_graph_outputs=True)

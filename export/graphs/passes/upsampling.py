@@ -1,64 +1,84 @@
-"""2x2 transposed convolution with stride 2 -> 1x1 convolution and DepthToSpace."""
+"""Upsampling in forms that quantize everywhere."""
 
 from __future__ import annotations
 
 import numpy as np
-import onnx
-from onnx import helper, numpy_helper
+import onnx_ir as ir
 
-from .graph import attributes
+from .graph import Chain, MapPass, NodePass, attribute, constant, map_shape, weights
 
-_EXACT = {"kernel_shape": [2, 2], "strides": [2, 2]}
-_DEFAULTS = {"pads": [0] * 4, "dilations": [1, 1], "group": 1, "output_padding": [0, 0]}
+_EXACT = {"kernel_shape": (2, 2), "strides": (2, 2)}
+_DEFAULTS = {"pads": (0,) * 4, "dilations": (1, 1), "group": 1, "output_padding": (0, 0)}
+
+# Weights of the row above, this row and the row below, after every row was repeated; and of the
+# column to the left, this one and the one to the right, for the left and the right new column.
+_ROWS = [0.25, 0.5, 0.25]
+_COLUMNS = [[0.25, 0.75, 0], [0, 0.75, 0.25]]
 
 
-def deconv_to_depth_to_space(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Rewrite every ConvTranspose for which the identity is exact; leave the others.
+class DeconvToDepthToSpace(NodePass):
+    """2x2 transposed convolution with stride 2 -> 1x1 convolution and DepthToSpace.
 
-    Kernel and stride of 2 without padding do not overlap: each output pixel is one 1x1 convolution
-    of one input pixel, (N, I, h, w) -> (N, 4 O, h, w) -> (N, O, 2h, 2w). ONNX Runtime has no INT8
-    kernel for ConvTranspose, and TensorRT's is slower than FP16 in several releases.
+    Without padding such kernels do not overlap, so this is exact: each output pixel is one 1x1
+    convolution of one input pixel, (N, I, h, w) -> (N, 4 O, h, w) -> (N, O, 2h, 2w). ONNX Runtime
+    has no INT8 kernel for ConvTranspose, and TensorRT's is slower than FP16 in several releases.
+    Other transposed convolutions stay.
     """
-    out = onnx.ModelProto()
-    out.CopyFrom(model)
-    initializers = {tensor.name: tensor for tensor in out.graph.initializer}
-    nodes = []
-    for node in out.graph.node:
-        if node.op_type != "ConvTranspose" or not _is_exact(node):
-            nodes.append(node)
-            continue
-        weight = numpy_helper.to_array(initializers[node.input[1]])  # (I, O, 2, 2)
-        in_channels, out_channels = weight.shape[:2]
+
+    def matches(self, node: ir.Node) -> bool:
+        """Every ConvTranspose for which the identity is exact."""
+        return (
+            node.op_type == "ConvTranspose"
+            and all(attribute(node, name, None) == value for name, value in _EXACT.items())
+            and all(attribute(node, name, value) == value for name, value in _DEFAULTS.items())
+        )
+
+    def rewrite(self, node: ir.Node) -> None:
+        """The kernel's four places become output channels."""
+        weight, *bias = weights(node)  # (I, O, 2, 2)
         # DepthToSpace in DCR mode reads channel (row * 2 + column) * O + o.
-        kernel = weight.transpose(2, 3, 1, 0).reshape(4 * out_channels, in_channels, 1, 1)
-        stem = node.name or node.output[0]
-        new = [numpy_helper.from_array(np.ascontiguousarray(kernel), f"{stem}.weight_1x1")]
-        if len(node.input) > 2:
-            bias = numpy_helper.to_array(initializers[node.input[2]])
-            new.append(numpy_helper.from_array(np.tile(bias, 4), f"{stem}.bias_1x1"))
-        out.graph.initializer.extend(new)
-        inputs = [node.input[0], *(tensor.name for tensor in new)]
-        packed = f"{node.output[0]}_packed"
-        nodes.append(
-            helper.make_node("Conv", inputs, [packed], name=f"{stem}_1x1", kernel_shape=[1, 1])
-        )
-        nodes.append(
-            helper.make_node(
-                "DepthToSpace",
-                [packed],
-                list(node.output),
-                name=f"{stem}_depth_to_space",
-                blocksize=2,
-                mode="DCR",
-            )
-        )
-    del out.graph.node[:]
-    out.graph.node.extend(nodes)
-    return out
+        kernel = weight.transpose(2, 3, 1, 0).reshape(-1, len(weight), 1, 1)
+        chain = Chain(node, node.inputs[0], "_")
+        tiled = (np.tile(values, 4) for values in bias)
+        chain.add("Conv", "1x1", kernel, *tiled, kernel_shape=[1, 1])
+        chain.add("DepthToSpace", "depth_to_space", blocksize=2, mode="DCR")
+        chain.replace_node()
 
 
-def _is_exact(node: onnx.NodeProto) -> bool:
-    given = attributes(node)
-    return all(given.get(name) == value for name, value in _EXACT.items()) and all(
-        given.get(name, value) == value for name, value in _DEFAULTS.items()
-    )
+class ResizeToConv(MapPass):
+    """Bilinear 2x upsampling -> repeated pixels and a depthwise convolution.
+
+    Rows are repeated, for the neighbours of the two new rows differ. Of the columns, two new ones
+    are computed as channels of an old one, as in `WidenConvolutions`. ONNX Runtime's Resize took
+    four times as long on bytes as on floats; on floats, all pixels are converted before and after.
+    """
+
+    def matches(self, node: ir.Node) -> bool:
+        """Every Resize that doubles both sides of a map of fixed size, half-pixel bilinear."""
+        if node.op_type != "Resize" or len(node.inputs) != 3:  # a fourth is a size, not scales
+            return False
+        scales = constant(node.inputs[2])
+        return (
+            attribute(node, "coordinate_transformation_mode", "half_pixel") == "half_pixel"
+            and attribute(node, "mode", "nearest") == "linear"
+            and scales is not None
+            and scales.tolist() == [1, 1, 2, 2]
+            and bool(map_shape(node.inputs[0]))
+        )
+
+    def rewrite(self, node: ir.Node) -> None:
+        """The border is repeated once more, as a Resize does."""
+        channels, height, width = map_shape(node.inputs[0])
+        rows = np.pad(np.arange(height).repeat(2), 1, "edge")
+        columns = np.pad(np.arange(width), 1, "edge").repeat(2)
+        kernels = np.array([np.outer(_ROWS, weights) for weights in _COLUMNS], np.float32)
+        weight = kernels[:, None].repeat(channels, axis=0)  # (2C, 1, 3, 3)
+        chain = Chain(node, node.inputs[0])
+        chain.add("Transpose", "source_channels_last", perm=[0, 2, 3, 1])
+        chain.add("Gather", "source_columns", columns, axis=2)
+        chain.add("Gather", "source_rows", rows, axis=1)
+        chain.add("Reshape", "source_twice", [-1, len(rows), width + 2, 2 * channels])
+        chain.add("Transpose", "source_channels_first", perm=[0, 3, 1, 2])
+        chain.add("Conv", "weighted", weight, kernel_shape=[3, 3], group=2 * channels)
+        chain.spread((channels, 2 * height, 2 * width), block=(1, 2))
+        chain.replace_node()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
 
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.export.graphs.fp16 import half
+from edgeunet.export.graphs.passes.graph import load
 from edgeunet.export.graphs.split import split
 from edgeunet.export.graphs.trace import trace
 from edgeunet.export.int8.quantize import quantize_for_cpu, quantize_for_tensorrt
@@ -20,13 +21,13 @@ from support.exports import table_of
 SIZE = (64, 96)
 
 
-def session(model: onnx.ModelProto, *, as_written: bool = False) -> onnxruntime.InferenceSession:
+def session(model: ir.Model, *, as_written: bool = False) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     if as_written:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
 
 
@@ -37,7 +38,7 @@ def images() -> npt.NDArray[np.float32]:
 @pytest.fixture(scope="module", params=list_models())
 def graphs(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, onnx.ModelProto]:
+) -> dict[str, ir.Model]:
     """The graphs of a gated variant, by flavour."""
     folder = tmp_path_factory.mktemp(request.param)
     torch.manual_seed(0)
@@ -51,13 +52,11 @@ def graphs(
     half(fp32, fp16)
     quantize_for_cpu(fp32, for_cpu, table)
     quantize_for_tensorrt(fp32, int8, table)
-    return {path.stem: onnx.load(path) for path in (fp32, fp16, for_cpu, int8)}
+    return {path.stem: load(path) for path in (fp32, fp16, for_cpu, int8)}
 
 
 @pytest.mark.parametrize("flavour", ["fp32", "fp16", "int8.cpu", "int8"])
-def test_parts_compute_what_the_whole_does(
-    graphs: dict[str, onnx.ModelProto], flavour: str
-) -> None:
+def test_parts_compute_what_the_whole_does(graphs: dict[str, ir.Model], flavour: str) -> None:
     parts = split(graphs[flavour], integers=flavour == "int8.cpu")
     encoder, decoder = (session(part, as_written=flavour == "int8") for part in parts)
     presence, *features = encoder.run(None, {"image": images()})
@@ -72,7 +71,7 @@ def test_parts_compute_what_the_whole_does(
     np.testing.assert_allclose(presence, wanted[1], rtol=0, atol=tolerance)
 
 
-def test_quantized_features_cross_as_int8(graphs: dict[str, onnx.ModelProto]) -> None:
+def test_quantized_features_cross_as_int8(graphs: dict[str, ir.Model]) -> None:
     encoder, decoder = map(session, split(graphs["int8.cpu"], integers=True))
     crossing = decoder.get_inputs()
     assert len(crossing) >= 4
@@ -82,20 +81,20 @@ def test_quantized_features_cross_as_int8(graphs: dict[str, onnx.ModelProto]) ->
 
 @pytest.mark.parametrize("flavour", ["fp16", "int8"])
 def test_features_cross_in_the_type_that_tensorrt_takes(
-    graphs: dict[str, onnx.ModelProto], flavour: str
+    graphs: dict[str, ir.Model], flavour: str
 ) -> None:
-    crossing = split(graphs[flavour])[1].graph.input
-    wanted = onnx.TensorProto.FLOAT16 if flavour == "fp16" else onnx.TensorProto.FLOAT
+    crossing = split(graphs[flavour])[1].graph.inputs
+    wanted = ir.DataType.FLOAT16 if flavour == "fp16" else ir.DataType.FLOAT
     assert len(crossing) >= 4
-    assert {value.type.tensor_type.elem_type for value in crossing} == {wanted}
+    assert {value.dtype for value in crossing} == {wanted}
 
 
-def test_no_convolution_is_computed_twice(graphs: dict[str, onnx.ModelProto]) -> None:
-    whole = [node.name for node in graphs["int8.cpu"].graph.node if node.op_type == "Conv"]
+def test_no_convolution_is_computed_twice(graphs: dict[str, ir.Model]) -> None:
+    whole = [node.name for node in graphs["int8.cpu"].graph if node.op_type == "Conv"]
     parts = [
         node.name
         for part in split(graphs["int8.cpu"], integers=True)
-        for node in part.graph.node
+        for node in part.graph
         if node.op_type == "Conv"
     ]
     assert sorted(parts) == sorted(whole)

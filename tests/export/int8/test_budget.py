@@ -14,6 +14,7 @@ from edgeunet.bundle.calibration_table import TABLE_NAME, read_table, table_json
 from edgeunet.bundle.manifest import flavour_file
 from edgeunet.errors import ParityError
 from edgeunet.export import ExportOptions, export_bundle
+from edgeunet.export.graphs.passes.graph import load
 from edgeunet.export.int8 import budget
 from edgeunet.export.int8.budget import Layer, hold_budget, layers_of, rank_layers
 from edgeunet.export.int8.emitters import CPU, TENSORRT, Emitter
@@ -101,7 +102,7 @@ def test_badly_calibrated_layer_ranks_first(bundle: Path, spoiled: Path, emitter
     ranked = rank_layers(reference, read_table(spoiled), images, emitter=emitter)
     assert ranked[0][0].name == LAYER
     assert [cost for _, cost in ranked] == sorted((cost for _, cost in ranked), reverse=True)
-    assert len(ranked) == len(layers_of(onnx.load(reference)))
+    assert len(ranked) == len(layers_of(load(reference)))
 
 
 @pytest.mark.parametrize("worst", [CPU, TENSORRT])
@@ -129,7 +130,7 @@ def test_layers_are_ranked_in_the_graph_that_loses_more(
 
 
 def test_layers_cover_all_int8_nodes(int8_bundle: Path) -> None:
-    model = onnx.load(int8_bundle / flavour_file("fp32"))
+    model = load(int8_bundle / flavour_file("fp32"))
     readers = {name for entry in layers_of(model) for name in entry.readers}
     assert readers == set(int8_nodes(model))
     assert set(tensorrt_nodes(model)) <= readers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import onnx
+import onnx_ir as ir
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,11 +12,16 @@ from onnx import TensorProto, helper
 from edgeunet.export.int8.shared_ranges import inherit_ranges, share_ranges
 
 IMAGE = [1, 2, 4, 4]
+LISTS = ("shape", "rows")
 
 
-def graph(*nodes: onnx.NodeProto) -> onnx.ModelProto:
+def graph(*nodes: onnx.NodeProto) -> ir.Model:
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, IMAGE) for name in ("x", "y")]
-    return helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:]))
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [1], [1.0])
+    constants = [weight, *(helper.make_tensor(name, TensorProto.INT64, [1], [1]) for name in LISTS)]
+    return ir.from_proto(
+        helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:], constants))
+    )
 
 
 def node(kind: str, inputs: str, output: str) -> onnx.NodeProto:

@@ -13,8 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeunet.bundle.manifest import FLAVOURS, Flavour, flavour_file
 from edgeunet.errors import ExportError
 from edgeunet.export.lint import Finding, LintReport, Target, lint, lint_all, lint_flavours
-from edgeunet.export.lint.flavours import TARGETS
-from edgeunet.export.lint.linter import RULES
+from edgeunet.export.lint.linter import RULES, TARGETS
 from support.lint_graphs import CASES, Draw, Sketch
 
 EVERY: tuple[Target, ...] = get_args(Target)

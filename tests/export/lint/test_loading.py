@@ -40,9 +40,7 @@ def external(folder: Path, location: str, *, length: int = 64) -> Path:
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    assert refusal(tmp_path / "no.onnx").endswith(
-        "no.onnx is not a file; an ONNX model was wanted."
-    )
+    assert refusal(tmp_path / "no.onnx").endswith("no.onnx is not a file; expected an ONNX model.")
 
 
 def test_directory(tmp_path: Path) -> None:
@@ -92,6 +90,41 @@ def test_unknown_operator_is_read_and_named(tmp_path: Path) -> None:
     onnx.save(sketch.model(), tmp_path / "a.onnx")
     (found,) = lint(tmp_path / "a.onnx", "ort-cpu").errors
     assert "Rellu is no operator of ONNX opset 17" in found.message
+
+
+def test_output_that_two_nodes_make(tmp_path: Path) -> None:
+    sketch = Sketch()
+    sketch.node("Relu", ["data"])
+    sketch.node("Neg", ["data"])
+    onnx.save(sketch.model(), tmp_path / "a.onnx")
+    assert "is not valid ONNX: Output 'result' is redeclared" in refusal(tmp_path / "a.onnx")
+
+
+def test_sparse_weights_are_read_and_the_rest_is_judged(tmp_path: Path) -> None:
+    sketch = Sketch()
+    values = onnx.helper.make_tensor("sparse", onnx.TensorProto.FLOAT, [1], [2.0])
+    places = onnx.helper.make_tensor("places", onnx.TensorProto.INT64, [1], [3])
+    sparse = onnx.helper.make_sparse_tensor(values, places, [1, 4, 8, 8])
+    sketch.node("Constant", [], "held", sparse_value=sparse)
+    sketch.node("Add", ["sparse", "held"], "sum")
+    sketch.node("Rellu", ["sum"])
+    model = sketch.model()
+    model.graph.sparse_initializer.append(sparse)
+    path = tmp_path / "a.onnx"
+    path.write_bytes(model.SerializeToString())
+    (found,) = lint(path, "ort-cpu").errors
+    assert found.rule == "unknown-op"
+
+
+def test_inputs_that_are_no_tensors_are_read(tmp_path: Path) -> None:
+    sketch = Sketch()
+    sketch.node("Relu", ["data"])
+    model = sketch.model()
+    number = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, None)
+    table = onnx.helper.make_map_type_proto(onnx.TensorProto.INT64, number)
+    model.graph.input.append(onnx.helper.make_value_info("table", table))
+    onnx.save(model, tmp_path / "a.onnx")
+    assert lint(tmp_path / "a.onnx", "ort-cpu").ok
 
 
 # Weights outside the file

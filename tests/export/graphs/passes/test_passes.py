@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -13,14 +14,33 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import ExportError, ShapeError
 from edgeunet.export.graphs.fp16 import half
-from edgeunet.export.graphs.passes.clean import clean
-from edgeunet.export.graphs.passes.resize_in_float import resize_in_float
-from edgeunet.export.graphs.passes.upsampling import deconv_to_depth_to_space
+from edgeunet.export.graphs.passes import Clean, DeconvToDepthToSpace, ResizeInFloat, ResizeToConv
 from edgeunet.export.graphs.trace import trace
 from edgeunet.export.int8.quantize import quantize_for_cpu
 from edgeunet.models import create_model, list_models
 from support.exports import table_of
-from support.graphs import ops, run
+from support.graphs import Array, ops, run
+
+
+def rewritten_by(rewrite: ir.passes.PassBase, model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of a model, with shapes inferred, after a pass."""
+    inferred = ir.from_proto(onnx.shape_inference.infer_shapes(model))
+    return ir.to_proto(rewrite(inferred).model)
+
+
+def assert_left_alone(
+    rewrite: ir.passes.PassBase, model: onnx.ModelProto, image: Array | None
+) -> None:
+    """The same nodes, and the same outputs; image: None if ONNX Runtime does not run the model."""
+    found = rewritten_by(rewrite, model)
+    nodes = [
+        [(node.name, node.op_type, list(node.input), list(node.output)) for node in m.graph.node]
+        for m in (found, model)
+    ]
+    assert nodes[0] == nodes[1]
+    if image is not None:
+        for output, wanted in zip(run(found, image), run(model, image), strict=True):
+            np.testing.assert_array_equal(output, wanted)
 
 
 def single(node: onnx.NodeProto, *constants: onnx.TensorProto) -> onnx.ModelProto:
@@ -47,7 +67,7 @@ def deconv(bias: bool = True, **attributes: object) -> onnx.ModelProto:
 @pytest.mark.parametrize("bias", [True, False])
 def test_deconv_becomes_depth_to_space_with_the_same_output(bias: bool) -> None:
     model = deconv(bias)
-    rewritten = deconv_to_depth_to_space(model)
+    rewritten = rewritten_by(DeconvToDepthToSpace(), model)
     image = np.random.default_rng(1).normal(size=(2, 6, 7, 9)).astype(np.float32)
     assert ops(rewritten) == {"Conv", "DepthToSpace"}
     np.testing.assert_allclose(run(rewritten, image)[0], run(model, image)[0], atol=1e-5)
@@ -64,8 +84,8 @@ def test_deconv_becomes_depth_to_space_with_the_same_output(bias: bool) -> None:
     ],
 )
 def test_deconv_that_overlaps_or_pads_is_left_alone(attributes: dict[str, list[int]]) -> None:
-    model = deconv(**attributes)
-    assert deconv_to_depth_to_space(model) == model
+    image = np.random.default_rng(1).normal(size=(2, 6, 7, 9)).astype(np.float32)
+    assert_left_alone(DeconvToDepthToSpace(), deconv(**attributes), image)
 
 
 def test_clean_removes_what_computes_nothing() -> None:
@@ -82,7 +102,7 @@ def test_clean_removes_what_computes_nothing() -> None:
     unused = numpy_helper.from_array(np.zeros(3, np.float32), "unused")
     graph = helper.make_graph(nodes, "waste", value[:1], value[1:], [unused])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    cleaned = clean(model)
+    cleaned = rewritten_by(Clean(), model)
     assert ops(cleaned) == {"Mul"}
     assert len(cleaned.graph.initializer) == 1
     image = np.float32([[1, 2, 3]])
@@ -215,11 +235,25 @@ def paired() -> onnx.ModelProto:
 
 def test_a_resize_reads_what_stands_before_the_pair() -> None:
     before = paired()
-    after = resize_in_float(before)
+    after = rewritten_by(ResizeInFloat(), before)
     image = np.array([[[[0.3, -0.6], [1.1, 2.0]]]], np.float32)
     (old,), (new,) = run(before, image), run(after, image)
     np.testing.assert_array_equal(new[:, :1], image)  # unrounded
     assert not np.array_equal(old[:, :1], image)
     np.testing.assert_array_equal(new[:, 1:], old[:, 1:])  # other readers, other Resizes
     assert [n.input[0] for n in after.graph.node if n.op_type == "Resize"] == ["image", "positive"]
-    assert before == paired(), "the given model stays as it is"
+
+
+def test_a_pass_that_reads_shapes_refuses_a_model_without_any() -> None:
+    model = ir.from_proto(paired())
+    with pytest.raises(ir.passes.PreconditionError, match="Run onnx's shape inference"):
+        ResizeToConv()(model)
+
+
+def test_a_pass_that_leaves_what_it_should_rewrite_is_an_error() -> None:
+    class Idle(ResizeInFloat):
+        def rewrite(self, node: ir.Node) -> None:
+            pass
+
+    with pytest.raises(ir.passes.PostconditionError, match="Idle left "):
+        Idle()(ir.from_proto(paired()))
