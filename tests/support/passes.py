@@ -1,0 +1,51 @@
+"""Small graphs for the passes, and the comparison of a graph with its rewritten form."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from support.graphs import Array, run
+
+SHAPE = (6, 4, 8)  # C, H, W
+
+
+def chain(*nodes: onnx.NodeProto, **constants: Array) -> onnx.ModelProto:
+    """Model from `image` (N, 6, 4, 8) to the last node's output, through a first Neg."""
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", *SHAPE])
+    nodes = (helper.make_node("Neg", ["image"], ["x"], name="first"), *nodes)
+    shape = ["n", None, None, None]
+    found = helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, shape)
+    tensors = [onnx.numpy_helper.from_array(a.astype("f"), n) for n, a in constants.items()]
+    graph = helper.make_graph(nodes, "chain", [image], [found], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def images(batch: int = 2) -> Array:
+    return np.random.default_rng(1).normal(size=(batch, *SHAPE)).astype(np.float32)
+
+
+def weights(*shape: int) -> Array:
+    return np.random.default_rng(2).normal(size=shape).astype(np.float32)
+
+
+def resized(
+    shape: tuple[int | None, ...], *, scales: tuple[float, ...] = (1, 1, 2, 2), **settings: str
+) -> onnx.ModelProto:
+    """Model of one Resize, by default bilinear to twice the size."""
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", *shape])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", None, None, None])
+    inputs = ["image", "", "scales"]
+    node = helper.make_node(
+        "Resize", inputs, ["logits"], name="up", **{"mode": "linear"} | settings
+    )
+    tensors = [onnx.numpy_helper.from_array(np.float32(scales), "scales")]
+    graph = helper.make_graph([node], "resized", [image], [logits], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def assert_same(rewritten: onnx.ModelProto, model: onnx.ModelProto) -> None:
+    onnx.checker.check_model(rewritten, full_check=True)
+    wanted = run(model, images())[0]
+    np.testing.assert_allclose(run(rewritten, images())[0], wanted, rtol=1e-5, atol=1e-5)
