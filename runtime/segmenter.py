@@ -161,7 +161,7 @@ class Segmenter(Closing):
         if not isinstance(frames, Source):
             frames = IterableSource(frames)
         live = frames.info.live
-        if drop == "oldest" and not live and not isinstance(frames, IterableSource):
+        if drop == "oldest" and frames.files:
             if frames is not source:
                 frames.close()
             raise UsageError("files are read in full; drop='oldest' is for live sources.")

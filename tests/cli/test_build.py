@@ -54,7 +54,7 @@ def test_build_of_a_gated_bundle_makes_both_parts(tmp_path: Path, trt: ModuleTyp
 def test_build_lists_layers_that_fall_back_to_the_gpu(bundle: Path, dla: ModuleType) -> None:
     dla.scenario.dla_refuses = frozenset({"Conv"})
     made = succeeds("build", bundle, "--runtime", "tensorrt", "--dla", 0)
-    assert "DLA 0 cannot run these layers (1); the GPU does:\n  conv\n" in made.stdout
+    assert "DLA 0 cannot run these layers (1); the GPU runs them:\n  conv\n" in made.stdout
     assert "Orin (sm87), DLA 0, batch 4 (" in call("inspect", bundle).stdout
     dla.scenario.dla_refuses = frozenset()
     again = succeeds("build", bundle, "--runtime", "tensorrt", "--dla", 0, "--force")

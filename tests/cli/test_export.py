@@ -110,7 +110,7 @@ def test_calibration_without_images(checkpoint: Path, tmp_path: Path, kind: str)
     message = fails(
         1, *export(checkpoint, tmp_path / "bundle", "--int8", "--calib", tmp_path / kind)
     )
-    assert f"{kind} {'is not a directory' if kind == 'absent' else 'holds no image'}" in message
+    assert f"{kind} {'does not exist' if kind == 'absent' else 'holds no image'}" in message
 
 
 def test_checkpoint_of_another_class_count(checkpoint: Path, tmp_path: Path) -> None:

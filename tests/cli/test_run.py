@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 import resource
@@ -135,7 +134,6 @@ def test_files_are_opened_before_the_bundle_and_cameras_behind_it(
     order: list[str],
 ) -> None:
     """Loading may take minutes: too long to hear of a wrong path, or to hold a camera unread."""
-    running = importlib.import_module("edgeunet.runtime.run")
     told: list[str] = []
     open_frames = Frames.open
 
@@ -148,7 +146,7 @@ def test_files_are_opened_before_the_bundle_and_cameras_behind_it(
         return load(fp32_bundle)
 
     monkeypatch.setattr(Frames, "open", opened)
-    monkeypatch.setattr(running, "load", loaded)
+    monkeypatch.setattr(Segmenter, "open", loaded)
     assert run(fp32_bundle, address or str(images), "-").frames == 5
     assert told == order
     told.clear()

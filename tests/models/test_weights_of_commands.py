@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "prune": ("--ratio", "0.5", "--finetune-epochs", "0"),
     "gate": (),
 }
-NO_GATE = "UNet has no gate here: it was built without cgm. Train it with --cgm."
+NO_GATE = "this UNet has no gate: it was built without cgm. Train it with --cgm."
 
 
 @pytest.fixture(scope="module")
