@@ -11,12 +11,12 @@ from pathlib import Path
 import cv2
 import pytest
 
+from edgeunet import doctor
 from edgeunet import extras as packages
 from support.commands import ROOT, data, finish, start, succeeds
 from support.project import extras
 
 OF_THE_GPU = {"pycuda", "tensorrt-cu12", "tensorrt-rtx-cu13-bindings"}  # said in its section
-
 Lacking = Callable[..., None]
 
 
@@ -73,3 +73,28 @@ def test_opencv_that_cannot_be_loaded_is_told(tmp_path: Path) -> None:
     assert (code, err) == (0, "")
     assert "OpenCV is installed, but cannot be loaded: libGL.so.1: cannot open." in out
     assert "'numpy<2'" in out and "GStreamer" not in out
+
+
+@pytest.mark.parametrize(
+    ("text", "lacks"),
+    [
+        ("processor : 0\nflags\t\t: fpu sse4_2 avx2 fma\n", True),
+        ("processor : 0\nflags\t\t: fpu avx2 avx512f avx512_vnni\n", False),
+        ("processor : 0\nflags\t\t: fpu avx2 avx_vnni\n", False),
+        ("processor : 0\nFeatures\t: fp asimd asimddp\n", False),
+        ("", False),
+    ],
+)
+def test_vnni_is_read_from_the_flags(
+    text: str, lacks: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpuinfo").write_text(text)
+    monkeypatch.setattr(doctor, "_CPUINFO", tmp_path / "cpuinfo")
+    assert doctor.lacks_vnni() is lacks
+    warned = any("has no VNNI" in warning for warning in doctor.diagnose().warnings)
+    assert warned is lacks
+
+
+def test_without_cpuinfo_vnni_is_assumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_CPUINFO", tmp_path / "missing")
+    assert not doctor.lacks_vnni()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +14,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from edgeunet.metrics import (
     IGNORE,
+    Flicker,
     Mask,
     boundary,
     boundary_f1,
@@ -24,12 +27,10 @@ from edgeunet.metrics import (
 )
 
 CLASSES = 4
-
 # Truth over prediction; class 3 never appears, the last pixel is ignored.
 TRUTH = np.array([[0, 0, 0, 1], [1, 1, 2, IGNORE]], np.uint8)
 PREDICTED = np.array([[0, 0, 1, 1], [1, 0, 0, 2]], np.uint8)
 CONFUSION = np.array([[2, 1, 0, 0], [1, 2, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]])
-
 shapes = array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=8)
 
 
@@ -223,3 +224,46 @@ def test_class_out_of_range_is_refused(truth: int, predicted: int, message: str)
         confusion_matrix(
             np.array([0, truth], np.uint8), np.array([0, predicted], np.uint8), num_classes=3
         )
+
+
+# Flicker
+
+
+def image(value: int = 100) -> npt.NDArray[np.uint8]:
+    return np.full((4, 5, 3), value, np.uint8)
+
+
+def test_flicker_counts_changes_where_the_picture_is_static() -> None:
+    flicker = Flicker()
+    masks = np.zeros((3, 4, 5), np.uint8)
+    masks[1, 0, :2] = 1  # two pixels there and back
+    for mask in masks:
+        flicker.add(image(), mask)
+    assert flicker.rate == 4 / 40
+
+
+def test_flicker_leaves_out_what_moves() -> None:
+    flicker = Flicker()
+    first, second = image(), image()
+    second[:, :4, 1] = 111  # one channel, one step beyond the tolerance
+    mask = np.zeros((4, 5), np.uint8)
+    flicker.add(first, mask)
+    flicker.add(second, mask + np.uint8(1))
+    assert flicker.rate == 1
+    assert flicker._static == 4
+
+
+@pytest.mark.parametrize(("earlier", "later"), [(250, 5), (5, 250)])
+def test_flicker_does_not_wrap_around(earlier: int, later: int) -> None:
+    flicker = Flicker()
+    for value in (earlier, later):
+        flicker.add(image(value), np.zeros((4, 5), np.uint8))
+    assert math.isnan(flicker.rate)
+
+
+def test_flicker_of_one_frame_or_of_other_sizes_is_unknown() -> None:
+    flicker = Flicker()
+    assert math.isnan(flicker.rate)
+    flicker.add(image(), np.zeros((4, 5), np.uint8))
+    flicker.add(np.zeros((8, 5, 3), np.uint8), np.zeros((8, 5), np.uint8))
+    assert math.isnan(flicker.rate)

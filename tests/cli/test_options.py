@@ -10,14 +10,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from edgeunet.cli.bundle_options import TileOptions
 from edgeunet.cli.common import Command
 from edgeunet.cli.options import options_from
-from edgeunet.errors import UsageError
 from edgeunet.fields import check, describe
-from edgeunet.runtime.backends.tiling import Tiling
-from edgeunet.training.config import TrainConfig
-from support.commands import data, fails
 
 
 @dataclass(frozen=True)
@@ -111,42 +106,3 @@ def test_help_shows_defaults_and_bounds_that_are_not_obvious() -> None:
     ):
         assert line in lines
     assert lines[lines.index("Money:") + 1 :] == ["--prices N[,N…] Prices."]
-
-
-# The dataclasses of the commands
-
-
-def test_tiles_need_the_switch() -> None:
-    assert TileOptions().tiling(4) is None
-    assert TileOptions(tile=True).tiling(4) == Tiling(batch=4)
-    chosen = TileOptions(tile=True, overlap=0.5, blend="valid").tiling(1)
-    assert chosen == Tiling(overlap=0.5, blend="valid")
-    for name, value in (("overlap", 0.5), ("blend", "valid")):
-        with pytest.raises(click.UsageError, match=f"--{name} needs --tile"):
-            TileOptions(**{name: value})  # type: ignore[arg-type]
-
-
-def test_training_has_the_defaults_of_the_paper(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    came: list[TrainConfig] = []
-
-    def train(*arguments: object, config: TrainConfig, **more: object) -> None:
-        came.append(config)
-        raise UsageError("seen")
-
-    monkeypatch.setattr("edgeunet.cli.train.train", train)
-    common = ["--data", "cells", "-o", tmp_path, "--batch", "2", "--no-amp"]
-    for model, *more in (["unet"], ["unet", "--loss", "hybrid", "--elastic", "0"], ["resunet"]):
-        assert fails(2, "train", *more, *common, "--model", model) == "error: seen\n"
-    changes: dict[str, Any] = {"batch_size": 2, "amp": False}
-    assert came == [
-        TrainConfig.for_model("unet", **changes),
-        TrainConfig.for_model("unet", loss="hybrid", elastic=0.0, **changes),
-        TrainConfig.for_model("resunet", **changes),
-    ]
-    assert came[0].border == 10.0
-
-
-def test_a_size_is_given_as_height_and_width() -> None:
-    assert data("models", "--size", "64X96") == data("models", "--size", "64x96")

@@ -6,9 +6,6 @@ import json
 import re
 import resource
 import signal
-import subprocess
-import time
-from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +14,8 @@ import pytest
 from edgeunet.data.cells import snapshots
 from edgeunet.errors import SourceError
 from edgeunet.runtime import Segmenter, load
-from edgeunet.runtime.frames import Segmented
 from edgeunet.runtime.run import run
-from edgeunet.runtime.sinks import OverlayVideo
-from edgeunet.runtime.sources import Frames, Source, SourceFrame, SourceInfo
+from edgeunet.runtime.sources import Frames
 from support.commands import call, data, fails, finish, names, start, succeeds
 from support.media import VIDEO_SIZE, cut_to, decode, read_mask_png, write_png, write_video
 
@@ -220,29 +215,6 @@ def test_run_into_a_pipe_keeps_stdout_to_the_masks(fp32_bundle: Path, images: Pa
     assert result.stdout_bytes == wanted
 
 
-def test_run_calls_a_function(fp32_bundle: Path, images: Path) -> None:
-    came: list[Segmented] = []
-    summary = run(fp32_bundle, images, came.append)
-    assert [segmented.frame.name for segmented in came] == [f"{index}.png" for index in range(5)]
-    assert summary.frames == 5
-
-
-def test_error_of_the_function_is_the_callers(fp32_bundle: Path, images: Path) -> None:
-    fault = FileNotFoundError("mine")
-
-    def fail(segmented: Segmented) -> None:
-        raise fault
-
-    with pytest.raises(FileNotFoundError) as raised:
-        run(fp32_bundle, images, fail)
-    assert raised.value is fault
-
-
-def test_file_is_never_dropped(fp32_bundle: Path, images: Path) -> None:
-    message = fails(2, "run", fp32_bundle, images, "--drop", "oldest")
-    assert "files are read in full" in message
-
-
 # Over time
 
 
@@ -280,71 +252,11 @@ def test_smoothing_that_cannot_be_touches_no_output(
 # Ends
 
 
-class Gone(Source):
-    """A camera whose connection breaks."""
-
-    info = SourceInfo(0, None, live=True)
-
-    def _read(self) -> Generator[SourceFrame, None, None]:
-        yield SourceFrame(0, "", np.zeros((64, 96, 3), np.uint8))
-        raise ConnectionResetError("Connection reset by peer")
-
-
-def test_error_of_the_source_is_not_blamed_on_the_output(fp32_bundle: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConnectionResetError):
-        run(fp32_bundle, Gone(), str(tmp_path / "masks"))
-    assert names(tmp_path / "masks") == ["000000.png"]
-
-
-def test_signal_while_the_video_is_closed_leaves_it_whole(
-    fp32_bundle: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    close = OverlayVideo.close
-
-    def interrupted(sink: OverlayVideo) -> None:
-        signal.raise_signal(signal.SIGTERM)
-        close(sink)
-
-    monkeypatch.setattr(OverlayVideo, "close", interrupted)
-    assert run(fp32_bundle, images, str(tmp_path / "out.mp4")).frames == 5
-    assert len(decode(tmp_path / "out.mp4")[0]) == 5
-
-
 @pytest.fixture(scope="module")
 def long_film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A film that takes long enough to be interrupted."""
     path = tmp_path_factory.mktemp("film") / "film.mp4"
     return write_video(path, FRAMES, size=VIDEO_SIZE)
-
-
-def wait_for(path: Path, process: subprocess.Popen[str], size: int) -> None:
-    """Until a file of that many bytes is there."""
-    ends = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < ends:
-        if any(file.stat().st_size >= size for file in path.parent.glob(path.name)):
-            return
-        time.sleep(0.02)
-    pytest.fail(f"nothing was written: {finish(process)}")
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_finishes_the_video(
-    fp32_bundle: Path, long_film: Path, tmp_path: Path, number: signal.Signals
-) -> None:
-    process = start("run", fp32_bundle, long_film, "-o", tmp_path / "out.mp4", "--json")
-    wait_for(tmp_path / ".out.*.mp4", process, 1)
-    time.sleep(0.3)  # into the frames
-    process.send_signal(number)
-    code, out, err = finish(process)
-    assert (code, "Traceback" in err) == (1, False), err
-    summary = json.loads(out)
-    assert re.search(rf"stopped by a signal after {summary['frames']} frames", err)
-    assert names(tmp_path) == ["out.mp4"]
-    pictures, _ = decode(tmp_path / "out.mp4")
-    assert 0 < len(pictures) == summary["frames"] < FRAMES
-    assert summary["stopped"]
-    stream = summary["stream"]
-    assert stream["read"] == stream["segmented"] == summary["frames"]
 
 
 def limit_files(size: int) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +16,16 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from edgeunet.bundle.manifest import InputSpec
-from edgeunet.bundle.schema import encode
-from edgeunet.data.cells import CLASSES, PALETTE, write_dataset
+from edgeunet.data.cells import write_dataset
 from edgeunet.data.datasets import Dataset, open_dataset, read_image, read_mask
 from edgeunet.errors import CheckpointError, DatasetError, OutputExistsError, UsageError
 from edgeunet.gate.calibrate import calibrate_checkpoint, calibrate_gate, collect_presence
-from edgeunet.gate.report import Pixels, Presence, gate_report, roc_curve
+from edgeunet.gate.report import Presence, gate_report
 from edgeunet.metrics import class_pixels
 from edgeunet.models import create_model
-from edgeunet.models.checkpoints import Card, Checkpoint, read_card, save_checkpoint
+from edgeunet.models.checkpoints import Checkpoint, read_card
 from edgeunet.models.reference import to_input
-from support.commands import call, fails
-
-Images = tuple[Presence, Pixels]
-
-
-@st.composite
-def images(draw: st.DrawFn) -> Images:
-    """Presence and pixels of up to 30 images and 4 classes, with ties and ends of the range."""
-    count, classes = draw(st.integers(1, 30)), draw(st.integers(1, 4))
-    level = st.one_of(
-        st.sampled_from([0.0, 1e-45, 0.25, 0.5, 0.75, 1 - 2**-24, 1.0]),
-        st.floats(0, 1, width=32),
-    )
-    cells = count * classes
-    presence = draw(st.lists(level, min_size=cells, max_size=cells))
-    pixels = draw(st.lists(st.sampled_from([0, 0, 1, 7, 500]), min_size=cells, max_size=cells))
-    shape = (count, classes)
-    return np.array(presence, np.float32).reshape(shape), np.array(pixels, np.int64).reshape(shape)
+from support.gates import Images, gated_checkpoint, images
 
 
 def one_class(presence: list[float], pixels: list[int], *, max_lost: float = 0.0) -> float:
@@ -207,76 +187,6 @@ def test_refuses_a_share_out_of_range(max_lost: float) -> None:
 # Report
 
 
-def test_report_by_hand() -> None:
-    presence = np.float32([[1, 0.1, 0.2], [1, 0.6, 0.1], [1, 0.7, 0.3], [1, 0.4, 0.9]])
-    pixels = np.array([[9, 0, 0], [9, 0, 0], [5, 4, 0], [7, 1, 1]])
-    report = gate_report(presence, pixels, thresholds=(0, 0.5, 0.5), classes=("bg", "a", "b"))
-    background, a, b = report.classes
-    assert (report.images, report.empty) == (4, 2)
-    assert (report.skipped, report.skipped_empty, report.open_filled) == (0.25, 0.5, 1)
-    assert encode(background) == {
-        "name": "bg", "threshold": 0, "auc": None, "lost": 0, "open_where_held": 1,
-        "closed_where_not": None,
-    }  # fmt: skip
-    assert (a.auc, a.lost, a.open_where_held, a.closed_where_not) == (0.75, 0.2, 0.5, 0.5)
-    assert (b.auc, b.lost, b.open_where_held, b.closed_where_not) == (1, 0, 1, 1)
-    assert report.thresholds == (0, 0.5, 0.5)
-    assert json.loads(json.dumps(encode(report)))["classes"][1]["lost"] == 0.2
-    for words in ("25.00% of 4 images", "50.00% of the 2 empty", "100.00% of the others"):
-        assert words in report.table()
-
-
-def test_rates_that_no_image_shows_are_none() -> None:
-    full = gate_report(
-        np.ones((2, 2), np.float32), np.ones((2, 2), np.int64), thresholds=(0, 0), classes="ab"
-    )
-    assert (full.empty, full.skipped_empty, full.open_filled) == (0, None, 1)
-    bare = gate_report(
-        np.zeros((2, 2), np.float32), np.array([[4, 0], [4, 0]]), thresholds=(0, 1), classes="ab"
-    )
-    assert (bare.empty, bare.skipped_empty, bare.open_filled) == (2, 1, None)
-    assert bare.classes[1].lost is None
-    assert "–" in bare.table()
-
-
-@given(case=images())
-def test_auc_is_the_probability_that_an_image_with_the_class_ranks_higher(
-    case: Images,
-) -> None:
-    presence, pixels = case
-    thresholds = (0.5,) * presence.shape[1]
-    report = gate_report(presence, pixels, thresholds=thresholds, classes=["c"] * len(thresholds))
-    for c, entry in enumerate(report.classes):
-        held = pixels[:, c] > 0
-        with_, without = presence[held, c][:, None], presence[~held, c][None]
-        if with_.size == 0 or without.size == 0:
-            assert entry.auc is None
-            continue
-        wins = (with_ > without).mean() + (with_ == without).mean() / 2
-        assert entry.auc == pytest.approx(wins, abs=1e-12)
-
-
-@given(case=images(), threshold=st.floats(0, 1, width=32))
-def test_every_threshold_lies_on_the_curve(case: Images, threshold: float) -> None:
-    presence, held = case[0][:, 0], case[1][:, 0] > 0
-    curve = roc_curve(presence, held)
-    if not curve:
-        assert held.all() or not held.any()
-        return
-    assert curve[0] == (0, 0)
-    assert curve[-1] == (1, 1)
-    opened = presence >= np.float32(threshold)
-    x, y = opened[~held].mean(), opened[held].mean()
-    points = np.array(curve)
-    assert (np.diff(points, axis=0) >= 0).all()
-    distances = [
-        abs((b[0] - a[0]) * (y - a[1]) - (b[1] - a[1]) * (x - a[0]))
-        for a, b in pairwise(points)
-        if a[0] - 1e-9 <= x <= b[0] + 1e-9 and a[1] - 1e-9 <= y <= b[1] + 1e-9
-    ]
-    assert min(distances) == pytest.approx(0, abs=1e-9)
-
-
 def test_ignored_pixels_belong_to_no_class() -> None:
     mask = np.array([[0, 2, 2], [255, 255, 2]], np.uint8)
     assert class_pixels(mask, num_classes=4).tolist() == [1, 0, 3, 0]
@@ -294,20 +204,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture
 def gated(tmp_path: Path) -> Path:
-    """Checkpoint of an untrained gated net, in FP16."""
-    torch.manual_seed(0)
-    net = create_model("unet", num_classes=3, width=4, cgm=True)
-    card = Card(
-        model="unet",
-        arguments={"num_classes": 3, "in_channels": 3, "width": 4, "cgm": True},
-        classes=CLASSES,
-        palette=PALETTE,
-        input=InputSpec(32, 48),
-        data="cells",
-        metrics={"miou": 50.0},
-    )
-    save_checkpoint(tmp_path / "gated.safetensors", net, card, half=True)
-    return tmp_path / "gated.safetensors"
+    return gated_checkpoint(tmp_path)
 
 
 def test_presence_comes_from_whole_images_at_the_nets_size(gated: Path, data: Dataset) -> None:
@@ -405,43 +302,3 @@ def test_refuses_a_val_split_without_images(gated: Path, data: Dataset, tmp_path
             Checkpoint.open(gated), open_dataset(copy), tmp_path / "out.safetensors"
         )
     assert not (tmp_path / "out.safetensors").exists()
-
-
-# Command line
-
-
-def test_command_writes_the_checkpoint_and_prints_the_report(
-    gated: Path, data: Dataset, tmp_path: Path
-) -> None:
-    output = tmp_path / "out.safetensors"
-    base = ("gate", "--model", "unet", "--weights", gated, "--data", data.root, "-o", output)
-    printed = json.loads(call(*base, "--max-lost", "25", "--json").stdout)
-    card = read_card(output)
-    assert printed["checkpoint"] == str(output)
-    assert [entry["threshold"] for entry in printed["gate"]["classes"]] == list(card.gate or ())
-    assert {"max_lost": 0.25, "margin": 0, **printed["gate"]} == card.metrics["gate"]
-    table = call(*base, "--margin", "0.3", "--force").stdout
-    for words in ("closed where not", "skips the decoder on", f"wrote {output}"):
-        assert words in table
-    written = read_card(output).metrics["gate"]
-    assert (written["max_lost"], written["margin"]) == (0.005, 0.3)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "words"),
-    [
-        (["--model", "mobile_unet", "--weights", "cells"], 1, "MobileUNet has no gate"),
-        (["--model", "unetpp"], 1, "is a checkpoint of unet; unetpp was asked for"),
-        (["--weights", "nosuch"], 2, "unknown weights of unet 'nosuch'"),
-        (["--max-lost", "100"], 2, "a share from 0 to less than 1"),
-        (["-o", "out.pt"], 2, "NAME.safetensors"),
-        (["--data", "nowhere"], 1, "nowhere/dataset.json does not exist"),
-    ],
-)
-def test_command_refuses(
-    gated: Path, data: Dataset, tmp_path: Path, arguments: list[str], code: int, words: str
-) -> None:
-    output = tmp_path / "out.safetensors"
-    base = ("gate", "--model", "unet", "--weights", gated, "--data", data.root, "-o", output)
-    assert words in fails(code, *base, *arguments)
-    assert not output.exists()

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import json
-import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from torch import Tensor
 
-from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import CheckpointError, UnknownNameError
-from edgeunet.models import SegmentationNet, checkpoints, create_model
+from edgeunet.models import checkpoints
 from edgeunet.models.checkpoints import (
-    Card,
     Checkpoint,
     find_weights,
     list_weights,
@@ -25,57 +19,12 @@ from edgeunet.models.checkpoints import (
     save_checkpoint,
 )
 from edgeunet.models.state_dict import load_weights, read_tensors
-
-
-def make_net(model: str = "mobile_unet", *, seed: int = 0, **arguments: Any) -> SegmentationNet:
-    """A tiny net with random batch statistics too, so that a lost tensor is seen."""
-    torch.manual_seed(seed)
-    net = create_model(model, **{"num_classes": 3, "width": 8, **arguments})
-    for module in net.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean = torch.randn_like(module.weight)
-            module.running_var = torch.rand_like(module.weight) + 0.5
-    return net.eval()
-
-
-def make_card(model: str = "mobile_unet", **arguments: Any) -> Card:
-    return Card(
-        model=model,
-        arguments={"num_classes": 3, "width": 8, **arguments},
-        classes=("a", "b", "c"),
-        palette=((0, 0, 0), (255, 0, 0), (0, 255, 0)),
-        input=InputSpec(64, 96, "bgr", "pad"),
-        data="cells",
-        metrics={"miou": 71.25},
-        training={"seed": 3},
-    )
-
-
-def weights_of(net: SegmentationNet) -> dict[str, Tensor]:
-    """The state without the counters that only training needs."""
-    return {
-        name: tensor
-        for name, tensor in net.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
-
-
-@pytest.fixture
-def saved(tmp_path: Path) -> Path:
-    path = tmp_path / "net.safetensors"
-    save_checkpoint(path, make_net(), make_card())
-    return path
+from support.checkpoints import make_card, make_net, refusal, weights_of
 
 
 def edit_card(path: Path, **changes: Any) -> None:
     card = path.with_suffix(".json")
     card.write_text(json.dumps({**json.loads(card.read_text()), **changes}))
-
-
-def refusal(path: Path) -> str:
-    with pytest.raises(CheckpointError) as error:
-        Checkpoint.open(path)
-    return str(error.value)
 
 
 # Round trips
@@ -227,16 +176,6 @@ def test_checkpoint_of_another_net_names_missing_and_unknown_keys(saved: Path) -
     assert f"it has unknown {', '.join(unknown[:4])} and {len(unknown) - 4} more" in message
 
 
-def test_refused_weights_leave_the_net_as_it_was(saved: Path) -> None:
-    net, before = make_net(seed=1), weights_of(make_net(seed=1))
-    tensors = read_tensors(saved)
-    tensors.popitem()
-    with pytest.raises(CheckpointError, match="it lacks"):
-        load_weights(net, tensors, source=str(saved))
-    for name, tensor in weights_of(net).items():
-        assert torch.equal(tensor, before[name]), name
-
-
 # Files that are no weights
 
 
@@ -244,79 +183,6 @@ def test_refused_weights_leave_the_net_as_it_was(saved: Path) -> None:
 def test_missing_weights_are_named(saved: Path, suffix: str) -> None:
     saved.unlink()
     assert refusal(saved.with_suffix(suffix)) == f"{saved.with_suffix(suffix)} does not exist."
-
-
-@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
-@pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.9999])
-def test_truncated_weights_are_refused(saved: Path, suffix: str, share: float) -> None:
-    path = saved.with_suffix(suffix)
-    if suffix == ".pt":
-        torch.save(make_net().state_dict(), path)
-    content = path.read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
-    message = refusal(path)
-    assert f"{path} cannot be read as weights: " in message
-    assert "Expected .safetensors, or a PyTorch state dict without any code in it" in message
-
-
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-@given(content=st.binary(max_size=40))
-@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
-def test_noise_is_refused(
-    tmp_path_factory: pytest.TempPathFactory, suffix: str, content: bytes
-) -> None:
-    path = tmp_path_factory.mktemp("noise") / f"net{suffix}"
-    path.write_bytes(content)
-    with pytest.raises(CheckpointError):
-        read_tensors(path)
-
-
-@pytest.mark.parametrize("content", [[torch.zeros(1)], torch.zeros(1), 3])
-def test_file_of_pytorch_without_a_state_dict_is_refused(tmp_path: Path, content: object) -> None:
-    path = tmp_path / "net.pt"
-    torch.save(content, path)
-    with pytest.raises(
-        CheckpointError, match=rf"holds a {type(content).__name__}; expected a state"
-    ):
-        read_tensors(path)
-
-
-# Code
-
-
-class Evil:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        return Path.touch, (self.path,)
-
-
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-@pytest.mark.parametrize("form", ["torch", "old torch", "pickle"])
-def test_pickle_with_code_is_refused_and_does_not_run(tmp_path: Path, form: str) -> None:
-    path, ran = tmp_path / "net.pt", tmp_path / "ran"
-    content = {"weight": torch.zeros(1), "evil": Evil(ran)}
-    if form == "pickle":
-        path.write_bytes(pickle.dumps(content))
-    else:
-        torch.save(content, path, _use_new_zipfile_serialization=form == "torch")
-    with pytest.raises(CheckpointError) as error:
-        read_tensors(path)
-    assert f"{path} cannot be read as weights" in str(error.value)
-    assert "without any code in it" in str(error.value)
-    assert not ran.exists()
-    # The file is loaded: the trap was set.
-    pickle.loads(pickle.dumps(content))
-    assert ran.exists()
-
-
-def test_whole_pickled_net_is_refused(tmp_path: Path) -> None:
-    torch.save(make_net(), tmp_path / "net.pt")
-    with pytest.raises(CheckpointError, match="without any code in it"):
-        read_tensors(tmp_path / "net.pt")
 
 
 # Finding weights

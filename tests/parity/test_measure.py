@@ -19,7 +19,7 @@ from edgeunet.errors import DatasetError
 from edgeunet.metrics import confusion_matrix, mean_iou
 from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.models.reference import reference_mask
-from edgeunet.parity import ParityReport, golden_samples, measure, samples_of, write_html
+from edgeunet.parity import ParityReport, golden_samples, measure, samples_of
 from edgeunet.runtime.segmenter import load
 from support.exports import edited_bundle
 
@@ -132,17 +132,6 @@ def test_pytorch_backend_agrees_with_itself(fp32_bundle: Path, cells: Path) -> N
     report = compare(fp32_bundle, cells, backend="pytorch")
     assert report.backend == "pytorch"
     assert report.first_failure is None
-
-
-def test_page_has_the_verdict_and_four_pictures_a_frame(fp32_bundle: Path, tmp_path: Path) -> None:
-    bundle = open_bundle(fp32_bundle)
-    report, worst = measure(bundle, golden_samples(bundle), data="<b>golden</b>")
-    write_html(tmp_path / "parity.html", report, worst, bundle.manifest.palette)
-    page = (tmp_path / "parity.html").read_text()
-    assert page.count("<img ") == 4 * len(worst)
-    assert "all stages within tolerance" in page
-    assert "&lt;b&gt;golden&lt;/b&gt;" in page, "names are escaped"
-    assert "http" not in page, "the page needs nothing from elsewhere"
 
 
 def test_data_of_another_class_count_is_refused(fp32_bundle: Path, tmp_path: Path) -> None:

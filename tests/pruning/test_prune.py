@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,61 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from edgeunet.bundle.manifest import InputSpec
-from edgeunet.data.cells import CLASSES, PALETTE, write_dataset
 from edgeunet.data.datasets import open_dataset
 from edgeunet.errors import CheckpointError, DatasetError, OutputExistsError, UsageError
-from edgeunet.latency import median_latencies
-from edgeunet.models import create_model
-from edgeunet.models.checkpoints import Card, Checkpoint, read_card, save_checkpoint
+from edgeunet.models.checkpoints import Checkpoint, read_card
 from edgeunet.models.reference import validate
 from edgeunet.models.structure import structure_of
 from edgeunet.models.summary import count
 from edgeunet.pruning.prune import PruneOptions, prune
-
-TRAINING = {"crop": [64, 64], "batch_size": 2, "epochs": 90, "validate_every": 1, "amp": False}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("prune") / "data"
-    write_dataset(path, train=4, val=2, height=64, width=64, seed=3)
-    return path
-
-
-@pytest.fixture(autouse=True)
-def _timed_shortly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "edgeunet.pruning.prune.median_latencies", partial(median_latencies, rounds=1)
-    )
-
-
-def saved(folder: Path, model: str = "unet", *, half: bool = False, **arguments: Any) -> Path:
-    """A checkpoint of a tiny net with random weights, in its own folder."""
-    torch.manual_seed(0)
-    arguments = {"num_classes": 3, "width": 4, **arguments}
-    card = Card(
-        model=model,
-        arguments=arguments,
-        classes=CLASSES,
-        palette=PALETTE,
-        input=InputSpec(64, 64),
-        data="cells",
-        metrics={"miou": 71.25},
-        training=TRAINING,
-        gate=(0.25, 0.5, 0.75) if arguments.get("cgm") else None,
-    )
-    path = folder / "source" / "whole.safetensors"
-    save_checkpoint(path, create_model(model, **arguments), card, half=half)
-    return path
-
-
-def by_ratio(source: Path, data: Path, *, epochs: int, ratio: float = 0.5) -> PruneOptions:
-    return PruneOptions("unet", str(source), ratio=ratio, data=data, finetune_epochs=epochs)
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+from support.pruning import by_ratio, names, saved
 
 
 def test_channels_without_fine_tuning(data: Path, tmp_path: Path) -> None:
@@ -92,50 +44,6 @@ def test_channels_without_fine_tuning(data: Path, tmp_path: Path) -> None:
     assert net.cgm is not None
     assert card.gate is None
     assert any("thresholds are dropped" in step for step in said)
-
-
-def test_fine_tuning_trains_the_pruned_net_as_the_whole_one_was(data: Path, tmp_path: Path) -> None:
-    source, output = saved(tmp_path), tmp_path / "small.safetensors"
-    report = prune(output, by_ratio(source, data, epochs=2))
-    assert names(tmp_path) == ["small.json", "small.safetensors", "source"]
-    assert [row.name for row in report.rows] == ["before", "pruned", "fine-tuned"]
-    _, pruned, tuned = report.rows
-    assert (tuned.parameters, tuned.gflops) == (pruned.parameters, pruned.gflops)
-    opened = Checkpoint.open(output)
-    net, card = opened.net, opened.card
-    assert card.structure == structure_of(net)
-    assert card.metrics == validate(net, open_dataset(data), spec=card.input)
-    assert tuned.miou == card.metrics["miou"]
-    assert {name: card.training[name] for name in TRAINING} == {**TRAINING, "epochs": 2}
-    assert card.training["initial"]["pruned"][0]["ratio"] == 0.5
-
-
-def test_fine_tuning_that_was_stopped_goes_on_bit_for_bit(data: Path, tmp_path: Path) -> None:
-    source, output = saved(tmp_path), tmp_path / "parts.safetensors"
-    options = by_ratio(source, data, epochs=3)
-    prune(tmp_path / "whole.safetensors", options)
-
-    class Stopped(Exception):
-        pass
-
-    def stop(step: str) -> None:
-        if step.startswith("epoch 2"):
-            raise Stopped
-
-    with pytest.raises(Stopped):
-        prune(output, options, report=stop)
-    assert not output.exists()
-    with pytest.raises(CheckpointError, match=r"parts\.finetune belongs to another pruning"):
-        prune(output, replace(options, ratio=0.25))
-    with pytest.raises(CheckpointError, match="belongs to another run"):
-        prune(output, replace(options, finetune_epochs=4))
-    said: list[str] = []
-    prune(output, options, report=said.append)
-    assert said[0].startswith("resuming in ")
-    assert sum(step.startswith("epoch") for step in said) == 1
-    expected, found = (load_file(tmp_path / f"{n}.safetensors") for n in ("whole", "parts"))
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
-    assert not (tmp_path / "parts.finetune").exists()
 
 
 def test_depth_is_measured_on_data(data: Path, tmp_path: Path) -> None:
@@ -228,12 +136,3 @@ def test_bad_input_is_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="has 2 classes, the weights have 3"):
         prune(output, replace(good, data=tmp_path / "two"))
     assert names(tmp_path) == ["source", "two"]
-
-
-def test_a_foreign_record_of_the_training_is_refused(data: Path, tmp_path: Path) -> None:
-    source = saved(tmp_path)
-    card = json.loads(source.with_suffix(".json").read_text())
-    card["training"] = {"batch_size": "many"}
-    source.with_suffix(".json").write_text(json.dumps(card))
-    with pytest.raises(CheckpointError, match=r"does not fit the trainer: .*batch_size"):
-        prune(tmp_path / "small.safetensors", by_ratio(source, data, epochs=1))

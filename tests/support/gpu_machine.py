@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pytest
 
+from edgeunet.runtime.frames import Frame
 from support.host_kernels import load_host_kernels
 from support.simulated_gpu import Driver
 from support.tensorrt_machine import install_pycuda, install_stand_in, restored_modules
@@ -46,3 +48,11 @@ def gpu_machine(version: str = "10.3.0", **gpu: Any) -> Iterator[GpuMachine]:
             lambda device, folder: device.load_module(b"\x7fELF"),
         )
         yield GpuMachine(driver, trt)
+
+
+def frames(count: int, size: tuple[int, int], seed: int = 0) -> list[Frame]:
+    """Blurred noise, so that neighbours have much in common, as in a photograph."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 255, (count, -(-size[0] // 8), -(-size[1] // 8), 3), np.uint8)
+    fine = coarse.repeat(8, axis=1).repeat(8, axis=2)
+    return list(fine[:, : size[0], : size[1]])

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 import torch
+from onnx import TensorProto, helper
 
 from edgeunet.export.graphs.trace import trace
 from edgeunet.models import create_model
@@ -38,3 +39,12 @@ def traced(name: str, folder: Path, *, width: int = 8) -> Path:
             torch.nn.init.normal_(module.bias)  # or the exporter shares equal ones
     trace(net, folder / "net.onnx", height=64, width=96, channels=3)
     return folder / "net.onnx"
+
+
+def single(node: onnx.NodeProto, *constants: onnx.TensorProto) -> onnx.ModelProto:
+    """Model `image` -> node -> `logits`."""
+    value = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("image", "logits")
+    ]
+    graph = helper.make_graph([node], "single", value[:1], value[1:], list(constants))
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import cv2
 
-from support.media import VIDEO_SIZE, numbered_frame
+from edgeunet.errors import EdgeUNetError
+from edgeunet.runtime.sources import Frames
+from support.media import VIDEO_SIZE, number_of, numbered_frame
 
 DEBIAN_PYTHON = "/usr/bin/python3"
 SERVER = Path(__file__).with_name("rtsp_server.py")
@@ -159,3 +161,14 @@ def _damaged(
             if packet[1] == 0:  # the channel of the video itself
                 damage(packet)
             client.sendall(packet)
+
+
+def drain(source: str | Path) -> tuple[list[int], EdgeUNetError | None]:
+    """Numbers of the frames that came, and the error that ended them."""
+    numbers = []
+    try:
+        for frame in Frames.open(source).read():
+            numbers.append(number_of(frame.image))
+    except EdgeUNetError as error:
+        return numbers, error
+    return numbers, None

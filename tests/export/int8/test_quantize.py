@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import numpy_helper
 
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.bundle.calibration_table import CalibrationTable
-from edgeunet.bundle.manifest import InputSpec, flavour_file
-from edgeunet.errors import CalibrationError
+from edgeunet.bundle.manifest import flavour_file
 from edgeunet.export.graphs.passes.graph import origin
 from edgeunet.export.graphs.trace import trace
 from edgeunet.export.int8.calibration.observe import activations
@@ -22,21 +19,7 @@ from edgeunet.export.int8.quantize import quantize_for_tensorrt
 from edgeunet.export.lint import lint
 from edgeunet.models import create_model
 from edgeunet.runtime.backends.preprocess import Preprocessor
-from support.exports import table_of
-
-
-def graph(bundle: Path, flavour: str) -> onnx.GraphProto:
-    return onnx.load(bundle / flavour_file(flavour)).graph  # type: ignore[arg-type]
-
-
-def constants(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-
-
-@pytest.mark.parametrize(("flavour", "opset"), [("int8", 17), ("int8.fp16", 19), ("int8.cpu", 17)])
-def test_opset_is_what_the_consumer_reads(int8_bundle: Path, flavour: str, opset: int) -> None:
-    model = onnx.load(int8_bundle / flavour_file(flavour))  # type: ignore[arg-type]
-    assert {e.version for e in model.opset_import if e.domain == ""} == {opset}
+from support.int8 import constants, graph
 
 
 @pytest.mark.parametrize("flavour", ["int8", "int8.fp16"])
@@ -83,44 +66,6 @@ def test_cpu_gets_unsigned_activations(int8_bundle: Path) -> None:
     assert {values[node.input[2]].dtype for node in activations} == {np.dtype(np.uint8)}
 
 
-def test_onnx_runtime_runs_all_convolutions_but_the_ends_in_int8(
-    int8_bundle: Path, tmp_path: Path
-) -> None:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
-    path = int8_bundle / flavour_file("int8.cpu")
-    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    ran = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
-    convs = Counter(node.op_type for node in graph(int8_bundle, "fp32").node)["Conv"]
-    assert ran["QLinearConv"] == convs - 2
-    assert ran["Clip"] == 0, "ReLU6 folds into the ranges and the first convolution"
-    assert ran["QuantizeLinear"] == 1, "behind the first convolution only"
-    assert ran["DequantizeLinear"] <= 3, "input, weights and bias of the last convolution only"
-
-
-@pytest.mark.parametrize("flavour", ["int8", "int8.fp16", "int8.cpu"])
-def test_nothing_stands_between_a_convolution_and_its_activation(
-    int8_bundle: Path, flavour: str
-) -> None:
-    found = graph(int8_bundle, flavour)
-    producer = {name: node for node in found.node for name in node.output}
-    clips = [node for node in found.node if node.op_type == "Clip"]
-    assert clips
-    assert {producer[clip.input[0]].op_type for clip in clips} == {"Conv"}
-
-
-@pytest.mark.parametrize("flavour", ["int8", "int8.fp16", "int8.cpu"])
-def test_the_logits_are_not_rounded_to_256_levels(int8_bundle: Path, flavour: str) -> None:
-    found = graph(int8_bundle, flavour)
-    producer = {name: node for node in found.node for name in node.output}
-    last = producer["logits"]
-    while last.op_type in ("Add", "Cast", "Reshape", "Transpose"):
-        last = producer[last.input[0]]
-    assert last.op_type == ("MatMul" if flavour == "int8.cpu" else "Conv")
-
-
 @pytest.mark.parametrize("flavour", ["int8", "int8.fp16", "int8.cpu"])
 def test_int8_logits_follow_the_reference(int8_bundle: Path, flavour: str) -> None:
     bundle = open_bundle(int8_bundle)
@@ -132,41 +77,6 @@ def test_int8_logits_follow_the_reference(int8_bundle: Path, flavour: str) -> No
     found = onnxruntime.InferenceSession(str(path), options).run(None, {"image": images})[0]
     error = np.abs(found - golden.logits).mean() / golden.logits.std()
     assert error < 0.1
-
-
-def test_calibration_leaves_outliers_out_and_keeps_zero(int8_bundle: Path) -> None:
-    bundle = open_bundle(int8_bundle)
-    spec = bundle.manifest.input
-    frame = np.full((64, 96, 3), 200, np.uint8)
-    frame[0, 0, 0] = 255
-    table = table_of(bundle.model_path("fp32"), [frame], spec)
-    lowest, highest = table.ranges["image"]
-    values = (200 / 255 - np.array(spec.mean)) / np.array(spec.std)
-    assert (lowest, highest) == pytest.approx((0.0, values.max()), rel=1e-3)
-    assert table.frames == 1
-
-
-def test_calibration_covers_all_frames_and_activations(int8_bundle: Path) -> None:
-    bundle = open_bundle(int8_bundle)
-    spec = bundle.manifest.input
-    frames = [np.full((64, 96, 3), level, np.uint8) for level in (0, 255)]
-    table = table_of(bundle.model_path("fp32"), frames, spec)
-    lowest, highest = ((level - np.array(spec.mean)) / np.array(spec.std) for level in (0, 1))
-    assert table.ranges["image"] == pytest.approx((lowest.min(), highest.max()), rel=1e-4)
-    made = {name for node in graph(int8_bundle, "fp32").node for name in node.output}
-    assert made | {"image"} == set(table.ranges)
-    assert all(low <= 0 <= high and low < high for low, high in table.ranges.values())
-
-
-def test_calibration_refuses_activations_that_are_not_finite(
-    int8_bundle: Path, tmp_path: Path
-) -> None:
-    model = onnx.load(int8_bundle / flavour_file("fp32"))
-    bias = next(t for t in model.graph.initializer if len(t.dims) == 1)
-    bias.CopyFrom(numpy_helper.from_array(np.full(bias.dims, np.nan, np.float32), bias.name))
-    onnx.save(model, tmp_path / "broken.onnx")
-    with pytest.raises(CalibrationError, match="not finite"):
-        table_of(tmp_path / "broken.onnx", [np.zeros((64, 96, 3), np.uint8)], InputSpec(64, 96))
 
 
 def test_moving_values_does_not_change_their_range(int8_bundle: Path) -> None:
@@ -185,11 +95,6 @@ def test_moving_values_does_not_change_their_range(int8_bundle: Path) -> None:
     for node in moves:
         before, after = producer[node.input[0]], readers[node.output[0]]
         assert values[before.input[1]] == values[after.input[1]], node.name
-
-
-def test_calibration_without_frames_is_refused(int8_bundle: Path) -> None:
-    with pytest.raises(CalibrationError, match="no calibration frame"):
-        table_of(open_bundle(int8_bundle).model_path("fp32"), [], InputSpec(64, 96))
 
 
 def test_tensorrt_gets_one_scale_around_a_concat_and_no_pair_where_it_would_hurt(

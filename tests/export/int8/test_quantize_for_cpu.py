@@ -14,11 +14,16 @@ from onnx_ir.passes import Sequential
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from edgeunet.bundle.manifest import InputSpec
-from edgeunet.export.graphs.passes import ConcatInInt8
-from edgeunet.export.int8.quantize import quantize_for_cpu
-from export.graphs.passes.test_passes import assert_left_alone, rewritten_by
+from edgeunet.export.graphs.passes import (
+    CancelTransposes,
+    ConcatInInt8,
+)
+from edgeunet.export.graphs.passes.graph import origin
+from edgeunet.export.int8.quantize import FOR_CPU, quantize_for_cpu
+from edgeunet.models import list_models
 from support.exports import table_of
 from support.graphs import run, traced
+from support.passes import assert_left_alone, rewritten_by
 
 
 def optimized(source: Path, folder: Path) -> list[onnx.NodeProto]:
@@ -135,3 +140,13 @@ def test_concat_whose_output_stays_float_is_left_alone() -> None:
     del model.graph.node[-2:]
     model.graph.node[-1].output[0] = "logits"
     assert_left_alone(ConcatInInt8(), model, JOINED)
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_all_passes_leave_every_variant_its_function(name: str, tmp_path: Path) -> None:
+    model = onnx.load(traced(name, tmp_path))
+    rewritten = rewritten_by(Sequential(*FOR_CPU, CancelTransposes()), model)
+    image = np.random.default_rng(0).normal(size=(2, 3, 64, 96)).astype(np.float32)
+    np.testing.assert_allclose(run(rewritten, image)[0], run(model, image)[0], atol=1e-4)
+    names = {node.name for node in model.graph.node}
+    assert {origin(node.name) for node in rewritten.graph.node} <= names

@@ -13,15 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeunet.bundle.manifest import InputSpec
-from edgeunet.errors import FrameError
 from edgeunet.metrics import Mask
 from edgeunet.models.reference import to_logits, to_mask
 from edgeunet.runtime.backends.postprocess import Postprocessor
-from edgeunet.runtime.frames import one_size
 
 TIE = 1e-4
 """Upsampled logits that are nearer than this may swap between FP32 implementations."""
-
 Logits = npt.NDArray[np.float32]
 
 
@@ -197,24 +194,3 @@ def test_class_that_is_alone_is_sure() -> None:
     sure = postprocess.confidence(rising(batch=3), gate, (9, 7))
     assert (sure[:2] == 255).all()
     assert (sure[2] == round(255 / (1 + np.exp(-1) + np.exp(-2) + np.exp(-3)))).all()
-
-
-# one_size
-
-
-def frame(height: int, width: int) -> npt.NDArray[np.uint8]:
-    return np.zeros((height, width, 3), np.uint8)
-
-
-def test_one_size_is_height_and_width() -> None:
-    assert one_size([frame(4, 6), frame(4, 6)]) == (4, 6)
-
-
-def test_frames_of_several_sizes_are_refused() -> None:
-    with pytest.raises(FrameError, match=r"these have 2x9, 4x6\. Split the batch\."):
-        one_size([frame(4, 6), frame(2, 9), frame(4, 6)])
-
-
-def test_no_frame_at_all_is_refused() -> None:
-    with pytest.raises(FrameError, match="these have none"):
-        one_size([])

@@ -11,14 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeunet.bundle.manifest import InputSpec
-from edgeunet.errors import FrameError
 from edgeunet.models.reference import to_input
 from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.runtime.frames import Frame, as_rgb
 
 MEAN_AND_STD: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 GRAY: dict[str, Any] = {"mean": (0.45,), "std": (0.25,)}
-
 every_color = pytest.mark.parametrize("color", ["rgb", "bgr", "gray"])
 every_resize = pytest.mark.parametrize("resize", ["stretch", "pad"])
 sides = st.integers(1, 160)  # the nets' are 8 to 96: up and down, and both at once
@@ -32,66 +30,6 @@ def make_spec(height: int, width: int, color: Any = "rgb", resize: Any = "stretc
 
 def random_frame(height: int, width: int, seed: int, *, channels: int = 3) -> Frame:
     return np.random.default_rng(seed).integers(0, 256, (height, width, channels), np.uint8)
-
-
-# as_rgb
-
-
-def test_gray_is_repeated() -> None:
-    gray = random_frame(3, 4, 0, channels=1)
-    for frame in (gray, gray[..., 0]):
-        rgb = as_rgb(frame)
-        assert rgb.shape == (3, 4, 3)
-        assert rgb.dtype == np.uint8
-        assert (rgb == gray).all()
-
-
-def test_rgb_stays_and_alpha_is_dropped() -> None:
-    rgba = random_frame(3, 4, 0, channels=4)
-    rgb = rgba[..., :3]
-    for frame in (rgba, rgb):
-        converted = as_rgb(frame)
-        assert np.array_equal(converted, rgb)
-        assert converted.flags.c_contiguous
-
-
-@pytest.mark.parametrize("shape", [(3, 4), (3, 4, 1), (3, 4, 3), (3, 4, 4)])
-def test_sixteen_bit_is_eight_bit_times_257(shape: tuple[int, ...]) -> None:
-    eight = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    assert np.array_equal(as_rgb(eight.astype(np.uint16) * 257), as_rgb(eight))
-
-
-@pytest.mark.parametrize(
-    ("deep", "eight"),
-    [(0, 0), (128, 0), (129, 1), (257, 1), (32767, 127), (32768, 128), (65406, 254), (65535, 255)],
-)
-def test_sixteen_bit_is_rounded(deep: int, eight: int) -> None:
-    assert (as_rgb(np.full((1, 1), deep, np.uint16)) == eight).all()
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, bool, np.int8, np.int32, np.uint32])
-def test_other_types_are_refused(dtype: type) -> None:
-    with pytest.raises(FrameError) as error:
-        as_rgb(np.zeros((2, 2, 3), dtype))
-    assert str(error.value) == (
-        f"frame is {np.dtype(dtype)}; uint8 or uint16 was wanted. Scale it to 0..255 first."
-    )
-
-
-@pytest.mark.parametrize("channels", [2, 5])
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_other_numbers_of_channels_are_refused(channels: int, dtype: type) -> None:
-    with pytest.raises(FrameError, match=rf"frame has {channels} channels; 1 \(gray\), 3 \(RGB\)"):
-        as_rgb(np.zeros((2, 2, channels), dtype))
-
-
-@pytest.mark.parametrize(
-    "shape", [(), (4,), (1, 4, 4, 3), (0, 4), (4, 0), (0, 4, 3), (4, 0, 3), (4, 4, 0)]
-)
-def test_other_dimensions_and_empty_frames_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(FrameError) as error:
-        as_rgb(np.zeros(shape, np.uint8))
-    assert str(error.value) == f"frame has shape {shape}; (H, W) or (H, W, C) was wanted."
 
 
 # Preprocessor

@@ -13,14 +13,12 @@ from hypothesis.extra import numpy as hnp
 
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import UsageError
-from edgeunet.metrics import Flicker
 from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.runtime.backends.smoothing import Smoother
 
 SIZE = (32, 48)
 SPEC = InputSpec(height=32, width=48)
 Logits = npt.NDArray[np.float32]
-
 weights = st.floats(0, 0.99, allow_subnormal=False)
 films = hnp.arrays(
     np.float32, st.tuples(st.integers(1, 8), st.just(3), st.just(4), st.just(6)),
@@ -131,46 +129,3 @@ def test_frame_that_the_gate_decided_is_no_past() -> None:
 def test_weight_out_of_range_is_refused(weight: float) -> None:
     with pytest.raises(UsageError, match=r"temporal is .*; the share of the past goes from 0"):
         Smoother(SPEC, weight)
-
-
-# Flicker
-
-
-def image(value: int = 100) -> npt.NDArray[np.uint8]:
-    return np.full((4, 5, 3), value, np.uint8)
-
-
-def test_flicker_counts_changes_where_the_picture_is_static() -> None:
-    flicker = Flicker()
-    masks = np.zeros((3, 4, 5), np.uint8)
-    masks[1, 0, :2] = 1  # two pixels there and back
-    for mask in masks:
-        flicker.add(image(), mask)
-    assert flicker.rate == 4 / 40
-
-
-def test_flicker_leaves_out_what_moves() -> None:
-    flicker = Flicker()
-    first, second = image(), image()
-    second[:, :4, 1] = 111  # one channel, one step beyond the tolerance
-    mask = np.zeros((4, 5), np.uint8)
-    flicker.add(first, mask)
-    flicker.add(second, mask + np.uint8(1))
-    assert flicker.rate == 1
-    assert flicker._static == 4
-
-
-@pytest.mark.parametrize(("earlier", "later"), [(250, 5), (5, 250)])
-def test_flicker_does_not_wrap_around(earlier: int, later: int) -> None:
-    flicker = Flicker()
-    for value in (earlier, later):
-        flicker.add(image(value), np.zeros((4, 5), np.uint8))
-    assert math.isnan(flicker.rate)
-
-
-def test_flicker_of_one_frame_or_of_other_sizes_is_unknown() -> None:
-    flicker = Flicker()
-    assert math.isnan(flicker.rate)
-    flicker.add(image(), np.zeros((4, 5), np.uint8))
-    flicker.add(np.zeros((8, 5, 3), np.uint8), np.zeros((8, 5), np.uint8))
-    assert math.isnan(flicker.rate)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import shutil
 import sys
@@ -17,14 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeunet.bundle.bundle import Bundle, open_bundle
-from edgeunet.errors import BackendError, EngineError, UsageError
+from edgeunet.errors import BackendError
 from edgeunet.runtime import load
 from edgeunet.runtime.backends import Backend, create_backend
-from edgeunet.runtime.frames import Batch, Frame
+from edgeunet.runtime.frames import Batch
 from edgeunet.runtime.options import LoadOptions
 from support import fake_tensorrt
 from support.commands import fails, names, succeeds
-from support.gpu_machine import GpuMachine, gpu_machine
+from support.gpu_machine import GpuMachine, frames, gpu_machine
 
 SIZES = [(64, 96), (50, 71), (1, 1), (130, 200)]
 
@@ -45,14 +44,6 @@ def reference(bundle: Bundle) -> Iterator[Backend]:
 def machine() -> Iterator[GpuMachine]:
     with gpu_machine() as made:
         yield made
-
-
-def frames(count: int, size: tuple[int, int], seed: int = 0) -> list[Frame]:
-    """Blurred noise, so that neighbours have much in common, as in a photograph."""
-    rng = np.random.default_rng(seed)
-    coarse = rng.integers(0, 255, (count, -(-size[0] // 8), -(-size[1] // 8), 3), np.uint8)
-    fine = coarse.repeat(8, axis=1).repeat(8, axis=2)
-    return list(fine[:, : size[0], : size[1]])
 
 
 def assert_near(found: np.ndarray, wanted: np.ndarray) -> None:
@@ -81,14 +72,6 @@ def test_stream_gives_the_masks_of_each_batch(
             assert_near(result.masks, reference.segment(Batch.of(batch)).masks)
             np.testing.assert_array_equal(result.masks, backend.segment(Batch.of(batch)).masks)
     assert machine.driver.memory.used == machine.driver.pinned.used == 0
-
-
-def test_what_was_returned_does_not_change(machine: GpuMachine, bundle: Bundle) -> None:
-    with create_backend("tensorrt", bundle) as backend:
-        first = backend.segment(Batch.of(frames(2, (64, 96), 1))).masks
-        kept = first.copy()
-        backend.segment(Batch.of(frames(2, (64, 96), 2)))
-        np.testing.assert_array_equal(first, kept)
 
 
 def test_streams_leave_no_memory_behind(machine: GpuMachine, bundle: Bundle) -> None:
@@ -135,32 +118,6 @@ def test_several_threads_may_segment(machine: GpuMachine, bundle: Bundle) -> Non
             thread.join()
     for seed in range(8):
         np.testing.assert_array_equal(found[seed], wanted[seed])
-
-
-# CUDA graphs
-
-
-def test_each_batch_size_is_captured_once(machine: GpuMachine, bundle: Bundle) -> None:
-    with create_backend("tensorrt", bundle) as backend:
-        for count in (1, 3, 1, 3, 1):
-            backend.segment(Batch.of(frames(count, (64, 96))))
-        assert len(machine.driver.streams.graphs) == 2
-        assert machine.driver.streams.launched == 5
-
-
-def test_engine_that_cannot_be_captured_runs_without(
-    machine: GpuMachine, bundle: Bundle, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    with create_backend("tensorrt", bundle) as backend:
-        wanted = [backend.segment(Batch.of(frames(n, (64, 96), n))).masks for n in (1, 2)]
-    machine.driver.streams.capturable = False
-    with create_backend("tensorrt", bundle) as backend:
-        for _ in range(2):
-            for count, masks in zip((1, 2), wanted, strict=True):
-                found = backend.segment(Batch.of(frames(count, (64, 96), count))).masks
-                np.testing.assert_array_equal(found, masks)
-    assert "runs without a CUDA graph" in caplog.text
 
 
 # Engines
@@ -241,49 +198,6 @@ def test_options_of_a_gpu_reach_it_and_are_refused_by_other_backends(
 # Faults
 
 
-def test_engine_that_tensorrt_refuses_is_built_again_and_then_told(
-    machine: GpuMachine, bundle: Bundle, caplog: pytest.LogCaptureFixture
-) -> None:
-    with create_backend("tensorrt", bundle):
-        pass
-    caplog.clear()
-    machine.trt.scenario.refuses_plan = "Serialization assertion failed"
-    with pytest.raises(EngineError, match=r"TensorRT rejected .*Serialization assertion failed"):
-        create_backend("tensorrt", bundle)
-    assert "Serialization assertion failed. It is built again." in caplog.text
-    assert machine.driver.memory.used == machine.driver.retained == 0
-
-
-@pytest.mark.parametrize("count", [0, 5])
-def test_batch_that_has_no_room_is_refused_before_it_is_copied(
-    machine: GpuMachine, bundle: Bundle, count: int
-) -> None:
-    with create_backend("tensorrt", bundle) as backend:
-        images = np.zeros((count, 3, 64, 96), np.float32)
-        for call in (
-            lambda: backend.segment(Batch.of(frames(count, (64, 96)))),
-            lambda: backend.net.infer(images),
-        ):
-            with pytest.raises(UsageError, match=f"expected a batch of 1 to 4, got {count}"):
-                call()
-        assert all(not queue.waiting for queue in machine.driver.streams.queues.values())
-
-
-def test_failed_run_carries_tensorrts_words(machine: GpuMachine, bundle: Bundle) -> None:
-    with create_backend("tensorrt", bundle) as backend:
-        machine.trt.scenario.enqueue_errors = ("Myelin graph execution failed",)
-        with pytest.raises(BackendError, match="Myelin graph execution failed"):
-            backend.segment(Batch.of(frames(1, (64, 96))))
-
-
-def test_too_little_device_memory_is_told_and_nothing_stays(bundle: Bundle) -> None:
-    with gpu_machine(capacity=1_000_000) as machine:
-        machine.trt.scenario.device_memory = 2_000_000
-        with pytest.raises(BackendError, match=r"ran out of memory while allocating 2 MB.*--max-b"):
-            create_backend("tensorrt", bundle)
-        assert machine.driver.memory.used == machine.driver.retained == 0
-
-
 def test_gpu_lost_midway_is_told(machine: GpuMachine, bundle: Bundle) -> None:
     with create_backend("tensorrt", bundle) as backend:
         results = backend.stream(Batch.of(frames(1, (64, 96), seed)) for seed in range(20))
@@ -328,23 +242,6 @@ def test_a_lost_gpu_without_onnx_runtime_is_the_same_error_each_time(
             ):
                 backend.segment(Batch.of(frames(1, (64, 96))))
     assert "Going on" not in caplog.text
-
-
-def test_a_driver_that_is_too_old_is_told_and_no_engine_is_built_again(
-    machine: GpuMachine, bundle: Bundle, caplog: pytest.LogCaptureFixture
-) -> None:
-    with create_backend("tensorrt", bundle):
-        pass
-    caplog.clear()
-    machine.trt.scenario.gpu = False
-    told = r"cannot start its runtime: CUDA initialization failure with error: 35\. .*update the"
-    with pytest.raises(BackendError, match=told):
-        create_backend("tensorrt", bundle)
-    assert caplog.text == ""
-    assert machine.driver.memory.used == machine.driver.retained == 0
-    with create_backend("auto", bundle) as backend:
-        assert backend.name == "onnxruntime"
-    assert re.search(rf"{told}.*Going on with ONNX Runtime", caplog.text)
 
 
 def test_auto_without_a_gpu_says_so(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,26 +12,13 @@ import numpy as np
 import pytest
 
 from edgeunet.errors import BackendError, MissingDependencyError
-from edgeunet.runtime.gpu import cuda_driver
 from edgeunet.runtime.gpu.cuda import CudaDevice
 from support.commands import ROOT
+from support.doubling import Doubling
 from support.simulated_gpu import Driver
 from support.tensorrt_machine import install_pycuda, restored_modules
 
 API = json.loads((ROOT / "tests/support/simulated_gpu/pycuda_2026.1.json").read_text())
-
-
-class Doubling:
-    """A kernel: doubles `count` bytes."""
-
-    driver: Driver
-
-    def launch(
-        self, name: str, grid: object, block: object, arguments: object, stream: object
-    ) -> None:
-        assert name == "double"
-        address, count = (int(argument) for argument in arguments)  # type: ignore[attr-defined]
-        self.driver.memory.view(address, count)[:] *= 2
 
 
 @pytest.fixture(autouse=True)
@@ -50,23 +37,6 @@ def driver() -> Driver:
 @pytest.fixture
 def integrated() -> Driver:
     return install_pycuda(Driver(Doubling(), integrated=True))
-
-
-@pytest.mark.parametrize("node", ["nvidia0", "nvidia7", "nvhost-gpu", "nvgpu", "dxg"])
-def test_gpu_is_where_its_driver_and_a_device_are(
-    driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, node: str
-) -> None:
-    monkeypatch.setattr(cuda_driver, "_DEVICES", tmp_path)
-    (tmp_path / "nvidiactl").touch()  # there without a GPU too
-    assert not cuda_driver.has_gpu()
-    (tmp_path / node).touch()
-    assert cuda_driver.has_gpu()
-
-    def missing() -> None:
-        raise OSError("libcuda.so.1: cannot open shared object file")
-
-    monkeypatch.setattr(cuda_driver, "_library", missing)
-    assert not cuda_driver.has_gpu()
 
 
 def test_simulation_offers_nothing_that_pycuda_lacks(driver: Driver) -> None:
@@ -131,31 +101,6 @@ def test_marks_wait_for_what_came_before_them_alone(driver: Driver) -> None:
         assert driver.memory.view(target.address, 4).tolist() != [7] * 4
         stream.synchronize()
         assert driver.memory.view(target.address, 4).tolist() == [7] * 4
-
-
-def test_graph_repeats_what_was_captured(driver: Driver) -> None:
-    with CudaDevice() as device:
-        stream, staging = device.stream(), device.stage(4)
-        graph = device.capture(stream, lambda: staging.upload(4, stream))
-        stream.synchronize()
-        assert driver.memory.view(staging.address, 4).tolist() == [0xCD] * 4, "captured, not run"
-        for value in (3, 5):
-            staging.host[:] = value
-            graph.launch(stream)
-            stream.synchronize()
-            assert driver.memory.view(staging.address, 4).tolist() == [value] * 4
-        graph.close()
-        assert driver.streams.graphs == driver.streams.executables == {}
-
-
-def test_stream_can_be_used_after_a_capture_that_failed(driver: Driver) -> None:
-    with CudaDevice() as device:
-        stream, staging = device.stream(), device.stage(4)
-        driver.streams.capturable = False
-        with pytest.raises(BackendError, match="cuStreamEndCapture failed with CUDA error 901: op"):
-            device.capture(stream, lambda: staging.upload(4, stream))
-        staging.upload(4, stream)
-        stream.synchronize()
 
 
 def test_all_is_freed_with_the_device(driver: Driver) -> None:
@@ -258,17 +203,6 @@ def test_gpu_that_is_lost_is_told_and_can_be_closed(driver: Driver) -> None:
         driver.lost = True
         with pytest.raises(BackendError, match=r"the GPU: .*launch failure.*nvidia-smi"):
             stream.synchronize()
-
-
-def test_graph_that_a_lost_gpu_does_not_run_says_what_to_do(driver: Driver) -> None:
-    with CudaDevice() as device:
-        stream = device.stream()
-        graph = device.capture(stream, lambda: None)
-        driver.lost = True
-        with pytest.raises(
-            BackendError, match=r"cuGraphLaunch failed .*launch failure.*nvidia-smi"
-        ):
-            graph.launch(stream)
 
 
 def test_all_that_a_lost_gpu_held_is_let_go(driver: Driver) -> None:

@@ -9,30 +9,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from edgeunet.runtime import load
 from edgeunet.runtime.serve.app import Bounds
 from edgeunet.runtime.serve.telemetry import Board
-from support.media import VIDEO_SIZE, decode, write_video
+from support.media import VIDEO_SIZE, decode
 from support.serving import Client, read_exactly, read_record, serving, stats_with_frames
 
 FRAMES = 12
-
-
-@pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_video(tmp_path_factory.mktemp("film") / "film.mp4", FRAMES)
-
-
-@pytest.fixture(scope="module")
-def sensors(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("sys")
-    zone = root / "thermal" / "thermal_zone0"
-    zone.mkdir(parents=True)
-    (zone / "type").write_text("cpu-thermal\n")
-    (zone / "temp").write_text("51500\n")
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -132,20 +116,6 @@ def test_stats_describe_stream_and_board(server: Client, film: Path) -> None:
     frames = stats["frames"]
     assert 0 < frames["segmented"] <= frames["read"]
     assert stats["board"]["temperatures"] == {"cpu": 51.5}
-
-
-def test_metrics_parse_as_prometheus(server: Client) -> None:
-    stats_with_frames(server)
-    answer = server.ask("/metrics")
-    assert answer.headers["content-type"].startswith("text/plain")
-    families = {f.name: f for f in text_string_to_metric_families(answer.body.decode())}
-    assert families["edgeunet_up"].samples[0].value == 1
-    fates = {s.labels["fate"]: s.value for s in families["edgeunet_frames"].samples}
-    assert set(fates) == {"read", "segmented", "dropped", "skipped"}
-    assert fates["segmented"] > 0
-    shares = [s.value for s in families["edgeunet_class_share"].samples]
-    assert sum(shares) == pytest.approx(1, abs=1e-3)
-    assert families["edgeunet_temperature_celsius"].samples[0].value == 51.5
 
 
 def test_health_is_ok_while_frames_flow(server: Client) -> None:

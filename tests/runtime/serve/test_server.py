@@ -10,9 +10,8 @@ import pytest
 
 from edgeunet.errors import SourceError, UsageError
 from edgeunet.runtime.serve.server import open_service
-from support.commands import call, fails
 from support.media import write_video
-from support.serving import connect, process, read_record, serving, token_of
+from support.serving import connect, process, read_record, serving
 
 
 @pytest.fixture(scope="module")
@@ -60,33 +59,3 @@ def test_signal_ends_the_server_while_someone_watches(
         out, err = running.communicate(timeout=15)
         assert (running.returncode, out, err) == (0, "", "")
         connection.close()
-
-
-def test_other_addresses_print_a_new_token(fp32_bundle: Path, film: Path) -> None:
-    with process(fp32_bundle, film, "--host", "0.0.0.0") as (_, url):
-        assert len(token_of(url)) >= 20
-        for path, status in (("/", 401), (f"/?token={token_of(url)}", 200)):
-            connection = connect(url)
-            connection.request("GET", path, headers={"Host": "board.local"})
-            assert connection.getresponse().status == status
-            connection.close()
-
-
-def test_given_token_is_not_printed(
-    fp32_bundle: Path, film: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("EDGEUNET_TOKEN", "from the environment")
-    with process(fp32_bundle, film, "--host", "0.0.0.0") as (_, url):
-        assert "token" not in url
-        connection = connect(url)
-        headers = {"Authorization": "Bearer from the environment"}
-        connection.request("GET", "/stats", headers=headers)
-        assert connection.getresponse().status == 200
-        connection.close()
-
-
-def test_command_explains_wrong_arguments(fp32_bundle: Path, film: Path) -> None:
-    assert "does not exist" in fails(1, "serve", fp32_bundle, "absent.mp4", "--port", "0")
-    assert "is not a directory" in fails(1, "serve", "absent", film, "--port", "0")
-    assert "at least 8" in fails(2, "serve", fp32_bundle, film, "--token", "1234", "--port", "0")
-    assert call("serve", "--help").exit_code == 0

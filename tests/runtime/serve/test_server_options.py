@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -20,19 +19,8 @@ from edgeunet.runtime.options import LoadOptions
 from edgeunet.runtime.serve.player import Player
 from edgeunet.runtime.serve.server import open_service
 from edgeunet.runtime.sources import Frames
-from support.commands import fails, succeeds
 from support.media import write_png, write_video
-from support.serving import (
-    WAIT,
-    Client,
-    connect,
-    png,
-    process,
-    read_record,
-    serving,
-    stats_with_frames,
-    wait_for,
-)
+from support.serving import WAIT, Client, png, read_record, serving, stats_with_frames, wait_for
 
 FRAMES = 6
 UNREACHABLE = 1e5  # frames per second: every depth is too slow
@@ -162,45 +150,3 @@ def test_wrong_arguments_are_refused_at_the_start(
         open_service(fp32_bundle, str(film), port=0, **arguments),
     ):
         pass
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (("--tile", "--temporal", "0.3"), "tiles are not smoothed"),
-        (("--overlap", "0.5"), "--overlap needs --tile"),
-        (("--blend", "valid"), "--blend needs --tile"),
-        (("--temporal", "1"), "--temporal"),
-        (("--target-fps", "0"), "--target-fps"),
-        (("--target-fps", "25"), "holds one depth"),
-    ],
-)
-def test_command_refuses_wrong_options(
-    fp32_bundle: Path, film: Path, options: tuple[str, ...], words: str
-) -> None:
-    assert words in fails(2, "serve", fp32_bundle, film, "--port", "0", *options)
-
-
-def test_command_passes_its_options_on(
-    fp32_bundle: Path, film: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    came: list[dict[str, Any]] = []
-    monkeypatch.setattr(
-        "edgeunet.cli.serve.serve", lambda bundle, source, **arguments: came.append(arguments)
-    )
-    tiles = ("--tile", "--overlap", "0.5", "--blend", "valid")
-    succeeds("serve", fp32_bundle, film, "--batch", "4", "--temporal", "0.3", "--target-fps", "9")
-    succeeds("serve", fp32_bundle, film, "--batch", "4", *tiles)
-    plain, tiled = came
-    assert [plain[name] for name in ("batch", "temporal", "target_fps")] == [4, 0.3, 9]
-    assert "tiling" not in plain
-    assert tiled["batch"] == 1  # the tiles fill the net's batch
-    assert tiled["tiling"] == Tiling(overlap=0.5, blend="valid", batch=4)
-
-
-def test_command_holds_a_target_rate(depths_bundle: Path, film: Path) -> None:
-    with process(depths_bundle, film, "--target-fps", "0.5", "--temporal", "0.3") as (_, url):
-        connection = connect(url)
-        connection.request("GET", "/stats")
-        assert list(json.loads(connection.getresponse().read())["depths"]) == ["3", "2", "1"]
-        connection.close()

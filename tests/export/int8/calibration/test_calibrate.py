@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +18,6 @@ from edgeunet.bundle.calibration_table import (
     Method,
     MethodScore,
     read_table,
-    table_json,
 )
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.cells import snapshots
@@ -30,24 +27,14 @@ from edgeunet.export.int8.calibration.calibrate import best, score_methods
 from edgeunet.export.int8.calibration.ranges import METHODS
 from edgeunet.export.int8.judge import MaskNet
 from edgeunet.export.int8.quantize import quantize_for_cpu
-from edgeunet.files import sha256, write_json
+from edgeunet.files import sha256
 from edgeunet.metrics import Mask
 from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.runtime.sinks import VideoWriter
 from support.commands import call
+from support.int8 import TABLE
 from support.media import write_png
-
-TABLE = CalibrationTable(
-    model="mobile_unet",
-    graph="0" * 64,
-    method="entropy",
-    source="frames",
-    frames=3,
-    ranges={"image": (-1.5, 2.25), "logits": (0.0, 4.0)},
-    compared_on="2 unlabelled frames of frames, held out",
-    scores=(MethodScore("entropy", None, 0.99), MethodScore("minmax", 71.5, 0.98)),
-)
 
 
 def score(method: Method, miou: float | None, agreement: float) -> MethodScore:
@@ -178,48 +165,6 @@ def test_method_asked_for_is_taken_without_comparing(int8_bundle: Path, drawn: F
 
 
 # Stored
-
-
-def test_table_comes_back_as_written(tmp_path: Path) -> None:
-    write_json(tmp_path / TABLE_NAME, table_json(TABLE))
-    assert read_table(tmp_path / TABLE_NAME) == TABLE
-    assert next(iter(json.loads((tmp_path / TABLE_NAME).read_text()))) == "schema_version"
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"schema_version": 2}, "schema version 2; this edgeunet reads 1"),
-        ({"graph": "abc"}, "graph: expected a SHA-256, got 'abc'"),
-        ({"method": "mean"}, "expected one of mse, percentile, entropy, minmax, got 'mean'"),
-        ({"frames": 0}, "frames is 0"),
-        ({"ranges": {}}, "ranges is empty"),
-        ({"ranges": {"x": [1.0, 2.0]}}, "range of x is 1.0 to 2.0"),
-        ({"ranges": {"x": [0.0, 0.0]}}, "range of x"),
-        ({"ranges": {"x": [0.0, float("nan")]}}, "range of x"),
-        ({"ranges": {"x": [0.0, float("inf")]}}, "range of x"),
-        ({"ranges": {"x": [0.0]}}, "expected 2 entries, got 1"),
-        ({"more": 1}, "unknown key 'more'"),
-    ],
-)
-def test_table_that_is_not_in_the_schema_is_refused(
-    tmp_path: Path, change: dict[str, Any], reason: str
-) -> None:
-    path = tmp_path / "table.json"
-    path.write_text(json.dumps({**table_json(TABLE), **change}))
-    with pytest.raises(CalibrationError) as error:
-        read_table(path)
-    assert str(path) in str(error.value)
-    assert reason in str(error.value)
-
-
-@pytest.mark.parametrize("content", [None, "", "[]", "{}", "ranges"])
-def test_what_is_no_table_is_refused(tmp_path: Path, content: str | None) -> None:
-    path = tmp_path / "table.json"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(CalibrationError, match=r"table\.json.*BUNDLE/calibration\.json"):
-        read_table(path)
 
 
 def test_table_of_another_graph_is_refused_by_name(int8_bundle: Path) -> None:

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.cells import snapshots
 from edgeunet.export.graphs.trace import trace
-from edgeunet.export.int8.calibration import observe as observing
 from edgeunet.export.int8.calibration.calibrate import make_table
 from edgeunet.export.int8.calibration.observe import observe
 from edgeunet.export.int8.calibration.ranges import (
@@ -33,7 +27,6 @@ from edgeunet.export.int8.calibration.ranges import (
     ranges_of,
 )
 from edgeunet.export.int8.quantize import quantize_for_tensorrt
-from edgeunet.models import create_model
 from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.runtime.backends.ort import OrtNet
 from edgeunet.runtime.backends.preprocess import Preprocessor
@@ -198,72 +191,6 @@ def test_what_is_not_finite_is_reported_and_not_counted(value: float) -> None:
     seen = Statistics()
     assert not seen.add(np.array([[1.0, value]], np.float32))
     assert not seen.histogram.counts.any()
-
-
-# The pass through the graph
-
-
-@pytest.fixture(scope="module")
-def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("graph") / "net.onnx"
-    net = create_model("mobile_unet", num_classes=3, width=8).eval()
-    trace(net, path, height=64, width=96, channels=3)
-    return path
-
-
-def test_parts_of_the_graph_see_what_the_whole_sees(
-    graph: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rng = np.random.default_rng(0)
-    frames = [rng.integers(0, 256, (64, 96, 3), np.uint8) for _ in range(2)]
-    spec = InputSpec(64, 96)
-    whole = observe(graph, frames, spec)
-    largest = max(observing.activations(onnx.load(graph)).values())
-    monkeypatch.setattr(observing, "ELEMENTS_AT_ONCE", 4 * largest)
-    parts = observe(graph, frames, spec)
-    assert parts.frames == whole.frames == 2
-    assert parts.classes == whole.classes
-    assert list(parts.statistics) == list(whole.statistics)
-    for name, seen in whole.statistics.items():
-        found = parts.statistics[name]
-        wanted = (seen.lowest, seen.highest, seen.low, seen.high)
-        # ONNX Runtime fuses what nobody observes, which changes the last bits.
-        assert (found.lowest, found.highest, found.low, found.high) == pytest.approx(
-            wanted, rel=1e-4, abs=1e-5
-        )
-
-
-_MEASURE = """
-import resource, sys
-from pathlib import Path
-import numpy as np
-from edgeunet.export.int8.calibration import observe as observing
-from edgeunet.export.int8.calibration.calibrate import make_table
-from edgeunet.bundle.manifest import InputSpec
-class Large:
-    def __iter__(self):
-        yield np.full((1080, 1920, 3), 50, np.uint8)
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10  # MB
-observing.ELEMENTS_AT_ONCE = 1 << 24
-before = peak()
-observing.observe(Path(sys.argv[1]), Large(), InputSpec(768, 768))
-print(peak() - before)
-"""
-
-
-def test_memory_is_bounded_by_the_part_and_not_by_the_net(tmp_path: Path) -> None:
-    path = tmp_path / "net.onnx"
-    net = create_model("mobile_unet", num_classes=3, width=8).eval()
-    trace(net, path, height=768, width=768, channels=3)
-    every = 4 * sum(observing.activations(onnx.load(path)).values()) >> 20  # MB
-    assert every > 500, "the net is too small for this test to tell anything"
-    done = subprocess.run(
-        [sys.executable, "-c", _MEASURE, str(path)],
-        cwd=Path(__file__).parents[4], env=os.environ, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < every / 2
 
 
 # On trained weights

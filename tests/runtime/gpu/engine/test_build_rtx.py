@@ -32,6 +32,8 @@ from support.media import write_png
 from support.small_bundle import names, start, write_bundle
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed")
+
+
 build_rtx = partial(build_bundle_engine, runtime="rtx")
 RTX = ("--runtime", "rtx")
 
@@ -195,6 +197,7 @@ def test_one_that_does_not_fit_is_built_again_and_why(
 
 # One at a time, whole or not at all
 
+
 BUILD = """
 import sys
 from edgeunet.runtime.gpu.engine import build_bundle_engine
@@ -329,26 +332,6 @@ def test_a_read_only_bundle(bundle: Path) -> None:
 
 
 # The command line
-
-
-def test_build_prints_what_it_did(bundle: Path) -> None:
-    first = call("build", bundle, *RTX, "--targets", "SM89", "--json")
-    assert first.exit_code == 0, first.output
-    (said,) = json.loads(first.stdout)["engines"]
-    assert said["built"] is True and said["card"]["request"]["targets"] == ["sm89"]
-    assert "building sm89-rtx" in first.stderr
-    again = call("build", bundle, *RTX, "--targets", "sm89")
-    assert again.stdout == f"kept {said['engine']}: it fits graph, version and targets\n"
-    forced = call("build", bundle, *RTX, "--targets", "sm89", "--force")
-    assert forced.stdout.startswith(f"wrote {said['engine']} (")
-    assert "was not run" in forced.stdout
-
-
-def test_build_of_a_gated_bundle_makes_both_parts(tmp_path: Path) -> None:
-    root = write_bundle(tmp_path / "gated", gated=True)
-    made = json.loads(call("build", root, *RTX, "--targets", "sm89", "--json").stdout)["engines"]
-    assert [engine["card"]["request"]["part"] for engine in made] == ["encoder", "decoder"]
-    assert [engine.problem for engine in list_engines(open_bundle(root))] == [None, None]
 
 
 def test_inspect_lists_engines(standing: tuple[Path, Path]) -> None:

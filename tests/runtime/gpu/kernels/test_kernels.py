@@ -17,7 +17,7 @@ from edgeunet.runtime.backends.postprocess import Postprocessor
 from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.runtime.gpu.kernels import Kernels
 from edgeunet.runtime.sinks import overlay
-from support.host_kernels import HostKernels, load_host_kernels
+from support.host_kernels import load_host_kernels
 
 # Where Intel's IPP resizes for cv2, as it does unless a side is 1, the arithmetic is the kernels'.
 # cv2's own takes its weights from a coordinate in FP32, and loses bits to the whole part.
@@ -26,14 +26,11 @@ TIE = 1e-4
 """Upsampled logits, of a spread of 4, that are nearer than this may swap."""
 ATOL = 3e-4
 """Of normalised values, about -2 to 3."""
-
 where_ipp_resizes = pytest.mark.skipif(not IPP, reason="cv2 has no IPP here, or the CPU no FMA")
-
 GUARD = 64
 seeds = st.integers(0, 2**32 - 1)
 sides = st.integers(1, 100)
 float_types = st.sampled_from([np.float32, np.float16])
-
 Array = npt.NDArray[Any]
 
 
@@ -414,14 +411,6 @@ def test_overlay_is_that_of_the_sink(
 
 
 # The host build itself
-
-
-def test_launch_with_other_arguments_than_the_kernels_is_refused() -> None:
-    host: HostKernels = load_host_kernels()
-    with pytest.raises(ValueError, match="number or sizes of the arguments"):
-        host.launch("overlay", (1, 1, 1), (1, 1, 1), [np.uint64(0)] * 7, None)
-    with pytest.raises(ValueError, match="no such kernel"):
-        host.launch("overlays", (1, 1, 1), (1, 1, 1), [], None)
 
 
 def test_halves_of_the_host_build_are_those_of_numpy() -> None:

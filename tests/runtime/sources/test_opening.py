@@ -5,43 +5,24 @@ from __future__ import annotations
 import io
 import os
 import re
-import struct
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageOps
 
 from edgeunet.data.images import read_image
-from edgeunet.errors import EdgeUNetError, SourceError
+from edgeunet.errors import SourceError
 from edgeunet.runtime.sources import Frames, SourceInfo
-from support.media import VIDEO_SIZE, cut_to, number_of, numbered_frame, write_png, write_video
-
-FRAMES = 12
+from support.media import write_png, write_video
 
 
 def gray(value: int) -> npt.NDArray[np.uint8]:
     return np.full((4, 6), value, np.uint8)
-
-
-def drain(source: str | Path) -> tuple[list[int], EdgeUNetError | None]:
-    """Numbers of the frames that came, and the error that ended them."""
-    numbers = []
-    try:
-        for frame in Frames.open(source).read():
-            numbers.append(number_of(frame.image))
-    except EdgeUNetError as error:
-        return numbers, error
-    return numbers, None
 
 
 # Images
@@ -283,22 +264,6 @@ def test_file_of_another_kind_names_the_kinds(tmp_path: Path) -> None:
 # Videos
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".MP4"])
-def test_video_frames_come_in_order(tmp_path: Path, suffix: str) -> None:
-    path = write_video(tmp_path / f"clip{suffix}", FRAMES)
-    frames = list(Frames.open(path).read())
-    assert [frame.index for frame in frames] == list(range(FRAMES))
-    assert [number_of(frame.image) for frame in frames] == list(range(FRAMES))
-    assert {frame.image.shape for frame in frames} == {(*VIDEO_SIZE, 3)}
-    assert {frame.image.dtype for frame in frames} == {np.dtype(np.uint8)}
-
-
-@pytest.mark.parametrize("rate", [Fraction(10), Fraction(25), Fraction(30000, 1001)])
-def test_info_gives_count_and_rate_of_a_video(tmp_path: Path, rate: Fraction) -> None:
-    path = write_video(tmp_path / "clip.mp4", 7, rate=rate)
-    assert Frames.open(path).read().info == SourceInfo(7, rate)
-
-
 def test_info_counts_images(folder: Path) -> None:
     assert Frames.open(folder).read().info == SourceInfo(5, None)
     assert Frames.open(folder / "a.png").read().info == SourceInfo(1, None)
@@ -312,121 +277,3 @@ def test_opening_refuses_what_cannot_be_read(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(SourceError, match=words):
             Frames.open(tmp_path / name).read()
-
-
-@pytest.mark.parametrize("content", [b"", b"This is a text.\n" * 100], ids=["empty", "text"])
-def test_file_that_is_no_video(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "clip.mp4"
-    path.write_bytes(content)
-    with pytest.raises(SourceError, match=r"clip\.mp4 cannot be read as a video"):
-        list(Frames.open(path).read())
-
-
-def test_video_without_pictures(tmp_path: Path) -> None:
-    path = tmp_path / "sound.mp4"
-    with av.open(path, "w") as container:
-        stream = container.add_stream("aac", rate=44100)
-        silence = np.zeros((1, 1024), np.float32)
-        sound = av.AudioFrame.from_ndarray(silence, format="fltp", layout="mono")
-        sound.sample_rate = 44100
-        container.mux(stream.encode(sound))
-        container.mux(stream.encode())
-    with pytest.raises(SourceError, match=r"sound\.mp4 holds no video stream"):
-        list(Frames.open(path).read())
-
-
-def test_truncated_video_with_its_index_at_the_end_cannot_be_opened(tmp_path: Path) -> None:
-    path = cut_to(write_video(tmp_path / "clip.mp4"), 0.6)
-    numbers, error = drain(path)
-    assert numbers == []
-    assert isinstance(error, SourceError)
-    assert "cannot be read as a video" in str(error)
-
-
-@pytest.mark.parametrize("intra", [False, True])
-@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
-def test_truncated_video_yields_the_frames_before_the_cut(
-    tmp_path: Path, share: float, intra: bool
-) -> None:
-    path = write_video(tmp_path / "clip.mp4", FRAMES, index_first=True, intra=intra)
-    numbers, error = drain(cut_to(path, share))
-    assert 0 < len(numbers) < FRAMES
-    # The decoder may repair a picture that was cut through; those before it are whole.
-    assert numbers[:-1] == list(range(len(numbers) - 1))
-    assert isinstance(error, SourceError)
-    last = len(numbers) - 1
-    assert re.search(rf"frame ({last}|{last + 1})\b", str(error)), str(error)
-
-
-def trimmed(path: Path, *, begin: float, seconds: float) -> Path:
-    """Let the file's edit list hide what lies before and after; no frame is taken out."""
-    content = bytearray(path.read_bytes())
-    at = content.index(b"elst") + 12
-    _, start = struct.unpack_from(">Ii", content, at)
-    struct.pack_into(">Ii", content, at, round(seconds * 1000), start + round(begin * 12800))
-    path.write_bytes(content)
-    return path
-
-
-@pytest.mark.parametrize("intra", [False, True])
-def test_trimmed_video_is_whole(tmp_path: Path, intra: bool) -> None:
-    path = write_video(tmp_path / "clip.mp4", FRAMES, intra=intra)
-    numbers, error = drain(trimmed(path, begin=0.16, seconds=0.2))
-    assert error is None
-    assert numbers == [4, 5, 6, 7, 8]
-
-
-def test_trimmed_video_that_is_cut_off_is_truncated(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "clip.mp4", FRAMES, index_first=True, intra=True)
-    numbers, error = drain(cut_to(trimmed(path, begin=0.16, seconds=9), 0.6))
-    assert numbers
-    assert isinstance(error, SourceError)
-
-
-def test_avi_whose_frames_need_later_ones_has_no_times(tmp_path: Path) -> None:
-    with av.open(tmp_path / "clip.avi", "w") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.height, stream.width = VIDEO_SIZE
-        stream.pix_fmt = "yuv420p"
-        stream.options = {"x264-params": "bframes=2:b-adapt=0:scenecut=0"}
-        for index in range(FRAMES):
-            picture = av.VideoFrame.from_ndarray(numbered_frame(index), format="rgb24")
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode())
-    frames = list(Frames.open(tmp_path / "clip.avi").read())
-    assert [number_of(frame.image) for frame in frames] == list(range(FRAMES))
-    assert {frame.time for frame in frames} == {None}
-
-
-def test_clock_of_joined_files_goes_back(tmp_path: Path) -> None:
-    content = write_video(tmp_path / "clip.ts", 3).read_bytes()
-    (tmp_path / "joined.ts").write_bytes(content * 2)
-    times = [frame.time for frame in Frames.open(tmp_path / "joined.ts").read()]
-    assert times == pytest.approx([0.0, 0.04, 0.08] * 2)
-
-
-@pytest.fixture(scope="module")
-def whole_video(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    return write_video(tmp_path_factory.mktemp("whole") / "clip.mp4", FRAMES).read_bytes()
-
-
-@given(where=st.floats(0, 1), garbage=st.binary(min_size=1, max_size=64))
-def test_damaged_video_gives_all_frames_or_an_error(
-    whole_video: bytes,
-    tmp_path_factory: pytest.TempPathFactory,
-    where: float,
-    garbage: bytes,
-) -> None:
-    begin, end = whole_video.index(b"mdat") + 4, whole_video.index(b"moov") - 4
-    start = begin + int(where * (end - begin - len(garbage)))
-    damaged = bytearray(whole_video)
-    damaged[start : start + len(garbage)] = garbage
-    path = tmp_path_factory.mktemp("damaged") / "clip.mp4"
-    path.write_bytes(damaged)
-    ended: list[tuple[list[int], EdgeUNetError | None]] = []
-    thread = threading.Thread(target=lambda: ended.append(drain(path)), daemon=True)
-    thread.start()
-    thread.join(30)
-    assert ended, "the decoder hangs, or raised an error of its own"
-    numbers, error = ended[0]
-    assert isinstance(error, SourceError) or len(numbers) == FRAMES

@@ -1,0 +1,33 @@
+"""`edgeunet inspect`: what it prints of a bundle, and damaged ones."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from support.commands import call, data, fails
+
+
+def test_inspect_prints_the_manifest(fp32_bundle: Path) -> None:
+    manifest = data("inspect", fp32_bundle)
+    assert manifest.pop("engines") == []
+    assert manifest == json.loads((fp32_bundle / "manifest.json").read_text())
+    assert next(iter(manifest)) == "schema_version"
+
+
+def test_inspect_describes_the_bundle(int8_bundle: Path) -> None:
+    result = call("inspect", int8_bundle)
+    assert result.exit_code == 0
+    for words in ("mobile_unet (tiny)", "width=8", "64x96 rgb", "batch 1 to 4", "int8.cpu ("):
+        assert words in result.stdout
+    assert "all hashes match" in result.stdout
+
+
+def test_inspect_refuses_a_damaged_bundle(fp32_bundle: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(fp32_bundle, tmp_path / "copy")
+    with (copy / "golden.npz").open("ab") as file:
+        file.write(b"!")
+    message = fails(1, "inspect", copy)
+    assert "golden.npz has SHA-256" in message
+    assert "copy the bundle again" in message

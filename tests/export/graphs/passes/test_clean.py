@@ -1,0 +1,105 @@
+"""Cleaning removes what computes nothing, and nothing else."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import onnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from edgeunet.export.graphs.passes import (
+    CancelTransposes,
+    Clean,
+    ResizeInFloat,
+)
+from support.graphs import ops, run
+from support.passes import assert_left_alone, chain, images, rewritten_by
+
+
+def paired() -> onnx.ModelProto:
+    """A pair whose result a Resize and a Relu read; their sum is the output."""
+    constants = [
+        numpy_helper.from_array(np.float32(0.5), "scale"),
+        numpy_helper.from_array(np.int8(0), "zero"),
+        numpy_helper.from_array(np.array([1, 1, 1, 1], np.float32), "once"),
+    ]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["image", "scale", "zero"], ["levels"]),
+        helper.make_node("DequantizeLinear", ["levels", "scale", "zero"], ["rounded"]),
+        helper.make_node("Relu", ["rounded"], ["positive"]),
+        helper.make_node("Resize", ["rounded", "", "once"], ["same"]),
+        helper.make_node("Resize", ["positive", "", "once"], ["other"]),
+        helper.make_node("Concat", ["same", "other"], ["logits"], axis=1),
+    ]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, channels, 2, 2])
+        for name, channels in (("image", 1), ("logits", 2))
+    ]
+    graph = helper.make_graph(nodes, "paired", ends[:1], ends[1:], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_clean_removes_what_computes_nothing() -> None:
+    nodes = [
+        helper.make_node("Constant", [], ["two"], value=numpy_helper.from_array(np.float32(2))),
+        helper.make_node("Identity", ["two"], ["also_two"]),
+        helper.make_node("Mul", ["image", "also_two"], ["logits"]),
+        helper.make_node("Neg", ["image"], ["nobody_reads_this"]),
+    ]
+    value = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3])
+        for name in ("image", "logits")
+    ]
+    unused = numpy_helper.from_array(np.zeros(3, np.float32), "unused")
+    graph = helper.make_graph(nodes, "waste", value[:1], value[1:], [unused])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    cleaned = rewritten_by(Clean(), model)
+    assert ops(cleaned) == {"Mul"}
+    assert len(cleaned.graph.initializer) == 1
+    image = np.float32([[1, 2, 3]])
+    np.testing.assert_array_equal(run(cleaned, image)[0], 2 * image)
+
+
+def test_a_resize_reads_what_stands_before_the_pair() -> None:
+    before = paired()
+    after = rewritten_by(ResizeInFloat(), before)
+    image = np.array([[[[0.3, -0.6], [1.1, 2.0]]]], np.float32)
+    (old,), (new,) = run(before, image), run(after, image)
+    np.testing.assert_array_equal(new[:, :1], image)  # unrounded
+    assert not np.array_equal(old[:, :1], image)
+    np.testing.assert_array_equal(new[:, 1:], old[:, 1:])  # other readers, other Resizes
+    assert [n.input[0] for n in after.graph.node if n.op_type == "Resize"] == ["image", "positive"]
+
+
+@settings(deadline=None, max_examples=30)
+@given(orders=st.lists(st.permutations([0, 1, 2, 3]), min_size=2, max_size=5), read=st.booleans())
+def test_transposes_that_undo_another_are_removed(orders: list[list[int]], read: bool) -> None:
+    names = ["x", *(f"t{index}" for index in range(len(orders)))]
+    transposes = [
+        helper.make_node("Transpose", [before], [after], name=after, perm=order)
+        for (before, after), order in zip(pairwise(names), orders, strict=True)
+    ]
+    model = chain(*transposes, helper.make_node("Neg", [names[-1]], ["logits"], name="last"))
+    if read:
+        model.graph.output.append(helper.make_empty_tensor_value_info("t0"))
+        model.graph.output[-1].type.CopyFrom(model.graph.output[0].type)
+    rewritten = rewritten_by(CancelTransposes(), model)
+    for found, wanted in zip(run(rewritten, images()), run(model, images()), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    left = [node for node in rewritten.graph.node if node.op_type == "Transpose"]
+    by_output = {node.output[0]: list(node.attribute[0].ints) for node in left}
+    for node in left:
+        there, back = by_output.get(node.input[0]), node.attribute[0].ints
+        assert there is None or [there[axis] for axis in back] != [0, 1, 2, 3]
+
+
+def test_a_transpose_of_another_order_is_kept() -> None:
+    model = chain(
+        helper.make_node("Transpose", ["x"], ["y"], name="there", perm=[0, 2, 3, 1]),
+        helper.make_node("Transpose", ["y"], ["z"], name="further", perm=[0, 2, 3, 1]),
+        helper.make_node("Neg", ["z"], ["logits"], name="last"),
+    )
+    assert_left_alone(CancelTransposes(), model, images())

@@ -1,0 +1,190 @@
+"""Convolutions rewritten for the CPU: the same function, other operators."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import helper
+
+from edgeunet.export.graphs.passes import (
+    BatchNormToConv,
+    ConvToMatMul,
+    ExpandGates,
+    TransposeHead,
+    WidenConvolutions,
+)
+from edgeunet.export.graphs.passes.convolutions import TILE
+from edgeunet.export.graphs.passes.layout import LONG
+from support.graphs import ops
+from support.passes import (
+    assert_left_alone,
+    assert_same,
+    chain,
+    images,
+    rewritten_by,
+    weight_shape,
+    weights,
+)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    channels=st.integers(1, 8),
+    kernel=st.sampled_from([1, 3, 5]),
+    padded=st.booleans(),
+    bias=st.booleans(),
+    activation=st.sampled_from(["Relu", "Sigmoid"]),
+)
+def test_widened_convolution_computes_the_same(
+    channels: int, kernel: int, padded: bool, bias: bool, activation: str
+) -> None:
+    constants = {"w": weights(channels, 6, kernel, kernel)}
+    if bias:
+        constants["b"] = weights(channels)
+    pads = [kernel // 2] * 4 if padded or kernel == 5 else [0] * 4
+    model = chain(
+        helper.make_node("Conv", ["x", *constants], ["y"], name="conv", pads=pads),
+        helper.make_node(activation, ["y"], ["z"], name="activation"),
+        helper.make_node("Neg", ["z"], ["logits"], name="last"),
+        **constants,
+    )
+    rewritten = rewritten_by(WidenConvolutions(), model)
+    assert_same(rewritten, model)
+    wide = next(node for node in rewritten.graph.node if node.op_type == "Conv")
+    outputs = weight_shape(rewritten, wide)[0]
+    width = 8 + 2 * pads[0] - kernel + 1
+    assert channels < outputs <= 2 * TILE if width % 2 == 0 else outputs == channels
+    if activation == "Relu" and outputs > channels:
+        reader = next(node for node in rewritten.graph.node if wide.output[0] in node.input)
+        assert reader.op_type == "Relu"  # or the two would not fuse
+
+
+@pytest.mark.parametrize(
+    ("channels", "changed"),
+    [
+        (32, {}),
+        (17, {}),
+        (6, {"group": 6}),
+        (4, {"strides": [2, 2]}),
+        (4, {"dilations": [2, 2]}),
+    ],
+)
+def test_other_convolutions_are_not_widened(channels: int, changed: dict[str, object]) -> None:
+    group = int(str(changed.get("group", 1)))
+    model = chain(
+        helper.make_node("Conv", ["x", "w"], ["y"], name="conv", pads=[1] * 4, **changed),
+        helper.make_node("Neg", ["y"], ["logits"], name="last"),
+        w=weights(channels, 6 // group, 3, 3),
+    )
+    assert_left_alone(WidenConvolutions(), model, images())
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(TILE, 2 * TILE), (TILE + 1, TILE)])
+def test_only_of_few_channels_two_tiles_are_filled(inputs: int, outputs: int) -> None:
+    model = chain(
+        helper.make_node("Conv", ["x", "w"], ["y"], name="conv", pads=[1] * 4),
+        helper.make_node("Conv", ["y", "v"], ["z"], name="narrow", pads=[1] * 4),
+        helper.make_node("Neg", ["z"], ["logits"], name="last"),
+        w=weights(inputs, 6, 3, 3),
+        v=weights(8, inputs, 3, 3),
+    )
+    rewritten = rewritten_by(WidenConvolutions(), model)
+    assert_same(rewritten, model)
+    narrow = next(node for node in rewritten.graph.node if node.name == "narrow")
+    assert weight_shape(rewritten, narrow)[0] == outputs
+
+
+def test_convolutions_at_the_borders_are_not_widened() -> None:
+    model = chain(
+        helper.make_node("Conv", ["image", "w"], ["y"], name="at_image"),
+        helper.make_node("Conv", ["y", "v"], ["logits"], name="at_logits"),
+        w=weights(4, 6, 1, 1),
+        v=weights(4, 4, 1, 1),
+    )
+    assert_left_alone(WidenConvolutions(), model, images())
+
+
+def test_batch_norm_becomes_a_depthwise_convolution() -> None:
+    statistics = {name: weights(6) for name in ("scale", "bias", "mean")}
+    statistics["variance"] = weights(6) ** 2
+    inputs = ["x", *statistics]
+    node = helper.make_node("BatchNormalization", inputs, ["logits"], name="norm", epsilon=1e-3)
+    model = chain(node, **statistics)
+    rewritten = rewritten_by(BatchNormToConv(), model)
+    assert ops(rewritten) == {"Neg", "Conv"}
+    assert_same(rewritten, model)
+
+
+@pytest.mark.parametrize("pad", [0, 1, 2])
+@pytest.mark.parametrize("bias", [True, False])
+def test_head_becomes_a_transposed_convolution(pad: int, bias: bool) -> None:
+    constants = {"w": weights(3, 6, 3, 3)} | ({"b": weights(3)} if bias else {})
+    node = helper.make_node("Conv", ["x", *constants], ["logits"], name="head", pads=[pad] * 4)
+    model = chain(node, **constants)
+    rewritten = rewritten_by(TransposeHead(), model)
+    assert ops(rewritten) == {"Neg", "ConvTranspose"}
+    assert_same(rewritten, model)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "changed"),
+    [
+        ((1, 1), {}),
+        ((3, 1), {}),
+        ((3, 3), {"pads": [1, 0, 1, 0]}),
+        ((3, 3), {"strides": [2, 2]}),
+        ((3, 3), {"pads": [3] * 4}),
+    ],
+)
+def test_other_heads_stay_convolutions(kernel: tuple[int, int], changed: dict[str, object]) -> None:
+    node = helper.make_node("Conv", ["x", "w"], ["logits"], name="head", **changed)
+    model = chain(node, w=weights(3, 6, *kernel))
+    assert_left_alone(TransposeHead(), model, images())
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("outputs", "neighbours"), [(1, 8), (3, 4), (8, 2), (9, 1)])
+def test_pointwise_head_becomes_a_product(outputs: int, neighbours: int, bias: bool) -> None:
+    constants_ = {"w": weights(outputs, 6, 1, 1)} | ({"b": weights(outputs)} if bias else {})
+    node = helper.make_node("Conv", ["x", *constants_], ["logits"], name="head")
+    model = chain(node, **constants_)
+    rewritten = rewritten_by(ConvToMatMul(), model)
+    assert "Conv" not in ops(rewritten)
+    assert_same(rewritten, model)
+    product = next(node for node in rewritten.graph.node if node.op_type == "MatMul")
+    assert weight_shape(rewritten, product) == (6 * neighbours, outputs * neighbours)
+
+
+def test_convolution_that_a_sigmoid_alone_reads_becomes_a_product() -> None:
+    def ending(*nodes: onnx.NodeProto) -> onnx.ModelProto:
+        conv = helper.make_node("Conv", ["x", "w"], ["y"], name="conv")
+        sigmoid = helper.make_node("Sigmoid", ["y"], ["s"], name="sigmoid")
+        return chain(conv, sigmoid, *nodes, w=weights(6, 6, 1, 1))
+
+    gate = ending(helper.make_node("Mul", ["x", "s"], ["logits"], name="mul"))
+    silu = ending(helper.make_node("Mul", ["y", "s"], ["logits"], name="mul"))
+    assert_same(rewritten_by(ConvToMatMul(), gate), gate)
+    assert "MatMul" in ops(rewritten_by(ConvToMatMul(), gate))
+    assert_left_alone(ConvToMatMul(), silu, images())
+
+
+@pytest.mark.parametrize(
+    ("kernel", "changed"), [(3, {"pads": [1] * 4}), (1, {"pads": [1] * 4}), (1, {"group": 2})]
+)
+def test_other_heads_do_not_become_products(kernel: int, changed: dict[str, object]) -> None:
+    node = helper.make_node("Conv", ["x", "w"], ["logits"], name="head", **changed)
+    model = chain(node, w=weights(4, 6 // int(str(changed.get("group", 1))), kernel, kernel))
+    assert_left_alone(ConvToMatMul(), model, images())
+
+
+def test_long_gates_and_other_products_are_left_alone() -> None:
+    model = chain(
+        helper.make_node("Conv", ["x", "w"], ["y"], name="conv"),
+        helper.make_node("GlobalAveragePool", ["y"], ["gate"], name="mean"),
+        helper.make_node("Mul", ["y", "gate"], ["z"], name="gated"),
+        helper.make_node("Mul", ["z", "z"], ["logits"], name="squared"),
+        w=weights(LONG, 6, 1, 1),
+    )
+    assert_left_alone(ExpandGates(), model, images())

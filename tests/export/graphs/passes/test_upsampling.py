@@ -1,0 +1,91 @@
+"""Upsampling as other operators: the same function afterwards."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from edgeunet.export.graphs.passes import DeconvToDepthToSpace, ResizeToConv
+from support.graphs import ops, run
+from support.passes import assert_left_alone, images, resized, rewritten_by
+
+
+def single(node: onnx.NodeProto, *constants: onnx.TensorProto) -> onnx.ModelProto:
+    """Model `image` -> node -> `logits`."""
+    value = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("image", "logits")
+    ]
+    graph = helper.make_graph([node], "single", value[:1], value[1:], list(constants))
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def deconv(bias: bool = True, **attributes: object) -> onnx.ModelProto:
+    rng = np.random.default_rng(0)
+    size = attributes.get("kernel_shape", [2, 2])[0]
+    tensors = [numpy_helper.from_array(rng.normal(size=(6, 5, size, size)).astype("f"), "w")]
+    if bias:
+        tensors.append(numpy_helper.from_array(rng.normal(size=5).astype("f"), "b"))
+    inputs = ["image", *(tensor.name for tensor in tensors)]
+    defaults = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    node = helper.make_node("ConvTranspose", inputs, ["logits"], **{**defaults, **attributes})
+    return single(node, *tensors)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_deconv_becomes_depth_to_space_with_the_same_output(bias: bool) -> None:
+    model = deconv(bias)
+    rewritten = rewritten_by(DeconvToDepthToSpace(), model)
+    image = np.random.default_rng(1).normal(size=(2, 6, 7, 9)).astype(np.float32)
+    assert ops(rewritten) == {"Conv", "DepthToSpace"}
+    np.testing.assert_allclose(run(rewritten, image)[0], run(model, image)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"kernel_shape": [3, 3]},
+        {"strides": [1, 1]},
+        {"pads": [1, 1, 1, 1]},
+        {"output_padding": [1, 1]},
+        {"dilations": [2, 2]},
+    ],
+)
+def test_deconv_that_overlaps_or_pads_is_left_alone(attributes: dict[str, list[int]]) -> None:
+    image = np.random.default_rng(1).normal(size=(2, 6, 7, 9)).astype(np.float32)
+    assert_left_alone(DeconvToDepthToSpace(), deconv(**attributes), image)
+
+
+@settings(deadline=None, max_examples=20)
+@given(channels=st.integers(1, 5), height=st.integers(1, 6), width=st.integers(1, 6))
+def test_upsampling_as_a_convolution_computes_the_same(
+    channels: int, height: int, width: int
+) -> None:
+    model = resized((channels, height, width))
+    rewritten = rewritten_by(ResizeToConv(), model)
+    assert "Resize" not in ops(rewritten)
+    image = np.random.default_rng(1).normal(size=(2, channels, height, width)).astype("f")
+    np.testing.assert_allclose(run(rewritten, image)[0], run(model, image)[0], atol=1e-6)
+
+
+def test_upsampling_of_an_unsized_map_stays_a_resize() -> None:
+    assert_left_alone(ResizeToConv(), resized((3, None, None)), images()[:, :3])
+
+
+@pytest.mark.parametrize(
+    ("scales", "changed"),
+    [
+        ((1, 1, 2, 4), {}),
+        ((1, 2, 2, 2), {}),
+        ((1, 1, 2, 2), {"mode": "nearest"}),
+        ((1, 1, 2, 2), {"coordinate_transformation_mode": "align_corners"}),
+        ((1, 1, 2, 2), {"coordinate_transformation_mode": "asymmetric"}),
+    ],
+)
+def test_other_resizes_stay(scales: tuple[float, ...], changed: dict[str, str]) -> None:
+    model = resized((2, 4, 4), scales=scales, **changed)
+    image = None if scales[1] != 1 else images()[:, :2, :, :4]
+    assert_left_alone(ResizeToConv(), model, image)

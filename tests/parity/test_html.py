@@ -1,0 +1,19 @@
+"""The page of the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgeunet.bundle.bundle import open_bundle
+from edgeunet.parity import golden_samples, measure, write_html
+
+
+def test_page_has_the_verdict_and_four_pictures_a_frame(fp32_bundle: Path, tmp_path: Path) -> None:
+    bundle = open_bundle(fp32_bundle)
+    report, worst = measure(bundle, golden_samples(bundle), data="<b>golden</b>")
+    write_html(tmp_path / "parity.html", report, worst, bundle.manifest.palette)
+    page = (tmp_path / "parity.html").read_text()
+    assert page.count("<img ") == 4 * len(worst)
+    assert "all stages within tolerance" in page
+    assert "&lt;b&gt;golden&lt;/b&gt;" in page, "names are escaped"
+    assert "http" not in page, "the page needs nothing from elsewhere"

@@ -1,0 +1,80 @@
+"""Verdicts and the table of a parity run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from edgeunet.parity.report import Fallback, ParityReport, StageParity
+
+STAGE = StageParity(
+    name="int8 onnxruntime",
+    agreement=0.99,
+    boundary=0.97,
+    iou=(98.0, None),
+    miou=98.0,
+    drop=0.5,
+    logit_max=0.25,
+    logit_mean=0.01,
+    wanted=0.98,
+    allowed_drop=0.5,
+)
+REPORT = ParityReport(
+    bundle="b",
+    model="unet",
+    weights="cells",
+    precision="int8",
+    backend="onnxruntime",
+    data="cells",
+    frames=3,
+    labelled=True,
+    classes=("a", "b"),
+    reference_iou=(98.5, None),
+    reference_miou=98.5,
+    stages=(replace(STAGE, name="fp32 onnxruntime"), STAGE),
+    gate=None,
+    worst=(),
+    environment={},
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "ok"),
+    [
+        ({}, True),
+        ({"agreement": 0.98}, True),
+        ({"agreement": 0.9799}, False),
+        ({"drop": 0.51}, False),
+        ({"drop": 9.0, "allowed_drop": None}, True),  # no labels
+    ],
+)
+def test_a_stage_has_to_keep_both_tolerances(changes: dict[str, float | None], ok: bool) -> None:
+    assert replace(STAGE, **changes).ok is ok  # type: ignore[arg-type]
+
+
+def test_the_first_stage_out_of_tolerance_is_named() -> None:
+    assert REPORT.first_failure is None
+    assert "all stages within tolerance" in REPORT.table()
+    broken = replace(REPORT, stages=tuple(replace(each, agreement=0.5) for each in REPORT.stages))
+    assert broken.first_failure == "fp32 onnxruntime"
+    assert "first out of tolerance: fp32 onnxruntime" in broken.table()
+    assert broken.table().count("OUT OF TOLERANCE") == 2
+
+
+def test_deployed_stages_are_those_of_the_precision() -> None:
+    assert REPORT.deployed == (STAGE,)
+    assert REPORT.candidate == STAGE
+
+
+def test_table_says_what_runs_in_float_and_that_labels_are_missing() -> None:
+    table = replace(REPORT, labelled=False, fallbacks=(Fallback("head", 0.1, 1.5),)).table()
+    assert "(no labels: compared with its masks)" in table
+    assert "float: head, which won back 1.50 points" in table
+
+
+def test_json_has_the_verdicts() -> None:
+    data = json.loads(json.dumps(REPORT.to_json()))
+    assert (data["ok"], data["first_failure"]) == (True, None)
+    assert [stage["ok"] for stage in data["stages"]] == [True, True]

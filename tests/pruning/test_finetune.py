@@ -1,0 +1,72 @@
+"""Fine-tuning of a pruned net."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from edgeunet.data.datasets import open_dataset
+from edgeunet.errors import CheckpointError
+from edgeunet.models.checkpoints import Checkpoint
+from edgeunet.models.reference import validate
+from edgeunet.models.structure import structure_of
+from edgeunet.pruning.prune import prune
+from support.pruning import TRAINING, by_ratio, names, saved
+
+
+def test_fine_tuning_trains_the_pruned_net_as_the_whole_one_was(data: Path, tmp_path: Path) -> None:
+    source, output = saved(tmp_path), tmp_path / "small.safetensors"
+    report = prune(output, by_ratio(source, data, epochs=2))
+    assert names(tmp_path) == ["small.json", "small.safetensors", "source"]
+    assert [row.name for row in report.rows] == ["before", "pruned", "fine-tuned"]
+    _, pruned, tuned = report.rows
+    assert (tuned.parameters, tuned.gflops) == (pruned.parameters, pruned.gflops)
+    opened = Checkpoint.open(output)
+    net, card = opened.net, opened.card
+    assert card.structure == structure_of(net)
+    assert card.metrics == validate(net, open_dataset(data), spec=card.input)
+    assert tuned.miou == card.metrics["miou"]
+    assert {name: card.training[name] for name in TRAINING} == {**TRAINING, "epochs": 2}
+    assert card.training["initial"]["pruned"][0]["ratio"] == 0.5
+
+
+def test_fine_tuning_that_was_stopped_goes_on_bit_for_bit(data: Path, tmp_path: Path) -> None:
+    source, output = saved(tmp_path), tmp_path / "parts.safetensors"
+    options = by_ratio(source, data, epochs=3)
+    prune(tmp_path / "whole.safetensors", options)
+
+    class Stopped(Exception):
+        pass
+
+    def stop(step: str) -> None:
+        if step.startswith("epoch 2"):
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        prune(output, options, report=stop)
+    assert not output.exists()
+    with pytest.raises(CheckpointError, match=r"parts\.finetune belongs to another pruning"):
+        prune(output, replace(options, ratio=0.25))
+    with pytest.raises(CheckpointError, match="belongs to another run"):
+        prune(output, replace(options, finetune_epochs=4))
+    said: list[str] = []
+    prune(output, options, report=said.append)
+    assert said[0].startswith("resuming in ")
+    assert sum(step.startswith("epoch") for step in said) == 1
+    expected, found = (load_file(tmp_path / f"{n}.safetensors") for n in ("whole", "parts"))
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert not (tmp_path / "parts.finetune").exists()
+
+
+def test_a_foreign_record_of_the_training_is_refused(data: Path, tmp_path: Path) -> None:
+    source = saved(tmp_path)
+    card = json.loads(source.with_suffix(".json").read_text())
+    card["training"] = {"batch_size": "many"}
+    source.with_suffix(".json").write_text(json.dumps(card))
+    with pytest.raises(CheckpointError, match=r"does not fit the trainer: .*batch_size"):
+        prune(tmp_path / "small.safetensors", by_ratio(source, data, epochs=1))

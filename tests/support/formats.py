@@ -1,0 +1,77 @@
+"""Strategies for values of the bundle's format."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import strategies as st
+
+from edgeunet.bundle.manifest import FLAVOURS, InputSpec, Manifest
+from edgeunet.bundle.schema import encode
+from edgeunet.models.checkpoints import Card
+
+texts = st.text(max_size=8)
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | numbers | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=5,
+)
+objects = st.dictionaries(texts, json_values, max_size=3)
+byte = st.integers(0, 255)
+
+
+@st.composite
+def input_specs(draw: st.DrawFn) -> InputSpec:
+    color = draw(st.sampled_from(["rgb", "bgr", "gray"]))
+    channels = 1 if color == "gray" else 3
+    positive = st.floats(min_value=1e-3, max_value=10)
+    return InputSpec(
+        height=draw(st.integers(1, 5000)),
+        width=draw(st.integers(1, 5000)),
+        color=color,
+        resize=draw(st.sampled_from(["stretch", "pad"])),
+        mean=tuple(draw(st.lists(numbers, min_size=channels, max_size=channels))),
+        std=tuple(draw(st.lists(positive, min_size=channels, max_size=channels))),
+    )
+
+
+@st.composite
+def cards(draw: st.DrawFn) -> Card:
+    classes = draw(st.lists(texts, min_size=1, max_size=4))
+    return Card(
+        model=draw(texts),
+        arguments=draw(objects),
+        classes=tuple(classes),
+        palette=tuple(draw(st.tuples(byte, byte, byte)) for _ in classes),
+        input=draw(input_specs()),
+        data=draw(texts),
+        metrics=draw(objects),
+        training=draw(objects),
+    )
+
+
+@st.composite
+def manifests(draw: st.DrawFn) -> Manifest:
+    card = draw(cards())
+    count = len(card.classes)
+    thresholds = st.lists(st.floats(0, 1), min_size=count, max_size=count).map(tuple)
+    return Manifest(
+        model=card.model,
+        arguments=card.arguments,
+        weights=draw(texts),
+        precision=draw(st.sampled_from(sorted(FLAVOURS))),
+        classes=card.classes,
+        palette=card.palette,
+        input=card.input,
+        logits_size=(draw(st.integers(1, 5000)), draw(st.integers(1, 5000))),
+        max_batch=draw(st.integers(1, 64)),
+        files=draw(st.dictionaries(texts, texts, max_size=3)),
+        versions=draw(st.dictionaries(texts, texts, max_size=3)),
+        gate=draw(st.none() | thresholds),
+    )
+
+
+def through_json(value: Any) -> Any:
+    return json.loads(json.dumps(encode(value)))

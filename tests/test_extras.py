@@ -1,0 +1,103 @@
+"""The extras: which package belongs to which, and how to install it."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from edgeunet import extras
+from edgeunet.errors import MissingDependencyError
+from edgeunet.extras import PACKAGES, find_package, how_to_install
+from support.commands import ROOT
+from support.project import extras as wanted_extras
+
+
+def test_every_extra_that_a_module_may_lack_is_known() -> None:
+    """Else `--help`, which loads all commands, ends with a traceback where one is missing."""
+    needed = {"click", "cv2", "numpy", "edgeunet"}  # of every install; OpenCV may be JetPack's
+    with_onnx = {"google"}  # protobuf
+    loaded_late = {"pycuda", "tensorrt", "tensorrt_rtx_bindings"}  # with messages of their own
+    optional = {package.module for package in PACKAGES}
+    known = needed | with_onnx | loaded_late | optional | sys.stdlib_module_names
+    for folder in ("edgeunet", "export", "runtime"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for name in imported_by(path):
+                assert name in known, f"{path} imports {name}"
+
+
+def imported_by(path: Path) -> Iterator[str]:
+    """Top-level names of the modules that a file imports absolutely."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            assert node.module is not None
+            yield node.module.split(".")[0]
+
+
+@pytest.fixture
+def opencv(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
+    """Puts an OpenCV in place: pip's wheel, that of JetPack, or None."""
+
+    def install(kind: str | None) -> None:
+        def distribution(name: str) -> object:
+            if kind == "wheel":
+                return SimpleNamespace()
+            raise PackageNotFoundError(name)
+
+        monkeypatch.setattr(extras, "distribution", distribution)
+        spec = SimpleNamespace() if kind else None
+        monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: spec)
+
+    return install
+
+
+@pytest.mark.parametrize("extra", ["cpu", "video", "export", "train"])
+def test_another_opencv_is_not_overwritten_by_that_of_an_extra(
+    opencv: Callable[[str | None], None], extra: str
+) -> None:
+    opencv("JetPack's")
+    assert how_to_install("onnxruntime", extra) == "pip install onnxruntime"
+    assert "Install it with: pip install av." in str(MissingDependencyError("av", extra))
+
+
+@pytest.mark.parametrize(
+    ("kind", "extra"),
+    [("wheel", "cpu"), (None, "cpu"), ("JetPack's", "trt"), ("JetPack's", "serve")],
+)
+def test_extra_is_named_where_it_overwrites_nothing(
+    opencv: Callable[[str | None], None], kind: str | None, extra: str
+) -> None:
+    opencv(kind)
+    assert how_to_install("any", extra) == f"pip install 'edgeunet[{extra}]'"
+
+
+def test_extras_that_bring_opencv_are_those_of_the_project() -> None:
+    extras_of_project = wanted_extras()
+    bringing = {"opencv-python-headless>=4.9", "edgeunet[cpu]", "edgeunet[export]"}
+    bring = {name for name, wanted in extras_of_project.items() if bringing & set(wanted)}
+    assert bring == extras._EXTRAS_WITH_OPENCV
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
+def test_a_missing_module_names_the_extra_of_its_package(package: extras.Package) -> None:
+    assert find_package(f"{package.module}.part") is package
+    assert f"{package.module} is not installed" in str(MissingDependencyError(package.module))
+    assert any(each.startswith(package.name) for each in wanted_extras()[package.extra])
+
+
+def test_a_module_of_no_extra_is_unknown() -> None:
+    assert find_package("json") is None
+
+
+def test_package_alone_is_named_as_the_index_knows_it(
+    opencv: Callable[[str | None], None],
+) -> None:
+    opencv("JetPack's")
+    assert how_to_install("onnx_ir", "export") == "pip install onnx-ir"

@@ -1,0 +1,167 @@
+"""Augmentation: image and mask stay aligned, and only the image changes its colours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeunet.metrics import IGNORE, boundary, dilate
+from edgeunet.training.augment import Augmentation, elastic_displacement
+
+sides = st.integers(8, 80)
+sizes = st.tuples(sides, sides)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def augmented(
+    augment: Augmentation,
+    image: npt.NDArray[np.uint8],
+    mask: npt.NDArray[np.uint8],
+    rng: np.random.Generator,
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Crop of an image and its mask, as training takes it."""
+    warp = augment.warp(mask.shape, rng)
+    return augment.colour(warp.image(image), rng), warp.mask(mask)
+
+
+def geometry_only(crop: tuple[int, int], **arguments: Any) -> Augmentation:
+    quiet: dict[str, Any] = {"scale": (0.5, 1.6), "contrast": 0, "brightness": 0, "tint": 0}
+    return Augmentation(crop, **{**quiet, **arguments})
+
+
+@given(size=sizes, crop=sizes, channels=st.sampled_from([1, 3]), seed=seeds)
+def test_augmentation_gives_the_crop_with_the_masks_ids(
+    size: tuple[int, int], crop: tuple[int, int], channels: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (*size, channels), np.uint8)
+    mask = rng.choice(np.array([1, 4, 7], np.uint8), size)
+    given_image, given_mask = image.copy(), mask.copy()
+    pixels, classes = augmented(Augmentation(crop, scale=(0.5, 1.6), elastic=3), image, mask, rng)
+    assert pixels.shape == (*crop, channels)
+    assert classes.shape == crop
+    assert pixels.dtype == classes.dtype == np.uint8
+    assert set(np.unique(classes)) <= {*np.unique(mask), IGNORE}
+    assert np.array_equal(image, given_image) and np.array_equal(mask, given_mask)
+
+
+@pytest.mark.parametrize("elastic", [0, 4])
+@given(size=st.tuples(st.integers(24, 80), st.integers(24, 80)), seed=seeds)
+def test_image_and_mask_stay_aligned(elastic: float, size: tuple[int, int], seed: int) -> None:
+    height, width = size
+    image = np.zeros((height, width, 3), np.uint8)
+    # Off the centre and not square, so that a flip or a swap of the axes of one is seen.
+    square = np.s_[height // 8 : height // 2, width // 4 : width * 5 // 6]
+    image[square] = (255, 0, 255)
+    mask = np.zeros(size, np.uint8)
+    mask[square] = 1
+    augment = geometry_only((48, 64), rotation=15, elastic=elastic)
+    pixels, classes = augmented(augment, image, mask, np.random.default_rng(seed))
+    counted = classes != IGNORE
+    assert counted.any()
+    seen = pixels[..., 0] > 127
+    wrong = (seen != (classes == 1)) & counted
+    assert wrong[counted].mean() <= 0.03
+    assert not (wrong & ~dilate(boundary(classes), 1)).any()  # nearest against bilinear: edges only
+
+
+@given(seed=seeds)
+def test_same_generator_gives_the_same_sample(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (40, 40, 3), np.uint8)
+    mask = rng.integers(0, 3, (40, 40), np.uint8)
+    augment = Augmentation((32, 32), scale=(0.5, 1.6))
+    first, second, other = (
+        augmented(augment, image, mask, np.random.default_rng(start))
+        for start in (seed, seed, seed + 1)
+    )
+    assert np.array_equal(first[0], second[0]) and np.array_equal(first[1], second[1])
+    assert not np.array_equal(first[0], other[0])
+
+
+def test_without_any_range_the_sample_is_the_image_or_its_mirror_image() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (16, 24, 3), np.uint8)
+    mask = rng.integers(0, 3, (16, 24), np.uint8)
+    augment = geometry_only((16, 24), scale=(1, 1), rotation=0)
+    directions = set()
+    for seed in range(8):
+        pixels, classes = augmented(augment, image, mask, np.random.default_rng(seed))
+        direction = 1 if np.array_equal(pixels, image) else -1
+        assert np.array_equal(pixels, image[:, ::direction])
+        assert np.array_equal(classes, mask[:, ::direction])
+        directions.add(direction)
+    assert directions == {1, -1}
+
+
+def test_what_lies_outside_the_image_is_ignored() -> None:
+    image, mask = np.full((8, 8, 3), 100, np.uint8), np.ones((8, 8), np.uint8)
+    augment = geometry_only((32, 32), scale=(1, 1), rotation=0)
+    _, classes = augmented(augment, image, mask, np.random.default_rng(0))
+    assert set(np.unique(classes)) == {1, IGNORE}
+    assert np.count_nonzero(classes == 1) == 64
+    assert (classes[0] == IGNORE).all() and (classes[:, 0] == IGNORE).all()
+
+
+def test_margin_is_context_around_the_same_crop() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (40, 48, 3), np.uint8)
+    bare = geometry_only((32, 32), rotation=10)
+    wide = geometry_only((32, 32), rotation=10, margin=12)
+    for seed in range(4):
+        small = bare.warp((40, 48), np.random.default_rng(seed))
+        large = wide.warp((40, 48), np.random.default_rng(seed))
+        assert large.x.shape == (56, 56)
+        np.testing.assert_allclose(large.inner(12).x, small.x, atol=1e-4)
+        np.testing.assert_allclose(large.inner(12).y, small.y, atol=1e-4)
+        # Beyond the image its mirror image is seen, as U-Net's paper has it.
+        assert large.image(image).min(axis=2)[[0, -1]].std() > 20
+
+
+def test_elastic_displacements_are_smooth_and_as_large_as_asked_for() -> None:
+    fields = np.stack(
+        [
+            elastic_displacement(64, 80, sigma=10, rng=np.random.default_rng(seed))
+            for seed in range(200)
+        ]
+    )
+    assert fields.shape == (200, 2, 64, 80)
+    # The middle of each cell of the 3x3 grid is a grid point.
+    assert fields[:, :, 32, 40].std() == pytest.approx(10, rel=0.1)
+    assert abs(fields.mean()) < 1
+    assert np.abs(np.diff(fields, axis=2)).max() < 4  # pixels from one row to the next
+    assert fields[0].std() > 1
+    assert not elastic_displacement(8, 8, sigma=0, rng=np.random.default_rng(0)).any()
+
+
+def test_colour_changes_the_image_alone_and_stays_in_range() -> None:
+    image = np.tile(np.array([0, 128, 255], np.uint8)[:, None], (8, 8))[..., None].repeat(3, 2)
+    mask = np.ones(image.shape[:2], np.uint8)
+    plain = geometry_only(mask.shape, scale=(1, 1), rotation=0)
+    coloured = Augmentation(mask.shape, scale=(1, 1), rotation=0, tint=0)
+    means = []
+    for seed in range(20):
+        before, classes = augmented(plain, image, mask, np.random.default_rng(seed))
+        after, same = augmented(coloured, image, mask, np.random.default_rng(seed))
+        assert np.array_equal(classes, same)
+        # Levels keep their order: nothing wraps around at 0 or 255.
+        order = np.argsort(before, axis=None, kind="stable")
+        assert (np.diff(after.ravel()[order].astype(int)) >= 0).all()
+        means.append(after.mean() - before.mean())
+    assert min(means) < -5
+    assert max(means) > 5
+
+
+def test_dark_images_keep_what_is_in_them() -> None:
+    """A shift by a share of the whole range would make them black."""
+    image = np.arange(10, 50, dtype=np.uint8).reshape(5, 8, 1)
+    augment = Augmentation((5, 8), scale=(1, 1))
+    for seed in range(50):
+        after = augment.colour(image, np.random.default_rng(seed))
+        assert len(np.unique(after)) >= 15
+        assert after.min() > 0

@@ -1,0 +1,50 @@
+"""Options of training, and the progress of a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edgeunet.errors import UnknownNameError, UsageError
+from edgeunet.training import config as configs
+from edgeunet.training.config import Clock, TrainConfig
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"learning_rate": 0.0}, "learning_rate is 0; expected more than 0"),
+        ({"elastic": -1.0}, "elastic is -1; expected at least 0"),
+        ({"scale": (1.5, 0.5)}, r"scale is 1\.5 to 0\.5; the smaller zoom comes first"),
+        ({"crop": (0, 64)}, "crop is 0, 64; expected at least 1"),
+        ({"focus": 1.5}, r"focus is 1\.5; expected at least 0 and at most 1"),
+    ],
+)
+def test_values_out_of_range_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        TrainConfig(**values)
+
+
+def test_unknown_loss_lists_the_known_ones() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown loss 'x'\. Known: cross_entropy_dice"):
+        TrainConfig(loss="x")
+
+
+def test_recipe_of_the_paper_is_kept_except_for_changes() -> None:
+    assert TrainConfig.for_model("mobile_unet") == TrainConfig()
+    unet = TrainConfig.for_model("unet", border=1.0)
+    assert (unet.loss, unet.border, unet.elastic) == ("weighted_cross_entropy", 1.0, 10.0)
+
+
+def test_clock_tells_rate_and_what_remains_since_the_resumption(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(configs.time, "monotonic", lambda: now[0])
+    clock = Clock(0.5, images=1000)  # resumed in the middle
+    now[0] = 110.0
+    progress = clock.progress(0.75, epoch=3, loss=0.2)
+    assert progress.rate == pytest.approx(25)  # 250 images in 10 s
+    assert progress.remaining == pytest.approx(10)
+    assert (progress.epoch, progress.loss, progress.miou) == (3, 0.2, None)

@@ -1,0 +1,147 @@
+"""The loop: resumed, stopped, and killed."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from edgeunet.bundle.manifest import InputSpec
+from edgeunet.data.datasets import open_dataset
+from edgeunet.errors import CheckpointError, TrainingError
+from edgeunet.models.checkpoints import Checkpoint
+from edgeunet.training.config import Progress, TrainConfig
+from edgeunet.training.loop import Trainer
+from edgeunet.training.losses import LOSSES
+from edgeunet.training.train import train
+from support.training import SHORT
+
+
+def test_number_of_workers_does_not_change_the_weights(data: Path, tmp_path: Path) -> None:
+    found = []
+    for workers in (0, 2):
+        output = tmp_path / str(workers)
+        config = replace(SHORT, epochs=2)
+        train("mobile_unet", data, output, config=config, size=(64, 64), width=8, workers=workers)
+        found.append(load_file(output / "best.safetensors"))
+    assert all((found[0][name] == found[1][name]).all() for name in found[0])
+
+
+def test_nan_loss_stops_the_run_and_keeps_saved_files(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(SHORT, validate_every=1)
+    arguments = {"config": config, "size": (64, 64), "width": 8}
+
+    factor = [1.0]
+    plain = LOSSES[config.loss]
+    monkeypatch.setitem(LOSSES, config.loss, lambda *given: plain(*given) * factor[0])
+
+    def spoil(news: Progress) -> None:
+        if news.epoch == 2:
+            factor[0] = math.nan
+
+    with pytest.raises(TrainingError, match=r"loss is nan in step 1 of epoch 3.*--lr"):
+        train("mobile_unet", data, tmp_path, report=spoil, **arguments)
+    opened = Checkpoint.open(tmp_path / "best.safetensors")
+    net, card = opened.net, opened.card
+    assert card.training["best_epoch"] <= 2
+    assert all(bool(tensor.isfinite().all()) for tensor in net.state_dict().values())
+    factor[0] = 1.0
+    train("mobile_unet", data, tmp_path, **arguments)  # resumes after the second epoch
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == config.epochs
+
+
+def test_full_disk_keeps_the_earlier_checkpoint(data: Path, tmp_path: Path) -> None:
+    """A limit on file sizes replaces the full disk: both end a write half way."""
+    config = replace(SHORT, epochs=1)
+    train("mobile_unet", data, tmp_path, config=config, size=(64, 64), width=8)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    script = (
+        "import resource, sys\n"
+        "from edgeunet.models.checkpoints import Checkpoint, save_checkpoint\n"
+        "from pathlib import Path\n"
+        "path = Path(sys.argv[1])\n"
+        "opened = Checkpoint.open(path)\n"
+        "net, card = opened.net, opened.card\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
+        "save_checkpoint(path, net, card)\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "best.safetensors")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "File too large" in result.stderr
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_interrupted_run_resumes_with_bit_identical_weights(data: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train("mobile_unet", data, whole, config=SHORT, size=(64, 64), width=8)
+
+    class Stopped(Exception):
+        pass
+
+    def stop(news: Progress) -> None:
+        if news.epoch == 2:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train("mobile_unet", data, parts, config=SHORT, size=(64, 64), width=8, report=stop)
+    (parts / "log.jsonl").unlink()  # as if the run was killed before it wrote the log
+    train("mobile_unet", data, parts, config=SHORT, size=(64, 64), width=8)
+    expected, found = (load_file(path / "best.safetensors") for path in (whole, parts))
+    assert all((expected[name] == found[name]).all() for name in expected)
+    assert losses(parts) == losses(whole)
+
+
+def losses(run: Path) -> list[tuple[int, float]]:
+    lines = (run / "log.jsonl").read_text().splitlines()
+    return [(entry["epoch"], entry["loss"]) for entry in map(json.loads, lines)]
+
+
+def test_killed_run_leaves_complete_files_and_can_be_resumed(data: Path, tmp_path: Path) -> None:
+    command = [
+        *(sys.executable, "-m", "edgeunet", "train", "--model", "mobile_unet"),
+        *("--data", str(data), "--width", "8", "--size", "64x64", "--crop", "64x64"),
+        *("--epochs", "200", "--batch", "4", "-o", str(tmp_path / "run")),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "log.jsonl").exists():
+        assert process.poll() is None, "training ended by itself"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    config = TrainConfig(crop=(64, 64), epochs=200, batch_size=4)
+    trainer = Trainer(
+        "mobile_unet",
+        open_dataset(data),
+        tmp_path / "run",
+        spec=InputSpec(64, 64),
+        config=config,
+        width=8,
+    )
+    assert trainer.resume()
+    assert trainer.epoch >= len(log) > 0
+
+
+def test_refuses_an_output_of_another_run(data: Path, tmp_path: Path) -> None:
+    once = replace(SHORT, epochs=1)
+    train("mobile_unet", data, tmp_path, config=once, size=(64, 64), width=8)
+    with pytest.raises(CheckpointError, match="belongs to another run"):
+        train("mobile_unet", data, tmp_path, config=replace(once, seed=1), size=(64, 64), width=8)
+
+
+def test_refuses_a_damaged_state(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "last.pt").write_bytes(b"not a state")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        train("mobile_unet", data, tmp_path, config=SHORT, size=(64, 64), width=8)

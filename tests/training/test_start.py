@@ -1,0 +1,120 @@
+"""Training that starts from the weights of another net."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from edgeunet.bundle.manifest import InputSpec
+from edgeunet.data.datasets import default_palette, open_dataset
+from edgeunet.errors import CheckpointError
+from edgeunet.models import create_model
+from edgeunet.models.checkpoints import Card, Checkpoint, find_weights, save_checkpoint
+from edgeunet.models.depth import prune_depth
+from edgeunet.models.structure import structure_of
+from edgeunet.pruning.channels import prune_channels
+from edgeunet.training.train import train
+from support.originals import mobilenet_v2
+from support.training import SHORT
+
+
+def test_training_keeps_the_channels_of_a_pruned_net(data: Path, tmp_path: Path) -> None:
+    once = replace(SHORT, epochs=1)
+    card = train("unet", data, tmp_path / "whole", config=once, size=(64, 64), width=4)
+    net = Checkpoint.open(tmp_path / "whole" / "best.safetensors").net
+    pruned = prune_channels(net, open_dataset(data), ratio=0.5, spec=card.input)
+    structure = structure_of(pruned)
+    initial = tmp_path / "pruned.safetensors"
+    save_checkpoint(initial, pruned, replace(card, structure=structure))
+    run = tmp_path / "run"
+    for _ in range(2):  # the second resumes the first
+        tuned = train("unet", data, run, config=once, size=(64, 64), initial=initial, width=4)
+        assert tuned.structure == structure
+        assert structure_of(Checkpoint.open(run / "best.safetensors").net) == structure
+    with pytest.raises(CheckpointError, match="belongs to another run"):
+        train("unet", data, run, config=once, size=(64, 64), width=4)
+
+
+def test_training_starts_from_a_depth_pruned_net(data: Path, tmp_path: Path) -> None:
+    once = replace(SHORT, epochs=1, learning_rate=1e-9)
+    whole = train("unetpp", data, tmp_path / "whole", config=once, size=(64, 64), width=4)
+    net = Checkpoint.open(tmp_path / "whole" / "best.safetensors").net
+    pruned, card = prune_depth(net, whole, depth=2)
+    initial = tmp_path / "pruned.safetensors"
+    save_checkpoint(initial, pruned, card)
+    tuned = train("unetpp", data, tmp_path / "run", config=once, size=(64, 64), initial=initial)
+    assert tuned.arguments == card.arguments
+    assert tuned.training["initial"]["pruned"] == [{"depth": 2, "of": 4}]
+
+
+def test_training_starts_from_a_net_with_other_classes(data: Path, tmp_path: Path) -> None:
+    """Body and input come from the checkpoint; layers that output classes are fresh."""
+    once = replace(SHORT, epochs=1, learning_rate=1e-9)
+    spec = InputSpec(32, 32, color="gray", resize="pad", mean=(0.5,), std=(0.25,))
+    arguments = {"num_classes": 5, "in_channels": 1, "width": 4}
+    net = create_model("unet", **arguments)
+    card = Card("unet", arguments, tuple("abcde"), default_palette(5), spec, "letters")
+    initial = tmp_path / "initial.safetensors"
+    save_checkpoint(initial, net, card)
+    run = tmp_path / "run"
+    tuned = train("unet", data, run, config=once, size=(64, 64), initial=initial, cgm=True)
+    assert tuned.arguments == {"num_classes": 3, "in_channels": 1, "width": 4, "cgm": True}
+    assert tuned.input == replace(spec, height=64, width=64)
+    found = Checkpoint.open(run / "best.safetensors").net
+    body = [name for name in net.state_dict() if name.endswith("0.weight") and "head" not in name]
+    assert len(body) == 18
+    for name in body:
+        kept = net.state_dict()[name]
+        torch.testing.assert_close(found.state_dict()[name], kept, rtol=1e-3, atol=1e-4)
+
+
+def test_pruned_net_trains_on_other_classes(data: Path, tmp_path: Path) -> None:
+    once = replace(SHORT, epochs=1, learning_rate=1e-9)
+    net = prune_channels(
+        create_model("unet", num_classes=3, width=4),
+        open_dataset(data),
+        ratio=0.5,
+        spec=InputSpec(64, 64),
+    )
+    net.head = torch.nn.Conv2d(net.head.in_channels, 5, 1)
+    card = Card(
+        "unet",
+        {"num_classes": 5, "width": 4},
+        tuple("abcde"),
+        default_palette(5),
+        InputSpec(64, 64),
+        "letters",
+        structure=structure_of(net),
+    )
+    initial = tmp_path / "initial.safetensors"
+    save_checkpoint(initial, net, card)
+    tuned = train("unet", data, tmp_path / "run", config=once, size=(64, 64), initial=initial)
+    kept = structure_of(net)
+    assert tuned.structure == {**kept, "head": (kept["head"][0], 3)}
+
+
+def test_refuses_weights_of_another_variant(data: Path, tmp_path: Path) -> None:
+    initial = find_weights("unet", "cells")
+    with pytest.raises(CheckpointError, match=r"is a checkpoint of unet; unetpp was asked for"):
+        train("unetpp", data, tmp_path, config=SHORT, initial=initial)
+
+
+def test_training_starts_from_a_classifiers_encoder(data: Path, tmp_path: Path) -> None:
+    classifier = mobilenet_v2()
+    torch.save(classifier.state_dict(), tmp_path / "mobilenet_v2.pth")
+    config = replace(SHORT, epochs=1, learning_rate=1e-9)
+    card = train(
+        "mobile_unet",
+        data,
+        tmp_path / "run",
+        config=config,
+        size=(64, 64),
+        encoder=tmp_path / "mobilenet_v2.pth",
+    )
+    assert card.training["initial"] == {"encoder": "mobilenet_v2.pth"}
+    net = Checkpoint.open(tmp_path / "run" / "best.safetensors").net
+    found = net.get_submodule("encoder.stem.0").weight
+    torch.testing.assert_close(found, classifier.features[0][0].weight, rtol=1e-3, atol=1e-4)
