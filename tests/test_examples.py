@@ -52,14 +52,14 @@ def examples() -> Iterator[doctest.DocTest]:
     finder = doctest.DocTestFinder()
     for found in pkgutil.walk_packages(edgeunet.__path__, "edgeunet."):
         if found.name != "edgeunet.__main__":
-            tests = finder.find(importlib.import_module(found.name), globs={})
+            tests = finder.find(importlib.import_module(found.name))
             yield from (test for test in tests if test.examples)
 
 
 def failures(test: doctest.DocTest, names: dict[str, Any]) -> str:
     """Run the examples of one docstring with these globals, and say what went wrong."""
     output = io.StringIO()
-    test.globs = dict(names)
+    test.globs = {**test.globs, **names}
     doctest.DocTestRunner(optionflags=FLAGS).run(test, out=output.write)
     return output.getvalue()
 
