@@ -13,9 +13,9 @@ from .base import Backend, Net
 
 
 class _Kind(NamedTuple):
-    """module: imports what it needs at its top, so that a missing extra is reported there.
+    """opener: a function of (bundle, options) in `module`, which raises if an extra is missing.
 
-    opener: function of (bundle, options). takes: fields of `LoadOptions` that it uses.
+    takes: fields of `LoadOptions` that it uses.
     """
 
     module: str
@@ -30,7 +30,7 @@ _KINDS = {
     "rtx": _Kind("tensorrt", "open_rtx", ("device", "dla")),
     "tensorrt": _Kind("tensorrt", "open_tensorrt", ("device", "dla")),
 }
-_OF_A_BACKEND = ("device", "dla", "threads")
+_BACKEND_OPTIONS = ("device", "dla", "threads")
 
 
 def list_backends() -> list[str]:
@@ -44,10 +44,10 @@ def list_backends() -> list[str]:
 
 
 def create_backend(name: str, bundle: Bundle, options: LoadOptions = DEFAULTS) -> Backend:
-    """Open the backend of that name for a bundle; "auto" opens the fastest of this machine.
+    """Open a backend for a bundle; "auto" opens the fastest one on this machine.
 
     Args:
-        options: of which `device`, `dla` and `threads` are the backend's.
+        options: only `device`, `dla` and `threads` are used.
 
     Raises:
         UnknownNameError: no such backend. MissingDependencyError: its extra is not installed.
@@ -62,7 +62,9 @@ def create_backend(name: str, bundle: Bundle, options: LoadOptions = DEFAULTS) -
         raise UnknownNameError("backend", name, [*list_backends(), "auto"])
     module, opener, takes = _KINDS[name]
     unknown = [
-        each for each in _OF_A_BACKEND if getattr(options, each) is not None and each not in takes
+        each
+        for each in _BACKEND_OPTIONS
+        if getattr(options, each) is not None and each not in takes
     ]
     if unknown:
         advice = " Name the backend that you mean." if name == "auto" else ""

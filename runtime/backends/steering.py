@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import ExitStack, closing
+from functools import partial
 from statistics import mean, median
 from typing import NamedTuple
 
@@ -57,7 +58,7 @@ class SteeredBackend(Wrapper):
         self.smooths = all(backend.smooths for backend in self._backends.values())
         self._controller = DepthController(target_fps, costs)
         self._observing = threading.Lock()  # calls and a stream may run in several threads
-        self.frames_by_depth = dict.fromkeys(reversed(bundle.depths), 0)
+        self.frames_by_depth = self._frames = dict.fromkeys(reversed(bundle.depths), 0)
         listed = ", ".join(f"{depth}: {1000 * cost:.1f} ms" for depth, cost in costs.items())
         _log.info("depth %d to begin with; a frame takes at depth %s", self.depth, listed)
 
@@ -91,7 +92,7 @@ class SteeredBackend(Wrapper):
         arriving, last, exhausted = supply(batches), None, False
         while not exhausted:
             depth = self.depth
-            lease = Lease(arriving, until=lambda used=depth: self.depth != used)
+            lease = Lease(arriving, until=partial(self._has_switched, depth))
             with closing(self._backends[depth].stream(lease, smoother=smoother)) as results:
                 for batch in results:
                     lease.done()
@@ -106,9 +107,12 @@ class SteeredBackend(Wrapper):
         """Free the backends of all depths."""
         self._held.close()
 
+    def _has_switched(self, depth: int) -> bool:
+        return self.depth != depth
+
     def _observe(self, depth: int, batch: Batch, seconds: float, *, elapsed: float) -> None:
         with self._observing:
-            self.frames_by_depth[depth] += len(batch)
+            self._frames[depth] += len(batch)
             self._controller.observe(depth, seconds, elapsed=elapsed, frames=len(batch))
 
 

@@ -50,14 +50,14 @@ def connector(address: str | Path, *, timeouts: Timeouts) -> Callable[[], Connec
 
 
 def _rtsp(address: str, timeouts: Timeouts) -> Callable[[], Connection]:
-    # Over UDP, pictures lack the packets that the network drops.
+    # Over UDP, the network may drop packets, which damages pictures.
     options = {"rtsp_transport": "tcp"}
     endpoint = Endpoint(_lowered(address), "RTSP over TCP", "rtsp", options, redacted(address))
     return partial(FFmpegConnection, endpoint, timeouts)
 
 
 def _http(address: str, timeouts: Timeouts) -> Callable[[], Connection]:
-    # Name the format: when FFmpeg guesses, it takes a finite file for a stream.
+    # Name the format, because FFmpeg's guess accepts a finite file too.
     endpoint = Endpoint(_lowered(address), "MJPEG over HTTP", "mpjpeg", {}, redacted(address))
     return partial(FFmpegConnection, endpoint, timeouts)
 

@@ -211,10 +211,10 @@ def test_one_size_is_height_and_width() -> None:
 
 
 def test_frames_of_several_sizes_are_refused() -> None:
-    with pytest.raises(FrameError, match=r"these have 2x9, 4x6\. Split the batch\."):
+    with pytest.raises(FrameError, match=r"got 2x9, 4x6\. Split the batch\."):
         one_size([frame(4, 6), frame(2, 9), frame(4, 6)])
 
 
 def test_no_frame_at_all_is_refused() -> None:
-    with pytest.raises(FrameError, match="these have none"):
+    with pytest.raises(FrameError, match="got none"):
         one_size([])
