@@ -14,7 +14,7 @@ from edgeunet.metrics import Mask
 
 from .backends import Backend
 from .backends.smoothing import Smoother
-from .frames import Batch, Segmented, SourceFrame, Timings
+from .frames import Batch, Segmented, SourceFrame
 from .pipeline.channel import Channel, Interrupted, never
 from .pipeline.lease import Supply
 from .pipeline.stopping import Closing
@@ -69,8 +69,8 @@ class Stream(Closing, Iterator[tuple[SourceFrame, Mask]]):
     def close(self) -> None:
         """End all stages, and close the source.
 
-        If waiting for the stages was interrupted by Ctrl-C, the reading thread frees the source
-        after the frame at hand.
+        If Ctrl-C interrupts the wait for the stages, the reading thread frees the source after its
+        current frame.
         """
         self._feed.stop()
         self._results.close()
@@ -97,7 +97,7 @@ class Feed(Closing, Supply[Batch]):
     If the source raises, the frames read before are delivered first, then the error.
 
     Attributes:
-        source: where the frames come from. read: frames taken from it.
+        source: the source. read: number of frames taken from it.
 
     Args:
         batch: largest number of frames in a batch; it ends early when the frames' size changes.
@@ -184,26 +184,25 @@ class Feed(Closing, Supply[Batch]):
 
 
 class _Progress:
-    """What the consumer's thread counts."""
+    """What the consumer's thread counts. started, ended: by `time.perf_counter`."""
 
     def __init__(self) -> None:
         self.segmented = 0
-        self.stages = {name: Stopwatch() for name in ("preprocess", "infer", "postprocess")}
         self.started: float | None = None
-        self._ended: float | None = None
+        self.ended: float | None = None
+        self.stages = {name: Stopwatch() for name in ("preprocess", "infer", "postprocess")}
 
     @property
     def seconds(self) -> float:
-        """From the start until now, or until `end`."""
-        return 0.0 if self.started is None else (self._ended or time.perf_counter()) - self.started
+        return 0.0 if self.started is None else (self.ended or time.perf_counter()) - self.started
 
     def end(self) -> None:
-        self._ended = time.perf_counter()
+        self.ended = time.perf_counter()
 
-    def add(self, timings: Timings, frames: int) -> None:
+    def add(self, batch: Batch) -> None:
         for name, watch in self.stages.items():
-            lanes = timings.lanes if name == "infer" else 1
-            watch.add(getattr(timings, name), frames=frames, threads=lanes)
+            lanes = batch.timings.lanes if name == "infer" else 1
+            watch.add(getattr(batch.timings, name), frames=len(batch), threads=lanes)
 
 
 def _segmented(
@@ -218,7 +217,7 @@ def _segmented(
         stack.callback(feed.stop)  # first: the stages may be waiting for it
         progress.started = time.perf_counter()
         for batch in results:
-            progress.add(batch.timings, len(batch))
+            progress.add(batch)
             for segmented in batch:
                 progress.segmented += 1
                 yield segmented

@@ -37,6 +37,7 @@ def list_backends() -> list[str]:
     """Names that `create_backend` takes besides "auto", sorted.
 
     Example:
+        >>> from edgeunet.runtime.backends import list_backends
         >>> list_backends()
         ['onnxruntime', 'pytorch', 'rtx', 'tensorrt']
     """
@@ -54,8 +55,8 @@ def create_backend(name: str, bundle: Bundle, options: LoadOptions = DEFAULTS) -
         UsageError: an option that the backend does not have.
 
     Example:
-        >>> with create_backend("onnxruntime", open_bundle(bundle)) as backend:
-        ...     backend.name
+        >>> from edgeunet.runtime import backends, open_bundle
+        >>> backends.create_backend("onnxruntime", open_bundle(bundle)).name
         'onnxruntime'
     """
     if name not in _KINDS:

@@ -134,22 +134,22 @@ class FallbackBackend(Wrapper):
 
 
 class _FallbackNet(Net):
-    def __init__(self, backend: FallbackBackend, *, in_lane: bool = False) -> None:
-        self._backend = backend
-        self._in_lane = in_lane
+    def __init__(
+        self,
+        backend: FallbackBackend,
+        net_of: Callable[[Backend], Net] = lambda backend: backend.net,
+    ) -> None:
+        self._backend, self._net_of = backend, net_of
         self.lanes = backend.inner.net.lanes
 
     def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
-        return self._backend.attempt(lambda backend: self._of(backend).infer(images))
+        return self._backend.attempt(lambda backend: self._net_of(backend).infer(images))
 
     def infer_gated(self, images: npt.NDArray[np.float32]) -> NetOutputs:
-        return self._backend.attempt(lambda backend: self._of(backend).infer_gated(images))
+        return self._backend.attempt(lambda backend: self._net_of(backend).infer_gated(images))
 
     def lane(self) -> Net:
-        return _FallbackNet(self._backend, in_lane=True)
-
-    def _of(self, backend: Backend) -> Net:
-        return backend.net.lane() if self._in_lane else backend.net
+        return _FallbackNet(self._backend, lambda backend: backend.net.lane())
 
 
 def _on_the_gpu(bundle: Bundle, options: LoadOptions) -> Backend | None:

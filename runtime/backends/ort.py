@@ -109,8 +109,7 @@ class OrtNet(Net):
 
     def decode(self, features: Arrays) -> npt.NDArray[np.float32]:
         """Logits from the features of the first part."""
-        logits: npt.NDArray[np.float32] = _run(self._decoder, features)[0]
-        return logits
+        return _run(self._decoder, features)[0]
 
     def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
         """See `Net`."""

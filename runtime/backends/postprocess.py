@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 
 import cv2
 import numpy as np
@@ -18,8 +19,7 @@ def open_classes(
     """Which classes the gate leaves in the argmax, (N, C); all if there are no thresholds."""
     if thresholds is None:
         return np.ones(presence.shape, bool)
-    opened: npt.NDArray[np.bool_] = presence >= np.asarray(thresholds, np.float32)
-    return opened
+    return np.greater_equal(presence, np.asarray(thresholds, np.float32))
 
 
 class Postprocessor:
@@ -91,20 +91,17 @@ class Postprocessor:
         """Frames (N,) whose mask the gate decides alone, with at most one class left open."""
         if presence is None:
             return np.zeros(count, bool)
-        closed: npt.NDArray[np.bool_] = open_classes(presence, self.thresholds).sum(axis=1) <= 1
-        return closed
+        number_open: npt.NDArray[np.intp] = open_classes(presence, self.thresholds).sum(axis=1)
+        return number_open <= 1
 
     def _candidates(
         self, logits: npt.NDArray[np.float32], presence: npt.NDArray[np.float32] | None
     ) -> Iterator[list[int]]:
         """Ids that each frame's pixels may have, ascending; at least one."""
-        opened = (
-            np.ones(logits.shape[:2], bool)
-            if presence is None
-            else open_classes(presence, self.thresholds)
-        )
-        for row in opened:
-            yield [int(class_id) for class_id in np.flatnonzero(row)] or [0]
+        if presence is None:
+            return repeat(list(range(logits.shape[1])), len(logits))
+        opened = open_classes(presence, self.thresholds)
+        return (np.flatnonzero(row).tolist() or [0] for row in opened)
 
     @staticmethod
     def _upsample(

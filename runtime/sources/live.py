@@ -144,7 +144,9 @@ class LiveSource(Source):
         when, before = self._last_warning
         if self._clock() - when >= QUIET:
             new = self.skipped - before
-            _log.warning("%s: damaged frames left out: %d, %d in all.", self.name, new, self.skipped)
+            _log.warning(
+                "%s: damaged frames left out: %d, %d in all.", self.name, new, self.skipped
+            )
             self._last_warning = (self._clock(), self.skipped)
 
     def _free(self) -> None:

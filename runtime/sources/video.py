@@ -15,7 +15,6 @@ from edgeunet.errors import MissingDependencyError, SourceError
 
 from ..frames import Frame, SourceFrame, SourceInfo
 from .base import Source
-from .redaction import redacted
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".ts"})
 
@@ -87,8 +86,6 @@ def import_av() -> Any:
 
 
 def _opened(av: Any, path: str) -> Any:
-    if not Path(path).is_file():
-        raise SourceError(f"{redacted(path)} does not exist.")
     try:
         container = av.open(path)
     except av.error.FFmpegError as error:

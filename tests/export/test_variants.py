@@ -281,11 +281,11 @@ def test_refuses_a_depths_link_to_itself(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda m: m.update(classes=["x", "y", "z"]), "is of another classes"),
-        (lambda m: m["input"].update(height=32), "is of another input"),
-        (lambda m: m.update(max_batch=2), "is of another max_batch"),
-        (lambda m: m["arguments"].update(depth=2), "is of another depth"),
-        (lambda m: m["arguments"].pop("depth"), "is of another depth"),
+        (lambda m: m.update(classes=["x", "y", "z"]), "has another classes"),
+        (lambda m: m["input"].update(height=32), "has another input"),
+        (lambda m: m.update(max_batch=2), "has another max_batch"),
+        (lambda m: m["arguments"].update(depth=2), "has another depth"),
+        (lambda m: m["arguments"].pop("depth"), "has another depth"),
     ],
 )
 def test_refuses_a_carried_net_with_another_interface(
@@ -304,7 +304,7 @@ def test_refuses_depths_within_a_carried_depth(copy: Path) -> None:
 
 @pytest.mark.parametrize("depth", [0, 4, -1])
 def test_refuses_a_depth_that_was_not_exported(depths_bundle: Path, depth: int) -> None:
-    with pytest.raises(UsageError, match=rf"carries 1, 2, 3; depth {depth} was wanted"):
+    with pytest.raises(UsageError, match=rf"with depth {depth}, but .* carries 1, 2, 3"):
         open_bundle(depths_bundle).at_depth(depth)
 
 
