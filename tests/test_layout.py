@@ -19,7 +19,6 @@ SMALLEST, LARGEST = 40, 400
 # Small files that are a subject of their own.
 SMALL = {
     "edgeunet/latency.py",  # one way to time nets, for prune and bench
-    "runtime/sinks/overlay.py",  # the colours of masks
 }
 SMALL_FOLDERS = {
     "edgeunet/cli",  # one file a command
