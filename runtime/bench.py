@@ -1,4 +1,4 @@
-"""Where the time goes: each stage by itself, warm-up apart, with the machine it was measured on."""
+"""Times of each stage by itself, without the warm-up, and the machine they were measured on."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import numpy as np
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.bundle.manifest import FLAVOURS, Precision
 from edgeunet.doctor import environment
-from edgeunet.errors import ParityError, UsageError
+from edgeunet.errors import ParityError
 from edgeunet.latency import median_latencies
 
 from .backends import create_backend
 from .frames import Batch, Frame
 from .options import DEFAULTS, LoadOptions
-from .segmenter import Segmenter
+from .segmenter import Segmenter, check_batch
 from .sinks import MaskDirectory
 from .sources import Frames
 
@@ -32,7 +32,7 @@ STAGES = ("decode", "preprocess", "infer", "postprocess", "sink")
 
 @dataclass(frozen=True)
 class StageTimes:
-    """Milliseconds a frame at three percentiles."""
+    """Milliseconds per frame at three percentiles."""
 
     p50: float
     p90: float
@@ -41,7 +41,7 @@ class StageTimes:
 
 @dataclass(frozen=True)
 class BatchBench:
-    """One batch size: times by stage, and frames per second of all stages one after the other."""
+    """One batch size: times by stage, frames per second of the net and of all stages in turn."""
 
     batch: int
     stages: dict[str, StageTimes]
@@ -51,7 +51,7 @@ class BatchBench:
 
 @dataclass(frozen=True)
 class BenchReport:
-    """A whole run; `peak_memory_mb` is the process's largest resident set."""
+    """All batch sizes; `peak_memory_mb` is the process's largest resident set."""
 
     bundle: str
     model: str
@@ -72,15 +72,13 @@ def bench(
 ) -> BenchReport:
     """Time a bundle on frames of `source`, or on its golden frames, which need no decoding.
 
-    Before timing, the golden frames are checked: no speed is reported for wrong masks.
+    The golden frames are checked first, so that no speed is reported for wrong masks.
 
     Raises:
-        UsageError: a batch that the bundle cannot take. ParityError: the golden check failed.
+        UsageError: the bundle cannot take a batch. ParityError: the golden check failed.
     """
-    limit = segmenter.manifest.max_batch
-    wrong = [batch for batch in batches if not 1 <= batch <= limit]
-    if wrong:
-        raise UsageError(f"batch is {wrong[0]}; the bundle takes 1 to {limit}.")
+    for batch in batches:
+        check_batch(batch, segmenter.manifest)
     segmenter.self_check()
     frames, decode = _frames(segmenter, source, repeats)
     rows = tuple(_bench_batch(segmenter, frames, decode, batch, repeats) for batch in batches)
@@ -134,10 +132,8 @@ def _bench_batch(
             spent = time.perf_counter() - started
             if turn < WARM_UP:
                 continue
-            timings = result.timings
-            seconds["preprocess"].append(timings.preprocess / batch)
-            seconds["infer"].append(timings.infer / batch)
-            seconds["postprocess"].append(timings.postprocess / batch)
+            for stage in ("preprocess", "infer", "postprocess"):
+                seconds[stage].append(getattr(result.timings, stage) / batch)
             seconds["sink"].append(spent / batch)
     stages = {stage: _percentiles(times) for stage, times in seconds.items() if times}
     return BatchBench(
@@ -154,15 +150,15 @@ def _percentiles(seconds: list[float]) -> StageTimes:
 
 
 _WORTH = 0.95
-"""A lower precision is worth it from this share of the higher one's time on; less is noise."""
+"""A lower precision is worth it if it takes at most this share of the time; less is noise."""
 
 
 @dataclass(frozen=True)
 class PrecisionResult:
-    """A precision here. latency_ms: median of the net alone on one frame, None where it failed.
+    """A precision on this machine, with the median latency of the net alone on one frame.
 
-    agreement: share of the golden pixels that are PyTorch's, None where too few are. problem: why
-    it cannot be used, None where it can.
+    agreement: share of the golden pixels that agree with PyTorch's. problem: why the precision
+    cannot be used; latency and agreement are None then.
     """
 
     precision: Precision
@@ -173,7 +169,7 @@ class PrecisionResult:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The precision to use, and why. results: highest precision first, of one run."""
+    """The precision to use, and why. results: of all precisions, the highest first."""
 
     use: Precision
     why: str
@@ -190,10 +186,10 @@ def compare_precisions(
     """Time every precision that a bundle holds, in turns, after checking its golden frames.
 
     Args:
-        options: of which `device`, `dla` and `threads` are the backend's.
+        options: only `device`, `dla` and `threads` are used.
 
     Raises:
-        ParityError: none of them gives the masks that were promised.
+        ParityError: no precision passes the golden check.
     """
     calls: dict[Precision, Callable[[], object]] = {}
     agreements: dict[Precision, float] = {}
@@ -219,7 +215,7 @@ def compare_precisions(
 
 
 def decide(results: Sequence[PrecisionResult]) -> Verdict:
-    """The highest precision, but for a lower one that is worth it; at least one must have run."""
+    """Choose the highest precision, or a lower one that is worth it; at least one must have run."""
     timed = [(r.precision, r.latency_ms) for r in results if r.latency_ms is not None]
     use, best = timed[0]
     for precision, latency in timed[1:]:
@@ -232,16 +228,16 @@ def decide(results: Sequence[PrecisionResult]) -> Verdict:
         "gains too little": [p for p, latency in timed if p in lower and latency <= best],
         "gives wrong masks here": [r.precision for r in results if r.problem is not None],
     }
-    said = "".join(
-        f"; {' and '.join(p.upper() for p in named)} {note}"
-        for note, named in notes.items()
-        if named
+    others = "".join(
+        f"; {' and '.join(p.upper() for p in precisions)} {note}"
+        for note, precisions in notes.items()
+        if precisions
     )
-    return Verdict(use, f"{listed}: use {use.upper()}{said}", tuple(results))
+    return Verdict(use, f"{listed}: use {use.upper()}{others}", tuple(results))
 
 
 def _net_alone(segmenter: Segmenter) -> Callable[[], object]:
-    """A call of the net on the next of the golden frames, without pre- and post-processing."""
+    """A function that runs only the net, each time on the next golden frame."""
     backend = segmenter.backend
     frames = segmenter.bundle.golden().frames
     calls = cycle([backend.net_alone(Batch.of([frame])) for frame in frames])

@@ -1,4 +1,4 @@
-"""What travels through the runtime: frames, batches of them, and their masks."""
+"""What travels through the runtime: frames, their batches and their masks."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class NetOutputs(NamedTuple):
 class Timings:
     """Seconds that a batch spent in each stage.
 
-    lanes: batches that the net computed side by side meanwhile.
+    lanes: number of batches that the net computed at the same time.
     """
 
     preprocess: float = 0.0
@@ -71,8 +71,8 @@ class Result:
 
     masks: (N, H, W) uint8 class ids at the frames' size.
     presence: (N, C), None without a gate.
-    confidence: (N, H, W) uint8, the softmax of each pixel's class among the open ones, 255 for 1;
-    None unless asked for.
+    confidence: (N, H, W) uint8, the softmax of each pixel's class among the classes that the gate
+    leaves open, 255 for 1; None unless asked for.
 
     Example:
         >>> result = edgeunet.load(bundle)([frame])
@@ -88,7 +88,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Segmented:
-    """A frame and what the net says of it.
+    """A frame with its result.
 
     mask: class ids (H, W). presence: (C,), None without a gate. confidence: (H, W) uint8, see
     `Result`; None unless asked for.
@@ -104,13 +104,13 @@ class Segmented:
 class Batch:
     """Frames of one size on their way from a source to a sink; each stage adds what it computes.
 
-    frames: N of them. wants_confidence: compute `confidence` too.
+    frames: the N frames. wants_confidence: whether to compute `confidence`.
     images: net input (N, C, h, w), added by preprocessing. outputs: added by the net. Both are
     dropped once the masks exist.
     masks, presence, confidence: see `Result`, added by post-processing.
 
     Raises:
-        FrameError: the frames' sizes differ, or there is none.
+        FrameError: the frames' sizes differ, or there is no frame.
     """
 
     frames: Sequence[SourceFrame]
@@ -154,7 +154,7 @@ def as_rgb(frame: npt.NDArray[np.generic]) -> Frame:
     1/257, so that 65535 becomes 255.
 
     Raises:
-        FrameError: another type, number of channels or dimensions, or no pixel.
+        FrameError: an unsupported type, shape or number of channels, or no pixel.
     """
     if frame.ndim not in (2, 3) or frame.size == 0:
         raise FrameError(f"frame has shape {frame.shape}; expected (H, W) or (H, W, C).")
@@ -172,9 +172,9 @@ def as_rgb(frame: npt.NDArray[np.generic]) -> Frame:
 
 
 def one_size(frames: Sequence[npt.NDArray[np.uint8]]) -> tuple[int, int]:
-    """Height and width that all frames of a batch share; FrameError where they differ."""
+    """Height and width that all frames of a batch share; FrameError if they differ."""
     sizes = {frame.shape[:2] for frame in frames}
     if len(sizes) != 1:
         listed = ", ".join(f"{height}x{width}" for height, width in sorted(sizes)) or "none"
-        raise FrameError(f"a batch needs frames of one size; these have {listed}. Split the batch.")
+        raise FrameError(f"expected frames of one size, got {listed}. Split the batch.")
     return next(iter(sizes))

@@ -31,6 +31,7 @@ class LoadOptions:
         UsageError: a value that is out of range, or an unknown precision.
 
     Example:
+        >>> from edgeunet.runtime.options import LoadOptions
         >>> LoadOptions(precision="fp32", threads=2).threads
         2
     """

@@ -1,4 +1,4 @@
-"""From a source through a bundle to a sink: what `edgeunet run` does."""
+"""Runs a source through a bundle into a sink, as `edgeunet run` does."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from .stream import StreamReport
 class RunSummary:
     """Frames written, wall time in seconds, frames per second, and the backend that ran.
 
-    stopped: a signal ended it. live: its source has no end of its own. stream: what happened to the
-    frames. busy: share of the time that each stage worked; the largest limits the rate. depths:
-    frames by depth, the deepest first, if a rate was to be held. flicker: share of static pixels
-    that changed class from one frame to the next, see `Flicker`; None without smoothing.
+    stopped: whether a signal ended it. live: whether the source is live. stream: what happened to
+    the frames. busy: share of the time that each stage worked; the largest limits the rate. depths:
+    number of frames by depth, the deepest first, if a frame rate was to be held. flicker: share of
+    static pixels that changed class between frames, see `Flicker`; None without smoothing.
     """
 
     frames: int
@@ -62,28 +62,28 @@ def run(
 ) -> RunSummary:
     """Segment a source into a sink after checking the backend against the golden frames.
 
-    If the source fails, frames written before stay, and its error is raised. SIGINT and SIGTERM, in
-    the main thread, stop reading and finish writing.
+    If the source fails, its error is raised and the frames before it stay. In the main thread,
+    SIGINT and SIGTERM stop the reading, and the frames under way are written.
 
     Args:
         output: see `open_sink`.
         backend, options: see `load`.
         batch, max_delay, drop, temporal: see `Segmenter.stream`.
-        report: told the number of frames written so far, and that of the source (0: unknown).
+        report: called with the number of frames written so far, and of the source (0: unknown).
 
     Raises:
-        OutputError: the sink cannot be written, as on a full disk.
+        OutputError: the sink cannot be written, for example because the disk is full.
     """
     with ExitStack() as stack:
-        # Report a missing file before building an engine, which takes minutes. A camera is opened
-        # afterwards: unread it would be lost, and many accept a single client.
+        # Report a missing file before building an engine, which takes minutes. Open a camera after
+        # it: frames that nobody reads would be lost, and many cameras accept a single client.
         if not isinstance(source, Source) and scheme_of(source) is None:
             source = stack.enter_context(Frames.open(source).read())
         segmenter = stack.enter_context(Segmenter.open(bundle, backend, options))
         segmenter.self_check()
         if not isinstance(source, Source):
             source = stack.enter_context(Frames.open(source).read())
-        # The stream first: it refuses wrong arguments before the sink removes old files.
+        # The stream refuses wrong arguments, so open it before the sink removes old files.
         stream = stack.enter_context(
             segmenter.stream(source, batch=batch, max_delay=max_delay, drop=drop, temporal=temporal)
         )

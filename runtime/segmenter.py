@@ -1,4 +1,4 @@
-"""What an application holds: a bundle on a backend."""
+"""What an application uses: a bundle on a backend."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from .stream import Feed, Stream
 
 T = TypeVar("T", bound=np.generic)
 Drop = Literal["oldest", "none"]
-# Seconds that a live frame waits for its batch: about what an eye takes for no delay.
+# Seconds that a live frame waits for its batch to fill; a shorter delay is not noticed.
 _LIVE_DELAY = 0.05
-# Golden frames are compared with another implementation of the same net: this share of the pixels
-# must agree, by precision. The promises of `edgeunet parity`, less a point because frames are few.
+# Share of the golden pixels that must agree with PyTorch's masks, by precision: what `edgeunet
+# parity` promises, less a point because frames are few.
 _GOLDEN_AGREEMENT = {"fp32": 0.999, "fp16": 0.995, "int8": 0.98}
 
 
@@ -38,8 +38,8 @@ class Segmenter(Closing):
     Frames are RGB (H, W, 3) uint8; grayscale, RGBA and 16 bit are converted (see `as_rgb`).
 
     Args:
-        backend: what segments. plain: the backends inside that run one net on whole frames, which
-            `self_check` checks; None if that is `backend` itself.
+        backend: the backend that segments. plain: the backends inside it that run one net on whole
+            frames, which `self_check` checks; None if that is `backend` itself.
 
     Example:
         >>> with edgeunet.load(bundle) as segmenter:
@@ -68,7 +68,7 @@ class Segmenter(Closing):
             )
         tiling = options.tiling
         if tiling is not None:
-            _check_batch(tiling.batch, opened.manifest)
+            check_batch(tiling.batch, opened.manifest)
         plain: list[Backend] = []
 
         def make(bundle: Bundle) -> Backend:
@@ -91,13 +91,13 @@ class Segmenter(Closing):
         """Segment frames of one size, at most `manifest.max_batch` at a time inside.
 
         Args:
-            confidence: also compute how sure each pixel is.
+            confidence: also compute the confidence of each pixel.
 
         Raises:
-            UsageError: no frame. FrameError: a frame that cannot be converted, or sizes differ.
+            UsageError: no frame. FrameError: a frame cannot be converted, or sizes differ.
         """
         if isinstance(frames, np.ndarray) and frames.ndim < 4:
-            # Iterating over it would take its rows for frames.
+            # Iterating over a single image would yield its rows.
             raise UsageError(
                 f"expected a list of frames, such as [frame], got an array {frames.shape}."
             )
@@ -123,7 +123,7 @@ class Segmenter(Closing):
         temporal: float | None = None,
         confidence: bool = False,
     ) -> Stream:
-        """Yield (frame, mask (H, W)) in order, decoding and inferring ahead of the consumer.
+        """Yield (frame, mask (H, W)) in order, computed ahead of the consumer.
 
         If the source raises, earlier frames are delivered first, then the error.
 
@@ -131,23 +131,23 @@ class Segmenter(Closing):
             source: what `Frames.open` takes, or your own frames: arrays, or `SourceFrame`s, which
                 also have a time and a name.
             batch: frames per call of the net; a batch ends early when the frames' size changes.
-            max_delay: seconds that a frame waits for others to fill its batch. None: 0.05 for a
-                live source, for ever otherwise.
+            max_delay: longest time in seconds to wait for a batch to fill. None: 0.05 for a live
+                source, otherwise no limit.
             drop: which frames to drop if the consumer cannot keep up with the source. None:
                 "oldest" for a live source, "none" otherwise.
             temporal: share of the past in the logits of each frame, see `Smoother`; None: none.
-            confidence: `Stream.results` also says how sure each pixel is.
+            confidence: `Stream.results` also has the confidence of each pixel.
 
         Raises:
             UsageError: not a source, a batch that the bundle does not take, a negative delay,
-            frames of a file to be dropped, smoothing out of range or of tiles.
+            dropping frames of a file, smoothing of tiles or out of range.
 
         Example:
             >>> with edgeunet.load(bundle) as segmenter, segmenter.stream([frame]) as stream:
             ...     [(frame.index, mask.shape == frame.image.shape[:2]) for frame, mask in stream]
             [(0, True)]
         """
-        _check_batch(batch, self.manifest)
+        check_batch(batch, self.manifest)
         if max_delay is not None and not max_delay >= 0:  # NaN too
             raise UsageError(f"max_delay is {max_delay}; expected 0 seconds or more.")
         if drop not in (None, *get_args(Drop)):
@@ -175,7 +175,7 @@ class Segmenter(Closing):
         return Stream(self.backend, feed, smoother)
 
     def self_check(self) -> float:
-        """Share of golden pixels that agree with the reference's masks, of the worst depth.
+        """Share of golden pixels that agree with the reference's masks, at the worst depth.
 
         Raises:
             ParityError: fewer agree than the precision promises.
@@ -203,19 +203,12 @@ def load(
     Args:
         bundle: directory that `edgeunet export` wrote.
         backend: "auto", "onnxruntime", "pytorch", "rtx" or "tensorrt".
-        precision: one that the bundle holds, None for the one that it was exported for.
-        tiling: how to cut frames into tiles of the net's input size, at their own resolution,
-            which suits images larger than that; None to resize each frame to it.
-        target_fps: frames per second to hold by switching between the depths of a bundle that
-            carries several, see `SteeredBackend`; None for its deepest.
-        device: index of the GPU. dla: core of the Deep Learning Accelerator, for TensorRT.
-        threads: of ONNX Runtime; None for all cores.
+        precision, tiling, target_fps, device, dla, threads: see `LoadOptions`.
 
     Raises:
-        BundleError: not a whole bundle. UsageError: a precision that the bundle or the backend
-        does not have; an option that the backend does not have; more tiles a batch than the bundle
-        takes; a frame rate for a bundle of one depth. MissingDependencyError: the backend's extra
-        is missing.
+        BundleError: not a complete bundle. UsageError: the bundle or the backend lacks the
+        precision, the backend lacks an option, the bundle takes fewer tiles a batch, or has one
+        depth and cannot hold a frame rate. MissingDependencyError: an extra is missing.
 
     Example:
         >>> with edgeunet.load(bundle, "onnxruntime", threads=1) as segmenter:
@@ -238,17 +231,17 @@ def _golden_agreement(backend: Backend) -> float:
     golden = bundle.golden()
     result = Segmenter(bundle, backend)(list(golden.frames))
     agreement = float(np.mean(result.masks == golden.masks))
-    wanted = _GOLDEN_AGREEMENT[bundle.manifest.precision]
-    if agreement < wanted:
+    expected = _GOLDEN_AGREEMENT[bundle.manifest.precision]
+    if agreement < expected:
         raise ParityError(
             f"{bundle.root} on {backend.name}: {agreement:.2%} of the golden pixels agree with "
-            f"PyTorch, {wanted:.1%} were promised. `edgeunet parity` says where."
+            f"PyTorch; expected {expected:.1%}. `edgeunet parity` says where they differ."
         )
     return agreement
 
 
-def _check_batch(batch: int, manifest: Manifest) -> None:
-    """UsageError for a batch that the graphs cannot take."""
+def check_batch(batch: int, manifest: Manifest) -> None:
+    """Raise UsageError if the graphs cannot take this batch size."""
     if not 1 <= batch <= manifest.max_batch:
         raise UsageError(
             f"batch is {batch}; the bundle takes 1 to {manifest.max_batch}. Export it with a "
@@ -257,20 +250,18 @@ def _check_batch(batch: int, manifest: Manifest) -> None:
 
 
 def _joined(batches: Sequence[Batch]) -> Result:
-    presences = [batch.presence for batch in batches if batch.presence is not None]
-    confidences = [batch.confidence for batch in batches if batch.confidence is not None]
-    timings = [batch.timings for batch in batches]
+    if len(batches) == 1:  # no copy
+        (only,) = batches
+        return Result(only.masks, only.presence, only.timings, only.confidence)
+    timings = [(b.timings.preprocess, b.timings.infer, b.timings.postprocess) for b in batches]
     return Result(
-        _concatenated([batch.masks for batch in batches]),
-        _concatenated(presences) if presences else None,
-        Timings(
-            sum(each.preprocess for each in timings),
-            sum(each.infer for each in timings),
-            sum(each.postprocess for each in timings),
-        ),
-        _concatenated(confidences) if confidences else None,
+        np.concatenate([batch.masks for batch in batches]),
+        _concatenated([batch.presence for batch in batches]),
+        Timings(*map(sum, zip(*timings, strict=True))),
+        _concatenated([batch.confidence for batch in batches]),
     )
 
 
-def _concatenated(parts: list[npt.NDArray[T]]) -> npt.NDArray[T]:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+def _concatenated(parts: Sequence[npt.NDArray[T] | None]) -> npt.NDArray[T] | None:
+    present = [part for part in parts if part is not None]
+    return np.concatenate(present) if present else None

@@ -1,4 +1,4 @@
-"""A source through a backend: decoding, preprocessing, net and post-processing side by side."""
+"""A source through a backend: decoding, preprocessing, net and post-processing in parallel."""
 
 from __future__ import annotations
 
@@ -14,23 +14,21 @@ from edgeunet.metrics import Mask
 
 from .backends import Backend
 from .backends.smoothing import Smoother
-from .frames import Batch, Segmented, SourceFrame, Timings
+from .frames import Batch, Segmented, SourceFrame
 from .pipeline.channel import Channel, Interrupted, never
 from .pipeline.lease import Supply
 from .pipeline.stopping import Closing
 from .pipeline.stopwatch import StageReport, Stopwatch
 from .sources import Source
 
-_STAGES = ("preprocess", "infer", "postprocess")
-
 
 @dataclass(frozen=True)
 class StreamReport:
     """What a stream has done so far.
 
-    read: frames taken from the source. segmented: frames whose masks came out. dropped: frames that
-    gave way to newer ones. skipped: damaged frames that the source left out. reconnects: times that
-    a live source came back. seconds: since the first frame was asked for. stages: by name.
+    read: frames taken from the source. segmented: frames with a mask. dropped: frames that newer
+    ones replaced. skipped: damaged frames that the source left out. reconnects: how often a live
+    source reconnected. seconds: time since the first frame was requested. stages: by name.
     `read` is `segmented` plus `dropped` plus the frames under way.
     """
 
@@ -53,7 +51,7 @@ class Stream(Closing, Iterator[tuple[SourceFrame, Mask]]):
     def __init__(self, backend: Backend, feed: Feed, smoother: Smoother | None) -> None:
         self._feed = feed
         self._progress = _Progress()
-        # Holds no reference to this object, so that it ends with it.
+        # Holds no reference to this object, so that dropping the stream ends it.
         self._results = _segmented(backend, feed, self._progress, smoother)
 
     def __next__(self) -> tuple[SourceFrame, Mask]:
@@ -61,25 +59,25 @@ class Stream(Closing, Iterator[tuple[SourceFrame, Mask]]):
         return segmented.frame, segmented.mask
 
     def results(self) -> Iterator[Segmented]:
-        """The same with presence and confidence; each frame comes out of one of the two."""
+        """Iterate with presence and confidence too. Iterating over either consumes the frames."""
         return self._results
 
     def stop(self) -> None:
-        """Read no more frames; those under way still come out. For signal handlers and threads."""
+        """Read no more frames; those under way are delivered. For signal handlers and threads."""
         self._feed.stop()
 
     def close(self) -> None:
         """End all stages, and close the source.
 
-        If waiting for the stages was interrupted by Ctrl-C, the reading thread frees the source
-        after the frame at hand.
+        If Ctrl-C interrupts the wait for the stages, the reading thread frees the source after its
+        current frame.
         """
         self._feed.stop()
         self._results.close()
         self._feed.source.close()
 
     def report(self) -> StreamReport:
-        """What was done so far; may be called from any thread."""
+        """Counts and times so far; may be called from any thread."""
         progress, source = self._progress, self._feed.source
         stages = {"decode": self._feed.decoding, **progress.stages}
         return StreamReport(
@@ -99,13 +97,13 @@ class Feed(Closing, Supply[Batch]):
     If the source raises, the frames read before are delivered first, then the error.
 
     Attributes:
-        source: where the frames come from. read: frames taken from it.
+        source: the source. read: number of frames taken from it.
 
     Args:
         batch: largest number of frames in a batch; it ends early when the frames' size changes.
-        max_delay: seconds that a batch's first frame waits for the others, None for ever.
+        max_delay: seconds that a batch's first frame waits for the others; None: no limit.
         drop_oldest: keep the newest frames if the consumer is slower than the source.
-        confidence: batches ask for confidence.
+        confidence: see `Batch.wants_confidence`.
     """
 
     def __init__(
@@ -131,7 +129,7 @@ class Feed(Closing, Supply[Batch]):
 
     @property
     def dropped(self) -> int:
-        """Frames that gave way to newer ones."""
+        """Frames that newer ones replaced."""
         return self._channel.dropped
 
     def take(self, interrupted: Callable[[], bool] = never) -> Batch:
@@ -161,12 +159,12 @@ class Feed(Closing, Supply[Batch]):
         self._channel.wake()
 
     def stop(self) -> None:
-        """Read no more; the frames that were read still come out."""
+        """Read no more; the frames that were read are delivered."""
         self.source.stop()
         self._channel.end()
 
     def close(self) -> None:
-        """Stop, and wait for the source to be done with the frame at hand."""
+        """Stop, and wait for the source to finish its current frame."""
         self.stop()
         if self._thread.ident is not None:
             self._thread.join(self.source.close_timeout)
@@ -186,31 +184,25 @@ class Feed(Closing, Supply[Batch]):
 
 
 class _Progress:
-    """What the consumer's thread counts."""
+    """What the consumer's thread counts. started, ended: by `time.perf_counter`."""
 
     def __init__(self) -> None:
         self.segmented = 0
-        self.stages = {name: Stopwatch() for name in _STAGES}
-        self._started: float | None = None
-        self._ended: float | None = None
+        self.started: float | None = None
+        self.ended: float | None = None
+        self.stages = {name: Stopwatch() for name in ("preprocess", "infer", "postprocess")}
 
     @property
     def seconds(self) -> float:
-        """From `start` until now, or until `end`."""
-        if self._started is None:
-            return 0.0
-        return (self._ended or time.perf_counter()) - self._started
-
-    def start(self) -> None:
-        self._started = time.perf_counter()
+        return 0.0 if self.started is None else (self.ended or time.perf_counter()) - self.started
 
     def end(self) -> None:
-        self._ended = time.perf_counter()
+        self.ended = time.perf_counter()
 
-    def add(self, timings: Timings, frames: int) -> None:
+    def add(self, batch: Batch) -> None:
         for name, watch in self.stages.items():
-            lanes = timings.lanes if name == "infer" else 1
-            watch.add(getattr(timings, name), frames=frames, threads=lanes)
+            lanes = batch.timings.lanes if name == "infer" else 1
+            watch.add(getattr(batch.timings, name), frames=len(batch), threads=lanes)
 
 
 def _segmented(
@@ -223,31 +215,31 @@ def _segmented(
         results = backend.stream(feed, smoother=smoother)
         stack.callback(results.close)
         stack.callback(feed.stop)  # first: the stages may be waiting for it
-        progress.start()
+        progress.started = time.perf_counter()
         for batch in results:
-            progress.add(batch.timings, len(batch))
+            progress.add(batch)
             for segmented in batch:
                 progress.segmented += 1
                 yield segmented
 
 
-_opencv = threading.Lock()
-_opencv_users: list[int] = []  # OpenCV's threads before each
+_opencv = threading.RLock()  # reentrant, since the garbage collector may end a stream anywhere
+_opencv_threads: list[int] = []  # one for each stream: OpenCV's setting before the first
 
 
 @contextmanager
 def _one_opencv_thread() -> Iterator[None]:
-    """Keep OpenCV to one thread: stages run side by side, and the net needs the cores.
+    """Limit OpenCV to one thread, because stages run in parallel and the net needs the cores.
 
-    The setting is the process's own; the last stream to end restores it.
+    The setting belongs to the process; the last stream to end restores it.
     """
     with _opencv:
-        _opencv_users.append(_opencv_users[0] if _opencv_users else cv2.getNumThreads())
+        _opencv_threads.append(_opencv_threads[0] if _opencv_threads else cv2.getNumThreads())
         cv2.setNumThreads(1)
     try:
         yield
     finally:
         with _opencv:
-            before = _opencv_users.pop()
-            if not _opencv_users:
+            before = _opencv_threads.pop()
+            if not _opencv_threads:
                 cv2.setNumThreads(before)

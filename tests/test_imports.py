@@ -35,7 +35,7 @@ HEAVY = {
 }
 # What a device that only runs bundles does without.
 WORKSTATION = {"jinja2", "onnx", "onnx_ir", "onnxscript", "safetensors", "torch"}
-WORKSTATION_PARTS = {"demo", "export", "models", "parity", "prune", "training"}
+WORKSTATION_PARTS = {"demo", "export", "gate", "models", "parity", "pruning", "training"}
 # The runtime's own imports; backends/pytorch.py, loaded by name, is the exception.
 RUNTIME_PARTS = {
     *("bundle", "data", "doctor", "errors", "extras", "fields", "files", "latency", "metrics"),
@@ -159,12 +159,12 @@ def test_other_names_are_attribute_errors() -> None:
         "parity",
         "runtime",
         "runtime.backends",
-        "runtime.engine",
-        "runtime.kernels",
+        "runtime.backends.tiling",
+        "runtime.gpu.engine",
+        "runtime.gpu.kernels",
         "runtime.serve",
         "runtime.sinks",
         "runtime.sources",
-        "runtime.tiling",
     ],
 )
 def test_names_of_a_package_are_sorted_and_resolve(package: str) -> None:

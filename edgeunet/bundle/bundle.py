@@ -1,4 +1,4 @@
-"""Opening a bundle: the manifest is valid, the files are whole, and none lies outside."""
+"""Opens bundles: checks the manifest, the hash of each file, and that none lies outside."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from edgeunet.files import sha256
 
 GOLDEN_NAME = "golden.npz"
 CHECKPOINT_NAME = "checkpoint.safetensors"
-# What a caller sees of a net must not change with its depth.
+# Parts of the manifest that must be the same at every depth, because callers see them.
 _SHARED = ("model", "precision", "classes", "palette", "input", "logits_size", "max_batch", "gate")
 
 
@@ -47,6 +47,11 @@ class Bundle:
     """A bundle whose files have been checked.
 
     shallower: bundles of the smaller depths that it carries, by depth, ascending.
+
+    Example:
+        >>> from edgeunet.runtime import open_bundle
+        >>> open_bundle(bundle).model_path("fp32").name
+        'model.fp32.onnx'
     """
 
     root: Path
@@ -55,43 +60,43 @@ class Bundle:
 
     @property
     def depths(self) -> tuple[int, ...]:
-        """Depths that can be chosen from, ascending, its own last; none where it carries none."""
+        """Depths to choose from, ascending, its own last; empty if it carries no others."""
         return (*self.shallower, self.manifest.arguments["depth"]) if self.shallower else ()
 
     def at_depth(self, depth: int) -> Bundle:
         """The bundle of one of its depths.
 
         Raises:
-            UsageError: it was exported without that depth.
+            UsageError: the bundle was exported without that depth.
         """
         if depth not in self.depths:
             carried = ", ".join(map(str, self.depths)) or "no depths to choose from"
             raise UsageError(
-                f"{self.root} carries {carried}; depth {depth} was wanted. Export unetpp with it: "
-                "--depths 1,2,3,4."
+                f"expected a bundle with depth {depth}, but {self.root} carries {carried}. Export "
+                "unetpp with it: --depths 1,2,3,4."
             )
         return self.shallower.get(depth, self)
 
     def model_path(self, flavour: Flavour) -> Path:
-        """Path of a graph; UsageError where the bundle was exported without it."""
+        """Path of a graph; UsageError if the bundle was exported without it."""
         if flavour not in self.manifest.flavours:
             raise UsageError(
-                f"{self.root} was exported for {self.manifest.precision} and holds "
-                f"{', '.join(self.manifest.flavours)}; {flavour} was wanted. Export it again with "
-                "--fp16 or --int8."
+                f"expected a bundle with {flavour}, but {self.root} was exported for "
+                f"{self.manifest.precision} and holds {', '.join(self.manifest.flavours)}. Export "
+                "it again with --fp16 or --int8."
             )
         return self.root / flavour_file(flavour)
 
     def part_path(self, flavour: Flavour, part: Part) -> Path | None:
-        """Path of one part of a graph, None where the graph does not come in parts."""
+        """Path of one part of a graph, None if the graph has no parts."""
         name = part_file(flavour, part)
         return self.root / name if name in self.manifest.files else None
 
     def at(self, precision: Precision) -> Bundle:
-        """The same bundle, to be run in a precision that it holds as well, at every depth.
+        """The same bundle, to run in another precision that it holds, at every depth.
 
         Raises:
-            UsageError: it was exported without that precision.
+            UsageError: the bundle was exported without that precision.
         """
         self.model_path(precision)
         return Bundle(
@@ -114,8 +119,13 @@ def open_bundle(path: str | Path) -> Bundle:
     """Read the manifest and check every file that it names.
 
     Raises:
-        BundleError: no bundle, an unknown schema version, a name that leaves the directory, a
-            missing file, a hash that differs, or a depth that is not of the same net.
+        BundleError: not a bundle, an unknown schema version, a name that leaves the directory, a
+            missing file, a wrong hash, or a depth of another net.
+
+    Example:
+        >>> from edgeunet.runtime import open_bundle
+        >>> open_bundle(bundle).manifest.precision
+        'fp32'
     """
     bundle = _open(Path(path))
     depths = sorted((int(depth), digest) for depth, digest in bundle.manifest.depths.items())
@@ -136,9 +146,9 @@ def _open_depth(whole: Bundle, depth: int, digest: str) -> Bundle:
     if bundle.manifest.arguments.get("depth") != depth:
         differing.append("depth")
     if differing or bundle.manifest.depths:
-        problem = f"is of another {differing[0]}" if differing else "carries depths itself"
+        problem = f"has another {differing[0]}" if differing else "carries depths itself"
         raise BundleError(
-            f"{root} {problem}; {whole.root} takes the net it holds, at depth {depth}. Export the "
+            f"{root} {problem}; expected the net of {whole.root} at depth {depth}. Export the "
             "bundle again."
         )
     return bundle
@@ -157,7 +167,7 @@ def _open(root: Path) -> Bundle:
     """A bundle without the depths that it carries."""
     if not root.is_dir():
         raise BundleError(
-            f"{root} is not a directory; a bundle is one. `edgeunet export` makes it."
+            f"{root} is not a directory; expected a bundle. `edgeunet export` makes one."
         )
     manifest = read_manifest(root / MANIFEST_NAME)
     required = {flavour_file(flavour) for flavour in manifest.flavours}
@@ -174,17 +184,15 @@ def _open(root: Path) -> Bundle:
 
 def _check_file(root: Path, name: str, digest: str) -> None:
     # A name with a drive, a separator or dots could point anywhere, also through a link.
-    plain = PurePosixPath(name).name == name == PureWindowsPath(name).name and name not in (
-        "",
-        "..",
-    )
+    plain = PurePosixPath(name).name == name == PureWindowsPath(name).name
+    plain = plain and name not in ("", "..")
     path = root / name
     try:
         inside = plain and path.resolve().parent == root.resolve()
         is_file = inside and path.is_file()
     except (OSError, ValueError, RuntimeError) as error:  # NUL, too long, a loop of links
         raise BundleError(
-            f"{root} names the file {name!r}, which no file can have: {error}"
+            f"{root} names the file {name!r}, which is not a valid name: {error}"
         ) from None
     if not inside:
         raise BundleError(
@@ -195,6 +203,6 @@ def _check_file(root: Path, name: str, digest: str) -> None:
     found = sha256(path)
     if found != digest:
         raise BundleError(
-            f"{path} has SHA-256 {found[:12]}…, the manifest says {digest[:12]}…. The file is "
+            f"{path} has SHA-256 {found[:12]}…; the manifest expects {digest[:12]}…. The file is "
             "damaged or was changed: copy the bundle again, or export it again."
         )

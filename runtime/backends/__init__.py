@@ -13,9 +13,9 @@ from .base import Backend, Net
 
 
 class _Kind(NamedTuple):
-    """module: imports what it needs at its top, so that a missing extra is reported there.
+    """opener: a function of (bundle, options) in `module`, which raises if an extra is missing.
 
-    opener: function of (bundle, options). takes: fields of `LoadOptions` that it uses.
+    takes: fields of `LoadOptions` that it uses.
     """
 
     module: str
@@ -30,13 +30,14 @@ _KINDS = {
     "rtx": _Kind("tensorrt", "open_rtx", ("device", "dla")),
     "tensorrt": _Kind("tensorrt", "open_tensorrt", ("device", "dla")),
 }
-_OF_A_BACKEND = ("device", "dla", "threads")
+_BACKEND_OPTIONS = ("device", "dla", "threads")
 
 
 def list_backends() -> list[str]:
     """Names that `create_backend` takes besides "auto", sorted.
 
     Example:
+        >>> from edgeunet.runtime.backends import list_backends
         >>> list_backends()
         ['onnxruntime', 'pytorch', 'rtx', 'tensorrt']
     """
@@ -44,25 +45,27 @@ def list_backends() -> list[str]:
 
 
 def create_backend(name: str, bundle: Bundle, options: LoadOptions = DEFAULTS) -> Backend:
-    """Open the backend of that name for a bundle; "auto" opens the fastest of this machine.
+    """Open a backend for a bundle; "auto" opens the fastest one on this machine.
 
     Args:
-        options: of which `device`, `dla` and `threads` are the backend's.
+        options: only `device`, `dla` and `threads` are used.
 
     Raises:
         UnknownNameError: no such backend. MissingDependencyError: its extra is not installed.
         UsageError: an option that the backend does not have.
 
     Example:
-        >>> with create_backend("onnxruntime", open_bundle(bundle)) as backend:
-        ...     backend.name
+        >>> from edgeunet.runtime import backends, open_bundle
+        >>> backends.create_backend("onnxruntime", open_bundle(bundle)).name
         'onnxruntime'
     """
     if name not in _KINDS:
         raise UnknownNameError("backend", name, [*list_backends(), "auto"])
     module, opener, takes = _KINDS[name]
     unknown = [
-        each for each in _OF_A_BACKEND if getattr(options, each) is not None and each not in takes
+        each
+        for each in _BACKEND_OPTIONS
+        if getattr(options, each) is not None and each not in takes
     ]
     if unknown:
         advice = " Name the backend that you mean." if name == "auto" else ""

@@ -1,4 +1,4 @@
-"""The seam between the runtime and what computes: nets, and backends around them."""
+"""The interfaces of nets and backends, and the backend that runs a net."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Net(Closing, ABC):
     def infer_gated(self, images: npt.NDArray[np.float32]) -> NetOutputs:
         """`infer`, for masks only: logits may be zeros if the gate alone decides the mask.
 
-        It does if it leaves at most one class open, see `Postprocessor`.
+        The gate decides alone if it leaves at most one class open, see `Postprocessor`.
         """
         return self.infer(images)
 
@@ -49,8 +49,8 @@ class Backend(Closing, ABC):
 
     All backends give the same masks for the same bundle and precision.
 
-    smooths: streams take a smoother. frames_by_depth: frames segmented so far by each depth, the
-    deepest first; empty unless a frame rate is held.
+    smooths: whether streams take a smoother. frames_by_depth: number of frames that each depth has
+    segmented, the deepest first; empty unless a frame rate is held.
     """
 
     smooths: bool = True
@@ -76,7 +76,7 @@ class Backend(Closing, ABC):
 
     @abstractmethod
     def segment(self, batch: Batch) -> Batch:
-        """Add masks (and what else was asked for) to a batch, and return it."""
+        """Add masks, presence and, if wanted, confidence to a batch, and return it."""
 
     @abstractmethod
     def stream(
@@ -89,7 +89,7 @@ class Backend(Closing, ABC):
         """
 
     def net_alone(self, batch: Batch) -> Callable[[], object]:
-        """A call to be timed: the net on a batch that is already prepared, on its own device."""
+        """A function that runs only the net, on a batch prepared in advance; for timing."""
         images = Preprocessor(self.bundle.manifest.input)(batch.pixels)
         return lambda: self.net.infer(images)
 
@@ -98,7 +98,7 @@ class NetBackend(Backend):
     """A net between pre- and post-processing on the host.
 
     Args:
-        name: see `Backend`. net: closed together with the backend.
+        name: see `Backend`. net: closed with the backend.
     """
 
     def __init__(self, bundle: Bundle, net: Net, *, name: str) -> None:
@@ -168,13 +168,13 @@ class NetBackend(Backend):
         batch.presence = presence
         if batch.wants_confidence:
             batch.confidence = self.postprocess.confidence(logits, presence, batch.size)
-        del batch.images, batch.outputs  # large, and of no use to a sink
+        del batch.images, batch.outputs  # large, and sinks do not need them
         batch.timings.postprocess = time.perf_counter() - started
         return batch
 
 
 class Wrapper(Backend):
-    """A backend around others. What it does not override is up to the one that computes."""
+    """A backend around others. By default it delegates to the one that computes."""
 
     @property
     @abstractmethod

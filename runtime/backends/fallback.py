@@ -1,4 +1,4 @@
-"""The fastest backend of a machine, and ONNX Runtime from the moment the GPU fails."""
+"""The fastest backend of a machine, and ONNX Runtime after the GPU has failed."""
 
 from __future__ import annotations
 
@@ -30,13 +30,14 @@ _log = logging.getLogger(__name__)
 def open_automatic(bundle: Bundle, options: LoadOptions) -> Backend:
     """Open the fastest backend of this machine; a warning says why the GPU is not used.
 
-    TensorRT if it is installed, else TensorRT-RTX if it and PyCUDA are, else ONNX Runtime.
+    This is TensorRT if it is installed, otherwise TensorRT-RTX if it and PyCUDA are, otherwise ONNX
+    Runtime.
 
     Args:
-        options: `device` and `dla` are those of the GPU's backend; the CPU has no use for them.
+        options: `device` and `dla` are for the GPU's backend only.
 
     Raises:
-        MissingDependencyError: there is no TensorRT, and ONNX Runtime is not installed.
+        MissingDependencyError: neither TensorRT nor ONNX Runtime is installed.
         BackendError: neither the GPU nor ONNX Runtime can be used.
     """
     asked = [name for name in ("device", "dla") if getattr(options, name) is not None]
@@ -46,7 +47,7 @@ def open_automatic(bundle: Bundle, options: LoadOptions) -> Backend:
         return _opened_after(error, bundle, _on_the_cpu)
     if backend is None:
         if asked or has_gpu():
-            why = "there is an NVIDIA GPU" if has_gpu() else f"{' and '.join(asked)} came"
+            why = "there is an NVIDIA GPU" if has_gpu() else f"{' and '.join(asked)} was given"
             _warn(
                 f"{why}, but {_missing()} is not installed in this Python: no GPU is used. "
                 "`edgeunet doctor` says what is missing."
@@ -61,16 +62,16 @@ def open_automatic(bundle: Bundle, options: LoadOptions) -> Backend:
 
 
 class FallbackBackend(Wrapper):
-    """A backend until it fails; then another, which starts with the batches left undone.
+    """Runs the first backend until it fails, then the second, from the first unfinished batch on.
 
-    If the other cannot be opened, each call that fails says so.
+    If the second cannot be opened, each call that fails says so.
     """
 
     def __init__(self, first: Backend, second: Callable[[Bundle], Backend]) -> None:
         super().__init__(first.bundle)
         self._current = self._first = first
         self._second: Callable[[Bundle], Backend] | None = second
-        self._changing = threading.Lock()
+        self._switching = threading.Lock()
 
     @property
     def inner(self) -> Backend:
@@ -79,7 +80,7 @@ class FallbackBackend(Wrapper):
 
     @property
     def net(self) -> Net:
-        """See `Backend`; it falls back too."""
+        """See `Backend`. It falls back too."""
         return _FallbackNet(self)
 
     def segment(self, batch: Batch) -> Batch:
@@ -89,7 +90,7 @@ class FallbackBackend(Wrapper):
     def stream(
         self, batches: Iterable[Batch], *, smoother: Smoother | None = None
     ) -> Generator[Batch, None, None]:
-        """See `Backend`; no batch is lost or done twice when the backend changes."""
+        """See `Backend`. No batch is lost or repeated when the backend changes."""
         arriving, left = supply(batches), list[Batch]()
         while True:
             failed, lease = self._current, Lease(arriving, left=left)
@@ -100,7 +101,7 @@ class FallbackBackend(Wrapper):
                         yield batch
                     return
                 except BackendError as error:
-                    self._change(error, failed)
+                    self._switch(error, failed)
             left = lease.undone()  # the threads of the failed backend have ended
 
     def net_alone(self, batch: Batch) -> Callable[[], object]:
@@ -108,22 +109,22 @@ class FallbackBackend(Wrapper):
         return self.attempt(lambda backend: backend.net_alone(batch))
 
     def close(self) -> None:
-        """Free both backends; another thread may have used a failed one until now."""
+        """Free both backends. A failed one stays open until now: other threads may still use it."""
         for backend in {self._first, self._current}:
             backend.close()
 
     def attempt(self, run: Callable[[Backend], T]) -> T:
-        """Call it with the backend, and if that fails with the one that takes over."""
+        """Call `run` with the current backend, and again with the second if that fails."""
         backend = self._current
         try:
             return run(backend)
         except BackendError as error:
-            self._change(error, backend)
+            self._switch(error, backend)
             return run(self._current)
 
-    def _change(self, error: BackendError, failed: Backend) -> None:
+    def _switch(self, error: BackendError, failed: Backend) -> None:
         """Switch to the second backend; raise the error if that is the one that failed."""
-        with self._changing:
+        with self._switching:
             if self._current is not failed:
                 return  # another thread has switched already
             if self._second is None:
@@ -133,31 +134,31 @@ class FallbackBackend(Wrapper):
 
 
 class _FallbackNet(Net):
-    def __init__(self, backend: FallbackBackend, *, in_lane: bool = False) -> None:
-        self._backend = backend
-        self._in_lane = in_lane
+    def __init__(
+        self,
+        backend: FallbackBackend,
+        net_of: Callable[[Backend], Net] = lambda backend: backend.net,
+    ) -> None:
+        self._backend, self._net_of = backend, net_of
         self.lanes = backend.inner.net.lanes
 
     def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
-        return self._backend.attempt(lambda backend: self._of(backend).infer(images))
+        return self._backend.attempt(lambda backend: self._net_of(backend).infer(images))
 
     def infer_gated(self, images: npt.NDArray[np.float32]) -> NetOutputs:
-        return self._backend.attempt(lambda backend: self._of(backend).infer_gated(images))
+        return self._backend.attempt(lambda backend: self._net_of(backend).infer_gated(images))
 
     def lane(self) -> Net:
-        return _FallbackNet(self._backend, in_lane=True)
-
-    def _of(self, backend: Backend) -> Net:
-        return backend.net.lane() if self._in_lane else backend.net
+        return _FallbackNet(self._backend, lambda backend: backend.net.lane())
 
 
 def _on_the_gpu(bundle: Bundle, options: LoadOptions) -> Backend | None:
-    """The backend of the kind of TensorRT that is installed, None where none is."""
+    """The backend of the kind of TensorRT that is installed, None if there is none."""
     if importlib.util.find_spec("tensorrt") is not None:
         from .tensorrt import open_tensorrt
 
         return open_tensorrt(bundle, options)
-    # TensorRT-RTX alone builds engines for other machines: without PyCUDA it is there for that.
+    # Without PyCUDA, TensorRT-RTX was installed to build engines for other machines.
     if all(importlib.util.find_spec(name) for name in ("tensorrt_rtx_bindings", "pycuda")):
         from .tensorrt import open_rtx
 
@@ -167,8 +168,7 @@ def _on_the_gpu(bundle: Bundle, options: LoadOptions) -> Backend | None:
 
 def _missing() -> str:
     """What `_on_the_gpu` did not find."""
-    rtx = importlib.util.find_spec("tensorrt_rtx_bindings") is not None
-    return "PyCUDA" if rtx else "TensorRT"
+    return "PyCUDA" if importlib.util.find_spec("tensorrt_rtx_bindings") else "TensorRT"
 
 
 def _on_the_cpu(bundle: Bundle) -> Backend:
@@ -180,7 +180,7 @@ def _on_the_cpu(bundle: Bundle) -> Backend:
 def _opened_after(
     error: EdgeUNetError, bundle: Bundle, second: Callable[[Bundle], Backend]
 ) -> Backend:
-    """The second backend, after the first failed with this error; logged once it is open."""
+    """Open the second backend after the first failed with this error, and log a warning."""
     try:
         backend = second(bundle)
     except EdgeUNetError as missing:
@@ -191,5 +191,5 @@ def _opened_after(
 
 @cache
 def _warn(message: str) -> None:
-    """Once: a bundle of several depths opens a backend for each."""
+    """Log a message once, although a bundle of several depths opens a backend for each."""
     _log.warning("%s", message)

@@ -43,7 +43,7 @@ def open_onnxruntime(bundle: Bundle, options: LoadOptions) -> NetBackend:
 
 
 def open_flavour(bundle: Bundle, flavour: Flavour, *, threads: int | None = None) -> NetBackend:
-    """One of the bundle's graphs. Those for TensorRT run node by node, to round as it does."""
+    """Open one of the bundle's graphs. TensorRT's run node by node, to round as TensorRT does."""
     net = OrtNet(
         bundle.part_path(flavour, "encoder") or bundle.model_path(flavour),
         decoder=bundle.part_path(flavour, "decoder"),
@@ -57,9 +57,9 @@ def open_flavour(bundle: Bundle, flavour: Flavour, *, threads: int | None = None
 class OrtNet(Net):
     """A graph on ONNX Runtime.
 
-    If the graph comes in two parts, the decoder runs only for those frames of a batch whose gate
-    leaves more than one class open. A stream runs two batches at once, each on half of the threads:
-    one fills the cores that the other cannot use.
+    If the graph comes in two parts, the decoder runs only for the frames whose gate leaves more
+    than one class open. A stream runs two batches at once, each on half of the threads: one uses
+    the cores that the other leaves idle.
 
     Args:
         graph: file or serialized model: the whole net, or encoder and gate if there is a decoder.
@@ -109,8 +109,7 @@ class OrtNet(Net):
 
     def decode(self, features: Arrays) -> npt.NDArray[np.float32]:
         """Logits from the features of the first part."""
-        logits: npt.NDArray[np.float32] = _run(self._decoder, features)[0]
-        return logits
+        return _run(self._decoder, features)[0]
 
     def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
         """See `Net`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 
 import cv2
 import numpy as np
@@ -15,18 +16,17 @@ from edgeunet.metrics import Mask
 def open_classes(
     presence: npt.NDArray[np.float32], thresholds: Sequence[float] | None
 ) -> npt.NDArray[np.bool_]:
-    """Which classes the gate leaves in the argmax, (N, C); all of them without thresholds."""
+    """Which classes the gate leaves in the argmax, (N, C); all if there are no thresholds."""
     if thresholds is None:
         return np.ones(presence.shape, bool)
-    opened: npt.NDArray[np.bool_] = presence >= np.asarray(thresholds, np.float32)
-    return opened
+    return np.greater_equal(presence, np.asarray(thresholds, np.float32))
 
 
 class Postprocessor:
     """Bilinear upsampling (half-pixel), gate and argmax, one class plane at a time.
 
-    `presence[c] < thresholds[c]` takes class c out of the argmax. A frame whose gate closes every
-    class keeps the first, the background. Of equal logits the lower class id wins.
+    `presence[c] < thresholds[c]` takes class c out of the argmax. If the gate closes all classes of
+    a frame, the first one stays, the background. If logits are equal, the lower class id wins.
     """
 
     def __init__(self, spec: InputSpec, thresholds: Sequence[float] | None) -> None:
@@ -41,8 +41,11 @@ class Postprocessor:
     ) -> npt.NDArray[np.uint8]:
         """Logits (N, C, h, w), presence (N, C) or None -> masks (N, height, width) for `size`."""
         masks = np.empty((len(logits), *size), np.uint8)
-        for index, classes in enumerate(self._candidates(logits, presence)):
-            masks[index] = self._mask(logits[index], classes, *size)
+        frames = zip(masks, logits, self._candidates(logits, presence), strict=True)
+        for mask, planes, ids in frames:
+            rows, columns = covered_size(self.spec, planes.shape[1:], size)
+            upsampled = ((i, self._upsample(planes[i, :rows, :columns], *size)) for i in ids)
+            mask[:] = largest(upsampled)[0]
         return masks
 
     def confidence(
@@ -51,16 +54,14 @@ class Postprocessor:
         presence: npt.NDArray[np.float32] | None,
         size: tuple[int, int],
     ) -> npt.NDArray[np.uint8]:
-        """How sure the masks of the same arguments are, (N, height, width): 255 stands for 1.
+        """Confidence of the masks that the same arguments give, (N, height, width): 255 means 1.
 
-        It is the softmax of the mask's class over those that the gate leaves open; a class that
-        is alone is sure.
+        It is the softmax of the mask's class over the classes that the gate leaves open; it is 1
+        if there is only one.
         """
         confidences = np.empty((len(logits), *size), np.uint8)
-        for confidence, (_, planes) in zip(
-            confidences, self.probabilities(logits, presence, size), strict=True
-        ):
-            confidence[:] = np.rint(255 * planes.max(axis=0))
+        for index, (_, planes) in enumerate(self.probabilities(logits, presence, size)):
+            confidences[index] = np.rint(255 * planes.max(axis=0))
         return confidences
 
     def probabilities(
@@ -72,7 +73,7 @@ class Postprocessor:
         """For each frame the classes that the gate leaves open, and their softmax.
 
         Yields ids, ascending, and (ids, height, width) for `size`. The softmax of all other classes
-        is 0; where one class is left, its logits are not looked at.
+        is 0. If one class is left, its logits are not used.
         """
         for planes, ids in zip(logits, self._candidates(logits, presence), strict=True):
             if len(ids) == 1:
@@ -87,32 +88,20 @@ class Postprocessor:
     def decided(
         self, presence: npt.NDArray[np.float32] | None, count: int
     ) -> npt.NDArray[np.bool_]:
-        """Frames (N,) whose mask the gate decides alone: it leaves at most one class open."""
+        """Frames (N,) whose mask the gate decides alone, with at most one class left open."""
         if presence is None:
             return np.zeros(count, bool)
-        closed: npt.NDArray[np.bool_] = open_classes(presence, self.thresholds).sum(axis=1) <= 1
-        return closed
+        number_open: npt.NDArray[np.intp] = open_classes(presence, self.thresholds).sum(axis=1)
+        return number_open <= 1
 
     def _candidates(
         self, logits: npt.NDArray[np.float32], presence: npt.NDArray[np.float32] | None
     ) -> Iterator[list[int]]:
-        """Ids that each frame's pixels may have, in their order; at least one."""
-        opened = (
-            np.ones(logits.shape[:2], bool)
-            if presence is None
-            else open_classes(presence, self.thresholds)
-        )
-        for row in opened:
-            yield [int(class_id) for class_id in np.flatnonzero(row)] or [0]
-
-    def _mask(
-        self, planes: npt.NDArray[np.float32], classes: list[int], height: int, width: int
-    ) -> Mask:
-        rows, columns = covered_size(self.spec, planes.shape[1:], (height, width))
-        upsampled = (
-            (id_, self._upsample(planes[id_, :rows, :columns], height, width)) for id_ in classes
-        )
-        return largest(upsampled)[0]
+        """Ids that each frame's pixels may have, ascending; at least one."""
+        if presence is None:
+            return repeat(list(range(logits.shape[1])), len(logits))
+        opened = open_classes(presence, self.thresholds)
+        return (np.flatnonzero(row).tolist() or [0] for row in opened)
 
     @staticmethod
     def _upsample(
@@ -127,18 +116,18 @@ class Postprocessor:
 def largest(
     planes: Iterable[tuple[int, npt.NDArray[np.float32]]],
 ) -> tuple[Mask, npt.NDArray[np.float32]]:
-    """Where each class is the largest, and how large it is: ids (H, W), values (H, W).
+    """The class with the largest value at each pixel, and the value: ids (H, W), values (H, W).
 
     Args:
-        planes: one or more classes with their values (H, W), ids ascending; of equal values the
-            lower id wins. One plane at a time is held.
+        planes: one or more class ids, ascending, with their values (H, W). If values are equal, the
+            lower id wins. Only one plane is held at a time.
     """
     remaining = iter(planes)
     class_id, plane = next(remaining)
     mask, best = np.full(plane.shape, class_id, np.uint8), plane.copy()
     for class_id, plane in remaining:
         better = cv2.compare(plane, best, cv2.CMP_GT)  # 255 where true
-        # Class ids ascend, so the larger one is the later winner.
+        # Class ids ascend, so the later winner is the larger id.
         cv2.max(mask, better & np.uint8(class_id), dst=mask)
         cv2.max(plane, best, dst=best)
     return mask, best

@@ -1,4 +1,4 @@
-"""Frames of any size and usual form -> the net's input, as the manifest says."""
+"""Frames of any size -> the net's input, as the manifest says."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from edgeunet.bundle.manifest import InputSpec, scaling
 
 from ..frames import Frame
 
-"""(H, W, 3), 8 bit, RGB."""
-
 
 class Preprocessor:
     """Resizes, orders colours and normalises: frames -> (N, C, height, width) FP32.
 
-    Resizing is done in FP32: rounding to 8 bit in between would flip pixels against training.
+    Frames are resized in FP32, because rounding to 8 bit in between would differ from training.
     """
 
     def __init__(self, spec: InputSpec) -> None:

@@ -1,4 +1,4 @@
-"""Smoothing over time: masks of a film that flicker less."""
+"""Smoothing of logits over time, so that the masks of a video flicker less."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy.typing as npt
 from edgeunet.bundle.manifest import InputSpec, scaling
 from edgeunet.errors import UsageError
 
-# A cut is where thumbnails of this side differ by more, on average, in steps of 8 bit.
+# Two frames have a cut between them if thumbnails of this side differ by more than _CUT on average,
+# in 8-bit steps.
 _THUMBNAIL = 16
 _CUT = 25.0
 
@@ -19,21 +20,23 @@ class Smoother:
 
     smoothed = weight * smoothed of the frame before + (1 - weight) * logits
 
-    It begins anew after a cut, where the frames' size changes, and behind a frame that it leaves
-    as it is: one whose mask the gate alone decided, for that has no logits, or whose logits are not
-    all finite, as where FP16 overflows, for what is infinite once would stay so.
+    It starts anew after a cut, when the frames' size changes, and after a frame that it does not
+    smooth. It does not smooth a frame whose mask the gate alone decided, since it has no logits,
+    or whose logits are not all finite (FP16 can overflow), since infinity would never fade.
 
     Args:
-        spec: of the net's input. weight: share of the past, 0 (none) to below 1. A step of the
-            logits reaches half of its height after log(0.5) / log(weight) frames.
+        spec: of the net's input. weight: share of the past, from 0 (none) to below 1. Logits that
+            change to a new value are half-way there after log(0.5) / log(weight) frames.
 
     Raises:
-        UsageError: a weight out of that range.
+        UsageError: the weight is out of range.
     """
 
     def __init__(self, spec: InputSpec, weight: float) -> None:
         if not 0 <= weight < 1:
-            raise UsageError(f"temporal is {weight}; the share of the past goes from 0 to below 1.")
+            raise UsageError(
+                f"temporal is {weight}; expected a share of the past from 0 to below 1."
+            )
         self._weight = np.float32(weight)
         self._gain = scaling(spec)[0][:, None, None]
         self._size: tuple[int, int] | None = None
@@ -48,10 +51,11 @@ class Smoother:
         decided: npt.NDArray[np.bool_],
         size: tuple[int, int],
     ) -> npt.NDArray[np.float32]:
-        """Smooth the logits (N, C, h, w) of the batch that follows the one before.
+        """Smooth the logits (N, C, h, w) of the next batch.
 
         Args:
-            images: the net's input (N, channels, H, W). decided: (N,), by the gate alone.
+            images: the net's input (N, channels, H, W). decided: (N,), whether the gate alone
+                decides the mask.
             size: height and width of the frames.
         """
         if size != self._size:
@@ -70,7 +74,7 @@ class Smoother:
     def _is_cut(self, image: npt.NDArray[np.float32]) -> bool:
         side = (_THUMBNAIL, _THUMBNAIL)
         planes = [cv2.resize(plane, side, interpolation=cv2.INTER_AREA) for plane in image]
-        # In 8-bit steps, but for a shift.
+        # In 8-bit steps, up to a constant.
         thumbnail = np.asarray(np.stack(planes) / self._gain, np.float32)
         before, self._thumbnail = self._thumbnail, thumbnail
         return before is None or float(np.abs(thumbnail - before).mean()) > _CUT

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -34,17 +34,15 @@ class SteeredBackend(Wrapper):
     Args:
         bundle: one that carries several depths.
         make: opens the backend of a depth's bundle.
-        target_fps: frames per second to hold.
+        target_fps: frames per second to hold, positive and finite.
 
     Raises:
-        UsageError: a rate that is not a positive number, or a bundle of one depth.
+        UsageError: a bundle of one depth.
     """
 
     def __init__(
         self, bundle: Bundle, make: Callable[[Bundle], Backend], *, target_fps: float
     ) -> None:
-        if not 0 < target_fps < math.inf:  # NaN too
-            raise UsageError(f"target_fps is {target_fps}; expected a positive number.")
         if not bundle.depths:
             raise UsageError(
                 f"{bundle.root} holds one depth; a frame rate is held by switching between "
@@ -59,8 +57,8 @@ class SteeredBackend(Wrapper):
             self._held = stack.pop_all()
         self.smooths = all(backend.smooths for backend in self._backends.values())
         self._controller = DepthController(target_fps, costs)
-        self._frames = dict.fromkeys(reversed(bundle.depths), 0)
-        self.frames_by_depth = self._frames
+        self._observing = threading.Lock()  # calls and a stream may run in several threads
+        self.frames_by_depth = self._frames = dict.fromkeys(reversed(bundle.depths), 0)
         listed = ", ".join(f"{depth}: {1000 * cost:.1f} ms" for depth, cost in costs.items())
         _log.info("depth %d to begin with; a frame takes at depth %s", self.depth, listed)
 
@@ -94,13 +92,13 @@ class SteeredBackend(Wrapper):
         arriving, last, exhausted = supply(batches), None, False
         while not exhausted:
             depth = self.depth
-            lease = Lease(arriving, until=partial(self._has_left, depth))
+            lease = Lease(arriving, until=partial(self._has_switched, depth))
             with closing(self._backends[depth].stream(lease, smoother=smoother)) as results:
                 for batch in results:
+                    lease.done()
                     now, seconds = time.perf_counter(), max(_stages(batch))
-                    self._observe(
-                        depth, batch, seconds, elapsed=seconds if last is None else now - last
-                    )
+                    elapsed = seconds if last is None else now - last
+                    self._observe(depth, batch, seconds, elapsed=elapsed)
                     last = now
                     yield batch
             exhausted = lease.exhausted
@@ -109,16 +107,17 @@ class SteeredBackend(Wrapper):
         """Free the backends of all depths."""
         self._held.close()
 
-    def _has_left(self, depth: int) -> bool:
+    def _has_switched(self, depth: int) -> bool:
         return self.depth != depth
 
     def _observe(self, depth: int, batch: Batch, seconds: float, *, elapsed: float) -> None:
-        self._frames[depth] += len(batch)
-        self._controller.observe(depth, seconds, elapsed=elapsed, frames=len(batch))
+        with self._observing:
+            self._frames[depth] += len(batch)
+            self._controller.observe(depth, seconds, elapsed=elapsed, frames=len(batch))
 
 
 def _stages(batch: Batch) -> tuple[float, float, float]:
-    """Seconds by stage; the net's are a share if it computes several batches at once."""
+    """Seconds by stage; the net's are divided by the number of batches that it computes at once."""
     timings = batch.timings
     return timings.preprocess, timings.infer / timings.lanes, timings.postprocess
 
@@ -126,10 +125,10 @@ def _stages(batch: Batch) -> tuple[float, float, float]:
 def _costs(backends: Mapping[int, Backend], frame: Frame) -> dict[int, float]:
     """Median seconds of the slowest stage, by depth.
 
-    The depths take turns, so that whatever else the machine does affects all of them.
+    The depths take turns, so that other load on the machine affects all of them.
     """
     seconds: dict[int, list[float]] = {depth: [] for depth in backends}
-    for backend in backends.values():  # a switch must not wait for what a stream opens
+    for backend in backends.values():  # opens what a stream needs, so that no switch waits for it
         for _ in backend.stream([Batch.of([frame])]):
             pass
     for _ in range(_WARM_UP + _TURNS):
@@ -138,26 +137,26 @@ def _costs(backends: Mapping[int, Backend], frame: Frame) -> dict[int, float]:
     return {depth: median(times[_WARM_UP:]) for depth, times in seconds.items()}
 
 
-_CLOCK = 1e-6  # seconds; less is not a cost that was measured
+_CLOCK = 1e-6  # seconds; a smaller cost is below what the clock can measure
 
 WINDOW = 0.5
-"""Seconds of frames that a cost is the mean of."""
+"""Least seconds of frames over which a cost is averaged."""
 
 FEWEST = 4
-"""Batches that a cost is the mean of at least."""
+"""Least number of batches over which a cost is averaged."""
 
 MARGIN = 0.15
-"""Share of a frame's time that a deeper net must be expected to leave free."""
+"""Share of a frame's time that a deeper net must be predicted to leave free."""
 
 HOLD = 2.0
-"""Seconds for which it must, before it is gone to."""
+"""Seconds for which a deeper net must be predicted to fit before the controller switches to it."""
 
 LONGEST_HOLD = 64.0
-"""Seconds that this grows to where deeper nets were gone to in vain."""
+"""Largest value that HOLD doubles up to after failed switches."""
 
 
-class _Batch(NamedTuple):
-    """Seconds a frame: of the net's work, and since the batch before. frames: how many."""
+class _Costs(NamedTuple):
+    """One batch: seconds of work a frame, seconds a frame since the last batch, and its frames."""
 
     work: float
     elapsed: float
@@ -165,54 +164,51 @@ class _Batch(NamedTuple):
 
 
 class DepthController:
-    """Chooses the deepest net that holds a frame rate; told of each batch, it may change `depth`.
+    """Chooses the deepest net that holds a frame rate. `observe` reports a batch and may switch.
 
-    A frame may cost 1 / target_fps seconds. What it costs is the mean over the last `WINDOW`
-    seconds of the work of a batch, its slowest left out, for one stall is no slow net; or of the
-    time between batches where that is less. Work of batches that overlap on one device counts
-    double, and the time between them does not; the time between frames of a slow camera, or of one
-    who shows them slowly, says nothing of the net, and the work does.
+    A frame may cost 1 / target_fps seconds. Its cost is the smaller of two means over the last
+    WINDOW seconds: the work of a batch, and the time between batches. Each covers the case where
+    the other is wrong: if batches overlap on one device, their work is counted twice; if the camera
+    or the consumer is slow, the time between batches says nothing about the net. The batch with the
+    most work is left out, since one stall does not mean that the net is slow.
 
-    What another depth would cost follows from that: all costs are taken to grow and shrink by the
-    same factor when the machine has more or less to do.
+    The cost of other depths is predicted from this: if the load of the machine changes, all costs
+    are assumed to change by the same factor.
 
-    - Where the cost is above 1 / target_fps, the deepest of the shallower nets that is expected to
-      be below is gone to at once; the shallowest if none is.
-    - A deeper net is gone to once one has been expected to leave `MARGIN` free for `HOLD` seconds
-      on end. Where it is left again within that time, the expectation was wrong: the next attempt
-      takes twice as long to come, up to `LONGEST_HOLD`.
-    - Switches are logged, and a warning once where the shallowest net is above as well.
+    - If the cost is above 1 / target_fps, switches at once to the deepest of the shallower nets
+      that is predicted to be below it, or to the shallowest if none is.
+    - Switches to a deeper net after it has been predicted to leave MARGIN free for HOLD seconds.
+      If the controller leaves it again within that time, the prediction was wrong, and the next
+      attempt waits twice as long, at most LONGEST_HOLD.
+    - Otherwise the depth stays.
 
-    Between the two, in the margin, the depth stays. Seconds are frames / target_fps, so that a file
-    that is read faster than it was filmed is treated as it would be live.
+    Each switch is logged. One warning is logged if even the shallowest net is too slow. Seconds are
+    frames / target_fps, so that a file that is read faster than real time is treated like a live
+    source.
 
     Args:
         target_fps: frames per second to hold.
-        costs: seconds a frame by depth on the machine at rest, of which only the ratios matter once
-            batches come. The first depth is the deepest that is below 1 / target_fps.
+        costs: seconds a frame by depth on an idle machine. They choose the first depth, the deepest
+            below 1 / target_fps; afterwards only their ratios matter.
     """
 
     def __init__(self, target_fps: float, costs: Mapping[int, float]) -> None:
         self.target_fps = target_fps
+        self.allowed = 1 / target_fps  # seconds that a frame may cost
         self.shallowest = min(costs)
         self._relative: dict[int, float] = {}
         least = _CLOCK
         for depth in sorted(costs):  # a deeper net does all that a shallower one does
             self._relative[depth] = least = max(least, costs[depth])
-        self._window: deque[_Batch] = deque()
+        self._window: deque[_Costs] = deque()
         self._hold = HOLD
         self._stayed = self._had_room = 0.0
         self._went_deeper = self._warned = False
         self.depth = self._deepest_below(self.allowed, scale=1.0)
 
     @property
-    def allowed(self) -> float:
-        """Seconds that a frame may cost."""
-        return 1 / self.target_fps
-
-    @property
     def cost(self) -> float | None:
-        """Seconds that a frame costs at this depth, None before enough batches came."""
+        """Seconds that a frame costs at this depth, None until there are enough batches."""
         if len(self._window) < FEWEST:
             return None
         work = sorted(batch.work for batch in self._window)
@@ -221,36 +217,42 @@ class DepthController:
         return cost if frames * max(cost, self.allowed) >= WINDOW else None
 
     def observe(self, depth: int, work: float, *, elapsed: float, frames: int) -> None:
-        """Take note of a batch, and choose.
+        """Add a batch, and choose the depth.
 
         Args:
-            depth: that it went through; one on its way while the depth changed says nothing.
-            work: seconds that it took: of the slowest stage where stages overlap, else of all.
+            depth: the batch's; ignored if the depth has changed since.
+            work: seconds that it took: of the slowest stage if stages overlap, otherwise of all.
             elapsed: seconds since the batch before.
-            frames: in it.
+            frames: in the batch.
         """
         if depth != self.depth:
             return
-        self._window.append(_Batch(work / frames, elapsed / frames, frames))
-        self._shorten()
-        self._stayed += frames / self.target_fps
+        seconds = frames / self.target_fps
+        self._window.append(_Costs(work / frames, elapsed / frames, frames))
+        self._shorten_window()
+        self._stayed += seconds
         cost = self.cost
         if cost is None:
             return
         scale = cost / self._relative[depth]
         if cost > self.allowed:
             if depth > self.shallowest:
-                self._go(self._deepest_below(self.allowed, scale=scale, short_of=depth), cost)
-            else:
-                self._warn(cost)
+                self._switch(self._deepest_below(self.allowed, scale=scale, limit=depth), cost)
+            elif not self._warned:
+                self._warned = True
+                _log.warning(
+                    "Even depth %d takes %.1f ms a frame; %g frames/s allow %.1f. Going on at that "
+                    "depth. Export with a smaller --size for more.",
+                    depth, 1000 * cost, self.target_fps, 1000 * self.allowed,
+                )  # fmt: skip
             return
         best = self._deepest_below((1 - MARGIN) * self.allowed, scale=scale)
-        self._had_room = self._had_room + frames / self.target_fps if best > depth else 0.0
+        self._had_room = self._had_room + seconds if best > depth else 0.0
         if self._had_room >= self._hold:
-            self._go(best, cost)
+            self._switch(best, cost)
 
-    def _shorten(self) -> None:
-        """Drop batches that the window is long enough without."""
+    def _shorten_window(self) -> None:
+        """Drop the oldest batches while the others span WINDOW seconds."""
         frames = sum(batch.frames for batch in self._window)
         while len(self._window) > FEWEST:
             frames -= self._window[0].frames
@@ -258,19 +260,19 @@ class DepthController:
                 return
             self._window.popleft()
 
-    def _deepest_below(self, seconds: float, *, scale: float, short_of: int | None = None) -> int:
+    def _deepest_below(self, seconds: float, *, scale: float, limit: int | None = None) -> int:
         """Deepest net that costs at most `seconds`, the shallowest if none does.
 
-        scale: by which the nets cost more than at rest. short_of: a depth that is too much.
+        scale: factor on the costs at rest. limit: only consider nets shallower than this.
         """
         fits = [
             depth
             for depth, relative in self._relative.items()
-            if relative * scale <= seconds and (short_of is None or depth < short_of)
+            if relative * scale <= seconds and (limit is None or depth < limit)
         ]
         return max(fits, default=self.shallowest)
 
-    def _go(self, depth: int, cost: float) -> None:
+    def _switch(self, depth: int, cost: float) -> None:
         _log.info(
             "depth %d instead of %d: a frame took %.1f ms, %.1f are allowed for %g frames/s",
             depth, self.depth, 1000 * cost, 1000 * self.allowed, self.target_fps,
@@ -284,14 +286,3 @@ class DepthController:
         self.depth = depth
         self._window.clear()
         self._stayed = self._had_room = 0.0
-
-    def _warn(self, cost: float) -> None:
-        """Say once that there is no shallower net to go to."""
-        if self._warned:
-            return
-        self._warned = True
-        _log.warning(
-            "Even depth %d takes %.1f ms a frame; %g frames/s allow %.1f. Going on at that depth. "
-            "Export with a smaller --size for more.",
-            self.depth, 1000 * cost, self.target_fps, 1000 * self.allowed,
-        )  # fmt: skip

@@ -11,15 +11,15 @@ T = TypeVar("T")
 
 
 class Ended(Exception):  # noqa: N818  # not an error
-    """Nothing more comes out of a channel."""
+    """No item is left in a channel, and none will come."""
 
 
 class Interrupted(Exception):  # noqa: N818  # as above
-    """A consumer no longer waits; nothing was taken."""
+    """A consumer gave up waiting; no item was taken."""
 
 
 def never() -> bool:
-    """Interrupts nobody."""
+    """The default: do not interrupt."""
     return False
 
 
@@ -58,19 +58,18 @@ class Channel(Generic[T]):
         """Take the oldest item, waiting for it at most `timeout` seconds.
 
         Args:
-            interrupted: asked before an item is taken, and after each `wake`.
+            interrupted: whether to give up; called before an item is taken and after each `wake`.
 
         Raises:
-            Ended: none is left and none will come. TimeoutError: none came in time.
-            Interrupted: as asked. Otherwise the error that the channel was ended with, after the
-            items before it.
+            Ended: none is left and none will come. TimeoutError: none arrived in time.
+            Interrupted: as asked. After the last item, the error that the channel was ended with.
         """
 
         def ready() -> bool:
             return bool(self._items) or self._ended or interrupted()
 
         with self._changed:
-            # A lock refuses to wait for longer, infinity included.
+            # Locks reject longer timeouts, including infinity.
             seconds = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
             if not self._changed.wait_for(ready, seconds):
                 raise TimeoutError
@@ -83,19 +82,19 @@ class Channel(Generic[T]):
             raise self._error or Ended
 
     def wake(self) -> None:
-        """Ask all who wait in `get` whether they are interrupted."""
+        """Make all who wait in `get` call their `interrupted`."""
         with self._changed:
             self._changed.notify_all()
 
     def end(self, error: BaseException | None = None) -> None:
-        """Take no more items; those in the channel stay. The first to end it says with what."""
+        """Take no more items; those in the channel stay. Only the first call sets the error."""
         with self._changed:
             if not self._ended:
                 self._ended, self._error = True, error
             self._changed.notify_all()
 
     def clear(self) -> None:
-        """End the channel and drop what is in it."""
+        """End the channel and drop its items."""
         with self._changed:
             self.end()
             self._items.clear()

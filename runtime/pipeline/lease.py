@@ -1,11 +1,11 @@
-"""Items that several consumers take in turn, so that one can go on where another stopped."""
+"""Items that several consumers take in turn, so that one can continue where another stopped."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from .channel import Ended, Interrupted, never
 from .stage import Stoppable
@@ -18,18 +18,19 @@ class Supply(Stoppable, Iterator[T], ABC):
 
     @abstractmethod
     def take(self, interrupted: Callable[[], bool] = never) -> T:
-        """Wait for the next item, until `interrupted` says otherwise.
+        """Wait for the next item.
 
-        `interrupted` is asked again after each `wake`. It may be called while a lock is held, so
-        it must be quick.
+        Args:
+            interrupted: whether to give up; called before an item is taken and after each `wake`.
+                It must be quick, because a lock may be held.
 
         Raises:
-            Ended: no item will come. Interrupted: as asked; no item was lost.
+            Ended: no item will come. Interrupted: as asked; no item was taken.
         """
 
     @abstractmethod
     def wake(self) -> None:
-        """Ask all who wait whether they are interrupted."""
+        """Make all waiting consumers call their `interrupted`."""
 
     def __next__(self) -> T:
         try:
@@ -38,16 +39,16 @@ class Supply(Stoppable, Iterator[T], ABC):
             raise StopIteration from None
 
 
-class Lease(Stoppable, Iterator[T]):
-    """One consumer's share of a supply. Stopping it does not stop the supply.
+class Lease(Supply[T]):
+    """One consumer's share of a supply. Stopping the lease does not stop the supply.
 
     Attributes:
         exhausted: the supply has ended.
 
     Args:
         items: a supply, or any iterable, which cannot be interrupted.
-        left: items to hand out first: what another lease left undone.
-        until: ends this lease between two items, once it has handed one out.
+        left: items to hand out first, which another lease left undone.
+        until: ends the lease when it returns True after the first item was handed out.
     """
 
     def __init__(
@@ -58,47 +59,61 @@ class Lease(Stoppable, Iterator[T]):
         self._left = deque(left)
         self._until = until
         self._begun = False
-        self._stopped = False
+        self._over = False
         self._in_hand: deque[T] = deque()
 
-    def __next__(self) -> T:
-        if self._left and not self._over():
-            item = self._left.popleft()
-        else:
-            try:
-                item = self._supply.take(self._over)
-            except Ended:
-                self.exhausted = True
-                raise StopIteration from None
-            except Interrupted:
-                raise StopIteration from None
+    def take(self, interrupted: Callable[[], bool] = never) -> T:
+        """See `Supply`."""
+        if self._is_over():
+            raise Ended
+        if interrupted():
+            raise Interrupted
+        try:
+            item = (
+                self._left.popleft()
+                if self._left
+                else self._supply.take(lambda: self._is_over() or interrupted())
+            )
+        except Ended:
+            self.exhausted = True
+            raise
+        except Interrupted:
+            if self._over:
+                raise Ended from None
+            raise
         self._begun = True
         self._in_hand.append(item)
         return item
 
     def done(self) -> None:
-        """Note that the oldest item in hand has been dealt with."""
+        """Forget the oldest item in hand, which the consumer has finished."""
         self._in_hand.popleft()
 
     def undone(self) -> list[T]:
-        """Items that were not dealt with, in order. Ask only once the consumer has ended."""
+        """Items that are not finished, in order. Call it only after the consumer has ended."""
         return [*self._in_hand, *self._left]
+
+    def wake(self) -> None:
+        """See `Supply`."""
+        self._supply.wake()
 
     def stop(self) -> None:
         """See `Stoppable`."""
-        self._stopped = True
-        self._supply.wake()
+        self._over = True
+        self.wake()
 
-    def _over(self) -> bool:
-        return self._stopped or (self._begun and self._until())
+    def _is_over(self) -> bool:
+        # A lease that is over stays so, even if `until` changes its mind.
+        self._over = self._over or (self._begun and self._until())
+        return self._over
 
 
 def supply(items: Iterable[T]) -> Supply[T]:
-    """The items as a supply; one that is a supply already stays what it is."""
-    return items if isinstance(items, Supply) else _Listed(items)
+    """The items as a supply; a supply is returned as it is."""
+    return items if isinstance(items, Supply) else _IterableSupply(items)
 
 
-class _Listed(Supply[T], Generic[T]):
+class _IterableSupply(Supply[T]):
     def __init__(self, items: Iterable[T]) -> None:
         self._items = iter(items)
 
@@ -110,7 +125,7 @@ class _Listed(Supply[T], Generic[T]):
         raise Ended
 
     def wake(self) -> None:
-        pass  # taking does not wait
+        pass  # `take` does not wait
 
     def stop(self) -> None:
         self._items = iter(())

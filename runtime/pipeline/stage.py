@@ -1,4 +1,4 @@
-"""One stage of a pipeline: a function in a thread of its own, ahead of its consumer."""
+"""One stage of a pipeline: runs a function in its own threads, ahead of its consumer."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ U = TypeVar("U")
 
 
 class Stoppable(ABC):
-    """Can be stopped from any thread when its consumer wants no more."""
+    """Something that any thread can stop when no more items are needed."""
 
     @abstractmethod
     def stop(self) -> None:
-        """End, without waiting for anything."""
+        """End, without waiting."""
 
 
 class Stage(Closing, Stoppable, Iterator[U], Generic[T, U]):
     """Applies a function to each item, in order, with up to `depth` results ahead.
 
-    The threads start when the first item is asked for. If the function or the input raises,
+    The threads start when the first result is requested. If the function or the input raises,
     earlier results are delivered first, then the error, and the input is stopped. A context
-    manager: leaving it early ends the threads, once they are done with the item at hand.
+    manager: leaving it early ends the threads after their current item.
 
     Args:
-        workers: threads, each working on its own item; results keep the order of the items.
+        workers: number of threads; results keep the order of the items.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Stage(Closing, Stoppable, Iterator[U], Generic[T, U]):
         self._taking = threading.Lock()
         self._taken = 0
         self._turn = threading.Condition()
-        self._given = 0
+        self._delivered = 0
         self._threads = [
             threading.Thread(target=self._work, name=f"edgeunet-{name}", daemon=True)
             for _ in range(workers)
@@ -79,11 +79,11 @@ class Stage(Closing, Stoppable, Iterator[U], Generic[T, U]):
                 thread.join()
 
     def _work(self) -> None:
-        while self._one():
+        while self._process_next():
             pass
 
-    def _one(self) -> bool:
-        """Work on one item; False where none is left or wanted."""
+    def _process_next(self) -> bool:
+        """Process one item; False if there is none, or no more results are needed."""
         error: BaseException | None = None
         results: list[U] = []  # one, or none at the end
         try:
@@ -97,10 +97,10 @@ class Stage(Closing, Stoppable, Iterator[U], Generic[T, U]):
             if isinstance(self._source, Stoppable):
                 self._source.stop()
         with self._turn:
-            self._turn.wait_for(lambda: self._given == number)
-            going_on = bool(results) and self._channel.put(results[0])
-            if not going_on:
+            self._turn.wait_for(lambda: self._delivered == number)
+            delivered = bool(results) and self._channel.put(results[0])
+            if not delivered:
                 self._channel.end(error)
-            self._given += 1
+            self._delivered += 1
             self._turn.notify_all()
-        return going_on
+        return delivered

@@ -1,4 +1,4 @@
-"""A context manager of what has a `close`."""
+"""Closing objects at the end of a block, and stopping on signals."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import TypeVar
 
 Self = TypeVar("Self", bound="Closing")
@@ -16,57 +16,48 @@ class Closing:
     """Closes itself at the end of a `with` block."""
 
     def close(self) -> None:
-        """Free or finish what is held; the object cannot be used afterwards."""
+        """Free or finish what the object holds; it cannot be used afterwards."""
 
     def __enter__(self: Self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
-
-
-_ASKING = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
 def stopping_on_signals(stop: Callable[[], None]) -> Iterator[Callable[[], bool]]:
-    """Call `stop` at the first SIGINT or SIGTERM; a second one does what it did before.
+    """Call `stop` on the first SIGINT or SIGTERM; a second one is handled as it was before.
 
-    Yields what tells whether one came. A signal that is ignored, or whose handler is not Python's,
-    is left alone. Only a main thread can take signals; in any other nothing is
-    changed.
+    Yields a function that says whether there was one. Signals that are ignored, or whose handler is
+    not Python's, are left alone. Only the main thread can handle signals; in other threads this
+    does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    handlers = {number: signal.getsignal(number) for number in _ASKING}
-    # What is ignored stays so: `nohup` and `&` ask for that. None is not Python's to put back.
+    # `nohup` and `&` ignore signals on purpose. A handler of None cannot be restored from Python.
     before = {
         number: handler
-        for number, handler in handlers.items()
-        if handler is not None and handler is not signal.SIG_IGN
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if (handler := signal.getsignal(number)) not in (None, signal.SIG_IGN)
     }
-    came = False
+    received = False
 
     def restore() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
 
     def take(number: int, frame: FrameType | None) -> None:
-        nonlocal came
-        came = True
+        nonlocal received
+        received = True
         restore()
         stop()
 
     for number in before:
         signal.signal(number, take)
     try:
-        yield lambda: came
+        yield lambda: received
     finally:
         restore()
 
@@ -74,8 +65,7 @@ def stopping_on_signals(stop: Callable[[], None]) -> Iterator[Callable[[], bool]
 class StopFlag:
     """A flag that any thread sets once, and others wait for.
 
-    A `threading.Event` would deadlock if a signal handler sets it while its own thread is setting
-    it.
+    A `threading.Event` deadlocks if a signal handler sets it while its own thread is setting it.
     """
 
     def __init__(self) -> None:

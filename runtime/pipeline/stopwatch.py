@@ -1,4 +1,4 @@
-"""How long a stage of a pipeline is at work."""
+"""How long a stage of a pipeline works."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Percentiles are of the last so many laps, so that weeks take no more memory than minutes.
+# Number of laps that are kept for the percentiles; it limits memory.
 _LAPS = 1000
 
 
 @dataclass(frozen=True)
 class StageReport:
-    """What a stage has taken so far.
+    """Times of a stage so far.
 
-    busy: seconds at work, the mean of its threads; decoding includes waiting for a camera. p50,
-    p99: milliseconds a frame, of the last laps.
+    busy: seconds at work, the mean of its threads; decoding includes waiting for a camera.
+    p50, p99: milliseconds per frame, of the last laps.
     """
 
     busy: float
@@ -35,19 +35,19 @@ class Stopwatch:
         self._laps: deque[float] = deque(maxlen=_LAPS)
 
     def add(self, seconds: float, *, frames: int = 1, threads: int = 1) -> None:
-        """Count a lap of some frames; `threads` made such laps side by side."""
+        """Add a lap of some frames; `threads` threads made such laps in parallel."""
         self._busy += seconds / threads
         self._laps.append(seconds / frames)
 
     @contextmanager
     def lap(self) -> Iterator[None]:
-        """Count what the block takes as a lap of one frame."""
+        """Add the time of the block as a lap of one frame."""
         started = time.perf_counter()
         yield
         self.add(time.perf_counter() - started)
 
     def report(self) -> StageReport:
-        """What was measured so far."""
+        """The times so far."""
         laps = list(self._laps) or [0.0]
         p50, p99 = (1000 * float(np.percentile(laps, p)) for p in (50, 99))
         return StageReport(self._busy, p50, p99)

@@ -1,4 +1,4 @@
-"""Where masks go: PNG files, an overlay video, JSON Lines, a raw pipe, a function, or nowhere."""
+"""Outputs for masks: PNG files, an overlay video, JSON Lines, a raw pipe, a function, or none."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from edgeunet.errors import OutputError, UsageError
 from ..frames import Segmented
 from .base import CallbackSink, MaskDirectory, NullSink, Sink
 from .jsonlines import JsonLines
-from .overlay import Palette, colourise, overlay
-from .pipe import RawPipe, mask_pixels, overlay_pixels
+from .pipe import Palette, RawPipe, colourise, mask_pixels, overlay, overlay_pixels
 from .video import OverlayVideo, VideoWriter
 
 __all__ = [
@@ -49,7 +48,7 @@ def open_sink(
             (raw bytes on stdout), `-` (none), another name (a directory of PNG masks), or a
             function.
         rate: frames per second of a video whose frames have no time; None: 10.
-        sources: files that are read; the output must not replace one or fill its directory.
+        sources: files that are read; the output must not be one of them or their directory.
 
     Raises:
         UsageError: an unknown kind of output, or one that could replace a source.
@@ -90,6 +89,6 @@ def open_sink(
 
 
 def _stdout() -> BinaryIO:
-    if sys.stdout is None:  # closed, as by `>&-` or a service manager
+    if sys.stdout is None:  # closed by `>&-` or a service manager
         raise OutputError("stdout is closed, but pipe: writes to it. Connect it, or pass a file.")
     return sys.stdout.buffer

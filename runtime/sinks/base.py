@@ -25,7 +25,7 @@ class Sink(Closing, ABC):
 
 
 class NullSink(Sink):
-    """Drops everything: for `-o -` and for measuring."""
+    """Drops everything, for `-o -` and for measuring."""
 
     def write(self, segmented: Segmented) -> None:
         """Do nothing."""
@@ -55,7 +55,7 @@ class MaskDirectory(Sink):
         if path.exists() and any(path.iterdir()):
             if not force:
                 raise OutputExistsError(path)
-            # Masks of an earlier, longer run must not be taken for masks of this run.
+            # Remove the masks of an earlier run, which may be longer than this one.
             for old in path.glob("*.png"):
                 if _NUMBER.fullmatch(old.stem):
                     old.unlink()

@@ -36,7 +36,7 @@ class JsonLines(Sink):
         self._end = 0  # of the last whole line, in bytes
 
     def write(self, segmented: Segmented) -> None:
-        """Write one line; OSError if there is no room, as on a full disk."""
+        """Write one line; OSError if the disk is full."""
         frame, presence = segmented.frame, segmented.presence
         record = {
             "frame": frame.index,
@@ -48,7 +48,7 @@ class JsonLines(Sink):
         line = json.dumps(record).encode() + b"\n"
         rest = memoryview(line)
         try:
-            # A disk that is nearly full takes part of it without an error; the next write fails.
+            # A nearly full disk takes a part without an error, and the next write fails.
             while rest:
                 rest = rest[self._file.write(rest) :]
         except OSError:

@@ -23,11 +23,11 @@ from edgeunet.errors import (
 from ..frames import Frame, Segmented
 from ..pipeline.stopping import Closing
 from .base import Sink
-from .overlay import Palette, overlay
+from .pipe import Palette, overlay
 
-# Ticks per second, as in RTP: a frame of any usual rate lasts a whole number of them.
+# Ticks per second, as in RTP: at any usual rate a frame lasts a whole number of ticks.
 _CLOCK = 90_000
-# Most ticks between two frames: MP4 cannot hold a step of 2**31, which is 6.6 hours.
+# Largest number of ticks between two frames. MP4 cannot store 2**31, which is 6.6 hours.
 _LONGEST = 3600 * _CLOCK
 
 
@@ -53,10 +53,10 @@ class OverlayVideo(Sink):
 class VideoWriter(Closing):
     """Writes an H.264 MP4 of frames of one size.
 
-    H.264 stores colour at half the resolution, so a side of odd length gains a pixel that repeats
-    its edge. The file appears under its name when closed, and only if it holds a frame. A pause of
-    more than an hour is cut to an hour; if time stands still or goes back, the next frame follows
-    one frame later.
+    H.264 stores colour at half the resolution, so a side of odd length is padded by one pixel that
+    repeats its edge. The file appears under its name when closed, and only if it holds a frame. A
+    pause of more than an hour is cut to an hour. If time stands still or goes back, the next frame
+    follows after the duration of one frame.
 
     Args:
         rate: frames per second, for frames without a time.
@@ -110,7 +110,7 @@ class VideoWriter(Closing):
         frame = self._frame_of(picture, format="rgb24")
         ticks = round((self._written / self.rate if time is None else time) * _CLOCK)
         duration = round(_CLOCK / self.rate)
-        # Times go back in files joined with `cat`; in the film they must not.
+        # Times go back in files joined with `cat`, and must not in the output.
         if ticks + self._offset <= self._ticks:
             self._offset = self._ticks + duration - ticks
         self._offset = min(self._offset, self._ticks + _LONGEST - ticks)
@@ -133,7 +133,7 @@ class VideoWriter(Closing):
 
     @contextmanager
     def _encoding_errors(self) -> Iterator[None]:
-        """Turn FFmpeg's errors into OutputError; those of the system, as of a full disk, stay."""
+        """Turn FFmpeg's errors into OutputError, except system errors such as a full disk."""
         try:
             yield
         except self._errors as error:

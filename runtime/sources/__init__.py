@@ -1,4 +1,4 @@
-"""Where frames come from: images, a video file, a camera or stream, or a caller's own iterable."""
+"""Sources of frames: images, a video file, a camera or stream, or a caller's own iterable."""
 
 from __future__ import annotations
 

@@ -36,8 +36,7 @@ def connector(address: str | Path, *, timeouts: Timeouts) -> Callable[[], Connec
         UsageError: an unknown scheme, or an address that its scheme does not allow.
     """
     scheme, text = scheme_of(address) or "", str(address)
-    known = _CONNECTORS.get(scheme)
-    if known is None:
+    if scheme not in _CONNECTORS:
         raise UsageError(
             f"{redacted(text)}: {scheme}:// is not supported. Pass a file, or {FORMS}."
         )
@@ -46,20 +45,21 @@ def connector(address: str | Path, *, timeouts: Timeouts) -> Callable[[], Connec
             f"{redacted(text)} lacks a slash after {scheme}:/. Pass addresses as str: a Path drops "
             "one of the two."
         )
-    return known(text, timeouts)
+    return _CONNECTORS[scheme](text, timeouts)
 
 
-def _rtsp(address: str, timeouts: Timeouts) -> Callable[[], Connection]:
-    # Over UDP, pictures lack the packets that the network drops.
-    options = {"rtsp_transport": "tcp"}
-    endpoint = Endpoint(_lowered(address), "RTSP over TCP", "rtsp", options, redacted(address))
+def _network(
+    kind: str, format_name: str, options: dict[str, str], address: str, timeouts: Timeouts
+) -> Callable[[], Connection]:
+    scheme, rest = address.split(":", 1)  # FFmpeg requires the scheme in lower case
+    endpoint = Endpoint(f"{scheme.lower()}:{rest}", kind, format_name, options, redacted(address))
     return partial(FFmpegConnection, endpoint, timeouts)
 
 
-def _http(address: str, timeouts: Timeouts) -> Callable[[], Connection]:
-    # Name the format: when FFmpeg guesses, it takes a finite file for a stream.
-    endpoint = Endpoint(_lowered(address), "MJPEG over HTTP", "mpjpeg", {}, redacted(address))
-    return partial(FFmpegConnection, endpoint, timeouts)
+# Over UDP, the network may drop packets, which damages pictures.
+_rtsp = partial(_network, "RTSP over TCP", "rtsp", {"rtsp_transport": "tcp"})
+# Name the format, because FFmpeg's guess accepts a finite file too.
+_http = partial(_network, "MJPEG over HTTP", "mpjpeg", {})
 
 
 def _v4l2(address: str, timeouts: Timeouts) -> Callable[[], Connection]:
@@ -74,9 +74,8 @@ def _v4l2(address: str, timeouts: Timeouts) -> Callable[[], Connection]:
         options["framerate"] = str(_rate(address, query["rate"]))
     if "format" in query:
         options["input_format"] = query["format"]
-    return partial(
-        FFmpegConnection, Endpoint(device, "V4L2", "v4l2", options, redacted(address)), timeouts
-    )
+    endpoint = Endpoint(device, "V4L2", "v4l2", options, redacted(address))
+    return partial(FFmpegConnection, endpoint, timeouts)
 
 
 def _csi(address: str, timeouts: Timeouts) -> Callable[[], Connection]:
@@ -107,12 +106,6 @@ _CONNECTORS: dict[str, Callable[[str, Timeouts], Callable[[], Connection]]] = {
 }
 
 
-def _lowered(address: str) -> str:
-    """Address with its scheme in lower case, as FFmpeg requires."""
-    scheme, rest = address.split(":", 1)
-    return f"{scheme.lower()}:{rest}"
-
-
 def _parts(
     address: str, form: str, *, example: str, options: Collection[str]
 ) -> tuple[str, dict[str, str]]:
@@ -140,8 +133,7 @@ def _size(address: str, text: str) -> tuple[int, int]:
 
 
 def _rate(address: str, text: str) -> Fraction:
-    found = re.fullmatch(r"[1-9]\d{0,5}(/[1-9]\d{0,5})?", text)
-    if found is None:
+    if re.fullmatch(r"[1-9]\d{0,5}(/[1-9]\d{0,5})?", text) is None:
         raise UsageError(
             f"{redacted(address)}: rate is {text!r}; expected a rate such as 30 or 30000/1001."
         )

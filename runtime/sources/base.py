@@ -17,10 +17,10 @@ class Source(Closing, Iterator[SourceFrame], ABC):
     One thread iterates. Any other thread may call `stop` and `close`, and a signal handler may call
     `stop`. `_free` frees the file or camera, never while a frame is being read.
 
-    skipped: number of damaged frames that were left out. reconnects: how often a live source came
-    back. files: the files that are read, empty for other sources.
-    close_timeout: how many seconds to wait for the reading thread when closing; None waits until
-    it is done with its frame.
+    skipped: number of damaged frames that were left out. reconnects: how often a live source
+    reconnected. files: the files that are read, empty for other sources.
+    close_timeout: seconds to wait for the reading thread when closing; None: until it has read its
+    current frame.
     """
 
     info: SourceInfo

@@ -61,7 +61,7 @@ def device_fault(error: OSError) -> str:
 
 
 def _unreachable(address: str) -> str | None:
-    """Why a host cannot be reached, found by connecting to it: FFmpeg does not say."""
+    """Why a host cannot be reached. FFmpeg does not say, so this connects to it."""
     try:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port or _PORTS[parts.scheme]

@@ -41,15 +41,15 @@ class FFmpegConnection(Connection):
     """
 
     def __init__(self, endpoint: Endpoint, timeouts: Timeouts) -> None:
-        self._called = f"{endpoint.name} ({endpoint.kind})"
-        self._patience = timeouts.read
+        self._name = f"{endpoint.name} ({endpoint.kind})"
+        self._timeout = timeouts.read
         self._stopped = StopFlag()
         self._av = import_av()
         self._pixels = Pixels(self._av)
         started = time.monotonic()
         try:
-            # Without fflags=nobuffer, which drops the packets read while probing: among them is the
-            # first key frame, and nothing can be decoded before the next one.
+            # Do not set fflags=nobuffer. It drops the packets read while probing, among them the
+            # first key frame, so that nothing can be decoded before the next one.
             self._container = self._av.open(
                 endpoint.address,
                 format=endpoint.format,
@@ -64,7 +64,7 @@ class FFmpegConnection(Connection):
                 if "://" in endpoint.address
                 else device_fault(error)
             )
-            raise SourceError(f"{self._called}: {cause}") from None
+            raise SourceError(f"{self._name}: {cause}") from None
         try:
             self._stream = self._video_stream()
         except SourceError:
@@ -75,14 +75,14 @@ class FFmpegConnection(Connection):
     def _video_stream(self) -> Any:
         streams = self._container.streams.video
         if not streams:
-            raise SourceError(f"{self._called} holds no video stream, only sound or data.")
+            raise SourceError(f"{self._name} holds no video stream, only sound or data.")
         stream = streams[0]
         if not stream.codec_context.width:
-            raise SourceError(f"{self._called} answers, but sends no picture.")
+            raise SourceError(f"{self._name} answers, but sends no picture.")
         stream.thread_type = "SLICE"  # frame threads delay one frame each
         if stream.codec_context.name == "mjpeg":
-            # Without this, half a picture is returned with the rest gray. H.264 and HEVC mark such
-            # frames; for them, this would refuse frames because of a flaw in their metadata.
+            # Otherwise half a picture is returned, with the rest gray. H.264 and HEVC mark such
+            # frames; there, this option would reject frames with only a flaw in their metadata.
             stream.codec_context.options = {"err_detect": "explode"}
         return stream
 
@@ -92,26 +92,24 @@ class FFmpegConnection(Connection):
             for packet in self._packets():
                 if packet.size:
                     yield from self._decoded(packet)
-                elif packet.pts is not None:  # the decoder would take an empty packet for the end
+                elif packet.pts is not None:  # to the decoder, an empty packet means the end
                     yield None
             yield from self._decoded(None)  # frames that the decoder held back
         except (self._av.error.ExitError, TimeoutError):
-            raise SourceError(f"{self._called}: silent for {self._patience:g} s.") from None
+            raise SourceError(f"{self._name}: silent for {self._timeout:g} s.") from None
         except self._av.error.FFmpegError as error:
-            raise SourceError(f"{self._called}: broke off ({error.strerror}).") from None
+            raise SourceError(f"{self._name}: the connection broke ({error.strerror}).") from None
 
     def _packets(self) -> Iterator[Any]:
-        waiting: float | None = None
+        last = time.monotonic()
         while True:
             try:
                 for packet in self._container.demux(self._stream):
-                    waiting = None
                     yield packet
+                    last = time.monotonic()
                 return
             except BlockingIOError:  # from devices, for which PyAV has no timeouts
-                now = time.monotonic()
-                waiting = now if waiting is None else waiting
-                if now - waiting >= self._patience:
+                if time.monotonic() - last >= self._timeout:
                     raise TimeoutError from None
                 if self._stopped.wait(_POLL):
                     return
@@ -127,7 +125,7 @@ class FFmpegConnection(Connection):
             yield None if damaged else self._pixels(frame)
 
     def stop(self) -> None:
-        """End the wait for a device. A wait for a network ends by its timeout only."""
+        """End the wait for a device. A wait for a network ends only by its timeout."""
         self._stopped.set()
 
     def close(self) -> None:

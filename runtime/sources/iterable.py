@@ -17,14 +17,13 @@ from .base import Source
 class IterableSource(Source):
     """Frames from any iterable of arrays (H, W, 3) or `SourceFrame`s.
 
-    Frames are taken one at a time, when they are asked for, and converted by `as_rgb`. Arrays are
-    numbered from 0. `close` cannot interrupt the caller's iterator, so nobody should wait for it
-    longer than `close_timeout`. It drops the iterable, without closing a generator that the caller
-    still holds.
+    Frames are taken one at a time, on demand, and converted by `as_rgb`. Arrays are numbered from
+    0. `close` cannot interrupt the caller's iterator, so waits for it end after `close_timeout`. It
+    drops the iterable, but does not close a generator that the caller still holds.
 
     Raises:
-        UsageError: not an iterable of frames, or (while reading) an item that is not a frame.
-        FrameError: while reading, a frame that cannot be converted.
+        UsageError: not an iterable of frames, or (while reading) an item is not a frame.
+        FrameError: while reading, a frame cannot be converted.
 
     Example:
         >>> from edgeunet.runtime.sources import IterableSource
@@ -36,7 +35,7 @@ class IterableSource(Source):
 
     def __init__(self, frames: Iterable[SourceFrame | npt.NDArray[np.generic]]) -> None:
         super().__init__()
-        # Iterating over a single image would take its rows for frames.
+        # Iterating over a single image would yield its rows.
         if isinstance(frames, np.ndarray) and frames.ndim < 4:
             raise _not_a_source(f"an array {frames.shape}")
         if not isinstance(frames, Iterable):

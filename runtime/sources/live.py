@@ -71,8 +71,8 @@ class LiveSource(Source):
 
     The constructor connects. If the stream ends or fails later, the source reconnects until it
     succeeds; one warning reports the outage, another its end. Damaged frames are left out. `time`
-    is taken from the clock when a frame arrives: the times that cameras write into their streams
-    start anew with each connection, and MJPEG has none.
+    is read from the clock when a frame arrives, because the times in a stream start anew with each
+    connection, and MJPEG has none.
 
     Args:
         address: printed without its password.
@@ -94,7 +94,7 @@ class LiveSource(Source):
         self._clock = clock
         self._connection: Connection | None = connect()
         self.info = SourceInfo(0, self._connection.rate, live=True)
-        self._last_warning = (float("-inf"), 0)  # when, and how many damaged frames
+        self._last_warning = (float("-inf"), 0)  # time, and `skipped` at that time
 
     def _read(self) -> Generator[SourceFrame, None, None]:
         index, started = 0, 0.0
@@ -114,7 +114,7 @@ class LiveSource(Source):
                 fault = f"{self.name} ended."
             except SourceError as error:
                 fault = str(error)
-            self._hang_up()
+            self._free()
             if self._stopped.is_set():
                 return
             if lost is None:
@@ -143,15 +143,13 @@ class LiveSource(Source):
         self.skipped += 1
         when, before = self._last_warning
         if self._clock() - when >= QUIET:
+            new = self.skipped - before
             _log.warning(
-                "%s: damaged frames left out: %d, %d in all.",
-                self.name,
-                self.skipped - before,
-                self.skipped,
+                "%s: damaged frames left out: %d, %d in all.", self.name, new, self.skipped
             )
             self._last_warning = (self._clock(), self.skipped)
 
-    def _hang_up(self) -> None:
+    def _free(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -162,6 +160,3 @@ class LiveSource(Source):
         connection = self._connection
         if connection is not None:
             connection.stop()
-
-    def _free(self) -> None:
-        self._hang_up()

@@ -1,4 +1,4 @@
-"""What a path or address means, and image files as a source."""
+"""Opens the source that a path or address names; and image files as a source."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Frames:
 
     @classmethod
     def open(cls, source: str | Path) -> Frames:
-        """Say what a path or address means; nothing is decoded, and no camera is connected.
+        """Find out what a path or address names, without decoding or connecting.
 
         Args:
             source: an image, a directory or glob of images, a data set, a video file, or a camera
@@ -54,7 +54,7 @@ class Frames:
 
         Raises:
             UsageError: an unknown scheme, or an address that its scheme does not allow.
-            SourceError: missing or empty, or a file that is neither an image nor a video.
+            SourceError: missing or empty, or neither an image nor a video.
         """
         where, path = str(source), Path(source)
         if scheme_of(source) is not None:
@@ -66,7 +66,12 @@ class Frames:
                 raise SourceError(f"{redacted(source)} does not exist.")
             return cls(where, "video", (path,))
         if path.is_file():
-            return cls(where, "image", (_image(path),))
+            if path.suffix.lower() not in IMAGE_SUFFIXES:
+                raise SourceError(
+                    f"{path} is neither an image ({', '.join(sorted(IMAGE_SUFFIXES))}) nor a video "
+                    f"({', '.join(sorted(VIDEO_SUFFIXES))})."
+                )
+            return cls(where, "image", (path,))
         if path.is_char_device():
             raise SourceError(f"{path} is a device. A camera is v4l2://{path.absolute()}.")
         return cls(where, "glob", _matches(source))
@@ -80,9 +85,9 @@ class Frames:
         """Open the frames; they come in order, files by name.
 
         Raises:
-            SourceError: a camera that does not answer, a video that cannot be opened, or a data set
-                without images of its own. While iterating, for files only: unreadable or truncated,
-                with the frame's number or name.
+            SourceError: a camera does not answer, a video cannot be opened, or a data set has no
+                images of its own. While iterating, a file is unreadable or truncated; the error has
+                the frame's number or name.
         """
         if self._connect is not None:
             return LiveSource(self.where, self._connect)
@@ -100,7 +105,7 @@ class Images(Source):
     """Image files, in the given order.
 
     Raises:
-        SourceError: while reading, a file that is not an image.
+        SourceError: while reading, a file is not an image.
     """
 
     def __init__(self, files: Sequence[Path]) -> None:
@@ -120,15 +125,6 @@ def _folder(path: Path) -> Frames:
     if not files:
         raise SourceError(f"{path} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}).")
     return Frames(str(path), "folder", files)
-
-
-def _image(path: Path) -> Path:
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
-        raise SourceError(
-            f"{path} is neither an image ({', '.join(sorted(IMAGE_SUFFIXES))}) nor a video "
-            f"({', '.join(sorted(VIDEO_SUFFIXES))})."
-        )
-    return path
 
 
 def _matches(source: str | Path) -> tuple[Path, ...]:

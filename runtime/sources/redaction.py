@@ -25,9 +25,9 @@ _SECRET = re.compile(
 
 
 def redacted(source: str | Path) -> str:
-    """A source's address for printing, with `***` in place of user and password.
+    """A source's address for printing, with `***` instead of user and password.
 
-    These are everything between `://` and the last `@`, and the values of `password=` and the like.
+    It replaces everything between `://` and the last `@`, and values such as that of `password=`.
     """
     hidden = _BARE.sub("***@", _USER.sub(r"\1***@", str(source)))
     parts, done = [], 0
@@ -41,7 +41,7 @@ def redacted(source: str | Path) -> str:
 
 
 def _decoded(text: str) -> str:
-    """Text with its percent encoding undone, however often it was encoded."""
+    """Text without percent encoding, even if it was encoded several times."""
     while (plain := unquote(text)) != text:
         text = plain
     return text

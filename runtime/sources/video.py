@@ -15,7 +15,6 @@ from edgeunet.errors import MissingDependencyError, SourceError
 
 from ..frames import Frame, SourceFrame, SourceInfo
 from .base import Source
-from .redaction import redacted
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".ts"})
 
@@ -24,7 +23,7 @@ class VideoFile(Source):
     """All frames of a video file, turned upright as the file says.
 
     Raises:
-        SourceError: missing or not a video; while reading, damaged or truncated, with the frame.
+        SourceError: missing or not a video; while reading, damaged or truncated (with the frame).
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -41,7 +40,7 @@ class VideoFile(Source):
         stream = self._stream
         stream.thread_type = "AUTO"
         index, shown, first = 0, 0, None
-        # AVI holds no times. If frames depend on later ones, FFmpeg's times are out of order.
+        # AVI holds no times, and FFmpeg's are out of order if frames depend on later ones.
         timed = self._container.format.name != "avi"
         pixels = Pixels(self._av)
         try:
@@ -64,8 +63,8 @@ class VideoFile(Source):
         if index == 0:
             raise SourceError(f"{self._path} holds no frame.")
         # A truncated file decodes without an error; only the number of frames reveals it. MP4 holds
-        # that number, Matroska and transport streams do not. In an MP4 with an edit list it counts
-        # the hidden frames too, which are not read.
+        # that number, Matroska and transport streams do not. It includes the frames that an edit
+        # list hides, which are not read.
         if index < stream.frames and (
             index < shown or _whole_packets(self._av, self._path) < stream.frames
         ):
@@ -87,8 +86,6 @@ def import_av() -> Any:
 
 
 def _opened(av: Any, path: str) -> Any:
-    if not Path(path).is_file():
-        raise SourceError(f"{redacted(path)} does not exist.")
     try:
         container = av.open(path)
     except av.error.FFmpegError as error:
@@ -109,8 +106,8 @@ def _whole_packets(av: Any, path: str) -> int:
 class Pixels:
     """Converts frames to 8-bit RGB (H, W, 3).
 
-    It keeps its converter: `VideoFrame.to_ndarray` sets one up for each frame, which takes a third
-    of the time needed to decode a small frame.
+    It keeps its converter. `VideoFrame.to_ndarray` would make one for each frame, which takes a
+    third of the time needed to decode a small frame.
     """
 
     def __init__(self, av: Any) -> None:

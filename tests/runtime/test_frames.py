@@ -41,9 +41,7 @@ def test_without_a_gate_there_is_no_presence() -> None:
     assert next(iter(batch)).presence is None
 
 
-@pytest.mark.parametrize(
-    ("sizes", "words"), [([(4, 6), (4, 7)], "4x6, 4x7"), ([], "these have none")]
-)
+@pytest.mark.parametrize(("sizes", "words"), [([(4, 6), (4, 7)], "4x6, 4x7"), ([], "got none")])
 def test_a_batch_has_one_size(sizes: list[tuple[int, int]], words: str) -> None:
     with pytest.raises(FrameError, match=words):
         Batch(frames(*sizes))

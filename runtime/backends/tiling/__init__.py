@@ -1,4 +1,4 @@
-"""Frames larger than the net's input, at their own resolution: overlapping tiles, one mask."""
+"""Frames larger than the net's input at their own resolution, by overlapping tiles."""
 
 from .backend import TiledBackend
 from .plan import Blend, Tiling

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice, product
@@ -22,7 +22,7 @@ from ..smoothing import Smoother
 from .band import Band, tile_weights
 from .plan import Span, Tiling, cut, panels, spans
 
-# Of the sums of a band, which are classes x rows of a tile x columns of a panel.
+# Size of a band's sums: classes x rows of a tile x columns of a panel.
 _BAND_BYTES = 128 << 20
 
 Tile = tuple[Span, Span]
@@ -44,18 +44,17 @@ class _TileBatch:
 class TiledBackend(Wrapper):
     """Segments frames of any size by tiles of the net's input size, with another backend's net.
 
-    Frames keep their own resolution: what they show should be as large, in pixels, as what the net
-    was trained on. Each tile is prepared as the manifest says and gated by its own presence; the
-    net may spare its decoder. `Result.presence` is the largest of a frame's
-    tiles, `Result.confidence` the share of a pixel's class in the weighted sum.
-    Beside the frame and its mask, memory is bounded by the batch of tiles and by `_BAND_BYTES`.
+    Frames keep their own resolution, so objects should be as large, in pixels, as in training. Each
+    tile is prepared as the manifest says and gated by its own presence. `Result.presence` is the
+    largest of a frame's tiles, `Result.confidence` the share of a pixel's class in the weighted
+    sum. In addition to the frame and its mask, memory holds one batch of tiles and `_BAND_BYTES`.
 
-    A net that looks at its whole input at once (the gate; the squeeze-and-excitation of Eff-UNet)
-    sees a tile where it would see an image, and its masks depend on the size of the tiles.
+    Parts of a net that look at the whole input (the gate; the squeeze-and-excitation of Eff-UNet)
+    see only the tile, so that masks depend on the size of the tiles.
 
     Args:
-        whole: what computes; closed with this. tiling: how frames are cut; its batch is one that
-            the bundle takes.
+        whole: backend that runs the net; closed with this one. tiling: how frames are cut; the
+            bundle must take its batch.
     """
 
     smooths = False
@@ -63,7 +62,7 @@ class TiledBackend(Wrapper):
     def __init__(self, whole: Backend, tiling: Tiling) -> None:
         super().__init__(whole.bundle)
         manifest = whole.bundle.manifest
-        # A tile has the input's size: "pad" would fit it to multiples of 8.
+        # A tile already has the input's size. With "pad", it would be fitted to multiples of 8.
         spec = replace(manifest.input, resize="stretch")
         self._preprocess = Preprocessor(spec)
         self._postprocess = Postprocessor(spec, manifest.gate)
@@ -94,7 +93,7 @@ class TiledBackend(Wrapper):
     def stream(
         self, batches: Iterable[Batch], *, smoother: Smoother | None = None
     ) -> Generator[Batch, None, None]:
-        """See `Backend`. The pipeline is that of a frame's tiles."""
+        """See `Backend`. The tiles of a frame are pipelined, frames are not."""
         assert smoother is None, "the logits of tiles are not kept"
         for batch in batches:
             yield self.segment(batch)
@@ -102,7 +101,7 @@ class TiledBackend(Wrapper):
     def _segment(
         self, frame: Frame, mask: Mask, confidence: Mask | None, timings: Timings
     ) -> Presence | None:
-        """Fill the mask (H, W) of a frame, add up the seconds, and return its presence (C,)."""
+        """Fill the mask (H, W) of a frame, add to the timings, and return its presence (C,)."""
         classes = len(self.bundle.manifest.classes)
         rows, columns = (
             spans(length, side, self._tiling)
@@ -128,8 +127,8 @@ class TiledBackend(Wrapper):
         return np.max(presences, axis=0) if presences else None
 
     def _inferred(self, frame: Frame, tiles: Iterable[Tile]) -> Generator[_TileBatch, None, None]:
-        """Tiles through the net in batches; cutting and inference have their own threads."""
-        net = self.net
+        """Run tiles through the net in batches; cutting and inference have their own threads."""
+        net, remaining = self.net, iter(tiles)
         lane = net.lane()
 
         def prepare(tiles: Sequence[Tile]) -> _TileBatch:
@@ -146,19 +145,15 @@ class TiledBackend(Wrapper):
             batch.timings.infer = time.perf_counter() - started
             return batch
 
+        batches = iter(lambda: list(islice(remaining, self._tiling.batch)), [])
         with (
-            Stage(prepare, self._batches(tiles), depth=1, name="preprocess") as prepared,
+            Stage(prepare, batches, depth=1, name="preprocess") as prepared,
             Stage(infer, prepared, depth=1, name="infer", workers=net.lanes) as inferred,
         ):
             yield from inferred
 
-    def _batches(self, tiles: Iterable[Tile]) -> Iterator[list[Tile]]:
-        remaining = iter(tiles)
-        while batch := list(islice(remaining, self._tiling.batch)):
-            yield batch
-
     def _blend(self, batch: _TileBatch, band: Band, *, left: int) -> None:
-        """Add what the tiles decide to a band whose first column is the frame's `left`."""
+        """Add the tiles to a band whose first column is the frame's column `left`."""
         answers = self._postprocess.probabilities(*batch.outputs, self._size)
         for (row, column), (ids, planes) in zip(batch.tiles, answers, strict=True):
             decided = np.s_[

@@ -15,12 +15,12 @@ class Band:
     """Sums the class probabilities of tiles, and decides on rows that no later tile reaches.
 
     It holds as many rows as a tile has, so that its memory does not grow with the image's height.
-    Tiles come from top to bottom.
+    Tiles must be added from top to bottom.
 
     Args:
-        classes: number of them. rows: a tile's.
-        mask: (H, W) uint8 that the class ids are written to. confidence: the same for the share
-            that a pixel's class has in the sum of all, 255 for 1; None where it is not wanted.
+        classes: number of classes. rows: height of a tile.
+        mask: (H, W) uint8, gets the class ids. confidence: (H, W) uint8, gets the share of the
+            pixel's class in the sum of all, 255 for 1; None if it is not wanted.
     """
 
     def __init__(
@@ -31,21 +31,21 @@ class Band:
         confidence: npt.NDArray[np.uint8] | None,
     ) -> None:
         self._sums = np.zeros((classes, rows, mask.shape[1]), np.float32)
-        self._top = 0  # row of the image that the first row of the sums is
+        self._top = 0  # row of the image at which the sums begin
         self._mask = mask
         self._confidence = confidence
 
     def add(
         self, ids: Sequence[int], planes: npt.NDArray[np.floating], top: int, left: int
     ) -> None:
-        """Add the weighted probabilities (ids, h, w) of some classes at that place of the mask."""
+        """Add the weighted probabilities (ids, h, w) of some classes at (top, left) of the mask."""
         height, width = planes.shape[1:]
         below = slice(top - self._top, top - self._top + height)
         for class_id, plane in zip(ids, planes, strict=True):
             self._sums[class_id, below, left : left + width] += plane
 
     def finish(self, row: int) -> None:
-        """Decide on all rows above `row`, and make room for as many below."""
+        """Decide on all rows above `row`, and move the others up."""
         done = row - self._top
         if not done:
             return
@@ -55,13 +55,13 @@ class Band:
         if self._confidence is not None:
             share = np.rint(255 * best / sums.sum(axis=0))
             self._confidence[self._top : row] = share.astype(np.uint8)
-        for plane in self._sums:  # one at a time: what overlaps is copied by way of a third place
+        for plane in self._sums:  # one at a time, since NumPy copies overlapping memory twice
             plane[: len(plane) - done] = plane[done:]
             plane[len(plane) - done :] = 0
         self._top = row
 
 
-# Of a tile's side, as in nnU-Net (Isensee et al., Nature Methods 18, 2021).
+# Share of a tile's side, as in nnU-Net (Isensee et al., Nature Methods 18, 2021).
 _SIGMA = 1 / 8
 
 
@@ -69,11 +69,10 @@ def tile_weights(size: tuple[int, int], blend: Blend) -> npt.NDArray[np.float32]
     """Weights (height, width) of a tile, positive: "gaussian" 1 at the centre, "valid" all 1."""
     if blend == "valid":
         return np.ones(size, np.float32)
-    rows, columns = map(_gaussian, size)
-    return np.outer(rows, columns)
+    return np.outer(*map(_gaussian, size))
 
 
 def _gaussian(side: int) -> npt.NDArray[np.float32]:
-    """At the border it is exp(-8), whatever the side."""
+    """1 at the centre, exp(-8) at the border."""
     deviations = (np.arange(side) - (side - 1) / 2) / (_SIGMA * side)
     return np.exp(-(deviations**2) / 2).astype(np.float32)

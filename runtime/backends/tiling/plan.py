@@ -1,4 +1,4 @@
-"""Where the tiles of an image lie, and which pixels each has a say in. One axis at a time."""
+"""Where the tiles of an image lie, and which pixels each decides on. One axis at a time."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ...frames import Frame
 Blend = Literal["gaussian", "valid"]
 
 MAX_OVERLAP = 0.75
-"""Beyond, each pixel goes through the net more than 16 times."""
+"""Above this, each pixel goes through the net more than 16 times."""
 
-# Deepest stride of the six variants: a net answers alike to an image that is moved by so much.
+# Deepest stride of the six nets. If an image is shifted by it, the result shifts along, unchanged.
 _STRIDE = 32
 
 
@@ -27,19 +27,19 @@ _STRIDE = 32
 class Tiling:
     """How images are cut into tiles of the net's input size and put together again.
 
-    overlap: share of a tile's side that it has in common with its neighbour, 0..0.75, rounded up so
-        that tiles begin at multiples of 32 pixels. Nets subsample by up to 32, and two tiles that
-        begin elsewhere disagree on their common pixels more than the border of a tile does.
-    blend: "gaussian" adds up the softmax of overlapping tiles, weighted by a Gaussian about each
+    overlap: share of a tile's side that its neighbour covers too, 0..0.75, rounded up so that tiles
+        begin at multiples of 32 pixels. Nets subsample by up to 32; tiles that begin elsewhere
+        would disagree on their common pixels by more than a tile's border causes.
+    blend: "gaussian" adds up the softmax of overlapping tiles, weighted by a Gaussian around each
         tile's centre with a sigma of an eighth of its sides, as nnU-Net does (Isensee et al.,
         Nature Methods 18, 2021). A class that a tile's gate closes has probability 0 there.
-        "valid" takes each pixel from the one tile in which it lies farthest from the border, and
-        mirrors the image at its edges so that those too have context: the overlap-tile strategy
-        of U-Net (Ronneberger et al., MICCAI 2015, figure 2). It blends nothing.
-    batch: tiles a call of the net. Memory grows with it, hardly with the image.
+        "valid" takes each pixel from the tile in which it is farthest from the border, without
+        blending, and mirrors the image at its edges to give them context: the overlap-tile strategy
+        of U-Net (Ronneberger et al., MICCAI 2015, figure 2).
+    batch: tiles per call of the net. Memory grows with it, and hardly with the image.
 
     Raises:
-        UsageError: a value that is out of range.
+        UsageError: a value is out of range.
 
     Example:
         >>> with edgeunet.load(bundle, tiling=edgeunet.Tiling(overlap=0.5)) as segmenter:
@@ -53,17 +53,17 @@ class Tiling:
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap <= MAX_OVERLAP:  # NaN too
-            raise UsageError(f"overlap is {self.overlap}; it must be 0 to {MAX_OVERLAP}.")
+            raise UsageError(f"overlap is {self.overlap}; expected 0 to {MAX_OVERLAP}.")
         if self.blend not in get_args(Blend):
-            raise UsageError(f"blend is {self.blend!r}; it must be one of: gaussian, valid.")
+            raise UsageError(f"blend is {self.blend!r}; expected gaussian or valid.")
         if self.batch < 1:
-            raise UsageError(f"batch is {self.batch}; a call of the net takes 1 tile or more.")
+            raise UsageError(f"batch is {self.batch}; expected 1 tile or more.")
 
 
 class Span(NamedTuple):
     """One tile along one axis: it begins at pixel `start` and decides on pixels first..stop - 1.
 
-    What a tile has of pixels before 0, or past the image's last, is mirrored.
+    Pixels of the tile that lie outside the image are mirrored.
     """
 
     start: int
@@ -74,20 +74,20 @@ class Span(NamedTuple):
 def spans(length: int, tile: int, tiling: Tiling) -> list[Span]:
     """Tiles of side `tile` along an axis of `length` pixels, in order.
 
-    The last is moved inward, to the next multiple of 32; an image that is smaller than a tile lies
-    in the middle of one. "gaussian": a tile decides on all of its pixels, "valid": on those that
-    lie farther from the border of every other tile.
+    The last tile is moved inward, to the next multiple of 32. An image smaller than a tile lies in
+    the middle of one. With "gaussian" a tile decides on all of its pixels, with "valid" on those
+    that are nearer to the border in every other tile.
     """
     grid = _grid(tile)
     step = max(grid, int((1 - tiling.overlap) * tile) // grid * grid)
     margin = -(-(tile - step) // (2 * grid)) * grid if tiling.blend == "valid" else 0
-    excess = length + 2 * margin - tile  # pixels that one tile leaves
+    excess = length + 2 * margin - tile  # pixels that one tile does not cover
     if excess <= 0:
         return [Span(excess // 2 - margin, 0, length)]
     starts = [*range(-margin, excess - margin, step), -(-excess // grid) * grid - margin]
     if tiling.blend == "gaussian":
         return [Span(start, max(start, 0), min(start + tile, length)) for start in starts]
-    # Of an image that is smaller than the margin, tiles meet outside.
+    # If the image is smaller than the margin, tiles meet outside of it.
     middles = [min(max((one + other + tile) // 2, 0), length) for one, other in pairwise(starts)]
     own = map(Span, starts, [0, *middles], [*middles, length])
     return [span for span in own if span.first < span.stop]
@@ -96,7 +96,7 @@ def spans(length: int, tile: int, tiling: Tiling) -> list[Span]:
 def panels(columns: Sequence[Span], width: int) -> Iterator[list[Span]]:
     """The spans of a whole axis, cut into panels of at most `width` pixels.
 
-    A tile that reaches over the end of a panel is in both, with what it decides in each.
+    A tile that crosses the end of a panel is in both, with the pixels that it decides on in each.
     """
     length = columns[-1].stop
     for left in range(0, length, width):
@@ -109,14 +109,14 @@ def panels(columns: Sequence[Span], width: int) -> Iterator[list[Span]]:
 
 
 def _grid(tile: int) -> int:
-    """Pixels that starts are multiples of: 32, or for small tiles a power of two in four steps."""
+    """Grid of the tiles' starts: 32, for small tiles the power of two up to a quarter of a tile."""
     return min(_STRIDE, 1 << max((tile // 4).bit_length() - 1, 0))
 
 
 def cut(frame: Frame, top: int, left: int, size: tuple[int, int]) -> Frame:
-    """The tile (height, width, 3) of that `size` whose upper left pixel is (top, left) of a frame.
+    """The tile (height, width, 3) of `size` whose upper left pixel is (top, left) of a frame.
 
-    A view where the tile lies inside the frame, of any size and position elsewhere.
+    A view if the tile lies inside the frame. Otherwise a copy with mirrored pixels.
     """
     height, width = frame.shape[:2]
     inside = min(top, left) >= 0 and top + size[0] <= height and left + size[1] <= width
@@ -128,7 +128,7 @@ def cut(frame: Frame, top: int, left: int, size: tuple[int, int]) -> Frame:
 def mirrored(start: int, count: int, length: int) -> npt.NDArray[np.intp]:
     """Indices of `count` pixels from `start` on, of an axis that is mirrored at its end pixels.
 
-    The end pixels are not repeated: of an axis of 4 they are … 2 1 0 1 2 3 2 1 0 1 ….
+    The end pixels are not repeated: for an axis of 4, indices are … 2 1 0 1 2 3 2 1 0 1 ….
     """
     period = max(2 * (length - 1), 1)
     indices = np.arange(start, start + count) % period

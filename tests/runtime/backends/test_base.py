@@ -263,7 +263,7 @@ def test_unknown_backend_lists_the_known_ones(bundle: Bundle) -> None:
 
 
 def test_graph_that_the_bundle_lacks_names_the_option(fp32_bundle: Path) -> None:
-    with pytest.raises(UsageError, match=r"holds fp32; fp16 was wanted.*--fp16"):
+    with pytest.raises(UsageError, match=r"expected a bundle with fp16.* holds fp32\..*--fp16"):
         open_flavour(open_bundle(fp32_bundle), "fp16")
 
 

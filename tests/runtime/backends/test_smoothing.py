@@ -127,5 +127,5 @@ def test_frame_that_the_gate_decided_is_no_past() -> None:
 
 @pytest.mark.parametrize("weight", [-0.1, 1, 1.5, math.nan])
 def test_weight_out_of_range_is_refused(weight: float) -> None:
-    with pytest.raises(UsageError, match=r"temporal is .*; the share of the past goes from 0"):
+    with pytest.raises(UsageError, match=r"temporal is .*; expected a share of the past from 0"):
         Smoother(SPEC, weight)

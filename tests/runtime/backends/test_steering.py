@@ -7,7 +7,9 @@ import logging
 import math
 import shutil
 import time
+import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from edgeunet.runtime.backends import Backend, Net
 from edgeunet.runtime.backends.base import NetBackend
 from edgeunet.runtime.backends.ort import open_flavour
 from edgeunet.runtime.backends.steering import DepthController, SteeredBackend
-from edgeunet.runtime.frames import Frame, NetOutputs, SourceFrame
+from edgeunet.runtime.frames import Batch, Frame, NetOutputs, SourceFrame
 from support.media import write_png
 
 Masks = list[npt.NDArray[np.uint8]]
@@ -221,6 +223,38 @@ def test_switching_at_every_batch_loses_no_frame(
         assert set(depths) == {1, 2, 3}
         assert sum(backend.frames_by_depth.values()) == 60
         assert list(Segmenter(bundle, backend).stream(iter([]))) == []
+
+
+def test_a_stream_at_one_depth_keeps_no_batch(bundle: Bundle, frames: list[Frame]) -> None:
+    alive: list[weakref.ref[Batch]] = []
+
+    def batches() -> Iterator[Batch]:
+        for _ in range(30):
+            batch = Batch.of(frames[:1])
+            alive.append(weakref.ref(batch))
+            yield batch
+
+    with SteeredBackend(bundle, ort, target_fps=0.1) as backend:
+        most = max(sum(ref() is not None for ref in alive) for _ in backend.stream(batches()))
+        assert backend.frames_by_depth[3] == 30
+    assert most < 12
+
+
+def test_calls_of_many_threads_are_all_counted(
+    bundle: Bundle, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside: list[int] = []
+
+    def observe(self: DepthController, *_: object, **__: object) -> None:
+        inside.append(len(inside))
+        time.sleep(0.001)
+        assert len(inside) == 1, "two threads at once"
+        inside.pop()
+
+    monkeypatch.setattr(DepthController, "observe", observe)
+    with SteeredBackend(bundle, ort, target_fps=10) as backend, ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: backend.segment(Batch.of(frames[:1])), range(24)))
+        assert sum(backend.frames_by_depth.values()) == 24
 
 
 def test_a_consumer_that_leaves_early_leaves_nothing_running(

@@ -85,3 +85,25 @@ def test_a_supply_is_an_iterator_that_ends() -> None:
     assert list(queue) == [1]
     with pytest.raises(Ended):
         queue.take()
+
+
+def test_a_lease_of_a_lease_can_be_interrupted_and_loses_nothing() -> None:
+    queue = Queue()
+    outer = Lease(queue)
+    inner = Lease(outer)
+    came: list[list[int]] = []
+    thread = threading.Thread(target=lambda: came.append(list(inner)))
+    thread.start()
+    inner.stop()
+    thread.join(10)
+    assert came == [[]] and not inner.exhausted and not outer.exhausted
+    queue.channel.put(7)
+    queue.channel.end()
+    assert list(Lease(outer)) == [7]
+
+
+def test_a_lease_that_is_over_stays_so() -> None:
+    answers = iter([True, False])
+    lease = Lease(range(5), left=[7, 8], until=lambda: next(answers, False))
+    assert list(lease) == [7] and list(lease) == []
+    assert lease.undone() == [7, 8]

@@ -91,7 +91,7 @@ def test_buffers_that_are_damaged(camera: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("end", "words"), [("u", "broke off (No such device)"), ("h", "silent for 0.2 s")]
+    ("end", "words"), [("u", "the connection broke (No such device)"), ("h", "silent for 0.2 s")]
 )
 def test_device_that_is_unplugged_or_hangs_is_opened_anew(
     camera: Path, end: str, words: str

@@ -137,12 +137,12 @@ def test_tile_inside_a_frame_is_no_copy() -> None:
 
 @pytest.mark.parametrize("overlap", [-0.01, 0.76, 1.0, float("nan"), float("inf")])
 def test_overlap_out_of_range_is_refused(overlap: float) -> None:
-    with pytest.raises(UsageError, match=r"overlap is .*; it must be 0 to 0\.75"):
+    with pytest.raises(UsageError, match=r"overlap is .*; expected 0 to 0\.75"):
         Tiling(overlap=overlap)
 
 
 def test_unknown_blend_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"blend is 'max'; it must be one of: gaussian, valid"):
+    with pytest.raises(UsageError, match=r"blend is 'max'; expected gaussian or valid"):
         Tiling(blend="max")  # type: ignore[arg-type]
 
 
