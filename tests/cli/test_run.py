@@ -135,7 +135,7 @@ def test_files_are_opened_before_the_bundle_and_cameras_behind_it(
 ) -> None:
     """Loading may take minutes: too long to hear of a wrong path, or to hold a camera unread."""
     told: list[str] = []
-    open_frames = Frames.open
+    open_frames, open_bundle = Frames.open, Segmenter.open
 
     def opened(source: str) -> Frames:
         told.append("opened")
@@ -143,7 +143,7 @@ def test_files_are_opened_before_the_bundle_and_cameras_behind_it(
 
     def loaded(*arguments: object) -> Segmenter:
         told.append("loaded")
-        return load(fp32_bundle)
+        return open_bundle(fp32_bundle)
 
     monkeypatch.setattr(Frames, "open", opened)
     monkeypatch.setattr(Segmenter, "open", loaded)

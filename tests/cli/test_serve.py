@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from edgeunet.runtime import Tiling
+from edgeunet.runtime.options import LoadOptions
 from support.commands import call, fails, succeeds
 from support.media import write_video
 from support.serving import connect, process, token_of
@@ -52,10 +53,10 @@ def test_command_passes_its_options_on(
     succeeds("serve", fp32_bundle, film, "--batch", "4", "--temporal", "0.3", "--target-fps", "9")
     succeeds("serve", fp32_bundle, film, "--batch", "4", *tiles)
     plain, tiled = came
-    assert [plain[name] for name in ("batch", "temporal", "target_fps")] == [4, 0.3, 9]
-    assert "tiling" not in plain
+    assert (plain["batch"], plain["temporal"]) == (4, 0.3)
+    assert plain["options"] == LoadOptions(target_fps=9)
     assert tiled["batch"] == 1  # the tiles fill the net's batch
-    assert tiled["tiling"] == Tiling(overlap=0.5, blend="valid", batch=4)
+    assert tiled["options"].tiling == Tiling(overlap=0.5, blend="valid", batch=4)
 
 
 def test_command_holds_a_target_rate(depths_bundle: Path, film: Path) -> None:

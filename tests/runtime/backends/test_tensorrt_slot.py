@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgeunet.bundle.bundle import Bundle, open_bundle
-from edgeunet.errors import BackendError, UsageError
+from edgeunet.errors import BackendError, FrameError, UsageError
 from edgeunet.runtime.backends import create_backend
 from edgeunet.runtime.frames import Batch
 from support.gpu_machine import GpuMachine, frames, gpu_machine
@@ -63,7 +63,9 @@ def test_batch_that_has_no_room_is_refused_before_it_is_copied(
             lambda: backend.segment(Batch.of(frames(count, (64, 96)))),
             lambda: backend.net.infer(images),
         ):
-            with pytest.raises(UsageError, match=f"expected a batch of 1 to 4, got {count}"):
+            # No frame at all is not even a batch.
+            words = f"expected a batch of 1 to 4, got {count}|expected frames of one size, got none"
+            with pytest.raises((UsageError, FrameError), match=words):
                 call()
         assert all(not queue.waiting for queue in machine.driver.streams.queues.values())
 

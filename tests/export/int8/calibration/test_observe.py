@@ -81,7 +81,7 @@ def test_parts_of_the_graph_see_what_the_whole_sees(
     frames = [rng.integers(0, 256, (64, 96, 3), np.uint8) for _ in range(2)]
     spec = InputSpec(64, 96)
     whole = observe(net_graph, frames, spec)
-    largest = max(observing.activations(onnx.load(graph)).values())
+    largest = max(observing.activations(onnx.load(net_graph)).values())
     monkeypatch.setattr(observing, "ELEMENTS_AT_ONCE", 4 * largest)
     parts = observe(net_graph, frames, spec)
     assert parts.frames == whole.frames == 2

@@ -290,7 +290,7 @@ def test_a_precision_that_the_bundle_does_not_hold(bundle: Path) -> None:
 
 def test_unknown_target_and_runtime_name_the_known_ones(bundle: Path) -> None:
     message = fails(2, "build", bundle, *RTX, "--targets", "sm86,SM99")
-    assert "unknown target of TensorRT-RTX 'sm99'. Known: " in message
+    assert "unknown target of TensorRT-RTX 'sm99'. Did you mean 'sm89'? Known: " in message
     assert {"sm75", "sm86", "sm89", "sm120"} <= set(re.findall(r"sm\d+", message))
     with pytest.raises(UnknownNameError, match=r"unknown runtime 'tpu'\. Known: rtx, tensorrt\."):
         build_bundle_engine(bundle, runtime="tpu")
