@@ -33,6 +33,8 @@ def options_from(
         field for field in fields(cls) if info_of(field).help and field.name not in leave_out
     ]
 
+    assert offered, f"no field of {cls.__name__} has a help text"
+
     def decorate(command: F) -> F:
         @functools.wraps(command)
         def with_instance(**values: Any) -> Any:

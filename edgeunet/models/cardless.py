@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..bundle.manifest import Color, InputSpec
 from ..errors import CheckpointError, UsageError
+from ..fields import describe
 from .base import HEADS, SegmentationNet
 from .foreign import FORMATS, Recognised, closest, likeness, recognise
 from .registry import create_model, model_class
@@ -47,9 +48,13 @@ class Preparation:
         'bgr'
     """
 
-    color: Color | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    color: Color | None = field(default=None, metadata=describe("Order of the channels."))
+    mean: tuple[float, ...] | None = field(
+        default=None, metadata=describe("Mean of pixel values scaled to 0..1.")
+    )
+    std: tuple[float, ...] | None = field(
+        default=None, metadata=describe("Standard deviation of pixel values scaled to 0..1.")
+    )
 
     def apply(self, spec: InputSpec, *, source: Path) -> InputSpec:
         """The input with these changes; UsageError if they do not fit it or each other."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +18,7 @@ from ..data.datasets import Dataset, open_dataset
 from ..doctor import environment
 from ..errors import CheckpointError, DatasetError, UsageError
 from ..export.graphs.trace import trace
+from ..fields import describe
 from ..files import sha256
 from ..latency import median_latencies
 from ..models import Card, Checkpoint, Preparation, SegmentationNet, save_checkpoint
@@ -41,10 +42,9 @@ Report = Callable[[str], None]
 class PruneOptions:
     """What to prune, and how: `depth` (see `prune_depth`) or `ratio` (see `prune_channels`).
 
-    weights: a tag of the package's weights or a file, see `Checkpoint.open`. data: data set to
-    measure on; `ratio` also chooses the channels and fine-tunes with it. finetune_epochs: for
-    `ratio` only; 0 for none, None for `FINETUNE_EPOCHS`. size: (height, width) of the input, None
-    for the card's. preparation: of the frames, for weights without a card.
+    weights: see `Checkpoint.open`. data: `ratio` chooses the channels and fine-tunes with it.
+    finetune_epochs: for `ratio` only; None for `FINETUNE_EPOCHS`. size: (height, width), pixels.
+    preparation: of frames, for weights without a card.
 
     Example:
         >>> from edgeunet.pruning.prune import PruneOptions
@@ -52,13 +52,31 @@ class PruneOptions:
         'cells'
     """
 
-    model: str
-    weights: str = "cells"
-    depth: int | None = None
-    ratio: float | None = None
-    data: Path | None = None
-    finetune_epochs: int | None = None
-    size: tuple[int, int] | None = None
+    model: str = field(metadata=describe("Variant; `edgeunet models` lists them.", metavar="NAME"))
+    weights: str = field(
+        default="cells", metadata=describe("Tag or checkpoint file.", metavar="TAG|FILE")
+    )
+    depth: int | None = field(
+        default=None, metadata=describe("Cut unetpp down to this depth.", ge=1, le=4)
+    )
+    ratio: float | None = field(
+        default=None,
+        metadata=describe("Share of the channels to remove, 0 to 1.", metavar="SHARE"),
+    )
+    data: Path | None = field(
+        default=None, metadata=describe("Data set; --ratio needs it, --depth is measured on it.")
+    )
+    finetune_epochs: int | None = field(
+        default=None,
+        metadata=describe(
+            "Epochs of training after --ratio; 0 for none.",
+            ge=0,
+            shown_default=str(FINETUNE_EPOCHS),
+        ),
+    )
+    size: tuple[int, int] | None = field(
+        default=None, metadata=describe("Input size of the net.", shown_default="the checkpoint's")
+    )
     preparation: Preparation | None = None
 
     def __post_init__(self) -> None:
