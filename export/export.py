@@ -89,8 +89,7 @@ class ExportOptions:
     )
     precision: Precision = "fp32"
     num_classes: int | None = field(
-        default=None,
-        metadata=describe("Number of classes that the weights must have.", ge=1),
+        default=None, metadata=describe("Number of classes that the weights must have.", ge=1)
     )
     preparation: Preparation | None = None
     depth: int | None = field(

@@ -12,12 +12,7 @@ from ..errors import UnfinishedError
 from ..runtime.options import LoadOptions
 from ..runtime.run import RunSummary, run
 from ..runtime.segmenter import Drop
-from .bundle_options import (
-    TileOptions,
-    backend_option,
-    batch_option,
-    temporal_option,
-)
+from .bundle_options import TileOptions, backend_option, batch_option, temporal_option
 from .common import (
     DIRECTORY,
     Choice,

@@ -9,12 +9,7 @@ import click
 
 from ..runtime.options import LoadOptions
 from ..runtime.serve import serve
-from .bundle_options import (
-    TileOptions,
-    backend_option,
-    batch_option,
-    temporal_option,
-)
+from .bundle_options import TileOptions, backend_option, batch_option, temporal_option
 from .common import DIRECTORY, Command, option
 from .options import options_from
 

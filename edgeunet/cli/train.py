@@ -42,8 +42,7 @@ class NetOptions:
         ),
     )
     padding: Literal["same", "valid"] | None = field(
-        default=None,
-        metadata=describe("Padding of convolutions, unet only.", shown_default="same"),
+        default=None, metadata=describe("Padding of convolutions, unet only.", shown_default="same")
     )
 
 
@@ -64,12 +63,7 @@ def _use_recipe(ctx: click.Context, param: click.Parameter, model: str) -> str:
     callback=_use_recipe,
     help="Variant; `edgeunet models` lists them.",
 )
-@option(
-    "--data",
-    metavar="DIR",
-    required=True,
-    help="Data set, or `cells` for procedural frames.",
-)
+@option("--data", metavar="DIR", required=True, help="Data set, or `cells` for procedural frames.")
 @options_from(NetOptions, "net", section="Net")
 @option("--size", type=SIZE, show_default="the images'", help="Input size of the net at inference.")
 @option("--color", type=Choice(get_args(Color)), show_default="rgb", help="Order of the channels.")

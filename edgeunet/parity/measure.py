@@ -87,11 +87,7 @@ class _StageSums:
     frames: int = 0
 
     def add(
-        self,
-        truth: Mask,
-        reference: Mask,
-        candidate: Mask,
-        error: npt.NDArray[np.float32],
+        self, truth: Mask, reference: Mask, candidate: Mask, error: npt.NDArray[np.float32]
     ) -> float:
         """Add one frame and return its agreement."""
         agreement = pixel_agreement(reference, candidate)

@@ -171,11 +171,7 @@ def layers_of(model: onnx.ModelProto) -> list[Layer]:
 
 
 def rank_layers(
-    reference: Path,
-    table: CalibrationTable,
-    images: Sequence[Images],
-    *,
-    emitter: Emitter = CPU,
+    reference: Path, table: CalibrationTable, images: Sequence[Images], *, emitter: Emitter = CPU
 ) -> list[tuple[Layer, float]]:
     """Layers and their costs, the most costly first, each measured with only its nodes in INT8.
 

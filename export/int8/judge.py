@@ -27,12 +27,7 @@ class MaskNet:
     """
 
     def __init__(
-        self,
-        path: Path,
-        spec: InputSpec,
-        *,
-        gate: Sequence[float] | None,
-        as_written: bool = False,
+        self, path: Path, spec: InputSpec, *, gate: Sequence[float] | None, as_written: bool = False
     ) -> None:
         self._net = OrtNet(path, as_written=as_written)
         self._finish = Postprocessor(spec, gate)

@@ -6,16 +6,7 @@ import onnx
 
 from ..graphs.passes.graph import needed_for
 
-_OPS = (
-    "Conv",
-    "Add",
-    "BatchNormalization",
-    "Concat",
-    "DepthToSpace",
-    "MaxPool",
-    "Mul",
-    "Resize",
-)
+_OPS = ("Conv", "Add", "BatchNormalization", "Concat", "DepthToSpace", "MaxPool", "Mul", "Resize")
 
 
 def int8_nodes(model: onnx.ModelProto) -> list[str]:

@@ -44,10 +44,7 @@ _WANTED = "Pass --calib a few dozen frames as the application sees them"
 
 
 def examine(
-    net: SegmentationNet,
-    candidates: Mapping[int, Descriptor],
-    typical: FrameSet,
-    spec: InputSpec,
+    net: SegmentationNet, candidates: Mapping[int, Descriptor], typical: FrameSet, spec: InputSpec
 ) -> str:
     """Check frames before calibrating on them.
 
