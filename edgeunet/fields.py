@@ -10,6 +10,7 @@ import operator
 import sys
 from collections.abc import Callable
 from dataclasses import Field, dataclass, fields
+from dataclasses import field as dataclass_field
 from types import SimpleNamespace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -65,6 +66,16 @@ def describe(
         8
     """
     return {_KEY: FieldInfo(help=help, **known)}
+
+
+def described(default: Any, help: str, **known: Any) -> Any:  # noqa: A002
+    """A dataclass field with this default and `FieldInfo`.
+
+    Example:
+        >>> described(8, "Largest batch.", ge=1).default
+        8
+    """
+    return dataclass_field(default=default, metadata=describe(help, **known))
 
 
 def info_of(field: Field[Any]) -> FieldInfo:

@@ -31,7 +31,7 @@ from edgeunet.bundle.manifest import (
 )
 from edgeunet.data import cells
 from edgeunet.errors import CalibrationError, ParityError, UsageError
-from edgeunet.fields import describe
+from edgeunet.fields import describe, described
 from edgeunet.files import new_directory, sha256, write_json
 from edgeunet.models import Preparation, SegmentationNet
 from edgeunet.models.checkpoints import WEIGHTS_DIR, Card, Checkpoint, save_checkpoint
@@ -84,61 +84,42 @@ class ExportOptions:
     """
 
     model: str = field(metadata=describe("Variant; `edgeunet models` lists them.", metavar="NAME"))
-    weights: str = field(
-        default=cells.NAME, metadata=describe("Tag or checkpoint file.", metavar="TAG|FILE")
-    )
+    weights: str = described(cells.NAME, "Tag or checkpoint file.", metavar="TAG|FILE")
     precision: Precision = "fp32"
-    num_classes: int | None = field(
-        default=None, metadata=describe("Number of classes that the weights must have.", ge=1)
-    )
+    num_classes: int | None = described(None, "Number of classes that the weights must have.", ge=1)
     preparation: Preparation | None = None
-    depth: int | None = field(
-        default=None,
-        metadata=describe("Cut the net down to this depth.", ge=1, le=4, section="unetpp"),
+    depth: int | None = described(
+        None, "Cut the net down to this depth.", ge=1, le=4, section="unetpp"
     )
-    depths: tuple[int, ...] = field(
-        default=(),
-        metadata=describe(
-            "Depths to carry in one bundle, for `run --target-fps`.",
-            metavar="N,N[,N…]",
-            section="unetpp",
-        ),
+    depths: tuple[int, ...] = described(
+        (),
+        "Depths to carry in one bundle, for `run --target-fps`.",
+        metavar="N,N[,N…]",
+        section="unetpp",
     )
-    ensemble: bool = field(
-        default=False,
-        metadata=describe("Average all heads instead of using the deepest.", section="unetpp"),
+    ensemble: bool = described(
+        False, "Average all heads instead of using the deepest.", section="unetpp"
     )
-    calib: Path | None = field(
-        default=None,
-        metadata=describe(
-            "Images, data set or video to calibrate with.", section="INT8 calibration"
-        ),
+    calib: Path | None = described(
+        None, "Images, data set or video to calibrate with.", section="INT8 calibration"
     )
-    calib_method: CalibMethod = field(
-        default="auto",
-        metadata=describe(
-            "How to choose the ranges; auto measures which is best.", section="INT8 calibration"
-        ),
+    calib_method: CalibMethod = described(
+        "auto", "How to choose the ranges; auto measures which is best.", section="INT8 calibration"
     )
-    calib_table: Path | None = field(
-        default=None,
-        metadata=describe(
-            "calibration.json of an earlier export, instead of --calib.", section="INT8 calibration"
-        ),
+    calib_table: Path | None = described(
+        None,
+        "calibration.json of an earlier export, instead of --calib.",
+        section="INT8 calibration",
     )
-    data: Path | None = field(
-        default=None,
-        metadata=describe("Data set to measure parity on.", shown_default="the golden frames"),
+    data: Path | None = described(
+        None, "Data set to measure parity on.", shown_default="the golden frames"
     )
-    size: tuple[int, int] | None = field(
-        default=None, metadata=describe("Input size of the net.", shown_default="the checkpoint's")
+    size: tuple[int, int] | None = described(
+        None, "Input size of the net.", shown_default="the checkpoint's"
     )
-    max_batch: int = field(
-        default=8, metadata=describe("Largest batch that the graphs take.", ge=1)
-    )
-    max_iou_drop: float = field(
-        default=0.5,
-        metadata=describe("IoU points that the bundle may lose against PyTorch.", metavar="POINTS"),
+    max_batch: int = described(8, "Largest batch that the graphs take.", ge=1)
+    max_iou_drop: float = described(
+        0.5, "IoU points that the bundle may lose against PyTorch.", metavar="POINTS"
     )
 
 

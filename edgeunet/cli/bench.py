@@ -25,21 +25,9 @@ from .options import options_from
 )
 @backend_option
 @options_from(LoadOptions, "options", section="Net", leave_out=("target_fps",))
+@option("--batch", "batches", type=ListOf(int, "N[,N…]"), default="1", help="Batch sizes to time.")
 @option(
-    "--batch",
-    "batches",
-    type=ListOf(int, "N[,N…]"),
-    default="1",
-    show_default=True,
-    help="Batch sizes to time.",
-)
-@option(
-    "--repeats",
-    metavar="N",
-    type=click.IntRange(1),
-    default=40,
-    show_default=True,
-    help="Timed calls per batch size.",
+    "--repeats", metavar="N", type=click.IntRange(1), default=40, help="Timed calls per batch size."
 )
 @json_option
 def command(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
-from ..fields import describe
+from ..fields import described
 from ..runtime.backends.tiling import Blend, Tiling
 from ..runtime.backends.tiling.plan import MAX_OVERLAP
 from .common import option
@@ -17,7 +17,6 @@ backend_option = option(
     section="Net",
     metavar="NAME",
     default="auto",
-    show_default=True,
     help="auto, onnxruntime, pytorch, rtx or tensorrt.",
 )
 batch_option = option(
@@ -26,7 +25,6 @@ batch_option = option(
     metavar="N",
     type=click.IntRange(1),
     default=1,
-    show_default=True,
     help="Frames, or tiles, per call of the net.",
 )
 temporal_option = option(
@@ -42,28 +40,21 @@ temporal_option = option(
 class TileOptions:
     """Whether frames are cut into tiles, and how; None stands for the default of `Tiling`."""
 
-    tile: bool = field(
-        default=False,
-        metadata=describe(
-            "Cut frames into tiles of the net's input size instead of resizing them."
-        ),
+    tile: bool = described(
+        False, "Cut frames into tiles of the net's input size instead of resizing them."
     )
-    overlap: float | None = field(
-        default=None,
-        metadata=describe(
-            "Overlap of neighbouring tiles, as a share of their side.",
-            ge=0,
-            le=MAX_OVERLAP,
-            metavar="SHARE",
-            shown_default=str(Tiling.overlap),
-        ),
+    overlap: float | None = described(
+        None,
+        "Overlap of neighbouring tiles, as a share of their side.",
+        ge=0,
+        le=MAX_OVERLAP,
+        metavar="SHARE",
+        shown_default=str(Tiling.overlap),
     )
-    blend: Blend | None = field(
-        default=None,
-        metadata=describe(
-            "gaussian averages overlapping tiles; valid takes each pixel from one tile.",
-            shown_default=Tiling.blend,
-        ),
+    blend: Blend | None = described(
+        None,
+        "gaussian averages overlapping tiles; valid takes each pixel from one tile.",
+        shown_default=Tiling.blend,
     )
 
     def __post_init__(self) -> None:

@@ -76,7 +76,7 @@ class Option(click.Option):
     """
 
     def __init__(self, *args: Any, section: str | None = None, **settings: Any) -> None:
-        super().__init__(*args, **settings)
+        super().__init__(*args, **{"show_default": True, **settings})
         self.section = section
 
     def get_help_extra(self, ctx: click.Context) -> Any:

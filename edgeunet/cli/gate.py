@@ -38,7 +38,6 @@ from .options import options_from
     metavar="PERCENT",
     type=float,
     default=100 * MAX_LOST,
-    show_default=True,
     help="Share of each class's true pixels that its gate may lose.",
 )
 @option(
@@ -46,7 +45,6 @@ from .options import options_from
     metavar="LOGITS",
     type=float,
     default=0.0,
-    show_default=True,
     help="Safety margin in logits, to allow for INT8 error.",
 )
 @option("--size", type=SIZE, show_default="the checkpoint's", help="Input size of the net.")

@@ -34,7 +34,6 @@ from .options import options_from
     "output",
     metavar="OUTPUT",
     default="-",
-    show_default=True,
     help="NAME.mp4 (overlay), NAME.jsonl (run lengths), a directory (PNG masks), pipe:masks or "
     "pipe:overlay (raw bytes on stdout), or - (none).",
 )

@@ -22,14 +22,12 @@ from .options import options_from
     metavar="N",
     type=click.IntRange(0, 65535),
     default=8080,
-    show_default=True,
     help="Port to listen on; 0 for a free one.",
 )
 @option(
     "--host",
     metavar="ADDRESS",
     default="127.0.0.1",
-    show_default=True,
     help="Address to listen on. All but this machine's own need a token.",
 )
 @option(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -16,7 +16,7 @@ from ..bundle.manifest import Color, Resize
 from ..data.check import check_dataset
 from ..data.datasets import open_dataset
 from ..errors import UsageError
-from ..fields import describe
+from ..fields import described
 from ..training.config import Progress, TrainConfig
 from ..training.train import train
 from .common import DIRECTORY, SIZE, Choice, Command, echo_json, json_option, option
@@ -27,22 +27,17 @@ from .options import options_from
 class NetOptions:
     """Arguments of the variant; None takes those of the variant or of the initial weights."""
 
-    width: int | None = field(
-        default=None,
-        metadata=describe("Channels of the first stage.", ge=1, shown_default="the variant's"),
+    width: int | None = described(
+        None, "Channels of the first stage.", ge=1, shown_default="the variant's"
     )
-    cgm: bool | None = field(
-        default=None,
-        metadata=describe("Add the classification-guided gate.", shown_default="no-cgm"),
+    cgm: bool | None = described(
+        None, "Add the classification-guided gate.", shown_default="no-cgm"
     )
-    deep_supervision: bool | None = field(
-        default=None,
-        metadata=describe(
-            "Add heads at every scale, unetpp and unet3p only.", shown_default="deep-supervision"
-        ),
+    deep_supervision: bool | None = described(
+        None, "Add heads at every scale, unetpp and unet3p only.", shown_default="deep-supervision"
     )
-    padding: Literal["same", "valid"] | None = field(
-        default=None, metadata=describe("Padding of convolutions, unet only.", shown_default="same")
+    padding: Literal["same", "valid"] | None = described(
+        None, "Padding of convolutions, unet only.", shown_default="same"
     )
 
 
@@ -83,14 +78,9 @@ def _use_recipe(ctx: click.Context, param: click.Parameter, model: str) -> str:
 @option(
     "--encoder-weights", type=DIRECTORY, help="torchvision classifier to start the encoder from."
 )
-@option("--device", default="cpu", show_default=True, help="PyTorch device, such as cuda.")
+@option("--device", default="cpu", help="PyTorch device, such as cuda.")
 @option(
-    "--workers",
-    metavar="N",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Processes that make crops.",
+    "--workers", metavar="N", type=click.IntRange(0), default=0, help="Processes that make crops."
 )
 @option("--check", is_flag=True, help="Check the whole data set instead of training.")
 @option("-o", "output", type=DIRECTORY, help="Directory of the run; resumed if it exists.")

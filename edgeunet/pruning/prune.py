@@ -18,7 +18,7 @@ from ..data.datasets import Dataset, open_dataset
 from ..doctor import environment
 from ..errors import CheckpointError, DatasetError, UsageError
 from ..export.graphs.trace import trace
-from ..fields import describe
+from ..fields import describe, described
 from ..files import sha256
 from ..latency import median_latencies
 from ..models import Card, Checkpoint, Preparation, SegmentationNet, save_checkpoint
@@ -53,29 +53,20 @@ class PruneOptions:
     """
 
     model: str = field(metadata=describe("Variant; `edgeunet models` lists them.", metavar="NAME"))
-    weights: str = field(
-        default="cells", metadata=describe("Tag or checkpoint file.", metavar="TAG|FILE")
+    weights: str = described("cells", "Tag or checkpoint file.", metavar="TAG|FILE")
+    depth: int | None = described(None, "Cut unetpp down to this depth.", ge=1, le=4)
+    ratio: float | None = described(
+        None, "Share of the channels to remove, 0 to 1.", metavar="SHARE"
     )
-    depth: int | None = field(
-        default=None, metadata=describe("Cut unetpp down to this depth.", ge=1, le=4)
+    data: Path | None = described(None, "Data set; --ratio needs it, --depth is measured on it.")
+    finetune_epochs: int | None = described(
+        None,
+        "Epochs of training after --ratio; 0 for none.",
+        ge=0,
+        shown_default=str(FINETUNE_EPOCHS),
     )
-    ratio: float | None = field(
-        default=None,
-        metadata=describe("Share of the channels to remove, 0 to 1.", metavar="SHARE"),
-    )
-    data: Path | None = field(
-        default=None, metadata=describe("Data set; --ratio needs it, --depth is measured on it.")
-    )
-    finetune_epochs: int | None = field(
-        default=None,
-        metadata=describe(
-            "Epochs of training after --ratio; 0 for none.",
-            ge=0,
-            shown_default=str(FINETUNE_EPOCHS),
-        ),
-    )
-    size: tuple[int, int] | None = field(
-        default=None, metadata=describe("Input size of the net.", shown_default="the checkpoint's")
+    size: tuple[int, int] | None = described(
+        None, "Input size of the net.", shown_default="the checkpoint's"
     )
     preparation: Preparation | None = None
 
