@@ -111,9 +111,6 @@ DIRECTORY = click.Path(path_type=Path)
 option = partial(click.option, cls=Option)
 json_option = option("--json", "as_json", is_flag=True, help="Print JSON.")
 force_option = option("--force", is_flag=True, help="Replace existing output.")
-model_option = option(
-    "--model", metavar="NAME", required=True, help="Variant; `edgeunet models` lists them."
-)
 
 
 def echo_json(value: object, *, err: bool = False) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from ..runtime.options import LoadOptions
 from ..runtime.serve import serve
-from .bundle_options import TileOptions, backend_option, batch_option, temporal_option
+from .bundle_options import StreamOptions
 from .common import DIRECTORY, Command, option
 from .options import options_from
 
@@ -37,22 +36,16 @@ from .options import options_from
     show_default="a new one if it is needed",
     help="Secret that clients must send.",
 )
-@backend_option
+@options_from(StreamOptions, "stream", section="Net")
 @options_from(LoadOptions, "options", section="Net")
-@batch_option
-@temporal_option
-@options_from(TileOptions, "tiles", section="Tiles")
 def command(
     bundle: Path,
     source: str,
     port: int,
     host: str,
     token: str | None,
-    backend: str,
     options: LoadOptions,
-    batch: int,
-    temporal: float | None,
-    tiles: TileOptions,
+    stream: StreamOptions,
 ) -> None:
     """Show a segmented camera or video on a web page.
 
@@ -65,9 +58,6 @@ def command(
         host=host,
         port=port,
         token=token,
-        backend=backend,
-        options=replace(options, tiling=tiles.tiling(batch)),
-        batch=1 if tiles.tile else batch,
-        temporal=temporal,
         announce=lambda url: click.echo(f"open {url}", err=True),
+        **stream.arguments(options),
     )

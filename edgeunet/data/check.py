@@ -61,12 +61,8 @@ class Contents:
 
     def to_json(self) -> dict[str, object]:
         """JSON-ready form."""
-        return {
-            "name": self.name,
-            "classes": list(self.classes),
-            "train": self.train.to_json(),
-            "val": self.val.to_json(),
-        }
+        splits = {"train": self.train.to_json(), "val": self.val.to_json()}
+        return {"name": self.name, "classes": list(self.classes), **splits}
 
     def table(self) -> str:
         """Aligned text for a terminal: share of the pixels and number of images of each class."""

@@ -56,6 +56,11 @@ class Dataset:
         """Images of `train` or `val` with their masks, sorted by name."""
         return [replace(sample, ids=self.ids) for sample in list_samples(self.root / split)]
 
+    def check_classes(self, expected: int, owner: str) -> None:
+        """DatasetError unless there are as many classes as expected. owner: "the net has"."""
+        if len(self.classes) != expected:
+            raise DatasetError(f"{self.root} has {len(self.classes)} classes, {owner} {expected}.")
+
 
 def open_dataset(root: str | Path) -> Dataset:
     """Read `dataset.json`; DatasetError says what is missing."""

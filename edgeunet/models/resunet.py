@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import SegmentationNet
-from .blocks import bilinear
+from .blocks import bilinear, descend
 from .registry import register_model
 
 
@@ -92,12 +92,7 @@ class ResUNet(SegmentationNet):
 
     def encode(self, image: Tensor) -> list[Tensor]:
         """(N, in_channels, H, W) -> features at strides 1, 2, 4 and the bridge at 8."""
-        x = image
-        features = []
-        for unit in self.encoder:
-            x = unit(x)
-            features.append(x)
-        return features
+        return descend(self.encoder, image)
 
     def decode(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Features -> one head (N, C, H, W)."""

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 
 from ..bundle.manifest import InputSpec
-from ..bundle.schema import encode
 from ..data.datasets import Dataset, open_dataset
 from ..doctor import environment
-from ..errors import CheckpointError, DatasetError, UsageError
+from ..errors import CheckpointError, UsageError
 from ..export.graphs.trace import trace
 from ..fields import describe, described
 from ..files import sha256
@@ -111,11 +110,6 @@ class PruneReport:
     rows: tuple[PruneRow, ...]
     environment: dict[str, str]
 
-    def to_json(self) -> dict[str, object]:
-        """JSON-ready form."""
-        data: dict[str, object] = encode(self)
-        return data
-
     def table(self) -> str:
         """Aligned text for a terminal; percentages are relative to the net before."""
         what = f"depth {self.depth}" if self.ratio is None else f"channels by {self.ratio:g}"
@@ -169,7 +163,9 @@ def prune(
     )
     card = source.card
     source.net.check_size(card.input.height, card.input.width)
-    dataset = None if options.data is None else _open_data(options.data, card)
+    dataset = None if options.data is None else open_dataset(options.data)
+    if dataset is not None:
+        dataset.check_classes(len(card.classes), "the weights have")
     stages = [_Stage("before", source.net, card)]
     if options.depth is not None:
         smaller, new = prune_depth(source.net, card, depth=options.depth, report=report)
@@ -192,15 +188,6 @@ def prune(
         rows=tuple(rows),
         environment=environment(),
     )
-
-
-def _open_data(data: Path, card: Card) -> Dataset:
-    dataset = open_dataset(data)
-    if len(dataset.classes) != len(card.classes):
-        raise DatasetError(
-            f"{data} has {len(dataset.classes)} classes, the weights have {len(card.classes)}."
-        )
-    return dataset
 
 
 def _run_directory(output: Path) -> Path:

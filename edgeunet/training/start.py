@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
@@ -11,11 +9,6 @@ from ..models import Card, Checkpoint, SegmentationNet
 from ..models.base import PER_CLASS
 from ..models.state_dict import load_weights
 from ..models.structure import Structure
-
-
-def known_arguments(card: Card) -> dict[str, Any]:
-    """The variant's arguments, without those that follow from the data and the input."""
-    return {k: v for k, v in card.arguments.items() if k not in ("num_classes", "in_channels")}
 
 
 def structure_for(card: Card, *, num_classes: int) -> Structure | None:

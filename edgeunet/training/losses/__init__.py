@@ -6,7 +6,6 @@ A `SegmentationLoss` takes the logits at the head's resolution and the `Target` 
 
 from __future__ import annotations
 
-from ...errors import UnknownNameError
 from .dice import cross_entropy_dice, cross_entropy_pixel_dice, soft_dice, weighted_cross_entropy
 from .hybrid import focal, gate_loss, hybrid, ms_ssim, soft_iou
 from .target import SegmentationLoss, Target
@@ -19,21 +18,12 @@ LOSSES: dict[str, SegmentationLoss] = {
 }
 
 
-def find_loss(name: str) -> SegmentationLoss:
-    """Loss of this name; UnknownNameError lists the known names."""
-    try:
-        return LOSSES[name]
-    except KeyError:
-        raise UnknownNameError("loss", name, LOSSES) from None
-
-
 __all__ = [
     "LOSSES",
     "SegmentationLoss",
     "Target",
     "cross_entropy_dice",
     "cross_entropy_pixel_dice",
-    "find_loss",
     "focal",
     "gate_loss",
     "hybrid",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +13,10 @@ from edgeunet.bundle.calibration_table import CalibrationTable, Method, MethodSc
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import CalibrationError, DatasetError
 from edgeunet.files import sha256
-from edgeunet.metrics import Mask
 from edgeunet.models.checkpoints import Card
-from edgeunet.runtime.backends.preprocess import Preprocessor
-from edgeunet.runtime.frames import Frame
+from edgeunet.parity import ParitySample
 
-from ..judge import MaskNet, Tally
+from ..judge import Judge, Tally
 from ..quantize import quantize_for_cpu
 from .check_frames import check_classes
 from .frames import FrameSet, Selection
@@ -114,32 +112,20 @@ def score_methods(
     would hide the harm that it does: on magnetic_tile, entropy gains 4.5 points on the held-out
     frames, and flips 1.6 % of the pixels of the validation split.
 
-    Memory: the graphs, and the masks of one frame at a time.
-
     Args:
         gate: presence thresholds, None if the net has no gate or an uncalibrated one.
 
     Raises:
         DatasetError: a mask and its frame differ in size.
     """
+    judge = Judge(graph, _samples(held_out), spec, gate=gate)
+    scores = []
     with tempfile.TemporaryDirectory(prefix="edgeunet-") as folder:
-        nets = {}
+        path = Path(folder) / "int8.onnx"
         for method, table in tables.items():
-            path = Path(folder) / f"{method}.onnx"
             quantize_for_cpu(graph, path, table)
-            nets[method] = MaskNet(path, spec, gate=gate)
-        reference = MaskNet(graph, spec, gate=gate)
-        tallies = {method: Tally(reference.classes) for method in nets}
-        exact = Tally(reference.classes)
-        prepare = Preprocessor(spec)
-        for number, frame in zip(held_out.numbers, held_out.frames, strict=True):
-            image, size = prepare([frame]), (frame.shape[0], frame.shape[1])
-            wanted = reference(image, size)
-            labels = _labels(held_out, number, frame)
-            for method, net in nets.items():
-                tallies[method].add(wanted, net(image, size), labels)
-            exact.add(wanted, wanted, labels)
-    return tuple(_score(method, tally, most=exact.miou) for method, tally in tallies.items())
+            scores.append(_score(method, judge.tally(path), most=judge.miou))
+    return tuple(scores)
 
 
 def best(scores: Sequence[MethodScore]) -> Method:
@@ -160,14 +146,12 @@ def _score(method: Method, tally: Tally, *, most: float | None) -> MethodScore:
     return MethodScore(method, miou, round(tally.agreement, 6))
 
 
-def _labels(frames: FrameSet, number: int, frame: Frame) -> Mask | None:
-    """Class ids of a frame, None without labels."""
-    if frames.mask is None:
-        return None
-    mask = frames.mask(number)
-    if mask.shape != frame.shape[:2]:
-        raise DatasetError(
-            f"frame {number} of {frames.name} is {frame.shape[0]}x{frame.shape[1]}, its mask "
-            f"{'x'.join(map(str, mask.shape))}. They must have the same size."
-        )
-    return mask
+def _samples(frames: FrameSet) -> Iterator[ParitySample]:
+    for number, frame in zip(frames.numbers, frames.frames, strict=True):
+        labels = None if frames.mask is None else frames.mask(number)
+        if labels is not None and labels.shape != frame.shape[:2]:
+            raise DatasetError(
+                f"frame {number} of {frames.name} is {frame.shape[0]}x{frame.shape[1]}, its mask "
+                f"{'x'.join(map(str, labels.shape))}. They must have the same size."
+            )
+        yield ParitySample(str(number), frame, labels)

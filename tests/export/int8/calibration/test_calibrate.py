@@ -20,13 +20,13 @@ from edgeunet.bundle.calibration_table import (
     Method,
     MethodScore,
     read_table,
-    table_json,
 )
 from edgeunet.bundle.manifest import InputSpec
+from edgeunet.bundle.schema import encode
 from edgeunet.data.cells import snapshots
 from edgeunet.errors import CalibrationError, DatasetError
-from edgeunet.export.int8.calibration import FrameSet, calibrate, check_table, drawn_selection
-from edgeunet.export.int8.calibration.calibrate import best, score_methods
+from edgeunet.export.int8.calibration.calibrate import best, calibrate, check_table, score_methods
+from edgeunet.export.int8.calibration.frames import FrameSet, drawn_selection
 from edgeunet.export.int8.calibration.ranges import METHODS
 from edgeunet.export.int8.judge import MaskNet
 from edgeunet.export.int8.quantize import quantize_for_cpu
@@ -181,7 +181,7 @@ def test_method_asked_for_is_taken_without_comparing(int8_bundle: Path, drawn: F
 
 
 def test_table_comes_back_as_written(tmp_path: Path) -> None:
-    write_json(tmp_path / TABLE_NAME, table_json(TABLE))
+    write_json(tmp_path / TABLE_NAME, encode(TABLE))
     assert read_table(tmp_path / TABLE_NAME) == TABLE
     assert next(iter(json.loads((tmp_path / TABLE_NAME).read_text()))) == "schema_version"
 
@@ -206,7 +206,7 @@ def test_table_that_is_not_in_the_schema_is_refused(
     tmp_path: Path, change: dict[str, Any], reason: str
 ) -> None:
     path = tmp_path / "table.json"
-    path.write_text(json.dumps({**table_json(TABLE), **change}))
+    path.write_text(json.dumps({**encode(TABLE), **change}))
     with pytest.raises(CalibrationError) as error:
         read_table(path)
     assert str(path) in str(error.value)
