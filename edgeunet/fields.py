@@ -54,14 +54,12 @@ class FieldInfo:
         return [(holds, words, limit) for holds, words, limit in known if limit is not None]
 
 
-def describe(
-    help: str = "",  # noqa: A002
-    **known: Any,
-) -> dict[str, FieldInfo]:
+def describe(help: str = "", **known: Any) -> dict[str, FieldInfo]:  # noqa: A002
     """Metadata of a dataclass field: its `FieldInfo`.
 
     Example:
         >>> from dataclasses import field
+        >>> from edgeunet.fields import describe
         >>> field(default=8, metadata=describe("Largest batch.", ge=1)).default
         8
     """
@@ -72,6 +70,7 @@ def described(default: Any, help: str, **known: Any) -> Any:  # noqa: A002
     """A dataclass field with this default and `FieldInfo`.
 
     Example:
+        >>> from edgeunet.fields import described
         >>> described(8, "Largest batch.", ge=1).default
         8
     """

@@ -25,25 +25,11 @@ OPENERS = ["edgeunet.runtime.sinks", "edgeunet.runtime.sources"]
 # Public names that still have no example. Remove a name when you add its example.
 MISSING = {
     "Bundle",
-    "EffUNet",
-    "MobileUNet",
-    "NetOutput",
-    "Preparation",
-    "ResUNet",
     "Result",
-    "SegmentationNet",
     "Segmenter",
-    "UNet",
-    "UNet3P",
-    "UNetPP",
-    "create_model",
-    "list_models",
     "load",
-    "model_class",
     "open_bundle",
     "open_sink",
-    "open_source",
-    "register_model",
 }
 
 

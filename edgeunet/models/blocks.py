@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 
-def round_channels(channels: float, *, divisor: int = 8) -> int:
-    """Nearest multiple of `divisor` that is at most 10 % below `channels` (MobileNetV2's rule)."""
-    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * channels else rounded
+def round_channels(channels: float) -> int:
+    """Nearest multiple of 8 that is at most 10 % below `channels` (MobileNetV2's rule)."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
 def descend(
@@ -48,21 +48,11 @@ class ConvNormAct(nn.Sequential):
         groups: int = 1,
         act: type[nn.Module] | None = nn.ReLU,
     ) -> None:
-        layers: list[nn.Module] = [
-            nn.Conv2d(
-                in_channels,
-                out_channels,
-                kernel_size,
-                stride,
-                kernel_size // 2 if padding is None else padding,
-                groups=groups,
-                bias=False,
-            ),
-            nn.BatchNorm2d(out_channels),
-        ]
+        pad = kernel_size // 2 if padding is None else padding
+        shape = (in_channels, out_channels, kernel_size, stride, pad)
+        super().__init__(nn.Conv2d(*shape, groups=groups, bias=False), nn.BatchNorm2d(out_channels))
         if act is not None:
-            layers.append(act(inplace=True))
-        super().__init__(*layers)
+            self.append(act(inplace=True))
 
 
 class DoubleConv(nn.Sequential):

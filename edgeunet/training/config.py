@@ -15,15 +15,12 @@ _PAPER = "the paper's"
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train.
+    """How to train; the help texts of the fields say what each is.
 
-    crop: (height, width) of the training crops, pixels. scale: smallest and largest zoom of a crop.
-    learning_rate: the highest one. warmup: share of the steps with a rising learning rate; a cosine
+    crop: (height, width), pixels. warmup: share of the steps with a rising learning rate; a cosine
     to 0 follows. ema: decay of the weights' moving average, which is validated and saved.
-    amp: whether the net runs in BF16. validate_every: epochs from one validation to the next.
-    loss: a name in `LOSSES`. border: weight w0 of the borders between touching instances, see
-    `weight_map`; 0 for none. elastic: sigma of the elastic deformation's displacements, pixels; 0
-    for none. focus: share of the crops that are placed on rare classes, see `Focus`.
+    validate_every: epochs from one validation to the next. loss: a name in `LOSSES`. border: w0 of
+    `weight_map`. focus: see `Focus`.
     """
 
     crop: tuple[int, int] = described((192, 256), "Size of the training crops.", ge=1)

@@ -113,13 +113,17 @@ def _quantized(
     activation: QuantType,
     options: Mapping[str, Any],
 ) -> onnx.ModelProto:
+    seen = {
+        name: TensorData(lowest=np.float32(lowest), highest=np.float32(highest))
+        for name, (lowest, highest) in ranges.items()
+    }
     quantizer = QDQQuantizer(
         model,
         per_channel=True,
         reduce_range=False,
         weight_qType=QuantType.QInt8,
         activation_qType=activation,
-        tensors_range=_tensors_data(ranges),
+        tensors_range=TensorsData(CalibrationMethod.MinMax, seen),
         nodes_to_quantize=[],
         nodes_to_exclude=[node.name for node in model.graph.node if node.name not in nodes],
         op_types_to_quantize=sorted({node.op_type for node in model.graph.node}),
@@ -136,13 +140,3 @@ def _quantized(
     quantized: onnx.ModelProto = quantizer.model.model
     onnx.checker.check_model(quantized)
     return quantized
-
-
-def _tensors_data(ranges: Mapping[str, Range]) -> TensorsData:
-    return TensorsData(
-        CalibrationMethod.MinMax,
-        {
-            name: TensorData(lowest=np.float32(lowest), highest=np.float32(highest))
-            for name, (lowest, highest) in ranges.items()
-        },
-    )

@@ -16,7 +16,7 @@ from edgeunet.files import sha256
 from edgeunet.models.checkpoints import Card
 from edgeunet.parity import ParitySample
 
-from ..judge import Judge, Tally
+from ..judge import Judge
 from ..quantize import quantize_for_cpu
 from .check_frames import check_classes
 from .frames import FrameSet, Selection
@@ -48,11 +48,11 @@ def calibrate(
     }
     held_out = selection.held_out
     scores = score_methods(graph, tables, held_out, card.input, gate=card.gate)
-    return replace(
-        tables[best(scores)],
-        compared_on=_compared_on(held_out, held_out.numbers == selection.chosen.numbers),
-        scores=scores,
-    )
+    labels = "unlabelled" if held_out.mask is None else "labelled"
+    same = held_out.numbers == selection.chosen.numbers
+    kind = "the same that calibrated (there are no others)" if same else "held out"
+    compared_on = f"{len(held_out)} {labels} frames of {held_out.name}, {kind}"
+    return replace(tables[best(scores)], compared_on=compared_on, scores=scores)
 
 
 def make_table(
@@ -87,12 +87,6 @@ def check_table(table: CalibrationTable, graph: Path, *, model: str, path: Path)
         )
 
 
-def _compared_on(frames: FrameSet, same: bool) -> str:
-    labels = "unlabelled" if frames.mask is None else "labelled"
-    kind = "the same that calibrated (there are no others)" if same else "held out"
-    return f"{len(frames)} {labels} frames of {frames.name}, {kind}"
-
-
 _SAME_MIOU = 0.1
 """IoU points that so few frames cannot tell apart. Measured on cells, the methods lie 0.08 apart,
 and the one that agrees most with FP32 has the lowest mIoU."""
@@ -124,7 +118,11 @@ def score_methods(
         path = Path(folder) / "int8.onnx"
         for method, table in tables.items():
             quantize_for_cpu(graph, path, table)
-            scores.append(_score(method, judge.tally(path), most=judge.miou))
+            found = judge.tally(path)
+            miou = None
+            if found.miou is not None and judge.miou is not None:
+                miou = round(100 * min(found.miou, judge.miou), 3)
+            scores.append(MethodScore(method, miou, round(found.agreement, 6)))
     return tuple(scores)
 
 
@@ -136,14 +134,6 @@ def best(scores: Sequence[MethodScore]) -> Method:
     top = max((score.miou for score in scores if score.miou is not None), default=None)
     rivals = [s for s in scores if top is None or (s.miou or 0.0) >= top - _SAME_MIOU]
     return max(rivals, key=lambda s: (s.agreement, -METHODS.index(s.method))).method
-
-
-def _score(method: Method, tally: Tally, *, most: float | None) -> MethodScore:
-    """Score of one method. most: mIoU of the reference, None without labels."""
-    miou = None
-    if tally.miou is not None and most is not None:
-        miou = round(100 * min(tally.miou, most), 3)
-    return MethodScore(method, miou, round(tally.agreement, 6))
 
 
 def _samples(frames: FrameSet) -> Iterator[ParitySample]:

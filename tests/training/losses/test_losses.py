@@ -16,19 +16,14 @@ from torch.nn import functional
 from edgeunet.errors import ShapeError, UnknownNameError
 from edgeunet.metrics import IGNORE
 from edgeunet.training.config import TrainConfig
-from edgeunet.training.losses import (
-    LOSSES,
-    Target,
+from edgeunet.training.losses import LOSSES, Target
+from edgeunet.training.losses.dice import (
     cross_entropy_dice,
     cross_entropy_pixel_dice,
-    focal,
-    gate_loss,
-    hybrid,
-    ms_ssim,
     soft_dice,
-    soft_iou,
     weighted_cross_entropy,
 )
+from edgeunet.training.losses.hybrid import focal, gate_loss, hybrid, ms_ssim, soft_iou
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -209,7 +209,7 @@ def test_unknown_preparation_that_fits_nothing_customary_is_refused(
 ) -> None:
     """Such as values in 0..65535."""
     net = Normed([30000.0] * 3, [4000.0] * 3)
-    with pytest.raises(CalibrationError, match=r"at most are due to the exposure.*--mean"):
+    with pytest.raises(CalibrationError, match=r"exposure explains at most.*--mean"):
         examined(net, AS_READ, save(cells[:3], tmp_path / "frames"))
 
 
