@@ -10,6 +10,10 @@ from pathlib import Path
 from .extras import PACKAGES
 
 _CPUINFO = Path("/proc/cpuinfo")
+_NO_VNNI = (
+    "this x86 processor has no VNNI: INT8 may saturate, and it is hardly faster than FP32. "
+    "Check with `edgeunet parity` and `edgeunet bench` before using it."
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ def diagnose() -> Diagnosis:
         Dependency(package.name, package.version(), package.extra, package.purpose)
         for package in PACKAGES
     )
-    return Diagnosis(environment(), parts, tuple(_warnings()))
+    return Diagnosis(environment(), parts, (_NO_VNNI,) if lacks_vnni() else ())
 
 
 def environment() -> dict[str, str]:
@@ -59,7 +63,7 @@ def environment() -> dict[str, str]:
     versions = {package.name: package.version() for package in PACKAGES}
     return {
         "machine": platform.machine(),
-        "processor": _processor(),
+        "processor": _cpu_field("model name") or platform.processor() or "unknown",
         "cores": str(cores()),
         "system": platform.platform(),
         "python": platform.python_version(),
@@ -90,16 +94,3 @@ def _cpu_field(name: str) -> str:
     except OSError:
         return ""
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(name)), "")
-
-
-def _processor() -> str:
-    return _cpu_field("model name") or platform.processor() or "unknown"
-
-
-def _warnings() -> list[str]:
-    if not lacks_vnni():
-        return []
-    return [
-        "this x86 processor has no VNNI: INT8 may saturate, and it is hardly faster than FP32. "
-        "Check with `edgeunet parity` and `edgeunet bench` before using it."
-    ]

@@ -1,25 +1,4 @@
-"""All errors that edgeunet raises on purpose.
-
-    EdgeUNetError                exit code 1
-    ├── UsageError               exit code 2: the call is wrong
-    │   ├── UnknownNameError     a model, tag or backend that is not registered
-    │   ├── ShapeError           a size that the net cannot take
-    │   └── OutputExistsError    the output exists and --force was not given
-    ├── MissingDependencyError   an extra is not installed
-    ├── CheckpointError          weights or a card that do not fit the net
-    ├── DatasetError             a data set that does not have the documented layout
-    ├── TrainingError            a training run that cannot continue
-    ├── BundleError              a bundle that is damaged, foreign or unsafe
-    ├── FrameError               a frame that cannot be converted to the net's input
-    ├── SourceError              a file, camera or stream that cannot be read
-    ├── OutputError              an output that cannot be written
-    ├── UnfinishedError          a run that a signal ended early
-    ├── GraphError               an ONNX file that is damaged, not ONNX or unsafe
-    ├── ExportError              a graph that could not be exported
-    │   └── CalibrationError     calibration data that is missing or unfit
-    ├── EngineError              an engine that could not be built, or that does not fit
-    ├── BackendError             a backend that is not available or failed
-    └── ParityError              results outside the promised tolerance
+"""All errors that edgeunet raises on purpose; the command line exits with their exit codes.
 
 A message says what came, what was expected and what to do.
 """
@@ -33,7 +12,7 @@ from .extras import find_package, how_to_install
 
 
 class EdgeUNetError(Exception):
-    """Base of all errors raised on purpose; the command line exits with `exit_code`.
+    """Base of all errors raised on purpose.
 
     Example:
         >>> try: edgeunet.load("missing")
@@ -45,7 +24,7 @@ class EdgeUNetError(Exception):
 
 
 class UsageError(EdgeUNetError):
-    """The call is wrong."""
+    """The call is wrong: an argument, an option or a combination of them."""
 
     exit_code = 2
 

@@ -10,6 +10,7 @@ import operator
 import sys
 from collections.abc import Callable
 from dataclasses import Field, dataclass, fields
+from dataclasses import field as dataclass_field
 from types import SimpleNamespace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -53,18 +54,27 @@ class FieldInfo:
         return [(holds, words, limit) for holds, words, limit in known if limit is not None]
 
 
-def describe(
-    help: str = "",  # noqa: A002
-    **known: Any,
-) -> dict[str, FieldInfo]:
+def describe(help: str = "", **known: Any) -> dict[str, FieldInfo]:  # noqa: A002
     """Metadata of a dataclass field: its `FieldInfo`.
 
     Example:
         >>> from dataclasses import field
+        >>> from edgeunet.fields import describe
         >>> field(default=8, metadata=describe("Largest batch.", ge=1)).default
         8
     """
     return {_KEY: FieldInfo(help=help, **known)}
+
+
+def described(default: Any, help: str, **known: Any) -> Any:  # noqa: A002
+    """A dataclass field with this default and `FieldInfo`.
+
+    Example:
+        >>> from edgeunet.fields import described
+        >>> described(8, "Largest batch.", ge=1).default
+        8
+    """
+    return dataclass_field(default=default, metadata=describe(help, **known))
 
 
 def info_of(field: Field[Any]) -> FieldInfo:

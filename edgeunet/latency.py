@@ -25,14 +25,9 @@ def median_latencies(
     seconds: dict[Name, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, call in candidates.items():
-            seconds[name] += _block(call)
+            for count in range(WARM_UP + CALLS):
+                started = time.perf_counter()
+                call()
+                if count >= WARM_UP:
+                    seconds[name].append(time.perf_counter() - started)
     return {name: 1000 * statistics.median(times) for name, times in seconds.items()}
-
-
-def _block(call: Callable[[], object]) -> list[float]:
-    seconds = []
-    for _ in range(WARM_UP + CALLS):
-        started = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - started)
-    return seconds[WARM_UP:]

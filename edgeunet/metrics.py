@@ -49,16 +49,18 @@ def confusion_matrix(truth: Mask, predicted: Mask, *, num_classes: int) -> Matri
 
 def iou_per_class(confusion: Matrix) -> Scores:
     """Intersection over union (C,); NaN for a class that is in neither mask."""
-    intersection = np.diag(confusion).astype(np.float64)
-    union = confusion.sum(0) + confusion.sum(1) - intersection
-    return _ratio(intersection, union)
+    intersection = np.diag(confusion)
+    return _ratio(intersection, confusion.sum(0) + confusion.sum(1) - intersection)
 
 
 def dice_per_class(confusion: Matrix) -> Scores:
     """Dice coefficient 2|A∩B| / (|A|+|B|) (C,); NaN for a class that is in neither mask."""
-    return _ratio(
-        2.0 * np.diag(confusion), (confusion.sum(0) + confusion.sum(1)).astype(np.float64)
-    )
+    return _ratio(2 * np.diag(confusion), confusion.sum(0) + confusion.sum(1))
+
+
+def in_percent(scores: Scores) -> tuple[float | None, ...]:
+    """Rounded to two digits; None for a class that does not appear."""
+    return tuple(None if np.isnan(score) else round(100 * float(score), 2) for score in scores)
 
 
 def mean_iou(confusion: Matrix) -> float:
@@ -146,7 +148,6 @@ class Flicker:
         return self._changed / self._static if self._static else float("nan")
 
 
-def _ratio(numerator: npt.NDArray[np.floating], denominator: npt.NDArray[np.float64]) -> Scores:
-    out = np.full(numerator.shape, np.nan)
-    np.divide(numerator, denominator, out=out, where=denominator > 0)
-    return out
+def _ratio(numerator: Matrix, denominator: Matrix) -> Scores:
+    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN
+        return numerator / denominator

@@ -18,7 +18,6 @@ from edgeunet.bundle.calibration_table import (
     CalibrationTable,
     Method,
     read_table,
-    table_json,
 )
 from edgeunet.bundle.manifest import (
     DEPTHS_DIR,
@@ -27,11 +26,11 @@ from edgeunet.bundle.manifest import (
     Manifest,
     Precision,
     flavour_file,
-    manifest_json,
 )
+from edgeunet.bundle.schema import encode
 from edgeunet.data import cells
 from edgeunet.errors import CalibrationError, ParityError, UsageError
-from edgeunet.fields import describe
+from edgeunet.fields import describe, described
 from edgeunet.files import new_directory, sha256, write_json
 from edgeunet.models import Preparation, SegmentationNet
 from edgeunet.models.checkpoints import WEIGHTS_DIR, Card, Checkpoint, save_checkpoint
@@ -43,16 +42,15 @@ from edgeunet.runtime.backends.preprocess import Preprocessor
 from .graphs.fp16 import half
 from .graphs.split import split_flavours
 from .graphs.trace import trace
-from .int8.calibration import (
+from .int8.calibration.calibrate import calibrate, check_table
+from .int8.calibration.check_frames import examine
+from .int8.calibration.frames import (
     CHOSEN,
     HELD_OUT,
     FrameSet,
     Selection,
-    calibrate,
-    check_table,
     describe_source,
     drawn_selection,
-    examine,
     select,
 )
 from .int8.emitters import write_int8
@@ -84,73 +82,43 @@ class ExportOptions:
     """
 
     model: str = field(metadata=describe("Variant; `edgeunet models` lists them.", metavar="NAME"))
-    weights: str = field(
-        default=cells.NAME, metadata=describe("Tag or checkpoint file.", metavar="TAG|FILE")
-    )
+    weights: str = described(cells.NAME, "Tag or checkpoint file.", metavar="TAG|FILE")
     precision: Precision = "fp32"
-    num_classes: int | None = field(
-        default=None,
-        metadata=describe("Number of classes that the weights must have.", ge=1),
-    )
+    num_classes: int | None = described(None, "Number of classes that the weights must have.", ge=1)
     preparation: Preparation | None = None
-    depth: int | None = field(
-        default=None,
-        metadata=describe("Cut the net down to this depth.", ge=1, le=4, section="unetpp"),
+    depth: int | None = described(
+        None, "Cut the net down to this depth.", ge=1, le=4, section="unetpp"
     )
-    depths: tuple[int, ...] = field(
-        default=(),
-        metadata=describe(
-            "Depths to carry in one bundle, for `run --target-fps`.",
-            metavar="N,N[,N…]",
-            section="unetpp",
-        ),
+    depths: tuple[int, ...] = described(
+        (),
+        "Depths to carry in one bundle, for `run --target-fps`.",
+        metavar="N,N[,N…]",
+        section="unetpp",
     )
-    ensemble: bool = field(
-        default=False,
-        metadata=describe("Average all heads instead of using the deepest.", section="unetpp"),
+    ensemble: bool = described(
+        False, "Average all heads instead of using the deepest.", section="unetpp"
     )
-    calib: Path | None = field(
-        default=None,
-        metadata=describe(
-            "Images, data set or video to calibrate with.", section="INT8 calibration"
-        ),
+    calib: Path | None = described(
+        None, "Images, data set or video to calibrate with.", section="INT8 calibration"
     )
-    calib_method: CalibMethod = field(
-        default="auto",
-        metadata=describe(
-            "How to choose the ranges; auto measures which is best.", section="INT8 calibration"
-        ),
+    calib_method: CalibMethod = described(
+        "auto", "How to choose the ranges; auto measures which is best.", section="INT8 calibration"
     )
-    calib_table: Path | None = field(
-        default=None,
-        metadata=describe(
-            "calibration.json of an earlier export, instead of --calib.", section="INT8 calibration"
-        ),
+    calib_table: Path | None = described(
+        None,
+        "calibration.json of an earlier export, instead of --calib.",
+        section="INT8 calibration",
     )
-    data: Path | None = field(
-        default=None,
-        metadata=describe("Data set to measure parity on.", shown_default="the golden frames"),
+    data: Path | None = described(
+        None, "Data set to measure parity on.", shown_default="the golden frames"
     )
-    size: tuple[int, int] | None = field(
-        default=None, metadata=describe("Input size of the net.", shown_default="the checkpoint's")
+    size: tuple[int, int] | None = described(
+        None, "Input size of the net.", shown_default="the checkpoint's"
     )
-    max_batch: int = field(
-        default=8, metadata=describe("Largest batch that the graphs take.", ge=1)
+    max_batch: int = described(8, "Largest batch that the graphs take.", ge=1)
+    max_iou_drop: float = described(
+        0.5, "IoU points that the bundle may lose against PyTorch.", metavar="POINTS"
     )
-    max_iou_drop: float = field(
-        default=0.5,
-        metadata=describe("IoU points that the bundle may lose against PyTorch.", metavar="POINTS"),
-    )
-
-
-@dataclass(frozen=True)
-class _Job:
-    """Everything that all depths share. source: file of the weights."""
-
-    options: ExportOptions
-    source: Path
-    selection: Selection
-    report: Callable[[str], None]
 
 
 def export_bundle(
@@ -196,15 +164,15 @@ def export_bundle(
     selection = _selection(options, net, card, report)
     if net.cgm is not None and card.gate is None:
         report("the gate is not calibrated and stays unused; `edgeunet gate` calibrates it")
-    job = _Job(options, source.path, selection, report)
     name = Path(output).name
     with new_directory(Path(output), force=force) as folder:
+        whole = _Writer(folder, name, net, card, options, source.path, selection, report)
         for shallow, its_card in nets[:-1]:
-            place = Path(DEPTHS_DIR, str(its_card.arguments["depth"]))
+            place = f"{DEPTHS_DIR}/{its_card.arguments['depth']}"
             (folder / place).mkdir(parents=True)
-            _write_depth(folder / place, shallow, its_card, job, name=f"{name}/{place.as_posix()}")
-        write = _write_depth if options.depths else _write
-        return write(folder, net, card, job, name=name)
+            part = replace(whole, folder=folder / place, name=f"{name}/{place}", net=shallow)
+            replace(part, card=its_card).write_depth()
+        return whole.write_depth() if options.depths else whole.write()
 
 
 def _check_options(options: ExportOptions) -> None:
@@ -241,48 +209,6 @@ def _nets(
     return nets
 
 
-def _write_depth(
-    folder: Path, net: SegmentationNet, card: Card, job: _Job, *, name: str
-) -> ParityReport:
-    """Call `_write` for one of several depths, and name the depth in reports and errors."""
-    depth = f"depth {card.arguments['depth']}"
-    job.report(depth)
-    try:
-        parity = _write(folder, net, card, job, name=name)
-    except ParityError as error:
-        raise ParityError(f"{depth}: {error}") from None
-    found = parity.candidate
-    job.report(f"{depth}: mIoU {found.miou:.2f}, {found.agreement:.2%} of the pixels as PyTorch's")
-    return parity
-
-
-def _write(folder: Path, net: SegmentationNet, card: Card, job: _Job, *, name: str) -> ParityReport:
-    """Write a bundle into an empty folder, later to be called `name`, and verify it."""
-    options, report = job.options, job.report
-    report("trace")
-    reference = folder / flavour_file("fp32")
-    height, width = card.input.height, card.input.width
-    trace(net, reference, height=height, width=width, channels=card.input.channels)
-    _write_flavours(folder, options, job.selection, card, report)
-    report("golden frames")
-    save_checkpoint(folder / CHECKPOINT_NAME, net, card)
-    _write_golden(folder, net, card, job.selection)
-    bundle = _seal(folder, options, card, job.source)
-    report("parity")
-    proof = Proof(card, options.data, options.max_iou_drop)
-    parity, worst = proof.measure(bundle)
-    if options.precision == "int8" and proof.excess(parity) > 0:
-        fallbacks = proof.repair(bundle, labelled=parity.labelled, report=report)
-        if fallbacks:
-            parity, worst = proof.measure(_seal(folder, options, card, job.source))
-            parity = replace(parity, fallbacks=fallbacks)
-    proof.check(parity)
-    parity = replace(parity, bundle=name)
-    write_json(folder / "parity.json", parity.to_json())
-    write_html(folder / "parity.html", parity, worst, card.palette)
-    return parity
-
-
 def _selection(
     options: ExportOptions, net: SegmentationNet, card: Card, report: Callable[[str], None]
 ) -> Selection:
@@ -308,96 +234,134 @@ def _selection(
     )
 
 
-def _write_flavours(
-    folder: Path,
-    options: ExportOptions,
-    selection: Selection,
-    card: Card,
-    report: Callable[[str], None],
-) -> None:
-    reference = folder / flavour_file("fp32")
-    if "fp16" in FLAVOURS[options.precision]:
-        report("FP16")
-        half(reference, folder / flavour_file("fp16"))
-    if options.precision == "int8":
-        table = _table(reference, options, selection, card, report)
-        write_json(folder / TABLE_NAME, table_json(table))
-        report("INT8")
-        write_int8(folder, table)
-    report("lint")
-    lint_flavours(folder, FLAVOURS[options.precision])
+@dataclass(frozen=True)
+class _Writer:
+    """Writes one net as a bundle into `folder`, which is empty and is to be called `name`.
 
+    source: file of the weights. selection: frames to calibrate with and to take golden frames from.
+    """
 
-def _table(
-    reference: Path,
-    options: ExportOptions,
-    selection: Selection,
-    card: Card,
-    report: Callable[[str], None],
-) -> CalibrationTable:
-    """The given calibration table of the reference graph, or a new one."""
-    if options.calib_table is not None:
-        table = read_table(options.calib_table)
-        check_table(table, reference, model=card.model, path=options.calib_table)
+    folder: Path
+    name: str
+    net: SegmentationNet
+    card: Card
+    options: ExportOptions
+    source: Path
+    selection: Selection
+    report: Callable[[str], None]
+
+    def write_depth(self) -> ParityReport:
+        """Call `write` for one of several depths, and name the depth in reports and errors."""
+        depth = f"depth {self.card.arguments['depth']}"
+        self.report(depth)
+        try:
+            parity = self.write()
+        except ParityError as error:
+            raise ParityError(f"{depth}: {error}") from None
+        found = parity.candidate
+        agreement = f"{found.agreement:.2%} of the pixels as PyTorch's"
+        self.report(f"{depth}: mIoU {found.miou:.2f}, {agreement}")
+        return parity
+
+    def write(self) -> ParityReport:
+        """Write the bundle and verify it."""
+        folder, card, options, report = self.folder, self.card, self.options, self.report
+        report("trace")
+        spec = card.input
+        size = {"height": spec.height, "width": spec.width, "channels": spec.channels}
+        trace(self.net, folder / flavour_file("fp32"), **size)
+        self._write_flavours()
+        report("golden frames")
+        save_checkpoint(folder / CHECKPOINT_NAME, self.net, card)
+        self._write_golden()
+        bundle = self._seal()
+        report("parity")
+        proof = Proof(card, options.data, options.max_iou_drop)
+        parity, worst = proof.measure(bundle)
+        if options.precision == "int8" and proof.excess(parity) > 0:
+            fallbacks = proof.repair(bundle, labelled=parity.labelled, report=report)
+            if fallbacks:
+                parity, worst = proof.measure(self._seal())
+                parity = replace(parity, fallbacks=fallbacks)
+        proof.check(parity)
+        parity = replace(parity, bundle=self.name)
+        write_json(folder / "parity.json", parity.to_json())
+        write_html(folder / "parity.html", parity, worst, card.palette)
+        return parity
+
+    def _write_flavours(self) -> None:
+        """Write all graphs but the reference, and lint all."""
+        folder, flavours = self.folder, FLAVOURS[self.options.precision]
+        if "fp16" in flavours:
+            self.report("FP16")
+            half(folder / flavour_file("fp32"), folder / flavour_file("fp16"))
+        if "int8" in flavours:
+            table = self._table()
+            write_json(folder / TABLE_NAME, encode(table))
+            self.report("INT8")
+            write_int8(folder, table)
+        self.report("lint")
+        lint_flavours(folder, flavours)
+
+    def _table(self) -> CalibrationTable:
+        """The given calibration table of the reference graph, or a new one."""
+        reference, path = self.folder / flavour_file("fp32"), self.options.calib_table
+        if path is not None:
+            table = read_table(path)
+            check_table(table, reference, model=self.card.model, path=path)
+            return table
+        self.report(f"calibration on {len(self.selection.chosen)} frames")
+        method = self.options.calib_method
+        table = calibrate(
+            reference, self.selection, self.card, method=None if method == "auto" else method
+        )
+        self.report(f"calibrated by {table.method}")
         return table
-    report(f"calibration on {len(selection.chosen)} frames")
-    method = None if options.calib_method == "auto" else options.calib_method
-    table = calibrate(reference, selection, card, method=method)
-    report(f"calibrated by {table.method}")
-    return table
 
+    def _write_golden(self) -> None:
+        golden = self.selection.chosen.alike(GOLDEN_FRAMES)
+        net, spec, gate = self.net, self.card.input, self.card.gate
+        images = torch.from_numpy(np.concatenate([Preprocessor(spec)([frame]) for frame in golden]))
+        with torch.inference_mode():
+            logits = [net.predict(image[None])[0].numpy() for image in images]
+        np.savez_compressed(
+            self.folder / GOLDEN_NAME,
+            frames=np.stack(golden),
+            masks=np.stack([reference_mask(net, frame, spec, thresholds=gate) for frame in golden]),
+            logits=np.concatenate(logits),
+        )
 
-def _write_golden(folder: Path, net: SegmentationNet, card: Card, selection: Selection) -> None:
-    golden = selection.chosen.alike(GOLDEN_FRAMES)
-    prepare = Preprocessor(card.input)
-    masks, logits = [], []
-    with torch.inference_mode():
-        for frame in golden:
-            masks.append(reference_mask(net, frame, card.input, thresholds=card.gate))
-            logits.append(net.predict(torch.from_numpy(prepare([frame])))[0].numpy())
-    np.savez_compressed(
-        folder / GOLDEN_NAME,
-        frames=np.stack(golden),
-        masks=np.stack(masks),
-        logits=np.concatenate(logits),
-    )
-
-
-def _manifest(folder: Path, options: ExportOptions, card: Card, source: Path) -> Manifest:
-    with np.load(folder / GOLDEN_NAME, allow_pickle=False) as golden:
-        height, width = golden["logits"].shape[2:]
-    files = sorted(path.name for path in folder.iterdir() if path.is_file())
-    return Manifest(
-        model=options.model,
-        arguments=card.arguments,
-        weights=options.weights if source.parent == WEIGHTS_DIR else source.stem,
-        precision=options.precision,
-        classes=card.classes,
-        palette=card.palette,
-        input=card.input,
-        logits_size=(height, width),
-        max_batch=options.max_batch,
-        gate=card.gate,
-        files={name: sha256(folder / name) for name in files},
-        depths={
-            path.parent.name: sha256(path)
-            for path in sorted((folder / DEPTHS_DIR).glob(f"*/{MANIFEST_NAME}"))
-        },
-        versions={
-            "python": platform.python_version(),
-            **{
-                name: version(name)
-                for name in ("edgeunet", "torch", "onnx", "onnxruntime", "numpy")
+    def _manifest(self) -> Manifest:
+        folder, card, options = self.folder, self.card, self.options
+        with np.load(folder / GOLDEN_NAME, allow_pickle=False) as golden:
+            height, width = golden["logits"].shape[2:]
+        files = sorted(path.name for path in folder.iterdir() if path.is_file())
+        depths = sorted((folder / DEPTHS_DIR).glob(f"*/{MANIFEST_NAME}"))
+        packages = ("edgeunet", "torch", "onnx", "onnxruntime", "numpy")
+        return Manifest(
+            model=options.model,
+            arguments=card.arguments,
+            weights=options.weights if self.source.parent == WEIGHTS_DIR else self.source.stem,
+            precision=options.precision,
+            classes=card.classes,
+            palette=card.palette,
+            input=card.input,
+            logits_size=(height, width),
+            max_batch=options.max_batch,
+            gate=card.gate,
+            files={name: sha256(folder / name) for name in files},
+            depths={path.parent.name: sha256(path) for path in depths},
+            versions={
+                "python": platform.python_version(),
+                **{name: version(name) for name in packages},
             },
-        },
-    )
+        )
 
-
-def _seal(folder: Path, options: ExportOptions, card: Card, source: Path) -> Bundle:
-    """Write the parts and the manifest of the current graphs, and open the bundle."""
-    if card.gate is not None:
-        split_flavours(folder, FLAVOURS[options.precision])
-    path = folder / MANIFEST_NAME
-    path.unlink(missing_ok=True)
-    write_json(path, manifest_json(_manifest(folder, options, card, source)))
-    return open_bundle(folder)
+    def _seal(self) -> Bundle:
+        """Write the parts and the manifest of the current graphs, and open the bundle."""
+        if self.card.gate is not None:
+            split_flavours(self.folder, FLAVOURS[self.options.precision])
+        path = self.folder / MANIFEST_NAME
+        path.unlink(missing_ok=True)
+        write_json(path, encode(self._manifest()))
+        return open_bundle(self.folder)

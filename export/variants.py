@@ -24,28 +24,20 @@ def cut_depths(
             `prune_depth`.
         CheckpointError: see `prune_depth`.
     """
-    _check_depths(depths)
+    listed = ",".join(map(str, depths)) or "empty"
+    if len(depths) < 2:
+        raise UsageError(
+            f"depths is {listed}; expected two or more, to switch between. Pass --depth for a "
+            "bundle of one depth."
+        )
+    if len(set(depths)) < len(depths):
+        raise UsageError(f"depths is {listed}; expected each depth once.")
     if isinstance(net, UNetPP) and net.cgm is not None:
         raise UsageError(
             f"{card.model} has a gate, which reads the deepest feature: shallower depths would run "
             "without it. Export one depth with --depth, or weights without a gate."
         )
     return [prune_depth(net, card, depth=depth, report=report) for depth in sorted(depths)]
-
-
-def _check_depths(depths: tuple[int, ...]) -> None:
-    """UsageError unless there are at least two depths and none is repeated."""
-    if len(depths) < 2:
-        raise UsageError(
-            f"depths is {_listed(depths)}; expected two or more, to switch between. Pass --depth "
-            "for a bundle of one depth."
-        )
-    if len(set(depths)) < len(depths):
-        raise UsageError(f"depths is {_listed(depths)}; expected each depth once.")
-
-
-def _listed(depths: tuple[int, ...]) -> str:
-    return ",".join(map(str, depths)) or "empty"
 
 
 def ensemble_of(net: SegmentationNet, card: Card) -> tuple[SegmentationNet, Card]:

@@ -6,10 +6,10 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ..errors import CalibrationError
-from .schema import SchemaError, encode, read
+from .schema import SchemaError, read
 
 TABLE_NAME = "calibration.json"
 TABLE_VERSION = 1
@@ -66,12 +66,6 @@ class CalibrationTable:
                     f"range of {name} is {lowest} to {highest}; it must include 0 and be finite "
                     "and not empty"
                 )
-
-
-def table_json(table: CalibrationTable) -> dict[str, Any]:
-    """JSON-ready form of a table, schema version first."""
-    data: dict[str, Any] = encode(table)
-    return {"schema_version": data.pop("schema_version"), **data}
 
 
 def read_table(path: Path) -> CalibrationTable:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BundleError
-from .schema import SchemaError, encode, read
+from .schema import SchemaError, read
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -167,12 +167,6 @@ class Manifest:
     def flavours(self) -> tuple[Flavour, ...]:
         """The graphs that the bundle holds."""
         return FLAVOURS[self.precision]
-
-
-def manifest_json(manifest: Manifest) -> dict[str, Any]:
-    """JSON-ready form of a manifest, schema version first."""
-    data: dict[str, Any] = encode(manifest)
-    return {"schema_version": data.pop("schema_version"), **data}
 
 
 def read_manifest(path: Path) -> Manifest:

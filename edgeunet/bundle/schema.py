@@ -70,8 +70,10 @@ def read(cls: type[T], path: Path, *, version: int, key: str = "schema_version")
 
 
 def encode(value: Any) -> Any:
-    """JSON-ready form of a dataclass; `decode` reads it back."""
-    return dataclasses.asdict(value)
+    """JSON-ready form of a dataclass, a schema version first; `decode` reads it back."""
+    data = dataclasses.asdict(value)
+    version = {key: data.pop(key) for key in ("schema_version",) if key in data}
+    return {**version, **data}
 
 
 def _value(hint: Any, value: object, where: str) -> Any:

@@ -2,58 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
 
+from ..fields import described
 from ..runtime.bench import BenchReport, bench, compare_precisions
 from ..runtime.options import DEFAULTS, LoadOptions
 from ..runtime.segmenter import Segmenter
 from .bundle_options import backend_option
-from .common import DIRECTORY, Command, ListOf, echo_json, json_option, option
+from .common import DIRECTORY, Command, echo_json, json_option
 from .options import options_from
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """Arguments of `bench`."""
+
+    source: str | None = described(
+        None,
+        "Images or video to take frames from.",
+        metavar="PATH",
+        shown_default="the golden frames",
+    )
+    batches: tuple[int, ...] = described((1,), "Batch sizes to time.", flag="--batch")
+    repeats: int = described(40, "Timed calls per batch size.", ge=1)
 
 
 @click.command("bench", cls=Command)
 @click.argument("bundle", type=DIRECTORY)
-@option(
-    "--source",
-    metavar="PATH",
-    help="Images or video to take frames from.",
-    show_default="the golden frames",
-)
+@options_from(BenchOptions, "timed")
 @backend_option
 @options_from(LoadOptions, "options", section="Net", leave_out=("target_fps",))
-@option(
-    "--batch",
-    "batches",
-    type=ListOf(int, "N[,N…]"),
-    default="1",
-    show_default=True,
-    help="Batch sizes to time.",
-)
-@option(
-    "--repeats",
-    metavar="N",
-    type=click.IntRange(1),
-    default=40,
-    show_default=True,
-    help="Timed calls per batch size.",
-)
 @json_option
 def command(
-    bundle: Path,
-    source: str | None,
-    backend: str,
-    options: LoadOptions,
-    batches: tuple[int, ...],
-    repeats: int,
-    as_json: bool,
+    bundle: Path, timed: BenchOptions, backend: str, options: LoadOptions, as_json: bool
 ) -> None:
     """Time every stage on this machine and recommend a precision."""
     with Segmenter.open(bundle, backend, options) as segmenter:
-        report = bench(segmenter, batches=batches, source=source, repeats=repeats)
+        report = bench(segmenter, **asdict(timed))
         opened, used = segmenter.bundle, segmenter.backend.name
     verdict = None
     # PyTorch is the reference and computes in one precision; a DLA does not compute in all.

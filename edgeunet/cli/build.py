@@ -104,7 +104,11 @@ def command(
                 )
             )
     if as_json:
-        echo_json({"runtime": runtime, "engines": [_as_json(engine) for engine in engines]})
+        listed = [
+            {"engine": str(e.path), "built": e.built, "reason": e.reason, "card": encode(e.card)}
+            for e in engines
+        ]
+        echo_json({"runtime": runtime, "engines": listed})
     else:
         for engine in engines:
             click.echo(_as_text(engine))
@@ -120,15 +124,6 @@ def _late_bar(stack: ExitStack, label: str) -> Callable[[float], None]:
         bars[0](round(100 * done))
 
     return advance
-
-
-def _as_json(engine: BuiltEngine) -> dict[str, object]:
-    return {
-        "engine": str(engine.path),
-        "built": engine.built,
-        "reason": engine.reason,
-        "card": encode(engine.card),
-    }
 
 
 def _as_text(engine: BuiltEngine) -> str:

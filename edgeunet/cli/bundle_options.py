@@ -1,69 +1,56 @@
-"""Options of the commands that load a bundle: backend, device, tiles, smoothing."""
+"""Options of the commands that load a bundle: backend, batch, tiles, smoothing."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
 
-from ..fields import describe
+from ..fields import described
 from ..runtime.backends.tiling import Blend, Tiling
 from ..runtime.backends.tiling.plan import MAX_OVERLAP
+from ..runtime.options import LoadOptions
 from .common import option
 
-backend_option = option(
-    "--backend",
-    section="Net",
-    metavar="NAME",
-    default="auto",
-    show_default=True,
-    help="auto, onnxruntime, pytorch, rtx or tensorrt.",
-)
-batch_option = option(
-    "--batch",
-    section="Net",
-    metavar="N",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Frames, or tiles, per call of the net.",
-)
-temporal_option = option(
-    "--temporal",
-    metavar="SHARE",
-    type=click.FloatRange(0, 1, max_open=True),
-    show_default="no smoothing",
-    help="Share of earlier frames in each frame's logits, such as 0.3; reduces flicker.",
-)
+_BACKENDS = "auto, onnxruntime, pytorch, rtx or tensorrt."
+
+backend_option = option("--backend", section="Net", metavar="NAME", default="auto", help=_BACKENDS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TileOptions:
-    """Whether frames are cut into tiles, and how; None stands for the default of `Tiling`."""
+class StreamOptions:
+    """How `run` and `serve` feed the net; None in overlap and blend is the default of `Tiling`."""
 
-    tile: bool = field(
-        default=False,
-        metadata=describe(
-            "Cut frames into tiles of the net's input size instead of resizing them."
-        ),
+    backend: str = described("auto", _BACKENDS, metavar="NAME")
+    batch: int = described(1, "Frames, or tiles, per call of the net.", ge=1)
+    temporal: float | None = described(
+        None,
+        "Share of earlier frames in each frame's logits, such as 0.3; reduces flicker.",
+        ge=0,
+        lt=1,
+        metavar="SHARE",
+        shown_default="no smoothing",
     )
-    overlap: float | None = field(
-        default=None,
-        metadata=describe(
-            "Overlap of neighbouring tiles, as a share of their side.",
-            ge=0,
-            le=MAX_OVERLAP,
-            metavar="SHARE",
-            shown_default=str(Tiling.overlap),
-        ),
+    tile: bool = described(
+        False,
+        "Cut frames into tiles of the net's input size instead of resizing them.",
+        section="Tiles",
     )
-    blend: Blend | None = field(
-        default=None,
-        metadata=describe(
-            "gaussian averages overlapping tiles; valid takes each pixel from one tile.",
-            shown_default=Tiling.blend,
-        ),
+    overlap: float | None = described(
+        None,
+        "Overlap of neighbouring tiles, as a share of their side.",
+        section="Tiles",
+        ge=0,
+        le=MAX_OVERLAP,
+        metavar="SHARE",
+        shown_default=str(Tiling.overlap),
+    )
+    blend: Blend | None = described(
+        None,
+        "gaussian averages overlapping tiles; valid takes each pixel from one tile.",
+        section="Tiles",
+        shown_default=Tiling.blend,
     )
 
     def __post_init__(self) -> None:
@@ -71,8 +58,16 @@ class TileOptions:
             if getattr(self, name) is not None and not self.tile:
                 raise click.UsageError(f"--{name} needs --tile.")
 
-    def tiling(self, batch: int) -> Tiling | None:
-        """How to cut frames, with `batch` tiles a call; None without --tile."""
-        given: dict[str, Any] = {"overlap": self.overlap, "blend": self.blend}
-        chosen = {name: value for name, value in given.items() if value is not None}
-        return Tiling(batch=batch, **chosen) if self.tile else None
+    def arguments(self, options: LoadOptions) -> dict[str, Any]:
+        """Keyword arguments of `run` and `serve`; with --tile, the batch is of tiles."""
+        tiling = None
+        if self.tile:
+            given: dict[str, Any] = {"overlap": self.overlap, "blend": self.blend}
+            chosen = {name: value for name, value in given.items() if value is not None}
+            tiling = Tiling(batch=self.batch, **chosen)
+        return {
+            "backend": self.backend,
+            "options": replace(options, tiling=tiling),
+            "batch": 1 if self.tile else self.batch,
+            "temporal": self.temporal,
+        }

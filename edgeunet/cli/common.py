@@ -76,7 +76,7 @@ class Option(click.Option):
     """
 
     def __init__(self, *args: Any, section: str | None = None, **settings: Any) -> None:
-        super().__init__(*args, **settings)
+        super().__init__(*args, **{"show_default": True, **settings})
         self.section = section
 
     def get_help_extra(self, ctx: click.Context) -> Any:
@@ -111,9 +111,6 @@ DIRECTORY = click.Path(path_type=Path)
 option = partial(click.option, cls=Option)
 json_option = option("--json", "as_json", is_flag=True, help="Print JSON.")
 force_option = option("--force", is_flag=True, help="Replace existing output.")
-model_option = option(
-    "--model", metavar="NAME", required=True, help="Variant; `edgeunet models` lists them."
-)
 
 
 def echo_json(value: object, *, err: bool = False) -> None:

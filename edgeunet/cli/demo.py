@@ -17,7 +17,6 @@ from .common import DIRECTORY, Command, echo_step, force_option, option
     "output",
     type=DIRECTORY,
     default="demo",
-    show_default=True,
     help="Directory for the bundle, the videos and the report.",
 )
 @force_option

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from ..doctor import Dependency, Diagnosis, Need, diagnose
+from ..doctor import Diagnosis, Need, diagnose
 from ..errors import MissingDependencyError
 from ..extras import how_to_install
 from .common import Command, echo_json, json_option
@@ -36,17 +36,14 @@ def _echo_parts(found: Diagnosis, gstreamer: bool | None) -> None:
     width = 2 + max(len(part.version or "missing") for part in found.parts)
     for part in found.parts:
         state = part.version or "missing"
-        click.echo(f"{part.name:<{_WIDTH}}{state:<{width}}{part.purpose}{_advice(part)}")
+        advice = "" if part.version else f"; {how_to_install(part.name, part.extra)}"
+        click.echo(f"{part.name:<{_WIDTH}}{state:<{width}}{part.purpose}{advice}")
         if part.name == "opencv-python-headless" and gstreamer is not None:
             state = "yes" if gstreamer else "no"
             click.echo(
                 f"{'  with GStreamer':<{_WIDTH}}{state:<{width}}"
                 "run, serve: csi:// and gst: sources only"
             )
-
-
-def _advice(part: Dependency) -> str:
-    return "" if part.version else f"; {how_to_install(part.name, part.extra)}"
 
 
 def _echo_gpu(needs: tuple[Need, ...]) -> None:

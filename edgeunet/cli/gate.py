@@ -2,83 +2,66 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 
 from ..bundle.schema import encode
 from ..data.datasets import open_dataset
+from ..fields import describe, described
 from ..gate.calibrate import MAX_LOST, calibrate_checkpoint
 from ..models import Checkpoint, Preparation
-from .common import (
-    DIRECTORY,
-    SIZE,
-    Command,
-    echo_json,
-    force_option,
-    json_option,
-    model_option,
-    option,
-    progress,
-)
+from .common import DIRECTORY, Command, echo_json, force_option, json_option, option, progress
 from .options import options_from
 
 
+@dataclass(frozen=True, kw_only=True)
+class GateOptions:
+    """What to calibrate, on what, and how carefully."""
+
+    model: str = field(metadata=describe("Variant; `edgeunet models` lists them.", metavar="NAME"))
+    weights: str = field(
+        metadata=describe("Tag or checkpoint file of a net with a gate.", metavar="TAG|FILE")
+    )
+    data: Path = field(metadata=describe("Data set; its val split is used."))
+    max_lost: float = described(
+        100 * MAX_LOST,
+        "Share of each class's true pixels that its gate may lose.",
+        metavar="PERCENT",
+    )
+    margin: float = described(
+        0.0, "Safety margin in logits, to allow for INT8 error.", metavar="LOGITS"
+    )
+    size: tuple[int, int] | None = described(
+        None, "Input size of the net.", shown_default="the checkpoint's"
+    )
+
+
 @click.command("gate", cls=Command)
-@model_option
-@option(
-    "--weights",
-    metavar="TAG|FILE",
-    required=True,
-    help="Tag or checkpoint file of a net with a gate.",
-)
-@option("--data", type=DIRECTORY, required=True, help="Data set; its val split is used.")
-@option(
-    "--max-lost",
-    metavar="PERCENT",
-    type=float,
-    default=100 * MAX_LOST,
-    show_default=True,
-    help="Share of each class's true pixels that its gate may lose.",
-)
-@option(
-    "--margin",
-    metavar="LOGITS",
-    type=float,
-    default=0.0,
-    show_default=True,
-    help="Safety margin in logits, to allow for INT8 error.",
-)
-@option("--size", type=SIZE, show_default="the checkpoint's", help="Input size of the net.")
+@options_from(GateOptions, "options")
 @options_from(Preparation, "preparation", section="Weights without a card")
 @option("-o", "output", type=DIRECTORY, required=True, help="Checkpoint to write.")
 @force_option
 @json_option
 def command(
-    model: str,
-    weights: str,
-    data: Path,
-    max_lost: float,
-    margin: float,
-    size: tuple[int, int] | None,
-    preparation: Preparation,
-    output: Path,
-    force: bool,
-    as_json: bool,
+    options: GateOptions, preparation: Preparation, output: Path, force: bool, as_json: bool
 ) -> None:
     """Calibrate the thresholds of a checkpoint's gate.
 
     The gate closes classes that an image does not contain.
     """
-    source = Checkpoint.open(weights, model, size=size, preparation=preparation)
-    dataset = open_dataset(data)
+    source = Checkpoint.open(
+        options.weights, options.model, size=options.size, preparation=preparation
+    )
+    dataset = open_dataset(options.data)
     with progress("calibrating", len(dataset.samples("val"))) as report:
         gate = calibrate_checkpoint(
             source,
             dataset,
             output,
-            max_lost=max_lost / 100,
-            margin=margin,
+            max_lost=options.max_lost / 100,
+            margin=options.margin,
             force=force,
             report=report,
         )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from ..bundle.bundle import Bundle, open_bundle
 from ..bundle.calibration_table import TABLE_NAME, read_table
 from ..bundle.engines import Engine, list_engines
-from ..bundle.manifest import Manifest, flavour_file, manifest_json
+from ..bundle.manifest import Manifest, flavour_file
 from ..bundle.schema import encode
 from .common import DIRECTORY, Command, echo_json, json_option
 
@@ -24,8 +23,11 @@ def command(bundle: Path, as_json: bool) -> None:
     manifest = opened.manifest
     engines = list_engines(opened)
     if as_json:
-        echo_json({**manifest_json(manifest), "engines": [_engine_json(e) for e in engines]})
-        return
+        listed = [
+            {"file": e.path.name, "card": e.card and encode(e.card), "problem": e.problem}
+            for e in engines
+        ]
+        return echo_json({**encode(manifest), "engines": listed})
     spec = manifest.input
     rows = {
         "model": f"{manifest.model} ({manifest.weights})",
@@ -63,11 +65,6 @@ def _engine(engine: Engine) -> str:
     dla = "" if request.dla is None else f", DLA {request.dla}"
     batch = f"{request.min_batch} to {request.max_batch}" if dla == "" else f"{request.max_batch}"
     return f"{what} for {where}{dla}, batch {batch} ({engine.card.plan_bytes / 1e6:.1f} MB)"
-
-
-def _engine_json(engine: Engine) -> dict[str, Any]:
-    card = None if engine.card is None else encode(engine.card)
-    return {"file": engine.path.name, "card": card, "problem": engine.problem}
 
 
 def _gate(manifest: Manifest) -> str:

@@ -10,13 +10,7 @@ from .common import SIZE, Command, echo_json, json_option, option
 
 
 @click.command("models", cls=Command)
-@option(
-    "--size",
-    type=SIZE,
-    default="256x320",
-    show_default=True,
-    help="Input size that GFLOPs are for.",
-)
+@option("--size", type=SIZE, default="256x320", help="Input size that GFLOPs are for.")
 @json_option
 def command(size: tuple[int, int], as_json: bool) -> None:
     """List the variants and their pretrained weights."""

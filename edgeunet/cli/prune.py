@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ..bundle.schema import encode
 from ..models import Preparation
 from ..pruning.prune import PruneOptions, prune
 from .common import DIRECTORY, Command, echo_json, echo_step, force_option, json_option, option
@@ -32,6 +33,6 @@ def command(
     options = replace(options, preparation=preparation)
     result = prune(output, options, force=force, report=echo_step)
     if as_json:
-        echo_json(result.to_json())
+        echo_json(encode(result))
     else:
         click.echo(f"{result.table()}\nwrote {output}")

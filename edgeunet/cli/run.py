@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
 
@@ -12,12 +12,7 @@ from ..errors import UnfinishedError
 from ..runtime.options import LoadOptions
 from ..runtime.run import RunSummary, run
 from ..runtime.segmenter import Drop
-from .bundle_options import (
-    TileOptions,
-    backend_option,
-    batch_option,
-    temporal_option,
-)
+from .bundle_options import StreamOptions
 from .common import (
     DIRECTORY,
     Choice,
@@ -39,13 +34,11 @@ from .options import options_from
     "output",
     metavar="OUTPUT",
     default="-",
-    show_default=True,
     help="NAME.mp4 (overlay), NAME.jsonl (run lengths), a directory (PNG masks), pipe:masks or "
     "pipe:overlay (raw bytes on stdout), or - (none).",
 )
-@backend_option
+@options_from(StreamOptions, "stream", section="Net")
 @options_from(LoadOptions, "options", section="Net")
-@batch_option
 @option(
     "--max-delay",
     type=click.FloatRange(0),
@@ -59,21 +52,16 @@ from .options import options_from
     show_default="oldest for live sources, else none",
     help="Which frames to drop if the net cannot keep up.",
 )
-@temporal_option
-@options_from(TileOptions, "tiles", section="Tiles")
 @force_option
 @json_option
 def command(
     bundle: Path,
     source: str,
     output: str,
-    backend: str,
     options: LoadOptions,
-    batch: int,
+    stream: StreamOptions,
     max_delay: float | None,
     drop: Drop | None,
-    temporal: float | None,
-    tiles: TileOptions,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -89,14 +77,11 @@ def command(
             bundle,
             source,
             output,
-            backend=backend,
-            options=replace(options, tiling=tiles.tiling(batch)),
-            batch=1 if tiles.tile else batch,
             max_delay=None if max_delay is None else max_delay / 1000,
             drop=drop,
-            temporal=temporal,
             force=force,
             report=report,
+            **stream.arguments(options),
         )
     piped = output.startswith("pipe:")  # the masks have stdout to themselves
     if as_json:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from ..runtime.options import LoadOptions
 from ..runtime.serve import serve
-from .bundle_options import (
-    TileOptions,
-    backend_option,
-    batch_option,
-    temporal_option,
-)
+from .bundle_options import StreamOptions
 from .common import DIRECTORY, Command, option
 from .options import options_from
 
@@ -27,14 +21,12 @@ from .options import options_from
     metavar="N",
     type=click.IntRange(0, 65535),
     default=8080,
-    show_default=True,
     help="Port to listen on; 0 for a free one.",
 )
 @option(
     "--host",
     metavar="ADDRESS",
     default="127.0.0.1",
-    show_default=True,
     help="Address to listen on. All but this machine's own need a token.",
 )
 @option(
@@ -44,22 +36,16 @@ from .options import options_from
     show_default="a new one if it is needed",
     help="Secret that clients must send.",
 )
-@backend_option
+@options_from(StreamOptions, "stream", section="Net")
 @options_from(LoadOptions, "options", section="Net")
-@batch_option
-@temporal_option
-@options_from(TileOptions, "tiles", section="Tiles")
 def command(
     bundle: Path,
     source: str,
     port: int,
     host: str,
     token: str | None,
-    backend: str,
     options: LoadOptions,
-    batch: int,
-    temporal: float | None,
-    tiles: TileOptions,
+    stream: StreamOptions,
 ) -> None:
     """Show a segmented camera or video on a web page.
 
@@ -72,9 +58,6 @@ def command(
         host=host,
         port=port,
         token=token,
-        backend=backend,
-        options=replace(options, tiling=tiles.tiling(batch)),
-        batch=1 if tiles.tile else batch,
-        temporal=temporal,
         announce=lambda url: click.echo(f"open {url}", err=True),
+        **stream.arguments(options),
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import click
 
@@ -16,34 +16,50 @@ from ..bundle.manifest import Color, Resize
 from ..data.check import check_dataset
 from ..data.datasets import open_dataset
 from ..errors import UsageError
-from ..fields import describe
+from ..fields import described
 from ..training.config import Progress, TrainConfig
 from ..training.train import train
-from .common import DIRECTORY, SIZE, Choice, Command, echo_json, json_option, option
+from .common import DIRECTORY, Command, echo_json, json_option, option
 from .options import options_from
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetOptions:
-    """Arguments of the variant; None takes those of the variant or of the initial weights."""
+class TrainOptions:
+    """Arguments of `train`, and of the variant, besides its `TrainConfig`; None was not given."""
 
-    width: int | None = field(
-        default=None,
-        metadata=describe("Channels of the first stage.", ge=1, shown_default="the variant's"),
+    size: tuple[int, int] | None = described(
+        None, "Input size of the net at inference.", shown_default="the images'"
     )
-    cgm: bool | None = field(
-        default=None,
-        metadata=describe("Add the classification-guided gate.", shown_default="no-cgm"),
+    color: Color | None = described(None, "Order of the channels.", shown_default="rgb")
+    resize: Resize | None = described(
+        None, "How frames are brought to the input size.", shown_default="stretch"
     )
-    deep_supervision: bool | None = field(
-        default=None,
-        metadata=describe(
-            "Add heads at every scale, unetpp and unet3p only.", shown_default="deep-supervision"
-        ),
+    initial: str | None = described(
+        None,
+        "Checkpoint to start from. It also sets net and input options that are not given.",
+        flag="--weights",
+        metavar="TAG|FILE",
+        shown_default="random weights",
     )
-    padding: Literal["same", "valid"] | None = field(
-        default=None,
-        metadata=describe("Padding of convolutions, unet only.", shown_default="same"),
+    encoder: Path | None = described(
+        None, "torchvision classifier to start the encoder from.", flag="--encoder-weights"
+    )
+    device: str = described("cpu", "PyTorch device, such as cuda.")
+    workers: int = described(0, "Processes that make crops.", ge=0)
+    width: int | None = described(
+        None, "Channels of the first stage.", ge=1, shown_default="the variant's", section="Net"
+    )
+    cgm: bool | None = described(
+        None, "Add the classification-guided gate.", shown_default="no-cgm", section="Net"
+    )
+    deep_supervision: bool | None = described(
+        None,
+        "Add heads at every scale, unetpp and unet3p only.",
+        shown_default="deep-supervision",
+        section="Net",
+    )
+    padding: Literal["same", "valid"] | None = described(
+        None, "Padding of convolutions, unet only.", shown_default="same", section="Net"
     )
 
 
@@ -64,55 +80,17 @@ def _use_recipe(ctx: click.Context, param: click.Parameter, model: str) -> str:
     callback=_use_recipe,
     help="Variant; `edgeunet models` lists them.",
 )
-@option(
-    "--data",
-    metavar="DIR",
-    required=True,
-    help="Data set, or `cells` for procedural frames.",
-)
-@options_from(NetOptions, "net", section="Net")
-@option("--size", type=SIZE, show_default="the images'", help="Input size of the net at inference.")
-@option("--color", type=Choice(get_args(Color)), show_default="rgb", help="Order of the channels.")
-@option(
-    "--resize",
-    type=Choice(get_args(Resize)),
-    show_default="stretch",
-    help="How frames are brought to the input size.",
-)
+@option("--data", metavar="DIR", required=True, help="Data set, or `cells` for procedural frames.")
+@options_from(TrainOptions, "options")
 @options_from(TrainConfig, "config", section="Training")
-@option(
-    "--weights",
-    metavar="TAG|FILE",
-    show_default="random weights",
-    help="Checkpoint to start from. It also sets net and input options that are not given.",
-)
-@option(
-    "--encoder-weights", type=DIRECTORY, help="torchvision classifier to start the encoder from."
-)
-@option("--device", default="cpu", show_default=True, help="PyTorch device, such as cuda.")
-@option(
-    "--workers",
-    metavar="N",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Processes that make crops.",
-)
 @option("--check", is_flag=True, help="Check the whole data set instead of training.")
 @option("-o", "output", type=DIRECTORY, help="Directory of the run; resumed if it exists.")
 @json_option
 def command(
     model: str,
     data: str,
-    net: NetOptions,
-    size: tuple[int, int] | None,
-    color: Color | None,
-    resize: Resize | None,
+    options: TrainOptions,
     config: TrainConfig,
-    weights: str | None,
-    encoder_weights: Path | None,
-    device: str,
-    workers: int,
     check: bool,
     output: Path | None,
     as_json: bool,
@@ -133,15 +111,8 @@ def command(
             data,
             output,
             config=config,
-            size=size,
-            color=color,
-            resize=resize,
-            initial=weights,
-            encoder=encoder_weights,
-            device=device,
-            workers=workers,
             report=report,
-            **{name: value for name, value in asdict(net).items() if value is not None},
+            **{name: value for name, value in asdict(options).items() if value is not None},
         )
     if as_json:
         echo_json({"checkpoint": str(output / "best.safetensors"), "metrics": card.metrics})

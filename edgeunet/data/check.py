@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,12 +60,8 @@ class Contents:
 
     def to_json(self) -> dict[str, object]:
         """JSON-ready form."""
-        return {
-            "name": self.name,
-            "classes": list(self.classes),
-            "train": self.train.to_json(),
-            "val": self.val.to_json(),
-        }
+        splits = {"train": self.train.to_json(), "val": self.val.to_json()}
+        return {"name": self.name, "classes": list(self.classes), **splits}
 
     def table(self) -> str:
         """Aligned text for a terminal: share of the pixels and number of images of each class."""
@@ -84,13 +79,8 @@ class Contents:
         return "\n".join(lines)
 
 
-def check_dataset(
-    dataset: Dataset, *, report: Callable[[int], None] = lambda images: None
-) -> Contents:
+def check_dataset(dataset: Dataset) -> Contents:
     """Read every image and mask once.
-
-    Args:
-        report: called with the number of images read so far.
 
     Raises:
         DatasetError: an empty split; or a list of images and masks that cannot be read, and of
@@ -98,7 +88,6 @@ def check_dataset(
     """
     problems: list[str] = []
     splits = []
-    read = 0
     for split in ("train", "val"):
         samples = dataset.samples(split)
         pixels = np.zeros((len(samples), len(dataset.classes)), np.int64)
@@ -107,8 +96,6 @@ def check_dataset(
                 pixels[index] = _count(sample, len(dataset.classes))
             except (DatasetError, SourceError) as error:
                 problems.append(str(error))
-            read += 1
-            report(read)
         splits.append(SplitContents(pixels))
     if problems:
         more = f"\n  and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""

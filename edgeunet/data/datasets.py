@@ -56,6 +56,11 @@ class Dataset:
         """Images of `train` or `val` with their masks, sorted by name."""
         return [replace(sample, ids=self.ids) for sample in list_samples(self.root / split)]
 
+    def check_classes(self, expected: int, owner: str) -> None:
+        """DatasetError unless there are as many classes as expected. owner: "the net has"."""
+        if len(self.classes) != expected:
+            raise DatasetError(f"{self.root} has {len(self.classes)} classes, {owner} {expected}.")
+
 
 def open_dataset(root: str | Path) -> Dataset:
     """Read `dataset.json`; DatasetError says what is missing."""
@@ -74,14 +79,12 @@ def _read_info(path: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path} cannot be read as JSON: {error}") from None
-    if not isinstance(info, dict) or not ("source" in info or "classes" in info):
-        raise DatasetError(f'{path} has no list "classes" of class names.')
-    return info
+    if isinstance(info, dict) and ("source" in info or isinstance(info.get("classes"), list)):
+        return info
+    raise DatasetError(f'{path} has no list "classes" of class names.')
 
 
 def _dataset(path: Path, info: dict[str, Any]) -> Dataset:
-    if not isinstance(info["classes"], list):
-        raise DatasetError(f'{path} has no list "classes" of class names.')
     classes = tuple(str(name) for name in info["classes"])
     if not 2 <= len(classes) <= IGNORE:
         raise DatasetError(f"{path} names {len(classes)} classes; 2 to {IGNORE} are possible.")
@@ -136,11 +139,11 @@ def list_samples(folder: Path) -> list[Sample]:
     images = folder / "images"
     if not images.is_dir():
         raise DatasetError(f"{images} is not a directory.")
-    samples = [
-        Sample(image, folder / "masks" / f"{image.stem}.png", _instances_path(folder, image.stem))
-        for image in sorted(images.iterdir())
-        if image.suffix.lower() in IMAGE_SUFFIXES
-    ]
+    samples = []
+    for image in sorted(images.iterdir()):
+        if image.suffix.lower() in IMAGE_SUFFIXES:
+            mask, instances = (folder / n / f"{image.stem}.png" for n in ("masks", "instances"))
+            samples.append(Sample(image, mask, instances if instances.exists() else None))
     if not samples:
         raise DatasetError(f"{images} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}).")
     without = [sample.image.name for sample in samples if not sample.mask.exists()]
@@ -201,27 +204,16 @@ def _form(ids: npt.NDArray[np.integer[Any]]) -> str:
     return f"has {1 if ids.ndim == 2 else ids.shape[2]} channel(s) of {ids.dtype}"
 
 
-def _instances_path(folder: Path, stem: str) -> Path | None:
-    path = folder / "instances" / f"{stem}.png"
-    return path if path.exists() else None
-
-
 def _palette(given: object, num_classes: int, path: Path) -> tuple[tuple[int, int, int], ...]:
     if given is None:
         return default_palette(num_classes)
     if not isinstance(given, list) or len(given) != num_classes:
         raise DatasetError(f'{path}: "palette" must list one [r, g, b] for each class.')
-    colours = []
     for entry in given:
-        if (
-            not isinstance(entry, list)
-            or len(entry) != 3
-            or not all(type(value) is int and 0 <= value <= 255 for value in entry)
-        ):
+        numbers = entry if isinstance(entry, list) and len(entry) == 3 else [None]
+        if not all(type(value) is int and 0 <= value <= 255 for value in numbers):
             raise DatasetError(f'{path}: "palette" holds {entry!r}; expected [r, g, b], 0..255.')
-        red, green, blue = entry
-        colours.append((red, green, blue))
-    return tuple(colours)
+    return tuple((red, green, blue) for red, green, blue in given)
 
 
 def default_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:

@@ -17,7 +17,7 @@ import torch
 from ..bundle.manifest import InputSpec
 from ..bundle.schema import encode
 from ..data.datasets import Dataset, read_image, read_labels
-from ..errors import CheckpointError, DatasetError, UsageError
+from ..errors import CheckpointError, UsageError
 from ..metrics import class_pixels
 from ..models import Checkpoint, SegmentationNet, save_checkpoint
 from ..models.checkpoints import check_output
@@ -89,10 +89,7 @@ def collect_presence(
         raise CheckpointError(
             f"this {type(net).__name__} has no gate: it was built without cgm. Train it with --cgm."
         )
-    if len(dataset.classes) != net.num_classes:
-        raise DatasetError(
-            f"{dataset.root} has {len(dataset.classes)} classes, the net has {net.num_classes}."
-        )
+    dataset.check_classes(net.num_classes, "the net has")
     presence, pixels = [], []
     for index, sample in enumerate(dataset.samples("val")):
         image = to_input(read_image(sample.image, channels=spec.channels), spec)

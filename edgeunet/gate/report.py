@@ -18,6 +18,7 @@ from ..errors import UsageError
 Presence = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
+Curve = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def check_images(presence: Presence, pixels: Pixels) -> None:
         )
 
 
-def roc_curve(presence: Presence, held: Flags) -> tuple[tuple[float, float], ...]:
+def roc_curve(presence: Presence, held: Flags) -> Curve:
     """Receiver operating characteristic of one class's gate.
 
     Args:
@@ -155,7 +156,7 @@ def roc_curve(presence: Presence, held: Flags) -> tuple[tuple[float, float], ...
     return tuple((float(false), float(true)) for false, true in corners)
 
 
-def _area(curve: Sequence[tuple[float, float]]) -> float | None:
+def _area(curve: Curve) -> float | None:
     """Area under a curve by trapezoids; ties count half, as in the Mann-Whitney U."""
     if not curve:
         return None

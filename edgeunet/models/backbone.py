@@ -3,69 +3,93 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
 from .base import SegmentationNet
-from .blocks import round_channels
+from .blocks import ConvNormAct, ascend, descend, round_channels
 
 # MobileNetV2 and EfficientNet have seven stages. The decoder gets the output of the last one at
 # each of the strides 2, 4, 8, 16 and 32.
 _SKIP_STAGES = (0, 1, 2, 4, 6)
 
 
+class Stage(NamedTuple):
+    """Blocks of an encoder. stride: of the first one. channels: of the output, at width 32."""
+
+    expand: int
+    channels: int
+    blocks: int
+    stride: int
+    kernel_size: int = 3
+
+
 class StagedEncoder(nn.Module):
     """A stem with stride 2, followed by stages of blocks.
 
     Args:
-        stages: (stage, channels of its output).
+        block: inverted residual of the stages. act: activation of the stem.
+        width: channels of the stem; 32 is the published net, others scale all channels.
     """
 
-    def __init__(self, stem: nn.Module, stages: Sequence[tuple[nn.Module, int]]) -> None:
+    def __init__(
+        self,
+        block: Callable[..., nn.Module],
+        stages: Sequence[Stage],
+        *,
+        in_channels: int,
+        width: int,
+        act: type[nn.Module],
+    ) -> None:
         super().__init__()
-        self.stem = stem
-        self.stages = nn.ModuleList(stage for stage, _ in stages)
-        self.out_channels = [stages[index][1] for index in _SKIP_STAGES]
+        channels = [round_channels(width)]
+        self.stem = ConvNormAct(in_channels, channels[0], stride=2, act=act)
+        self.stages = nn.ModuleList()
+        for expand, base, blocks, stride, kernel_size in stages:
+            before, out = channels[-1], round_channels(base * width / 32)
+            given = {"expand": expand, "kernel_size": kernel_size}
+            rest = [(out, 1)] * (blocks - 1)  # channels of the input, and stride
+            layers = [block(n, out, stride=step, **given) for n, step in [(before, stride), *rest]]
+            self.stages.append(nn.Sequential(*layers))
+            channels.append(out)
+        self.out_channels = [channels[index + 1] for index in _SKIP_STAGES]
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """(N, in_channels, H, W) -> features at strides 2, 4, 8, 16, 32."""
-        x = self.stem(image)
-        features = []
-        for index, stage in enumerate(self.stages):
-            x = stage(x)
-            if index in _SKIP_STAGES:
-                features.append(x)
-        return features
+        features = descend(self.stages, self.stem(image))
+        return [features[index] for index in _SKIP_STAGES]
 
 
 class BackboneUNet(SegmentationNet):
     """A `StagedEncoder`, and one up-block for each of its strides except the last.
 
-    Args:
-        up: builds an up-block from (input channels, skip channels, output channels).
-        decoder: channels of the decoder at strides 16, 8, 4 and 2, at width 32.
+    block, stages, act: those of `StagedEncoder`.
+    up: builds an up-block from (input channels, skip channels, output channels).
+    decoder_channels: of the decoder at strides 16, 8, 4 and 2, at width 32.
     """
 
     size_multiple = 32
+    block: ClassVar[type[nn.Module]]
+    stages: ClassVar[Sequence[Stage]]
+    act: ClassVar[type[nn.Module]]
+    up: ClassVar[type[nn.Module]]
+    decoder_channels: ClassVar[Sequence[int]]
 
     def __init__(
-        self,
-        encoder: StagedEncoder,
-        *,
-        up: Callable[[int, int, int], nn.Module],
-        decoder: Sequence[int],
-        num_classes: int,
-        width: int,
-        cgm: bool,
+        self, *, num_classes: int, in_channels: int = 3, width: int = 32, cgm: bool = False
     ) -> None:
+        encoder = StagedEncoder(
+            self.block, self.stages, in_channels=in_channels, width=width, act=self.act
+        )
         channels = encoder.out_channels
         super().__init__(deepest_channels=channels[-1], num_classes=num_classes, cgm=cgm)
         self.encoder = encoder
         self.decoder = nn.ModuleList()
         x_channels = channels[-1]
-        for base, skip in zip(decoder, reversed(channels[:-1]), strict=True):
+        for base, skip in zip(self.decoder_channels, reversed(channels[:-1]), strict=True):
             out = round_channels(base * width / 32)
-            self.decoder.append(up(x_channels, skip, out))
+            self.decoder.append(self.up(x_channels, skip, out))
             x_channels = out
         self.head = nn.Conv2d(x_channels, num_classes, kernel_size=1)
 
@@ -76,7 +100,4 @@ class BackboneUNet(SegmentationNet):
 
     def decode(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Features -> one head (N, C, H/2, W/2)."""
-        x = features[-1]
-        for block, skip in zip(self.decoder, reversed(features[:-1]), strict=True):
-            x = block(x, skip)
-        return (self.head(x),)
+        return (self.head(ascend(self.decoder, features)),)

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 
-def round_channels(channels: float, *, divisor: int = 8) -> int:
-    """Nearest multiple of `divisor` that is at most 10 % below `channels` (MobileNetV2's rule)."""
-    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * channels else rounded
+def round_channels(channels: float) -> int:
+    """Nearest multiple of 8 that is at most 10 % below `channels` (MobileNetV2's rule)."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
+
+
+def descend(
+    stages: Iterable[nn.Module], image: Tensor, *, pool: nn.Module | None = None
+) -> list[Tensor]:
+    """Features of stages that follow each other, pooled in between; an encoder's pyramid."""
+    features: list[Tensor] = []
+    for stage in stages:
+        x = features[-1] if features else image
+        features.append(stage(pool(x) if pool is not None and features else x))
+    return features
+
+
+def ascend(blocks: Iterable[nn.Module], features: Sequence[Tensor]) -> Tensor:
+    """The deepest feature, after each block has added the next finer one."""
+    x = features[-1]
+    for block, skip in zip(blocks, reversed(features[:-1]), strict=True):
+        x = block(x, skip)
+    return x
 
 
 class ConvNormAct(nn.Sequential):
@@ -26,21 +48,11 @@ class ConvNormAct(nn.Sequential):
         groups: int = 1,
         act: type[nn.Module] | None = nn.ReLU,
     ) -> None:
-        layers: list[nn.Module] = [
-            nn.Conv2d(
-                in_channels,
-                out_channels,
-                kernel_size,
-                stride,
-                kernel_size // 2 if padding is None else padding,
-                groups=groups,
-                bias=False,
-            ),
-            nn.BatchNorm2d(out_channels),
-        ]
+        pad = kernel_size // 2 if padding is None else padding
+        shape = (in_channels, out_channels, kernel_size, stride, pad)
+        super().__init__(nn.Conv2d(*shape, groups=groups, bias=False), nn.BatchNorm2d(out_channels))
         if act is not None:
-            layers.append(act(inplace=True))
-        super().__init__(*layers)
+            self.append(act(inplace=True))
 
 
 class DoubleConv(nn.Sequential):
@@ -65,14 +77,39 @@ class DoubleConv(nn.Sequential):
         )
 
 
-class UpDoubleConv(nn.Module):
-    """2x upsampling, concatenation with the skip, two convolutions: U-Net's way up.
+def double_convs(in_channels: int, channels: Sequence[int], *, padding: int = 1) -> nn.ModuleList:
+    """U-Net's encoder: a `DoubleConv` to each number of channels."""
+    before = [in_channels, *channels[:-1]]
+    return nn.ModuleList(map(partial(DoubleConv, padding=padding), before, channels))
+
+
+class UpBlock(nn.Module):
+    """2x upsampling, concatenation with the skip, and layers that fuse both.
+
+    Args:
+        crop: pixels cut from every side of the skip, which unpadded convolutions leave larger.
+    """
+
+    def __init__(self, up: nn.Module, fuse: nn.Module, *, crop: int = 0) -> None:
+        super().__init__()
+        self.up, self.fuse, self.crop = up, fuse, crop
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """(N, in, h, w), (N, skip, 2h + 2 crop, 2w + 2 crop) -> (N, out, 2h, 2w), or 4 less."""
+        if self.crop:
+            # Fixed margins instead of the size of x: the traced graph then computes no shapes.
+            skip = skip[:, :, self.crop : -self.crop, self.crop : -self.crop]
+        fused: Tensor = self.fuse(torch.cat([self.up(x), skip], dim=1))
+        return fused
+
+
+class UpDoubleConv(UpBlock):
+    """An `UpBlock` that fuses with two convolutions: U-Net's way up.
 
     Args:
         up: 2x upsampling that keeps the channels; by default a learned one to `out_channels`.
         middle_channels: channels between the convolutions; `out_channels` by default.
-        padding: of the 3x3 convolutions, 1 or 0.
-        crop: pixels cut from every side of the skip, which unpadded convolutions leave larger.
+        padding: of the 3x3 convolutions, 1 or 0. crop: see `UpBlock`.
     """
 
     def __init__(
@@ -86,24 +123,14 @@ class UpDoubleConv(nn.Module):
         padding: int = 1,
         crop: int = 0,
     ) -> None:
-        super().__init__()
         risen = in_channels
         if up is None:
             risen = out_channels
             up = nn.ConvTranspose2d(in_channels, out_channels, kernel_size=2, stride=2)
-        self.up = up
-        self.fuse = DoubleConv(
+        fuse = DoubleConv(
             risen + skip_channels, out_channels, middle_channels=middle_channels, padding=padding
         )
-        self.crop = crop
-
-    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """(N, in, h, w), (N, skip, 2h + 2 crop, 2w + 2 crop) -> (N, out, 2h, 2w), or 4 less."""
-        if self.crop:
-            # Fixed margins instead of the size of x: the traced graph then computes no shapes.
-            skip = skip[:, :, self.crop : -self.crop, self.crop : -self.crop]
-        fused: Tensor = self.fuse(torch.cat([self.up(x), skip], dim=1))
-        return fused
+        super().__init__(up, fuse, crop=crop)
 
 
 def bilinear(factor: int = 2, *, align_corners: bool = False) -> nn.Upsample:
@@ -120,16 +147,32 @@ class InvertedResidual(nn.Module):
 
     Sandler et al., CVPR 2018 (arXiv 1801.04381), section 3.3. The input is added if stride is 1 and
     the channels agree. With `expand` 1 there is no expansion.
+
+    Args:
+        attention: makes a layer after the depthwise convolution from its channels.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, stride: int, expand: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        stride: int,
+        expand: int,
+        kernel_size: int = 3,
+        act: type[nn.Module] = nn.ReLU6,
+        attention: Callable[[int], nn.Module] | None = None,
+    ) -> None:
         super().__init__()
         hidden = in_channels * expand
         layers: list[nn.Module] = []
         if expand != 1:
-            layers.append(ConvNormAct(in_channels, hidden, kernel_size=1, act=nn.ReLU6))
+            layers.append(ConvNormAct(in_channels, hidden, kernel_size=1, act=act))
         layers += [
-            ConvNormAct(hidden, hidden, stride=stride, groups=hidden, act=nn.ReLU6),
+            ConvNormAct(
+                hidden, hidden, kernel_size=kernel_size, stride=stride, groups=hidden, act=act
+            ),
+            *([] if attention is None else [attention(hidden)]),
             ConvNormAct(hidden, out_channels, kernel_size=1, act=None),
         ]
         self.layers = nn.Sequential(*layers)

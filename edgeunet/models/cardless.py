@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..bundle.manifest import Color, InputSpec
 from ..errors import CheckpointError, UsageError
-from ..fields import describe
+from ..fields import described
 from .base import HEADS, SegmentationNet
 from .foreign import FORMATS, Recognised, closest, likeness, recognise
 from .registry import create_model, model_class
@@ -48,12 +48,10 @@ class Preparation:
         'bgr'
     """
 
-    color: Color | None = field(default=None, metadata=describe("Order of the channels."))
-    mean: tuple[float, ...] | None = field(
-        default=None, metadata=describe("Mean of pixel values scaled to 0..1.")
-    )
-    std: tuple[float, ...] | None = field(
-        default=None, metadata=describe("Standard deviation of pixel values scaled to 0..1.")
+    color: Color | None = described(None, "Order of the channels.")
+    mean: tuple[float, ...] | None = described(None, "Mean of pixel values scaled to 0..1.")
+    std: tuple[float, ...] | None = described(
+        None, "Standard deviation of pixel values scaled to 0..1."
     )
 
     def apply(self, spec: InputSpec, *, source: Path) -> InputSpec:

@@ -44,7 +44,12 @@ def prune_depth(
         )
     _check_head(net, depth)
     gated = net.cgm is not None and depth == net.depth
-    pruned = _empty_net(card, depth=depth, gated=gated)
+    kept = {name: value for name, value in card.arguments.items() if name not in _HEAD_CHOICE}
+    arguments = {**kept, "cgm": gated, "depth": depth, "deep_supervision": False}
+    pruned = create_model(card.model, **arguments)
+    if card.structure is not None:
+        widths = {name: card.structure[name] for name in structure_of(pruned)}
+        resize(pruned, widths, source="card")
     state = net.state_dict()
     pruned.load_state_dict({name: state[name] for name in pruned.state_dict()})
     record: dict[str, Any] = {"depth": depth, "of": net.depth}
@@ -56,7 +61,7 @@ def prune_depth(
         )
     return pruned.eval(), replace(
         card,
-        arguments=_arguments(card, depth=depth, gated=gated),
+        arguments=arguments,
         metrics={},
         training=pruned_training(card, record),
         structure=None if card.structure is None else structure_of(pruned),
@@ -78,17 +83,3 @@ def _check_head(net: UNetPP, depth: int) -> None:
             "was trained without deep supervision. Train it with deep supervision, unetpp's "
             "default, so that every depth has a head."
         )
-
-
-def _arguments(card: Card, *, depth: int, gated: bool) -> dict[str, Any]:
-    """Arguments of the net with one head."""
-    kept = {name: value for name, value in card.arguments.items() if name not in _HEAD_CHOICE}
-    return {**kept, "cgm": gated, "depth": depth, "deep_supervision": False}
-
-
-def _empty_net(card: Card, *, depth: int, gated: bool) -> SegmentationNet:
-    """The smaller net with random weights, and layers as wide as in the card."""
-    net = create_model(card.model, **_arguments(card, depth=depth, gated=gated))
-    if card.structure is not None:
-        resize(net, {name: card.structure[name] for name in structure_of(net)}, source="card")
-    return net

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor, nn
 
-from .backbone import BackboneUNet, StagedEncoder
-from .blocks import ConvNormAct, UpDoubleConv, round_channels
+from .backbone import BackboneUNet, Stage
+from .blocks import InvertedResidual, UpDoubleConv
 from .registry import register_model
-
-# EfficientNet-B0, table 1: (expansion, channels at width 32, blocks, stride of the first, kernel).
-_STAGES = (
-    (1, 16, 1, 1, 3),
-    (6, 24, 2, 2, 3),
-    (6, 40, 2, 2, 5),
-    (6, 80, 3, 2, 3),
-    (6, 112, 3, 1, 5),
-    (6, 192, 4, 2, 5),
-    (6, 320, 1, 1, 3),
-)
-# Channels of the decoder at strides 16, 8, 4 and 2, at width 32.
-_DECODER = (256, 128, 64, 32)
 
 
 class SqueezeExcitation(nn.Module):
@@ -45,53 +34,25 @@ class SqueezeExcitation(nn.Module):
         return scaled
 
 
-class MBConv(nn.Module):
-    """EfficientNet's block: 1x1 expansion, depthwise, squeeze-excitation, linear 1x1 projection.
+class MBConv(InvertedResidual):
+    """EfficientNet's block: an inverted residual with SiLU and squeeze-excitation.
 
     Tan & Le, ICML 2019 (arXiv 1905.11946), section 4. The squeeze has a quarter of the block's
-    input channels, not of the expanded ones. The input is added if stride is 1 and the channels
-    agree. With `expand` 1 there is no expansion.
+    input channels, not of the expanded ones.
     """
 
     def __init__(
         self, in_channels: int, out_channels: int, *, stride: int, expand: int, kernel_size: int
     ) -> None:
-        super().__init__()
-        hidden = in_channels * expand
-        layers: list[nn.Module] = []
-        if expand != 1:
-            layers.append(ConvNormAct(in_channels, hidden, kernel_size=1, act=nn.SiLU))
-        layers += [
-            ConvNormAct(
-                hidden, hidden, kernel_size=kernel_size, stride=stride, groups=hidden, act=nn.SiLU
-            ),
-            SqueezeExcitation(hidden, squeezed=max(1, in_channels // 4)),
-            ConvNormAct(hidden, out_channels, kernel_size=1, act=None),
-        ]
-        self.layers = nn.Sequential(*layers)
-        self.residual = stride == 1 and in_channels == out_channels
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) -> (N, out_channels, H/stride, W/stride)."""
-        out: Tensor = self.layers(x)
-        return x + out if self.residual else out
-
-
-def efficientnet_b0(*, in_channels: int, width: int) -> StagedEncoder:
-    """EfficientNet-B0 without its last 1x1 convolution and classifier (3,595,388 parameters)."""
-    channels = round_channels(width)
-    stem = ConvNormAct(in_channels, channels, stride=2, act=nn.SiLU)
-    stages: list[tuple[nn.Module, int]] = []
-    for expand, base, blocks, stride, kernel_size in _STAGES:
-        out = round_channels(base * width / 32)
-        first = MBConv(channels, out, stride=stride, expand=expand, kernel_size=kernel_size)
-        rest = [
-            MBConv(out, out, stride=1, expand=expand, kernel_size=kernel_size)
-            for _ in range(blocks - 1)
-        ]
-        stages.append((nn.Sequential(first, *rest), out))
-        channels = out
-    return StagedEncoder(stem, stages)
+        super().__init__(
+            in_channels,
+            out_channels,
+            stride=stride,
+            expand=expand,
+            kernel_size=kernel_size,
+            act=nn.SiLU,
+            attention=partial(SqueezeExcitation, squeezed=max(1, in_channels // 4)),
+        )
 
 
 @register_model("eff_unet")
@@ -116,14 +77,15 @@ class EffUNet(BackboneUNet):
         torch.Size([1, 2, 32, 48])
     """
 
-    def __init__(
-        self, *, num_classes: int, in_channels: int = 3, width: int = 32, cgm: bool = False
-    ) -> None:
-        super().__init__(
-            efficientnet_b0(in_channels=in_channels, width=width),
-            up=UpDoubleConv,
-            decoder=_DECODER,
-            num_classes=num_classes,
-            width=width,
-            cgm=cgm,
-        )
+    block, act, up = MBConv, nn.SiLU, UpDoubleConv
+    # EfficientNet-B0, table 1, without its last 1x1 convolution and classifier.
+    stages = (
+        Stage(1, 16, 1, 1, 3),
+        Stage(6, 24, 2, 2, 3),
+        Stage(6, 40, 2, 2, 5),
+        Stage(6, 80, 3, 2, 3),
+        Stage(6, 112, 3, 1, 5),
+        Stage(6, 192, 4, 2, 5),
+        Stage(6, 320, 1, 1, 3),
+    )
+    decoder_channels = (256, 128, 64, 32)

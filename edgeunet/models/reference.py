@@ -21,10 +21,10 @@ from ..metrics import (
     IGNORE,
     Mask,
     Matrix,
-    Scores,
     boundary_f1,
     confusion_matrix,
     dice_per_class,
+    in_percent,
     iou_per_class,
     mean_iou,
 )
@@ -99,8 +99,8 @@ class Evaluation:
         """Metrics for a card, in percent; None for a class that does not appear."""
         return {
             "miou": self.miou,
-            "iou": _percent(iou_per_class(self.confusion)),
-            "dice": _percent(dice_per_class(self.confusion)),
+            "iou": list(in_percent(iou_per_class(self.confusion))),
+            "dice": list(in_percent(dice_per_class(self.confusion))),
             "boundary_f1": round(100 * self.boundary, 2),
         }
 
@@ -143,7 +143,3 @@ def validate(net: SegmentationNet, dataset: Dataset, *, spec: InputSpec) -> dict
         lambda image: reference_mask(net, image, spec), dataset, "val", channels=spec.channels
     )
     return found.metrics()
-
-
-def _percent(scores: Scores) -> list[float | None]:
-    return [None if np.isnan(score) else round(100 * float(score), 2) for score in scores]

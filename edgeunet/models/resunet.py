@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import SegmentationNet
-from .blocks import bilinear
+from .blocks import bilinear, descend
 from .registry import register_model
 
 
@@ -28,9 +28,7 @@ class ResidualUnit(nn.Module):
         self, in_channels: int, out_channels: int, *, stride: int = 1, first: bool = False
     ) -> None:
         super().__init__()
-        before: list[nn.Module] = (
-            [] if first else [nn.BatchNorm2d(in_channels), nn.ReLU(inplace=True)]
-        )
+        before = () if first else (nn.BatchNorm2d(in_channels), nn.ReLU(inplace=True))
         self.layers = nn.Sequential(
             *before,
             nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
@@ -38,12 +36,9 @@ class ResidualUnit(nn.Module):
             nn.ReLU(inplace=True),
             nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
         )
-        identity = stride == 1 and in_channels == out_channels
-        self.shortcut = (
-            nn.Identity()
-            if identity
-            else nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False)
-        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, H/stride, W/stride)."""
@@ -92,12 +87,7 @@ class ResUNet(SegmentationNet):
 
     def encode(self, image: Tensor) -> list[Tensor]:
         """(N, in_channels, H, W) -> features at strides 1, 2, 4 and the bridge at 8."""
-        x = image
-        features = []
-        for unit in self.encoder:
-            x = unit(x)
-            features.append(x)
-        return features
+        return descend(self.encoder, image)
 
     def decode(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Features -> one head (N, C, H, W)."""

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..errors import ShapeError, UsageError
+from ..errors import ShapeError, UnknownNameError, UsageError
 from .base import NetOutput, SegmentationNet
-from .blocks import DoubleConv, UpDoubleConv, bilinear
+from .blocks import UpDoubleConv, ascend, bilinear, descend, double_convs
 from .registry import register_model
 
 Padding = Literal["same", "valid"]
@@ -69,8 +69,12 @@ class UNet(SegmentationNet):
         upsampling: Upsampling = "transposed",
         align_corners: bool = False,
     ) -> None:
-        _check_one_of("padding", padding, get_args(Padding))
-        _check_one_of("upsampling", upsampling, get_args(Upsampling))
+        for label, value, known in (
+            ("padding", padding, get_args(Padding)),
+            ("upsampling", upsampling, get_args(Upsampling)),
+        ):
+            if value not in known:
+                raise UnknownNameError(label, value, known)
         if align_corners and upsampling != "bilinear":
             raise UsageError(
                 f"align_corners is set, but upsampling is {upsampling!r}, which does not "
@@ -85,10 +89,7 @@ class UNet(SegmentationNet):
         self.padding = padding
         pad = 1 if padding == "same" else 0
         self.pool = nn.MaxPool2d(2)
-        self.encoder = nn.ModuleList(
-            DoubleConv(before, after, padding=pad)
-            for before, after in zip([in_channels, *channels[:-1]], channels, strict=True)
-        )
+        self.encoder = double_convs(in_channels, channels, padding=pad)
         if padding == "valid":
             self.margin = _VALID_MARGIN
         self.decoder = _decoder(
@@ -136,19 +137,11 @@ class UNet(SegmentationNet):
         """
         if self.margin and not _tracing():
             self.check_input(*image.shape[-2:])
-        x = self.encoder[0](image)
-        features = [x]
-        for stage in self.encoder[1:]:
-            x = stage(self.pool(x))
-            features.append(x)
-        return features
+        return descend(self.encoder, image, pool=self.pool)
 
     def decode(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Features -> one head (N, C, H, W); "valid": (N, C, H - 184, W - 184)."""
-        x = features[-1]
-        for block, skip in zip(self.decoder, reversed(features[:-1]), strict=True):
-            x = block(x, skip)
-        return (self.head(x),)
+        return (self.head(ascend(self.decoder, features)),)
 
 
 def _decoder(
@@ -177,11 +170,6 @@ def _decoder(
         # One level up the margin is twice as wide, and two double convolutions lie between.
         crop = 2 * crop + 8 if crop else 0
     return blocks
-
-
-def _check_one_of(label: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise UsageError(f"{label} is {value!r}; it must be one of: {', '.join(known)}.")
 
 
 def _tracing() -> bool:

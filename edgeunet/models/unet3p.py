@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import SegmentationNet
-from .blocks import ConvNormAct, DoubleConv, bilinear
+from .blocks import ConvNormAct, bilinear, descend, double_convs
 from .registry import register_model
 
 _SCALES = 5
@@ -73,10 +73,7 @@ class UNet3P(SegmentationNet):
         channels = [width << level for level in range(_SCALES)]
         super().__init__(deepest_channels=channels[-1], num_classes=num_classes, cgm=cgm)
         self.pool = nn.MaxPool2d(2)
-        self.encoder = nn.ModuleList(
-            DoubleConv(before, after)
-            for before, after in zip([in_channels, *channels[:-1]], channels, strict=True)
-        )
+        self.encoder = double_convs(in_channels, channels)
         # The deepest map is its own decoder stage with 16 width channels; all others have 5 width.
         decoded = [_SCALES * width] * (_SCALES - 1) + channels[-1:]
         self.decoder = nn.ModuleList(
@@ -90,12 +87,7 @@ class UNet3P(SegmentationNet):
 
     def encode(self, image: Tensor) -> list[Tensor]:
         """(N, in_channels, H, W) -> features at strides 1, 2, 4, 8, 16."""
-        x = self.encoder[0](image)
-        features = [x]
-        for stage in self.encoder[1:]:
-            x = stage(self.pool(x))
-            features.append(x)
-        return features
+        return descend(self.encoder, image, pool=self.pool)
 
     def decode(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Features -> heads (N, C, H / s, W / s) at strides s = 1, 2, 4, 8, 16, or the first."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from .base import SegmentationNet
-from .blocks import DoubleConv, bilinear
+from .blocks import DoubleConv, bilinear, descend
 from .registry import register_model
 
 MAX_DEPTH = 4
@@ -89,12 +89,8 @@ class UNetPP(SegmentationNet):
 
     def encode(self, image: Tensor) -> list[Tensor]:
         """(N, in_channels, H, W) -> the backbone X^{i,0} at strides 1, 2, ..., 2^depth."""
-        x = self.nodes[_name(0, 0)](image)
-        features = [x]
-        for i in range(1, self.depth + 1):
-            x = self.nodes[_name(i, 0)](self.pool(x))
-            features.append(x)
-        return features
+        backbone = [self.nodes[_name(i, 0)] for i in range(self.depth + 1)]
+        return descend(backbone, image, pool=self.pool)
 
     def decode(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Features -> heads (N, C, H, W): first the one for inference, then from the deepest on."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..gate.report import GateReport, Pixels, Presence, gate_report, roc_curve
+from ..gate.report import Curve, GateReport, Pixels, Presence, gate_report, roc_curve
 from ..metrics import Mask, class_pixels
 
 
@@ -26,7 +26,7 @@ class GateParity:
     presence_max: float
     presence_mean: float
     report: GateReport | None
-    curves: tuple[tuple[tuple[float, float], ...], ...]
+    curves: tuple[Curve, ...]
 
     def lines(self) -> str:
         """One sentence a line: what the gate skips (with labels only), and what changed."""
@@ -63,25 +63,19 @@ class GateCollector:
 
     def result(self, classes: Sequence[str]) -> GateParity | None:
         """The comparison of all frames, None if the bundle runs ungated."""
-        if self.reference_thresholds is None or self.candidate_thresholds is None:
-            return None
-        if not self._candidate:
+        thresholds = self.candidate_thresholds
+        if self.reference_thresholds is None or thresholds is None or not self._candidate:
             return None
         reference, candidate = np.stack(self._reference), np.stack(self._candidate)
         expected = reference >= np.asarray(self.reference_thresholds, np.float32)
-        found = candidate >= np.asarray(self.candidate_thresholds, np.float32)
+        found = candidate >= np.asarray(thresholds, np.float32)
         deviation = np.abs(candidate - reference)
         report: GateReport | None = None
-        curves: tuple[tuple[tuple[float, float], ...], ...] = ()
+        curves: tuple[Curve, ...] = ()
         if len(self._pixels) == len(candidate):
             pixels = np.stack(self._pixels)
-            report = gate_report(
-                candidate, pixels, thresholds=self.candidate_thresholds, classes=classes
-            )
-            curves = tuple(
-                roc_curve(candidate[:, index], pixels[:, index] > 0)
-                for index in range(len(classes))
-            )
+            report = gate_report(candidate, pixels, thresholds=thresholds, classes=classes)
+            curves = tuple(map(roc_curve, candidate.T, pixels.T > 0))
         return GateParity(
             changed=int((expected != found).sum()),
             decisions=int(expected.size),

@@ -36,14 +36,7 @@ def write_html(
         ],
         gate_classes=[] if judged is None else list(zip(judged.classes, palette, strict=True)),
         rocs=[] if report.gate is None else list(_rocs(report.gate, palette)),
-        frames=[
-            {
-                "name": frame.name,
-                "agreement": frame.agreement,
-                "pictures": _pictures(frame, palette),
-            }
-            for frame in worst
-        ],
+        frames=[(frame, _pictures(frame, palette)) for frame in worst],
     )
     write_bytes(path, page.encode())
 

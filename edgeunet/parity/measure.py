@@ -23,6 +23,7 @@ from ..metrics import (
     Matrix,
     boundary_f1,
     confusion_matrix,
+    in_percent,
     iou_per_class,
     mean_iou,
     pixel_agreement,
@@ -87,11 +88,7 @@ class _StageSums:
     frames: int = 0
 
     def add(
-        self,
-        truth: Mask,
-        reference: Mask,
-        candidate: Mask,
-        error: npt.NDArray[np.float32],
+        self, truth: Mask, reference: Mask, candidate: Mask, error: npt.NDArray[np.float32]
     ) -> float:
         """Add one frame and return its agreement."""
         agreement = pixel_agreement(reference, candidate)
@@ -154,10 +151,7 @@ def samples_of(path: Path, *, num_classes: int) -> Iterator[ParitySample]:
 
 def _labelled_samples(path: Path, num_classes: int) -> Iterator[ParitySample]:
     dataset = open_dataset(path)
-    if len(dataset.classes) != num_classes:
-        raise DatasetError(
-            f"{path} has {len(dataset.classes)} classes, the bundle has {num_classes}."
-        )
+    dataset.check_classes(num_classes, "the bundle has")
     for sample in dataset.samples("val"):
         labels = read_labels(sample, num_classes=num_classes)
         yield ParitySample(sample.image.name, read_image(sample.image), labels)
@@ -271,7 +265,7 @@ def _report(comparison: _Comparison, stages: _Stages, data: str) -> ParityReport
         frames=sums[-1].frames,
         labelled=labelled,
         classes=bundle.manifest.classes,
-        reference_iou=_points(expected),
+        reference_iou=in_percent(iou_per_class(expected)),
         reference_miou=round(100 * mean_iou(expected), 3),
         stages=tuple(_stage(stage, expected, labelled) for stage in sums),
         gate=comparison.gate.result(bundle.manifest.classes),
@@ -310,20 +304,13 @@ def _stage(sums: _StageSums, expected: Matrix, labelled: bool) -> StageParity:
         name=sums.name,
         agreement=sums.equal / sums.frames,
         boundary=sums.boundary / sums.frames,
-        iou=_points(sums.confusion),
+        iou=in_percent(iou_per_class(sums.confusion)),
         miou=round(100 * mean_iou(sums.confusion), 3),
         drop=round(100 * (mean_iou(expected) - mean_iou(sums.confusion)), 3),
         logit_max=sums.logit_max,
         logit_mean=sums.logit_mean / sums.frames,
         wanted=wanted,
         allowed_drop=allowed if labelled else None,
-    )
-
-
-def _points(confusion: Matrix) -> tuple[float | None, ...]:
-    return tuple(
-        None if np.isnan(score) else round(100 * float(score), 2)
-        for score in iou_per_class(confusion)
     )
 
 

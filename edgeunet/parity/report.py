@@ -127,9 +127,5 @@ class ParityReport:
         for entry in self.fallbacks:
             lines.append(f"float: {entry.layer}, which won back {entry.gain:.2f} points")
         failure = self.first_failure
-        lines.append(
-            "all stages within tolerance"
-            if failure is None
-            else f"first out of tolerance: {failure}"
-        )
-        return "\n".join(lines)
+        verdict = f"first out of tolerance: {failure}" if failure else "all stages within tolerance"
+        return "\n".join([*lines, verdict])

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 
 from ..bundle.manifest import InputSpec
-from ..bundle.schema import encode
 from ..data.datasets import Dataset, open_dataset
 from ..doctor import environment
-from ..errors import CheckpointError, DatasetError, UsageError
+from ..errors import CheckpointError, UsageError
 from ..export.graphs.trace import trace
-from ..fields import describe
+from ..fields import describe, described
 from ..files import sha256
 from ..latency import median_latencies
 from ..models import Card, Checkpoint, Preparation, SegmentationNet, save_checkpoint
@@ -53,29 +52,20 @@ class PruneOptions:
     """
 
     model: str = field(metadata=describe("Variant; `edgeunet models` lists them.", metavar="NAME"))
-    weights: str = field(
-        default="cells", metadata=describe("Tag or checkpoint file.", metavar="TAG|FILE")
+    weights: str = described("cells", "Tag or checkpoint file.", metavar="TAG|FILE")
+    depth: int | None = described(None, "Cut unetpp down to this depth.", ge=1, le=4)
+    ratio: float | None = described(
+        None, "Share of the channels to remove, 0 to 1.", metavar="SHARE"
     )
-    depth: int | None = field(
-        default=None, metadata=describe("Cut unetpp down to this depth.", ge=1, le=4)
+    data: Path | None = described(None, "Data set; --ratio needs it, --depth is measured on it.")
+    finetune_epochs: int | None = described(
+        None,
+        "Epochs of training after --ratio; 0 for none.",
+        ge=0,
+        shown_default=str(FINETUNE_EPOCHS),
     )
-    ratio: float | None = field(
-        default=None,
-        metadata=describe("Share of the channels to remove, 0 to 1.", metavar="SHARE"),
-    )
-    data: Path | None = field(
-        default=None, metadata=describe("Data set; --ratio needs it, --depth is measured on it.")
-    )
-    finetune_epochs: int | None = field(
-        default=None,
-        metadata=describe(
-            "Epochs of training after --ratio; 0 for none.",
-            ge=0,
-            shown_default=str(FINETUNE_EPOCHS),
-        ),
-    )
-    size: tuple[int, int] | None = field(
-        default=None, metadata=describe("Input size of the net.", shown_default="the checkpoint's")
+    size: tuple[int, int] | None = described(
+        None, "Input size of the net.", shown_default="the checkpoint's"
     )
     preparation: Preparation | None = None
 
@@ -119,11 +109,6 @@ class PruneReport:
     data: str | None
     rows: tuple[PruneRow, ...]
     environment: dict[str, str]
-
-    def to_json(self) -> dict[str, object]:
-        """JSON-ready form."""
-        data: dict[str, object] = encode(self)
-        return data
 
     def table(self) -> str:
         """Aligned text for a terminal; percentages are relative to the net before."""
@@ -178,7 +163,9 @@ def prune(
     )
     card = source.card
     source.net.check_size(card.input.height, card.input.width)
-    dataset = None if options.data is None else _open_data(options.data, card)
+    dataset = None if options.data is None else open_dataset(options.data)
+    if dataset is not None:
+        dataset.check_classes(len(card.classes), "the weights have")
     stages = [_Stage("before", source.net, card)]
     if options.depth is not None:
         smaller, new = prune_depth(source.net, card, depth=options.depth, report=report)
@@ -201,15 +188,6 @@ def prune(
         rows=tuple(rows),
         environment=environment(),
     )
-
-
-def _open_data(data: Path, card: Card) -> Dataset:
-    dataset = open_dataset(data)
-    if len(dataset.classes) != len(card.classes):
-        raise DatasetError(
-            f"{data} has {len(dataset.classes)} classes, the weights have {len(card.classes)}."
-        )
-    return dataset
 
 
 def _run_directory(output: Path) -> Path:

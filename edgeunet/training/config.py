@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import UsageError
-from ..fields import check, describe
+from ..fields import check, described
 from .losses import LOSSES
 
 _PAPER = "the paper's"
@@ -15,62 +15,44 @@ _PAPER = "the paper's"
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train.
+    """How to train; the help texts of the fields say what each is.
 
-    crop: (height, width) of the training crops, pixels. scale: smallest and largest zoom of a crop.
-    learning_rate: the highest one. warmup: share of the steps with a rising learning rate; a cosine
+    crop: (height, width), pixels. warmup: share of the steps with a rising learning rate; a cosine
     to 0 follows. ema: decay of the weights' moving average, which is validated and saved.
-    amp: whether the net runs in BF16. validate_every: epochs from one validation to the next.
-    loss: a name in `LOSSES`. border: weight w0 of the borders between touching instances, see
-    `weight_map`; 0 for none. elastic: sigma of the elastic deformation's displacements, pixels; 0
-    for none. focus: share of the crops that are placed on rare classes, see `Focus`.
+    validate_every: epochs from one validation to the next. loss: a name in `LOSSES`. border: w0 of
+    `weight_map`. focus: see `Focus`.
     """
 
-    crop: tuple[int, int] = field(
-        default=(192, 256), metadata=describe("Size of the training crops.", ge=1)
+    crop: tuple[int, int] = described((192, 256), "Size of the training crops.", ge=1)
+    scale: tuple[float, float] = described(
+        (0.5, 1.6), "Smallest and largest zoom of a crop.", gt=0, metavar="MIN MAX"
     )
-    scale: tuple[float, float] = field(
-        default=(0.5, 1.6),
-        metadata=describe("Smallest and largest zoom of a crop.", gt=0, metavar="MIN MAX"),
-    )
-    epochs: int = field(default=100, metadata=describe("Passes over the training images.", ge=1))
-    batch_size: int = field(
-        default=12, metadata=describe("Crops per training step.", ge=1, flag="--batch")
-    )
-    learning_rate: float = field(
-        default=2e-3, metadata=describe("Highest learning rate.", gt=0, flag="--lr")
-    )
+    epochs: int = described(100, "Passes over the training images.", ge=1)
+    batch_size: int = described(12, "Crops per training step.", ge=1, flag="--batch")
+    learning_rate: float = described(2e-3, "Highest learning rate.", gt=0, flag="--lr")
     weight_decay: float = 1e-2
     warmup: float = 0.05
     ema: float = 0.995
-    amp: bool = field(default=True, metadata=describe("Run the net in BF16 (autocast)."))
-    seed: int = field(default=0, metadata=describe("Seed of weights and crops."))
+    amp: bool = described(True, "Run the net in BF16 (autocast).")
+    seed: int = described(0, "Seed of weights and crops.")
     validate_every: int = 5
-    loss: str = field(
-        default="cross_entropy_dice",
-        metadata=describe(
-            "Loss of every head.",
-            choices=tuple(sorted(LOSSES)),
-            metavar="NAME",
-            shown_default=_PAPER,
-        ),
+    loss: str = described(
+        "cross_entropy_dice",
+        "Loss of every head.",
+        choices=tuple(sorted(LOSSES)),
+        metavar="NAME",
+        shown_default=_PAPER,
     )
-    border: float = field(
-        default=0.0,
-        metadata=describe(
-            "Extra weight between touching instances, for weighted_cross_entropy.",
-            ge=0,
-            shown_default=_PAPER,
-        ),
+    border: float = described(
+        0.0,
+        "Extra weight between touching instances, for weighted_cross_entropy.",
+        ge=0,
+        shown_default=_PAPER,
     )
-    elastic: float = field(
-        default=0.0,
-        metadata=describe("Sigma of the elastic deformation, pixels.", ge=0, shown_default=_PAPER),
+    elastic: float = described(
+        0.0, "Sigma of the elastic deformation, pixels.", ge=0, shown_default=_PAPER
     )
-    focus: float = field(
-        default=0.0,
-        metadata=describe("Share of the crops that are placed on rare classes.", ge=0, le=1),
-    )
+    focus: float = described(0.0, "Share of the crops that are placed on rare classes.", ge=0, le=1)
 
     def __post_init__(self) -> None:
         check(self)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +63,7 @@ def random_point(mask: Mask, class_id: int, rng: np.random.Generator) -> Point:
     return row + 0.5, column + 0.5
 
 
+@dataclass(eq=False)
 class Crops(TorchDataset[tuple[Tensor, ...]]):
     """One random crop of every sample: image (C, h, w) normalised, class ids (h, w).
 
@@ -72,23 +73,14 @@ class Crops(TorchDataset[tuple[Tensor, ...]]):
     that a resumed run sees the same crops.
     """
 
-    def __init__(
-        self,
-        samples: list[Sample],
-        spec: InputSpec,
-        *,
-        num_classes: int,
-        augment: Augmentation,
-        focus: Focus,
-        weight_maps: WeightMaps | None = None,
-    ) -> None:
-        self.samples = samples
-        self.spec = spec
-        self.num_classes = num_classes
-        self.augment = augment
-        self.focus = focus
-        self.weight_maps = weight_maps
-        self.epoch_seed = 0
+    samples: list[Sample]
+    spec: InputSpec
+    _: KW_ONLY
+    num_classes: int
+    augment: Augmentation
+    focus: Focus
+    weight_maps: WeightMaps | None = None
+    epoch_seed: int = 0
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -33,7 +33,7 @@ from ..models.structure import Structure, resize
 from .augment import Augmentation
 from .config import Clock, Progress, TrainConfig
 from .crops import Crops, focus_on
-from .losses import Target, find_loss, gate_loss
+from .losses import LOSSES, Target, gate_loss
 from .optimizer import adamw, warm_ema, warmup_cosine
 from .start import load_start, training_format
 from .weight_map import WeightMaps, class_weights
@@ -83,7 +83,7 @@ class Trainer:
         self.net.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
         self.averaged = AveragedModel(self.net, multi_avg_fn=warm_ema(config.ema))
         self.crops = self._new_crops(contents)
-        self.segmentation_loss = find_loss(config.loss)
+        self.segmentation_loss = LOSSES[config.loss]
         self.steps = max(1, len(self.crops) // config.batch_size)  # in an epoch
         self.optimizer = adamw(
             self.net, learning_rate=config.learning_rate, weight_decay=config.weight_decay

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
@@ -11,11 +9,6 @@ from ..models import Card, Checkpoint, SegmentationNet
 from ..models.base import PER_CLASS
 from ..models.state_dict import load_weights
 from ..models.structure import Structure
-
-
-def known_arguments(card: Card) -> dict[str, Any]:
-    """The variant's arguments, without those that follow from the data and the input."""
-    return {k: v for k, v in card.arguments.items() if k not in ("num_classes", "in_channels")}
 
 
 def structure_for(card: Card, *, num_classes: int) -> Structure | None:
@@ -36,15 +29,13 @@ def load_start(net: SegmentationNet, start: Checkpoint) -> None:
     Raises:
         CheckpointError: the rest of the net differs in any layer.
     """
-    fresh = {n: t for n, t in net.state_dict().items() if n.startswith(PER_CLASS)}
-    tensors = start.net.state_dict()
-    body = {name: tensor for name, tensor in tensors.items() if not name.startswith(PER_CLASS)}
-    kept = {
-        name: tensors[name]
-        for name, tensor in fresh.items()
-        if name in tensors and tensors[name].shape == tensor.shape
-    }
-    load_weights(net, {**body, **fresh, **kept}, source=str(start.path))
+    given = start.net.state_dict()
+    tensors = {name: tensor for name, tensor in given.items() if not name.startswith(PER_CLASS)}
+    for name, fresh in net.state_dict().items():
+        if name.startswith(PER_CLASS):
+            known = given.get(name, fresh)
+            tensors[name] = known if known.shape == fresh.shape else fresh
+    load_weights(net, tensors, source=str(start.path))
 
 
 _SAFE_CHANNELS = 16

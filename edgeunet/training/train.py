@@ -12,7 +12,7 @@ from ..data.datasets import Dataset, open_dataset, read_image
 from ..models import Card, Checkpoint, model_class
 from .config import Progress, TrainConfig
 from .loop import Trainer
-from .start import known_arguments, structure_for
+from .start import structure_for
 
 CELLS_TRAIN, CELLS_VAL, CELLS_SIZE = 600, 60, (256, 320)
 
@@ -63,7 +63,9 @@ def train(
     card = None if start is None else start.card
     spec = _input(height, width, color, resize, card)
     structure = None if card is None else structure_for(card, num_classes=len(dataset.classes))
-    known = {} if card is None else known_arguments(card)
+    known = {} if card is None else dict(card.arguments)
+    for name in ("num_classes", "in_channels"):  # they follow from the data and the input
+        known.pop(name, None)
     output.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(
         model,

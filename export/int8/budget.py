@@ -61,41 +61,34 @@ def hold_budget(
     judge = Judge(reference, held, card.input, gate=card.gate)
     nodes = tuple(int8_nodes(load(reference)))
 
-    @cache
-    def losses(chosen: tuple[str, ...]) -> dict[Emitter, float]:
-        found = _losses(reference, table, judge, chosen)
-        floats = f"{len(nodes) - len(chosen)} of {len(nodes)} nodes in float"
-        report(f"{floats}: {max(found.values()):.2f} points lost")
-        return found
+    with tempfile.TemporaryDirectory(prefix="edgeunet-") as scratch:
+        path = Path(scratch) / "int8.onnx"
 
-    report(f"INT8 loses more than {allowed:g} points; ranking its layers")
-    whole = losses(nodes)
-    worst = max(whole, key=whole.__getitem__)
-    ranked = rank_layers(reference, table, judge.images[:RANKED_ON], emitter=worst)
-    placement = find_float_layers(
-        ranked,
-        nodes,
-        lambda chosen: max(losses(tuple(chosen)).values()),
-        allowed=allowed,
-        fewest=ceil(SMALLEST_SHARE * len(nodes)),
-    )
+        @cache
+        def losses(chosen: tuple[str, ...]) -> dict[Emitter, float]:
+            """Points that each kind of graph loses with these nodes in INT8."""
+            found = {}
+            for emitter in (CPU, TENSORRT):
+                emitter.quantize(reference, path, table, nodes=chosen)
+                found[emitter] = judge.loss(path, as_written=emitter.as_written)
+            floats = f"{len(nodes) - len(chosen)} of {len(nodes)} nodes in float"
+            report(f"{floats}: {max(found.values()):.2f} points lost")
+            return found
+
+        report(f"INT8 loses more than {allowed:g} points; ranking its layers")
+        whole = losses(nodes)
+        worst = max(whole, key=whole.__getitem__)
+        placement = find_float_layers(
+            rank_layers(reference, table, judge.images[:RANKED_ON], emitter=worst),
+            nodes,
+            lambda chosen: max(losses(tuple(chosen)).values()),
+            allowed=allowed,
+            fewest=ceil(SMALLEST_SHARE * len(nodes)),
+        )
     if placement.loss > allowed:
         return ()
     write_int8(folder, table, nodes=placement.nodes)
     return placement.fallbacks
-
-
-def _losses(
-    reference: Path, table: CalibrationTable, judge: Judge, nodes: tuple[str, ...]
-) -> dict[Emitter, float]:
-    """Points that each kind of graph loses with these nodes in INT8."""
-    losses = {}
-    with tempfile.TemporaryDirectory(prefix="edgeunet-") as folder:
-        path = Path(folder) / "int8.onnx"
-        for emitter in (CPU, TENSORRT):
-            emitter.quantize(reference, path, table, nodes=nodes)
-            losses[emitter] = judge.loss(path, as_written=emitter.as_written)
-    return losses
 
 
 @dataclass(frozen=True)
@@ -170,11 +163,7 @@ def layers_of(model: ir.Model) -> list[Layer]:
 
 
 def rank_layers(
-    reference: Path,
-    table: CalibrationTable,
-    images: Sequence[Images],
-    *,
-    emitter: Emitter = CPU,
+    reference: Path, table: CalibrationTable, images: Sequence[Images], *, emitter: Emitter = CPU
 ) -> list[tuple[Layer, float]]:
     """Layers and their costs, the most costly first, each measured with only its nodes in INT8.
 

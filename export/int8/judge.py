@@ -27,12 +27,7 @@ class MaskNet:
     """
 
     def __init__(
-        self,
-        path: Path,
-        spec: InputSpec,
-        *,
-        gate: Sequence[float] | None,
-        as_written: bool = False,
+        self, path: Path, spec: InputSpec, *, gate: Sequence[float] | None, as_written: bool = False
     ) -> None:
         self._net = OrtNet(path, as_written=as_written)
         self._finish = Postprocessor(spec, gate)
@@ -93,14 +88,19 @@ class Judge:
             mask = net(self.images[-1], sample.image.shape[:2])
             own.add(mask, mask, sample.labels)
             self._expected.append((mask, sample.labels))
-        self._miou = own.miou
+        self.miou = own.miou  # of the reference
 
-    def loss(self, path: Path, *, as_written: bool = False) -> float:
-        """Points of mIoU that a graph loses; without labels, percent of the pixels that differ."""
+    def tally(self, path: Path, *, as_written: bool = False) -> Tally:
+        """Accuracy of a graph's masks."""
         net = MaskNet(path, self._spec, gate=self._gate, as_written=as_written)
         tally = Tally(net.classes)
         for image, (mask, labels) in zip(self.images, self._expected, strict=True):
             tally.add(mask, net(image, (mask.shape[0], mask.shape[1])), labels)
-        if self._miou is None or tally.miou is None:
+        return tally
+
+    def loss(self, path: Path, *, as_written: bool = False) -> float:
+        """Points of mIoU that a graph loses; without labels, percent of the pixels that differ."""
+        tally = self.tally(path, as_written=as_written)
+        if self.miou is None or tally.miou is None:
             return 100 * (1 - tally.agreement)
-        return 100 * (self._miou - tally.miou)
+        return 100 * (self.miou - tally.miou)

@@ -6,16 +6,7 @@ import onnx_ir as ir
 
 from ..graphs.passes.graph import nodes_for, producer, reads_image
 
-_OPS = (
-    "Conv",
-    "Add",
-    "BatchNormalization",
-    "Concat",
-    "DepthToSpace",
-    "MaxPool",
-    "Mul",
-    "Resize",
-)
+_OPS = ("Conv", "Add", "BatchNormalization", "Concat", "DepthToSpace", "MaxPool", "Mul", "Resize")
 
 
 def int8_nodes(model: ir.Model) -> list[str]:

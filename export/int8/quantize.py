@@ -102,13 +102,17 @@ def _quantized(
     activation: QuantType,
     options: Mapping[str, Any],
 ) -> ir.Model:
+    seen = {
+        name: TensorData(lowest=np.float32(lowest), highest=np.float32(highest))
+        for name, (lowest, highest) in ranges.items()
+    }
     quantizer = QDQQuantizer(
         ir.to_proto(model),
         per_channel=True,
         reduce_range=False,
         weight_qType=QuantType.QInt8,
         activation_qType=activation,
-        tensors_range=_tensors_data(ranges),
+        tensors_range=TensorsData(CalibrationMethod.MinMax, seen),
         nodes_to_quantize=[],
         nodes_to_exclude=[str(node.name) for node in model.graph if node.name not in nodes],
         op_types_to_quantize=sorted({node.op_type for node in model.graph}),
@@ -124,13 +128,3 @@ def _quantized(
     quantizer.model.topological_sort()
     quantized: ir.Model = ir.from_proto(quantizer.model.model)
     return quantized
-
-
-def _tensors_data(ranges: Mapping[str, Range]) -> TensorsData:
-    return TensorsData(
-        CalibrationMethod.MinMax,
-        {
-            name: TensorData(lowest=np.float32(lowest), highest=np.float32(highest))
-            for name, (lowest, highest) in ranges.items()
-        },
-    )

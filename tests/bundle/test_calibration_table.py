@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from edgeunet.bundle.calibration_table import TABLE_NAME, read_table, table_json
+from edgeunet.bundle.calibration_table import TABLE_NAME, read_table
+from edgeunet.bundle.schema import encode
 from edgeunet.errors import CalibrationError
 from edgeunet.files import write_json
 from support.int8 import TABLE
 
 
 def test_table_comes_back_as_written(tmp_path: Path) -> None:
-    write_json(tmp_path / TABLE_NAME, table_json(TABLE))
+    write_json(tmp_path / TABLE_NAME, encode(TABLE))
     assert read_table(tmp_path / TABLE_NAME) == TABLE
     assert next(iter(json.loads((tmp_path / TABLE_NAME).read_text()))) == "schema_version"
 
@@ -40,7 +41,7 @@ def test_table_that_is_not_in_the_schema_is_refused(
     tmp_path: Path, change: dict[str, Any], reason: str
 ) -> None:
     path = tmp_path / "table.json"
-    path.write_text(json.dumps({**table_json(TABLE), **change}))
+    path.write_text(json.dumps({**encode(TABLE), **change}))
     with pytest.raises(CalibrationError) as error:
         read_table(path)
     assert str(path) in str(error.value)

@@ -8,7 +8,7 @@ import math
 import pytest
 from hypothesis import given
 
-from edgeunet.bundle.manifest import InputSpec, Manifest, manifest_json
+from edgeunet.bundle.manifest import InputSpec, Manifest
 from edgeunet.bundle.schema import SchemaError, decode, encode
 from support.formats import manifests
 
@@ -17,7 +17,7 @@ from support.formats import manifests
 
 @given(manifest=manifests())
 def test_manifest_json_has_the_schema_version_first(manifest: Manifest) -> None:
-    data = manifest_json(manifest)
+    data = encode(manifest)
     assert next(iter(data)) == "schema_version"
     assert decode(Manifest, json.loads(json.dumps(data))) == manifest
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from edgeunet.models.eff_unet import MBConv, SqueezeExcitation, efficientnet_b0
+from edgeunet.models.eff_unet import EffUNet, MBConv, SqueezeExcitation
 from support.variants import parameters
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
@@ -30,6 +30,6 @@ def test_input_is_added_only_if_shapes_agree(channels: int, stride: int, added: 
 
 
 def test_encoder_is_b0_at_width_32() -> None:
-    encoder = efficientnet_b0(in_channels=3, width=32)
+    encoder = EffUNet(num_classes=2, width=32).encoder
     assert parameters(encoder) == 3_595_388
     assert encoder.out_channels == [16, 24, 40, 112, 320]

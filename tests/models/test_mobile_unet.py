@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from edgeunet.models.mobile_unet import UpBlock, mobilenet_v2
+from edgeunet.models.mobile_unet import MobileUNet, UpBlock
 from support.variants import parameters
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 def test_encoder_is_mobilenet_v2_at_width_32() -> None:
-    encoder = mobilenet_v2(in_channels=3, width=32)
+    encoder = MobileUNet(num_classes=2, width=32).encoder
     assert parameters(encoder) == 1_811_712
     assert encoder.out_channels == [16, 24, 32, 96, 320]
 

@@ -19,9 +19,9 @@ from edgeunet.bundle.manifest import (
     Manifest,
     Precision,
     flavour_file,
-    manifest_json,
     part_file,
 )
+from edgeunet.bundle.schema import encode
 from edgeunet.export.graphs.fp16 import half
 from edgeunet.export.graphs.split import split_flavours
 from edgeunet.files import sha256, write_json
@@ -66,7 +66,7 @@ def write_bundle(
         versions={},
         gate=(0.5, 0.5) if gated else None,
     )
-    write_json(root / "manifest.json", manifest_json(manifest))
+    write_json(root / "manifest.json", encode(manifest))
     return root
 
 

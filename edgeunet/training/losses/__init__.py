@@ -6,9 +6,8 @@ A `SegmentationLoss` takes the logits at the head's resolution and the `Target` 
 
 from __future__ import annotations
 
-from ...errors import UnknownNameError
-from .dice import cross_entropy_dice, cross_entropy_pixel_dice, soft_dice, weighted_cross_entropy
-from .hybrid import focal, gate_loss, hybrid, ms_ssim, soft_iou
+from .dice import cross_entropy_dice, cross_entropy_pixel_dice, weighted_cross_entropy
+from .hybrid import gate_loss, hybrid
 from .target import SegmentationLoss, Target
 
 LOSSES: dict[str, SegmentationLoss] = {
@@ -19,26 +18,4 @@ LOSSES: dict[str, SegmentationLoss] = {
 }
 
 
-def find_loss(name: str) -> SegmentationLoss:
-    """Loss of this name; UnknownNameError lists the known names."""
-    try:
-        return LOSSES[name]
-    except KeyError:
-        raise UnknownNameError("loss", name, LOSSES) from None
-
-
-__all__ = [
-    "LOSSES",
-    "SegmentationLoss",
-    "Target",
-    "cross_entropy_dice",
-    "cross_entropy_pixel_dice",
-    "find_loss",
-    "focal",
-    "gate_loss",
-    "hybrid",
-    "ms_ssim",
-    "soft_dice",
-    "soft_iou",
-    "weighted_cross_entropy",
-]
+__all__ = ["LOSSES", "SegmentationLoss", "Target", "cross_entropy_dice", "gate_loss"]

@@ -1,23 +1,6 @@
 """Calibration: frames -> ranges of all activations, one table for every INT8 graph.
 
-`sources` describes the frames at a path, `selection` and `frames` choose a few, `doctor` checks
-them, `observe` runs them through the reference graph, `methods` turns what it saw into ranges, and
-`choose` measures which ranges are best. A video is decoded twice, whatever is exported.
+`frames` describes the frames at a path and reads a few, which `selection` chooses; `check_frames`
+checks them; `observe` runs them through the reference graph; `ranges` turns what it saw into
+ranges; `calibrate` measures which ranges are best. A video is decoded twice, whatever is exported.
 """
-
-from .calibrate import calibrate, check_table
-from .check_frames import examine
-from .frames import CHOSEN, HELD_OUT, FrameSet, Selection, describe_source, drawn_selection, select
-
-__all__ = [
-    "CHOSEN",
-    "HELD_OUT",
-    "FrameSet",
-    "Selection",
-    "calibrate",
-    "check_table",
-    "describe_source",
-    "drawn_selection",
-    "examine",
-    "select",
-]

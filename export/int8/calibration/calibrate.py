@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +13,10 @@ from edgeunet.bundle.calibration_table import CalibrationTable, Method, MethodSc
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import CalibrationError, DatasetError
 from edgeunet.files import sha256
-from edgeunet.metrics import Mask
 from edgeunet.models.checkpoints import Card
-from edgeunet.runtime.backends.preprocess import Preprocessor
-from edgeunet.runtime.frames import Frame
+from edgeunet.parity import ParitySample
 
-from ..judge import MaskNet, Tally
+from ..judge import Judge
 from ..quantize import quantize_for_cpu
 from .check_frames import check_classes
 from .frames import FrameSet, Selection
@@ -50,11 +48,11 @@ def calibrate(
     }
     held_out = selection.held_out
     scores = score_methods(graph, tables, held_out, card.input, gate=card.gate)
-    return replace(
-        tables[best(scores)],
-        compared_on=_compared_on(held_out, held_out.numbers == selection.chosen.numbers),
-        scores=scores,
-    )
+    labels = "unlabelled" if held_out.mask is None else "labelled"
+    same = held_out.numbers == selection.chosen.numbers
+    kind = "the same that calibrated (there are no others)" if same else "held out"
+    compared_on = f"{len(held_out)} {labels} frames of {held_out.name}, {kind}"
+    return replace(tables[best(scores)], compared_on=compared_on, scores=scores)
 
 
 def make_table(
@@ -89,12 +87,6 @@ def check_table(table: CalibrationTable, graph: Path, *, model: str, path: Path)
         )
 
 
-def _compared_on(frames: FrameSet, same: bool) -> str:
-    labels = "unlabelled" if frames.mask is None else "labelled"
-    kind = "the same that calibrated (there are no others)" if same else "held out"
-    return f"{len(frames)} {labels} frames of {frames.name}, {kind}"
-
-
 _SAME_MIOU = 0.1
 """IoU points that so few frames cannot tell apart. Measured on cells, the methods lie 0.08 apart,
 and the one that agrees most with FP32 has the lowest mIoU."""
@@ -114,32 +106,24 @@ def score_methods(
     would hide the harm that it does: on magnetic_tile, entropy gains 4.5 points on the held-out
     frames, and flips 1.6 % of the pixels of the validation split.
 
-    Memory: the graphs, and the masks of one frame at a time.
-
     Args:
         gate: presence thresholds, None if the net has no gate or an uncalibrated one.
 
     Raises:
         DatasetError: a mask and its frame differ in size.
     """
+    judge = Judge(graph, _samples(held_out), spec, gate=gate)
+    scores = []
     with tempfile.TemporaryDirectory(prefix="edgeunet-") as folder:
-        nets = {}
+        path = Path(folder) / "int8.onnx"
         for method, table in tables.items():
-            path = Path(folder) / f"{method}.onnx"
             quantize_for_cpu(graph, path, table)
-            nets[method] = MaskNet(path, spec, gate=gate)
-        reference = MaskNet(graph, spec, gate=gate)
-        tallies = {method: Tally(reference.classes) for method in nets}
-        exact = Tally(reference.classes)
-        prepare = Preprocessor(spec)
-        for number, frame in zip(held_out.numbers, held_out.frames, strict=True):
-            image, size = prepare([frame]), (frame.shape[0], frame.shape[1])
-            wanted = reference(image, size)
-            labels = _labels(held_out, number, frame)
-            for method, net in nets.items():
-                tallies[method].add(wanted, net(image, size), labels)
-            exact.add(wanted, wanted, labels)
-    return tuple(_score(method, tally, most=exact.miou) for method, tally in tallies.items())
+            found = judge.tally(path)
+            miou = None
+            if found.miou is not None and judge.miou is not None:
+                miou = round(100 * min(found.miou, judge.miou), 3)
+            scores.append(MethodScore(method, miou, round(found.agreement, 6)))
+    return tuple(scores)
 
 
 def best(scores: Sequence[MethodScore]) -> Method:
@@ -152,22 +136,12 @@ def best(scores: Sequence[MethodScore]) -> Method:
     return max(rivals, key=lambda s: (s.agreement, -METHODS.index(s.method))).method
 
 
-def _score(method: Method, tally: Tally, *, most: float | None) -> MethodScore:
-    """Score of one method. most: mIoU of the reference, None without labels."""
-    miou = None
-    if tally.miou is not None and most is not None:
-        miou = round(100 * min(tally.miou, most), 3)
-    return MethodScore(method, miou, round(tally.agreement, 6))
-
-
-def _labels(frames: FrameSet, number: int, frame: Frame) -> Mask | None:
-    """Class ids of a frame, None without labels."""
-    if frames.mask is None:
-        return None
-    mask = frames.mask(number)
-    if mask.shape != frame.shape[:2]:
-        raise DatasetError(
-            f"frame {number} of {frames.name} is {frame.shape[0]}x{frame.shape[1]}, its mask "
-            f"{'x'.join(map(str, mask.shape))}. They must have the same size."
-        )
-    return mask
+def _samples(frames: FrameSet) -> Iterator[ParitySample]:
+    for number, frame in zip(frames.numbers, frames.frames, strict=True):
+        labels = None if frames.mask is None else frames.mask(number)
+        if labels is not None and labels.shape != frame.shape[:2]:
+            raise DatasetError(
+                f"frame {number} of {frames.name} is {frame.shape[0]}x{frame.shape[1]}, its mask "
+                f"{'x'.join(map(str, labels.shape))}. They must have the same size."
+            )
+        yield ParitySample(str(number), frame, labels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -44,10 +44,7 @@ _WANTED = "Pass --calib a few dozen frames as the application sees them"
 
 
 def examine(
-    net: SegmentationNet,
-    candidates: Mapping[int, Descriptor],
-    typical: FrameSet,
-    spec: InputSpec,
+    net: SegmentationNet, candidates: Mapping[int, Descriptor], typical: FrameSet, spec: InputSpec
 ) -> str:
     """Check frames before calibrating on them.
 
@@ -171,20 +168,6 @@ LAYERS = 8
 fades, the effect of unfamiliar pictures less so."""
 
 
-@dataclass
-class _Moments:
-    count: int = 0
-    total: Tensor | float = 0.0
-    squares: Tensor | float = 0.0
-
-    def add(self, values: Tensor) -> None:
-        """Add values (N, C, H, W)."""
-        exact = values.double()
-        self.count += exact.numel() // exact.shape[1]
-        self.total = self.total + exact.sum((0, 2, 3))
-        self.squares = self.squares + exact.square().sum((0, 2, 3))
-
-
 @torch.inference_mode()
 def distance(net: SegmentationNet, frames: Iterable[Frame], spec: InputSpec) -> float:
     """Distance of frames from the training data; NaN for a net without batch normalisation.
@@ -192,18 +175,20 @@ def distance(net: SegmentationNet, frames: Iterable[Frame], spec: InputSpec) -> 
     Compares the inputs of the first `LAYERS` batch normalisations of the encoder with their running
     mean and variance: the relative entropy of two normal distributions, in nats; the median over
     the channels of each layer, then the mean over the layers. 0 for frames like the training data.
-    Only sums are held in memory.
+    Only means are held in memory.
     """
     norms = [
         module
         for module in net.modules()
         if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None
     ]
-    seen: dict[nn.Module, _Moments] = {}  # in the order of the forward pass
+    seen: dict[nn.Module, list[Tensor]] = {}  # in the order of the forward pass
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if module in seen or len(seen) < LAYERS:
-            seen.setdefault(module, _Moments()).add(inputs[0])
+            values = inputs[0].double()
+            moments = torch.stack([values, values.square()]).mean((1, 3, 4))
+            seen.setdefault(module, []).append(moments)
 
     hooks = [norm.register_forward_pre_hook(note) for norm in norms]
     try:
@@ -213,15 +198,16 @@ def distance(net: SegmentationNet, frames: Iterable[Frame], spec: InputSpec) -> 
     finally:
         for hook in hooks:
             hook.remove()
-    layers = [_entropy(norm, seen[norm]) for norm in norms if norm in seen]
+    # All frames have the net's size: the mean of their means is that of all pixels.
+    means = {norm: torch.stack(moments).mean(0) for norm, moments in seen.items()}
+    layers = [_entropy(norm, means[norm]) for norm in norms if norm in means]
     return float(np.mean(layers)) if layers else math.nan
 
 
-def _entropy(norm: nn.BatchNorm2d, moments: _Moments) -> float:
-    """Median over the channels of the relative entropy, nats."""
+def _entropy(norm: nn.BatchNorm2d, moments: Tensor) -> float:
+    """Median over the channels of the relative entropy, nats, from means (2, C) of x and x²."""
     assert norm.running_mean is not None and norm.running_var is not None
-    mean = torch.as_tensor(moments.total) / moments.count
-    variance = torch.as_tensor(moments.squares) / moments.count - mean.square()
+    mean, variance = moments[0], moments[1] - moments[0].square()
     trained = norm.running_var.double() + norm.eps
     ratio = (variance.clamp(min=0) + norm.eps) / trained
     shift = (mean - norm.running_mean).square() / trained

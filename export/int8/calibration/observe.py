@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import TensorProto
 
@@ -59,11 +58,15 @@ def observe(graph: Path, frames: Sequence[Frame], spec: InputSpec) -> Observatio
         statistics |= {name: Statistics() for name in names}
         for frame in frames:
             image = prepare([frame])
+            found = dict(zip(names, net.run(image), strict=True))
             if part == 0:
                 count += 1
-                _add(statistics, "image", image)
-            for name, values in zip(names, net.run(image), strict=True):
-                _add(statistics, name, values)
+                found["image"] = image
+            for name, values in found.items():
+                if not statistics[name].add(values):
+                    raise CalibrationError(
+                        f"activation {name} is not finite on the calibration frames."
+                    )
                 if name == "logits":
                     classes |= set(np.unique(values.argmax(1)).tolist())
     if not count:
@@ -105,8 +108,3 @@ def _observed(model: onnx.ModelProto, names: list[str]) -> OrtNet:
     del observed.graph.output[:]
     observed.graph.output.extend(known[name] for name in names)
     return OrtNet(observed.SerializeToString())
-
-
-def _add(statistics: dict[str, Statistics], name: str, values: npt.NDArray[np.float32]) -> None:
-    if not statistics[name].add(values):
-        raise CalibrationError(f"activation {name} is not finite on the calibration frames.")

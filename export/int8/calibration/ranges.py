@@ -26,8 +26,9 @@ _NARROWEST = 127 * 2.0**-14
 
 def ranges_of(statistics: Mapping[str, Statistics], method: Method) -> dict[str, Range]:
     """Range of every activation by one method."""
-    rule = _RULES[method]
-    return {name: _widened(rule(seen)) for name, seen in statistics.items()}
+    found = {name: _RULES[method](seen) for name, seen in statistics.items()}
+    narrow = {name for name, (low, high) in found.items() if max(-low, high) < _NARROWEST}
+    return {**found, **dict.fromkeys(narrow, (-_NARROWEST, _NARROWEST))}
 
 
 def minmax(seen: Statistics) -> Range:
@@ -119,14 +120,6 @@ def _divergence(counts: npt.NDArray[np.int64], bins: int) -> float:
 
 def _within(seen: Statistics, threshold: float) -> Range:
     return max(seen.lowest, -threshold), min(seen.highest, threshold)
-
-
-def _widened(limits: Range) -> Range:
-    """The range, or the narrowest one that FP16 can hold."""
-    lowest, highest = limits
-    if max(-lowest, highest) < _NARROWEST:
-        return -_NARROWEST, _NARROWEST
-    return lowest, highest
 
 
 _RULES: dict[Method, Callable[[Statistics], Range]] = {

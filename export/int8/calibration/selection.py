@@ -39,13 +39,8 @@ def describe_frame(frame: Frame) -> Descriptor:
     """Summarise an RGB frame (H, W, 3)."""
     thumbnail = cv2.resize(frame, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     mean, deviation = (np.ravel(part) for part in cv2.meanStdDev(frame))
-    statistics = np.concatenate([mean, deviation])
-    vector = np.concatenate(
-        [
-            thumbnail.astype(np.float64).ravel() / np.sqrt(thumbnail.size),
-            statistics / np.sqrt(statistics.size),
-        ]
-    )
+    parts = (thumbnail.astype(np.float64).ravel(), np.concatenate([mean, deviation]))
+    vector = np.concatenate([part / np.sqrt(part.size) for part in parts])
     luma = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32)
     return Descriptor(
         vector=vector,

@@ -10,8 +10,9 @@ import onnx
 import pytest
 
 from edgeunet.bundle.bundle import open_bundle
-from edgeunet.bundle.calibration_table import TABLE_NAME, read_table, table_json
+from edgeunet.bundle.calibration_table import TABLE_NAME, read_table
 from edgeunet.bundle.manifest import flavour_file
+from edgeunet.bundle.schema import encode
 from edgeunet.errors import ParityError
 from edgeunet.export import ExportOptions, export_bundle
 from edgeunet.export.graphs.passes.graph import load
@@ -44,7 +45,7 @@ def spoiled(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert tensor in table.ranges
     path = tmp_path_factory.mktemp("spoiled") / "table.json"
     ranges = {**table.ranges, tensor: (0.0, 3000.0)}
-    path.write_text(json.dumps(table_json(replace(table, ranges=ranges))))
+    path.write_text(json.dumps(encode(replace(table, ranges=ranges))))
     return path
 
 

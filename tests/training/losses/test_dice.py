@@ -14,9 +14,9 @@ from edgeunet.training.losses import (
     Target,
     cross_entropy_dice,
     cross_entropy_pixel_dice,
-    soft_dice,
     weighted_cross_entropy,
 )
+from edgeunet.training.losses.dice import soft_dice
 from support.logits import at_truth, certain, one_hot_dice, plain, random_batch
 
 seeds = st.integers(0, 2**32 - 1)

@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from edgeunet.errors import ShapeError
 from edgeunet.metrics import IGNORE
-from edgeunet.training.losses import Target, focal, gate_loss, hybrid, ms_ssim, soft_iou
+from edgeunet.training.losses import Target, gate_loss, hybrid
+from edgeunet.training.losses.hybrid import focal, ms_ssim, soft_iou
 from support.logits import at_truth, plain, random_batch
 
 seeds = st.integers(0, 2**32 - 1)

@@ -7,9 +7,8 @@ import math
 import pytest
 import torch
 
-from edgeunet.errors import UnknownNameError
 from edgeunet.metrics import IGNORE
-from edgeunet.training.losses import LOSSES, Target, find_loss
+from edgeunet.training.losses import LOSSES, Target
 from support.logits import certain, random_batch
 
 
@@ -22,7 +21,7 @@ def test_degenerate_targets_give_finite_losses_and_gradients(name: str, ids: lis
     noise = torch.randn(2, 3, 32, 32, generator=generator)
     for logits in (noise, certain(target, 3), certain(target, 3, shift=1)):
         logits = logits.clone().requires_grad_()
-        loss = find_loss(name)(logits, Target(target))
+        loss = LOSSES[name](logits, Target(target))
         loss.backward()
         assert math.isfinite(loss.item())
         assert logits.grad is not None
@@ -34,7 +33,7 @@ def test_degenerate_targets_give_finite_losses_and_gradients(name: str, ids: lis
 @pytest.mark.parametrize("name", LOSSES)
 def test_truth_has_the_lowest_loss(name: str) -> None:
     _, target = random_batch(0, side=32)
-    loss = find_loss(name)
+    loss = LOSSES[name]
     best, worst = (loss(certain(target, 4, shift=s), Target(target)).item() for s in (0, 1))
     floor = -1 if name == "cross_entropy_pixel_dice" else 0
     assert best == pytest.approx(floor, abs=1e-5)
@@ -46,10 +45,5 @@ def test_no_loss_depends_on_ignored_pixels(name: str) -> None:
     logits, target = random_batch(1, side=32)
     noise = torch.randn(logits.shape, generator=torch.Generator().manual_seed(2))
     other = logits.where((target != IGNORE)[:, None], noise)
-    loss = find_loss(name)
+    loss = LOSSES[name]
     torch.testing.assert_close(loss(logits, Target(target)), loss(other, Target(target)))
-
-
-def test_unknown_loss_lists_the_known_names() -> None:
-    with pytest.raises(UnknownNameError, match=r"unknown loss 'lovasz'.*hybrid"):
-        find_loss("lovasz")

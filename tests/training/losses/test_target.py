@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from edgeunet.metrics import IGNORE
-from edgeunet.training.losses import Target, cross_entropy_dice, soft_dice
+from edgeunet.training.losses import Target, cross_entropy_dice
+from edgeunet.training.losses.dice import soft_dice
 from support.logits import random_batch
 
 seeds = st.integers(0, 2**32 - 1)

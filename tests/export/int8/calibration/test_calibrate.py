@@ -22,8 +22,8 @@ from edgeunet.bundle.calibration_table import (
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.cells import snapshots
 from edgeunet.errors import CalibrationError, DatasetError
-from edgeunet.export.int8.calibration import FrameSet, calibrate, check_table, drawn_selection
-from edgeunet.export.int8.calibration.calibrate import best, score_methods
+from edgeunet.export.int8.calibration.calibrate import best, calibrate, check_table, score_methods
+from edgeunet.export.int8.calibration.frames import FrameSet, drawn_selection
 from edgeunet.export.int8.calibration.ranges import METHODS
 from edgeunet.export.int8.judge import MaskNet
 from edgeunet.export.int8.quantize import quantize_for_cpu

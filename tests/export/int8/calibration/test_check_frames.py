@@ -16,8 +16,13 @@ from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.cells import snapshots
 from edgeunet.data.datasets import open_dataset, read_image
 from edgeunet.errors import CalibrationError
-from edgeunet.export.int8.calibration import describe_source, examine, select
-from edgeunet.export.int8.calibration.check_frames import check_classes, check_pixels, distance
+from edgeunet.export.int8.calibration.check_frames import (
+    check_classes,
+    check_pixels,
+    distance,
+    examine,
+)
+from edgeunet.export.int8.calibration.frames import describe_source, select
 from edgeunet.export.int8.calibration.selection import describe_frame
 from edgeunet.models import SegmentationNet, list_models
 from edgeunet.models.checkpoints import Checkpoint

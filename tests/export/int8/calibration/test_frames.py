@@ -12,9 +12,14 @@ from edgeunet.bundle.calibration_table import read_table
 from edgeunet.data.cells import snapshots, write_dataset
 from edgeunet.errors import CalibrationError, DatasetError, SourceError
 from edgeunet.export import ExportOptions, export_bundle
-from edgeunet.export.int8.calibration import FrameSet, describe_source, drawn_selection, select
 from edgeunet.export.int8.calibration import frames as sources
-from edgeunet.export.int8.calibration.frames import Candidates
+from edgeunet.export.int8.calibration.frames import (
+    Candidates,
+    FrameSet,
+    describe_source,
+    drawn_selection,
+    select,
+)
 from edgeunet.runtime.frames import Frame
 from edgeunet.runtime.sinks import VideoWriter
 from edgeunet.runtime.sources.video import Pixels
