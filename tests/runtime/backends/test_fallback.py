@@ -231,7 +231,7 @@ def test_what_is_a_gpus_is_told_to_be_of_no_use_where_none_is(
     with create_backend("auto", bundle, LoadOptions(dla=0)) as backend:
         assert backend.name == "onnxruntime"
     (record,) = caplog.records
-    assert "dla came, but TensorRT is not installed" in record.getMessage()
+    assert "dla was given, but TensorRT is not installed" in record.getMessage()
 
 
 def test_no_fallback_is_told_once_at_the_start(
