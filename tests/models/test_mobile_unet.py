@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from edgeunet.models.mobile_unet import MobileUNet, UpBlock
+from edgeunet.models.mobile_unet import MobileUNet, UpInvertedResidual
 from support.variants import parameters
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
@@ -18,10 +18,10 @@ def test_encoder_is_mobilenet_v2_at_width_32() -> None:
 
 
 def test_up_block_doubles_the_size() -> None:
-    block = UpBlock(8, 6, 4).eval()
+    block = UpInvertedResidual(8, 6, 4).eval()
     assert block(torch.zeros(2, 8, 3, 5), torch.zeros(2, 6, 6, 10)).shape == (2, 4, 6, 10)
 
 
 def test_skip_of_another_size_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="Sizes of tensors must match"):
-        UpBlock(8, 6, 4)(torch.zeros(2, 8, 3, 5), torch.zeros(2, 6, 6, 11))
+        UpInvertedResidual(8, 6, 4)(torch.zeros(2, 8, 3, 5), torch.zeros(2, 6, 6, 11))

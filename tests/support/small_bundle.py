@@ -40,7 +40,8 @@ def write_bundle(
     """A bundle of a net from 3 to 2 channels at 16x16; its INT8 graphs are the FP32 one."""
     root.mkdir(exist_ok=True)
     flavours = FLAVOURS[precision]
-    onnx.save(_net(weight, gated=gated), root / flavour_file("fp32"))
+    inferred = onnx.shape_inference.infer_shapes(_net(weight, gated=gated))
+    onnx.save(inferred, root / flavour_file("fp32"))
     for flavour in flavours[1:]:
         if flavour == "fp16":
             half(root / flavour_file("fp32"), root / flavour_file("fp16"))

@@ -48,3 +48,8 @@ def test_clock_tells_rate_and_what_remains_since_the_resumption(
     assert progress.rate == pytest.approx(25)  # 250 images in 10 s
     assert progress.remaining == pytest.approx(10)
     assert (progress.epoch, progress.loss, progress.miou) == (3, 0.2, None)
+
+
+def test_unknown_loss_lists_the_known_names() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown loss 'lovasz'.*hybrid"):
+        TrainConfig(loss="lovasz")
