@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ COVERED: dict[str, str] = {}
 SMALLEST, LARGEST = 40, 400
 # Small files that are a subject of their own.
 SMALL = {
+    "runtime/sinks/overlay.py",  # the colours of masks
     "edgeunet/latency.py",  # one way to time nets, for prune and bench
 }
 SMALL_FOLDERS = {
@@ -75,3 +77,10 @@ def test_top_of_the_runtime_stays_small() -> None:
     entries = [path for path in (ROOT / "runtime").iterdir() if not path.name.startswith("__pyc")]
     assert len([path for path in entries if path.is_file()]) <= 8
     assert len([path for path in entries if path.is_dir()]) <= 7
+
+
+def test_files_that_contributing_names_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:edgeunet|export|runtime|tests|benchmarks)/[\w./]+\.\w+)`", text)
+    assert named
+    assert [name for name in named if "NAME" not in name and not (ROOT / name).exists()] == []

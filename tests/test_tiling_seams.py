@@ -78,7 +78,7 @@ def reference(folder: Path, image: Frame) -> Mask:
     """Mask of the whole image at once, mirrored to sides that the net can take."""
     height, width = (-(-side // 32) * 32 for side in SIZE)
     mirrored = np.pad(image, ((0, height - SIZE[0]), (0, width - SIZE[1]), (0, 0)), mode="reflect")
-    mask: Mask = of_size(folder, height, width).segment([mirrored]).masks[0]
+    mask: Mask = of_size(folder, height, width).segment(Batch.of([mirrored])).masks[0]
     return mask[: SIZE[0], : SIZE[1]]
 
 
@@ -161,7 +161,7 @@ def test_unpadded_net_gives_what_it_gives_for_the_whole_image(
         net.get_submodule("head").bias -= logits.mean(dim=(0, 2, 3))
     card = Card("unet", arguments, CLASSES, PALETTE, spec, "none")
     save_checkpoint(tmp_path / CHECKPOINT_NAME, net, card)
-    whole = of_size(tmp_path, 352, 640).segment([image]).masks[0]
+    whole = of_size(tmp_path, 352, 640).segment(Batch.of([image])).masks[0]
     assert np.bincount(whole.ravel(), minlength=3).min() > 0.1 * whole.size
     found = tiled(tmp_path, image, (320, 320), Tiling(overlap=0.6, blend="valid"))
     assert np.mean(found == whole) >= 0.9999

@@ -13,7 +13,8 @@ from edgeunet.errors import OutputError, UsageError
 from ..frames import Segmented
 from .base import CallbackSink, MaskDirectory, NullSink, Sink
 from .jsonlines import JsonLines
-from .pipe import Palette, RawPipe, colourise, mask_pixels, overlay, overlay_pixels
+from .overlay import Palette, colourise, overlay
+from .pipe import RawPipe, mask_pixels, overlay_pixels
 from .video import OverlayVideo, VideoWriter
 
 __all__ = [

@@ -1,22 +1,18 @@
-"""Masks as pictures, and pictures as raw bytes for another program."""
+"""Raw bytes for another program."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import BinaryIO
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from edgeunet.errors import SourceError
-from edgeunet.metrics import Mask
 
-from ..frames import Frame, Segmented
+from ..frames import Segmented
 from .base import Sink
-
-Palette = Sequence[tuple[int, int, int]]
-"""RGB colour of each class."""
+from .overlay import Palette, overlay
 
 
 class RawPipe(Sink):
@@ -56,24 +52,3 @@ def mask_pixels(segmented: Segmented) -> npt.NDArray[np.uint8]:
 def overlay_pixels(palette: Palette) -> Callable[[Segmented], npt.NDArray[np.uint8]]:
     """A function that draws class colours over the frame, (H, W, 3) RGB."""
     return lambda segmented: overlay(segmented.frame.image, segmented.mask, palette)
-
-
-def overlay(image: Frame, mask: Mask, palette: Palette, *, opacity: float = 0.5) -> Frame:
-    """Draw class colours over the frame (H, W, 3); black classes stay transparent."""
-    colours = np.zeros((256, 1, 3), np.uint8)
-    colours[: len(palette), 0] = palette
-    tint = cv2.LUT(cv2.merge([mask, mask, mask]), colours)
-    blended = cv2.addWeighted(image, 1 - opacity, tint, opacity, 0)
-    visible = (colours[:, 0].any(axis=1) * np.uint8(255)).astype(np.uint8)
-    out: Frame = image.copy()
-    cv2.copyTo(blended, cv2.LUT(mask, visible), out)
-    return out
-
-
-def colourise(mask: npt.NDArray[np.uint8], palette: Palette) -> Frame:
-    """The mask as a picture of class colours (H, W, 3)."""
-    colours: Frame = np.zeros((256, 3), np.uint8)
-    colours[: len(palette)] = palette
-    colours[255] = 255
-    picture: Frame = colours.take(mask, axis=0)
-    return picture

@@ -23,7 +23,7 @@ from edgeunet.errors import (
 from ..frames import Frame, Segmented
 from ..pipeline.stopping import Closing
 from .base import Sink
-from .pipe import Palette, overlay
+from .overlay import Palette, overlay
 
 # Ticks per second, as in RTP: at any usual rate a frame lasts a whole number of ticks.
 _CLOCK = 90_000

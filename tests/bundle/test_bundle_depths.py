@@ -84,11 +84,11 @@ def test_refuses_a_depths_link_to_itself(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda m: m.update(classes=["x", "y", "z"]), "is of another classes"),
-        (lambda m: m["input"].update(height=32), "is of another input"),
-        (lambda m: m.update(max_batch=2), "is of another max_batch"),
-        (lambda m: m["arguments"].update(depth=2), "is of another depth"),
-        (lambda m: m["arguments"].pop("depth"), "is of another depth"),
+        (lambda m: m.update(classes=["x", "y", "z"]), "has another classes"),
+        (lambda m: m["input"].update(height=32), "has another input"),
+        (lambda m: m.update(max_batch=2), "has another max_batch"),
+        (lambda m: m["arguments"].update(depth=2), "has another depth"),
+        (lambda m: m["arguments"].pop("depth"), "has another depth"),
     ],
 )
 def test_refuses_a_carried_net_with_another_interface(
@@ -107,12 +107,12 @@ def test_refuses_depths_within_a_carried_depth(copy: Path) -> None:
 
 @pytest.mark.parametrize("depth", [0, 4, -1])
 def test_refuses_a_depth_that_was_not_exported(depths_bundle: Path, depth: int) -> None:
-    with pytest.raises(UsageError, match=rf"carries 1, 2, 3; depth {depth} was wanted"):
+    with pytest.raises(UsageError, match=rf"with depth {depth}, but .* carries 1, 2, 3\."):
         open_bundle(depths_bundle).at_depth(depth)
 
 
 def test_refuses_to_choose_a_depth_from_a_bundle_of_one(depths_bundle: Path) -> None:
     bundle = open_bundle(depths_bundle / "depths" / "1")
     assert bundle.depths == ()
-    with pytest.raises(UsageError, match=r"no depths to choose from; .*--depths 1,2,3,4"):
+    with pytest.raises(UsageError, match=r"carries no depths to choose from\. .*--depths 1,2,3,4"):
         bundle.at_depth(1)

@@ -1,0 +1,37 @@
+"""Frames under the colours of their classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edgeunet.metrics import Mask
+
+from ..frames import Frame
+
+Palette = Sequence[tuple[int, int, int]]
+"""RGB colour of each class."""
+
+
+def overlay(image: Frame, mask: Mask, palette: Palette, *, opacity: float = 0.5) -> Frame:
+    """Draw class colours over the frame (H, W, 3); black classes stay transparent."""
+    colours = np.zeros((256, 1, 3), np.uint8)
+    colours[: len(palette), 0] = palette
+    tint = cv2.LUT(cv2.merge([mask, mask, mask]), colours)
+    blended = cv2.addWeighted(image, 1 - opacity, tint, opacity, 0)
+    visible = (colours[:, 0].any(axis=1) * np.uint8(255)).astype(np.uint8)
+    out: Frame = image.copy()
+    cv2.copyTo(blended, cv2.LUT(mask, visible), out)
+    return out
+
+
+def colourise(mask: npt.NDArray[np.uint8], palette: Palette) -> Frame:
+    """The mask as a picture of class colours (H, W, 3)."""
+    colours: Frame = np.zeros((256, 3), np.uint8)
+    colours[: len(palette)] = palette
+    colours[255] = 255
+    picture: Frame = colours.take(mask, axis=0)
+    return picture
