@@ -32,9 +32,7 @@ class Package:
 
 
 PACKAGES = (
-    Package(
-        "onnxruntime", "onnxruntime", "cpu", "run, bench, serve, export, parity: bundles on the CPU"
-    ),
+    Package("onnxruntime", "onnxruntime", "cpu", "run, bench, serve, export, parity: CPU bundles"),
     Package("opencv-python-headless", "cv2", "cpu", "all but lint and models: images"),
     Package("av", "av", "video", "run, serve: videos and cameras (rtsp, http, v4l2)"),
     Package("pycocotools", "pycocotools", "video", "run, serve: masks as run lengths"),
@@ -45,21 +43,14 @@ PACKAGES = (
     Package("pillow", "PIL", "cpu", "all but lint and models: images"),
     Package("prometheus-client", "prometheus_client", "serve", "serve: /metrics"),
     Package("torch", "torch", "export", "export, parity, gate, models, train, prune: nets"),
-    Package(
-        "safetensors",
-        "safetensors",
-        "export",
-        "export, parity, gate, models, train, prune: weights",
-    ),
+    Package("safetensors", "safetensors", "export", "export, gate, models, train, prune: weights"),
     Package("onnx", "onnx", "export", "export, lint, prune: graphs"),
-    Package("onnx-ir", "onnx_ir", "export", "export, prune: graph passes"),
+    Package("onnx-ir", "onnx_ir", "export", "export, lint, prune: graphs"),
     Package("torchmetrics", "torchmetrics", "train", "train, prune: a loss"),
     Package("torch-pruning", "torch_pruning", "train", "prune"),
     Package("filelock", "filelock", "trt", "build, run on a GPU: engines"),
     Package("packaging", "packaging", "trt", "build, run on a GPU: TensorRT versions"),
-    Package(
-        "tensorrt-rtx-cu13-libs", "tensorrt_rtx_bindings", "rtx", "build: engines for RTX GPUs"
-    ),
+    Package("tensorrt-rtx-cu13-libs", "tensorrt_rtx_bindings", "rtx", "build: RTX engines"),
 )
 _BY_MODULE = {package.module: package for package in PACKAGES}
 

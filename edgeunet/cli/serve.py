@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ..runtime.options import LoadOptions
-from ..runtime.serve import serve
+from ..runtime.serve import open_service
 from .bundle_options import StreamOptions
 from .common import DIRECTORY, Command, option
 from .options import options_from
@@ -52,12 +52,7 @@ def command(
     SOURCE is what `edgeunet run` takes; a file plays in a loop. The server also segments images
     that are sent to it. Ctrl-C and SIGTERM end it.
     """
-    serve(
-        bundle,
-        source,
-        host=host,
-        port=port,
-        token=token,
-        announce=lambda url: click.echo(f"open {url}", err=True),
-        **stream.arguments(options),
-    )
+    chosen = stream.arguments(options)
+    with open_service(bundle, source, host=host, port=port, token=token, **chosen) as service:
+        click.echo(f"open {service.url}", err=True)
+        service.run()

@@ -49,25 +49,18 @@ class Backend(Closing, ABC):
 
     All backends give the same masks for the same bundle and precision.
 
+    name: of what computes, such as "onnxruntime". net: the net that computes.
     smooths: whether streams take a smoother. frames_by_depth: number of frames that each depth has
     segmented, the deepest first; empty unless a frame rate is held.
     """
 
+    name: str
+    net: Net
     smooths: bool = True
     frames_by_depth: Mapping[int, int] = MappingProxyType({})
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
-
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """Name of what computes, such as "onnxruntime"."""
-
-    @property
-    @abstractmethod
-    def net(self) -> Net:
-        """The net that computes."""
 
     @property
     def deepest(self) -> Backend:
@@ -103,29 +96,19 @@ class NetBackend(Backend):
 
     def __init__(self, bundle: Bundle, net: Net, *, name: str) -> None:
         super().__init__(bundle)
-        self._net, self._name = net, name
+        self.net, self.name = net, name
         self.preprocess = Preprocessor(bundle.manifest.input)
         self.postprocess = Postprocessor(bundle.manifest.input, bundle.manifest.gate)
 
-    @property
-    def name(self) -> str:
-        """See `Backend`."""
-        return self._name
-
-    @property
-    def net(self) -> Net:
-        """See `Backend`."""
-        return self._net
-
     def segment(self, batch: Batch) -> Batch:
         """See `Backend`."""
-        return self._finish(self._infer(self._prepare(batch), self._net))
+        return self._finish(self._infer(self._prepare(batch), self.net))
 
     def stream(
         self, batches: Iterable[Batch], *, smoother: Smoother | None = None
     ) -> Generator[Batch, None, None]:
         """See `Backend`. Each of the three steps has its own thread; the net has one a lane."""
-        net, lanes = self._net.lane(), self._net.lanes  # opened before the first frame is timed
+        net, lanes = self.net.lane(), self.net.lanes  # opened before the first frame is timed
 
         def infer(batch: Batch) -> Batch:
             batch.timings.lanes = lanes
@@ -143,7 +126,7 @@ class NetBackend(Backend):
 
     def close(self) -> None:
         """Free the net."""
-        self._net.close()
+        self.net.close()
 
     def _prepare(self, batch: Batch) -> Batch:
         started = time.perf_counter()
@@ -182,12 +165,12 @@ class Wrapper(Backend):
         """The backend that computes."""
 
     @property
-    def name(self) -> str:
+    def name(self) -> str:  # type: ignore[override]  # it may change
         """See `Backend`."""
         return self.inner.name
 
     @property
-    def net(self) -> Net:
+    def net(self) -> Net:  # type: ignore[override]  # as above
         """See `Backend`."""
         return self.inner.net
 

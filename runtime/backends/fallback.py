@@ -79,7 +79,7 @@ class FallbackBackend(Wrapper):
         return self._current
 
     @property
-    def net(self) -> Net:
+    def net(self) -> Net:  # type: ignore[override]  # it may change
         """See `Backend`. It falls back too."""
         return _FallbackNet(self)
 

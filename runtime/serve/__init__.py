@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .server import serve
+from .server import open_service
 
-__all__ = ["serve"]
+__all__ = ["open_service"]

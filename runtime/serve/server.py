@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -71,45 +70,16 @@ class Service:
     listening: socket.socket
 
     def run(self) -> None:
-        """Serve until `stop` is called."""
-        self.player.start()
-        self.server.run(sockets=[self.listening])
+        """Serve until `stop` is called or, in the main thread, until SIGINT or SIGTERM."""
+        with stopping_on_signals(self.stop):
+            self.player.start()
+            self.server.run(sockets=[self.listening])
 
     def stop(self) -> None:
         """Make `run` end within seconds; safe in signal handlers and from any thread."""
         self.server.should_exit = True
         self.hub.close()
         self.player.stop()
-
-
-def serve(
-    bundle: str | Path,
-    source: str,
-    *,
-    announce: Callable[[str], None] = lambda url: None,
-    **arguments: Any,
-) -> None:
-    """Show a segmented source on a web page, until SIGINT or SIGTERM.
-
-    Args:
-        source: see `Frames.open`; files play in a loop, in real time.
-        announce: called with the address of the page once it can be opened. The address holds the
-            token if it was made here.
-        arguments: those of `open_service`.
-
-    Raises:
-        See `open_service`.
-
-    Example:
-        >>> from edgeunet.runtime.serve import serve
-        >>> serve(bundle, "video.mp4", port=8080, announce=print)  # doctest: +SKIP
-    """
-    with (
-        open_service(bundle, source, **arguments) as service,
-        stopping_on_signals(service.stop),
-    ):
-        announce(service.url)
-        service.run()
 
 
 @contextmanager

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -46,9 +49,13 @@ def test_command_passes_its_options_on(
     fp32_bundle: Path, film: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     came: list[dict[str, Any]] = []
-    monkeypatch.setattr(
-        "edgeunet.cli.serve.serve", lambda bundle, source, **arguments: came.append(arguments)
-    )
+
+    @contextmanager
+    def opened(bundle: Path, source: str, **arguments: Any) -> Iterator[Any]:
+        came.append(arguments)
+        yield SimpleNamespace(url="http://here/", run=lambda: None)
+
+    monkeypatch.setattr("edgeunet.cli.serve.open_service", opened)
     tiles = ("--tile", "--overlap", "0.5", "--blend", "valid")
     succeeds("serve", fp32_bundle, film, "--batch", "4", "--temporal", "0.3", "--target-fps", "9")
     succeeds("serve", fp32_bundle, film, "--batch", "4", *tiles)

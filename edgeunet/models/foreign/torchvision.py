@@ -38,11 +38,6 @@ def load_encoder(net: SegmentationNet, tensors: Mapping[str, Tensor], *, source:
     Raises:
         UsageError: the net has no such encoder.
         CheckpointError: names the first key that does not fit; the net is not changed.
-
-    Example:
-        >>> from edgeunet.models.state_dict import read_tensors
-        >>> tensors = read_tensors(Path("mobilenet_v2.pth"))  # doctest: +SKIP
-        >>> load_encoder(net, tensors, source="mobilenet_v2.pth")  # doctest: +SKIP
     """
     if not isinstance(net, (EffUNet, MobileUNet)):
         raise UsageError(

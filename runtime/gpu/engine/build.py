@@ -63,11 +63,6 @@ def build_bundle_engine(
         UsageError: the bundle lacks the precision or part, or the runtime does not take an option.
         BackendError: there is no such GPU, or the runtime does not support it.
         EngineError: TensorRT rejected the graph, or `engines/` cannot be written.
-
-    Example:
-        >>> engine = build_bundle_engine(bundle, runtime="rtx")  # doctest: +SKIP
-        >>> engine.path.name  # doctest: +SKIP
-        'sm86-sm89-sm120-rtx1.7.1.116-fp32.engine'
     """
     toolkit = load_toolkit(runtime)
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
@@ -116,10 +111,6 @@ def engine_parts(
     """Parts of a bundle that need an engine each: (None,) is the whole graph.
 
     Raises as `build_bundle_engine`.
-
-    Example:
-        >>> engine_parts(open_bundle(bundle), runtime="rtx")  # doctest: +SKIP
-        (None,)
     """
     flavour = load_toolkit(runtime).flavours[precision or bundle.manifest.precision]
     return (None,) if bundle.part_path(flavour, "encoder") is None else PARTS

@@ -22,13 +22,7 @@ _MACHINE_FIELDS = {"version", "gpu", "targets"}
 
 @dataclass(frozen=True)
 class BuiltEngine:
-    """A plan on disk. built: it was built now. reason: why it was built or kept.
-
-    Example:
-        >>> engine = build_bundle_engine(bundle, runtime="rtx")  # doctest: +SKIP
-        >>> engine.built, engine.reason  # doctest: +SKIP
-        (True, 'there is none yet')
-    """
+    """A plan on disk. built: it was built now. reason: why it was built or kept."""
 
     path: Path
     card: EngineCard

@@ -51,11 +51,6 @@ class Toolkit:
         compiles_on_card: a plan holds no kernels. They are compiled when it first runs, and a
             runtime cache keeps them.
         notes: what users should know about a precision. dla_notes: the same, on a DLA.
-
-    Example:
-        >>> toolkit = load_toolkit("tensorrt")  # doctest: +SKIP
-        >>> toolkit.version, toolkit.flavours["fp16"]  # doctest: +SKIP
-        ('10.3.0', 'fp32')
     """
 
     name: str
@@ -135,10 +130,6 @@ def load_toolkit(name: str) -> Toolkit:
     Raises:
         UnknownNameError: unknown name. MissingDependencyError: it is not installed.
         EngineError: it is installed, but cannot be loaded or is too old.
-
-    Example:
-        >>> load_toolkit("rtx").title  # doctest: +SKIP
-        'TensorRT-RTX'
     """
     if name not in _TOOLKITS:
         raise UnknownNameError("runtime", name, _TOOLKITS)

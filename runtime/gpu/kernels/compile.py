@@ -34,10 +34,6 @@ def load_kernels(device: CudaDevice, folder: Path | None) -> Module:
     Raises:
         BackendError: nvcc is missing or fails, the driver rejects its output, or the folder cannot
             be written.
-
-    Example:
-        >>> with CudaDevice() as device:  # doctest: +SKIP
-        ...     module = load_kernels(device, bundle / "engines")
     """
     if folder is None:
         return _load_compiled(

@@ -40,9 +40,6 @@ class Kernels:
 
     Args:
         thresholds: of the gate, None if the net has none.
-
-    Example:
-        >>> kernels = Kernels(module, spec, thresholds=None, palette=palette)  # doctest: +SKIP
     """
 
     def __init__(
