@@ -13,12 +13,7 @@ import numpy as np
 import torch
 
 from edgeunet.bundle.bundle import CHECKPOINT_NAME, GOLDEN_NAME, Bundle, open_bundle
-from edgeunet.bundle.calibration_table import (
-    TABLE_NAME,
-    CalibrationTable,
-    Method,
-    read_table,
-)
+from edgeunet.bundle.calibration_table import TABLE_NAME, CalibrationTable, Method, read_table
 from edgeunet.bundle.manifest import (
     DEPTHS_DIR,
     FLAVOURS,

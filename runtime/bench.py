@@ -177,11 +177,7 @@ class Verdict:
 
 
 def compare_precisions(
-    bundle: Bundle,
-    backend: str = "auto",
-    options: LoadOptions = DEFAULTS,
-    *,
-    rounds: int = 6,
+    bundle: Bundle, backend: str = "auto", options: LoadOptions = DEFAULTS, *, rounds: int = 6
 ) -> Verdict:
     """Time every precision that a bundle holds, in turns, after checking its golden frames.
 

@@ -38,10 +38,7 @@ def split_activation(graph: ir.Graph) -> Broken:
         pair = dequantizer(operand(node, 0))
         quantizer = None if pair is None else producer(operand(pair, 0), Q)
         if quantizer is not None and producer(operand(quantizer, 0), "Conv") is not None:
-            yield (
-                node,
-                "is kept from its Conv by Q/DQ. Quantize behind the activation only.",
-            )
+            yield (node, "is kept from its Conv by Q/DQ. Quantize behind the activation only.")
 
 
 def resize_scales(graph: ir.Graph) -> Broken:

@@ -27,10 +27,7 @@ _ADVICE = (
         "The driver is too old for the CUDA version of this TensorRT: update the driver, or "
         "install an older tensorrt-cu12.",
     ),
-    (
-        r"initiali[sz]ation failure",
-        "Check GPU and driver with nvidia-smi (on Jetson: dmesg).",
-    ),
+    (r"initiali[sz]ation failure", "Check GPU and driver with nvidia-smi (on Jetson: dmesg)."),
 )
 
 

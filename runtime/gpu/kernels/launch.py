@@ -59,14 +59,7 @@ class Kernels:
         self._palette = _table(np.uint8, (_MAX_CLASSES, 3), palette)
 
     def preprocess(
-        self,
-        frames: int,
-        size: Size,
-        *,
-        count: int,
-        images: int,
-        dtype: npt.DTypeLike,
-        stream: Any,
+        self, frames: int, size: Size, *, count: int, images: int, dtype: npt.DTypeLike, stream: Any
     ) -> None:
         """RGB frames (count, *size, 3) uint8 -> images (count, C, height, width), FP16 or FP32."""
         spec = self._spec
