@@ -4,13 +4,53 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final, Literal, get_args
 
 from edgeunet.bundle.manifest import Precision
+from edgeunet.errors import UsageError
 from edgeunet.fields import check, describe
 
-if TYPE_CHECKING:
-    from .backends.tiling import Tiling
+Blend = Literal["gaussian", "valid"]
+
+MAX_OVERLAP = 0.75
+"""Above this, each pixel goes through the net more than 16 times."""
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How images are cut into tiles of the net's input size and put together again.
+
+    overlap: share of a tile's side that its neighbour covers too, 0..0.75, rounded up so that tiles
+        begin at multiples of 32 pixels. Nets subsample by up to 32; tiles that begin elsewhere
+        would disagree on their common pixels by more than a tile's border causes.
+    blend: "gaussian" adds up the softmax of overlapping tiles, weighted by a Gaussian around each
+        tile's centre with a sigma of an eighth of its sides, as nnU-Net does (Isensee et al.,
+        Nature Methods 18, 2021). A class that a tile's gate closes has probability 0 there.
+        "valid" takes each pixel from the tile in which it is farthest from the border, without
+        blending, and mirrors the image at its edges to give them context: the overlap-tile strategy
+        of U-Net (Ronneberger et al., MICCAI 2015, figure 2).
+    batch: tiles per call of the net. Memory grows with it, and hardly with the image.
+
+    Raises:
+        UsageError: a value is out of range.
+
+    Example:
+        >>> with edgeunet.load(bundle, tiling=edgeunet.Tiling(overlap=0.5)) as segmenter:
+        ...     segmenter([np.tile(frame, (2, 2, 1))]).masks.shape
+        (1, 128, 192)
+    """
+
+    overlap: float = 0.25
+    blend: Blend = "gaussian"
+    batch: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap <= MAX_OVERLAP:  # NaN too
+            raise UsageError(f"overlap is {self.overlap}; expected 0 to {MAX_OVERLAP}.")
+        if self.blend not in get_args(Blend):
+            raise UsageError(f"blend is {self.blend!r}; expected gaussian or valid.")
+        if self.batch < 1:
+            raise UsageError(f"batch is {self.batch}; expected 1 tile or more.")
 
 
 @dataclass(frozen=True, kw_only=True)

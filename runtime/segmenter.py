@@ -16,9 +16,9 @@ from edgeunet.errors import ParityError, UsageError
 from .backends import Backend, create_backend
 from .backends.smoothing import Smoother
 from .backends.steering import SteeredBackend
-from .backends.tiling import TiledBackend, Tiling
+from .backends.tiling import TiledBackend
 from .frames import Batch, Result, SourceFrame, Timings, as_rgb, one_size
-from .options import DEFAULTS, LoadOptions
+from .options import DEFAULTS, LoadOptions, Tiling
 from .pipeline.stopping import Closing
 from .sources import Frames, IterableSource, Source
 from .stream import Feed, Stream

@@ -25,9 +25,10 @@ from edgeunet.models.checkpoints import WEIGHTS_DIR, Card, Checkpoint, save_chec
 from edgeunet.models.reference import to_input
 from edgeunet.runtime import Tiling, load
 from edgeunet.runtime.backends import Backend, create_backend
-from edgeunet.runtime.backends.tiling import Blend, TiledBackend
+from edgeunet.runtime.backends.tiling import TiledBackend
 from edgeunet.runtime.backends.tiling.plan import spans
 from edgeunet.runtime.frames import Batch, Frame
+from edgeunet.runtime.options import Blend
 
 Mask = npt.NDArray[np.uint8]
 

@@ -8,9 +8,7 @@ from typing import Any
 import click
 
 from ..fields import described
-from ..runtime.backends.tiling import Blend, Tiling
-from ..runtime.backends.tiling.plan import MAX_OVERLAP
-from ..runtime.options import LoadOptions
+from ..runtime.options import MAX_OVERLAP, Blend, LoadOptions, Tiling
 from .common import option
 
 _BACKENDS = "auto, onnxruntime, pytorch, rtx or tensorrt."

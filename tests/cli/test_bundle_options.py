@@ -6,8 +6,7 @@ import click
 import pytest
 
 from edgeunet.cli.bundle_options import StreamOptions
-from edgeunet.runtime.backends.tiling import Tiling
-from edgeunet.runtime.options import LoadOptions
+from edgeunet.runtime.options import LoadOptions, Tiling
 
 
 def test_tiles_need_the_switch() -> None:

@@ -10,8 +10,7 @@ import pytest
 
 from edgeunet.errors import UsageError
 from edgeunet.fields import choices_of, info_of, type_of
-from edgeunet.runtime.backends.tiling import Tiling
-from edgeunet.runtime.options import LoadOptions
+from edgeunet.runtime.options import LoadOptions, Tiling
 
 FIELDS = {field.name: field for field in fields(LoadOptions)}
 

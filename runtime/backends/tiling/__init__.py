@@ -1,6 +1,5 @@
-"""Frames larger than the net's input at their own resolution, by overlapping tiles."""
+"""Frames larger than the net's input, at their own resolution: overlapping tiles, one mask."""
 
 from .backend import TiledBackend
-from .plan import Blend, Tiling
 
-__all__ = ["Blend", "TiledBackend", "Tiling"]
+__all__ = ["TiledBackend"]

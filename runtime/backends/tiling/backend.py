@@ -14,13 +14,14 @@ import numpy.typing as npt
 from edgeunet.metrics import Mask
 
 from ...frames import Batch, Frame, NetOutputs, Timings
+from ...options import Tiling
 from ...pipeline.stage import Stage
 from ..base import Backend, Wrapper
 from ..postprocess import Postprocessor
 from ..preprocess import Preprocessor
 from ..smoothing import Smoother
 from .band import Band, tile_weights
-from .plan import Span, Tiling, cut, panels, spans
+from .plan import Span, cut, panels, spans
 
 # Size of a band's sums: classes x rows of a tile x columns of a panel.
 _BAND_BYTES = 128 << 20

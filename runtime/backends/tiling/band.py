@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ...options import Blend
 from ..postprocess import largest
-from .plan import Blend
 
 
 class Band:

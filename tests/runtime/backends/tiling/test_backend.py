@@ -23,11 +23,12 @@ from edgeunet.runtime import Segmenter, Tiling, load, open_bundle
 from edgeunet.runtime.backends import create_backend
 from edgeunet.runtime.backends.base import NetBackend
 from edgeunet.runtime.backends.ort import Arrays, OrtNet
-from edgeunet.runtime.backends.tiling import Blend, TiledBackend
+from edgeunet.runtime.backends.tiling import TiledBackend
 from edgeunet.runtime.backends.tiling import backend as tiled_backend
 from edgeunet.runtime.backends.tiling.band import tile_weights
 from edgeunet.runtime.backends.tiling.plan import cut, spans
 from edgeunet.runtime.frames import Batch, NetOutputs, SourceFrame
+from edgeunet.runtime.options import Blend
 from support.commands import fails, succeeds
 from support.media import Frame, read_mask_png, write_png
 from support.tiles import Bright, Noisy, Ring, bundle_of

@@ -10,9 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgeunet.errors import UsageError
-from edgeunet.runtime.backends.tiling import Blend, Tiling
 from edgeunet.runtime.backends.tiling.band import tile_weights
 from edgeunet.runtime.backends.tiling.plan import cut, mirrored, panels, spans
+from edgeunet.runtime.options import Blend, Tiling
 
 BLENDS: tuple[Blend, ...] = ("gaussian", "valid")
 lengths = st.integers(1, 3000)
