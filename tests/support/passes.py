@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnx_ir as ir
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from support.graphs import Array, run
 
@@ -75,3 +75,26 @@ def assert_left_alone(
     if image is not None:
         for output, wanted in zip(run(found, image), run(model, image), strict=True):
             np.testing.assert_array_equal(output, wanted)
+
+
+def paired() -> onnx.ModelProto:
+    """A pair whose result a Resize and a Relu read; their sum is the output."""
+    constants = [
+        numpy_helper.from_array(np.float32(0.5), "scale"),
+        numpy_helper.from_array(np.int8(0), "zero"),
+        numpy_helper.from_array(np.array([1, 1, 1, 1], np.float32), "once"),
+    ]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["image", "scale", "zero"], ["levels"]),
+        helper.make_node("DequantizeLinear", ["levels", "scale", "zero"], ["rounded"]),
+        helper.make_node("Relu", ["rounded"], ["positive"]),
+        helper.make_node("Resize", ["rounded", "", "once"], ["same"]),
+        helper.make_node("Resize", ["positive", "", "once"], ["other"]),
+        helper.make_node("Concat", ["same", "other"], ["logits"], axis=1),
+    ]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, channels, 2, 2])
+        for name, channels in (("image", 1), ("logits", 2))
+    ]
+    graph = helper.make_graph(nodes, "paired", ends[:1], ends[1:], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
