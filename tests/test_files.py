@@ -251,7 +251,7 @@ def test_next_try_after_a_kill_succeeds(tmp_path: Path) -> None:
 def test_numbers_in_names_count_as_numbers() -> None:
     names = ["a1/f9", "a1/f10", "a2/f1", "a10/f1", "b", "f1.png", "f01.png", "f2.png", "f10.png"]
     wanted = ["a1/f9", "a1/f10", "a2/f1", "a10/f1", "b", "f01.png", "f1.png", "f2.png", "f10.png"]
-    assert sorted(reversed(names), key=natural_key) == wanted
+    assert sorted(names, key=natural_key) == wanted
     assert sorted(map(Path, names), key=natural_key) == [Path(name) for name in wanted]
 
 
@@ -263,7 +263,8 @@ def test_natural_order_is_that_of_the_numbers(numbers: set[int], text: str) -> N
 
 @given(names=st.lists(st.text(max_size=8), max_size=6))
 def test_any_names_have_an_order_that_does_not_depend_on_theirs(names: list[str]) -> None:
-    assert sorted(names, key=natural_key) == sorted(reversed(names), key=natural_key)
+    forward, back = sorted(names, key=natural_key), names[::-1]
+    assert sorted(back, key=natural_key) == forward
 
 
 def test_digits_without_end_are_compared_too() -> None:
@@ -286,7 +287,7 @@ def test_folder_is_sorted_into_images_and_what_is_skipped(tmp_path: Path) -> Non
     assert list_images(tmp_path / "empty").skipped() == ""
 
 
-@given(text=st.text())
+@given(text=st.text(st.characters(exclude_categories=())))
 def test_printable_names_hold_no_control_and_are_utf_8(text: str) -> None:
     shown = printable(text)
     shown.encode()
