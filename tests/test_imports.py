@@ -251,7 +251,9 @@ def test_imports_are_found_in_every_form(tmp_path: Path) -> None:
 
 COMMON = [
     *("errors", "extras", "fields", "files", "latency", "metrics"),
+    "data.headers",
     "data.images",
+    "data.tiff",
     *(f"bundle.{path.stem}" for path in sorted((ROOT / "edgeunet" / "bundle").glob("[a-z]*.py"))),
 ]
 
@@ -260,5 +262,9 @@ COMMON = [
 def test_common_modules_import_only_each_other(module: str) -> None:
     path = ROOT.joinpath("edgeunet", *module.split(".")).with_suffix(".py")
     found = set(imports(path, f"edgeunet.{module}"))
-    assert parts(found) <= {"bundle", "errors", "extras", "fields", "files"}
+    assert parts(found) <= {"bundle", "data", "errors", "extras", "fields", "files"}
+    assert {name for name in found if name.startswith("edgeunet.data.")} <= {
+        "edgeunet.data.headers", "edgeunet.data.images", "edgeunet.data.tiff",
+        *(name for name in found if name.count(".") == 3),  # what these define
+    }  # fmt: skip
     assert tops(found) & HEAVY <= {"numpy", "cv2"}

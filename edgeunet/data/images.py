@@ -1,16 +1,15 @@
 """The one reader of image files.
 
 Files are read in Python, because OpenCV cannot open names that are not UTF-8, and decoded in
-memory. OpenCV decodes the pixels: it keeps 16 bit, turns images as EXIF says and checks a PNG's
-checksums. Pillow reads headers, counts pages, keeps the indices of a palette, and says what is
-wrong with a file, which OpenCV writes to stderr only. Neither reports damage within the pixels of
-a JPEG: libjpeg conceals it.
+memory. OpenCV decodes the pixels: it keeps 16 bit and checks a PNG's checksums. Pillow reads
+headers, counts pages, decodes those behind the first one of an animation, keeps the indices of a
+palette, and says what is wrong with a file, which OpenCV writes to stderr only. Neither reports
+damage within the pixels of a JPEG: libjpeg conceals it. TIFFs that neither of them reads are in
+`tiff`.
 """
 
 from __future__ import annotations
 
-import io
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,106 +17,148 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import (
-    BmpImagePlugin,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
 
 from ..errors import SourceError
+from . import tiff
+from .headers import (
+    FORMATS,
+    Header,
+    bits_of,
+    complaint,
+    count_pages,
+    format_of,
+    is_cut_off,
+    is_turned,
+    opened,
+    orientation_of,
+    probe,
+)
+from .tiff import MOST_PAGES, MOST_VALUES, RGB, upright
+
+__all__ = [
+    "DEPTHS",
+    "FORMATS",
+    "RGB",
+    "Header",
+    "Picture",
+    "Pixels",
+    "Rgb",
+    "count_pages",
+    "decode",
+    "decode_only",
+    "is_turned",
+    "probe",
+    "read_bytes",
+    "read_ids",
+    "read_image",
+    "read_picture",
+    "to_8bit",
+    "to_rgb",
+]
 
 Rgb = npt.NDArray[np.uint8]
 """(H, W, 3), 8 bit, RGB."""
 
 Pixels = npt.NDArray[np.generic]
 
-MOST_PAGES = 100
-"""Pages are counted up to this number: a hostile file may claim millions."""
+DEPTHS = ("uint8", "uint16", "int16", "float32")
+"""Types of the values that a picture may have."""
 
-# Pillow's `Image.open` refuses large images, by a limit that is global. OpenCV has its own.
-_FORMATS: dict[str, tuple[re.Pattern[bytes], type[ImageFile.ImageFile]]] = {
-    "BMP": (re.compile(rb"BM"), BmpImagePlugin.BmpImageFile),
-    "JPEG": (re.compile(rb"\xff\xd8\xff"), JpegImagePlugin.JpegImageFile),
-    "PNG": (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile),
-    "TIFF": (re.compile(rb"II[*+]\0|MM\0[*+]"), TiffImagePlugin.TiffImageFile),
-    "WebP": (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), WebPImagePlugin.WebPImageFile),
-}
-FORMATS = tuple(_FORMATS)
-"""Formats that are read."""
-
-_THUMBNAIL_OR_MASK = 0b101  # of a TIFF page's NewSubfileType (254), TIFF 6.0, page 36
-# JPEG markers, but not the bytes within the compressed pixels: a stuffed 0xFF and the restart
-# markers. TEM has no length.
-_JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
+_BY_PILLOW = frozenset({"AVIF", "GIF"})
 
 
-@dataclass(frozen=True)
-class Header:
-    """What an image file says about itself. height, width: pixels, before EXIF turns the image."""
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A decoded image, upright.
 
-    format: str
-    height: int
-    width: int
-
-
-def probe(content: bytes) -> Header:
-    """Read the header of an image file; no pixel is decoded.
-
-    Raises:
-        SourceError: not an image of a known format.
+    pixels: (H, W, C) in the file's own depth, one of `DEPTHS`; may be a view with gaps.
+    channels: a name for each, ("red", "green", "blue") or ("gray",), with "alpha" last if there is
+    one; other names come from the file. () if the file does not name them.
     """
-    image = _opened(content)
-    if image is None:
-        raise SourceError(f"not an image in a known format: {', '.join(FORMATS)}.")
-    return Header(_format(content), image.height, image.width)
+
+    pixels: Pixels
+    channels: tuple[str, ...]
 
 
-def decode(content: bytes, *, name: str) -> Pixels:
-    """Decode an image file to RGB (H, W, 3) in its own depth, uint8 or uint16, upright.
-
-    Grayscale is repeated for each channel, and transparency is dropped.
+def decode(content: bytes, *, name: str, page: int = 0) -> Picture:
+    """Decode an image file in its own depth, upright.
 
     Args:
         name: of the file, for errors.
+        page: index of the page or frame, below `count_pages`.
 
     Raises:
-        SourceError: not an image, truncated or damaged, several pages, or of another depth.
+        SourceError: not an image, no such page, truncated or damaged, or of another depth.
+        MissingDependencyError: it needs tifffile, see `tiff`.
+
+    Example:
+        >>> import cv2; from edgeunet.data.images import decode
+        >>> content = cv2.imencode(".png", frame[..., 0])[1].tobytes()
+        >>> decode(content, name="gray.png").channels
+        ('gray',)
     """
-    image, kind = _opened(content), _format(content)
-    if kind == "JPEG" and _is_cut_off(content):
+    kind = format_of(content)
+    if page and page >= (count := count_pages(content)):
+        raise SourceError(f"{name} has {count} pages; expected a page below that, got {page}.")
+    if kind == "JPEG" and is_cut_off(content):
         raise SourceError(f"{name} is truncated: it ends within the image.")
-    if image is not None and (pages := _pages(image)) > 1:
+    if kind == "TIFF":
+        found = _decode_tiff(content, page, name)
+    elif page or kind in _BY_PILLOW:
+        found = _decode_by_pillow(content, page, name)
+    else:
+        found = _decode_by_opencv(content, kind, name)
+    if found.pixels.dtype == np.float64:
+        found = Picture(found.pixels.astype(np.float32), found.channels)
+    if found.pixels.dtype.name not in DEPTHS:
+        raise SourceError(
+            f"{name} holds {found.pixels.dtype} values; expected {', '.join(DEPTHS)}. Save it as "
+            "one of these."
+        )
+    return found
+
+
+def decode_only(content: bytes, *, name: str) -> Picture:
+    """Decode a file that must hold one image; errors as of `decode`, and for several pages."""
+    if (pages := count_pages(content)) > 1:
         raise SourceError(
             f"{name} holds {pages if pages < MOST_PAGES else f'{pages} or more'} pages or frames; "
             "expected one image a file. Save each as a file of its own, or an animation as a video."
         )
-    # COLOR rather than UNCHANGED, which ignores EXIF. It cannot read floats.
-    pixels = _decoded(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH, name=name)
-    if pixels is None:
-        pixels = _decoded(content, cv2.IMREAD_UNCHANGED, name=name)
-    # OpenCV takes a damaged strip of a compressed TIFF for pixels.
-    reason = _complaint(content) if pixels is None or kind == "TIFF" else None
-    if pixels is None or reason:
-        raise _unreadable(name, reason)
+    return decode(content, name=name)
+
+
+def read_picture(path: Path) -> Picture:
+    """Read an image file; errors as of `decode_only`."""
+    return decode_only(read_bytes(path), name=str(path))
+
+
+def read_image(path: Path) -> Rgb:
+    """Read an image file as 8-bit RGB (H, W, 3), see `to_rgb`; errors as of both."""
+    return to_rgb(read_picture(path), name=str(path))
+
+
+def to_rgb(picture: Picture, *, name: str) -> Rgb:
+    """8-bit RGB (H, W, 3): gray is repeated, alpha is dropped, 16 bit is scaled by `to_8bit`.
+
+    Raises:
+        SourceError: the picture is neither gray nor RGB, or of another depth.
+    """
+    pixels, channels = picture.pixels, picture.channels
     if pixels.dtype not in (np.uint8, np.uint16):
         raise SourceError(
             f"{name} holds {pixels.dtype} values; expected uint8 or uint16. Scale it to 0..255 and "
             "save it as 8 bit."
         )
-    return pixels[..., ::-1]  # BGR -> RGB as a view: an image may be large
-
-
-def read_pixels(path: Path) -> Pixels:
-    """Read an image file as RGB (H, W, 3) in its own depth; errors as of `decode`."""
-    return decode(read_bytes(path), name=str(path))
-
-
-def read_image(path: Path) -> Rgb:
-    """Read an image file as 8-bit RGB (H, W, 3), see `to_8bit`; errors as of `decode`."""
-    return np.ascontiguousarray(to_8bit(read_pixels(path)))
+    if not channels and pixels.shape[2] in (1, 3):
+        channels = ("gray",) if pixels.shape[2] == 1 else RGB
+    wanted = RGB if set(RGB) <= set(channels) else ("gray",) * 3
+    if not set(wanted) <= set(channels):
+        raise SourceError(
+            f"{name} has {pixels.shape[2]} channels, {', '.join(channels) or 'not named'}; "
+            "expected gray or RGB."
+        )
+    return np.ascontiguousarray(to_8bit(pixels[..., [channels.index(each) for each in wanted]]))
 
 
 def to_8bit(pixels: Pixels) -> npt.NDArray[np.uint8]:
@@ -138,12 +179,12 @@ def read_ids(path: Path) -> npt.NDArray[np.integer[Any]]:
         SourceError: not an image, or damaged.
     """
     content = read_bytes(path)
-    image = _opened(content)
-    if image is not None and (image.mode in ("P", "1") or _bits(content) in (2, 4)):
+    image = opened(content)
+    if image is not None and (image.mode in ("P", "1") or bits_of(content) in (2, 4)):
         return _small_ids(content, path)
     ids = _decoded(content, cv2.IMREAD_UNCHANGED, name=str(path))
     if ids is None:
-        raise _unreadable(str(path), _complaint(content))
+        raise _unreadable(str(path), complaint(content))
     return ids  # type: ignore[return-value]
 
 
@@ -155,32 +196,71 @@ def read_bytes(path: Path) -> bytes:
         raise SourceError(f"{path} cannot be read: {error.strerror}.") from None
 
 
-def _format(content: bytes) -> str:
-    """Name of the format, or empty."""
-    return next((name for name, (start, _) in _FORMATS.items() if start.match(content)), "")
+def _decode_by_opencv(content: bytes, kind: str, name: str) -> Picture:
+    # UNCHANGED keeps alpha, but ignores EXIF; the fourth byte of a BMP's pixel is no alpha.
+    keeps_alpha = kind in ("PNG", "WebP")
+    flags = cv2.IMREAD_UNCHANGED if keeps_alpha else cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
+    pixels = _decoded(content, flags, name=name)
+    if pixels is None:
+        raise _unreadable(name, complaint(content))
+    picture = _named(pixels)
+    if not keeps_alpha:
+        return picture
+    image = opened(content)
+    pixels = upright(picture.pixels, orientation_of(content, image))
+    if image is not None and image.mode == "LA":  # OpenCV repeats the gray
+        return Picture(pixels[..., 2:], ("gray", "alpha"))
+    return Picture(pixels, picture.channels)
 
 
-def _opened(content: bytes) -> ImageFile.ImageFile | None:
-    """The file in Pillow, nothing decoded; None if Pillow does not know it, as some TIFFs."""
-    kind = _format(content)
+def _named(pixels: Pixels) -> Picture:
+    """A picture of what OpenCV decoded, (H, W) or (H, W, C) in the order blue, green, red."""
+    if pixels.ndim == 2:
+        return Picture(pixels[..., None], ("gray",))
+    order, names = ([2, 1, 0, 3], (*RGB, "alpha")) if pixels.shape[2] == 4 else ([2, 1, 0], RGB)
+    # A view where that is possible: an image may be large.
+    return Picture(pixels[..., order] if len(order) == 4 else pixels[..., ::-1], names)
+
+
+def _decode_by_pillow(content: bytes, page: int, name: str) -> Picture:
+    """A frame of an animation, or a format that only Pillow reads everywhere."""
+    image = opened(content)
+    if image is None:
+        raise _unreadable(name, "its header is damaged")
+    if image.width * image.height > MOST_VALUES or bits_of(content) == 16:
+        raise _unreadable(name, "it holds 2^30 pixels or more, or several frames of 16 bit")
     try:
-        return _FORMATS[kind][1](io.BytesIO(content)) if kind else None
-    except Exception:  # a damaged header raises anything
-        return None
+        image.seek(page)
+        image.load()
+        turned = upright(np.asarray(image.convert("RGBA")), orientation_of(content, image))
+    except Exception as error:  # damage raises anything
+        raise _unreadable(name, str(error)) from None
+    if image.has_transparency_data:
+        return Picture(turned, (*RGB, "alpha"))
+    return Picture(turned[..., :3], RGB)
 
 
-def _pages(image: ImageFile.ImageFile) -> int:
-    """Pages of a TIFF that are neither thumbnails nor masks, or frames of an animation."""
-    if not isinstance(image, TiffImagePlugin.TiffImageFile):
-        return int(getattr(image, "n_frames", 1))
-    pages = 0
-    for number in range(MOST_PAGES):
-        try:
-            image.seek(number)
-        except Exception:  # the end, or a damaged directory
-            break
-        pages += not image.tag_v2.get(254, 0) & _THUMBNAIL_OR_MASK
-    return pages
+def _decode_tiff(content: bytes, page: int, name: str) -> Picture:
+    pages = tiff.read_pages(content)
+    if not pages:
+        raise _unreadable(name, complaint(content) or "it has no directory")
+    chosen = pages[page]
+    if chosen.start != pages[0].start:
+        content = tiff.starting_with(content, chosen)
+    if chosen.is_rgba and opened(content) is not None:  # Pillow does not know all of them
+        rgba = _decode_by_pillow(content, 0, name).pixels
+        return Picture(rgba, chosen.channels)
+    if not chosen.is_plain:
+        return Picture(tiff.decode_by_tifffile(content, chosen, name=name), chosen.channels)
+    pixels = _decoded(content, cv2.IMREAD_UNCHANGED, name=name)
+    # OpenCV takes a damaged strip of a compressed TIFF for pixels.
+    reason = complaint(content)
+    if pixels is None or reason:
+        raise _unreadable(name, reason)
+    # CMYK and the like come with a fourth channel that means nothing.
+    found = Picture(_named(pixels).pixels[..., :3], _named(pixels).channels[:3])
+    named = len(chosen.channels) == len(found.channels)
+    return Picture(found.pixels, chosen.channels) if named else found
 
 
 def _decoded(content: bytes, flags: int, *, name: str) -> Pixels | None:
@@ -200,50 +280,15 @@ def _unreadable(name: str, reason: str | None) -> SourceError:
     return SourceError(f"{name} cannot be read as an image: {reason or 'it is damaged'}.")
 
 
-def _complaint(content: bytes) -> str | None:
-    """What Pillow says about a file that it knows and cannot decode; None if it can."""
-    if not content:
-        return "it is empty"
-    if not _format(content):
-        return f"it is none of {', '.join(FORMATS)}"
-    image = _opened(content)
-    if image is None:
-        return None
-    try:
-        image.load()
-    except Exception as error:  # damage raises anything
-        return str(error)
-    return None
-
-
-def _bits(content: bytes) -> int:
-    """Bits of a PNG's channels, 8 for other formats. Source: PNG (third edition), 11.2.1."""
-    return content[24] if _format(content) == "PNG" and len(content) > 24 else 8
-
-
 def _small_ids(content: bytes, path: Path) -> npt.NDArray[np.uint8]:
     """Ids of a palette, or of gray with 1, 2 or 4 bit, which OpenCV would make colours of."""
     try:
-        checked, image = _opened(content), _opened(content)
+        checked, image = opened(content), opened(content)
         assert checked is not None and image is not None  # `read_ids` looked
         checked.verify()  # checksums: `load` does not compare them all
         ids = np.asarray(image).astype(np.uint8)
     except Exception as error:  # damage raises anything
         raise _unreadable(str(path), str(error)) from None
-    bits = _bits(content)
+    bits = bits_of(content)
     # Pillow spreads gray of 2 and 4 bit over 0..255.
     return ids // np.uint8(255 // (2**bits - 1)) if image.mode == "L" else ids
-
-
-def _is_cut_off(content: bytes) -> bool:
-    """Whether a JPEG lacks its end: before 5.0 OpenCV fills what is missing with gray.
-
-    What follows the end, such as a film behind a phone's picture, does not count, nor does a
-    preview in front of it. Source: ITU-T T.81, annex B.
-    """
-    at = 2
-    while found := _JPEG_MARKER.search(content, at):
-        if found[0] == b"\xff\xd9":
-            return False
-        at = found.end() + int.from_bytes(content[found.end() : found.end() + 2], "big")
-    return True

@@ -9,11 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
 from anyio import fail_after, to_thread
 from starlette.requests import ClientDisconnect, Request
 
-from edgeunet.data.images import FORMATS, decode, probe, to_8bit
+from edgeunet.data.images import FORMATS, decode_only, probe, to_rgb
 from edgeunet.errors import EdgeUNetError, SourceError
 
 from ..frames import Frame, Segmented
@@ -151,6 +150,6 @@ def decoded(body: bytes, *, pixels: int) -> Frame:
         raise Refusal(413, f"the image is {width}x{height}, {width * height / 1e6:.0f} million "
                       f"pixels; up to {pixels / 1e6:.0f} million are allowed.")  # fmt: skip
     try:
-        return np.ascontiguousarray(to_8bit(decode(body, name="the image")))
-    except SourceError as error:
+        return to_rgb(decode_only(body, name="the image"), name="the image")
+    except EdgeUNetError as error:  # also that a package is missing
         raise Refusal(422, str(error)) from None

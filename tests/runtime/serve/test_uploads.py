@@ -148,7 +148,7 @@ def bomb() -> bytes:
     ("body", "status", "word"),
     [
         (b"", 415, "no image"),
-        (b"GIF89a is not taken", 415, "JPEG, PNG"),
+        (b"GIF89a is not taken", 415, "PNG, TIFF"),
         (bomb(), 413, "1600 million pixels"),
         (png(np.zeros((1001, 1000, 3), np.uint8)), 413, "up to 1 million"),
         (
