@@ -20,6 +20,8 @@ MANIFEST_NAME = "manifest.json"
 Precision = Literal["fp32", "fp16", "int8"]
 Color = Literal["rgb", "bgr", "gray"]
 Resize = Literal["stretch", "pad"]
+Filter = Literal["bilinear", "antialias", "pillow", "pillow_bicubic", "area"]
+"""See `edgeunet.data.resize`."""
 Flavour = Literal["fp32", "fp16", "int8", "int8.fp16", "int8.cpu"]
 Part = Literal["encoder", "decoder"]
 PARTS: tuple[Part, ...] = ("encoder", "decoder")
@@ -62,8 +64,8 @@ class InputSpec:
     height, width: size of the net's input, pixels.
     color: order of the channels; "gray" means one.
     resize: "stretch" resizes both sides to the net's; "pad" keeps the aspect ratio, puts the frame
-        in the upper left corner and fills the rest with the mean colour. Both are bilinear with
-        half-pixel centres.
+        in the upper left corner and fills the rest with the mean colour.
+    filter: how frames are resized, see `edgeunet.data.resize`.
     mean, std: per channel, for values scaled to 0..1: image = (value / 255 - mean) / std.
     """
 
@@ -73,6 +75,7 @@ class InputSpec:
     resize: Resize = "stretch"
     mean: tuple[float, ...] = IMAGENET["rgb"][0]
     std: tuple[float, ...] = IMAGENET["rgb"][1]
+    filter: Filter = "bilinear"
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:

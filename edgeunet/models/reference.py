@@ -10,12 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
+from PIL import Image as Pillow
 from torch import Tensor
 from torch.nn import functional
 
-from ..bundle.manifest import InputSpec
+from ..bundle.manifest import Filter, InputSpec
 from ..data.datasets import Dataset, Image, read_image, read_labels
 from ..metrics import (
     IGNORE,
@@ -43,11 +45,31 @@ def to_input(image: Image, spec: InputSpec) -> Tensor:
     mean = torch.tensor(spec.mean).view(1, -1, 1, 1)
     std = torch.tensor(spec.std).view(1, -1, 1, 1)
     height, width = spec.fitted_size(*image.shape[:2])
-    resized = functional.interpolate(
-        pixels, size=(height, width), mode="bilinear", align_corners=False
-    )
+    resized = _resized(pixels, (height, width), spec.filter)
     normalised = (resized / 255 - mean) / std
     return functional.pad(normalised, (0, spec.width - width, 0, spec.height - height))
+
+
+def _resized(pixels: Tensor, size: tuple[int, int], how: Filter) -> Tensor:
+    """Planes (1, C, H, W) -> (1, C, *size), FP32, by the library that the filter is from."""
+    if how == "bilinear":
+        return functional.interpolate(pixels, size=size, mode="bilinear", align_corners=False)
+    if how == "antialias":
+        # In FP64: in FP32 PyTorch's weights lose the bits of a pixel's position.
+        return functional.interpolate(
+            pixels.double(), size=size, mode="bilinear", align_corners=False, antialias=True
+        ).float()
+    planes = pixels[0].numpy()
+    columns_and_rows = (size[1], size[0])
+    if how == "area":
+        resized = [cv2.resize(p, columns_and_rows, interpolation=cv2.INTER_AREA) for p in planes]
+    else:
+        kernel = Pillow.Resampling.BILINEAR if how == "pillow" else Pillow.Resampling.BICUBIC
+        images = [
+            Pillow.fromarray(p.astype(np.uint8)).resize(columns_and_rows, kernel) for p in planes
+        ]
+        resized = [np.asarray(image) for image in images]
+    return torch.from_numpy(np.stack(resized))[None].float()
 
 
 def to_logits(head: Tensor, spec: InputSpec, height: int, width: int) -> Tensor:

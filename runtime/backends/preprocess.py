@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeunet.bundle.manifest import InputSpec, scaling
+from edgeunet.data.resize import resize
 
 from ..frames import Frame
 
@@ -16,7 +17,7 @@ from ..frames import Frame
 class Preprocessor:
     """Resizes, orders colours and normalises: frames -> (N, C, height, width) FP32.
 
-    Frames are resized in FP32, because rounding to 8 bit in between would differ from training.
+    Frames are resized as the net's filter says, in FP32 but for filters that round to bytes.
     """
 
     def __init__(self, spec: InputSpec) -> None:
@@ -30,9 +31,7 @@ class Preprocessor:
         for image, frame in zip(images, frames, strict=True):
             height, width = spec.fitted_size(*frame.shape[:2])
             for channel, plane in enumerate(self._planes(frame)):
-                resized = cv2.resize(
-                    plane.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR
-                )
+                resized = resize(plane, (height, width), spec.filter)
                 np.multiply(resized, self._gain[channel], out=image[channel, :height, :width])
                 image[channel, :height, :width] += self._shift[channel]
         return images

@@ -14,7 +14,7 @@ from edgeunet.errors import BackendError, UsageError
 from ..frames import Batch, NetOutputs, Timings
 from ..gpu.cuda import CudaDevice, Staging
 from ..gpu.engine.execution import Execution, LoadedEngine
-from ..gpu.kernels import Kernels
+from ..gpu.kernels import FilterTables, Kernels
 from ..pipeline.stopping import Closing
 from .postprocess import open_classes
 
@@ -43,6 +43,8 @@ class Slot(Closing):
         self._limit = engines[0].max_batch
         self._in_parts = len(engines) > 1
         self._staged: dict[str, Staging] = {}
+        self._tables: FilterTables | None = None  # for frames of `_tables_size`
+        self._tables_size = (0, 0)
         with ExitStack() as stack:
             self._stream = stack.enter_context(device.stream())
             # At the start, and after preprocessing, inference and post-processing.
@@ -70,14 +72,7 @@ class Slot(Closing):
         np.stack(batch.pixels, out=staging.host[: math.prod(shape)].reshape(shape))
         self._marks[0].record(self._stream)
         staging.upload(math.prod(shape), self._stream)
-        self._kernels.preprocess(
-            staging.address,
-            self._size,
-            count=self._count,
-            images=self._at["image"],
-            dtype=self._tensors["image"].dtype,
-            stream=self._stream,
-        )
+        self._queue_images(staging.address)
         self._marks[1].record(self._stream)
         self._executions[0].enqueue(self._count)
         if "presence" in self._tensors:
@@ -160,6 +155,43 @@ class Slot(Closing):
         decision.host[rows.nbytes : nbytes] = presence.reshape(-1).view(np.uint8)
         decision.upload(nbytes, self._stream)
         self._queue_masks(rows=decision.address, presence=decision.address + rows.nbytes)
+
+    def _queue_images(self, frames: int) -> None:
+        """Queue the pre-processing of the frames at an address of the device."""
+        tables = self._filter_tables()
+        images, dtype = self._at["image"], self._tensors["image"].dtype
+        if tables is None:
+            self._kernels.preprocess(
+                frames,
+                self._size,
+                count=self._count,
+                images=images,
+                dtype=dtype,
+                stream=self._stream,
+            )
+            return
+        self._kernels.resample(
+            frames,
+            self._size,
+            tables,
+            at=self._staged["tables"].address,
+            count=self._count,
+            images=images,
+            dtype=dtype,
+            stream=self._stream,
+        )
+
+    def _filter_tables(self) -> FilterTables | None:
+        """The tables for the batch's size, on the device; None if the filter needs none."""
+        if self._size != self._tables_size:
+            self._tables = self._kernels.tables(self._size)
+            if self._tables is not None:
+                content = self._tables.content
+                staging = self._staging("tables", content.nbytes)
+                staging.host[: content.nbytes] = content
+                staging.upload(content.nbytes, self._stream)
+            self._tables_size = self._size
+        return self._tables
 
     def _queue_masks(self, *, rows: int, presence: int) -> None:
         logits = self._tensors["logits"]

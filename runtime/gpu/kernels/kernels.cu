@@ -71,6 +71,69 @@ __device__ void preprocess(const unsigned char* __restrict__ frames, T* __restri
     }
 }
 
+// Tables of a filter, one after the other, all of 32 bit: the first source row of each of `height`
+// rows, the first source column of each of `width` columns, (height, row_taps) weights of rows, and
+// (column_taps, width) weights of columns. Threads side by side read weights side by side.
+struct Tables {
+    const int* at;
+    int height;
+    int width;
+    int row_taps;
+    int column_taps;
+    int rows_first;
+};
+
+// One pass for one output pixel: `count` weights, and the steps from one to the next and from one
+// source pixel to the next.
+template <typename Weight>
+struct Pass {
+    const Weight* weights;
+    int count;
+    int weight_step;
+    int pixel_step;
+};
+
+// Weights are floats, or integers for byte filters. Both passes run at once: what the first one sums
+// up for an output pixel, its neighbours sum up again, but no buffer lies between the passes.
+template <typename Weight, typename T>
+__device__ void resample(const unsigned char* __restrict__ frames, T* __restrict__ images,
+                         int frame_height, int frame_width, int height, int width,
+                         const Tables& tables, int order, const Scaling& scaling) {
+    const int x = blockIdx.x * blockDim.x + threadIdx.x;
+    const int y = blockIdx.y * blockDim.y + threadIdx.y;
+    if (x >= width || y >= height) return;
+    const int channels = order == GRAY ? 1 : 3;
+    const size_t plane = static_cast<size_t>(height) * width;
+    T* image = images + blockIdx.z * channels * plane + static_cast<size_t>(y) * width + x;
+    if (x >= tables.width || y >= tables.height) {  // outside of the frame: the mean colour
+        for (int channel = 0; channel < channels; ++channel) assign(image[channel * plane], 0.0f);
+        return;
+    }
+    const Weight* weights =
+        reinterpret_cast<const Weight*>(tables.at + tables.height + tables.width);
+    const Pass<Weight> rows = {weights + y * tables.row_taps, tables.row_taps, 1, 3 * frame_width};
+    const Pass<Weight> columns = {weights + tables.height * tables.row_taps + x,
+                                  tables.column_taps, tables.width, 3};
+    const Pass<Weight> inner = tables.rows_first != 0 ? rows : columns;
+    const Pass<Weight> outer = tables.rows_first != 0 ? columns : rows;
+    const size_t row = static_cast<size_t>(blockIdx.z) * frame_height + tables.at[y];
+    const unsigned char* corner = frames + 3 * (row * frame_width + tables.at[tables.height + x]);
+    for (int channel = 0; channel < channels; ++channel) {
+        Weight sum = 0;
+        for (int i = 0; i < outer.count; ++i) {
+            const unsigned char* pixel = corner + static_cast<size_t>(i) * outer.pixel_step;
+            Weight part = 0;
+            for (int j = 0; j < inner.count; ++j, pixel += inner.pixel_step) {
+                const float value = channel_value(pixel, order, channel);
+                part = add(part, inner.weights[j * inner.weight_step], static_cast<Weight>(value));
+            }
+            sum = add(sum, outer.weights[i * outer.weight_step], end_pass(part));
+        }
+        const float value = static_cast<float>(end_pass(sum));
+        assign(image[channel * plane], value * scaling.gain[channel] + scaling.shift[channel]);
+    }
+}
+
 // The pixels of one post-processing thread: QUAD columns from x on, ROWS rows from y on.
 struct Tile {
     int x;
@@ -272,6 +335,14 @@ __device__ void postprocess(const T* __restrict__ logits, const int* __restrict_
                    fitted_width, order, scaling);                                              \
     }
 
+#define RESAMPLE(NAME, WEIGHT, T)                                                               \
+    extern "C" __global__ void NAME(const unsigned char* frames, T* images, int frame_height,   \
+                                    int frame_width, int height, int width,                     \
+                                    const Tables tables, int order, const Scaling scaling) {    \
+        resample<WEIGHT>(frames, images, frame_height, frame_width, height, width, tables,      \
+                         order, scaling);                                                       \
+    }
+
 #define POSTPROCESS(NAME, T, CONFIDENCE)                                                    \
     extern "C" __global__ void NAME(const T* logits, const int* rows, const void* presence, \
                                     unsigned char* masks, unsigned char* confidences,       \
@@ -284,6 +355,10 @@ __device__ void postprocess(const T* __restrict__ logits, const int* __restrict_
 
 PREPROCESS(preprocess_float32, float)
 PREPROCESS(preprocess_float16, __half)
+RESAMPLE(resample_float32, float, float)
+RESAMPLE(resample_float16, float, __half)
+RESAMPLE(resample_bytes_float32, int, float)
+RESAMPLE(resample_bytes_float16, int, __half)
 POSTPROCESS(postprocess_float32, float, false)
 POSTPROCESS(postprocess_float16, __half, false)
 POSTPROCESS(postprocess_confidence_float32, float, true)

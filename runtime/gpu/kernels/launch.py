@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeunet.bundle.manifest import Color, InputSpec, covered_size, scaling
+from edgeunet.data.resize import BYTE_FILTERS, Size, tables
 
-Size = tuple[int, int]
-"""Height and width, pixels."""
 Grid = tuple[int, int, int]
 
 # As in kernels.cu.
+_TABLES = np.dtype([("at", np.uint64), ("layout", np.int32, 5)], align=True)
 _QUAD, _ROWS, _MAX_CLASSES = 4, 2, 256
 _ORDERS: dict[Color, int] = {"rgb": 0, "bgr": 1, "gray": 2}
 
@@ -30,6 +31,17 @@ class Launcher(Protocol):
         self, name: str, grid: Grid, block: Grid, arguments: Sequence[np.generic], stream: Any
     ) -> None:
         """Queue a kernel. It gets its arguments by value, structures as `np.void`."""
+
+
+@dataclass(frozen=True)
+class FilterTables:
+    """The tables of a filter for frames of one size, as `resample` reads them on the device.
+
+    content, layout: what `Tables` in kernels.cu points to, and its other fields.
+    """
+
+    content: npt.NDArray[np.uint8]
+    layout: tuple[int, ...]
 
 
 class Kernels:
@@ -70,6 +82,45 @@ class Kernels:
             _BLOCK,
             [*_addresses(frames, images), *map(np.int32, sizes), np.int32(_ORDERS[spec.color]),
              self._scaling],
+            stream,
+        )  # fmt: skip
+
+    def tables(self, size: Size) -> FilterTables | None:
+        """What `resample` needs for frames of a size. None if `preprocess` does it: bilinear."""
+        spec = self._spec
+        if spec.filter == "bilinear":
+            return None
+        rows, columns, rows_first = tables(spec.filter, size, spec.fitted_size(*size))
+        parts = (rows.start, columns.start, rows.weights, columns.weights.T)
+        content = np.concatenate(
+            [np.ascontiguousarray(part).view(np.uint8).ravel() for part in parts]
+        )
+        (height, row_taps), (width, column_taps) = rows.weights.shape, columns.weights.shape
+        return FilterTables(content, (height, width, row_taps, column_taps, rows_first))
+
+    def resample(
+        self,
+        frames: int,
+        size: Size,
+        tables: FilterTables,
+        *,
+        at: int,
+        count: int,
+        images: int,
+        dtype: npt.DTypeLike,
+        stream: Any,
+    ) -> None:
+        """As `preprocess`, by the tables that lie at the address `at`."""
+        spec = self._spec
+        kernel = "resample_bytes" if spec.filter in BYTE_FILTERS else "resample"
+        # A structure's size is a multiple of its alignment, that of the address.
+        structure = np.void(np.array((at, tables.layout), _TABLES).tobytes())
+        self._module.launch(
+            f"{kernel}_{np.dtype(dtype)}",
+            _grid(spec.width, spec.height, count),
+            _BLOCK,
+            [*_addresses(frames, images), *map(np.int32, (*size, spec.height, spec.width)),
+             structure, np.int32(_ORDERS[spec.color]), self._scaling],
             stream,
         )  # fmt: skip
 

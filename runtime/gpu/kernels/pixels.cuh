@@ -67,6 +67,21 @@ PIXEL float sample(const unsigned char* frame, int width, Tap row, Tap column, i
     return lerp(above, below, row.weight);
 }
 
+// Resampling by tables: each pass is a weighted sum of source pixels.
+
+// Weights of byte filters are in units of 2^-22, as Pillow's.
+constexpr int FRACTION_BITS = 22;
+
+PIXEL float add(float sum, float weight, float value) { return fmaf(weight, value, sum); }
+PIXEL int add(int sum, int weight, int value) { return sum + weight * value; }
+
+// The result of a pass. Byte filters round it, halves up, and clip it.
+PIXEL float end_pass(float sum) { return sum; }
+PIXEL int end_pass(int sum) {
+    const int value = (sum + (1 << (FRACTION_BITS - 1))) >> FRACTION_BITS;
+    return value < 0 ? 0 : value > 255 ? 255 : value;
+}
+
 // Logits -> class -----------------------------------------------------------------------------
 
 // The best class of a pixel so far. `sum` adds exp(logit - best) over the classes seen. It starts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeunet.bundle.manifest import InputSpec
+from edgeunet.bundle.manifest import Filter, InputSpec
 from edgeunet.models.reference import to_input
 from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.runtime.frames import Frame, as_rgb
@@ -100,6 +100,19 @@ def test_layout_in_memory_does_not_matter() -> None:
     prepare = Preprocessor(make_spec(16, 24))
     for view in views:
         assert np.array_equal(prepare([view]), prepare([np.ascontiguousarray(view)]))
+
+
+@pytest.mark.parametrize("how", get_args(Filter))
+@every_resize
+@given(height=sides, width=sides, net_height=net_sides, net_width=net_sides, seed=seeds)
+def test_every_filter_is_that_of_the_reference(
+    how: Filter, resize: Any, height: int, width: int, net_height: int, net_width: int, seed: int
+) -> None:
+    spec = InputSpec(net_height, net_width, resize=resize, filter=how)
+    frame = random_frame(height, width, seed)
+    atol = 1e-4 if how == "bilinear" else 1e-5  # of about -2 to 3
+    image = Preprocessor(spec)([frame])
+    np.testing.assert_allclose(image, to_input(frame, spec).numpy(), rtol=0, atol=atol)
 
 
 # Fitting

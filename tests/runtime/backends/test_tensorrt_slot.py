@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from edgeunet.bundle.bundle import Bundle, open_bundle
+from edgeunet.bundle.manifest import Filter
 from edgeunet.errors import BackendError, FrameError, UsageError
 from edgeunet.runtime.backends import create_backend
 from edgeunet.runtime.frames import Batch
@@ -37,6 +40,31 @@ def test_what_was_returned_does_not_change(machine: GpuMachine, bundle: Bundle) 
         kept = first.copy()
         backend.segment(Batch.of(frames(2, (64, 96), 2)))
         np.testing.assert_array_equal(first, kept)
+
+
+# Filters
+
+
+@pytest.mark.parametrize("integrated", [False, True], ids=["discrete", "integrated"])
+@pytest.mark.parametrize("how", get_args(Filter))
+def test_tables_follow_the_size_of_the_frames(
+    bundle: Bundle, how: Filter, integrated: bool
+) -> None:
+    spec = replace(bundle.manifest.input, filter=how)
+    filtered = replace(bundle, manifest=replace(bundle.manifest, input=spec))
+    sizes = [(64, 96), (130, 200), (130, 200), (50, 71), (130, 200)]
+    batches = [frames(2, size, seed) for seed, size in enumerate(sizes)]
+    with (
+        create_backend("onnxruntime", filtered) as reference,
+        gpu_machine(integrated=integrated),
+        create_backend("tensorrt", filtered) as backend,
+    ):
+        wanted = [reference.segment(Batch.of(batch)).masks for batch in batches]
+        found = [backend.segment(Batch.of(batch)).masks for batch in batches]
+        streamed = [batch.masks for batch in backend.stream(map(Batch.of, batches))]
+    for masks in (found, streamed):
+        for here, there in zip(masks, wanted, strict=True):
+            assert np.mean(here != there) <= 1e-3
 
 
 # CUDA graphs

@@ -42,6 +42,10 @@ extern "C" int host_launch(const char* name, const unsigned* grid, const unsigne
                       arguments, bytes);
     KERNEL(preprocess_float32)
     KERNEL(preprocess_float16)
+    KERNEL(resample_float32)
+    KERNEL(resample_float16)
+    KERNEL(resample_bytes_float32)
+    KERNEL(resample_bytes_float16)
     KERNEL(postprocess_float32)
     KERNEL(postprocess_float16)
     KERNEL(postprocess_confidence_float32)

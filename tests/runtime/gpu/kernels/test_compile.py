@@ -24,6 +24,10 @@ KERNELS = [
     "postprocess_float32",
     "preprocess_float16",
     "preprocess_float32",
+    "resample_bytes_float16",
+    "resample_bytes_float32",
+    "resample_float16",
+    "resample_float32",
 ]
 # Every warning is an error, and so are registers or arrays that go to memory.
 STRICT = ["-Werror", "all-warnings", "-Xptxas", "-warn-spills", "-Xptxas", "-warn-lmem-usage"]

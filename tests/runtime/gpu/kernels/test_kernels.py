@@ -17,6 +17,7 @@ from edgeunet.runtime.backends.postprocess import Postprocessor
 from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.runtime.gpu.kernels import Kernels
 from edgeunet.runtime.sinks import overlay
+from support.device_arrays import Placed, place
 from support.host_kernels import load_host_kernels
 
 # Where Intel's IPP resizes for cv2, as it does unless a side is 1, the arithmetic is the kernels'.
@@ -27,41 +28,10 @@ TIE = 1e-4
 ATOL = 3e-4
 """Of normalised values, about -2 to 3."""
 where_ipp_resizes = pytest.mark.skipif(not IPP, reason="cv2 has no IPP here, or the CPU no FMA")
-GUARD = 64
 seeds = st.integers(0, 2**32 - 1)
 sides = st.integers(1, 100)
 float_types = st.sampled_from([np.float32, np.float16])
 Array = npt.NDArray[Any]
-
-
-class Placed:
-    """An array amid bytes of 255, which are NaN in logits and images; not aligned with `shift`."""
-
-    def __init__(
-        self, shape: tuple[int, ...], dtype: npt.DTypeLike, *, shift: int = 0, fill: Any = None
-    ) -> None:
-        kind = np.dtype(dtype)
-        size = int(np.prod(shape)) * kind.itemsize
-        self._all = np.full(GUARD * 3 + size, 255, np.uint8)
-        start = -self._all.ctypes.data % GUARD + GUARD + shift * kind.itemsize
-        self._inside = slice(start, start + size)
-        self.array: Array = self._all[self._inside].view(kind).reshape(shape)
-        if fill is not None:
-            self.array[...] = fill
-
-    @property
-    def address(self) -> int:
-        return int(self.array.ctypes.data)
-
-    def written(self) -> Array:
-        """The array, once the bytes around it have been found untouched."""
-        around = np.delete(self._all, self._inside)
-        assert (around == 255).all()
-        return self.array
-
-
-def place(values: npt.ArrayLike, dtype: npt.DTypeLike, *, shift: int = 0) -> Placed:
-    return Placed(np.shape(values), dtype, shift=shift, fill=values)
 
 
 def make_kernels(
