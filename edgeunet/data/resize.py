@@ -1,7 +1,8 @@
 """Resize a plane of pixels, by the filters that nets are trained with.
 
 A filter is two tables, one for each axis: which source pixels an output pixel reads, and their
-weights. OpenCV and Pillow compute the same on the CPU, faster; the CUDA kernel reads the tables.
+weights. The CUDA kernel reads the tables. On the CPU, OpenCV and Pillow compute the same where they
+are faster.
 
 | filter | where it is from | arithmetic |
 |---|---|---|
@@ -39,8 +40,7 @@ BYTE_FILTERS: tuple[Filter, ...] = ("pillow", "pillow_bicubic")
 FRACTION_BITS = 22
 """Of the fixed-point weights of byte filters. Source: Pillow, src/libImaging/Resample.c."""
 
-_IN_PILLOW = {
-    "antialias": Image.Resampling.BILINEAR,  # of floats, Pillow rounds nothing
+_IN_PILLOW: dict[Filter, Image.Resampling] = {
     "pillow": Image.Resampling.BILINEAR,
     "pillow_bicubic": Image.Resampling.BICUBIC,
 }
@@ -71,31 +71,36 @@ def resize(
         )
     if plane.shape == size:
         return plane.astype(np.float32)
-    if filter in _IN_PILLOW:
-        return _in_pillow(plane, size, filter)
+    if filter in BYTE_FILTERS:
+        return _by_pillow(plane, size, _IN_PILLOW[filter])
+    floats = plane.astype(np.float32)
+    if filter == "antialias":
+        return _antialiased(floats, size)
     how = cv2.INTER_AREA if filter == "area" else cv2.INTER_LINEAR
-    return cv2.resize(  # type: ignore[return-value]
-        plane.astype(np.float32), (size[1], size[0]), interpolation=how
-    )
+    return cv2.resize(floats, (size[1], size[0]), interpolation=how)  # type: ignore[return-value]
 
 
-def _in_pillow(
-    plane: npt.NDArray[Any],
-    size: Size,
-    filter: Filter,  # noqa: A002
+def _by_pillow(
+    plane: npt.NDArray[np.uint8], size: Size, how: Image.Resampling
 ) -> npt.NDArray[np.float32]:
     """One pass a call, because the order of the two depends on the version of Pillow."""
-    image = Image.fromarray(plane if filter in BYTE_FILTERS else plane.astype(np.float32))
+    image = Image.fromarray(plane)
     height, width = size
-    passes = [(width, image.height), (width, height)]
-    if _rows_first((image.height, image.width), size):
-        passes[0] = (image.width, height)
-    for columns_and_rows in passes:
-        image = image.resize(columns_and_rows, _IN_PILLOW[filter])
-    return np.asarray(image, np.float32)
+    first = (image.width, height) if _rows_first(plane.shape, size) else (width, image.height)
+    return np.asarray(image.resize(first, how).resize((width, height), how), np.float32)
 
 
-def _rows_first(source: Size, target: Size) -> bool:
+def _antialiased(plane: npt.NDArray[np.float32], size: Size) -> npt.NDArray[np.float32]:
+    """Rows by the table: Pillow's floats are exact, but slow on a large plane."""
+    rows = taps("antialias", plane.shape[0], size[0])
+    resampled = np.empty((size[0], plane.shape[1]), np.float32)
+    for out, start, weights in zip(resampled, rows.start.tolist(), rows.weights, strict=True):
+        np.einsum("i,ij->j", weights, plane[start : start + len(weights)], out=out)
+    image = Image.fromarray(resampled).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def _rows_first(source: tuple[int, ...], target: Size) -> bool:
     """Whether rows are resampled before columns, as Pillow 13 does if that is less work.
 
     Byte filters round after each pass, so the order counts. Pillow 12 always starts with columns.

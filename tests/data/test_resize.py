@@ -51,10 +51,13 @@ def by_library(plane: Plane, size: Size, how: Filter) -> Plane:
         return cv2.resize(
             plane.astype(np.float32), (size[1], size[0]), interpolation=cv2.INTER_AREA
         )
+    if size[1] == 1 < size[0]:
+        return by_library(plane.T, (1, size[0]), how).T  # PyTorch 2.13 repeats the first pixel
     pixels = torch.from_numpy(plane.astype(np.float64))[None, None]
-    return interpolate(
+    resized = interpolate(
         pixels, size=size, mode="bilinear", align_corners=False, antialias=how == "antialias"
-    )[0, 0].numpy()
+    )
+    return resized[0, 0].numpy()
 
 
 def by_tables(plane: Plane, size: Size, how: Filter) -> Plane:
