@@ -1,4 +1,4 @@
-"""What an image file says before a pixel is decoded: its format, size, pages and orientation."""
+"""What an image file says before a pixel is decoded: format, size, pages, orientation, palette."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
     Image,
     ImageFile,
+    ImagePalette,
     Jpeg2KImagePlugin,
     JpegImagePlugin,
     PngImagePlugin,
@@ -45,6 +48,9 @@ FORMATS = tuple(sorted(_FORMATS))
 """Formats that are read."""
 
 _ORIENTATION = 274  # the tag, in EXIF and in TIFF
+_LOSSY = frozenset({"AVIF", "JPEG", "JPEG 2000"})  # the last and the first may be exact; few are
+_COMPRESSION = 259  # a TIFF's tag
+_LOSSY_TIFF = frozenset({6, 7, 33003, 33005, 34712, 34892, 50001, 50002})  # JPEG and its like
 # JPEG markers, but not the bytes within the compressed pixels: a stuffed 0xFF and the restart
 # markers. TEM has no length.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
@@ -90,6 +96,56 @@ def count_pages(content: bytes) -> int:
 def is_turned(content: bytes) -> bool:
     """Whether the file says that its pixels must be turned or mirrored to be upright, by EXIF."""
     return orientation_of(content, opened(content)) != 1
+
+
+def loses_values(content: bytes) -> str | None:
+    """The compression that changes values, so that ids do not survive it; None if there is none."""
+    kind = format_of(content)
+    if kind in _LOSSY:
+        return kind
+    if kind == "WebP" and _is_lossy_webp(content):
+        return "lossy WebP"
+    if kind == "TIFF" and (pages := tiff.read_pages(content)):
+        compression = pages[0].numbers.get(_COMPRESSION, (1,))[0]
+        return "TIFF with JPEG or the like in it" if compression in _LOSSY_TIFF else None
+    return None
+
+
+def _is_lossy_webp(content: bytes) -> bool:
+    """Whether the pixels are in a chunk VP8; the lossless one is VP8L. Source: RFC 9649, 2.3."""
+    at = 12
+    while at + 8 <= len(content):
+        kind, size = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "little")
+        if kind in (b"VP8 ", b"VP8L"):
+            return kind == b"VP8 "
+        at += 8 + size + size % 2
+    return False
+
+
+@dataclass(frozen=True, eq=False)
+class IdForm:
+    """How a file holds values. several: of several channels. palette: RGB (K, 3) of its indices."""
+
+    several: bool = False
+    palette: npt.NDArray[np.uint8] | None = None
+
+
+def form_of(content: bytes) -> IdForm:
+    """How a file holds values, by its header; the default if the header is damaged."""
+    image = opened(content)
+    if image is None:
+        return IdForm()
+    if image.mode != "P" or image.palette is None:
+        return IdForm(several=len(image.getbands()) > 1)
+    try:
+        own = image.palette
+        other = Image.new("P", (1, 1))  # turns any order of bytes into RGB, without the pixels
+        other.palette = ImagePalette.raw(own.rawmode or own.mode, bytes(own.palette))
+        other.load()
+        colours = other.getpalette("RGB")
+    except Exception:  # a damaged palette raises anything
+        return IdForm()
+    return IdForm(palette=np.array(colours, np.uint8).reshape(-1, 3))
 
 
 def format_of(content: bytes) -> str:

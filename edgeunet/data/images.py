@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -29,6 +28,7 @@ from .headers import (
     format_of,
     is_cut_off,
     is_turned,
+    loses_values,
     opened,
     orientation_of,
     probe,
@@ -169,23 +169,43 @@ def to_8bit(pixels: Pixels) -> npt.NDArray[np.uint8]:
     return pixels  # type: ignore[return-value]
 
 
-def read_ids(path: Path) -> npt.NDArray[np.integer[Any]]:
-    """Read an image file as it is stored: palette indices, 0 and 1 of 1 bit, 8 or 16 bit ids.
+def read_ids(path: Path) -> npt.NDArray[np.generic]:
+    """Read a mask as it is stored: indices of a palette, bool from 1 bit, else what it holds.
 
     Returns:
-        (H, W), or (H, W, C) from a file that holds colours instead of ids.
+        (H, W), or RGB or other channels (H, W, C) from a file that holds colours instead of ids.
 
     Raises:
-        SourceError: not an image, or damaged.
+        SourceError: not an image, damaged, of several pages, turned by EXIF, or in a format that
+            changes values.
+        MissingDependencyError: it needs tifffile, see `tiff`.
     """
-    content = read_bytes(path)
+    content, name = read_bytes(path), str(path)
+    kind = format_of(content)
+    if lossy := loses_values(content):
+        raise SourceError(
+            f"{name} is {lossy}, which changes ids to similar ones; expected a mask in a format "
+            "that keeps them. Write it anew as PNG from where it was made: a copy of this file "
+            "keeps the wrong ids."
+        )
+    if (pages := count_pages(content)) > 1:
+        raise SourceError(f"{name} holds {pages} pages or frames; expected one mask a file.")
+    if is_turned(content):
+        raise SourceError(
+            f"{name} carries an orientation, by which programs turn it or not; expected a mask as "
+            "it is to be seen. Save it without EXIF."
+        )
     image = opened(content)
-    if image is not None and (image.mode in ("P", "1") or bits_of(content) in (2, 4)):
+    few = image is not None and (image.mode in ("P", "1") or bits_of(content) in (2, 4))
+    if few or kind == "GIF":
         return _small_ids(content, path)
-    ids = _decoded(content, cv2.IMREAD_UNCHANGED, name=str(path))
-    if ids is None:
-        raise _unreadable(str(path), complaint(content))
-    return ids  # type: ignore[return-value]
+    if kind == "TIFF" and (found := tiff.read_pages(content)) and not found[0].is_plain:
+        pixels = tiff.decode_by_tifffile(content, found[0], name=name)
+        return pixels[..., 0] if pixels.shape[2] == 1 else pixels
+    ids = _decoded(content, cv2.IMREAD_UNCHANGED, name=name)
+    if ids is None or (kind == "TIFF" and complaint(content)):
+        raise _unreadable(name, complaint(content))
+    return ids if ids.ndim == 2 else _named(ids).pixels
 
 
 def read_bytes(path: Path) -> bytes:
@@ -280,15 +300,16 @@ def _unreadable(name: str, reason: str | None) -> SourceError:
     return SourceError(f"{name} cannot be read as an image: {reason or 'it is damaged'}.")
 
 
-def _small_ids(content: bytes, path: Path) -> npt.NDArray[np.uint8]:
+def _small_ids(content: bytes, path: Path) -> npt.NDArray[np.generic]:
     """Ids of a palette, or of gray with 1, 2 or 4 bit, which OpenCV would make colours of."""
     try:
         checked, image = opened(content), opened(content)
-        assert checked is not None and image is not None  # `read_ids` looked
+        if checked is None or image is None:
+            raise ValueError("its header is damaged")
         checked.verify()  # checksums: `load` does not compare them all
-        ids = np.asarray(image).astype(np.uint8)
+        ids = np.asarray(image)
     except Exception as error:  # damage raises anything
         raise _unreadable(str(path), str(error)) from None
     bits = bits_of(content)
     # Pillow spreads gray of 2 and 4 bit over 0..255.
-    return ids // np.uint8(255 // (2**bits - 1)) if image.mode == "L" else ids
+    return ids // np.uint8(255 // (2**bits - 1)) if image.mode == "L" and bits < 8 else ids

@@ -14,8 +14,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..data.datasets import Sample, read_instances
+from ..data.datasets import read_instances
 from ..data.images import read_ids
+from ..data.samples import Sample
 from ..errors import SourceError
 from ..files import write_bytes
 from ..metrics import IGNORE, Mask
@@ -110,7 +111,7 @@ class WeightMaps:
         content = repr(truth.shape).encode() + truth.tobytes()
         path = self.folder / f"{hashlib.sha256(content).hexdigest()[:32]}.png"
         try:
-            levels = read_ids(path)
+            levels = read_ids(path).astype(np.uint16)
         except SourceError:  # not there yet, or damaged
             instances = instances_of(mask) if known is None else known
             levels = np.round(border_term(instances) * _LEVELS).astype(np.uint16)

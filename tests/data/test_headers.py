@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgeunet.data.headers import Header, count_pages, is_turned, probe
+from edgeunet.data.headers import (
+    Header,
+    count_pages,
+    form_of,
+    is_turned,
+    loses_values,
+    probe,
+)
 from edgeunet.errors import SourceError
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
@@ -69,3 +76,30 @@ def test_orientation_is_that_of_exif_and_not_of_xmp() -> None:
 def test_what_is_damaged_counts_as_one_page_and_upright(content: bytes) -> None:
     assert count_pages(content) == 1
     assert not is_turned(content)
+
+
+@pytest.mark.parametrize("kind", ["png", "gif", "bmp", "tiff"])
+def test_palette_is_read_without_the_pixels(kind: str) -> None:
+    colours = [(0, 0, 0), (128, 0, 7), (1, 200, 3)]
+    image = Image.fromarray(np.array([[0, 1, 2]], np.uint8), "P")
+    image.putpalette([value for colour in colours for value in colour])
+    content = io.BytesIO()
+    image.save(content, kind)
+    form = form_of(content.getvalue())
+    assert form.palette is not None
+    assert form.palette[:3].tolist() == [list(colour) for colour in colours]
+    assert not form.several
+
+
+def test_channels_are_counted_without_the_pixels() -> None:
+    content = encoded("png")
+    assert form_of(content[:-200]).several
+    for damaged in (b"", b"no image", content[:20]):
+        assert (form_of(damaged).several, form_of(damaged).palette) == (False, None)
+
+
+@pytest.mark.parametrize("kind", LOSSLESS)
+def test_lossless_formats_lose_nothing(kind: str) -> None:
+    assert loses_values(encoded(kind, **LOSSLESS[kind])) is None
+    assert loses_values(b"RIFF\0\0\0\0WEBPVP8X") is None
+    assert loses_values(b"") is None

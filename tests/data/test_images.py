@@ -161,7 +161,9 @@ def test_ids_are_read_as_stored(tmp_path: Path, kind: str, mode: str) -> None:
         image = Image.fromarray(ids, "P")
         image.putpalette([value for n in range(256) for value in (n * 7 % 256, 255 - n, 40)])
     image.save(tmp_path / "mask", kind)
-    np.testing.assert_array_equal(read_ids(tmp_path / "mask"), ids)
+    found = read_ids(tmp_path / "mask")
+    np.testing.assert_array_equal(found, ids)
+    assert found.dtype == (bool if mode == "1" else np.uint8)
 
 
 def gray_png(ids: npt.NDArray[np.uint8], bits: int) -> bytes:
@@ -184,8 +186,64 @@ def test_gray_of_few_bits_is_ids_in_a_mask_and_light_in_an_image(tmp_path: Path,
     ids = np.arange(16, dtype=np.uint8) % 2**bits
     path = tmp_path / "a.png"
     path.write_bytes(gray_png(ids, bits))
-    assert read_ids(path).tolist() == [ids.tolist()]
+    np.testing.assert_array_equal(read_ids(path), [ids])
     assert read_image(path)[0, :, 0].tolist() == (ids * (255 // (2**bits - 1))).tolist()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32", "float32", "float64"])
+def test_ids_of_a_tiff_are_read_in_every_depth(tmp_path: Path, dtype: str) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    ids = IDS.astype(dtype) * 20
+    if dtype in ("int16", "int32"):
+        ids = -ids
+    tifffile.imwrite(tmp_path / "a.tif", ids)
+    np.testing.assert_array_equal(read_ids(tmp_path / "a.tif"), ids)
+
+
+def test_ids_of_a_gif_are_its_indices(tmp_path: Path) -> None:
+    image = Image.fromarray(IDS, "P")
+    image.putpalette([value for n in range(12) for value in (n * 20, 255 - n, 40)])
+    image.save(tmp_path / "a.gif", optimize=False)
+    np.testing.assert_array_equal(read_ids(tmp_path / "a.gif"), IDS)
+
+
+@pytest.mark.parametrize("kind", LOSSLESS)
+def test_colours_of_a_mask_are_rgb(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "mask").write_bytes(encoded(kind, **LOSSLESS[kind]))
+    np.testing.assert_array_equal(read_ids(tmp_path / "mask"), COLOURS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "words"),
+    [
+        ("jpeg", {"quality": 100}, "is JPEG, which changes ids"),
+        ("webp", {"quality": 100}, "is lossy WebP, which changes ids"),
+        ("tiff", {"compression": "jpeg"}, "is TIFF with JPEG or the like in it"),
+        ("jpeg2000", {}, "is JPEG 2000, which changes ids"),
+    ],
+)
+def test_mask_that_lost_its_ids_is_refused(
+    tmp_path: Path, kind: str, options: dict[str, Any], words: str
+) -> None:
+    (tmp_path / "mask").write_bytes(encoded(kind, **options))
+    with pytest.raises(SourceError, match=words):
+        read_ids(tmp_path / "mask")
+
+
+def test_mask_of_several_pages_is_refused(tmp_path: Path) -> None:
+    page = Image.fromarray(IDS)
+    page.save(tmp_path / "a.tif", save_all=True, append_images=[page, page])
+    with pytest.raises(SourceError, match="holds 3 pages or frames; expected one mask a file"):
+        read_ids(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("kind", ["png", "tiff"])
+def test_mask_that_exif_turns_is_refused(tmp_path: Path, kind: str) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(IDS).save(tmp_path / "mask", kind, exif=exif)
+    with pytest.raises(SourceError, match="carries an orientation"):
+        read_ids(tmp_path / "mask")
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -193,10 +251,6 @@ def test_gray_ids_keep_their_depth(tmp_path: Path, dtype: type) -> None:
     ids = read_ids(write_png(tmp_path / "a.png", IDS.astype(dtype) * 20))
     assert ids.dtype == dtype
     np.testing.assert_array_equal(ids, IDS.astype(dtype) * 20)
-
-
-def test_colours_are_not_ids(tmp_path: Path) -> None:
-    assert read_ids(write_png(tmp_path / "a.png", COLOURS)).shape == COLOURS.shape
 
 
 @pytest.mark.parametrize("mode", ["P", "L"])
