@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -14,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from .errors import OutputExistsError
+from .errors import OutputError, OutputExistsError
+
+_log = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 """Suffixes, in lower case, of files that are read as images."""
@@ -165,6 +170,67 @@ def new_directory(path: Path, *, force: bool) -> Iterator[Path]:
             temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def locked(output: Path, *, lock: Path | None = None) -> Iterator[None]:
+    """Keep other writers, in this process or another, away from an output while the block runs.
+
+    The lock file is removed at the end. The system releases the lock of a process that dies, so a
+    lock file that was left behind is not in the way.
+
+    Args:
+        output: what is written, named in the error.
+        lock: the lock file; None: `.NAME.lock` beside the output.
+
+    Raises:
+        OutputError: the output has a writer already.
+    """
+    path = output.with_name(f".{output.name}.lock") if lock is None else lock
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            claim(handle, output)
+            if _is_named(handle, path):
+                break
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)  # its last holder removed the file between our opening and locking
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # before the lock goes, or a newcomer's file might be removed
+        os.close(handle)
+
+
+def claim(handle: int, output: Path) -> None:
+    """Lock an open file until it is closed; OutputError if it has another writer."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OutputError(
+            f"{output} is being written by another run. Wait for it to end, or choose another "
+            "output."
+        ) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+        _log.warning(
+            "%s lies on a file system without locks (%s): nothing keeps a second run from writing "
+            "it too.",
+            output,
+            error.strerror,
+        )
+
+
+def _is_named(handle: int, path: Path) -> bool:
+    """Whether an open file is the one at `path`."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def sha256(path: Path) -> str:

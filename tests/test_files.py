@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import logging
 import signal
 import subprocess
 import sys
@@ -14,9 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeunet.errors import OutputExistsError
+from edgeunet.errors import OutputError, OutputExistsError
 from edgeunet.files import (
     list_images,
+    locked,
     natural_key,
     new_directory,
     printable,
@@ -294,3 +297,72 @@ def test_printable_names_hold_no_control_and_are_utf_8(text: str) -> None:
     assert not any(ord(character) < 32 or 127 <= ord(character) < 160 for character in shown)
     if text.isascii() and text.isprintable():
         assert shown == text
+
+
+# Two writers
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from edgeunet.files import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_second_writer_is_refused_until_the_first_ends(tmp_path: Path) -> None:
+    output = tmp_path / "deep" / "out"
+    for _ in range(2):
+        with locked(output):
+            with (
+                pytest.raises(OutputError, match="out is being written by another run"),
+                locked(output),
+            ):
+                pytest.fail("the block must not run")
+            with locked(output.with_name("other")):
+                pass
+        assert list(output.parent.iterdir()) == []
+
+
+def test_lock_of_a_dead_process_is_not_in_the_way(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path / "out")], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(OutputError), locked(tmp_path / "out"):
+            pytest.fail("the block must not run")
+        process.kill()
+    assert [path.name for path in tmp_path.iterdir()] == [".out.lock"]
+    with locked(tmp_path / "out"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lock_file_that_vanishes_between_opening_and_locking_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, calls = tmp_path / ".out.lock", []
+
+    def flock(handle: int, operation: int) -> None:
+        calls.append(handle)
+        if len(calls) == 1:  # its last holder removes it at this moment
+            lock.unlink()
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with locked(tmp_path / "out"):
+        assert lock.exists()
+    assert len(calls) == 2
+
+
+def test_file_system_without_locks_causes_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def flock(handle: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with caplog.at_level(logging.WARNING), locked(tmp_path / "out"):
+        pass
+    assert "file system without locks (No locks available)" in caplog.text
