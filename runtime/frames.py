@@ -25,12 +25,14 @@ class SourceFrame:
     index: its number, from 0. name: its file, or empty. image: (H, W, 3), 8-bit RGB.
     time: seconds since the first frame. A file's own timestamps, or None if it has none; for a
     camera, when the frame arrived.
+    pixel_aspect: width of a pixel divided by its height; 1 for square pixels.
     """
 
     index: int
     name: str
     image: Frame
     time: float | None = None
+    pixel_aspect: Fraction = Fraction(1)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ..frames import Frame
 from ..pipeline.stopping import StopFlag
 from .faults import device_fault, network_fault
 from .live import Connection, Timeouts
-from .video import Pixels, import_av
+from .video import Pixels, import_av, pixel_aspect
 
 _POLL = 0.005  # seconds
 
@@ -71,6 +71,7 @@ class FFmpegConnection(Connection):
             self._container.close()
             raise
         self.rate = _sane(self._stream.average_rate)
+        self.pixel_aspect = pixel_aspect(self._stream)
 
     def _video_stream(self) -> Any:
         streams = self._container.streams.video

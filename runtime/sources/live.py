@@ -50,9 +50,13 @@ class Timeouts:
 
 
 class Connection(Closing, ABC):
-    """A camera that answered. rate: frames per second, None if the camera does not say."""
+    """A camera that answered.
+
+    rate: frames per second, None if the camera does not say. pixel_aspect: see `SourceFrame`.
+    """
 
     rate: Fraction | None
+    pixel_aspect: Fraction = Fraction(1)
 
     @abstractmethod
     def frames(self) -> Iterator[Frame | None]:
@@ -93,6 +97,7 @@ class LiveSource(Source):
         self._backoff = backoff
         self._clock = clock
         self._connection: Connection | None = connect()
+        self._pixel_aspect = self._connection.pixel_aspect
         self.info = SourceInfo(0, self._connection.rate, live=True)
         self._last_warning = (float("-inf"), 0)  # time, and `skipped` at that time
 
@@ -109,7 +114,7 @@ class LiveSource(Source):
                         _log.warning("%s is back after %.1f s.", self.name, now - lost)
                         lost, delays = None, self._backoff.delays()
                     started = started if index else now
-                    yield SourceFrame(index, "", image, now - started)
+                    yield SourceFrame(index, "", image, now - started, self._pixel_aspect)
                     index += 1
                 fault = f"{self.name} ended."
             except SourceError as error:
@@ -129,6 +134,7 @@ class LiveSource(Source):
         """Undamaged pictures of one connection, until it ends or `stop`."""
         if self._connection is None:
             self._connection = self._connect()
+            self._pixel_aspect = self._connection.pixel_aspect
         if self._stopped.is_set():  # while it was connecting
             return
         for image in self._connection.frames():

@@ -54,6 +54,7 @@ class VideoFile(Source):
                         "",
                         upright(pixels(frame), frame),
                         None if time is None else time - first,
+                        pixel_aspect(stream, frame),
                     )
                     index += 1
         except self._av.error.FFmpegError as error:
@@ -126,12 +127,31 @@ def upright(image: Frame, frame: Any) -> Frame:
     maps a pixel (p, q) to (a p + c q + x, b p + d q + y); angles are rounded to right angles.
     Source: libavutil/display.h.
     """
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    matrix = _display_matrix(frame)
     if matrix is None:
         return image
-    a, b, _, c, d = struct.unpack_from("=5i", bytes(matrix))
+    a, b, _, c, d = matrix
     across, down = a, d
     if abs(b) > abs(a):
         image, across, down = image.swapaxes(0, 1), c, b
     turned = image[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]
     return np.ascontiguousarray(turned)
+
+
+def pixel_aspect(stream: Any, frame: Any = None) -> Fraction:
+    """Width of a pixel divided by its height, in a PyAV stream or in a frame of it turned upright.
+
+    1 if the file does not say.
+    """
+    aspect = stream.sample_aspect_ratio
+    if aspect is None or aspect <= 0:
+        return Fraction(1)
+    matrix = None if frame is None else _display_matrix(frame)
+    turned = matrix is not None and abs(matrix[1]) > abs(matrix[0])
+    return Fraction(1, aspect) if turned else Fraction(aspect)
+
+
+def _display_matrix(frame: Any) -> tuple[int, ...] | None:
+    """The first five numbers of a frame's display matrix, None if it has none."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    return None if matrix is None else struct.unpack_from("=5i", bytes(matrix))

@@ -108,6 +108,14 @@ def test_absent_camera_is_an_error_when_opened() -> None:
         LiveSource("rtsp://camera/", Camera())
 
 
+def test_pixel_aspect_is_that_of_each_connection() -> None:
+    first, second = Call([1, 2]), Call([3])
+    second.pixel_aspect = Fraction(16, 15)
+    with LiveSource("camera", iter([first, second]).__next__, backoff=Backoff(0.0)) as source:
+        came = [next(source).pixel_aspect for _ in range(3)]
+    assert came == [1, 1, Fraction(16, 15)]
+
+
 def test_rate_is_the_cameras_and_frames_are_not_counted_ahead() -> None:
     with LiveSource("rtsp://camera/", Camera([])) as source:
         assert (source.info.frames, source.info.rate, source.info.live) == (0, 30, True)

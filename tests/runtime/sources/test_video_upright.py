@@ -37,11 +37,15 @@ def quarters(size: tuple[int, int] = (64, 96)) -> Frame:
     return image
 
 
-def held(path: Path, matrix: tuple[int, int, int, int]) -> Path:
+def held(
+    path: Path, matrix: tuple[int, int, int, int], *, pixel_aspect: Fraction | None = None
+) -> Path:
     """MP4 of `quarters` whose track header has this display matrix, as phones write it."""
     with av.open(path, "w") as container:
         stream = container.add_stream("libx264", rate=25)
         stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p"
+        if pixel_aspect is not None:
+            stream.codec_context.sample_aspect_ratio = pixel_aspect
         for _ in range(2):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(quarters(), format="rgb24")))
         container.mux(stream.encode())
@@ -64,6 +68,19 @@ def test_frames_come_upright(tmp_path: Path, name: str) -> None:
         assert frame.image.flags.c_contiguous
         assert frame.image.shape == turned(quarters()).shape
         assert np.abs(frame.image - turned(quarters()).astype(int)).mean() < 4
+
+
+@pytest.mark.parametrize("name", TURNS)
+def test_pixels_have_the_aspect_of_the_upright_picture(tmp_path: Path, name: str) -> None:
+    path = held(tmp_path / "clip.mp4", TURNS[name][0], pixel_aspect=Fraction(16, 15))
+    frame = next(Frames.open(path).read())
+    lies = frame.image.shape[:2] != (64, 96)
+    assert frame.pixel_aspect == (Fraction(15, 16) if lies else Fraction(16, 15))
+
+
+def test_pixels_are_square_unless_the_file_says_otherwise(tmp_path: Path) -> None:
+    frame = next(Frames.open(write_video(tmp_path / "clip.mp4", 1)).read())
+    assert frame.pixel_aspect == 1
 
 
 @pytest.mark.parametrize("name", ["as it is", "clockwise", "upside down", "counterclockwise"])
