@@ -122,12 +122,12 @@ def _bench_batch(
     seconds: dict[str, list[float]] = {stage: [] for stage in STAGES}
     seconds["decode"] = decode
     with TemporaryDirectory(prefix="edgeunet-bench-") as folder:
-        sink = MaskDirectory(Path(folder))
+        sink = MaskDirectory(Path(folder), palette=segmenter.manifest.palette)
         for turn in range(WARM_UP + repeats):
             result = segmenter.backend.segment(Batch.of(list(islice(supply, batch))))
             started = time.perf_counter()
             for segmented in result:
-                frame = replace(segmented.frame, index=turn)
+                frame = replace(segmented.frame, index=turn * batch + segmented.frame.index)
                 sink.write(replace(segmented, frame=frame))
             spent = time.perf_counter() - started
             if turn < WARM_UP:

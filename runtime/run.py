@@ -13,12 +13,11 @@ from edgeunet.bundle.manifest import Manifest
 from edgeunet.errors import OutputError
 from edgeunet.metrics import Flicker
 
-from .frames import Segmented
 from .options import DEFAULTS, LoadOptions
 from .pipeline.stopping import stopping_on_signals
 from .pipeline.stopwatch import Stopwatch
 from .segmenter import Drop, Segmenter
-from .sinks import Sink, open_sink
+from .sinks import Output, Sink, check_output, open_sink
 from .sources import Frames, Source
 from .sources.addresses import scheme_of
 from .stream import StreamReport
@@ -49,7 +48,7 @@ class RunSummary:
 def run(
     bundle: str | Path,
     source: str | Path | Source,
-    output: str | Callable[[Segmented], object] = "-",
+    output: Output = "-",
     *,
     backend: str = "auto",
     options: LoadOptions = DEFAULTS,
@@ -57,6 +56,7 @@ def run(
     max_delay: float | None = None,
     drop: Drop | None = None,
     temporal: float | None = None,
+    overlay: bool = False,
     force: bool = False,
     report: Callable[[int, int], None] = lambda written, frames: None,
 ) -> RunSummary:
@@ -66,7 +66,7 @@ def run(
     SIGINT and SIGTERM stop the reading, and the frames under way are written.
 
     Args:
-        output: see `open_sink`.
+        output, overlay, force: see `open_sink`. They are checked before anything is loaded.
         backend, options: see `load`.
         batch, max_delay, drop, temporal: see `Segmenter.stream`.
         report: called with the number of frames written so far, and of the source (0: unknown).
@@ -79,6 +79,14 @@ def run(
         # it: frames that nobody reads would be lost, and many cameras accept a single client.
         if not isinstance(source, Source) and scheme_of(source) is None:
             source = stack.enter_context(Frames.open(source).read())
+        known = source if isinstance(source, Source) else None  # a camera is not, yet
+        check_output(
+            output,
+            sources=() if known is None else known.files,
+            several=known is None or known.info.live or known.info.frames > 1,
+            overlay=overlay,
+            force=force,
+        )
         segmenter = stack.enter_context(Segmenter.open(bundle, backend, options))
         segmenter.self_check()
         if not isinstance(source, Source):
@@ -91,7 +99,7 @@ def run(
         started = time.perf_counter()
         with (
             stopping_on_signals(stream.stop) as stopped,  # also while the sink is being closed
-            _open_sink(output, source, segmenter.manifest, force=force) as sink,
+            _open_sink(output, source, segmenter.manifest, overlay=overlay, force=force) as sink,
         ):
             for written, segmented in enumerate(stream.results(), start=1):
                 with watch.lap():
@@ -120,7 +128,7 @@ def run(
 
 @contextmanager
 def _open_sink(
-    output: str | Callable[[Segmented], object], source: Source, manifest: Manifest, *, force: bool
+    output: Output, source: Source, manifest: Manifest, *, overlay: bool, force: bool
 ) -> Iterator[Sink]:
     with _as_output_error(output):
         sink = open_sink(
@@ -129,6 +137,7 @@ def _open_sink(
             classes=manifest.classes,
             palette=manifest.palette,
             sources=source.files,
+            overlay=overlay,
             force=force,
         )
     try:
@@ -139,7 +148,7 @@ def _open_sink(
 
 
 @contextmanager
-def _as_output_error(output: str | Callable[[Segmented], object]) -> Iterator[None]:
+def _as_output_error(output: Output) -> Iterator[None]:
     """Turn system errors while writing into OutputError; errors of a caller's function stay."""
     try:
         yield

@@ -12,6 +12,7 @@ from ..errors import UnfinishedError
 from ..runtime.options import LoadOptions
 from ..runtime.run import RunSummary, run
 from ..runtime.segmenter import Drop
+from ..runtime.sinks.opening import OUTPUTS
 from .bundle_options import StreamOptions
 from .common import (
     DIRECTORY,
@@ -34,9 +35,9 @@ from .options import options_from
     "output",
     metavar="OUTPUT",
     default="-",
-    help="NAME.mp4 (overlay), NAME.jsonl (run lengths), a directory (PNG masks), pipe:masks or "
-    "pipe:overlay (raw bytes on stdout), or - (none).",
+    help=f"{OUTPUTS}.",
 )
+@option("--overlay", is_flag=True, help="Write overlays into the directory instead of masks.")
 @options_from(StreamOptions, "stream", section="Net")
 @options_from(LoadOptions, "options", section="Net")
 @option(
@@ -62,6 +63,7 @@ def command(
     stream: StreamOptions,
     max_delay: float | None,
     drop: Drop | None,
+    overlay: bool,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -79,6 +81,7 @@ def command(
             output,
             max_delay=None if max_delay is None else max_delay / 1000,
             drop=drop,
+            overlay=overlay,
             force=force,
             report=report,
             **stream.arguments(options),

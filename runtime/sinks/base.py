@@ -1,16 +1,13 @@
-"""The interface of every sink, and the sinks that write no file."""
+"""The interface of every sink, the sinks that write no file, and checks that all files share."""
 
 from __future__ import annotations
 
-import re
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
-
-from edgeunet.errors import OutputExistsError, UsageError
-from edgeunet.files import write_bytes
+from edgeunet.errors import OutputError, OutputExistsError, UsageError
 
 from ..frames import Segmented
 from ..pipeline.stopping import Closing
@@ -42,28 +39,41 @@ class CallbackSink(Sink):
         self._callback(segmented)
 
 
-# File stems that this sink writes; it removes no other file.
-_NUMBER = re.compile(r"[0-9]{6}|[1-9][0-9]{6,}")
+def check_file(path: Path, *, force: bool) -> None:
+    """Refuse a place for a file.
+
+    Raises:
+        UsageError: `path` is a directory, or below a file. OutputExistsError: it exists and `force`
+            is false. OutputError: its folder cannot be written.
+    """
+    _check_parents(path)
+    if path.is_dir():
+        raise UsageError(f"{path} is a directory; expected a file to write.")
+    if path.exists() and not force:
+        raise OutputExistsError(path)
 
 
-class MaskDirectory(Sink):
-    """Writes class ids as `000000.png`, …, named by frame number; no file is left half-written."""
+def check_directory(path: Path, *, force: bool) -> None:
+    """Refuse a place for a directory of files.
 
-    def __init__(self, path: Path, *, force: bool = False) -> None:
-        if path.exists() and not path.is_dir():
-            raise UsageError(f"{path} is a file; expected a directory for the masks.")
-        if path.exists() and any(path.iterdir()):
-            if not force:
-                raise OutputExistsError(path)
-            # Remove the masks of an earlier run, which may be longer than this one.
-            for old in path.glob("*.png"):
-                if _NUMBER.fullmatch(old.stem):
-                    old.unlink()
-        path.mkdir(parents=True, exist_ok=True)
-        self.path = path
+    Raises:
+        UsageError: `path` is a file, or below one. OutputExistsError: it holds something and
+            `force` is false. OutputError: its folder cannot be written.
+    """
+    _check_parents(path)
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{path} is a file; expected a directory to write.")
+    if path.exists() and not force and any(path.iterdir()):
+        raise OutputExistsError(path)
 
-    def write(self, segmented: Segmented) -> None:
-        """Write the next mask."""
-        encoded = cv2.imencode(".png", segmented.mask, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
-        name = f"{segmented.frame.index:06d}.png"
-        write_bytes(self.path / name, encoded.tobytes(), sync=False)
+
+def _check_parents(path: Path) -> None:
+    """Refuse a new path whose nearest existing folder is a file or cannot be written."""
+    if path.exists():
+        return
+    nearest = next(parent for parent in path.absolute().parents if parent.exists())
+    if not nearest.is_dir():
+        rest = path.absolute().relative_to(nearest)
+        raise UsageError(f"{nearest} is a file; {rest} cannot be written in it.")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise OutputError(f"{nearest} cannot be written. Choose another output, or permit it.")

@@ -11,28 +11,37 @@ from typing import Any
 
 import numpy as np
 
-from edgeunet.errors import MissingDependencyError, OutputExistsError, UsageError
+from edgeunet.errors import MissingDependencyError
+from edgeunet.files import claim
 from edgeunet.metrics import Mask
 
 from ..frames import Segmented
-from .base import Sink
+from .base import Sink, check_file
 
 
 class JsonLines(Sink):
     """Writes one JSON object per frame, one a line; no line is left half-written.
 
     `frame`, `name`, `time` and `presence` come from `Segmented`, `segments` from `segments`.
+
+    Raises:
+        UsageError: a directory is in its place. OutputExistsError: the file exists and `force` is
+            false. OutputError: another run writes the file.
     """
 
     def __init__(self, path: Path, *, classes: Sequence[str], force: bool = False) -> None:
         import_coco()
-        if path.is_dir():
-            raise UsageError(f"{path} is a directory; expected a file for the lines.")
-        if path.exists() and not force:
-            raise OutputExistsError(path)
+        check_file(path, force=force)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._classes = classes
-        self._file = path.open("wb", buffering=0)
+        self._file = path.open("ab", buffering=0)  # truncated only once it is ours alone
+        try:
+            claim(self._file.fileno(), path)
+            if path.is_file():  # a named pipe cannot be truncated
+                self._file.truncate(0)
+        except BaseException:
+            self._file.close()
+            raise
         self._end = 0  # of the last whole line, in bytes
 
     def write(self, segmented: Segmented) -> None:
@@ -53,8 +62,7 @@ class JsonLines(Sink):
                 rest = rest[self._file.write(rest) :]
         except OSError:
             with suppress(OSError):  # a named pipe cannot be truncated
-                self._file.seek(self._end)
-                self._file.truncate()
+                self._file.truncate(self._end)
             raise
         self._end += len(line)
 

@@ -30,8 +30,13 @@ def overlay(image: Frame, mask: Mask, palette: Palette, *, opacity: float = 0.5)
 
 def colourise(mask: npt.NDArray[np.uint8], palette: Palette) -> Frame:
     """The mask as a picture of class colours (H, W, 3)."""
-    colours: Frame = np.zeros((256, 3), np.uint8)
+    picture: Frame = colour_table(palette).take(mask, axis=0)
+    return picture
+
+
+def colour_table(palette: Palette) -> npt.NDArray[np.uint8]:
+    """RGB (256, 3) of every id: black beyond the classes, white for 255, which is no class."""
+    colours = np.zeros((256, 3), np.uint8)
     colours[: len(palette)] = palette
     colours[255] = 255
-    picture: Frame = colours.take(mask, axis=0)
-    return picture
+    return colours

@@ -10,13 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from edgeunet.data.cells import snapshots
 from edgeunet.errors import SourceError
+from edgeunet.files import locked
 from edgeunet.runtime import Segmenter, load
 from edgeunet.runtime.run import run
+from edgeunet.runtime.sinks import overlay
 from edgeunet.runtime.sources import Frames
-from support.commands import call, data, fails, finish, names, start, succeeds
+from support.commands import call, data, fails, finish, names, start, succeeds, visible
 from support.media import VIDEO_SIZE, cut_to, decode, read_mask_png, write_png, write_video
 
 FRAMES = 3000  # of a film that nobody waits for
@@ -31,11 +34,11 @@ def test_run_writes_masks_in_order(fp32_bundle: Path, images: Path, tmp_path: Pa
     assert [stream[name] for name in ("read", "segmented", "dropped", "skipped")] == [5, 5, 0, 0]
     assert list(summary["busy"]) == ["decode", "preprocess", "infer", "postprocess", "sink"]
     assert all(0 < share < 1 for share in summary["busy"].values())
-    assert names(output) == [f"{index:06d}.png" for index in range(5)]
+    assert visible(output) == [f"{index}.png" for index in range(5)]
     with load(fp32_bundle) as segmenter:
-        for frame, name in zip(Frames.open(images).read(), names(output), strict=True):
+        for frame in Frames.open(images).read():
             wanted = segmenter([frame.image]).masks[0]
-            np.testing.assert_array_equal(read_mask_png(output / name), wanted)
+            np.testing.assert_array_equal(read_mask_png(output / frame.name), wanted)
             assert len(np.unique(wanted)) > 1, "one class alone shows nothing"
 
 
@@ -86,7 +89,7 @@ def test_run_of_a_truncated_video_keeps_the_masks_before_the_cut(
     source = cut_to(write_video(tmp_path / "clip.mp4", 12, index_first=True), 0.6)
     message = fails(1, "run", fp32_bundle, source, "-o", tmp_path / "masks", "--batch", "4")
     (last,) = map(int, re.findall(r"clip\.mp4 is .* frame (\d+)\b", message))
-    written = names(tmp_path / "masks")
+    written = visible(tmp_path / "masks")
     assert 1 < len(written) < 12
     assert written == [f"{index:06d}.png" for index in range(len(written))]
     assert len(written) in (last, last + 1)  # damaged at that frame, or truncated after it
@@ -173,9 +176,54 @@ def test_run_with_a_wrong_option_touches_no_output(
     assert names(tmp_path) == ["000000.png"]
 
 
-def test_run_refuses_other_outputs(fp32_bundle: Path, images: Path, tmp_path: Path) -> None:
-    message = fails(2, "run", fp32_bundle, images, "-o", tmp_path / "out.avi")
-    assert "NAME.mp4" in message
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["-o", "out.avi"], "expected NAME.mp4"),
+        (["-o", "rtsp://camera/1"], "looks like an address"),
+        (["-o", "out.png"], "one picture, but the source has several frames"),
+        (["-o", "out.mp4", "--overlay"], "--overlay is for a directory"),
+        (["-o", "file/new/out.mp4"], "file is a file; new/out.mp4 cannot be written in it"),
+        (["-o", "old.mp4"], "old.mp4 exists already"),
+        (["-o", "file"], "file is a file"),
+        (["-o", "file/masks"], "file is a file; masks cannot be written in it"),
+    ],
+)
+def test_run_looks_at_its_output_before_it_loads_anything(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("file", "old.mp4"):
+        (tmp_path / name).write_bytes(b"kept")
+    assert words in fails(2, "run", tmp_path / "no bundle", images, *options)
+    assert names(tmp_path) == ["file", "old.mp4"]
+
+
+@pytest.mark.parametrize("name", ["out.png", "out.jpg"])
+def test_run_of_an_image_into_an_image(
+    fp32_bundle: Path, images: Path, tmp_path: Path, name: str
+) -> None:
+    succeeds("run", fp32_bundle, images / "1.png", "-o", tmp_path / name)
+    (image,) = (frame.image for frame in Frames.open(images / "1.png").read())
+    with load(fp32_bundle) as segmenter:
+        wanted = overlay(image, segmenter([image]).masks[0], segmenter.manifest.palette)
+    difference = np.asarray(Image.open(tmp_path / name)).astype(int) - wanted
+    assert np.abs(difference).mean() < (8 if name.endswith("jpg") else 1e-9)  # of noise
+
+
+def test_run_writes_overlays_of_images(fp32_bundle: Path, images: Path, tmp_path: Path) -> None:
+    succeeds("run", fp32_bundle, images, "-o", tmp_path / "out", "--overlay")
+    assert visible(tmp_path / "out") == [f"{index}.png" for index in range(5)]
+    with Image.open(tmp_path / "out" / "1.png") as picture:
+        assert picture.mode == "RGB"
+
+
+def test_second_run_into_an_output_is_refused(
+    fp32_bundle: Path, images: Path, tmp_path: Path
+) -> None:
+    with locked(tmp_path / "out.mp4"):
+        arguments = ("run", fp32_bundle, images, "-o", tmp_path / "out.mp4")
+        assert "is being written by another run" in fails(1, *arguments)
     assert names(tmp_path) == []
 
 

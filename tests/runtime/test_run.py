@@ -17,7 +17,7 @@ from edgeunet.runtime.frames import Segmented
 from edgeunet.runtime.run import run
 from edgeunet.runtime.sinks import OverlayVideo
 from edgeunet.runtime.sources import Source, SourceFrame, SourceInfo
-from support.commands import fails, finish, names, start
+from support.commands import fails, finish, names, start, visible
 from support.media import VIDEO_SIZE, decode, write_video
 
 FRAMES = 3000  # of a film that nobody waits for
@@ -65,7 +65,7 @@ class Gone(Source):
 def test_error_of_the_source_is_not_blamed_on_the_output(fp32_bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(ConnectionResetError):
         run(fp32_bundle, Gone(), str(tmp_path / "masks"))
-    assert names(tmp_path / "masks") == ["000000.png"]
+    assert visible(tmp_path / "masks") == ["000000.png"]
 
 
 def test_signal_while_the_video_is_closed_leaves_it_whole(

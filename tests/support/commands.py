@@ -65,3 +65,8 @@ def data(*arguments: object) -> Any:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+def visible(folder: Path) -> list[str]:
+    """Names without those that begin with a dot, such as the list of the files that a run wrote."""
+    return [name for name in names(folder) if not name.startswith(".")]

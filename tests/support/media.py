@@ -9,6 +9,7 @@ import av
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 Frame = npt.NDArray[np.uint8]
 
@@ -69,11 +70,10 @@ def write_png(path: Path, pixels: npt.NDArray[np.generic]) -> Path:
 
 
 def read_mask_png(path: Path) -> Frame:
-    """Class ids of a mask file, as they were stored."""
-    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    assert mask is not None, f"{path} cannot be read"
-    assert mask.dtype == np.uint8
-    return mask.view(np.uint8)
+    """Class ids of a mask file, as they were stored: the indices of a PNG with a palette."""
+    with Image.open(path) as picture:
+        assert (picture.format, picture.mode) == ("PNG", "P")
+        return np.asarray(picture)
 
 
 def decode(path: Path) -> tuple[list[Frame], Fraction]:

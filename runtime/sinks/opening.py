@@ -1,0 +1,172 @@
+"""Which sink an output names, and whether it may be written."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from edgeunet.errors import OutputError, UsageError
+
+from ..frames import Segmented
+from ..sources.redaction import redacted
+from .base import CallbackSink, NullSink, Sink, check_directory, check_file
+from .jsonlines import JsonLines, import_coco
+from .overlay import Palette
+from .pictures import (
+    PICTURE_SUFFIXES,
+    MaskDirectory,
+    OverlayDirectory,
+    OverlayPicture,
+    picture_names,
+    several_frames,
+)
+from .pipe import RawPipe, mask_pixels, overlay_pixels
+from .video import CONTAINERS, OverlayVideo
+
+Output = str | Callable[[Segmented], object]
+Kind = Literal["function", "none", "masks pipe", "overlay pipe", "video", "picture", "lines"]
+
+OUTPUTS = (
+    "NAME.mp4, .mov, .mkv, .webm or .gif (overlay), NAME.png or .jpg (overlay of one image), "
+    "NAME.jsonl (run lengths), a directory (PNG masks; overlays with --overlay), pipe:masks or "
+    "pipe:overlay (raw bytes on stdout), or - (none)"
+)
+"""The outputs there are, for help and errors."""
+
+# As in the addresses of sources; C:/ is a drive, and 10:30.mp4 a time.
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+_EXACT: dict[str, Kind] = {"-": "none", "pipe:masks": "masks pipe", "pipe:overlay": "overlay pipe"}
+
+
+def open_sink(
+    output: Output,
+    *,
+    rate: Fraction | None,
+    classes: Sequence[str],
+    palette: Palette,
+    sources: Iterable[Path] = (),
+    overlay: bool = False,
+    force: bool = False,
+) -> Sink:
+    """Open the sink that an output names.
+
+    Args:
+        output: `NAME.mp4`, `.mov`, `.mkv`, `.webm` or `.gif` (overlay), `NAME.png` or `.jpg`
+            (overlay of one image), `NAME.jsonl` (run lengths), `pipe:masks` or `pipe:overlay` (raw
+            bytes on stdout), `-` (none), another name (a directory of PNG masks), or a function.
+        rate: frames per second of a video whose frames have no time; None: 10.
+        sources: files that are read; the output must not be one of them or their directory.
+        overlay: a directory gets overlays instead of masks.
+
+    Raises:
+        UsageError: an unknown kind of output, one that could replace a source, or pictures of two
+            sources that would have one name.
+        OutputExistsError: the output exists and `force` is false.
+        OutputError: stdout is closed, or another run writes the output.
+
+    Example:
+        >>> from edgeunet.runtime.sinks import open_sink
+        >>> sink = open_sink("-", rate=None, classes=["cell"], palette=[(0, 0, 0)])
+        >>> type(sink).__name__
+        'NullSink'
+    """
+    files = tuple(sources)
+    check_output(output, sources=files, overlay=overlay, force=force)
+    if not isinstance(output, str):
+        return CallbackSink(output)
+    kind, path = _kind_of(output), Path(output)
+    if kind == "none":
+        return NullSink()
+    if kind == "masks pipe":
+        return RawPipe(_stdout(), mask_pixels)
+    if kind == "overlay pipe":
+        return RawPipe(_stdout(), overlay_pixels(palette))
+    if kind == "video":
+        return OverlayVideo(path, rate=rate or Fraction(10), palette=palette, force=force)
+    if kind == "picture":
+        return OverlayPicture(path, palette=palette, force=force)
+    if kind == "lines":
+        return JsonLines(path, classes=classes, force=force)
+    directory = OverlayDirectory if overlay else MaskDirectory
+    return directory(path, palette=palette, sources=files, force=force)
+
+
+def check_output(
+    output: Output,
+    *,
+    sources: Iterable[Path] = (),
+    several: bool = False,
+    overlay: bool = False,
+    force: bool = False,
+) -> None:
+    """Refuse an output that cannot be written, without touching anything.
+
+    Args:
+        several: the source is known to have more than one frame.
+
+    Raises:
+        See `open_sink`; and UsageError for several frames into one picture.
+    """
+    kind = _kind_of(output)
+    if overlay and kind is not None:
+        raise UsageError(
+            f"--overlay is for a directory of pictures, and the output is {_shown(output)}. Leave "
+            "it out, or pass -o DIR/."
+        )
+    if not isinstance(output, str) or kind in ("none", "masks pipe", "overlay pipe"):
+        return
+    path, files = Path(output), tuple(sources)
+    if any(path.resolve() in (file.resolve(), file.parent.resolve()) for file in files):
+        raise UsageError(
+            f"{output} is the source or its directory; writing there could replace the source. "
+            "Choose another output."
+        )
+    if kind is None:
+        check_directory(path, force=force)
+        picture_names(files)
+        return
+    check_file(path, force=force)
+    if kind == "picture" and (several or len(files) > 1):
+        raise several_frames(path)
+    if kind == "lines":
+        import_coco()
+
+
+def _kind_of(output: Output) -> Kind | None:
+    """What an output is; None: a directory. UsageError if it is nothing that can be written."""
+    if not isinstance(output, str):
+        return "function"
+    if output in _EXACT:
+        return _EXACT[output]
+    suffix = "" if output.endswith("/") else Path(output).suffix.lower()
+    known: Kind | None = None
+    if suffix in CONTAINERS:
+        known = "video"
+    elif suffix in PICTURE_SUFFIXES:
+        known = "picture"
+    elif suffix == ".jsonl":
+        known = "lines"
+    elif output == "" or (suffix and not Path(output).is_dir()):
+        raise UsageError(f"{output or 'an empty name'} is no output; expected {OUTPUTS}.")
+    # rtsp://camera and pipe:video would otherwise become directories.
+    scheme = _SCHEME.match(output)
+    if scheme and (known is None or output.startswith("/", scheme.end())):
+        raise UsageError(
+            f"{redacted(output)} looks like an address, and there is no output of the kind "
+            f"{scheme[0]} Expected {OUTPUTS}. A file of that name is ./{redacted(output)}."
+        )
+    return known
+
+
+def _shown(output: Output) -> str:
+    return redacted(output) if isinstance(output, str) else "a function"
+
+
+def _stdout() -> BinaryIO:
+    if sys.stdout is None:  # closed by `>&-` or a service manager
+        raise OutputError("stdout is closed, but pipe: writes to it. Connect it, or pass a file.")
+    return sys.stdout.buffer
