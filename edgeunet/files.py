@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,12 @@ _log = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 """Suffixes, in lower case, of files that are read as images."""
+_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Controls, line breaks, what turns the direction of writing, and bytes that are not UTF-8."""
@@ -231,6 +238,36 @@ def _is_named(handle: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(handle), path.stat())
     except FileNotFoundError:
         return False
+
+
+def read_file(path: Path, *, most: int) -> bytes:
+    """Content of a regular file of at most `most` bytes.
+
+    Raises:
+        OSError: it is missing, larger, or no regular file. Pipes and devices may never end.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from edgeunet.files import read_file, write_bytes
+        >>> write_bytes(Path("note"), b"text")
+        >>> read_file(Path("note"), most=100)
+        b'text'
+    """
+    # Without O_NONBLOCK, opening a pipe waits for someone to write into it.
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(f"it is {_KINDS.get(stat.S_IFMT(status.st_mode), 'no regular file')}")
+        if status.st_size > most:
+            raise OSError(f"it has {status.st_size} bytes; expected at most {most}")
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            content = file.read(status.st_size + 1)
+    finally:
+        os.close(handle)
+    if len(content) > status.st_size:
+        raise OSError("it grew while it was read")
+    return content
 
 
 def sha256(path: Path) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
+from edgeunet.bundle.graphs import MAX_BYTES, check_graph
 from edgeunet.bundle.manifest import (
     DEPTHS_DIR,
     MANIFEST_NAME,
@@ -21,10 +24,11 @@ from edgeunet.bundle.manifest import (
     part_file,
     read_manifest,
 )
-from edgeunet.errors import BundleError, UsageError
-from edgeunet.files import sha256
+from edgeunet.errors import BundleError, GraphError, UsageError
+from edgeunet.files import read_file, sha256
 
 GOLDEN_NAME = "golden.npz"
+GRAPH_SUFFIX = ".onnx"
 CHECKPOINT_NAME = "checkpoint.safetensors"
 # Parts of the manifest that must be the same at every depth, because callers see them.
 _SHARED = ("model", "precision", "classes", "palette", "input", "logits_size", "max_batch", "gate")
@@ -40,6 +44,29 @@ class Golden:
     frames: npt.NDArray[np.uint8]
     masks: npt.NDArray[np.uint8]
     logits: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class BundleFile:
+    """A file that a manifest lists. sha256: its hash there."""
+
+    path: Path
+    sha256: str
+
+    def read(self) -> bytes:
+        """Its content, read once and compared with the hash.
+
+        Whoever parses these bytes parses what was checked: the path is not opened again.
+
+        Raises:
+            BundleError: it cannot be read, or was changed.
+        """
+        try:
+            content = read_file(self.path, most=MAX_BYTES)
+        except OSError as error:
+            raise BundleError(f"{self.path} cannot be read: {error}") from None
+        _compare(self.path, hashlib.sha256(content).hexdigest(), self.sha256)
+        return content
 
 
 @dataclass(frozen=True)
@@ -92,6 +119,10 @@ class Bundle:
         name = part_file(flavour, part)
         return self.root / name if name in self.manifest.files else None
 
+    def file(self, path: Path) -> BundleFile:
+        """One of its files by path, such as that of a graph; KeyError if it is not listed."""
+        return BundleFile(path, self.manifest.files[path.name])
+
     def at(self, precision: Precision) -> Bundle:
         """The same bundle, to run in another precision that it holds, at every depth.
 
@@ -109,7 +140,7 @@ class Bundle:
         """The golden frames."""
         path = self.root / GOLDEN_NAME
         try:
-            with np.load(path, allow_pickle=False) as data:
+            with np.load(BytesIO(self.file(path).read()), allow_pickle=False) as data:
                 return Golden(data["frames"], data["masks"], data["logits"])
         except (OSError, ValueError, KeyError, BadZipFile) as error:
             raise BundleError(f"{path} does not hold golden frames: {error}") from None
@@ -120,7 +151,8 @@ def open_bundle(path: str | Path) -> Bundle:
 
     Raises:
         BundleError: not a bundle, an unknown schema version, a name that leaves the directory, a
-            missing file, a wrong hash, or a depth of another net.
+            missing file, a wrong hash, a graph that reads other files, see `check_graph`, or a
+            depth of another net.
 
     Example:
         >>> from edgeunet.runtime import open_bundle
@@ -200,7 +232,16 @@ def _check_file(root: Path, name: str, digest: str) -> None:
         )
     if not is_file:
         raise BundleError(f"{root} lacks {name}. Copy the bundle again, or export it again.")
-    found = sha256(path)
+    if path.suffix == GRAPH_SUFFIX:
+        try:
+            check_graph(BundleFile(path, digest).read(), name=str(path))
+        except GraphError as error:
+            raise BundleError(str(error)) from None
+    else:
+        _compare(path, sha256(path), digest)
+
+
+def _compare(path: Path, found: str, digest: str) -> None:
     if found != digest:
         raise BundleError(
             f"{path} has SHA-256 {found[:12]}…; the manifest expects {digest[:12]}…. The file is "

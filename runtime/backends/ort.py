@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeunet.bundle.bundle import Bundle
+from edgeunet.bundle.bundle import Bundle, BundleFile
+from edgeunet.bundle.graphs import check_graph, read_graph
 from edgeunet.bundle.manifest import Flavour, Precision
 from edgeunet.doctor import cores, lacks_vnni
 from edgeunet.errors import BackendError, MissingDependencyError
@@ -31,6 +32,7 @@ _FLAVOUR: dict[Precision, Flavour] = {"fp32": "fp32", "fp16": "fp16", "int8": "i
 _FOR_TENSORRT = ("int8", "int8.fp16")
 
 Arrays = list[npt.NDArray[Any]]
+Graph = Path | bytes | BundleFile
 
 
 def open_onnxruntime(bundle: Bundle, options: LoadOptions) -> NetBackend:
@@ -44,9 +46,10 @@ def open_onnxruntime(bundle: Bundle, options: LoadOptions) -> NetBackend:
 
 def open_flavour(bundle: Bundle, flavour: Flavour, *, threads: int | None = None) -> NetBackend:
     """Open one of the bundle's graphs. TensorRT's run node by node, to round as TensorRT does."""
+    decoder = bundle.part_path(flavour, "decoder")
     net = OrtNet(
-        bundle.part_path(flavour, "encoder") or bundle.model_path(flavour),
-        decoder=bundle.part_path(flavour, "decoder"),
+        bundle.file(bundle.part_path(flavour, "encoder") or bundle.model_path(flavour)),
+        decoder=decoder and bundle.file(decoder),
         gate=bundle.manifest.gate,
         threads=threads,
         as_written=flavour in _FOR_TENSORRT,
@@ -62,21 +65,22 @@ class OrtNet(Net):
     the cores that the other leaves idle.
 
     Args:
-        graph: file or serialized model: the whole net, or encoder and gate if there is a decoder.
-        decoder: file of the second part.
+        graph: the whole net, or encoder and gate if there is a decoder.
+        decoder: the second part.
         gate: thresholds of the presence, None without a gate.
         threads: None for all cores.
         as_written: run node by node, without fusing or reordering.
 
     Raises:
-        BackendError: ONNX Runtime cannot load the graph, or, later, run it.
+        GraphError: a graph that is not self-contained, see `check_graph`. BundleError: a file that
+        was changed. BackendError: ONNX Runtime cannot load the graph, or, later, run it.
     """
 
     def __init__(
         self,
-        graph: Path | bytes,
+        graph: Graph,
         *,
-        decoder: Path | None = None,
+        decoder: Graph | None = None,
         gate: Sequence[float] | None = None,
         threads: int | None = None,
         as_written: bool = False,
@@ -142,6 +146,8 @@ class OrtNet(Net):
 def _session_options(threads: int | None, *, as_written: bool) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; its warnings are about its own optimiser
+    # It would take content with the mark of its own format for that, unchecked.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     if as_written:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     elif lacks_vnni():
@@ -151,8 +157,14 @@ def _session_options(threads: int | None, *, as_written: bool) -> onnxruntime.Se
     return options
 
 
-def _open(graph: Path | bytes, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
-    content, name = (str(graph), graph) if isinstance(graph, Path) else (graph, "the graph")
+def _open(graph: Graph, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    """Open a session of the bytes that were checked, without a path to find other files from."""
+    name = "the graph" if isinstance(graph, bytes) else str(getattr(graph, "path", graph))
+    if isinstance(graph, Path):
+        content = read_graph(graph)
+    else:
+        content = graph if isinstance(graph, bytes) else graph.read()
+        check_graph(content, name=name)
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises several unrelated classes

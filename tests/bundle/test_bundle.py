@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import BundleError, UsageError
+from support.hostile_graphs import PLACES
 
 FILES = ("checkpoint.json", "checkpoint.safetensors", "golden.npz", "model.fp32.onnx")
 
@@ -248,6 +250,45 @@ def test_refuses_a_file_without_a_hash(bundle: Path, name: str) -> None:
 def test_refuses_a_precision_whose_graphs_are_not_listed(bundle: Path) -> None:
     edit(bundle, "precision", "int8")
     assert "lists no hash for model.fp16.onnx" in refusal(bundle)
+
+
+# Graphs that read other files
+
+
+def put_graph(bundle: Path, content: bytes) -> None:
+    """Another FP32 graph, with its hash."""
+    (bundle / "model.fp32.onnx").write_bytes(content)
+    list_file(bundle, "model.fp32.onnx", content)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_refuses_a_graph_with_values_in_another_file(bundle: Path, place: str) -> None:
+    put_graph(bundle, PLACES[place]().SerializeToString())
+    message = refusal(bundle)
+    assert f"{bundle / 'model.fp32.onnx'} keeps the values of tensor 'weights'" in message
+
+
+def test_refuses_such_a_graph_that_no_precision_uses(bundle: Path) -> None:
+    content = PLACES["initializer"]().SerializeToString()
+    (bundle / "spare.onnx").write_bytes(content)
+    list_file(bundle, "spare.onnx", content)
+    assert "spare.onnx keeps the values" in refusal(bundle)
+
+
+@pytest.mark.parametrize("change", ["content", "pipe", "missing"])
+def test_file_that_changes_after_opening_is_refused(bundle: Path, change: str) -> None:
+    opened = open_bundle(bundle)
+    path = opened.model_path("fp32")
+    content = opened.file(path).read()
+    assert content == path.read_bytes()
+    path.unlink()
+    if change == "content":
+        path.write_bytes(PLACES["initializer"]().SerializeToString())
+    elif change == "pipe":
+        os.mkfifo(path)
+    words = "has SHA-256" if change == "content" else "cannot be read: "
+    with pytest.raises(BundleError, match=words):
+        opened.file(path).read()
 
 
 # Names that leave the bundle

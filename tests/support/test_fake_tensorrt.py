@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -123,17 +122,6 @@ def test_a_logger_that_raises_does_not_stop_a_build(capsys: pytest.CaptureFixtur
     assert "Exception caught in log(): broken" in capsys.readouterr().err
 
 
-def test_a_graph_is_read_from_a_file_too(tmp_path: Path) -> None:
-    path = tmp_path / "model.onnx"
-    path.write_bytes(graph())
-    build = Build(fake_tensorrt.make("11.4.0"))
-    network = build.builder.create_network()
-    assert build.trt.OnnxParser(network, build.log).parse_from_file(str(path))
-    assert network.num_layers == 2
-    with pytest.raises(TypeError):
-        build.parser.parse_from_file(path)
-
-
 # The same words as TensorRT-RTX, which builds without a GPU
 
 
@@ -194,13 +182,6 @@ def _not_cancelled(build: Build) -> Any:
     assert _cancelled(build, lambda: True) is not None
 
 
-def _no_such_file(build: Build) -> Any:
-    network = build.builder.create_network()
-    parser = build.trt.OnnxParser(network, build.log)
-    assert not parser.parse_from_file("/nowhere/graph.onnx")
-    assert parser.num_errors == 1 and parser.get_error(0).code().name == "INVALID_VALUE"
-
-
 def _no_onnx(build: Build) -> Any:
     network = build.builder.create_network()
     parser = build.trt.OnnxParser(network, build.log)
@@ -245,7 +226,6 @@ def _nothing_out_of_range(build: Build) -> Any:
         (_cancelled_by_false, "Error Code 7: BuildCanceled (Build canceled by user"),
         (_cancelled_by_an_error, "Error Code 7: BuildCanceled (Build canceled by user"),
         (_not_cancelled, ""),
-        (_no_such_file, "Input file cannot be found, or is not a regular file: /nowhere"),
         (_no_onnx, "Failed to parse the ONNX model."),
         (_no_such_target, "Index of compute capability is not in a valid range"),
         (_target_left_open, "bad optional access"),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from edgeunet.bundle.bundle import Bundle, open_bundle
+from edgeunet.bundle.bundle import Bundle, BundleFile, open_bundle
 from edgeunet.bundle.engines import ENGINES_DIR, EngineRequest
 from edgeunet.bundle.manifest import PARTS, Part, Precision
 from edgeunet.errors import UsageError
@@ -122,7 +122,7 @@ def _request(
     part: Part | None,
     targets: Sequence[str] | None,
     dla: int | None,
-) -> tuple[Path, EngineRequest]:
+) -> tuple[BundleFile, EngineRequest]:
     """The graph and the request, which does not name a GPU yet."""
     manifest = bundle.manifest
     if dla is not None and manifest.precision == "fp32":
@@ -130,14 +130,15 @@ def _request(
             "the DLA computes in FP16 and INT8, not in FP32: pass --precision fp16, or omit --dla."
         )
     flavour = toolkit.flavours[manifest.precision]
-    graph: Path | None = bundle.model_path(flavour)
+    path: Path | None = bundle.model_path(flavour)
     if part is not None:
-        graph = bundle.part_path(flavour, part)
-    if graph is None:
+        path = bundle.part_path(flavour, part)
+    if path is None:
         raise UsageError(
             f"{bundle.root} holds no {part} of its {flavour} graph: only a gated bundle has parts. "
             "Build the whole graph."
         )
+    graph = bundle.file(path)
     request = EngineRequest(
         runtime=toolkit.name,
         version=toolkit.version,
@@ -148,7 +149,7 @@ def _request(
         part=part,
         max_batch=manifest.max_batch,
         dla=dla,
-        onnx_sha256=manifest.files[graph.name],
+        onnx_sha256=graph.sha256,
     )
     return graph, request
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from edgeunet.bundle.bundle import BundleFile
 from edgeunet.bundle.engines import PLAN_SUFFIX, EngineCard, EngineRequest, card_path, read_card
 from edgeunet.bundle.schema import encode
 from edgeunet.errors import EngineError
@@ -38,7 +39,7 @@ class BuiltEngine:
 def keep_or_build(
     folder: Path,
     request: EngineRequest,
-    graph: Path,
+    graph: BundleFile,
     *,
     make: Callable[[], Plan],
     force: bool,
@@ -74,12 +75,12 @@ def keep_or_build(
         ) from error
 
 
-def _write(path: Path, request: EngineRequest, graph: Path, plan: Plan) -> EngineCard:
+def _write(path: Path, request: EngineRequest, graph: BundleFile, plan: Plan) -> EngineCard:
     card = EngineCard(
         request,
         plan_sha256=hashlib.sha256(plan.content).hexdigest(),
         plan_bytes=len(plan.content),
-        onnx_bytes=graph.stat().st_size,
+        onnx_bytes=graph.path.stat().st_size,
         fallback=plan.fallback,
     )
     # If the process dies between the two, the old sidecar does not match the new plan's hash.

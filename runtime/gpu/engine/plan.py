@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeunet.bundle.bundle import BundleFile
 from edgeunet.bundle.engines import EngineRequest
+from edgeunet.bundle.graphs import check_graph
 from edgeunet.errors import EngineError, UsageError
 
 from .caches import attach_timing_cache, keep_timing_cache
@@ -36,7 +38,7 @@ class Plan:
 
 def compile_plan(
     toolkit: Toolkit,
-    graph: Path,
+    graph: BundleFile,
     request: EngineRequest,
     *,
     tuning: Tuning | None = None,
@@ -54,6 +56,7 @@ def compile_plan(
 
     Raises:
         EngineError: the parser or the builder failed; holds its messages.
+        BundleError: the graph's file was changed. GraphError: see `check_graph`.
         UsageError: the machine has no such DLA core.
     """
     with deferred_interrupt() as interrupted, ExitStack() as stack:
@@ -73,7 +76,7 @@ def compile_plan(
 
 def _build(
     toolkit: Toolkit,
-    graph: Path,
+    graph: BundleFile,
     request: EngineRequest,
     tuning: Tuning | None,
     monitor: Any,
@@ -89,10 +92,12 @@ def _build(
         raise _no_such_dla(toolkit, request.dla, builder.num_DLA_cores)
     network = builder.create_network(_network_flags(toolkit))
     parser = trt.OnnxParser(network, log)
-    if not parser.parse_from_file(str(graph)):
+    content = graph.read()
+    check_graph(content, name=str(graph.path))
+    if not parser.parse(content):  # without a path, beside which it could look for weights
         errors = [_parser_error(toolkit, parser.get_error(i)) for i in range(parser.num_errors)]
         reason = f"{'; '.join(errors)}." if errors else error_text(log)
-        raise EngineError(f"{toolkit.title} cannot parse {graph}: {reason}")
+        raise EngineError(f"{toolkit.title} cannot parse {graph.path}: {reason}")
     config = make_config(toolkit, builder, network, request)
     if tuning is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, tuning.workspace)
@@ -104,7 +109,7 @@ def _build(
     if monitor is not None and monitor.interruption is not None:
         raise monitor.interruption
     if plan is None:
-        raise EngineError(f"{toolkit.title} cannot build {graph}: {error_text(log)}")
+        raise EngineError(f"{toolkit.title} cannot build {graph.path}: {error_text(log)}")
     if tuning is not None:
         keep_timing_cache(config, tuning.timing_cache, report)
     return Plan(bytes(plan), fallback)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from pathlib import Path
 from typing import Any
 
 import onnx
@@ -154,17 +153,6 @@ class OnnxParser:
 
     def get_error(self, index: int) -> Any:
         return self._errors[index]
-
-    def parse_from_file(self, model: str) -> bool:
-        if not Path(model).is_file():
-            return self._fail(
-                f"Input file cannot be found, or is not a regular file: {model}", "INVALID_VALUE"
-            )
-        try:
-            loaded = onnx.load(Path(model))  # with the weights beside it
-        except Exception:
-            return self._fail("Failed to parse the ONNX model.")
-        return self._parse(loaded)
 
     def parse(self, model: Any, path: str | None = None) -> bool:
         try:

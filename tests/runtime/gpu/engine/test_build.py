@@ -13,12 +13,13 @@ import pytest
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.bundle.engines import list_engines
 from edgeunet.bundle.manifest import part_file
-from edgeunet.errors import BackendError, UsageError
+from edgeunet.errors import BackendError, BundleError, GraphError, UsageError
 from edgeunet.files import sha256
-from edgeunet.runtime.gpu.engine import engine_parts
+from edgeunet.runtime.gpu.engine import build_bundle_engine, engine_parts
 from support.commands import fails
 from support.engine_builds import VERSIONS, WEAK, Install, build, ends
-from support.small_bundle import write_bundle
+from support.hostile_graphs import PLACES
+from support.small_bundle import names, write_bundle
 
 
 @pytest.fixture
@@ -85,6 +86,29 @@ def test_weakly_typed_versions_warn_about_int8_on_a_dla(
     told: list[str] = []
     build(int8_bundle, dla=0, report=told.append)
     assert any("takes no Q/DQ nodes" in step for step in told) == (version in WEAK)
+
+
+def test_changed_graph_is_not_parsed(bundle: Path, trt: ModuleType) -> None:
+    opened = open_bundle(bundle)
+    for path in bundle.glob("*.onnx"):
+        path.write_bytes(PLACES["initializer"]().SerializeToString())
+    with pytest.raises(BundleError, match=r"\.onnx has SHA-256"):
+        build_bundle_engine(opened)
+    assert names(bundle / "engines") == []
+
+
+def test_graph_that_reads_other_files_is_not_parsed(
+    bundle: Path, trt: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although its hash is right: an opened bundle has none, so this one is made up."""
+    opened = open_bundle(bundle)
+    content = PLACES["initializer"]().SerializeToString()
+    for name in opened.manifest.files:
+        (bundle / name).write_bytes(content)
+        opened.manifest.files[name] = sha256(bundle / name)
+    monkeypatch.setattr(trt.OnnxParser, "parse", lambda *_: pytest.fail("it was parsed"))
+    with pytest.raises(GraphError, match="in another file"):
+        build_bundle_engine(opened)
 
 
 def test_missing_gpu_is_named(bundle: Path, install: Install) -> None:

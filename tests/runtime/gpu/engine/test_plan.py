@@ -16,6 +16,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
+from edgeunet.bundle.bundle import BundleFile
 from edgeunet.bundle.engines import EngineRequest
 from edgeunet.bundle.manifest import PARTS, InputSpec, Part, flavour_file, part_file
 from edgeunet.data.cells import snapshots
@@ -24,6 +25,7 @@ from edgeunet.export.graphs.fp16 import half
 from edgeunet.export.graphs.split import split_flavours
 from edgeunet.export.graphs.trace import trace
 from edgeunet.export.int8.emitters import write_int8
+from edgeunet.files import sha256
 from edgeunet.models import create_model, list_models
 from edgeunet.runtime.gpu.engine import Toolkit, load_toolkit
 from edgeunet.runtime.gpu.engine.plan import compile_plan
@@ -106,7 +108,8 @@ def build(
         dla=None,
         onnx_sha256="not read here",
     )
-    return compile_plan(toolkit, graph, request, progress=progress).content
+    file = BundleFile(graph, sha256(graph))
+    return compile_plan(toolkit, file, request, progress=progress).content
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
