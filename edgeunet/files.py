@@ -12,7 +12,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -21,6 +21,7 @@ from typing import Any
 from .errors import OutputError, OutputExistsError
 
 _log = logging.getLogger(__name__)
+from .errors import UsageError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 """Suffixes, in lower case, of files that are read as images."""
@@ -147,23 +148,59 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=1) + "\n").encode())
 
 
-@contextmanager
-def new_directory(path: Path, *, force: bool) -> Iterator[Path]:
-    """Yield a temporary sibling that becomes `path` when the block ends without an error.
+def entries(folder: Path) -> list[str]:
+    """Names of all files and folders in a folder, sorted."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def check_new_directory(
+    path: Path, *, force: bool, strangers: Callable[[Path], Iterable[str]] = entries
+) -> None:
+    """Refuse an output directory that `new_directory` would refuse, before any work is done.
+
+    Args:
+        strangers: names in a folder that the caller's kind of output does not have. A folder with
+            any is never replaced. By default only an empty folder is.
 
     Raises:
         OutputExistsError: `path` exists and `force` is false.
+        UsageError: it exists and holds more than such an output.
     """
-    if path.exists() and not force:
+    if not os.path.lexists(path):
+        return
+    if not force:
         raise OutputExistsError(path)
+    if path.is_symlink() or not path.is_dir():
+        kind = "a link" if path.is_symlink() else "a file"
+        raise UsageError(
+            f"{path} is {kind}; --force replaces directories only. Choose another output, or "
+            "remove it."
+        )
+    if foreign := list(strangers(path)):
+        shown = ", ".join(map(repr, foreign[:3]))
+        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+        raise UsageError(
+            f"{path} holds {shown}{more}. --force replaces an empty folder or an earlier output of "
+            "the same kind, and deletes nothing else. Choose another output, or move these away."
+        )
+
+
+@contextmanager
+def new_directory(
+    path: Path, *, force: bool, strangers: Callable[[Path], Iterable[str]] = entries
+) -> Iterator[Path]:
+    """Yield a temporary sibling that becomes `path` when the block ends without an error.
+
+    Args and errors are those of `check_new_directory`, which runs before the block and after it.
+    """
+    check_new_directory(path, force=force, strangers=strangers)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
         yield temporary
         temporary.chmod(0o755)
+        check_new_directory(path, force=force, strangers=strangers)
         if path.exists():
-            if not force:  # it appeared while the block ran
-                raise OutputExistsError(path)
             old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
             path.replace(old / path.name)
             try:

@@ -12,7 +12,14 @@ from typing import Literal
 import numpy as np
 import torch
 
-from edgeunet.bundle.bundle import CHECKPOINT_NAME, GOLDEN_NAME, Bundle, open_bundle
+from edgeunet.bundle.bundle import (
+    CHECKPOINT_NAME,
+    GOLDEN_NAME,
+    REPORT_NAMES,
+    Bundle,
+    open_bundle,
+    strangers_in,
+)
 from edgeunet.bundle.calibration_table import TABLE_NAME, CalibrationTable, Method, read_table
 from edgeunet.bundle.manifest import (
     DEPTHS_DIR,
@@ -126,7 +133,8 @@ def export_bundle(
     """Write a bundle, whole or not at all, and compare it with PyTorch.
 
     Args:
-        output: directory of the bundle; it must not exist unless `force`.
+        output: directory of the bundle; it must not exist. `force` replaces a bundle or an empty
+            folder, nothing else.
         report: called with the name of each step.
 
     Returns:
@@ -137,7 +145,7 @@ def export_bundle(
         UsageError: a depth or an ensemble that the net does not have, depths that cannot be
             switched between, or options that exclude each other.
         CalibrationError: INT8 without frames to calibrate with, with unsuitable frames, or with a
-            table of another graph. OutputExistsError: see `output`.
+            table of another graph. OutputExistsError, UsageError: see `output`.
         ExportError: a graph that one of its targets rejects or misreads, see `lint`.
         ParityError: the bundle loses more than `max_iou_drop`; nothing is written.
 
@@ -160,7 +168,7 @@ def export_bundle(
     if net.cgm is not None and card.gate is None:
         report("the gate is not calibrated and stays unused; `edgeunet gate` calibrates it")
     name = Path(output).name
-    with new_directory(Path(output), force=force) as folder:
+    with new_directory(Path(output), force=force, strangers=strangers_in) as folder:
         whole = _Writer(folder, name, net, card, options, source.path, selection, report)
         for shallow, its_card in nets[:-1]:
             place = f"{DEPTHS_DIR}/{its_card.arguments['depth']}"
@@ -280,8 +288,9 @@ class _Writer:
                 parity = replace(parity, fallbacks=fallbacks)
         proof.check(parity)
         parity = replace(parity, bundle=self.name)
-        write_json(folder / "parity.json", parity.to_json())
-        write_html(folder / "parity.html", parity, worst, card.palette)
+        report_json, report_html = (folder / name for name in REPORT_NAMES)
+        write_json(report_json, parity.to_json())
+        write_html(report_html, parity, worst, card.palette)
         return parity
 
     def _write_flavours(self) -> None:

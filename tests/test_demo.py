@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from edgeunet.demo import FRAMES, RATE, SIZE, demo
-from edgeunet.errors import OutputExistsError
+from edgeunet.demo import FRAMES, RATE, SIZE, _strangers_in, demo
+from edgeunet.errors import OutputExistsError, UsageError
 from edgeunet.runtime.sources import Frames, SourceInfo
 
 
@@ -37,3 +38,22 @@ def test_demo_does_not_replace_an_existing_directory(tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
     with pytest.raises(OutputExistsError, match="--force"):
         demo(tmp_path / "demo")
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "data/notes.txt", "mobile_unet-int8/notes.txt"])
+def test_force_deletes_no_other_files(tmp_path: Path, name: str, fp32_bundle: Path) -> None:
+    folder = tmp_path / "demo"
+    shutil.copytree(fp32_bundle, folder / "mobile_unet-int8")
+    (folder / "data").mkdir()
+    for each in ("cells.mp4", "overlay.mp4", "parity.html", "parity.json"):
+        (folder / each).touch()
+    assert _strangers_in(folder) == []
+    (folder / name).touch()
+    with pytest.raises(UsageError, match=f"demo holds '{name}'"):
+        demo(folder, force=True)
+    (folder / name).unlink()
+    (folder / "overlay.mp4").unlink()
+    with pytest.raises(
+        UsageError, match=r"holds 'cells\.mp4', 'data', 'mobile_unet-int8' and 2 more"
+    ):
+        demo(folder, force=True)

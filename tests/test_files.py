@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -16,13 +17,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeunet.errors import OutputError, OutputExistsError
+from edgeunet.errors import OutputError, OutputExistsError, UsageError
 from edgeunet.files import (
+    entries,
     list_images,
     locked,
     natural_key,
     new_directory,
     printable,
+    read_file,
     sha256,
     write_bytes,
     write_json,
@@ -41,7 +44,7 @@ KILLED_DIRECTORY = """
 import os, sys
 from pathlib import Path
 from edgeunet.files import new_directory
-with new_directory(Path(sys.argv[1]), force=True) as folder:
+with new_directory(Path(sys.argv[1]), force=True, strangers=lambda folder: []) as folder:
     (folder / "file").write_text("new")
     os.kill(os.getpid(), 9)
 """
@@ -132,6 +135,30 @@ def test_sha256_is_that_of_hashlib_over_several_blocks(tmp_path: Path) -> None:
     assert sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()
 
 
+@pytest.mark.parametrize("size", [0, 1, 99, 100])
+def test_file_of_bounded_size_is_read(tmp_path: Path, size: int) -> None:
+    (tmp_path / "file").write_bytes(b"x" * size)
+    assert read_file(tmp_path / "file", most=100) == b"x" * size
+
+
+def test_larger_file_and_what_is_no_file_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 101)
+    with pytest.raises(OSError, match="it has 101 bytes; expected at most 100"):
+        read_file(tmp_path / "file", most=100)
+    os.mkfifo(tmp_path / "pipe")
+    before = len(entries(Path("/proc/self/fd")))
+    for path, kind in (
+        (tmp_path, "directory"),
+        (tmp_path / "pipe", "pipe"),
+        ("/dev/zero", "device"),
+    ):
+        with pytest.raises(OSError, match=f"it is a {kind}"):
+            read_file(path, most=100)
+    with pytest.raises(FileNotFoundError):
+        read_file(tmp_path / "missing", most=100)
+    assert len(entries(Path("/proc/self/fd"))) == before
+
+
 # Directories
 
 
@@ -173,19 +200,73 @@ def test_without_force_a_path_that_appears_meanwhile_is_kept(tmp_path: Path) -> 
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
-@pytest.mark.parametrize("kind", ["directory", "file", "nothing"])
-def test_force_replaces_everything_there(tmp_path: Path, kind: str) -> None:
+def only_file(folder: Path) -> list[str]:
+    """Names in a folder besides `file`, which is the output of these tests."""
+    return [name for name in entries(folder) if name != "file"]
+
+
+@pytest.mark.parametrize("kind", ["earlier output", "empty folder", "nothing"])
+def test_force_replaces_an_earlier_output(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "out"
-    if kind == "directory":
-        (make(path) / "left over").touch()
-    elif kind == "file":
-        path.write_text("old")
-    with new_directory(path, force=True) as folder:
+    if kind == "earlier output":
+        make(path)
+    elif kind == "empty folder":
+        path.mkdir()
+    with new_directory(path, force=True, strangers=only_file) as folder:
         (folder / "file").write_text("new")
         assert path.exists() == (kind != "nothing")
     assert [entry.name for entry in path.iterdir()] == ["file"]
     assert (path / "file").read_text() == "new"
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_force_deletes_no_other_files(tmp_path: Path, late: bool) -> None:
+    """Neither those that are there before the work nor those that appear while it is done."""
+    path = make(tmp_path / "out")
+    names = ["a\x1b[2J", "b", "c", "d", "e"]
+
+    def replace() -> None:
+        with new_directory(path, force=True, strangers=only_file) as folder:
+            (folder / "file").write_text("new")
+            assert late, "the block must not run"
+            for name in names:
+                (path / name).touch()
+
+    if not late:
+        for name in names:
+            (path / name).touch()
+    with pytest.raises(UsageError) as error:
+        replace()
+    message = str(error.value)
+    assert f"{path} holds 'a\\x1b[2J', 'b', 'c' and 2 more. --force replaces" in message
+    assert "Choose another output, or move these away." in message
+    assert entries(path) == sorted(["file", *names])
+    assert (path / "file").read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+def test_force_replaces_only_an_empty_folder_if_nothing_else_is_said(tmp_path: Path) -> None:
+    path = make(tmp_path / "out")
+    with (
+        pytest.raises(UsageError, match="out holds 'file'"),
+        new_directory(path, force=True),
+    ):
+        pytest.fail("the block must not run")
+    assert (path / "file").read_text() == "old"
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_force_replaces_no_file_and_no_link(tmp_path: Path, kind: str) -> None:
+    target, path = make(tmp_path / "target"), tmp_path / "out"
+    path.write_text("old") if kind == "file" else path.symlink_to(target)
+    with (
+        pytest.raises(UsageError, match=f"out is a {kind}; --force replaces directories only"),
+        new_directory(path, force=True, strangers=only_file),
+    ):
+        pytest.fail("the block must not run")
+    assert path.is_symlink() == (kind == "link")
+    assert (target / "file").read_text() == "old"
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
@@ -198,7 +279,7 @@ def test_error_in_the_block_changes_nothing(
         make(path)
 
     def fail() -> None:
-        with new_directory(path, force=True) as folder:
+        with new_directory(path, force=True, strangers=only_file) as folder:
             (folder / "file").write_text("new")
             raise error
 
@@ -222,7 +303,7 @@ def test_failed_renaming_leaves_the_old_directory(
     monkeypatch.setattr(Path, "replace", fails_for_the_new_one)
     with (
         pytest.raises(PermissionError, match="no renaming"),
-        new_directory(path, force=True) as folder,
+        new_directory(path, force=True, strangers=only_file) as folder,
     ):
         (folder / "file").write_text("new")
     assert (path / "file").read_text() == "old"

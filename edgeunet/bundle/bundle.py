@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -25,11 +26,17 @@ from edgeunet.bundle.manifest import (
     read_manifest,
 )
 from edgeunet.errors import BundleError, GraphError, UsageError
-from edgeunet.files import read_file, sha256
+from edgeunet.files import entries, read_file, sha256
 
 GOLDEN_NAME = "golden.npz"
 GRAPH_SUFFIX = ".onnx"
 CHECKPOINT_NAME = "checkpoint.safetensors"
+REPORT_NAMES = ("parity.json", "parity.html")
+ENGINES_DIR = "engines"
+BESIDE_THE_FILES = (*REPORT_NAMES, ENGINES_DIR)
+"""What a bundle's folder may hold that its manifest does not list."""
+MAX_MANIFEST_BYTES = 1 << 20
+_ENGINE_SUFFIXES = (".cache", ".cubin", ".engine", ".json")
 # Parts of the manifest that must be the same at every depth, because callers see them.
 _SHARED = ("model", "precision", "classes", "palette", "input", "logits_size", "max_batch", "gate")
 
@@ -163,6 +170,39 @@ def open_bundle(path: str | Path) -> Bundle:
     depths = sorted((int(depth), digest) for depth, digest in bundle.manifest.depths.items())
     shallower = {depth: _open_depth(bundle, depth, digest) for depth, digest in depths}
     return replace(bundle, shallower=shallower)
+
+
+def strangers_in(folder: Path) -> list[str]:
+    """Names in a folder that do not belong to a bundle; all of them if it is none.
+
+    The bundle need not be whole, nor of a version that can be read.
+
+    Example:
+        >>> from edgeunet.bundle.bundle import strangers_in
+        >>> strangers_in(bundle)
+        []
+    """
+    names = entries(folder)
+    try:
+        manifest = json.loads(read_file(folder / MANIFEST_NAME, most=MAX_MANIFEST_BYTES))
+        listed = set(manifest["files"])
+    except (OSError, ValueError, RecursionError, TypeError, KeyError):
+        return names
+    known = {*listed, *BESIDE_THE_FILES, MANIFEST_NAME, DEPTHS_DIR}
+    strangers = [name for name in names if name not in known]
+    for name in _held(folder / ENGINES_DIR):
+        if not name.startswith(".") and Path(name).suffix not in _ENGINE_SUFFIXES:
+            strangers.append(str(Path(ENGINES_DIR, name)))
+    for name in _held(folder / DEPTHS_DIR):
+        place = Path(DEPTHS_DIR, name)
+        inner = strangers_in(folder / place) if (folder / place).is_dir() else [""]
+        strangers += [str(place / each) for each in inner]
+    return strangers
+
+
+def _held(folder: Path) -> list[str]:
+    """Names in a folder; none if it is missing, or a link, which would be removed alone."""
+    return entries(folder) if folder.is_dir() and not folder.is_symlink() else []
 
 
 def _open_depth(whole: Bundle, depth: int, digest: str) -> Bundle:

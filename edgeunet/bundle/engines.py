@@ -14,9 +14,8 @@ from edgeunet.bundle.schema import SchemaError, read
 from edgeunet.errors import EngineError
 from edgeunet.files import sha256
 
-from .bundle import Bundle
+from .bundle import ENGINES_DIR, Bundle
 
-ENGINES_DIR = "engines"
 PLAN_SUFFIX = ".engine"
 CARD_VERSION = 2
 _SHORT = {"tensorrt": "trt"}

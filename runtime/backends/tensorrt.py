@@ -13,8 +13,7 @@ from itertools import cycle
 import numpy as np
 import numpy.typing as npt
 
-from edgeunet.bundle.bundle import Bundle
-from edgeunet.bundle.engines import ENGINES_DIR
+from edgeunet.bundle.bundle import ENGINES_DIR, Bundle
 from edgeunet.errors import BackendError, EngineError
 
 from ..frames import Batch, NetOutputs

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeunet.bundle.bundle import open_bundle
+from edgeunet.bundle.bundle import open_bundle, strangers_in
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import BundleError, UsageError
 from support.hostile_graphs import PLACES
@@ -341,6 +341,45 @@ def test_refuses_a_link_to_itself(bundle: Path) -> None:
     (bundle / "golden.npz").unlink()
     (bundle / "golden.npz").symlink_to("golden.npz")
     assert "golden.npz" in refusal(bundle)
+
+
+# What else its folder may hold
+
+
+def test_nothing_is_strange_in_a_bundle(int8_bundle: Path, depths_bundle: Path) -> None:
+    assert strangers_in(int8_bundle) == strangers_in(depths_bundle) == []
+
+
+def test_strange_names_in_a_bundle(bundle: Path) -> None:
+    for name in ("engines/a.engine", "engines/a.json", "engines/.a.lock", "engines/k.cubin"):
+        (bundle / name).parent.mkdir(exist_ok=True)
+        (bundle / name).touch()
+    assert strangers_in(bundle) == []
+    (bundle / "depths" / "1").mkdir(parents=True)
+    for name in ("notes.txt", "engines/thesis.doc", "depths/1/photo.jpg", "depths/readme"):
+        (bundle / name).touch()
+    assert strangers_in(bundle) == [
+        "notes.txt",
+        "engines/thesis.doc",
+        "depths/1/photo.jpg",
+        "depths/readme",
+    ]
+
+
+def test_bundle_that_cannot_be_opened_is_still_one(bundle: Path) -> None:
+    edit(bundle, "schema_version", 99)
+    (bundle / "golden.npz").unlink()
+    assert strangers_in(bundle) == []
+
+
+@pytest.mark.parametrize(
+    "manifest", ["", "[]", "{}", '{"files": 3}', '{"icons": []}', "[" * 100_000, "\0" * 2_000_000]
+)
+def test_all_is_strange_in_a_folder_that_is_no_bundle(tmp_path: Path, manifest: str) -> None:
+    """Web applications have a file of that name too."""
+    (tmp_path / "manifest.json").write_text(manifest)
+    (tmp_path / "index.html").touch()
+    assert strangers_in(tmp_path) == ["index.html", "manifest.json"]
 
 
 # Pickled code

@@ -14,7 +14,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from edgeunet.models.checkpoints import list_weights
-from support.commands import data, fails, finish, names, start
+from support.commands import data, fails, finish, names, start, succeeds
 from support.media import cut_to
 
 VARIANTS = ["eff_unet", "mobile_unet", "resunet", "unet", "unet3p", "unetpp"]
@@ -49,6 +49,19 @@ def test_export_onto_an_existing_output(checkpoint: Path, tmp_path: Path) -> Non
     assert "--force" in message
     assert names(tmp_path) == ["bundle"]
     assert names(tmp_path / "bundle") == ["kept"]
+
+
+def test_force_replaces_a_bundle_but_no_other_files(checkpoint: Path, tmp_path: Path) -> None:
+    output = tmp_path / "bundle"
+    output.mkdir()
+    succeeds(*export(checkpoint, output, "--force"))
+    before = (output / "manifest.json").stat().st_ino
+    succeeds(*export(checkpoint, output, "--force"))
+    assert (output / "manifest.json").stat().st_ino != before
+    (output / "thesis.doc").write_text("years of work")
+    message = fails(2, *export(checkpoint, output, "--force"))
+    assert f"{output} holds 'thesis.doc'. --force replaces an empty folder" in message
+    assert (output / "thesis.doc").read_text() == "years of work"
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from edgeunet.bundle.bundle import Bundle, BundleFile, open_bundle
-from edgeunet.bundle.engines import ENGINES_DIR, EngineRequest
+from edgeunet.bundle.bundle import ENGINES_DIR, Bundle, BundleFile, open_bundle
+from edgeunet.bundle.engines import EngineRequest
 from edgeunet.bundle.manifest import PARTS, Part, Precision
 from edgeunet.errors import UsageError
 
