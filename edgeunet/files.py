@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from .errors import OutputError, OutputExistsError
+from .errors import OutputError, OutputExistsError, UsageError
 
 _log = logging.getLogger(__name__)
-from .errors import UsageError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 """Suffixes, in lower case, of files that are read as images."""
