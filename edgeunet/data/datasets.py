@@ -1,41 +1,34 @@
-"""Data sets: `DIR/{train,val}/images/*`, `DIR/{train,val}/masks/*.png`, `DIR/dataset.json`.
+"""Data sets: `DIR/{train,val}/images/*`, `DIR/{train,val}/masks/*`, `DIR/dataset.json`.
 
-Optional `DIR/{train,val}/instances/*.png`, 16 bit, 0 = none, separate instances of one class.
-
-A folder with only a `dataset.json` is a view of another data set, with some of its classes merged:
-`{"source": "../tiles", "merge": {"defect": ["crack", "fray"]}}`.
+Optional `DIR/{train,val}/instances/*`, 8 or 16 bit, 0 = none, separate instances of one class.
+`description` says what `dataset.json` holds, `samples` which files belong together, and `masks`
+what the values in a mask mean.
 """
 
 from __future__ import annotations
 
-import json
+import logging
 from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import DatasetError
-from ..files import IMAGE_SUFFIXES
+from ..files import printable
 from ..metrics import IGNORE, Mask
 from . import images
+from .description import Description, Palette, ViewDescription, parse_palette, read_description
+from .masks import Coding, decide, one_channel
+from .samples import Sample, Split, list_split
+
+_log = logging.getLogger(__name__)
 
 Image = npt.NDArray[np.uint8]
 
-
-@dataclass(frozen=True)
-class Sample:
-    """Paths of one image, its mask, and its instances if there are any.
-
-    ids: maps the ids in the mask's file to class ids, None if they are the same.
-    """
-
-    image: Path
-    mask: Path
-    instances: Path | None = None
-    ids: tuple[int, ...] | None = None
+SPLITS = ("train", "val")
 
 
 @dataclass(frozen=True)
@@ -43,115 +36,115 @@ class Dataset:
     """A data set in the layout above.
 
     root: folder of the splits. classes: names by class id. palette: RGB colours by class id.
-    ids: for a view, maps the class ids of its source to its own.
+    ids: maps the ids of `description` to class ids, with `IGNORE` for those that do not count; None
+    if they are the same.
     """
 
     root: Path
     name: str
     classes: tuple[str, ...]
-    palette: tuple[tuple[int, int, int], ...]
+    palette: Palette
+    description: Description
     ids: tuple[int, ...] | None = None
 
+    @cached_property
+    def coding(self) -> Coding:
+        """What the values in the masks mean, see `decide`; what it found out is logged once."""
+        masks: list[Path] = []
+        for split in SPLITS:
+            try:
+                masks += [sample.mask for sample in self._files(split).samples]
+            except DatasetError:  # told by who reads that split
+                continue
+        coding = decide(self.description, masks)
+        for notice in self._notices(coding):
+            _tell(f"{printable(self.description.path)}: {notice}")
+        return coding
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What a user must know of how the masks are read."""
+        return self._notices(self.coding)
+
+    def _notices(self, coding: Coding) -> tuple[str, ...]:
+        out = [self.description.classes[index] for index in self.description.ignored]
+        listed = ", ".join(f"{index} {name}" for index, name in enumerate(self.classes))
+        ignored = f'"ignore" takes {", ".join(out)} out. The ids of the net: {listed}.'
+        return tuple(text for text in (coding.notice, ignored if out else "") if text)
+
+    def split(self, name: str) -> Split:
+        """Samples of `train` or `val`, and what is left out there; errors as of `list_split`."""
+        found = self._files(name)
+        samples = (replace(each, coding=self.coding, ids=self.ids) for each in found.samples)
+        return replace(found, samples=tuple(samples))
+
     def samples(self, split: str) -> list[Sample]:
-        """Images of `train` or `val` with their masks, sorted by name."""
-        return [replace(sample, ids=self.ids) for sample in list_samples(self.root / split)]
+        """Images of `train` or `val` with their masks, in natural order of their names."""
+        return list(self.split(split).samples)
 
     def check_classes(self, expected: int, owner: str) -> None:
         """DatasetError unless there are as many classes as expected. owner: "the net has"."""
         if len(self.classes) != expected:
             raise DatasetError(f"{self.root} has {len(self.classes)} classes, {owner} {expected}.")
 
+    def _files(self, split: str) -> Split:
+        described = self.description
+        return list_split(self.root / split, image=described.image, mask=described.mask)
+
+
+@cache
+def _tell(text: str) -> None:
+    """Log a text, once."""
+    _log.warning("%s", text)
+
 
 def open_dataset(root: str | Path) -> Dataset:
     """Read `dataset.json`; DatasetError says what is missing."""
-    path = Path(root) / "dataset.json"
-    info = _read_info(path)
-    return _view(path, info) if "source" in info else _dataset(path, info)
+    described = read_description(Path(root) / "dataset.json")
+    return _view(described) if isinstance(described, ViewDescription) else _dataset(described)
 
 
-def _read_info(path: Path) -> dict[str, Any]:
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DatasetError(
-            f"{path} does not exist. A data set is DIR/dataset.json with DIR/{{train,val}}/images "
-            "and DIR/{train,val}/masks."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path} cannot be read as JSON: {error}") from None
-    if isinstance(info, dict) and ("source" in info or isinstance(info.get("classes"), list)):
-        return info
-    raise DatasetError(f'{path} has no list "classes" of class names.')
-
-
-def _dataset(path: Path, info: dict[str, Any]) -> Dataset:
-    classes = tuple(str(name) for name in info["classes"])
-    if not 2 <= len(classes) <= IGNORE:
-        raise DatasetError(f"{path} names {len(classes)} classes; 2 to {IGNORE} are possible.")
+def _dataset(described: Description) -> Dataset:
+    kept = [id_ for id_ in range(len(described.classes)) if id_ not in described.ignored]
+    palette = described.palette or default_palette(len(described.classes))
+    ids = (kept.index(n) if n in kept else IGNORE for n in range(len(described.classes)))
     return Dataset(
-        root=path.parent,
-        name=str(info.get("name", path.parent.name)),
-        classes=classes,
-        palette=_palette(info.get("palette"), len(classes), path),
+        root=described.path.parent,
+        name=described.name,
+        classes=tuple(described.classes[id_] for id_ in kept),
+        palette=tuple(palette[id_] for id_ in kept),
+        description=described,
+        ids=tuple(ids) if described.ignored else None,
     )
 
 
-def _view(path: Path, info: dict[str, Any]) -> Dataset:
+def _view(view: ViewDescription) -> Dataset:
     """The data set that a view names as its source, with some of its classes merged."""
-    merge = info.get("merge")
-    if (
-        set(info) - {"source", "name", "merge", "palette"}
-        or not isinstance(info["source"], str)
-        or not isinstance(merge, dict)
-        or not all(isinstance(members, list) for members in merge.values())
-    ):
+    described = read_description(view.source)
+    if isinstance(described, ViewDescription):
         raise DatasetError(
-            f'{path} is not a view of a data set: expected {{"source": DIR, "merge": {{NAME: '
-            f'[CLASS, ...]}}}}, optionally with "name" and "palette"; got {json.dumps(info)}.'
+            f"{view.path} is a view of {view.source}, which is a view too. Name its source."
         )
-    source_path = path.parent / info["source"] / "dataset.json"
-    source_info = _read_info(source_path)
-    if "source" in source_info:
-        raise DatasetError(
-            f"{path} is a view of {source_path}, which is a view too. Name its source."
-        )
-    source = _dataset(source_path, source_info)
-    merged = {old: new for new, members in merge.items() for old in members}
+    source = _dataset(described)
+    merged = {old: new for new, members in view.merge.items() for old in members}
     if odd := sorted(set(merged) - set(source.classes)):
         raise DatasetError(
-            f'{path}: "merge" names {odd[0]!r}; {source.root} has: {", ".join(source.classes)}.'
+            f'{view.path}: "merge" names {odd[0]!r}; {source.root} has: '
+            f"{', '.join(source.classes)}."
         )
     names = [merged.get(name, name) for name in source.classes]
     classes = tuple(dict.fromkeys(names))  # in order of first appearance
     if len(classes) < 2:
-        raise DatasetError(f"{path} leaves one class, {classes[0]!r}; expected two or more.")
-    return Dataset(
-        root=source.root,
-        name=str(info.get("name", source.name)),
+        raise DatasetError(f"{view.path} leaves one class, {classes[0]!r}; expected two or more.")
+    before = source.ids or tuple(range(len(source.classes)))
+    return replace(
+        source,
+        name=view.name or source.name,
         classes=classes,
-        palette=_palette(info.get("palette"), len(classes), path),
-        ids=tuple(classes.index(name) for name in names),
+        palette=parse_palette(view.palette, len(classes), view.path)
+        or default_palette(len(classes)),
+        ids=tuple(IGNORE if id_ == IGNORE else classes.index(names[id_]) for id_ in before),
     )
-
-
-def list_samples(folder: Path) -> list[Sample]:
-    """Samples of `images/NAME.*`, `masks/NAME.png` and, if it exists, `instances/NAME.png`."""
-    images = folder / "images"
-    if not images.is_dir():
-        raise DatasetError(f"{images} is not a directory.")
-    samples = []
-    for image in sorted(images.iterdir()):
-        if image.suffix.lower() in IMAGE_SUFFIXES:
-            mask, instances = (folder / n / f"{image.stem}.png" for n in ("masks", "instances"))
-            samples.append(Sample(image, mask, instances if instances.exists() else None))
-    if not samples:
-        raise DatasetError(f"{images} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}).")
-    without = [sample.image.name for sample in samples if not sample.mask.exists()]
-    if without:
-        raise DatasetError(
-            f"{folder / 'masks'} has no mask for {len(without)} images, {without[0]} the first."
-        )
-    return samples
 
 
 def read_image(path: Path, *, channels: int = 3) -> Image:
@@ -164,56 +157,33 @@ def read_image(path: Path, *, channels: int = 3) -> Image:
 
 def read_mask(path: Path, *, num_classes: int) -> Mask:
     """Read class ids (H, W); DatasetError if an id is neither a class nor 255."""
-    mask = images.read_ids(path)
-    if mask.ndim != 2 or mask.dtype != np.uint8:
-        raise DatasetError(
-            f"{path} is not an 8-bit single-channel image of class ids; it {_form(mask)}."
-        )
-    wrong = mask[(mask >= num_classes) & (mask != IGNORE)]
-    if wrong.size:
-        raise DatasetError(
-            f"{path} holds class id {int(wrong.max())}; there are {num_classes} classes "
-            f"(0..{num_classes - 1}, {IGNORE} = ignore)."
-        )
-    return mask.astype(np.uint8, copy=False)
+    return Coding(tuple(range(num_classes))).read(path)
 
 
 def read_labels(sample: Sample, *, num_classes: int) -> Mask:
-    """Read the class ids (H, W) of a sample, mapped by its `ids`; errors as of `read_mask`."""
-    if sample.ids is None:
+    """Read the class ids (H, W) of a sample; errors as of `Coding.read`."""
+    if sample.coding is None:
         return read_mask(sample.mask, num_classes=num_classes)
-    new_ids = np.full(IGNORE + 1, IGNORE, np.uint8)
-    new_ids[: len(sample.ids)] = sample.ids
-    labels: Mask = new_ids[read_mask(sample.mask, num_classes=len(sample.ids))]
+    labels = sample.coding.read(sample.mask)
+    if sample.ids is not None:
+        new_ids = np.full(IGNORE + 1, IGNORE, np.uint8)
+        new_ids[: len(sample.ids)] = sample.ids
+        labels = new_ids[labels]
+    wrong = labels[(labels >= num_classes) & (labels != IGNORE)]
+    if wrong.size:
+        raise DatasetError(f"{sample.mask} holds class id {wrong[0]} of {num_classes} classes.")
     return labels
 
 
 def read_instances(path: Path) -> npt.NDArray[np.int32]:
-    """Read instance ids (H, W), 0 = none."""
-    instances = images.read_ids(path)
-    if instances.ndim != 2 or instances.dtype not in (np.uint8, np.uint16):
+    """Read instance ids (H, W), 0 = none; errors as of `one_channel`."""
+    instances = one_channel(images.read_ids(path), path).astype(np.int64)
+    if instances.min() < 0 or instances.max() > np.iinfo(np.int32).max:
         raise DatasetError(
-            f"{path} is not a single-channel image of instance ids, 8 or 16 bit; it "
-            f"{_form(instances)}."
+            f"{printable(path)} holds {instances.min()} to {instances.max()}; expected ids of "
+            "instances, 0 for none."
         )
     return instances.astype(np.int32)
-
-
-def _form(ids: npt.NDArray[np.integer[Any]]) -> str:
-    """What an image holds instead of ids."""
-    return f"has {1 if ids.ndim == 2 else ids.shape[2]} channel(s) of {ids.dtype}"
-
-
-def _palette(given: object, num_classes: int, path: Path) -> tuple[tuple[int, int, int], ...]:
-    if given is None:
-        return default_palette(num_classes)
-    if not isinstance(given, list) or len(given) != num_classes:
-        raise DatasetError(f'{path}: "palette" must list one [r, g, b] for each class.')
-    for entry in given:
-        numbers = entry if isinstance(entry, list) and len(entry) == 3 else [None]
-        if not all(type(value) is int and 0 <= value <= 255 for value in numbers):
-            raise DatasetError(f'{path}: "palette" holds {entry!r}; expected [r, g, b], 0..255.')
-    return tuple((red, green, blue) for red, green, blue in given)
 
 
 def default_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from ..bundle.manifest import InputSpec
-from ..data.datasets import Sample, read_image, read_labels
+from ..data.datasets import read_image, read_labels
+from ..data.samples import Sample
 from ..metrics import Mask
 from .augment import Augmentation, Point
 from .weight_map import WeightMaps

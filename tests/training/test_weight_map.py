@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeunet.data.datasets import Sample
+from edgeunet.data.samples import Sample
 from edgeunet.metrics import IGNORE
 from edgeunet.training import weight_map
 from edgeunet.training.weight_map import WeightMaps, border_term, class_weights, instances_of
