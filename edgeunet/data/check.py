@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import DatasetError, SourceError
+from ..files import printable
 from ..metrics import IGNORE, class_pixels
-from .datasets import Dataset, Sample, read_image, read_instances, read_labels
+from .datasets import SPLITS, Dataset, read_image, read_instances, read_labels
+from .images import is_turned, read_bytes
+from .samples import Sample
 
 Pixels = npt.NDArray[np.int64]
 
@@ -19,9 +23,15 @@ SHOWN = 8
 
 @dataclass(frozen=True)
 class SplitContents:
-    """One split. by_image: pixels (M, C) of each class in each image."""
+    """One split.
+
+    by_image: pixels (M, C) of each class in each image. turned: number of images that EXIF turns.
+    skipped: a text for each kind of file that is not used.
+    """
 
     by_image: Pixels
+    turned: int = 0
+    skipped: tuple[str, ...] = ()
 
     @property
     def images(self) -> int:
@@ -46,62 +56,119 @@ class SplitContents:
             "images": self.images,
             "pixels": self.pixels.tolist(),
             "holding": self.holding.tolist(),
+            "turned": self.turned,
+            "skipped": list(self.skipped),
         }
 
 
 @dataclass(frozen=True)
 class Contents:
-    """Contents of a data set that is fit for training."""
+    """Contents of a data set. notices: how the masks are read, if that had to be found out."""
 
     name: str
     classes: tuple[str, ...]
     train: SplitContents
     val: SplitContents
+    notices: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """JSON-ready form."""
-        splits = {"train": self.train.to_json(), "val": self.val.to_json()}
-        return {"name": self.name, "classes": list(self.classes), **splits}
+        splits = {name: split.to_json() for name, split in self._splits()}
+        notices = list(self.notices)
+        return {"name": self.name, "classes": list(self.classes), **splits, "notices": notices}
 
     def table(self) -> str:
         """Aligned text for a terminal: share of the pixels and number of images of each class."""
+        width = max(15, *(len(printable(name)) for name in self.classes)) + 1
         lines = [
-            f"{self.name}: {self.train.images} training images, {self.val.images} for validation",
-            f"{'class':<16}{'train pixels':>14}{'images':>8}{'val pixels':>14}{'images':>8}",
+            f"{printable(self.name)}: {self.train.images} training images, {self.val.images} for "
+            "validation",
+            f"{'class':<{width}}{'train pixels':>14}{'images':>8}{'val pixels':>14}{'images':>8}",
         ]
-        columns = [(split.pixels, split.holding) for split in (self.train, self.val)]
+        columns = [(split.pixels, split.holding) for _, split in self._splits()]
         for index, name in enumerate(self.classes):
             cells = "".join(
                 f"{pixels[index] / max(1, pixels.sum()):>14.3%}{holding[index]:>8}"
                 for pixels, holding in columns
             )
-            lines.append(f"{name:<16}{cells}")
+            lines.append(f"{printable(name):<{width}}{cells}")
+        for split_name, split in self._splits():
+            if split.turned:
+                lines.append(
+                    f"{split_name}: EXIF turns {split.turned} of {split.images} images; their "
+                    "masks have the size of the turned ones"
+                )
+            lines += [f"{split_name}: not used of {text}" for text in split.skipped]
         return "\n".join(lines)
+
+    def missing(self) -> Iterator[tuple[str, str]]:
+        """(split, class) for each class without a pixel in a split."""
+        for split_name, split in self._splits():
+            for name, pixels in zip(self.classes, split.pixels, strict=True):
+                if not pixels:
+                    yield split_name, name
+
+    def _splits(self) -> tuple[tuple[str, SplitContents], ...]:
+        return (("train", self.train), ("val", self.val))
 
 
 def check_dataset(dataset: Dataset) -> Contents:
     """Read every image and mask once.
 
     Raises:
-        DatasetError: an empty split; or a list of images and masks that cannot be read, and of
-            masks with unknown class ids, another size than their image, or ignored pixels only.
+        DatasetError: an empty split; a list of images and masks that cannot be read, and of masks
+            with unknown class ids, another size than their image, or ignored pixels only; or a
+            class without a pixel in a split.
     """
     problems: list[str] = []
     splits = []
-    for split in ("train", "val"):
-        samples = dataset.samples(split)
-        pixels = np.zeros((len(samples), len(dataset.classes)), np.int64)
-        for index, sample in enumerate(samples):
+    for name in SPLITS:
+        split = dataset.split(name)
+        pixels = np.zeros((len(split.samples), len(dataset.classes)), np.int64)
+        turned = 0
+        for index, sample in enumerate(split.samples):
             try:
+                turned += is_turned(read_bytes(sample.image))
                 pixels[index] = _count(sample, len(dataset.classes))
             except (DatasetError, SourceError) as error:
-                problems.append(str(error))
-        splits.append(SplitContents(pixels))
+                problems.append(printable(error))
+        splits.append(SplitContents(pixels, turned, split.skipped))
     if problems:
         more = f"\n  and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         listed = "".join(f"\n  {problem}" for problem in problems[:SHOWN])
-        raise DatasetError(f"{dataset.root} cannot be trained on:{listed}{more}")
-    return Contents(dataset.name, dataset.classes, *splits)
+        total = sum(split.images for split in splits)
+        raise DatasetError(
+            f"{dataset.root} cannot be trained on; {len(problems)} of {total} samples are wrong:"
+            f"{listed}{more}"
+        )
+    train, val = splits
+    contents = Contents(dataset.name, dataset.classes, train, val, dataset.notices)
+    if missing := list(contents.missing()):
+        raise DatasetError(_without_pixels(dataset, contents, missing))
+    return contents
+
+
+def _without_pixels(dataset: Dataset, contents: Contents, missing: list[tuple[str, str]]) -> str:
+    """What to say of classes without a pixel, by which nothing can be learned or measured."""
+    listed = "".join(
+        f"\n  '{printable(name)}' has no pixel in {split}" for split, name in missing[:SHOWN]
+    )
+    if len(missing) > SHOWN:
+        listed += f"\n  and {len(missing) - SHOWN} more"
+    advice = (
+        'Add images that show it to that split. Or leave it out: remove it from "classes" and its '
+        'id from the masks, or merge it with another class in a view, a dataset.json of {"source": '
+        f'"{dataset.root.name}", "merge": {{"NAME": ["{printable(missing[0][1])}", "..."]}}}}.'
+    )
+    if IGNORE in (dataset.description.ignore or ()) and len(dataset.classes) == 2:
+        advice += (
+            ' Pixels of 255 do not count here; if they are the class, set "mask_values": [0, 255] '
+            'in dataset.json and remove "ignore".'
+        )
+    return (
+        f"{dataset.root} cannot be trained on: a class has no pixel.{listed}\n{advice}\n"
+        f"{contents.table()}"
+    )
 
 
 def _count(sample: Sample, num_classes: int) -> Pixels:
@@ -113,10 +180,15 @@ def _count(sample: Sample, num_classes: int) -> Pixels:
         shapes[sample.instances] = read_instances(sample.instances).shape
     for path, (rows, columns) in shapes.items():
         if (rows, columns) != (height, width):
+            turned = (rows, columns) == (width, height) and is_turned(read_bytes(sample.image))
+            advice = f" EXIF turns the image; expected {height}x{width}." if turned else ""
             raise DatasetError(
-                f"{path} is {rows}x{columns}, its image {sample.image.name} {height}x{width}."
+                f"{printable(path)} is {rows}x{columns}, its image {printable(sample.image.name)} "
+                f"{height}x{width}.{advice}"
             )
     pixels = class_pixels(mask, num_classes=num_classes)
     if not pixels.any():
-        raise DatasetError(f"{sample.mask} has no pixel that counts: all are {IGNORE} (ignore).")
+        raise DatasetError(
+            f"{printable(sample.mask)} has no pixel that counts: all are to be ignored."
+        )
     return pixels
