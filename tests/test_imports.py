@@ -254,6 +254,7 @@ COMMON = [
     "data.headers",
     "data.images",
     "data.tiff",
+    "data.resize",
     *(f"bundle.{path.stem}" for path in sorted((ROOT / "edgeunet" / "bundle").glob("[a-z]*.py"))),
 ]
 

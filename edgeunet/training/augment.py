@@ -34,6 +34,18 @@ class Warp:
         inside = (slice(margin, -margin), slice(margin, -margin))
         return Warp(self.x[inside], self.y[inside])
 
+    def onto(self, size: tuple[int, ...], source: tuple[int, ...]) -> Warp:
+        """The same crop of a larger or smaller picture of what it is a crop of.
+
+        Args:
+            size: (H, W) of that picture. source: (H, W) that the coordinates belong to now.
+        """
+        if size == source:
+            return self
+        rows, columns = (np.float32(to / of) for to, of in zip(size, source, strict=True))
+        half = np.float32(0.5)
+        return Warp((self.x + half) * columns - half, (self.y + half) * rows - half)
+
     def outside(self, size: tuple[int, ...]) -> npt.NDArray[np.bool_]:
         """Whether pixels (h, w) come from beyond the borders of a source of the given (H, W)."""
         height, width = size

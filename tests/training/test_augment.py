@@ -70,6 +70,20 @@ def test_image_and_mask_stay_aligned(elastic: float, size: tuple[int, int], seed
     assert not (wrong & ~dilate(boundary(classes), 1)).any()  # nearest against bilinear: edges only
 
 
+@given(size=sizes, factor=st.sampled_from([1, 2, 3]), seed=seeds)
+def test_crop_of_an_enlarged_picture_is_the_same_crop(
+    size: tuple[int, int], factor: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    mask = rng.choice(np.array([1, 4, 7], np.uint8), size)
+    large = mask.repeat(factor, 0).repeat(factor, 1)
+    warp = geometry_only((40, 40), rotation=10).warp(size, rng)
+    here, there = warp.mask(mask), warp.onto(large.shape, size).mask(large)
+    # cv2 looks up coordinates in 32nds of a pixel: at a pixel's border either may be the nearest.
+    assert (here != there).mean() < 0.1
+    assert warp.onto(size, size) is warp
+
+
 @given(seed=seeds)
 def test_same_generator_gives_the_same_sample(seed: int) -> None:
     rng = np.random.default_rng(seed)
