@@ -251,6 +251,7 @@ def test_imports_are_found_in_every_form(tmp_path: Path) -> None:
 
 COMMON = [
     *("errors", "extras", "fields", "files", "latency", "metrics"),
+    "data.cost",
     "data.headers",
     "data.images",
     "data.tiff",
@@ -265,7 +266,7 @@ def test_common_modules_import_only_each_other(module: str) -> None:
     found = set(imports(path, f"edgeunet.{module}"))
     assert parts(found) <= {"bundle", "data", "errors", "extras", "fields", "files"}
     assert {name for name in found if name.startswith("edgeunet.data.")} <= {
-        "edgeunet.data.headers", "edgeunet.data.images", "edgeunet.data.tiff",
+        "edgeunet.data.cost", "edgeunet.data.headers", "edgeunet.data.images", "edgeunet.data.tiff",
         *(name for name in found if name.count(".") == 3),  # what these define
     }  # fmt: skip
     assert tops(found) & HEAVY <= {"numpy", "cv2"}

@@ -25,6 +25,7 @@ from PIL import (
 
 from ..errors import SourceError
 from . import tiff
+from .cost import JPEG_MARKER, check_cost
 
 # Pillow's `Image.open` refuses large images, by a limit that is global. OpenCV has its own.
 _FORMATS: dict[str, tuple[re.Pattern[bytes], type[ImageFile.ImageFile]]] = {
@@ -69,9 +70,10 @@ def probe(content: bytes) -> Header:
     """Read the header of an image file; no pixel is decoded.
 
     Raises:
-        SourceError: not an image of a known format.
+        SourceError: not an image of a known format, or refused by `check_cost`.
     """
     kind = format_of(content)
+    check_cost(content, kind, name="the image")
     if kind == "TIFF" and (pages := tiff.read_pages(content)) and min(pages[0].size) > 0:
         return Header(kind, *pages[0].size)
     image = opened(content)
@@ -154,9 +156,13 @@ def format_of(content: bytes) -> str:
 
 
 def opened(content: bytes) -> ImageFile.ImageFile | None:
-    """The file in Pillow, nothing decoded; None if Pillow does not know it, as some TIFFs."""
+    """The file in Pillow, nothing decoded; None if Pillow does not know it, as some TIFFs.
+
+    None too for a file that `check_cost` refuses, because Pillow would read all its parts.
+    """
     kind = format_of(content)
     try:
+        check_cost(content, kind, name="the image")
         return _FORMATS[kind][1](io.BytesIO(content)) if kind else None
     except Exception:  # a damaged header raises anything
         return None
@@ -205,7 +211,7 @@ def is_cut_off(content: bytes) -> bool:
     preview in front of it. Source: ITU-T T.81, annex B.
     """
     at = 2
-    while found := _JPEG_MARKER.search(content, at):
+    while found := JPEG_MARKER.search(content, at):
         if found[0] == b"\xff\xd9":
             return False
         at = found.end() + int.from_bytes(content[found.end() : found.end() + 2], "big")

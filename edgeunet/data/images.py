@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from ..errors import SourceError
 from . import tiff
+from .cost import check_cost
 from .headers import (
     FORMATS,
     Header,
@@ -88,7 +89,8 @@ def decode(content: bytes, *, name: str, page: int = 0) -> Picture:
         page: index of the page or frame, below `count_pages`.
 
     Raises:
-        SourceError: not an image, no such page, truncated or damaged, or of another depth.
+        SourceError: not an image, no such page, truncated or damaged, of another depth, or refused
+            by `check_cost`.
         MissingDependencyError: it needs tifffile, see `tiff`.
 
     Example:
@@ -98,6 +100,7 @@ def decode(content: bytes, *, name: str, page: int = 0) -> Picture:
         ('gray',)
     """
     kind = format_of(content)
+    check_cost(content, kind, name=name)
     if page and page >= (count := count_pages(content)):
         raise SourceError(f"{name} has {count} pages; expected a page below that, got {page}.")
     if kind == "JPEG" and is_cut_off(content):
@@ -195,6 +198,12 @@ def read_ids(path: Path) -> npt.NDArray[np.generic]:
             f"{name} carries an orientation, by which programs turn it or not; expected a mask as "
             "it is to be seen. Save it without EXIF."
         )
+
+
+        SourceError: not an image, damaged, or refused by `check_cost`.
+    """
+    content = read_bytes(path)
+    check_cost(content, format_of(content), name=str(path))
     image = opened(content)
     few = image is not None and (image.mode in ("P", "1") or bits_of(content) in (2, 4))
     if few or kind == "GIF":
