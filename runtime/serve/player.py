@@ -66,8 +66,8 @@ class Totals:
 class Player(Closing):
     """Plays a source through a segmenter until it is closed.
 
-    A source that ends or fails is opened again after a while. Only a damaged file is not, because
-    it would fail again in the same place.
+    A source that ends or fails is opened again after a while. Only a file that never gave a frame
+    is not, because it would fail again in the same place.
 
     Args:
         reopen: opens the source, once for each attempt.
@@ -189,7 +189,8 @@ class Player(Closing):
         except EdgeUNetError as error:
             reason = redacted(str(error))
             _log.warning("%s", reason)
-            return Status("failed", reason, not (from_file and isinstance(error, SourceError)))
+            unplayable = from_file and isinstance(error, SourceError) and not self._had_frames
+            return Status("failed", reason, retrying=not unplayable)
         except Exception as error:
             _log.exception("the stream failed")
             return Status("failed", f"{type(error).__name__}; see the server's log", True)

@@ -7,6 +7,7 @@ import http.client
 import io
 import json
 import re
+import resource
 import struct
 import subprocess
 import threading
@@ -188,6 +189,17 @@ def connect(url: str) -> http.client.HTTPConnection:
     port = re.search(r":(\d+)/", url)
     assert port
     return http.client.HTTPConnection("127.0.0.1", int(port[1]), timeout=WAIT)
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Let this process open no file and no socket."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 T = TypeVar("T")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from edgeunet.runtime.serve import server as server_module
 from edgeunet.runtime.serve.player import Looped, Player, Totals, open_playing
 from edgeunet.runtime.sources import Source, SourceFrame, SourceInfo
 from support.media import VIDEO_RATE, cut_to, number_of, write_video
-from support.serving import Client, read_record, serving, wait_for
+from support.serving import Client, no_descriptors, read_record, serving, wait_for
 
 FRAMES = 6
 CAMERA = "rtsp://admin:hunter2@10.0.0.7:554/stream"
@@ -123,14 +123,51 @@ def test_camera_that_does_not_answer_at_first_is_retried(segmenter: Segmenter) -
     assert attempts == 3
 
 
-def test_damaged_file_is_not_retried(segmenter: Segmenter, tmp_path: Path) -> None:
+def test_file_damaged_at_its_first_frame_is_final(segmenter: Segmenter, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "0.png").write_bytes(b"no picture")
+    with playing(segmenter, lambda: open_playing(str(folder))) as (player, published):
+        wait_for(lambda: player.status.state == "failed")
+        wait_for(lambda: player.ended)
+        assert "0.png" in player.status.reason
+        assert not player.status.retrying
+    assert not published
+
+
+def test_file_damaged_later_plays_again(segmenter: Segmenter, tmp_path: Path) -> None:
     path = cut_to(write_video(tmp_path / "clip.mp4", 12, index_first=True), 0.6)
     with playing(segmenter, lambda: open_playing(str(path))) as (player, published):
         wait_for(lambda: player.status.state == "failed")
-        wait_for(lambda: player.ended)
         assert "clip.mp4 is" in player.status.reason
-        assert not player.status.retrying
+        assert player.status.retrying
+        wait_for(lambda: player.totals().reconnects >= 2)
     assert published
+
+
+@pytest.mark.parametrize("lacks", ["file", "descriptors"])
+def test_file_that_cannot_be_opened_again_is_retried(
+    segmenter: Segmenter, tmp_path: Path, lacks: str
+) -> None:
+    path = write_video(tmp_path / "clip.mp4", FRAMES)
+    away = tmp_path / "away.mp4"
+    with (
+        playing(segmenter, lambda: open_playing(str(path))) as (player, published),
+        ExitStack() as stack,
+    ):
+        wait_for(lambda: published)
+        if lacks == "file":
+            path.rename(away)
+        else:
+            stack.enter_context(no_descriptors())
+        wait_for(lambda: player.status.state == "failed")
+        assert player.status.retrying
+        if lacks == "file":
+            away.rename(path)
+        else:
+            stack.close()
+        before = len(published)
+        wait_for(lambda: len(published) > before and player.status.well)
 
 
 def test_backend_failure_on_a_file_is_retried(
