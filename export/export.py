@@ -14,13 +14,13 @@ import torch
 
 from edgeunet.bundle.bundle import (
     CHECKPOINT_NAME,
-    GOLDEN_NAME,
     REPORT_NAMES,
     Bundle,
     open_bundle,
     strangers_in,
 )
 from edgeunet.bundle.calibration_table import TABLE_NAME, CalibrationTable, Method, read_table
+from edgeunet.bundle.golden import GOLDEN_NAME
 from edgeunet.bundle.manifest import (
     DEPTHS_DIR,
     FLAVOURS,

@@ -14,6 +14,7 @@ from edgeunet.bundle.manifest import Manifest, Precision
 from edgeunet.errors import ParityError, UsageError
 
 from .backends import Backend, create_backend
+from .backends.preprocess import Preprocessor
 from .backends.smoothing import Smoother
 from .backends.steering import SteeredBackend
 from .backends.tiling import TiledBackend
@@ -178,7 +179,7 @@ class Segmenter(Closing):
         """Share of golden pixels that agree with the reference's masks, at the worst depth.
 
         Raises:
-            ParityError: fewer agree than the precision promises.
+            ParityError: fewer agree than the precision promises, or the net gives no numbers.
         """
         return min(_golden_agreement(backend) for backend in self._plain)
 
@@ -229,13 +230,26 @@ def load(
 def _golden_agreement(backend: Backend) -> float:
     bundle = backend.bundle
     golden = bundle.golden()
-    result = Segmenter(bundle, backend)(list(golden.frames))
-    agreement = float(np.mean(result.masks == golden.masks))
-    expected = _GOLDEN_AGREEMENT[bundle.manifest.precision]
-    if agreement < expected:
+    segmenter = Segmenter(bundle, backend)
+    masks = segmenter(list(golden.frames)).masks
+    precision = bundle.manifest.precision
+    where, advice = f"{bundle.root} on {backend.name}", "`edgeunet parity` says where they differ."
+    if (masks.shape, masks.dtype) != (golden.masks.shape, golden.masks.dtype):
         raise ParityError(
-            f"{bundle.root} on {backend.name}: {agreement:.2%} of the golden pixels agree with "
-            f"PyTorch; expected {expected:.1%}. `edgeunet parity` says where they differ."
+            f"{where}: expected masks {golden.masks.dtype} {golden.masks.shape} of the golden "
+            f"frames, got {masks.dtype} {masks.shape}. Export the bundle again."
+        )
+    # A net that is broken gives NaN, and the class of that is the background's, as in most pixels.
+    images = Preprocessor(bundle.manifest.input)(list(golden.frames[:1]))
+    logits, presence = backend.net.infer(images)
+    if not np.isfinite(logits).all() or not (presence is None or np.isfinite(presence).all()):
+        raise ParityError(f"{where}: logits of a golden frame are not finite. {advice}")
+    agreement = float(np.mean(masks == golden.masks))
+    expected = _GOLDEN_AGREEMENT[precision]
+    if not agreement >= expected:
+        raise ParityError(
+            f"{where}: {agreement:.2%} of the golden pixels agree with PyTorch; expected "
+            f"{expected:.1%}. {advice}"
         )
     return agreement
 

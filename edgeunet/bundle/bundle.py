@@ -5,13 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from zipfile import BadZipFile
 
-import numpy as np
-import numpy.typing as npt
-
+from edgeunet.bundle.golden import GOLDEN_NAME, Golden, check_golden, read_golden
 from edgeunet.bundle.graphs import MAX_BYTES, check_graph
 from edgeunet.bundle.manifest import (
     DEPTHS_DIR,
@@ -28,7 +24,6 @@ from edgeunet.bundle.manifest import (
 from edgeunet.errors import BundleError, GraphError, UsageError
 from edgeunet.files import entries, read_file, sha256
 
-GOLDEN_NAME = "golden.npz"
 GRAPH_SUFFIX = ".onnx"
 CHECKPOINT_NAME = "checkpoint.safetensors"
 REPORT_NAMES = ("parity.json", "parity.html")
@@ -39,18 +34,6 @@ MAX_MANIFEST_BYTES = 1 << 20
 _ENGINE_SUFFIXES = (".cache", ".cubin", ".engine", ".json")
 # Parts of the manifest that must be the same at every depth, because callers see them.
 _SHARED = ("model", "precision", "classes", "palette", "input", "logits_size", "max_batch", "gate")
-
-
-@dataclass(frozen=True)
-class Golden:
-    """Frames with the reference's answers.
-
-    frames: (N, H, W, 3) uint8 RGB. masks: (N, H, W) uint8. logits: (N, C, h, w) float32.
-    """
-
-    frames: npt.NDArray[np.uint8]
-    masks: npt.NDArray[np.uint8]
-    logits: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -144,13 +127,12 @@ class Bundle:
         )
 
     def golden(self) -> Golden:
-        """The golden frames."""
-        path = self.root / GOLDEN_NAME
+        """The golden frames; BundleError if they are damaged."""
+        file = self.file(self.root / GOLDEN_NAME)
         try:
-            with np.load(BytesIO(self.file(path).read()), allow_pickle=False) as data:
-                return Golden(data["frames"], data["masks"], data["logits"])
-        except (OSError, ValueError, KeyError, BadZipFile) as error:
-            raise BundleError(f"{path} does not hold golden frames: {error}") from None
+            return read_golden(file.read(), self.manifest)
+        except ValueError as error:
+            raise _no_golden(file.path, error) from None
 
 
 def open_bundle(path: str | Path) -> Bundle:
@@ -158,8 +140,8 @@ def open_bundle(path: str | Path) -> Bundle:
 
     Raises:
         BundleError: not a bundle, an unknown schema version, a name that leaves the directory, a
-            missing file, a wrong hash, a graph that reads other files, see `check_graph`, or a
-            depth of another net.
+            missing file, a wrong hash, a graph that reads other files, see `check_graph`, no golden
+            frames, or a depth of another net.
 
     Example:
         >>> from edgeunet.runtime import open_bundle
@@ -251,7 +233,17 @@ def _open(root: Path) -> Bundle:
         raise BundleError(f"{root / MANIFEST_NAME} lists no hash for {unlisted[0]}.")
     for name, digest in manifest.files.items():
         _check_file(root, name, digest)
-    return Bundle(root, manifest)
+    bundle = Bundle(root, manifest)
+    golden = bundle.file(root / GOLDEN_NAME)
+    try:
+        check_golden(golden.read(), manifest)
+    except ValueError as error:
+        raise _no_golden(golden.path, error) from None
+    return bundle
+
+
+def _no_golden(path: Path, error: ValueError) -> BundleError:
+    return BundleError(f"{path} does not hold golden frames: {error}. Export the bundle again.")
 
 
 def _check_file(root: Path, name: str, digest: str) -> None:
