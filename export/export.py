@@ -35,7 +35,7 @@ from edgeunet.errors import CalibrationError, ParityError, UsageError
 from edgeunet.fields import describe, described
 from edgeunet.files import new_directory, sha256, write_json
 from edgeunet.models import Preparation, SegmentationNet
-from edgeunet.models.checkpoints import WEIGHTS_DIR, Card, Checkpoint, save_checkpoint
+from edgeunet.models.checkpoints import RAW, WEIGHTS_DIR, Card, Checkpoint, save_checkpoint
 from edgeunet.models.depth import prune_depth
 from edgeunet.models.reference import reference_mask
 from edgeunet.parity import ParityReport, write_html
@@ -85,6 +85,7 @@ class ExportOptions:
 
     model: str = field(metadata=describe("Variant; `edgeunet models` lists them.", metavar="NAME"))
     weights: str = described(cells.NAME, "Tag or checkpoint file.", metavar="TAG|FILE")
+    raw: bool = described(False, RAW)
     precision: Precision = "fp32"
     num_classes: int | None = described(None, "Number of classes that the weights must have.", ge=1)
     preparation: Preparation | None = None
@@ -161,6 +162,7 @@ def export_bundle(
         num_classes=options.num_classes,
         size=options.size,
         preparation=options.preparation,
+        raw=options.raw,
     )
     nets = _nets(source.net, source.card, options, report)
     net, card = nets[-1]

@@ -10,7 +10,7 @@ import pytest
 from edgeunet.export import ExportOptions, export_bundle
 from edgeunet.models import list_models
 from edgeunet.models.checkpoints import WEIGHTS_DIR, Checkpoint, find_weights, list_weights
-from edgeunet.models.state_dict import read_tensors
+from support.checkpoints import read
 
 TAGGED = [(model, tag) for model in list_models() for tag in list_weights(model)]
 every_weights = pytest.mark.parametrize(("model", "tag"), TAGGED)
@@ -37,7 +37,7 @@ def test_cards_tell_how_good_they_are_and_how_they_were_made(model: str, tag: st
 
 @every_weights
 def test_weights_are_finite_halves(model: str, tag: str) -> None:
-    for name, tensor in read_tensors(find_weights(model, tag)).items():
+    for name, tensor in read(find_weights(model, tag)).items():
         assert bool(tensor.isfinite().all()), name
         assert tensor.element_size() == 2, name
 

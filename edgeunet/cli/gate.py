@@ -12,6 +12,7 @@ from ..data.datasets import open_dataset
 from ..fields import describe, described
 from ..gate.calibrate import MAX_LOST, calibrate_checkpoint
 from ..models import Checkpoint, Preparation
+from ..models.checkpoints import RAW
 from .common import DIRECTORY, Command, echo_json, force_option, json_option, option, progress
 from .options import options_from
 
@@ -24,6 +25,7 @@ class GateOptions:
     weights: str = field(
         metadata=describe("Tag or checkpoint file of a net with a gate.", metavar="TAG|FILE")
     )
+    raw: bool = described(False, RAW)
     data: Path = field(metadata=describe("Data set; its val split is used."))
     max_lost: float = described(
         100 * MAX_LOST,
@@ -52,7 +54,11 @@ def command(
     The gate closes classes that an image does not contain.
     """
     source = Checkpoint.open(
-        options.weights, options.model, size=options.size, preparation=preparation
+        options.weights,
+        options.model,
+        size=options.size,
+        preparation=preparation,
+        raw=options.raw,
     )
     dataset = open_dataset(options.data)
     with progress("calibrating", len(dataset.samples("val"))) as report:

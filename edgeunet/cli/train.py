@@ -17,6 +17,7 @@ from ..data.check import check_dataset
 from ..data.datasets import open_dataset
 from ..errors import UsageError
 from ..fields import described
+from ..models.checkpoints import RAW
 from ..training.config import Progress, TrainConfig
 from ..training.train import train
 from .common import DIRECTORY, Command, echo_json, json_option, option
@@ -41,6 +42,7 @@ class TrainOptions:
         metavar="TAG|FILE",
         shown_default="random weights",
     )
+    raw: bool = described(False, RAW)
     encoder: Path | None = described(
         None, "torchvision classifier to start the encoder from.", flag="--encoder-weights"
     )

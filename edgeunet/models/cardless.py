@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from .foreign import FORMATS, Recognised, closest, likeness, recognise
 from .registry import create_model, model_class
 from .state_dict import check_fit, mismatches, shapes_of, without_counters
 from .structure import structure_of
+from .wrappers import Judge
 
 # Arguments of variants that add or remove keys, the variant's default first.
 _SHAPING: dict[str, tuple[Any, ...]] = {
@@ -29,6 +31,7 @@ _SHAPING: dict[str, tuple[Any, ...]] = {
     "depth": (4, 3, 2, 1),
 }
 _ROUNDING = 8  # `round_channels` maps widths that are less than this apart onto one stem
+_WIDEST = 4096  # channels of a stem, above which a file is not taken at its word
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,24 @@ class Preparation:
             )
         except ValueError as error:
             raise UsageError(f"{error}. Pass --mean and --std that fit.") from None
+
+
+def judge_for(model: str | None) -> Judge:
+    """How well tensors fit a foreign format, or our variant if one is named.
+
+    Example:
+        >>> import torch
+        >>> from edgeunet.models.cardless import judge_for
+        >>> judge_for(None)({"conv1.weight": torch.zeros(64, 3, 7, 7)})
+        0.0
+    """
+
+    def judge(tensors: Mapping[str, Tensor]) -> float:
+        given = without_counters(tensors)
+        own = [] if model is None else [likeness(keys, given) for _, keys in _forms(model)]
+        return max([closest(tensors)[1], *own])
+
+    return judge
 
 
 def identify(path: Path, tensors: Mapping[str, Tensor], model: str | None) -> Recognised:
@@ -132,7 +153,7 @@ def _arguments(model: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         default = create_model(model, num_classes=1)
         stem = tensors.get(f"{next(iter(structure_of(default)))}.weight")
         width, in_channels = known["width"].default, 3
-        if stem is not None and stem.ndim == 4:
+        if stem is not None and stem.ndim == 4 and max(stem.shape[:2]) <= _WIDEST:
             width, in_channels = stem.shape[:2]
         heads = [len(t) for name, t in tensors.items() if name.startswith(HEADS) and t.ndim]
         guess = {
@@ -152,15 +173,21 @@ def _arguments(model: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 def _shaping(model: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """Those arguments of `_SHAPING` that give a variant the most similar keys."""
     given = without_counters(tensors)
+    return max(_forms(model), key=lambda form: likeness(form[1], given))[0]
+
+
+@cache
+def _forms(model: str) -> list[tuple[dict[str, Any], frozenset[str]]]:
+    """The arguments of `_SHAPING` that a variant takes, in all combinations, each with its keys."""
     known = inspect.signature(model_class(model)).parameters
     choices = {name: values for name, values in _SHAPING.items() if name in known}
     options = [dict(zip(choices, values, strict=True)) for values in product(*choices.values())]
-
-    def similarity(option: dict[str, Any]) -> float:
-        net = create_model(model, num_classes=1, **option)
-        return likeness(without_counters(net.state_dict()), given)
-
-    return max(options, key=similarity)
+    with torch.device("meta"):
+        nets = [create_model(model, num_classes=1, **option) for option in options]
+    return [
+        (option, frozenset(without_counters(net.state_dict())))
+        for option, net in zip(options, nets, strict=True)
+    ]
 
 
 def _check_known(

@@ -8,7 +8,6 @@ that all take the same files and refuse the others with the same words.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,16 @@ from ..data.datasets import default_palette
 from ..errors import CheckpointError, OutputExistsError, UnknownNameError, UsageError
 from ..files import write_bytes, write_json
 from .base import SegmentationNet
-from .cardless import Preparation, identify, input_of
+from .cardless import Preparation, identify, input_of, judge_for
+from .foreign import likeness
 from .registry import create_model, model_class
 from .state_dict import load_weights, read_tensors, without_counters
 from .structure import resize
 
 CARD_VERSION = 1
+RAW = "Of a file with averaged weights, take those that are not averaged."
+"""Help text of `--raw`, of every command that takes weights."""
+
 WEIGHTS_DIR = Path(__file__).resolve().parents[1] / "weights"
 
 
@@ -96,8 +99,12 @@ class Checkpoint:
         num_classes: int | None = None,
         size: tuple[int, int] | None = None,
         preparation: Preparation | None = None,
+        raw: bool = False,
     ) -> Checkpoint:
         """Open weights of any kind that is known; nothing in the file is ever executed.
+
+        What training code put around the state dict comes off, and averaged weights are taken if
+        there are any, see `unwrap`. A warning says so.
 
         Args:
             weights: a file, or, as a str, a tag of `list_weights(model)`, which wins over a file
@@ -108,10 +115,12 @@ class Checkpoint:
             num_classes: the classes that it must have.
             size: (height, width) of the input instead of the card's. Files without a card need it.
             preparation: how frames are prepared, for files without a card.
+            raw: take the weights that are not averaged, of a file with both.
 
         Raises:
             UnknownNameError: no such model, tag or file.
-            UsageError: `size` is missing, or a preparation that does not fit.
+            UsageError: `size` is missing, a preparation that does not fit, or `raw` without
+                averaged weights in the file.
             CheckpointError: a file that cannot be read as weights; weights of another model, number
                 of classes or structure; or of no known format, with the closest one named.
         """
@@ -121,13 +130,12 @@ class Checkpoint:
         if model is not None:
             model_class(model)
             path = path if isinstance(weights, Path) else find_weights(model, weights)
-        wanted = _Wanted(model, num_classes, size, preparation or Preparation())
-        if path.with_suffix(".json").is_file():
-            card, tensors = _with_card(path, wanted)
-        else:
-            card, tensors = _without_card(path, wanted)
+        wanted = _Wanted(model, num_classes, size, preparation or Preparation(), raw)
+        has_card = bool(path.name) and path.with_suffix(".json").is_file()
+        card, net, tensors = (_with_card if has_card else _without_card)(path, wanted)
+        load_weights(net, tensors, source=str(path))
         half = all(t.dtype == torch.float16 for t in tensors.values() if t.is_floating_point())
-        return cls(path, _build(card, tensors, path), card, half)
+        return cls(path, net.eval(), card, half)
 
 
 def list_weights(model: str) -> list[str]:
@@ -142,15 +150,15 @@ def list_weights(model: str) -> list[str]:
 
 
 def find_weights(model: str, weights: str) -> Path:
-    """Path of a checkpoint given as a tag of `list_weights` or as a file.
+    """Path of a checkpoint given as a tag of `list_weights` or as a path.
 
     Raises:
-        UnknownNameError: neither a tag nor an existing file; lists the tags.
+        UnknownNameError: neither a tag nor an existing path; lists the tags.
     """
     tagged = WEIGHTS_DIR / f"{model}.{weights}.safetensors"
     if tagged.is_file():
         return tagged
-    if Path(weights).is_file():
+    if Path(weights).exists():
         return Path(weights)
     raise UnknownNameError(f"weights of {model}", weights, list_weights(model))
 
@@ -211,6 +219,7 @@ class _Wanted:
     num_classes: int | None
     size: tuple[int, int] | None
     preparation: Preparation
+    raw: bool
 
     def check(self, path: Path, title: str, model: str, num_classes: int) -> None:
         """CheckpointError if the weights are of another model or number of classes."""
@@ -222,8 +231,8 @@ class _Wanted:
             )
 
 
-def _with_card(path: Path, wanted: _Wanted) -> tuple[Card, dict[str, Tensor]]:
-    """Card and state dict of weights that have a card."""
+def _with_card(path: Path, wanted: _Wanted) -> tuple[Card, SegmentationNet, dict[str, Tensor]]:
+    """Card of weights that have one, its net, and the weights for it."""
     card = read_card(path)
     if wanted.preparation != Preparation():
         raise UsageError(
@@ -234,12 +243,21 @@ def _with_card(path: Path, wanted: _Wanted) -> tuple[Card, dict[str, Tensor]]:
     if wanted.size is not None:
         height, width = wanted.size
         card = replace(card, input=replace(card.input, height=height, width=width))
-    return card, read_tensors(path)
+    net = _net_of(card, path)
+    keys = without_counters(net.state_dict())
+    return (
+        card,
+        net,
+        read_tensors(
+            path, lambda tensors: likeness(keys, without_counters(tensors)), raw=wanted.raw
+        ),
+    )
 
 
-def _without_card(path: Path, wanted: _Wanted) -> tuple[Card, dict[str, Tensor]]:
-    """A card of what the weights and the caller tell, and the state dict with our keys."""
-    found = identify(path, read_tensors(path), wanted.model)
+def _without_card(path: Path, wanted: _Wanted) -> tuple[Card, SegmentationNet, dict[str, Tensor]]:
+    """A card of what the weights and the caller tell, its net, and the weights with our keys."""
+    tensors = read_tensors(path, judge_for(wanted.model), raw=wanted.raw)
+    found = identify(path, tensors, wanted.model)
     classes = found.arguments["num_classes"]
     wanted.check(path, f"{found.title}, i.e. {found.model}", found.model, classes)
     spec = input_of(path, found, wanted.size)
@@ -252,14 +270,14 @@ def _without_card(path: Path, wanted: _Wanted) -> tuple[Card, dict[str, Tensor]]
         data="unknown",
         structure=found.structure,
     )
-    return card, found.tensors
+    return card, _net_of(card, path), found.tensors
 
 
-def _build(card: Card, tensors: Mapping[str, Tensor], path: Path) -> SegmentationNet:
-    """Net of a card in evaluation mode, with a state dict as FP32.
+def _net_of(card: Card, path: Path) -> SegmentationNet:
+    """The net that a card describes, with random weights.
 
     Raises:
-        CheckpointError: arguments that the variant does not take, or weights that do not fit.
+        CheckpointError: arguments that the variant does not take, or other classes.
     """
     source = path.with_suffix(".json")
     try:
@@ -275,5 +293,4 @@ def _build(card: Card, tensors: Mapping[str, Tensor], path: Path) -> Segmentatio
         )
     if card.structure is not None:
         resize(net, card.structure, source=str(source))
-    load_weights(net, tensors, source=str(path))
-    return net.eval()
+    return net

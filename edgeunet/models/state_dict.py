@@ -1,68 +1,42 @@
-"""State dicts: read without running code, compared with a net, and copied into it.
-
-This is the only module that opens files of weights. Nothing is unpickled except through
-`torch.load(weights_only=True)`.
-"""
+"""State dicts: read from files, compared with a net, and copied into it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..files import printable
 from .base import SegmentationNet
-
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
-_PARALLEL = "module."
+from .weight_files import check_tensors, check_types, read_weight_file
+from .wrappers import Judge, unwrap
 
 Value = TypeVar("Value")
+_log = logging.getLogger(__name__)
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """State dict of a `.safetensors` file, or of a PyTorch file that contains no code.
+def read_tensors(path: Path, judge: Judge, *, raw: bool = False) -> dict[str, Tensor]:
+    """The state dict of a file that fits best, see `unwrap`; a warning tells what was chosen.
 
-    Wrappers are removed, see `unwrap`. Values that are not tensors are left out.
+    Args:
+        judge: says how well tensors fit.
+        raw: take the weights that are not averaged.
 
     Raises:
-        CheckpointError: the file is missing, damaged, contains code, or holds no state dict.
+        CheckpointError: see `read_weight_file`, `unwrap`, `check_tensors` and `check_types`.
+        UsageError: `raw` without averaged weights in the file.
     """
-    try:
-        if path.suffix == ".safetensors":
-            return unwrap(load_file(path))
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} does not exist.") from None
-    except Exception as error:  # a damaged pickle raises almost anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{path} cannot be read as weights: {reason}. Expected .safetensors, or a PyTorch "
-            "state dict without any code in it."
-        ) from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}; expected a state dict.")
-    return unwrap(content)
-
-
-def unwrap(content: Mapping[Any, Any]) -> dict[str, Tensor]:
-    """The state dict inside what training code saves around it.
-
-    Training loops save `{"net": ..., "optim": ..., "epoch": ...}` and the like. `DataParallel` and
-    `DistributedDataParallel` put `module.` in front of every key.
-    """
-    for name in _WRAPPERS:
-        inner = content.get(name)
-        if isinstance(inner, Mapping) and any(isinstance(v, Tensor) for v in inner.values()):
-            content = inner
-            break
-    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    if all(name.startswith(_PARALLEL) for name in tensors):
-        return {name.removeprefix(_PARALLEL): tensor for name, tensor in tensors.items()}
-    return tensors
+    found = unwrap(read_weight_file(path), judge, source=str(path), raw=raw)
+    check_tensors(path, found.tensors)
+    if found.fits:
+        check_types(path, found.tensors)
+    for notice in found.notices:
+        _log.warning("%s: %s", path, notice)
+    return found.tensors
 
 
 def without_counters(state: Mapping[str, Value]) -> dict[str, Value]:
@@ -111,8 +85,15 @@ def check_fit(net: SegmentationNet, tensors: Mapping[str, Tensor], *, source: st
 
 
 def load_weights(net: SegmentationNet, tensors: Mapping[str, Tensor], *, source: str) -> None:
-    """Copy a state dict into a net as FP32; `check_fit` says what is refused."""
+    """Copy a state dict into a net as FP32.
+
+    Raises:
+        CheckpointError: see `check_fit`; or a weight that is not finite.
+    """
     check_fit(net, tensors, source=source)
+    for name, tensor in tensors.items():
+        if not bool(tensor.isfinite().all()):
+            raise CheckpointError(f"{source} holds values in {name} that are not finite.")
     net.load_state_dict(
         {name: tensor.float() for name, tensor in without_counters(tensors).items()}, strict=False
     )
@@ -122,4 +103,4 @@ def _listed(verb: str, names: list[str], *, shown: int) -> list[str]:
     if not names:
         return []
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return [f"{verb} {', '.join(names[:shown])}{more}"]
+    return [f"{verb} {', '.join(printable(name[:200]) for name in names[:shown])}{more}"]

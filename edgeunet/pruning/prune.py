@@ -21,7 +21,7 @@ from ..fields import describe, described
 from ..files import sha256
 from ..latency import median_latencies
 from ..models import Card, Checkpoint, Preparation, SegmentationNet, save_checkpoint
-from ..models.checkpoints import check_output
+from ..models.checkpoints import RAW, check_output
 from ..models.depth import prune_depth, pruned_training
 from ..models.reference import validate
 from ..models.structure import structure_of
@@ -53,6 +53,7 @@ class PruneOptions:
 
     model: str = field(metadata=describe("Variant; `edgeunet models` lists them.", metavar="NAME"))
     weights: str = described("cells", "Tag or checkpoint file.", metavar="TAG|FILE")
+    raw: bool = described(False, RAW)
     depth: int | None = described(None, "Cut unetpp down to this depth.", ge=1, le=4)
     ratio: float | None = described(
         None, "Share of the channels to remove, 0 to 1.", metavar="SHARE"
@@ -159,7 +160,11 @@ def prune(
     """
     check_output(output, force=force)
     source = Checkpoint.open(
-        options.weights, options.model, size=options.size, preparation=options.preparation
+        options.weights,
+        options.model,
+        size=options.size,
+        preparation=options.preparation,
+        raw=options.raw,
     )
     card = source.card
     source.net.check_size(card.input.height, card.input.width)
@@ -202,6 +207,8 @@ def _by_channels(
     epochs = FINETUNE_EPOCHS if options.finetune_epochs is None else options.finetune_epochs
     assert options.ratio is not None  # PruneOptions checked
     record = {"ratio": options.ratio, "weights": sha256(source.path)}
+    if options.raw:
+        record["raw"] = True
     run = _run_directory(output)
     start = run / "start.safetensors"
     if epochs and start.is_file():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import pickle
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -26,10 +25,11 @@ from ..gate.calibrate import calibrate_checkpoint
 from ..metrics import Mask
 from ..models import Card, Checkpoint, SegmentationNet, create_model, save_checkpoint
 from ..models.checkpoints import read_card
-from ..models.foreign import load_encoder
+from ..models.foreign import judge_encoder, load_encoder
 from ..models.reference import evaluate_on, reference_mask, to_input
 from ..models.state_dict import read_tensors
 from ..models.structure import Structure, resize
+from ..models.weight_files import read_weight_file
 from .augment import Augmentation
 from .config import Clock, Progress, TrainConfig
 from .crops import Crops, focus_on
@@ -132,7 +132,7 @@ class Trainer:
 
     def start_encoder_from(self, checkpoint: Path) -> None:
         """Start with the encoder of torchvision's classifier; see `load_encoder`."""
-        tensors = read_tensors(checkpoint)
+        tensors = read_tensors(checkpoint, judge_encoder)
         for net in (self.net, self._averaged_net()):
             load_encoder(net, tensors, source=str(checkpoint))
         self.initial = {"encoder": checkpoint.name}
@@ -142,10 +142,9 @@ class Trainer:
         path = self.output / "last.pt"
         if not path.exists():
             return False
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise CheckpointError(f"{path} cannot be read: {error}. Remove it.") from None
+        state = read_weight_file(path)
+        if missing := [name for name in ("run", *_MODULES, *_COUNTERS) if name not in state]:
+            raise CheckpointError(f"{path} lacks {', '.join(missing)}. Remove it to start again.")
         if state["run"] != self._run_id():
             raise CheckpointError(
                 f"{path} belongs to another run, {state['run']}; this one is {self._run_id()}. Use "

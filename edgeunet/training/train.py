@@ -9,6 +9,7 @@ from typing import Any
 from ..bundle.manifest import IMAGENET, Color, InputSpec, Resize
 from ..data import cells
 from ..data.datasets import Dataset, open_dataset, read_image
+from ..errors import UsageError
 from ..models import Card, Checkpoint, model_class
 from .config import Progress, TrainConfig
 from .loop import Trainer
@@ -27,6 +28,7 @@ def train(
     color: Color | None = None,
     resize: Resize | None = None,
     initial: str | Path | None = None,
+    raw: bool = False,
     encoder: Path | None = None,
     device: str = "cpu",
     workers: int = 0,
@@ -47,6 +49,7 @@ def train(
         initial: weights to start from, see `Checkpoint.open`; also its card's arguments, except
             those in `arguments`. Heads and gate are fresh if the data has other classes. None
             starts from random weights.
+        raw: of a file that holds averaged weights too, start from those that are not averaged.
         encoder: state dict of torchvision's classifier to start the encoder from.
         device: of PyTorch. workers: processes that make crops; 0 makes them in this one.
         arguments: those of the variant, except num_classes and in_channels.
@@ -57,7 +60,11 @@ def train(
             finite.
     """
     # Before any data is drawn, so that bad weights are refused at once; `_input` sets the size.
-    start = None if initial is None else Checkpoint.open(initial, model, size=size or CELLS_SIZE)
+    start = None
+    if initial is not None:
+        start = Checkpoint.open(initial, model, size=size or CELLS_SIZE, raw=raw)
+    elif raw:
+        raise UsageError("got --raw without --weights. Pass the checkpoint to start from, too.")
     dataset = _open_data(data, output)
     height, width = size or _first_size(dataset, model_class(model).size_multiple)
     card = None if start is None else start.card

@@ -18,8 +18,8 @@ from edgeunet.models.checkpoints import (
     read_card,
     save_checkpoint,
 )
-from edgeunet.models.state_dict import load_weights, read_tensors
-from support.checkpoints import make_card, make_net, refusal, weights_of
+from edgeunet.models.state_dict import load_weights
+from support.checkpoints import make_card, make_net, read, refusal, weights_of
 
 
 def edit_card(path: Path, **changes: Any) -> None:
@@ -51,7 +51,7 @@ def test_fp32_round_trip_is_exact(tmp_path: Path, model: str, arguments: Any) ->
 def test_half_round_trip_is_the_rounding_to_fp16(tmp_path: Path) -> None:
     net, path = make_net(), tmp_path / "net.safetensors"
     save_checkpoint(path, net, make_card(), half=True)
-    assert {tensor.dtype for tensor in read_tensors(path).values()} == {torch.float16}
+    assert {tensor.dtype for tensor in read(path).values()} == {torch.float16}
     loaded = Checkpoint.open(path).net
     changed = False
     for name, tensor in weights_of(loaded).items():
@@ -66,13 +66,13 @@ def test_plain_state_dict_of_pytorch_loads(tmp_path: Path) -> None:
     net, other = make_net(seed=0), make_net(seed=1)
     path = tmp_path / "net.pt"
     torch.save(net.state_dict(), path)  # with the counters
-    load_weights(other, read_tensors(path), source=str(path))
+    load_weights(other, read(path), source=str(path))
     for name, tensor in weights_of(other).items():
         assert torch.equal(tensor, weights_of(net)[name]), name
 
 
 def test_state_dict_of_pytorch_loads_with_a_card(saved: Path) -> None:
-    torch.save(read_tensors(saved), saved.with_suffix(".pt"))
+    torch.save(read(saved), saved.with_suffix(".pt"))
     opened = Checkpoint.open(saved.with_suffix(".pt"))
     loaded, card = opened.net, opened.card
     wanted = weights_of(make_net())
@@ -148,7 +148,7 @@ def test_card_with_other_classes_than_the_net_is_refused(saved: Path) -> None:
 
 def test_checkpoint_of_another_class_count_names_keys_and_shapes(saved: Path) -> None:
     net = make_net(num_classes=5)
-    tensors = read_tensors(saved)
+    tensors = read(saved)
     differing = {
         name: (tuple(tensors[name].shape), tuple(tensor.shape))
         for name, tensor in weights_of(net).items()
@@ -165,7 +165,7 @@ def test_checkpoint_of_another_class_count_names_keys_and_shapes(saved: Path) ->
 
 def test_checkpoint_of_another_net_names_missing_and_unknown_keys(saved: Path) -> None:
     net = make_net("unet", width=4)
-    tensors = read_tensors(saved)
+    tensors = read(saved)
     lacking = sorted(set(weights_of(net)) - set(tensors))
     unknown = sorted(set(tensors) - set(weights_of(net)))
     with pytest.raises(CheckpointError) as error:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import Result
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from edgeunet.bundle.manifest import InputSpec
@@ -166,7 +166,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "no file": (without_its_file, "unknown weights of unet"),
     "code": (
         lambda folder: in_torch(folder / "net.pth", {"weight": Evil(folder / "ran")}),
-        "cannot be read as weights: .*without any code in it",
+        r"holds code \(.*\), not weights alone.*net.state_dict\(\)",
     ),
     "truncated": (lambda folder: truncated(folder / "net.pth"), "cannot be read as weights"),
     "a list": (
@@ -216,6 +216,34 @@ def test_all_commands_refuse_bad_weights_with_the_same_words(
     assert not (tmp_path / "in" / "ran").exists()
 
 
+@pytest.mark.parametrize("command", ["export", "prune", "train"])
+def test_every_command_takes_averaged_weights_or_the_raw_ones(
+    command: str, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    net = milesial()
+    averaged = {n: t * 0.5 if t.is_floating_point() else t for n, t in net.items()}
+    weights = in_torch(tmp_path / "net.pth", {"state_dict": net, "state_dict_ema": averaged})
+    still = ("--lr", "1e-9") if command == "train" else ()
+    written = {}
+    for name, arguments in {"averaged": (), "raw": ("--raw",)}.items():
+        (tmp_path / name).mkdir()
+        result = run(command, data, tmp_path / name, weights, *SIZE, *still, *arguments)
+        assert result.exit_code == 0, result.output
+        files = {"export": "out/checkpoint.safetensors", "train": "out/best.safetensors"}
+        path = tmp_path / name / files.get(command, "out.safetensors")
+        written[name] = load_file(path)["head.bias"].float()
+    torch.testing.assert_close(written["averaged"], written["raw"] * 0.5, rtol=0.01, atol=1e-3)
+    assert (
+        caplog.messages.count(
+            f"{weights}: takes the averaged weights, state_dict_ema. Pass --raw for the others."
+        )
+        == 1
+    )
+    plain = in_torch(tmp_path / "plain.pth", net)
+    result = run(command, data, tmp_path, plain, *SIZE, "--raw")
+    assert "holds no averaged weights that fit. Leave out --raw" in result.stderr
+
+
 @pytest.mark.parametrize("command", ["export", "prune", "gate"])
 def test_the_size_is_asked_for(command: str, data: Path, tmp_path: Path) -> None:
     """`train` takes it from the data."""
@@ -243,7 +271,6 @@ def test_the_preparation_is_for_weights_without_a_card(
 
 
 def test_files_of_weights_are_opened_in_one_place() -> None:
-    """The loop's own state, which holds an optimizer too, is the one exception."""
     opening = re.compile(r"torch\.load\(|\bload_file\(|safe_open\(|pickle\.loads?\(")
     found = {
         path.relative_to(ROOT).as_posix()
@@ -251,4 +278,4 @@ def test_files_of_weights_are_opened_in_one_place() -> None:
         for path in (ROOT / part).rglob("*.py")
         if opening.search(path.read_text(encoding="utf-8"))
     }
-    assert found == {"edgeunet/models/state_dict.py", "edgeunet/training/loop.py"}
+    assert found == {"edgeunet/models/weight_files.py"}

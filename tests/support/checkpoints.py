@@ -13,6 +13,7 @@ from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import CheckpointError
 from edgeunet.models import SegmentationNet, create_model
 from edgeunet.models.checkpoints import Card, Checkpoint
+from edgeunet.models.state_dict import read_tensors
 
 
 def make_net(model: str = "mobile_unet", *, seed: int = 0, **arguments: Any) -> SegmentationNet:
@@ -52,3 +53,8 @@ def refusal(path: Path) -> str:
     with pytest.raises(CheckpointError) as error:
         Checkpoint.open(path)
     return str(error.value)
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file as they are, nothing unwrapped."""
+    return read_tensors(path, lambda tensors: 1.0)

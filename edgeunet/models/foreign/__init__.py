@@ -1,6 +1,14 @@
 """Weights from other projects: recognised by keys and shapes, and translated to our nets."""
 
 from .registry import FORMATS, Recognised, closest, likeness, recognise
-from .torchvision import load_encoder
+from .torchvision import judge_encoder, load_encoder
 
-__all__ = ["FORMATS", "Recognised", "closest", "likeness", "load_encoder", "recognise"]
+__all__ = [
+    "FORMATS",
+    "Recognised",
+    "closest",
+    "judge_encoder",
+    "likeness",
+    "load_encoder",
+    "recognise",
+]

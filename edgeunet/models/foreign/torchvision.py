@@ -18,9 +18,22 @@ _ENCODERS: dict[type[SegmentationNet], str] = {
     MobileUNet: "mobilenet_v2",
 }
 _PREFIX = "features."
+_FIRST = "features.0.0.weight"
 _PARTS = ("weight", "bias", "running_mean", "running_var")
 # After the last stage both have a 1x1 convolution and its norm for the classifier.
 _UNUSED = ("weight", *_PARTS)
+
+
+def judge_encoder(tensors: Mapping[str, Tensor]) -> float:
+    """Whether a state dict is a classifier's, 0 or 1; `load_encoder` says what does not fit.
+
+    Example:
+        >>> import torch
+        >>> from edgeunet.models.foreign import judge_encoder
+        >>> judge_encoder({"features.0.0.weight": torch.zeros(32, 3, 3, 3)})
+        1.0
+    """
+    return float(_FIRST in tensors)
 
 
 def load_encoder(net: SegmentationNet, tensors: Mapping[str, Tensor], *, source: str) -> None:
