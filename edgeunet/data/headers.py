@@ -52,9 +52,6 @@ _ORIENTATION = 274  # the tag, in EXIF and in TIFF
 _LOSSY = frozenset({"AVIF", "JPEG", "JPEG 2000"})  # the last and the first may be exact; few are
 _COMPRESSION = 259  # a TIFF's tag
 _LOSSY_TIFF = frozenset({6, 7, 33003, 33005, 34712, 34892, 50001, 50002})  # JPEG and its like
-# JPEG markers, but not the bytes within the compressed pixels: a stuffed 0xFF and the restart
-# markers. TEM has no length.
-_JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 
 
 @dataclass(frozen=True)

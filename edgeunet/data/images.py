@@ -179,12 +179,13 @@ def read_ids(path: Path) -> npt.NDArray[np.generic]:
         (H, W), or RGB or other channels (H, W, C) from a file that holds colours instead of ids.
 
     Raises:
-        SourceError: not an image, damaged, of several pages, turned by EXIF, or in a format that
-            changes values.
+        SourceError: not an image, damaged, of several pages, turned by EXIF, in a format that
+            changes values, or refused by `check_cost`.
         MissingDependencyError: it needs tifffile, see `tiff`.
     """
     content, name = read_bytes(path), str(path)
     kind = format_of(content)
+    check_cost(content, kind, name=name)
     if lossy := loses_values(content):
         raise SourceError(
             f"{name} is {lossy}, which changes ids to similar ones; expected a mask in a format "
@@ -198,12 +199,6 @@ def read_ids(path: Path) -> npt.NDArray[np.generic]:
             f"{name} carries an orientation, by which programs turn it or not; expected a mask as "
             "it is to be seen. Save it without EXIF."
         )
-
-
-        SourceError: not an image, damaged, or refused by `check_cost`.
-    """
-    content = read_bytes(path)
-    check_cost(content, format_of(content), name=str(path))
     image = opened(content)
     few = image is not None and (image.mode in ("P", "1") or bits_of(content) in (2, 4))
     if few or kind == "GIF":

@@ -159,10 +159,11 @@ def encode_mask(mask: Mask, palette: Palette) -> bytes:
         mask: class ids (H, W). palette: RGB by class id.
 
     Example:
-        >>> import io, numpy as np; from PIL import Image
+        >>> from pathlib import Path; from edgeunet.data.images import read_ids
         >>> from edgeunet.runtime.sinks import encode_mask
-        >>> content = encode_mask(np.array([[0, 1]], np.uint8), [(0, 0, 0), (255, 0, 0)])
-        >>> np.asarray(Image.open(io.BytesIO(content))).tolist()
+        >>> mask = np.array([[0, 1]], np.uint8)
+        >>> _ = Path("mask.png").write_bytes(encode_mask(mask, [(0, 0, 0), (255, 0, 0)]))
+        >>> read_ids(Path("mask.png")).tolist()
         [[0, 1]]
     """
     ids = np.ascontiguousarray(mask)
