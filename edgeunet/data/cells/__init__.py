@@ -105,8 +105,8 @@ def write_dataset(
 
 
 def _write_png(path: Path, pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> None:
-    if not cv2.imwrite(str(path), pixels):
-        raise OSError(f"{path} cannot be written.")
+    # Not `imwrite`, which crashes on names that are not UTF-8.
+    path.write_bytes(cv2.imencode(".png", np.ascontiguousarray(pixels))[1].tobytes())
 
 
 def _stage(scene: Scene, frame: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from itertools import islice
 from pathlib import Path
 
@@ -95,6 +96,13 @@ def test_write_dataset(tmp_path: Path) -> None:
             np.testing.assert_array_equal(read_mask(stored.mask, num_classes=3), made.mask)
             images.append(image.tobytes())
     assert len(set(images)) == 5, "train and val share nothing"
+
+
+def test_write_dataset_knows_its_keys_and_takes_any_folder(tmp_path: Path) -> None:
+    root = tmp_path / os.fsdecode(b"stra\xdfe")
+    write_dataset(root, train=1, val=1, height=32, width=32)
+    assert open_dataset(root).description.ignore == (255,)
+    assert len(open_dataset(root).samples("val")) == 1
 
 
 def test_write_dataset_refuses_an_existing_folder(tmp_path: Path) -> None:
