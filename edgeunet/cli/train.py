@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -99,6 +99,8 @@ def command(
 ) -> None:
     """Train a variant, or resume its training.
 
+    Checks all images and masks first, and prints how much there is of each class.
+
     Writes best.safetensors, the weights of the epoch with the highest validation mIoU. An
     interrupted run resumes and ends with bit-identical weights.
     """
@@ -114,6 +116,7 @@ def command(
             output,
             config=config,
             report=report,
+            describe=lambda contents: click.echo(contents.table(), err=True),
             **{name: value for name, value in asdict(options).items() if value is not None},
         )
     if as_json:
@@ -124,27 +127,33 @@ def command(
 
 @contextmanager
 def _progress_bar(label: str) -> Iterator[Callable[[Progress], None]]:
-    """A bar on a terminal, otherwise one line per epoch, on stderr."""
+    """A bar on a terminal, otherwise one line per epoch, on stderr. It starts with the training."""
     terminal = sys.stderr.isatty()
     printed = 0
-    bar: Any  # its items are Progress, which click cannot infer from a length
-    with click.progressbar(
-        length=1000,
-        label=label,
-        show_eta=False,  # wrong for resumed runs; `_line` has ours
-        item_show_func=lambda progress: None if progress is None else _line(progress),
-        file=sys.stderr,
-        hidden=not terminal,
-    ) as bar:
+    bar: Any = None  # its items are Progress, which click cannot infer from a length
+    with ExitStack() as stack:
 
         def report(progress: Progress) -> None:
-            nonlocal printed
+            nonlocal printed, bar
+            if bar is None:
+                bar = stack.enter_context(_bar(label, hidden=not terminal))
             bar.update(round(1000 * progress.done) - bar.pos, progress)
             if not terminal and progress.epoch > printed:
                 click.echo(_line(progress), err=True)
             printed = progress.epoch
 
         yield report
+
+
+def _bar(label: str, *, hidden: bool) -> Any:
+    return click.progressbar(
+        length=1000,
+        label=label,
+        show_eta=False,  # wrong for resumed runs; `_line` has ours
+        item_show_func=lambda progress: None if progress is None else _line(progress),
+        file=sys.stderr,
+        hidden=hidden,
+    )
 
 
 def _line(progress: Progress) -> str:

@@ -48,7 +48,7 @@ _COUNTERS = ("epoch", "best", "seconds", "initial", "log")  # a state holds them
 class Trainer:
     """Trains one net on one data set. See `train` for the files that it writes.
 
-    Call `resume`, `start_from` and `start_encoder_from` before `run`.
+    Call `resume`, `start_from` and `start_encoder_from` before `run`. contents: what is trained on.
 
     Raises:
         DatasetError: data that cannot be trained on, see `check_dataset`. ShapeError: crops that
@@ -68,7 +68,7 @@ class Trainer:
         structure: Structure | None = None,
         **arguments: Any,
     ) -> None:
-        contents = check_dataset(dataset)
+        self.contents = contents = check_dataset(dataset)
         self.model_name = model
         self.arguments = {
             "num_classes": len(dataset.classes),

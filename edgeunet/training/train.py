@@ -8,6 +8,7 @@ from typing import Any
 
 from ..bundle.manifest import IMAGENET, Color, InputSpec, Resize
 from ..data import cells
+from ..data.check import Contents
 from ..data.datasets import Dataset, open_dataset, read_image
 from ..errors import UsageError
 from ..models import Card, Checkpoint, model_class
@@ -33,6 +34,7 @@ def train(
     device: str = "cpu",
     workers: int = 0,
     report: Callable[[Progress], None] = lambda progress: None,
+    describe: Callable[[Contents], None] = lambda contents: None,
     **arguments: Any,
 ) -> Card:
     """Train a variant and return the card of the best epoch; resumes an interrupted run.
@@ -52,6 +54,7 @@ def train(
         raw: of a file that holds averaged weights too, start from those that are not averaged.
         encoder: state dict of torchvision's classifier to start the encoder from.
         device: of PyTorch. workers: processes that make crops; 0 makes them in this one.
+        describe: called with what the data set holds, once it is checked.
         arguments: those of the variant, except num_classes and in_channels.
 
     Raises:
@@ -85,6 +88,7 @@ def train(
         structure=structure,
         **{**known, **arguments},
     )
+    describe(trainer.contents)
     if not trainer.resume():
         if start is not None:
             trainer.start_from(start)

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from edgeunet.data.cells import write_dataset
 from edgeunet.errors import UsageError
 from edgeunet.training.config import TrainConfig
-from support.commands import fails
+from support.commands import fails, succeeds
 
 
 def test_training_has_the_defaults_of_the_paper(
@@ -32,3 +33,23 @@ def test_training_has_the_defaults_of_the_paper(
         TrainConfig.for_model("resunet", **changes),
     ]
     assert came[0].border == 10.0
+
+
+def test_training_starts_with_the_table_of_the_classes(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data", train=2, val=1, height=32, width=32, seed=4)
+    short = ("--epochs", "1", "--batch", "2", "--crop", "32x32", "--no-amp", "--width", "4")
+    data = ("--model", "mobile_unet", "--data", tmp_path / "data")
+    result = succeeds("train", *data, *short, "-o", tmp_path / "run")
+    table = succeeds("train", *data, "--check").stdout
+    assert "dividing" in table
+    assert table in result.stderr
+    assert result.stderr.index("dividing") < result.stderr.index("epoch 1")
+
+
+def test_class_without_a_pixel_is_refused_before_training(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data", train=2, val=1, height=32, width=32, seed=3)
+    arguments = ("--model", "mobile_unet", "--data", tmp_path / "data")
+    for more in (("--check",), ("-o", tmp_path / "run", "--crop", "32x32")):
+        said = fails(1, "train", *arguments, *more)
+        assert "a class has no pixel.\n  'dividing' has no pixel in val" in said
+    assert not (tmp_path / "run" / "best.safetensors").exists()

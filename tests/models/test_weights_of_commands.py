@@ -34,7 +34,7 @@ NO_GATE = "this UNet has no gate: it was built without cgm. Train it with --cgm.
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "data"
-    write_dataset(path, train=2, val=1, height=32, width=32, seed=3)
+    write_dataset(path, train=2, val=1, height=32, width=32, seed=4)
     return path
 
 
