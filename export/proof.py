@@ -51,8 +51,9 @@ class Proof:
 
         They are points of mIoU; without labels, of agreement.
         """
-        if parity.labelled:
-            return max(stage.drop for stage in parity.deployed) - self.max_iou_drop
+        drops = [stage.drop for stage in parity.deployed if stage.drop is not None]
+        if drops:
+            return max(drops) - self.max_iou_drop
         return 100 * max(stage.wanted - stage.agreement for stage in parity.deployed)
 
     def repair(
@@ -71,10 +72,11 @@ class Proof:
         """ParityError if the bundle is outside its budget, so that it is not written."""
         if self.excess(parity) <= 0:
             return
-        if parity.labelled:
-            worst = max(parity.deployed, key=lambda stage: stage.drop)
+        drops = [(stage.drop, stage.name) for stage in parity.deployed if stage.drop is not None]
+        if drops:
+            drop, name = max(drops)
             raise ParityError(
-                f"{worst.name} loses {worst.drop:.2f} IoU points on {parity.data}; "
+                f"{name} loses {drop:.2f} IoU points on {parity.data}; "
                 f"{self.max_iou_drop:g} are allowed (--max-iou-drop), and no choice of layers in "
                 f"float holds that. First stage out of tolerance: {parity.first_failure}. No "
                 "bundle was written."

@@ -265,8 +265,8 @@ def _report(comparison: _Comparison, stages: _Stages, data: str) -> ParityReport
         frames=sums[-1].frames,
         labelled=labelled,
         classes=bundle.manifest.classes,
-        reference_iou=in_percent(iou_per_class(expected)),
-        reference_miou=round(100 * mean_iou(expected), 3),
+        reference_iou=_class_iou(expected, labelled=labelled),
+        reference_miou=round(100 * mean_iou(expected), 3) if labelled else None,
         stages=tuple(_stage(stage, expected, labelled) for stage in sums),
         gate=comparison.gate.result(bundle.manifest.classes),
         worst=tuple(
@@ -304,14 +304,18 @@ def _stage(sums: _StageSums, expected: Matrix, labelled: bool) -> StageParity:
         name=sums.name,
         agreement=sums.equal / sums.frames,
         boundary=sums.boundary / sums.frames,
-        iou=in_percent(iou_per_class(sums.confusion)),
-        miou=round(100 * mean_iou(sums.confusion), 3),
-        drop=round(100 * (mean_iou(expected) - mean_iou(sums.confusion)), 3),
+        iou=_class_iou(sums.confusion, labelled=labelled),
+        miou=round(100 * mean_iou(sums.confusion), 3) if labelled else None,
+        drop=round(100 * (mean_iou(expected) - mean_iou(sums.confusion)), 3) if labelled else None,
         logit_max=sums.logit_max,
         logit_mean=sums.logit_mean / sums.frames,
         wanted=wanted,
         allowed_drop=allowed if labelled else None,
     )
+
+
+def _class_iou(confusion: Matrix, *, labelled: bool) -> tuple[float | None, ...]:
+    return in_percent(iou_per_class(confusion)) if labelled else (None,) * len(confusion)
 
 
 def _as_numpy(logits: torch.Tensor, presence: torch.Tensor | None) -> NetOutputs:

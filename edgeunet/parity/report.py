@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from ..bundle.schema import encode
 from .gate import GateParity
 
+NO_LABELS = "not checked: no labels; pass --data, a data set with masks"
+
 
 @dataclass(frozen=True)
 class StageParity:
@@ -15,7 +17,7 @@ class StageParity:
     agreement: share of equal pixels. boundary: F1 of the class boundaries within 2 pixels, mean of
         the frames.
     iou: per class against the labels, None for a class that does not appear. miou: their mean.
-    drop: PyTorch's mIoU minus this one.
+    drop: PyTorch's mIoU minus this one. Without labels all of them are None.
     logit_max, logit_mean: absolute errors at the net's resolution.
     wanted, allowed_drop: tolerances of agreement and drop. allowed_drop is None without labels.
     """
@@ -24,8 +26,8 @@ class StageParity:
     agreement: float
     boundary: float
     iou: tuple[float | None, ...]
-    miou: float
-    drop: float
+    miou: float | None
+    drop: float | None
     logit_max: float
     logit_mean: float
     wanted: float
@@ -34,8 +36,9 @@ class StageParity:
     @property
     def ok(self) -> bool:
         """Whether the stage is within its tolerances."""
-        kept = self.allowed_drop is None or self.drop <= self.allowed_drop
-        return self.agreement >= self.wanted and kept
+        if self.drop is None or self.allowed_drop is None:
+            return self.agreement >= self.wanted
+        return self.agreement >= self.wanted and self.drop <= self.allowed_drop
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,8 @@ class Fallback:
 class ParityReport:
     """A whole parity run.
 
-    labelled: whether the frames have labels; if not, PyTorch's own masks serve as labels.
-    reference_iou, reference_miou: PyTorch's, in percent.
+    labelled: whether the frames have labels; if not, only the agreement of the pixels is known.
+    reference_iou, reference_miou: PyTorch's, in percent, None without labels.
     gate: of the candidate, None if the bundle runs ungated.
     fallbacks: layers that the export put back to float.
     """
@@ -79,7 +82,7 @@ class ParityReport:
     labelled: bool
     classes: tuple[str, ...]
     reference_iou: tuple[float | None, ...]
-    reference_miou: float
+    reference_miou: float | None
     stages: tuple[StageParity, ...]
     gate: GateParity | None
     worst: tuple[FrameReport, ...]
@@ -97,6 +100,22 @@ class ParityReport:
         return next((stage.name for stage in self.stages if not stage.ok), None)
 
     @property
+    def budget(self) -> str:
+        """Whether the loss of IoU was checked, or why not."""
+        return "checked" if self.labelled else NO_LABELS
+
+    @property
+    def verdict(self) -> str:
+        """What a person has to know first."""
+        if self.first_failure is not None:
+            verdict = f"first out of tolerance: {self.first_failure}"
+        elif self.labelled:
+            return "all stages within tolerance"
+        else:
+            verdict = "all stages agree with PyTorch on the promised share of the pixels"
+        return verdict if self.labelled else f"{verdict}; budget {self.budget}"
+
+    @property
     def deployed(self) -> tuple[StageParity, ...]:
         """Stages in the bundle's precision: the candidate and the simulated graphs for TensorRT."""
         return tuple(stage for stage in self.stages if self.precision in stage.name)
@@ -105,27 +124,39 @@ class ParityReport:
         """JSON-ready form, including the verdicts."""
         data: dict[str, object] = encode(self)
         data["stages"] = [{**encode(stage), "ok": stage.ok} for stage in self.stages]
-        return {**data, "first_failure": self.first_failure, "ok": self.first_failure is None}
+        return {
+            **data,
+            "budget": self.budget,
+            "first_failure": self.first_failure,
+            "ok": self.first_failure is None,
+        }
 
     def table(self) -> str:
         """Aligned text for a terminal."""
         lines = [
             f"{self.model} {self.weights}, {self.precision} on {self.backend}: {self.frames} "
-            f"frames of {self.data}; PyTorch mIoU {self.reference_miou:.2f}"
-            + ("" if self.labelled else " (no labels: compared with its masks)"),
+            f"frames of {self.data}; "
+            + (
+                "no labels"
+                if self.reference_miou is None
+                else f"PyTorch mIoU {self.reference_miou:.2f}"
+            ),
             f"{'stage':<15}{'agreement':>11}{'wanted':>9}{'mIoU':>8}{'drop':>7}{'boundary':>10}"
             f"{'logit max':>11}{'mean':>9}",
         ]
         for stage in self.stages:
             lines.append(
-                f"{stage.name:<15}{stage.agreement:>11.4%}{stage.wanted:>9.2%}{stage.miou:>8.2f}"
-                f"{stage.drop:>7.2f}{stage.boundary:>10.2%}{stage.logit_max:>11.3g}"
+                f"{stage.name:<15}{stage.agreement:>11.4%}{stage.wanted:>9.2%}"
+                f"{_points(stage.miou):>8}{_points(stage.drop):>7}{stage.boundary:>10.2%}"
+                f"{stage.logit_max:>11.3g}"
                 f"{stage.logit_mean:>9.2g}" + ("" if stage.ok else "  OUT OF TOLERANCE")
             )
         if self.gate is not None:
             lines += [f"gate: {line}" for line in self.gate.lines().splitlines()]
         for entry in self.fallbacks:
             lines.append(f"float: {entry.layer}, which won back {entry.gain:.2f} points")
-        failure = self.first_failure
-        verdict = f"first out of tolerance: {failure}" if failure else "all stages within tolerance"
-        return "\n".join([*lines, verdict])
+        return "\n".join([*lines, self.verdict])
+
+
+def _points(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

@@ -24,9 +24,9 @@ def parity(proof: Proof, fp32_bundle: Path) -> ParityReport:
     return proof.measure(open_bundle(fp32_bundle))[0]
 
 
-def losing(parity: ParityReport, **changes: float) -> ParityReport:
+def losing(parity: ParityReport, **changes: float | None) -> ParityReport:
     *before, last = parity.stages
-    return replace(parity, stages=(*before, replace(last, **changes)))
+    return replace(parity, stages=(*before, replace(last, **changes)))  # type: ignore[arg-type]
 
 
 def test_procedural_weights_are_measured_on_procedural_frames(parity: ParityReport) -> None:
@@ -47,7 +47,7 @@ def test_points_over_the_budget_are_an_error(proof: Proof, parity: ParityReport)
 
 
 def test_without_labels_the_agreement_counts(proof: Proof, parity: ParityReport) -> None:
-    bad = replace(losing(parity, drop=0.0, agreement=0.9, wanted=0.99), labelled=False)
+    bad = replace(losing(parity, drop=None, agreement=0.9, wanted=0.99), labelled=False)
     assert proof.excess(bad) == pytest.approx(9)
     with pytest.raises(ParityError, match=r"on 90\.00% of the pixels.*Pass --data with labels"):
         proof.check(bad)

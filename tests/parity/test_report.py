@@ -47,7 +47,8 @@ REPORT = ParityReport(
         ({"agreement": 0.98}, True),
         ({"agreement": 0.9799}, False),
         ({"drop": 0.51}, False),
-        ({"drop": 9.0, "allowed_drop": None}, True),  # no labels
+        ({"drop": None, "allowed_drop": None}, True),  # no labels
+        ({"drop": None, "allowed_drop": None, "agreement": 0.97}, False),
     ],
 )
 def test_a_stage_has_to_keep_both_tolerances(changes: dict[str, float | None], ok: bool) -> None:
@@ -68,13 +69,31 @@ def test_deployed_stages_are_those_of_the_precision() -> None:
     assert REPORT.candidate == STAGE
 
 
-def test_table_says_what_runs_in_float_and_that_labels_are_missing() -> None:
-    table = replace(REPORT, labelled=False, fallbacks=(Fallback("head", 0.1, 1.5),)).table()
-    assert "(no labels: compared with its masks)" in table
+def test_table_says_what_runs_in_float() -> None:
+    table = replace(REPORT, fallbacks=(Fallback("head", 0.1, 1.5),)).table()
     assert "float: head, which won back 1.50 points" in table
+
+
+def test_without_labels_there_is_no_miou_and_the_budget_is_not_checked() -> None:
+    unknown = {"iou": (None, None), "miou": None, "drop": None, "allowed_drop": None}
+    stages = tuple(replace(stage, **unknown) for stage in REPORT.stages)  # type: ignore[arg-type]
+    report = replace(
+        REPORT, labelled=False, reference_iou=(None, None), reference_miou=None, stages=stages
+    )
+    table = report.table()
+    assert "mIoU -" not in table
+    assert table.splitlines()[0].endswith("3 frames of cells; no labels")
+    assert table.splitlines()[2].split()[4:6] == ["-", "-"]
+    assert "budget not checked: no labels; pass --data" in table
+    assert "within tolerance" not in table
+    data = json.loads(json.dumps(report.to_json()))
+    assert data["budget"].startswith("not checked: no labels; pass --data")
+    assert (data["ok"], data["reference_miou"], data["stages"][0]["drop"]) == (True, None, None)
+    worse = replace(report, stages=tuple(replace(stage, agreement=0.5) for stage in stages))
+    assert worse.verdict.startswith("first out of tolerance: fp32 onnxruntime; budget not checked")
 
 
 def test_json_has_the_verdicts() -> None:
     data = json.loads(json.dumps(REPORT.to_json()))
-    assert (data["ok"], data["first_failure"]) == (True, None)
+    assert (data["ok"], data["first_failure"], data["budget"]) == (True, None, "checked")
     assert [stage["ok"] for stage in data["stages"]] == [True, True]
