@@ -10,7 +10,7 @@ from pathlib import Path
 from .bundle.bundle import open_bundle, strangers_in
 from .data.cells import Scene, time_lapse, write_dataset
 from .export import ExportOptions, export_bundle
-from .files import entries, new_directory, write_json
+from .files import entries, locked, new_directory, write_json
 from .parity import ParityReport, measure, samples_of, write_html
 from .runtime.bench import BenchReport, bench
 from .runtime.run import RunSummary, run
@@ -44,7 +44,10 @@ def demo(
     Raises:
         OutputExistsError, UsageError: see `output`.
     """
-    with new_directory(output, force=force, strangers=_strangers_in) as folder:
+    with (
+        locked(output),
+        new_directory(output, force=force, strangers=_strangers_in) as folder,
+    ):
         report(f"drawing {FRAMES} frames of moving, touching, dividing cells")
         height, width = SIZE
         with VideoWriter(folder / "cells.mp4", rate=RATE) as video:

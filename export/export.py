@@ -33,7 +33,7 @@ from edgeunet.bundle.schema import encode
 from edgeunet.data import cells
 from edgeunet.errors import CalibrationError, ParityError, UsageError
 from edgeunet.fields import describe, described
-from edgeunet.files import new_directory, sha256, write_json
+from edgeunet.files import locked, new_directory, sha256, write_json
 from edgeunet.models import Preparation, SegmentationNet
 from edgeunet.models.checkpoints import RAW, WEIGHTS_DIR, Card, Checkpoint, save_checkpoint
 from edgeunet.models.depth import prune_depth
@@ -123,6 +123,23 @@ class ExportOptions:
         0.5, "IoU points that the bundle may lose against PyTorch.", metavar="POINTS"
     )
 
+    @property
+    def name(self) -> str:
+        """Name of the bundle unless another is chosen: model, weights and precision.
+
+        Weights in a file are called by it, and a training run's `best.safetensors` by the run.
+
+        Example:
+            >>> edgeunet.ExportOptions("unet", "runs/mine/best.safetensors").name
+            'unet-mine-fp32'
+        """
+        path = Path(self.weights)
+        weights = self.weights
+        if path.suffix or path.name != weights:
+            run = path.absolute().parent.name
+            weights = run if run and path.stem == "best" else path.stem
+        return f"{self.model}-{weights}-{self.precision}"
+
 
 def export_bundle(
     output: str | Path,
@@ -147,6 +164,7 @@ def export_bundle(
             switched between, or options that exclude each other.
         CalibrationError: INT8 without frames to calibrate with, with unsuitable frames, or with a
             table of another graph. OutputExistsError, UsageError: see `output`.
+        OutputError: another export writes it.
         ExportError: a graph that one of its targets rejects or misreads, see `lint`.
         ParityError: the bundle loses more than `max_iou_drop`; nothing is written.
 
@@ -156,26 +174,30 @@ def export_bundle(
         True
     """
     _check_options(options)
-    source = Checkpoint.open(
-        options.weights,
-        options.model,
-        num_classes=options.num_classes,
-        size=options.size,
-        preparation=options.preparation,
-        raw=options.raw,
-    )
-    nets = _nets(source.net, source.card, options, report)
-    net, card = nets[-1]
-    selection = _selection(options, net, card, report)
-    if net.cgm is not None and card.gate is None:
-        report("the gate is not calibrated and stays unused; `edgeunet gate` calibrates it")
-    name = Path(output).name
-    with new_directory(Path(output), force=force, strangers=strangers_in) as folder:
-        whole = _Writer(folder, name, net, card, options, source.path, selection, report)
+    target = Path(output)
+    # The output comes first: it takes minutes to look at calibration frames.
+    with (
+        locked(target),
+        new_directory(target, force=force, strangers=strangers_in) as folder,
+    ):
+        source = Checkpoint.open(
+            options.weights,
+            options.model,
+            num_classes=options.num_classes,
+            size=options.size,
+            preparation=options.preparation,
+            raw=options.raw,
+        )
+        nets = _nets(source.net, source.card, options, report)
+        net, card = nets[-1]
+        selection = _selection(options, net, card, report)
+        if net.cgm is not None and card.gate is None:
+            report("the gate is not calibrated and stays unused; `edgeunet gate` calibrates it")
+        whole = _Writer(folder, target.name, net, card, options, source.path, selection, report)
         for shallow, its_card in nets[:-1]:
             place = f"{DEPTHS_DIR}/{its_card.arguments['depth']}"
             (folder / place).mkdir(parents=True)
-            part = replace(whole, folder=folder / place, name=f"{name}/{place}", net=shallow)
+            part = replace(whole, folder=folder / place, name=f"{target.name}/{place}", net=shallow)
             replace(part, card=its_card).write_depth()
         return whole.write_depth() if options.depths else whole.write()
 
@@ -264,8 +286,8 @@ class _Writer:
         except ParityError as error:
             raise ParityError(f"{depth}: {error}") from None
         found = parity.candidate
-        agreement = f"{found.agreement:.2%} of the pixels as PyTorch's"
-        self.report(f"{depth}: mIoU {found.miou:.2f}, {agreement}")
+        miou = "" if found.miou is None else f"mIoU {found.miou:.2f}, "
+        self.report(f"{depth}: {miou}{found.agreement:.2%} of the pixels as PyTorch's")
         return parity
 
     def write(self) -> ParityReport:

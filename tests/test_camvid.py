@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -15,6 +14,7 @@ from edgeunet.metrics import confusion_matrix, mean_iou
 from edgeunet.models.checkpoints import find_weights, read_card
 from edgeunet.parity import ParityReport
 from edgeunet.runtime.run import run
+from support.media import read_mask_png
 
 pytestmark = [pytest.mark.data, pytest.mark.slow]
 
@@ -59,12 +59,12 @@ def test_video_masks_score_as_the_images_do(
 ) -> None:
     bundle, report = exported
     summary = run(bundle, camvid / "val.mp4", str(tmp_path / "masks"))
-    files = sorted((tmp_path / "masks").iterdir())
+    files = sorted((tmp_path / "masks").glob("[!.]*"))
     assert summary.frames == 101
     assert [path.name for path in files] == [f"{index:06d}.png" for index in range(101)]
     confusion = np.zeros((11, 11), np.int64)
     for path, sample in zip(files, list_samples(camvid / "val"), strict=True):
-        mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        mask = read_mask_png(path)
         truth = read_mask(sample.mask, num_classes=11)
-        confusion += confusion_matrix(truth, np.asarray(mask, np.uint8), num_classes=11)
+        confusion += confusion_matrix(truth, mask, num_classes=11)
     assert 100 * mean_iou(confusion) == pytest.approx(report.candidate.miou, abs=1.0)

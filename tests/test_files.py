@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 
 from edgeunet.errors import OutputError, OutputExistsError, UsageError
 from edgeunet.files import (
+    check_directory,
+    check_file,
     entries,
     list_images,
     locked,
@@ -378,6 +380,44 @@ def test_printable_names_hold_no_control_and_are_utf_8(text: str) -> None:
     assert not any(ord(character) < 32 or 127 <= ord(character) < 160 for character in shown)
     if text.isascii() and text.isprintable():
         assert shown == text
+
+
+# Places for an output
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_the_wrong_kind_of_thing_in_the_place_is_refused(tmp_path: Path, force: bool) -> None:
+    (tmp_path / "file").write_bytes(b"kept")
+    with pytest.raises(UsageError, match="file is a file; expected a directory"):
+        check_directory(tmp_path / "file", force=force)
+    with pytest.raises(UsageError, match="is a directory; expected a file"):
+        check_file(tmp_path, force=force)
+
+
+def test_place_that_cannot_be_written_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"kept")
+    for check in (check_file, check_directory):
+        with pytest.raises(UsageError, match="file is a file; a/b cannot be written in it"):
+            check(tmp_path / "file" / "a" / "b", force=True)
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)  # root may write all
+    for check in (check_file, check_directory):
+        with pytest.raises(OutputError, match=f"{tmp_path} cannot be written"):
+            check(tmp_path / "a" / "b", force=True)
+
+
+def test_something_in_the_place_needs_force(tmp_path: Path) -> None:
+    check_directory(tmp_path, force=False)  # empty
+    check_directory(tmp_path / "new", force=False)
+    check_file(tmp_path / "new", force=False)
+    (tmp_path / "file").write_bytes(b"kept")
+    with pytest.raises(OutputExistsError, match="--force"):
+        check_file(tmp_path / "file", force=False)
+    with pytest.raises(OutputExistsError, match="--force"):
+        check_directory(tmp_path, force=False)
+    check_file(tmp_path / "file", force=True)
+    check_directory(tmp_path, force=True)
 
 
 # Two writers

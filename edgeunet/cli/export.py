@@ -19,7 +19,9 @@ from .options import options_from
 @options_from(Preparation, "preparation", section="Weights without a card")
 @option("--fp16", is_flag=True, help="Write the FP16 graph too.")
 @option("--int8", is_flag=True, help="Write the FP16 and INT8 graphs too.")
-@option("-o", "output", type=DIRECTORY, show_default="MODEL-PRECISION", help="Bundle to write.")
+@option(
+    "-o", "output", type=DIRECTORY, show_default="MODEL-WEIGHTS-PRECISION", help="Bundle to write."
+)
 @force_option
 @json_option
 def command(
@@ -36,7 +38,7 @@ def command(
         raise UsageError("got both --fp16 and --int8. Pass --int8: it writes the FP16 graph too.")
     precision: Precision = "int8" if int8 else "fp16" if fp16 else "fp32"
     options = replace(options, precision=precision, preparation=preparation)
-    target = output or Path(f"{options.model}-{precision}")
+    target = output or Path(options.name)
     parity = export_bundle(target, options, force=force, report=echo_step)
     if as_json:
         echo_json({"bundle": str(target), "parity": parity.to_json()})

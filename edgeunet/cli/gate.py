@@ -12,7 +12,7 @@ from ..data.datasets import open_dataset
 from ..fields import describe, described
 from ..gate.calibrate import MAX_LOST, calibrate_checkpoint
 from ..models import Checkpoint, Preparation
-from ..models.checkpoints import RAW
+from ..models.checkpoints import RAW, check_output
 from .common import DIRECTORY, Command, echo_json, force_option, json_option, option, progress
 from .options import options_from
 
@@ -53,6 +53,7 @@ def command(
 
     The gate closes classes that an image does not contain.
     """
+    check_output(output, force=force)
     source = Checkpoint.open(
         options.weights,
         options.model,

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ..bundle.bundle import open_bundle
-from ..files import write_json
+from ..files import check_directory, locked, write_json
 from ..parity import golden_samples, measure, samples_of, write_html
 from .bundle_options import backend_option
 from .common import DIRECTORY, Command, echo_json, json_option, option, progress
@@ -42,6 +42,10 @@ def command(
 
     The exit code is 1 if a stage is out of tolerance.
     """
+    if output is not None:
+        check_directory(output, force=True)
+        # Until the command ends, so that both files are of one run.
+        click.get_current_context().with_resource(locked(output))
     opened = open_bundle(bundle)
     if data is None:
         samples, name = list(golden_samples(opened)), "its golden frames"

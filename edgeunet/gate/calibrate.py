@@ -18,6 +18,7 @@ from ..bundle.manifest import InputSpec
 from ..bundle.schema import encode
 from ..data.datasets import Dataset, read_image, read_labels
 from ..errors import CheckpointError, UsageError
+from ..files import locked
 from ..metrics import class_pixels
 from ..models import Checkpoint, SegmentationNet, save_checkpoint
 from ..models.checkpoints import check_output
@@ -120,21 +121,22 @@ def calibrate_checkpoint(
         max_lost, margin: see `calibrate_gate`. report: see `collect_presence`.
 
     Raises:
-        OutputExistsError: `output` exists and `force` is false.
+        OutputExistsError: `output` exists and `force` is false. OutputError: another run writes it.
         UsageError: `output` is no .safetensors. Those of `calibrate_gate` and `collect_presence`.
     """
     check_output(output, force=force)
-    net, card = checkpoint.net, checkpoint.card
-    net.check_size(card.input.height, card.input.width)
-    presence, pixels = collect_presence(net, dataset, card.input, report=report)
-    thresholds = calibrate_gate(presence, pixels, max_lost=max_lost, margin=margin)
-    found = gate_report(presence, pixels, thresholds=thresholds, classes=dataset.classes)
-    gate = {"max_lost": max_lost, "margin": margin, **encode(found)}
-    metrics = {**card.metrics, "gate": gate}
-    card = replace(card, gate=thresholds, metrics=metrics)
-    # Loading widened FP16 weights, so they become FP16 again without loss.
-    save_checkpoint(output, net, card, half=checkpoint.half)
-    return found
+    with locked(output):
+        net, card = checkpoint.net, checkpoint.card
+        net.check_size(card.input.height, card.input.width)
+        presence, pixels = collect_presence(net, dataset, card.input, report=report)
+        thresholds = calibrate_gate(presence, pixels, max_lost=max_lost, margin=margin)
+        found = gate_report(presence, pixels, thresholds=thresholds, classes=dataset.classes)
+        gate = {"max_lost": max_lost, "margin": margin, **encode(found)}
+        metrics = {**card.metrics, "gate": gate}
+        card = replace(card, gate=thresholds, metrics=metrics)
+        # Loading widened FP16 weights, so they become FP16 again without loss.
+        save_checkpoint(output, net, card, half=checkpoint.half)
+        return found
 
 
 def _threshold(presence: Presence, pixels: Pixels, max_lost: float, margin: float) -> float:

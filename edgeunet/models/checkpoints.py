@@ -19,8 +19,8 @@ from torch import Tensor
 from ..bundle.manifest import InputSpec, check_classes
 from ..bundle.schema import SchemaError, decode, encode
 from ..data.datasets import default_palette
-from ..errors import CheckpointError, OutputExistsError, UnknownNameError, UsageError
-from ..files import write_bytes, write_json
+from ..errors import CheckpointError, UnknownNameError, UsageError
+from ..files import check_file, write_bytes, write_json
 from .base import SegmentationNet
 from .cardless import Preparation, identify, input_of, judge_for
 from .foreign import likeness
@@ -177,13 +177,12 @@ def check_output(output: Path, *, force: bool) -> None:
 
     Raises:
         UsageError: not NAME.safetensors. OutputExistsError: the file or its card exists already
-            and `force` is false.
+            and `force` is false. See `check_file` for the others.
     """
     if output.suffix != ".safetensors":
         raise UsageError(f"output is {output}; a checkpoint is written as NAME.safetensors.")
     for path in (output, output.with_suffix(".json")):
-        if path.exists() and not force:
-            raise OutputExistsError(path)
+        check_file(path, force=force)
 
 
 def save_checkpoint(

@@ -18,7 +18,7 @@ from ..doctor import environment
 from ..errors import CheckpointError, UsageError
 from ..export.graphs.trace import trace
 from ..fields import describe, described
-from ..files import sha256
+from ..files import locked, sha256
 from ..latency import median_latencies
 from ..models import Card, Checkpoint, Preparation, SegmentationNet, save_checkpoint
 from ..models.checkpoints import RAW, check_output
@@ -154,11 +154,18 @@ def prune(
 
     Raises:
         UsageError: a depth or ratio that the net cannot have. OutputExistsError: see `output`.
+        OutputError: another run writes `output`.
         CheckpointError: weights that do not fit, or a run of another pruning beside the output.
         ShapeError: a size that the net cannot take. DatasetError: not a data set, or one of other
             classes. ExportError: the net has no graph.
     """
     check_output(output, force=force)
+    with locked(output):
+        return _prune(output, options, report)
+
+
+def _prune(output: Path, options: PruneOptions, report: Report) -> PruneReport:
+    """See `prune`, which checked and locked the output."""
     source = Checkpoint.open(
         options.weights,
         options.model,

@@ -11,6 +11,7 @@ from ..data import cells
 from ..data.check import Contents
 from ..data.datasets import Dataset, open_dataset, read_image
 from ..errors import UsageError
+from ..files import check_directory, locked
 from ..models import Card, Checkpoint, model_class
 from .config import Progress, TrainConfig
 from .loop import Trainer
@@ -60,8 +61,9 @@ def train(
     Raises:
         DatasetError: not a data set, or one that cannot be trained on. CheckpointError: `output`
             belongs to another run, or `initial` does not fit. TrainingError: the loss is no longer
-            finite.
+            finite. OutputError: another run trains into `output`. UsageError: it is a file.
     """
+    check_directory(output, force=True)
     # Before any data is drawn, so that bad weights are refused at once; `_input` sets the size.
     start = None
     if initial is not None:
@@ -89,12 +91,13 @@ def train(
         **{**known, **arguments},
     )
     describe(trainer.contents)
-    if not trainer.resume():
-        if start is not None:
-            trainer.start_from(start)
-        if encoder is not None:
-            trainer.start_encoder_from(encoder)
-    return trainer.run(report)
+    with locked(output, lock=output / ".edgeunet.lock"):
+        if not trainer.resume():
+            if start is not None:
+                trainer.start_from(start)
+            if encoder is not None:
+                trainer.start_encoder_from(encoder)
+        return trainer.run(report)
 
 
 def _open_data(data: str | Path | Dataset, output: Path) -> Dataset:

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from edgeunet.errors import MissingDependencyError
-from edgeunet.files import claim
+from edgeunet.files import check_file, claim
 from edgeunet.metrics import Mask
 
 from ..frames import Segmented
-from .base import Sink, check_file
+from .base import Sink
 
 
 class JsonLines(Sink):

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from edgeunet.errors import OutputError, UsageError
+from edgeunet.files import check_directory, check_file
 
 from ..frames import Segmented
 from ..sources.redaction import redacted
-from .base import CallbackSink, NullSink, Sink, check_directory, check_file
+from .base import CallbackSink, NullSink, Sink
 from .jsonlines import JsonLines, import_coco
 from .overlay import Palette
 from .pictures import (

@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image
 
 from edgeunet.errors import UsageError
-from edgeunet.files import IMAGE_SUFFIXES, locked, write_bytes
+from edgeunet.files import IMAGE_SUFFIXES, check_directory, check_file, locked, write_bytes
 from edgeunet.metrics import Mask
 
 from ..frames import Frame, Segmented
-from .base import Sink, check_directory, check_file
+from .base import Sink
 from .overlay import Palette, colour_table, overlay
 from .written import WrittenFiles
 

@@ -17,11 +17,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from edgeunet.errors import MissingDependencyError, OutputError, SourceError, UsageError
-from edgeunet.files import locked
+from edgeunet.files import check_file, locked
 
 from ..frames import Frame, Segmented
 from ..pipeline.stopping import Closing
-from .base import Sink, check_file
+from .base import Sink
 from .overlay import Palette, overlay
 
 

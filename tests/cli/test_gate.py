@@ -66,3 +66,10 @@ def test_command_refuses(
     base = ("gate", "--model", "unet", "--weights", gated, "--data", data.root, "-o", output)
     assert words in fails(code, *base, *arguments)
     assert not output.exists()
+
+
+def test_gate_looks_at_its_output_first(tmp_path: Path) -> None:
+    output = tmp_path / "out.safetensors"
+    output.write_bytes(b"kept")
+    arguments = ("gate", "--model", "unet", "--weights", "nosuch", "--data", "nowhere")
+    assert "out.safetensors exists already" in fails(2, *arguments, "-o", output)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from support.commands import call, data
+import pytest
+
+from support.commands import call, data, fails, names
 
 
 def test_parity_gives_every_stage(fp32_bundle: Path, tmp_path: Path) -> None:
@@ -27,3 +29,17 @@ def test_parity_of_a_wrong_bundle_fails_and_says_where(wrong_bundle: Path) -> No
     assert result.exit_code == 1
     assert "first out of tolerance: fp32" in result.stdout
     assert call("parity", wrong_bundle, "--backend", "pytorch").exit_code == 0
+
+
+@pytest.mark.parametrize("output", ["file", "file/report"])
+def test_parity_looks_at_its_output_first(tmp_path: Path, output: str) -> None:
+    (tmp_path / "file").write_bytes(b"kept")
+    message = fails(2, "parity", tmp_path / "no bundle", "-o", tmp_path / output)
+    assert "file is a file" in message
+    assert names(tmp_path) == ["file"]
+
+
+def test_parity_leaves_no_lock(fp32_bundle: Path, tmp_path: Path) -> None:
+    assert call("parity", fp32_bundle, "-o", tmp_path / "report").exit_code == 0
+    assert names(tmp_path) == ["report"]
+    assert names(tmp_path / "report") == ["parity.html", "parity.json"]

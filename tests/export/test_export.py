@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from edgeunet.errors import OutputExistsError, UsageError
+from edgeunet.bundle.manifest import Precision
+from edgeunet.errors import OutputError, OutputExistsError, UsageError
 from edgeunet.export import ExportOptions, export_bundle
+from edgeunet.files import locked
 
 
 @pytest.mark.parametrize(
@@ -39,3 +41,41 @@ def test_an_existing_output_is_kept(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputExistsError, match="--force"):
         export_bundle(tmp_path / "bundle", ExportOptions("mobile_unet", str(checkpoint)))
     assert [path.name for path in (tmp_path / "bundle").iterdir()] == ["mine"]
+
+
+def test_the_output_is_looked_at_before_anything_else(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"kept")
+    options = ExportOptions("mobile_unet", "absent", precision="int8", calib=tmp_path / "absent")
+    with pytest.raises(OutputExistsError, match="--force"):
+        export_bundle(tmp_path / "file", options)
+    with (
+        locked(tmp_path / "bundle"),
+        pytest.raises(OutputError, match="bundle is being written by another run"),
+    ):
+        export_bundle(tmp_path / "bundle", options)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("weights", "precision", "name"),
+    [
+        ("cells", "int8", "mobile_unet-cells-int8"),
+        ("camvid", "fp32", "mobile_unet-camvid-fp32"),
+        ("runs/mine/best.safetensors", "int8", "mobile_unet-mine-int8"),
+        ("runs/mine/half.safetensors", "fp16", "mobile_unet-half-fp16"),
+        ("../net.v2.pth", "fp32", "mobile_unet-net.v2-fp32"),
+        ("runs/mine", "fp32", "mobile_unet-mine-fp32"),
+    ],
+)
+def test_default_name_tells_the_weights(weights: str, precision: Precision, name: str) -> None:
+    assert ExportOptions("mobile_unet", weights, precision).name == name
+
+
+def test_best_weights_are_called_by_their_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    assert ExportOptions("unet", "best.safetensors").name == "unet-mine-fp32"
+    monkeypatch.chdir("/")
+    assert ExportOptions("unet", "best.safetensors").name == "unet-best-fp32"

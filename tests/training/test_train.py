@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from edgeunet.data.cells import write_dataset
-from edgeunet.errors import DatasetError, ShapeError, UnknownNameError, UsageError
+from edgeunet.errors import DatasetError, OutputError, ShapeError, UnknownNameError, UsageError
+from edgeunet.files import locked
 from edgeunet.models import list_models
 from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.training.config import Progress, TrainConfig
@@ -118,3 +119,16 @@ def test_refuses_bad_arguments(data: Path, tmp_path: Path) -> None:
         TrainConfig(crop=(0, 64))
     with pytest.raises(UnknownNameError, match=r"unknown loss 'x'\. Known: cross_entropy_dice"):
         TrainConfig(loss="x")
+
+
+def test_the_output_is_looked_at_first(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"kept")
+    with pytest.raises(UsageError, match="file is a file; expected a directory"):
+        train("unet", tmp_path / "nowhere", tmp_path / "file", config=SHORT)
+    run = tmp_path / "run"
+    with (
+        locked(run, lock=run / ".edgeunet.lock"),
+        pytest.raises(OutputError, match="run is being written by another run"),
+    ):
+        train("unet", data, run, config=SHORT, size=(96, 96), width=4)
+    assert list(run.iterdir()) == []

@@ -177,7 +177,7 @@ def test_a_hundred_megapixels_take_no_more_than_1500_mb(cells_bundle: Path, tmp_
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert float(done.stdout.splitlines()[-1]) < 1500
-    mask = read_mask_png(tmp_path / "masks" / "000000.png")
+    mask = read_mask_png(tmp_path / "masks" / "large.png")
     assert mask.shape == (10_000, 10_000)
     assert len(np.unique(mask)) == 3
     # The patch's sides are multiples of 32: it looks alike to the net wherever it lies.
@@ -329,10 +329,10 @@ def test_run_tiles_images(fp32_bundle: Path, segmenter: Segmenter, tmp_path: Pat
     succeeds(
         "run", fp32_bundle, source, "-o", output, "--tile", "--overlap", 0.5, "--batch", 4,
     )  # fmt: skip
-    mask = read_mask_png(output / "000000.png")
+    mask = read_mask_png(output / "large.png")
     np.testing.assert_array_equal(mask, segmenter([image]).masks[0])
     succeeds("run", fp32_bundle, source, "-o", output, "--tile", "--blend", "valid", "--force")
-    assert (read_mask_png(output / "000000.png") != mask).any()
+    assert (read_mask_png(output / "large.png") != mask).any()
 
 
 @pytest.mark.parametrize(
