@@ -254,8 +254,8 @@ COMMON = [
     "data.cost",
     "data.headers",
     "data.images",
-    "data.tiff",
     "data.resize",
+    "data.tiff",
     *(f"bundle.{path.stem}" for path in sorted((ROOT / "edgeunet" / "bundle").glob("[a-z]*.py"))),
 ]
 
