@@ -80,6 +80,24 @@ def resize(
     return cv2.resize(floats, (size[1], size[0]), interpolation=how)  # type: ignore[return-value]
 
 
+def resize_frame(frame: npt.NDArray[Any], size: Size, filter: Filter) -> npt.NDArray[Any]:  # noqa: A002
+    """Resize a frame (H, W, C) to (h, w, C) of the same depth; integers are rounded once more.
+
+    Raises:
+        FrameError: as `resize`.
+
+    Example:
+        >>> from edgeunet.data.resize import resize_frame
+        >>> resize_frame(np.full((6, 8, 3), 200, np.uint8), (3, 4), "antialias").shape
+        (3, 4, 3)
+    """
+    if frame.shape[:2] == size:
+        return frame
+    planes = [resize(plane, size, filter) for plane in np.moveaxis(frame, -1, 0)]
+    resized = np.stack(planes, -1)
+    return (resized if frame.dtype.kind == "f" else np.rint(resized)).astype(frame.dtype)
+
+
 def _by_pillow(
     plane: npt.NDArray[np.uint8], size: Size, how: Image.Resampling
 ) -> npt.NDArray[np.float32]:

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from ..bundle.manifest import InputSpec
 from ..data.datasets import read_image, read_labels
+from ..data.resize import resize_frame
 from ..data.samples import Sample
 from ..metrics import Mask
 from .augment import Augmentation, Point
@@ -57,11 +58,14 @@ def focus_on(pixels: npt.NDArray[np.int64], *, share: float) -> Focus:
     )
 
 
-def random_point(mask: Mask, class_id: int, rng: np.random.Generator) -> Point:
-    """Centre of a random pixel of the class."""
+def random_point(
+    mask: Mask, class_id: int, rng: np.random.Generator, size: tuple[int, int] | None = None
+) -> Point:
+    """Centre of a random pixel of the class, in the mask resized to `size`; None: as it is."""
     found = np.flatnonzero(mask == class_id)
     row, column = divmod(int(found[rng.integers(len(found))]), mask.shape[1])
-    return row + 0.5, column + 0.5
+    height, width = size or mask.shape
+    return (row + 0.5) * height / mask.shape[0], (column + 0.5) * width / mask.shape[1]
 
 
 @dataclass(eq=False)
@@ -69,9 +73,10 @@ class Crops(TorchDataset[tuple[Tensor, ...]]):
     """One random crop of every sample: image (C, h, w) normalised, class ids (h, w).
 
     With weight maps, their weights (h, w) come third. The image is larger than the others by the
-    augmentation's margin on every side. Beyond its borders an image is mirrored; if the input pads
-    frames, it is 0 there, as at inference. A crop depends on `epoch_seed` and its index alone, so
-    that a resumed run sees the same crops.
+    augmentation's margin on every side. Crops are taken from images at the net's size, resized by
+    its filter, so that objects have the size that they have at inference. Beyond its borders an
+    image is mirrored; if the input pads frames, it is 0 there, as at inference. A crop depends on
+    `epoch_seed` and its index alone, so that a resumed run sees the same crops.
     """
 
     samples: list[Sample]
@@ -92,16 +97,19 @@ class Crops(TorchDataset[tuple[Tensor, ...]]):
         sample = self.samples[image_index]
         image = read_image(sample.image, channels=self.spec.channels)
         mask = read_labels(sample, num_classes=self.num_classes)
-        point = None if class_id is None else random_point(mask, class_id, rng)
-        warp = self.augment.warp(mask.shape, rng, point=point)
+        # The net sees frames at this size, so crops are taken from it. The mask keeps its own.
+        size = self.spec.fitted_size(*mask.shape)
+        image = resize_frame(image, size, self.spec.filter)
+        point = None if class_id is None else random_point(mask, class_id, rng, size)
+        warp = self.augment.warp(size, rng, point=point)
         image = self.augment.colour(warp.image(image), rng)
         if self.spec.color == "bgr":
             image = image[..., ::-1]
         mean, std = (np.asarray(v, np.float32) for v in (self.spec.mean, self.spec.std))
         pixels = (image.astype(np.float32) / 255 - mean) / std
         if self.spec.resize == "pad":
-            pixels[warp.outside(mask.shape)] = 0
-        within = warp.inner(self.augment.margin)
+            pixels[warp.outside(size)] = 0
+        within = warp.inner(self.augment.margin).onto(mask.shape, size)
         crop = [torch.from_numpy(pixels).movedim(-1, 0), torch.from_numpy(within.mask(mask)).long()]
         if self.weight_maps is not None:
             crop.append(torch.from_numpy(within.weights(self.weight_maps(sample, mask))))

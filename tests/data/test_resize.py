@@ -16,7 +16,16 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from edgeunet.bundle.manifest import Filter
-from edgeunet.data.resize import BYTE_FILTERS, FRACTION_BITS, Size, Taps, resize, tables, taps
+from edgeunet.data.resize import (
+    BYTE_FILTERS,
+    FRACTION_BITS,
+    Size,
+    Taps,
+    resize,
+    resize_frame,
+    tables,
+    taps,
+)
 from edgeunet.errors import FrameError
 
 FILTERS: tuple[Filter, ...] = get_args(Filter)
@@ -136,6 +145,19 @@ def test_byte_filters_refuse_what_is_not_bytes(how: Filter, dtype: Any) -> None:
     words = rf"'{how}' rounds to bytes and takes uint8, got {np.dtype(dtype)}\. .*'antialias'"
     with pytest.raises(FrameError, match=words):
         resize(np.zeros((4, 4), dtype), (4, 4), how)
+
+
+@pytest.mark.parametrize("how", FLOAT_FILTERS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32])
+def test_frame_keeps_its_depth(how: Filter, dtype: Any) -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (20, 30, 4)).astype(dtype)
+    resized = resize_frame(frame, (9, 31), how)
+    assert resized.dtype == dtype
+    assert resize_frame(frame, (20, 30), how) is frame
+    for channel in range(4):
+        plane = resize(frame[..., channel], (9, 31), how)
+        rounding = 0 if dtype is np.float32 else 0.5
+        assert np.abs(resized[..., channel] - plane).max() <= rounding
 
 
 def test_values_below_zero_stay() -> None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeunet.bundle.manifest import InputSpec
+from edgeunet.bundle.manifest import Filter, InputSpec, Resize
 from edgeunet.data.cells import write_dataset
 from edgeunet.data.check import check_dataset
-from edgeunet.data.datasets import open_dataset, read_image
+from edgeunet.data.datasets import open_dataset, read_image, read_labels
 from edgeunet.errors import UsageError
+from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.training.augment import Augmentation
 from edgeunet.training.config import TrainConfig
 from edgeunet.training.crops import Crops, Focus, focus_on, random_point
@@ -84,7 +87,7 @@ def test_crops_beyond_the_border_look_as_at_inference(tmp_path: Path) -> None:
     for resize, zeros in (("pad", True), ("stretch", False)):
         crops = Crops(
             [sample],
-            InputSpec(64, 64, resize=resize),  # type: ignore[arg-type]
+            InputSpec(32, 32, resize=resize),  # type: ignore[arg-type]
             num_classes=3,
             augment=Augmentation((64, 64), scale=(1, 1), rotation=0),
             focus=Focus(0, ()),
@@ -93,6 +96,47 @@ def test_crops_beyond_the_border_look_as_at_inference(tmp_path: Path) -> None:
         outside = classes == 255
         assert outside.mean() == 0.75
         assert bool((image[:, outside] == 0).all()) is zeros
+
+
+STILL = Augmentation((64, 48), scale=(1, 1), rotation=0, contrast=0, brightness=0, tint=0)
+
+
+@pytest.mark.parametrize("how", get_args(Filter))
+@pytest.mark.parametrize("resize", ["stretch", "pad"])
+@pytest.mark.parametrize("size", [(96, 128), (64, 48), (40, 24)])
+def test_crop_without_changes_is_what_run_makes(
+    tmp_path: Path, how: Filter, resize: Resize, size: tuple[int, int]
+) -> None:
+    write_dataset(tmp_path / "data", train=1, val=1, height=size[0], width=size[1], seed=3)
+    (sample,) = open_dataset(tmp_path / "data").samples("train")
+    spec = InputSpec(64, 48, resize=resize, filter=how)
+    rows, columns = spec.fitted_size(*size)
+    still = replace(STILL, crop=(rows, columns))
+    crops = Crops([sample], spec, num_classes=3, augment=still, focus=Focus(0, ()))
+    image, classes = (tensor.numpy() for tensor in crops[0])
+    frame, mask = read_image(sample.image), read_labels(sample, num_classes=3)
+    wanted = Preprocessor(spec)([frame])[0, :, :rows, :columns]
+    at = [(np.arange(n) * of + of // 2) // n for n, of in zip((rows, columns), size, strict=True)]
+    nearest = mask[np.ix_(*at)]
+    if np.abs(image - wanted).max() > np.abs(image[..., ::-1] - wanted).max():
+        image, classes = image[..., ::-1], classes[..., ::-1]
+    level = 1 / (255 * min(spec.std))
+    assert np.abs(image - wanted).max() < 1.6 * level  # rounded to the depth, then to a level
+    # Between two pixels either is the nearest.
+    assert (classes != nearest).mean() < 0.05
+
+
+def test_crop_of_a_large_image_holds_the_class_it_is_placed_on(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data", train=6, val=1, height=128, width=192, seed=0)
+    dataset = open_dataset(tmp_path / "data")
+    crops = Crops(
+        dataset.samples("train"),
+        InputSpec(64, 96),
+        num_classes=3,
+        augment=Augmentation((24, 24), scale=(1.0, 1.2)),
+        focus=focus_on(check_dataset(dataset).train.by_image, share=1),
+    )
+    assert all({1, 2} & set(np.unique(crops[index][1].numpy())) for index in range(6))
 
 
 def test_refuses_a_share_above_one() -> None:
