@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import click
@@ -56,3 +58,7 @@ def command(
     with open_service(bundle, source, host=host, port=port, token=token, **chosen) as service:
         click.echo(f"open {service.url}", err=True)
         service.run()
+    if not service.ended:
+        # The interpreter would end a thread within C++, which aborts the process.
+        sys.stderr.flush()
+        os._exit(0)

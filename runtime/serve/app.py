@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from anyio import create_task_group, sleep, to_thread
+from anyio import CapacityLimiter, create_task_group, sleep, to_thread
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -17,15 +17,16 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from ..frames import Segmented
 from ..sinks.jsonlines import segments
-from .connections import Connections
+from .connections import CONNECTIONS, STALL, Connections
 from .guard import Guard
 from .hub import VIEWERS
 from .metrics import make_registry
 from .picture_stream import BOUNDARY, PictureStream, jpeg_part
 from .pictures import IDLE_RECORD, overlaid, png, record
 from .telemetry import Telemetry
-from .uploads import Answer, Limits, Refusal, Uploads
+from .uploads import Limits, Refusal, Uploads
 
 PAGE = Path(__file__).parent / "page"
 _RECORD = "application/octet-stream"
@@ -36,34 +37,45 @@ _GRACE = 1.0
 
 @dataclass(frozen=True)
 class Bounds:
-    """What the server accepts. stall: seconds after which a viewer that reads nothing is cut."""
+    """What the server accepts.
+
+    connections: at once, half of them from one address. stall: seconds after which a client that
+    reads nothing of its answer is cut.
+    """
 
     viewers: int = VIEWERS
-    stall: float = 10.0
+    connections: int = CONNECTIONS
+    stall: float = STALL
     uploads: Limits = field(default_factory=Limits)
 
 
 class Pages:
     """What the routes answer with."""
 
-    def __init__(self, telemetry: Telemetry, connections: Connections, bounds: Bounds) -> None:
+    def __init__(self, telemetry: Telemetry, connections: Connections, uploads: Uploads) -> None:
         self._telemetry = telemetry
         self._hub = telemetry.hub
         self._connections = connections
         self._manifest = telemetry.about.manifest
-        self._uploads = Uploads(telemetry.player.segment, bounds.uploads)
+        self._uploads = uploads
         self._record = partial(record, classes=len(self._manifest.classes))
-        stream = partial(PictureStream, self._hub, stall=bounds.stall, cut=connections.cut)
-        self._records = stream(
-            self._record, media_type=_RECORD, wrap=lambda content: content, idle=IDLE_RECORD
+        self._records = PictureStream(
+            self._hub,
+            self._record,
+            media_type=_RECORD,
+            wrap=lambda content: content,
+            idle=IDLE_RECORD,
         )
-        self._jpegs = stream(
+        self._jpegs = PictureStream(
+            self._hub,
             partial(overlaid, palette=self._manifest.palette),
             media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY}",
             wrap=jpeg_part,
             idle=None,
         )
-        self._registry = make_registry(telemetry, self._uploads)
+        self._registry = make_registry(telemetry, uploads)
+        # One at a time: it counts the pixels of a frame, and other answers need threads too.
+        self._one_measures = CapacityLimiter(1)
 
     def routes(self) -> list[Route | Mount]:
         """All routes."""
@@ -82,15 +94,17 @@ class Pages:
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         """What runs as long as the server."""
         self._hub.bind()
-        async with aclosing(self._uploads), create_task_group() as tasks:
-            tasks.start_soon(self._telemetry.run)
-            tasks.start_soon(self._connections.cut_idle)
-            tasks.start_soon(self._cut_all_at_end)
-            yield
-            tasks.cancel_scope.cancel()
+        with closing(self._uploads):
+            async with create_task_group() as tasks:
+                tasks.start_soon(self._telemetry.run)
+                tasks.start_soon(self._connections.cut_idle)
+                tasks.start_soon(self._cut_all_at_end)
+                yield
+                tasks.cancel_scope.cancel()
 
     async def _cut_all_at_end(self) -> None:
         await self._hub.wait_closed()
+        self._uploads.close()
         await sleep(_GRACE)
         self._connections.cut_all()
 
@@ -103,12 +117,11 @@ class Pages:
         return JSONResponse({**self._telemetry.stats(), "upload": upload}, headers=_NO_STORE)
 
     async def _segment(self, request: Request) -> Response:
-        answer = await self._uploads.segment(request)
         accept = request.headers.get("accept", "")
-        return await to_thread.run_sync(self._segmented, answer, accept)
+        return await self._uploads.segment(request, partial(self._segmented, accept=accept))
 
-    def _segmented(self, answer: Answer, accept: str) -> Response:
-        segmented, milliseconds = answer.segmented, round(1000 * answer.seconds, 3)
+    def _segmented(self, segmented: Segmented, seconds: float, *, accept: str) -> Response:
+        milliseconds = round(1000 * seconds, 3)
         if "image/png" in accept:
             return Response(png(segmented.mask), media_type="image/png")
         if _RECORD in accept:
@@ -131,8 +144,10 @@ class Pages:
             answer["reason"] = status.reason
         return JSONResponse(answer, 200 if status.well else 503, headers=_NO_STORE)
 
-    def _metrics(self, request: Request) -> Response:  # not async: Starlette runs it in a thread
-        return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
+    async def _metrics(self, request: Request) -> Response:
+        limiter = self._one_measures
+        content = await to_thread.run_sync(generate_latest, self._registry, limiter=limiter)
+        return Response(content, media_type=CONTENT_TYPE_LATEST)
 
 
 async def _refused(request: Request, refusal: Exception) -> Response:
@@ -145,13 +160,13 @@ async def _refused(request: Request, refusal: Exception) -> Response:
 def make_app(
     telemetry: Telemetry,
     connections: Connections,
+    uploads: Uploads,
     *,
     token: str | None,
     cookie: str,
-    bounds: Bounds,
 ) -> ASGIApp:
     """The whole application; see `Guard` for token and cookie."""
-    pages = Pages(telemetry, connections, bounds)
+    pages = Pages(telemetry, connections, uploads)
     app = Starlette(
         routes=pages.routes(), lifespan=pages.lifespan, exception_handlers={Refusal: _refused}
     )

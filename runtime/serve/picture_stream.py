@@ -6,11 +6,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from functools import partial
 
-from anyio import fail_after, move_on_after
+from anyio import fail_after
 from starlette.responses import JSONResponse, StreamingResponse
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from .connections import Address
 from .hub import Encode, Hub, HubClosed, HubFull
 
 # Seconds without a new picture after which the viewer gets a sign of life. Sending it also shows
@@ -22,13 +21,12 @@ BOUNDARY = "edgeunet-frame"
 class PictureStream:
     """An ASGI application that sends the newest picture, then the next newer one, and so on.
 
-    A viewer that reads slowly skips pictures: the next is chosen after the last has left. A viewer
-    that reads nothing for `stall` seconds is cut off.
+    A viewer that reads slowly skips pictures: the next is chosen after the last has left.
+    `Connections` cuts one that reads nothing.
 
     Args:
         wrap: turns a picture into an item of the response.
         idle: the item sent if there is nothing new; None sends the last one again.
-        cut: drops the connection of a client.
     """
 
     def __init__(
@@ -39,26 +37,15 @@ class PictureStream:
         media_type: str,
         wrap: Callable[[bytes], bytes],
         idle: bytes | None,
-        stall: float,
-        cut: Callable[[Address], None],
     ) -> None:
         self._hub = hub
         self._encode = encode
         self._media_type = media_type
         self._wrap = wrap
         self._idle = idle
-        self._stall = stall
-        self._cut = cut
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the viewer leaves or the server ends."""
-
-        async def send_in_time(message: Message) -> None:
-            with move_on_after(self._stall) as timeout:
-                await send(message)
-            if timeout.cancelled_caught:
-                self._cut(scope["client"])  # the response sees that, and ends
-
         respond = partial(
             StreamingResponse, headers={"Cache-Control": "no-store"}, media_type=self._media_type
         )
@@ -67,7 +54,7 @@ class PictureStream:
             return
         try:
             with self._hub.viewer():
-                await respond(self._items())(scope, receive, send_in_time)
+                await respond(self._items())(scope, receive, send)
         except HubFull:
             message = "too many viewers. Close one of them or try again later."
             full = JSONResponse({"error": message}, 503, headers={"Retry-After": "10"})

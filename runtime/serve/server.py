@@ -19,14 +19,13 @@ from ..pipeline.stopping import stopping_on_signals
 from ..segmenter import Segmenter
 from ..sources import redacted
 from .app import Bounds, make_app
-from .connections import Connections
+from .connections import Connections, Listener
 from .guard import choose_token, page_url
 from .hub import Hub
 from .player import Looped, Player, open_playing
 from .telemetry import About, Board, Telemetry
+from .uploads import Uploads
 
-# Connections beside those of the viewers.
-_OTHER_CONNECTIONS = 64
 # Seconds that the end of the server may take at most.
 _END_TIMEOUT = 4
 
@@ -40,7 +39,7 @@ class Server(uvicorn.Server):
         yield
 
 
-def _make_server(app: ASGIApp, connections: Connections, bounds: Bounds) -> Server:
+def _make_server(app: ASGIApp, connections: Connections) -> Server:
     config = uvicorn.Config(
         connections.watch(app),
         loop="asyncio",
@@ -49,10 +48,10 @@ def _make_server(app: ASGIApp, connections: Connections, bounds: Bounds) -> Serv
         lifespan="on",
         interface="asgi3",
         log_config=None,
+        log_level="error",  # it warns of each request that is not HTTP: anyone could fill the log
         access_log=False,  # addresses may hold tokens
         server_header=False,
         proxy_headers=False,  # would replace the client's address, by which connections are known
-        limit_concurrency=bounds.viewers + _OTHER_CONNECTIONS,
         timeout_graceful_shutdown=_END_TIMEOUT,
     )
     return Server(config)
@@ -66,14 +65,20 @@ class Service:
     server: Server
     hub: Hub
     player: Player
+    uploads: Uploads
     connections: Connections
-    listening: socket.socket
+    listening: Listener
 
     def run(self) -> None:
         """Serve until `stop` is called or, in the main thread, until SIGINT or SIGTERM."""
         with stopping_on_signals(self.stop):
             self.player.start()
             self.server.run(sockets=[self.listening])
+
+    @property
+    def ended(self) -> bool:
+        """Whether no thread works any more. One may hang in a camera, or still decode an upload."""
+        return self.player.ended and self.uploads.ended
 
     def stop(self) -> None:
         """Make `run` end within seconds; safe in signal handlers and from any thread."""
@@ -116,13 +121,14 @@ def open_service(
     """
     token, made = choose_token(host, token)
     with ExitStack() as stack:
-        listening = stack.enter_context(_listening(host, port))
+        connections = Connections(bounds.connections, stall=bounds.stall)
+        listening = stack.enter_context(_listening(host, port, connections))
         port = listening.getsockname()[1]
         with open_playing(source) as opened:  # a missing file fails here, before the bundle loads
             live = not isinstance(opened, Looped)
         segmenter = Segmenter.open(bundle, backend, options)
         segmenter.self_check()
-        hub, connections = Hub(viewers=bounds.viewers), Connections()
+        hub = Hub(viewers=bounds.viewers)
         player = Player(
             segmenter,
             partial(open_playing, source),
@@ -130,34 +136,36 @@ def open_service(
             batch=batch,
             temporal=temporal,
         )
-        # If the thread hangs in a camera it still uses the backend: freeing it would crash.
-        stack.callback(lambda: segmenter.close() if player.ended else None)
+        uploads = Uploads(player.segment, bounds.uploads)
+        # A thread that still works uses the backend: freeing it would crash.
+        stack.callback(lambda: segmenter.close() if player.ended and uploads.ended else None)
         stack.enter_context(player)
         about = About(segmenter.manifest, redacted(source), live)
         telemetry = Telemetry(about, player, hub, board)
         cookie = f"edgeunet_{port}"  # browsers share cookies between the ports of a host
-        app = make_app(telemetry, connections, token=token, cookie=cookie, bounds=bounds)
+        app = make_app(telemetry, connections, uploads, token=token, cookie=cookie)
         yield Service(
             page_url(host, port, token if made else None),
-            _make_server(app, connections, bounds),
+            _make_server(app, connections),
             hub,
             player,
+            uploads,
             connections,
             listening,
         )
 
 
 @contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
+def _listening(host: str, port: int, connections: Connections) -> Iterator[Listener]:
     """A bound socket. A port that is taken fails here, before anything slow."""
     name = host.strip("[]")
     family = socket.AF_INET6 if ":" in name else socket.AF_INET
     try:
-        listening = socket.create_server((name, port), family=family)
+        bound = socket.create_server((name, port), family=family)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(
             f"cannot listen on {host}:{port}: {reason}. Pass another --host or --port."
         ) from None
-    with listening:
+    with Listener.of(bound, connections) as listening:
         yield listening

@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from anyio import fail_after, to_thread
+from anyio import CancelScope, fail_after
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 
+from edgeunet.data.cost import check_cost
+from edgeunet.data.headers import format_of
 from edgeunet.data.images import FORMATS, decode_only, probe, to_rgb
 from edgeunet.errors import EdgeUNetError, SourceError
 
 from ..frames import Frame, Segmented
+from .worker import Worker, WorkerClosed, WorkerFull
 
 
 @dataclass(frozen=True)
 class Limits:
     """Limits of uploads.
 
-    size: bytes. pixels: after decoding. seconds: until the image has arrived. waiting: uploads at
-    once, the one being segmented included.
+    size: bytes. pixels: after decoding. seconds: until the image has arrived. arriving: bytes that
+    may have arrived of all unfinished uploads together. waiting: images that have arrived, the one
+    being segmented included. work: seconds from then to the answer.
     """
 
     size: int = 32_000_000
     pixels: int = 25_000_000
     seconds: float = 30.0
+    arriving: int = 128_000_000
     waiting: int = 4
+    work: float = 30.0
 
 
 class Refusal(Exception):  # noqa: N818  # becomes an answer
@@ -38,14 +43,6 @@ class Refusal(Exception):  # noqa: N818  # becomes an answer
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A segmented upload. seconds: what segmenting took, without the upload and decoding."""
-
-    segmented: Segmented
-    seconds: float
 
 
 class Uploads:
@@ -62,40 +59,54 @@ class Uploads:
         self.limits = limits
         self.counts = {"segmented": 0, "refused": 0}
         self._segment_image = segment
-        self._waiting = 0
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="edgeunet-upload")
+        self._arriving = _Arriving(limits.arriving)
+        self._worker: Worker[Response] = Worker(limits.waiting, name="edgeunet-upload")
 
-    async def segment(self, request: Request) -> Answer:
+    @property
+    def ended(self) -> bool:
+        """Whether no image is being segmented, so that the net may be freed."""
+        return not self._worker.jobs
+
+    async def segment(
+        self, request: Request, answer: Callable[[Segmented, float], Response]
+    ) -> Response:
         """Segment the image in the body of the request.
 
+        Args:
+            answer: makes the answer, in a thread, of the result and the seconds that segmenting
+                took, without the upload and decoding.
+
         Raises:
-            Refusal: the body is too large or no image, too many uploads wait, or the net fails.
+            Refusal: the body is too large or no image, too many uploads wait, the net fails, or one
+                of these takes too long.
         """
         try:
-            with self._counted():
-                body = await self._body(request)
-                loop = asyncio.get_running_loop()
-                answer = await loop.run_in_executor(self._worker, self._segmented, body)
+            body = await self._body(request)
+            response = await self._answered(body, answer)
         except Refusal:
             self.counts["refused"] += 1
             raise
         self.counts["segmented"] += 1
-        return answer
+        return response
 
-    async def aclose(self) -> None:
-        """Wait for the image being segmented. Those still waiting are dropped."""
-        self._worker.shutdown(wait=False, cancel_futures=True)
-        await to_thread.run_sync(self._worker.shutdown)
+    def close(self) -> None:
+        """Refuse all uploads, also those that wait for their answer."""
+        self._worker.close()
 
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        if self._waiting >= self.limits.waiting:
-            raise Refusal(503, f"{self._waiting} images are waiting already; try again later.")
-        self._waiting += 1
+    async def _answered(
+        self, body: bytes, answer: Callable[[Segmented, float], Response]
+    ) -> Response:
+        seconds = self.limits.work
+        job = partial(self._segmented, body, answer, until=time.monotonic() + seconds)
         try:
-            yield
-        finally:
-            self._waiting -= 1
+            return await self._worker.run(job, seconds=seconds)
+        except WorkerFull:
+            count = self.limits.waiting
+            raise Refusal(503, f"{count} images are waiting already; try again later.") from None
+        except WorkerClosed:
+            raise Refusal(503, "the server ends.") from None
+        except TimeoutError:
+            raise _too_slow(seconds) from None
 
     async def _body(self, request: Request) -> bytes:
         announced = request.headers.get("content-length", "0")
@@ -114,33 +125,78 @@ class Uploads:
 
     async def _read(self, request: Request) -> bytes:
         body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > self.limits.size:
-                raise self._too_large("more")
-        return bytes(body)
+        with CancelScope() as scope:
+            try:
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > self.limits.size:
+                        raise self._too_large("more")
+                    self._arriving.grown(scope, len(body))
+                return bytes(body)
+            finally:
+                self._arriving.ended(scope)
+        raise Refusal(503, "the image gave way to newer ones, which arrive faster. Try again "
+                      "later, make it smaller, or use a faster connection.")  # fmt: skip
 
     def _too_large(self, size: str) -> Refusal:
         return Refusal(413, f"expected an image of up to {self.limits.size / 1e6:.0f} MB, got "
                        f"{size}. Make it smaller.")  # fmt: skip
 
-    def _segmented(self, body: bytes) -> Answer:
+    def _segmented(
+        self, body: bytes, answer: Callable[[Segmented, float], Response], *, until: float
+    ) -> Response:
         image = decoded(body, pixels=self.limits.pixels)
         started = time.perf_counter()
+        if time.monotonic() > until:  # nobody waits for the answer
+            raise _too_slow(self.limits.work)
         try:
             segmented = self._segment_image(image)
         except EdgeUNetError as error:
             raise Refusal(500, str(error)) from error
-        return Answer(segmented, time.perf_counter() - started)
+        return answer(segmented, time.perf_counter() - started)
+
+
+class _Arriving:
+    """Bytes of unfinished uploads. If there are too many, the oldest upload gives way.
+
+    So an upload that arrives quickly passes those that a stranger holds back.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._bytes: dict[CancelScope, int] = {}  # the oldest first
+
+    def grown(self, upload: CancelScope, size: int) -> None:
+        """Note how much of an upload has arrived; cancels some if all are too large together."""
+        if upload.cancel_called:  # it gave way, and notices soon
+            return
+        self._bytes[upload] = size
+        while sum(self._bytes.values()) > self._most:
+            oldest = next(iter(self._bytes))
+            del self._bytes[oldest]
+            oldest.cancel()
+
+    def ended(self, upload: CancelScope) -> None:
+        """Forget an upload."""
+        self._bytes.pop(upload, None)
+
+
+def _too_slow(seconds: float) -> Refusal:
+    return Refusal(503, f"the image was not segmented within {seconds:.0f} s. Try again later, or "
+                   "make it smaller.")  # fmt: skip
 
 
 def decoded(body: bytes, *, pixels: int) -> Frame:
     """Decode an image file to 8-bit RGB (H, W, 3), turned upright by its EXIF orientation.
 
     Raises:
-        Refusal: not an image of a known format, damaged, or larger than `pixels`. The size is
-            read from the header, before any pixel is decoded.
+        Refusal: not an image of a known format, damaged, larger than `pixels`, or refused by
+            `check_cost`. All but damage is found before any pixel is decoded.
     """
+    try:
+        check_cost(body, format_of(body), name="the image")
+    except SourceError as error:
+        raise Refusal(422, str(error)) from None
     try:
         header = probe(body)
     except SourceError:

@@ -53,7 +53,7 @@ def test_command_passes_its_options_on(
     @contextmanager
     def opened(bundle: Path, source: str, **arguments: Any) -> Iterator[Any]:
         came.append(arguments)
-        yield SimpleNamespace(url="http://here/", run=lambda: None)
+        yield SimpleNamespace(url="http://here/", run=lambda: None, ended=True)
 
     monkeypatch.setattr("edgeunet.cli.serve.open_service", opened)
     tiles = ("--tile", "--overlap", "0.5", "--blend", "valid")

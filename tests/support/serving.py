@@ -8,13 +8,14 @@ import io
 import json
 import re
 import resource
+import socket
 import struct
 import subprocess
 import threading
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,15 +63,36 @@ class Client:
         self.host, self.port = service.listening.getsockname()[:2]
         self.thread = threading.Thread(target=service.run)
 
-    def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection(self.host, self.port, timeout=WAIT)
+    def connect(self, source: str = "127.0.0.1") -> http.client.HTTPConnection:
+        """A connection from one of this machine's own addresses, 127.0.0.0/8."""
+        return http.client.HTTPConnection(
+            self.host, self.port, timeout=WAIT, source_address=(source, 0)
+        )
+
+    def raw(self, source: str = "127.0.0.1", send: bytes = b"") -> socket.socket:
+        """A connection on which this was sent."""
+        connection = socket.create_connection(
+            (self.host, self.port), timeout=WAIT, source_address=(source, 0)
+        )
+        try:
+            connection.sendall(send)
+        except OSError:
+            connection.close()
+            raise
+        return connection
 
     def ask(
-        self, path: str, *, method: str = "GET", body: Any = None, **headers: str | None
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        body: Any = None,
+        source: str = "127.0.0.1",
+        **headers: str | None,
     ) -> Answer:
         """One request; underscores in header names become hyphens."""
         named = {name.replace("_", "-"): value for name, value in headers.items() if value}
-        connection = self.connect()
+        connection = self.connect(source)
         try:
             connection.request(method, path, body=body, headers=named)
             response = connection.getresponse()
@@ -123,6 +145,26 @@ def read_record(response: Any) -> Record:
     assert frame is not None
     pixels = np.frombuffer(zlib.decompress(ids), np.uint8).reshape(about["size"])
     return Record(about, frame[..., ::-1].astype(np.uint8), pixels)
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """Whether the server has closed a connection, on which it has sent nothing."""
+    connection.settimeout(0)
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def read_to_end(connection: socket.socket) -> bytes:
+    """All that the server sends until it closes the connection."""
+    content = bytearray()
+    with suppress(ConnectionError):
+        while part := connection.recv(1 << 16):
+            content += part
+    return bytes(content)
 
 
 def read_exactly(response: Any, count: int) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,14 @@ from edgeunet.runtime import load
 from edgeunet.runtime.serve.app import Bounds
 from edgeunet.runtime.serve.telemetry import Board
 from support.media import VIDEO_SIZE, decode
-from support.serving import Client, read_exactly, read_record, serving, stats_with_frames
+from support.serving import (
+    Client,
+    read_exactly,
+    read_record,
+    resident,
+    serving,
+    stats_with_frames,
+)
 
 FRAMES = 12
 
@@ -135,3 +143,64 @@ def test_health_is_ok_while_frames_flow(server: Client) -> None:
 )
 def test_unknown_requests_are_refused(server: Client, method: str, path: str, status: int) -> None:
     assert server.ask(path, method=method).status == status
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/..%2f..%2fplayer.py",
+        "/static//etc/passwd",
+        "/static/%2fetc%2fpasswd",
+        "/static/%00",
+        "/static/main.js%00.css",
+        "/static/%ff%fe",
+        "/static/..%5c..%5cplayer.py",
+        "/static/" + "a" * 5000,
+        "/static/" + "a/" * 5000,
+        "/static/../stats",
+        "//stats",
+        "/healthz/../stats",
+        "/" + "%2e%2e/" * 500 + "etc/passwd",
+    ],
+)
+def test_no_path_leads_out_of_the_page(
+    server: Client, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    assert server.ask(path).status == 404
+    assert caplog.records == []
+
+
+def test_ranges_are_answered_in_little_time_and_space(server: Client) -> None:
+    whole = server.ask("/static/main.js").body
+    part = server.ask("/static/main.js", Range="bytes=10-19")
+    assert (part.status, part.body) == (206, whole[10:20])
+    started = time.monotonic()
+    for ranges in (
+        ",".join(f"{start}-" for start in range(3000)),
+        ",".join(["0-"] * 5000),
+        ",".join(f"{2 * start}-{2 * start}" for start in range(1500)),
+        "-" * 10_000,
+        "9" * 10_000 + "-",
+    ):
+        answer = server.ask("/static/main.js", Range=f"bytes={ranges}")
+        assert answer.status in (200, 206, 400, 416)
+        assert len(answer.body) < 1_000_000
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("path", ["/", "/stats", "/static/main.js", "/healthz", "/metrics"])
+def test_head_has_the_headers_of_get(server: Client, path: str) -> None:
+    head, whole = server.ask(path, method="HEAD"), server.ask(path)
+    assert (head.status, head.body) == (200, b"")
+    assert head.headers["content-type"] == whole.headers["content-type"]
+
+
+def test_distinct_query_strings_take_no_memory(server: Client) -> None:
+    def ask(numbers: range) -> None:
+        for number in numbers:
+            assert server.ask(f"/stats?{number}&{'x=1&' * 2000}").status == 200
+
+    ask(range(150))
+    before = resident()
+    ask(range(150, 450))
+    assert resident() - before < 8_000_000

@@ -36,7 +36,7 @@ def test_slow_viewer_skips_to_the_newest_picture() -> None:
 
         stream = PictureStream(
             hub, lambda item: b"%d" % item.frame.index,
-            media_type="x", wrap=lambda content: content, idle=b"-", stall=5, cut=print,
+            media_type="x", wrap=lambda content: content, idle=b"-",
         )  # fmt: skip
         watching = asyncio.ensure_future(stream({"type": "http", "method": "GET"}, receive, send))
         await soon(full.wait())
@@ -67,7 +67,7 @@ def test_viewer_may_leave_at_the_moment_a_picture_comes() -> None:
 
         stream = PictureStream(
             hub, lambda item: b"picture",
-            media_type="x", wrap=lambda content: content, idle=b"-", stall=5, cut=print,
+            media_type="x", wrap=lambda content: content, idle=b"-",
         )  # fmt: skip
         watching = asyncio.ensure_future(stream({"type": "http", "method": "GET"}, receive, send))
         await begun.wait()

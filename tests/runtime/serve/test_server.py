@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from edgeunet.errors import SourceError, UsageError
 from edgeunet.runtime.serve.server import open_service
+from support.bombs import jpeg_of_scans
 from support.media import write_video
 from support.serving import connect, process, read_record, serving
 
@@ -59,3 +61,17 @@ def test_signal_ends_the_server_while_someone_watches(
         out, err = running.communicate(timeout=15)
         assert (running.returncode, out, err) == (0, "", "")
         connection.close()
+
+
+def test_signal_ends_the_server_while_an_upload_is_decoded(fp32_bundle: Path, film: Path) -> None:
+    with process(fp32_bundle, film) as (running, url):
+        slow = jpeg_of_scans(100, (5000, 5000))  # a second
+        connections = [connect(url) for _ in range(3)]
+        for connection in connections:
+            connection.request("POST", "/segment", body=slow)
+        time.sleep(0.3)  # so that the first is being decoded
+        running.send_signal(signal.SIGTERM)
+        out, err = running.communicate(timeout=15)
+        assert (running.returncode, out, err) == (0, "", "")
+        for connection in connections:
+            connection.close()

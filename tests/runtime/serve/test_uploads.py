@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import socket
 import struct
-import zlib
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,11 +20,13 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from edgeunet.runtime import load
-from edgeunet.runtime.frames import Frame
+from edgeunet.runtime.frames import Frame, Segmented
 from edgeunet.runtime.serve.app import Bounds
+from edgeunet.runtime.serve.player import Player
 from edgeunet.runtime.serve.uploads import Limits, Refusal, decoded
+from support.bombs import jpeg_of_scans, png_of_size
 from support.media import VIDEO_SIZE, numbered_frame, write_video
-from support.serving import Client, png, read_record, resident, serving
+from support.serving import WAIT, Client, png, read_record, resident, serving, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -131,17 +135,12 @@ def test_upload_is_segmented_in_three_formats(
     assert record.meta["milliseconds"] > 0
 
 
-def bomb() -> bytes:
-    """A PNG of 1.6 Gigapixels by its header."""
-    parts = ((b"IHDR", struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0)), (b"IDAT", b""))
-    chunks = [
-        struct.pack(">I", len(content))
-        + kind
-        + content
-        + struct.pack(">I", zlib.crc32(kind + content))
-        for kind, content in parts
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+def tiff_of_size(width: int, height: int) -> bytes:
+    small = bytearray(saved(Image.new("RGB", (4, 4)), "tiff"))
+    for tag, value in ((256, width), (257, height)):
+        at = small.index(struct.pack("<H", tag), struct.unpack_from("<I", small, 4)[0])
+        small[at + 2 : at + 12] = struct.pack("<HII", 4, 1, value)
+    return bytes(small)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +148,10 @@ def bomb() -> bytes:
     [
         (b"", 415, "no image"),
         (b"GIF89a is not taken", 415, "PNG, TIFF"),
-        (bomb(), 413, "1600 million pixels"),
+        (png_of_size(40_000, 40_000), 413, "1600 million pixels"),
+        (tiff_of_size(40_000, 40_000), 413, "1600 million pixels"),
+        (saved(Image.new("RGB", (1001, 1000)), "webp"), 413, "up to 1 million"),
+        (jpeg_of_scans(101), 422, "more than 100 scans"),
         (png(np.zeros((1001, 1000, 3), np.uint8)), 413, "up to 1 million"),
         (
             png(np.random.default_rng(0).integers(0, 255, (99, 99, 3), np.uint8))[:9999],
@@ -157,7 +159,7 @@ def bomb() -> bytes:
             "cannot be read",
         ),
     ],
-    ids=["empty", "text", "bomb", "large", "cut"],
+    ids=["empty", "text", "png", "tiff", "webp", "scans", "large", "cut"],
 )
 def test_bad_images_are_refused(server: Client, body: bytes, status: int, word: str) -> None:
     answer = server.ask("/segment", method="POST", body=body)
@@ -199,27 +201,105 @@ def test_announced_gigabyte_gets_an_answer(server: Client) -> None:
     assert "up to 2 MB" in answer.json["error"]
 
 
-def test_number_of_waiting_uploads_is_limited(
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """The net waits for this event before it segments an upload."""
+    go, segment = threading.Event(), Player.segment
+
+    def segment_later(player: Player, image: Frame) -> Segmented:
+        assert go.wait(WAIT)
+        return segment(player, image)
+
+    monkeypatch.setattr(Player, "segment", segment_later)
+    yield go
+    go.set()
+
+
+def begin_upload(client: Client, body: bytes, missing: int = 0) -> http.client.HTTPConnection:
+    """Send an upload, but not its last bytes, and read no answer."""
+    connection = client.connect()
+    connection.putrequest("POST", "/segment")
+    connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders(body[: len(body) - missing])
+    return connection
+
+
+def test_upload_takes_a_place_once_it_has_arrived(
     fp32_bundle: Path, film: Path, picture: Frame
 ) -> None:
     body = png(picture)
-    bounds = Bounds(uploads=Limits(waiting=2))
-    with serving(fp32_bundle, film, bounds=bounds) as client:
-        slow = [client.connect() for _ in range(2)]
+    with serving(fp32_bundle, film, bounds=Bounds(uploads=Limits(waiting=1))) as client:
+        slow = [begin_upload(client, body, missing=1) for _ in range(8)]
+        assert client.ask("/segment", method="POST", body=body).status == 200
         for connection in slow:
-            connection.putrequest("POST", "/segment")
-            connection.putheader("Content-Length", str(len(body)))
-            connection.endheaders(body[:-1])
+            connection.send(body[-1:])
+            assert connection.getresponse().status == 200
+            connection.close()
+
+
+def test_number_of_waiting_uploads_is_limited(
+    fp32_bundle: Path, film: Path, picture: Frame, held: threading.Event
+) -> None:
+    body = png(picture)
+    with serving(fp32_bundle, film, bounds=Bounds(uploads=Limits(waiting=2))) as client:
+        waiting = [begin_upload(client, body) for _ in range(2)]
         # Once the stream has delivered two more frames, the server has seen both uploads.
         with client.stream() as response:
             read_record(response), read_record(response)
         refused = client.ask("/segment", method="POST", body=body)
         assert (refused.status, "2 images are waiting" in refused.json["error"]) == (503, True)
-        for connection in slow:
-            connection.send(body[-1:])
+        held.set()
+        for connection in waiting:
             assert connection.getresponse().status == 200
             connection.close()
         assert client.ask("/segment", method="POST", body=body).status == 200
+
+
+def test_work_on_an_upload_ends_in_time(
+    fp32_bundle: Path, film: Path, picture: Frame, held: threading.Event
+) -> None:
+    bounds = Bounds(uploads=Limits(waiting=2, work=0.3))
+    with serving(fp32_bundle, film, bounds=bounds) as client:
+        for _ in range(2):  # the one that runs, and one that waits for it
+            refused = client.ask("/segment", method="POST", body=png(picture))
+            assert refused.status == 503
+            assert "not segmented within" in refused.json["error"]
+        held.set()
+        wait_for(lambda: client.ask("/segment", method="POST", body=png(picture)).status == 200)
+
+
+def test_end_of_the_server_waits_for_no_upload(
+    fp32_bundle: Path, film: Path, picture: Frame, held: threading.Event
+) -> None:
+    with serving(fp32_bundle, film) as client:
+        waiting = [begin_upload(client, png(picture)) for _ in range(3)]
+        unfinished = begin_upload(client, png(picture), missing=1)
+        with client.stream() as response:
+            read_record(response), read_record(response)
+        started = time.monotonic()
+        client.service.stop()
+        client.thread.join(10)
+        assert time.monotonic() - started < 4
+        assert not held.is_set()
+        for connection in waiting:
+            answer = connection.getresponse()
+            assert (answer.status, b"the server ends" in answer.read()) == (503, True)
+            connection.close()
+        unfinished.close()
+
+
+def test_oldest_unfinished_upload_gives_way(fp32_bundle: Path, film: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (400, 800, 3), np.uint8)
+    body = png(noise)  # 1 MB
+    limits = Limits(size=len(body), arriving=2 * len(body))
+    with serving(fp32_bundle, film, bounds=Bounds(uploads=limits)) as client:
+        first, second = (begin_upload(client, body, missing=1) for _ in range(2))
+        assert client.ask("/segment", method="POST", body=body).status == 200
+        answer = first.getresponse()
+        assert (answer.status, b"gave way" in answer.read()) == (503, True)
+        second.send(body[-1:])
+        assert second.getresponse().status == 200
+        first.close(), second.close()
 
 
 def test_upload_that_never_arrives_times_out(fp32_bundle: Path, film: Path, picture: Frame) -> None:

@@ -1,0 +1,100 @@
+"""A thread that works for coroutines, one job after the other, and that nothing has to wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Generic, TypeVar
+
+from anyio import fail_after
+
+T = TypeVar("T")
+
+
+class WorkerFull(Exception):  # noqa: N818  # becomes an answer
+    """As many jobs wait as may."""
+
+
+class WorkerClosed(Exception):  # noqa: N818  # becomes an answer
+    """The worker takes no more jobs."""
+
+
+class Worker(Generic[T]):
+    """Runs functions in a daemon thread, for the event loop that first calls `run`.
+
+    Nothing can interrupt a function in C, such as one that decodes an image. So whoever waits may
+    give up, and the end of the process waits for no job; a `ThreadPoolExecutor` would.
+
+    Args:
+        most: jobs at once, the one that runs included.
+    """
+
+    def __init__(self, most: int, *, name: str) -> None:
+        self.jobs = 0
+        self._most = most
+        self._queue: SimpleQueue[tuple[Callable[[], T], asyncio.Future[T]] | None] = SimpleQueue()
+        self._waiting: set[asyncio.Future[T]] = set()
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+
+    async def run(self, job: Callable[[], T], *, seconds: float) -> T:
+        """Run a job, and return what it returns.
+
+        Raises:
+            WorkerFull: too many jobs wait.
+            WorkerClosed: `close` was called before the job was done.
+            TimeoutError: the job was not done in time. If it runs, it holds its place to its end;
+                if it waits, it never runs.
+        """
+        if self._closed:
+            raise WorkerClosed
+        if self.jobs >= self._most:
+            raise WorkerFull
+        self._loop = asyncio.get_running_loop()
+        if self._thread.ident is None:
+            self._thread.start()
+        result: asyncio.Future[T] = self._loop.create_future()
+        self.jobs += 1
+        self._waiting.add(result)
+        self._queue.put((job, result))
+        try:
+            with fail_after(seconds):
+                return await result
+        finally:
+            self._waiting.discard(result)
+
+    def close(self) -> None:
+        """Raise `WorkerClosed` in all that wait, and take no more jobs. It waits for nothing."""
+        self._closed = True
+        self._queue.put(None)
+        for result in self._waiting:
+            if not result.done():
+                result.set_exception(WorkerClosed())
+
+    def _work(self) -> None:
+        while (taken := self._queue.get()) is not None:
+            job, result = taken
+            outcome: T | None = None
+            error: BaseException | None = None
+            if not result.done():
+                try:
+                    outcome = job()
+                except BaseException as raised:
+                    error = raised
+            with suppress(RuntimeError):  # the loop has ended, and with it everything that waited
+                self._loop.call_soon_threadsafe(self._end, result, outcome, error)
+            del taken, job, result, outcome, error  # images, while this waits for the next job
+
+    def _end(
+        self, result: asyncio.Future[T], outcome: T | None, error: BaseException | None
+    ) -> None:
+        self.jobs -= 1
+        if result.done():
+            return
+        if error is not None:
+            result.set_exception(error)
+        else:
+            result.set_result(outcome)  # type: ignore[arg-type]
