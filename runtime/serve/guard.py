@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import ipaddress
 import secrets
@@ -10,12 +9,16 @@ import socket
 from string import Template
 from urllib.parse import SplitResult, urlsplit
 
+from anyio import sleep
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edgeunet.errors import UsageError
+
+from .connections import network_of
+from .throttle import Throttle, TooManyTokens
 
 _MIN_TOKEN_LENGTH = 8
 _SECURITY_HEADERS = {
@@ -76,8 +79,10 @@ class Guard:
         self._token = token
         self._cookie = cookie
         self._login_page = Template(login_page)
-        # A stolen cookie must not reveal the token, which may be in use elsewhere.
-        self._cookie_value = None if token is None else hashlib.sha256(token.encode()).hexdigest()
+        # Made of chance: a stolen cookie reveals nothing of the token, which may be in use
+        # elsewhere, and whoever guesses tokens cannot try them as cookies.
+        self._cookie_value = secrets.token_urlsafe(32)
+        self._throttle = Throttle()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or pass on; `request.state.trusted` says whether the request has the token."""
@@ -85,7 +90,11 @@ class Guard:
             await self._app(scope, receive, send)
             return
         request = Request(scope)
-        request.state.trusted = self._is_trusted(request)
+        throttled = request.state.trusted = False
+        try:
+            request.state.trusted = await self._is_trusted(request)
+        except TooManyTokens:
+            throttled = True
         logs_in = self._token is not None and "token" in request.query_params
 
         async def guarded(message: Message) -> None:
@@ -97,16 +106,24 @@ class Guard:
                     headers.append("Set-Cookie", f"{cookie}; Path=/; HttpOnly; SameSite=Strict")
             await send(message)
 
-        refusal = self._refusal(request)
+        refusal = _THROTTLED if throttled else self._refusal(request)
         await (refusal or self._app)(scope, receive, guarded)
 
-    def _is_trusted(self, request: Request) -> bool:
-        """Whether the request brings the token or the cookie, or needs none."""
-        if self._token is None or self._cookie_value is None:
+    async def _is_trusted(self, request: Request) -> bool:
+        """Whether the request brings the token or the cookie, or needs none.
+
+        Raises:
+            TooManyTokens: see `Throttle`.
+        """
+        if self._token is None or _equal(_cookie(request, self._cookie), self._cookie_value):
             return True
-        if any(_equal(token, self._token) for token in _tokens(request)):
-            return True
-        return _equal(request.cookies.get(self._cookie, ""), self._cookie_value)
+        if not (tokens := _tokens(request)):
+            return False
+        network = network_of(request.client.host if request.client else "")
+        await sleep(self._throttle.attempt(network))
+        trusted = any(_equal(token, self._token) for token in tokens)
+        (self._throttle.was_right if trusted else self._throttle.was_wrong)(network)
+        return trusted
 
     def _refusal(self, request: Request) -> Response | None:
         host = request.headers.get("host", "")
@@ -155,6 +172,15 @@ def _tokens(request: Request) -> list[str]:
     return [token for token in tokens if token]
 
 
+def _cookie(request: Request, name: str) -> str:
+    """A cookie, empty if there is none. Python's parser takes quadratic time for some headers."""
+    for cookie in request.headers.get("cookie", "").split(";"):
+        key, _, value = cookie.partition("=")
+        if key.strip() == name:
+            return value.strip()
+    return ""
+
+
 def _login_help(method: str, *, wrong: bool) -> str:
     if wrong:
         return "wrong token. If the server made it, it is new after each start."
@@ -171,6 +197,9 @@ def _error(status: int, message: str, headers: dict[str, str] | None = None) -> 
     return JSONResponse({"error": message}, status, headers=headers)
 
 
+_THROTTLED = _error(
+    429, "too many wrong tokens from your address. Try again later.", {"Retry-After": "10"}
+)
 # Addresses reserved for documentation (RFC 5737, RFC 3849): the default route leads to them.
 _OUTSIDE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import ipaddress
 import socket
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from PIL import Image
 
 from edgeunet.errors import UsageError
 from edgeunet.runtime.frames import Frame
+from edgeunet.runtime.serve import throttle
 from edgeunet.runtime.serve.guard import choose_token, is_loopback, page_url
 from support.serving import Answer, Client, png, serving
 
@@ -34,8 +36,10 @@ def server(fp32_bundle: Path, images: Path) -> Iterator[Client]:
 
 @pytest.fixture(scope="module")
 def locked(fp32_bundle: Path, images: Path) -> Iterator[Client]:
-    with serving(fp32_bundle, images, token=TOKEN) as client:
-        yield client
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(throttle, "_FREE", 1000)  # these tests send many wrong tokens
+        with serving(fp32_bundle, images, token=TOKEN) as client:
+            yield client
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +226,20 @@ def test_login_form_says_if_the_token_was_wrong(locked: Client) -> None:
     assert shows_wrong(wrong)
     assert b"wrong-9f1c" not in wrong.body
     assert shows_wrong(locked.ask("/", Authorization="Bearer wrong-9f1c"))
+
+
+def test_cookie_cannot_be_computed_from_the_token(locked: Client) -> None:
+    cookie = locked.ask("/?token=an+open+secret").headers["set-cookie"]
+    assert hashlib.sha256(TOKEN.encode()).hexdigest() not in cookie
+    assert len(cookie.split(";")[0].partition("=")[2]) >= 40
+
+
+def test_wrong_tokens_are_logged_without_them(
+    locked: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    locked.ask("/stats?token=wrong-9f1c", source="127.0.0.9")
+    assert "a wrong token from 127.0.0.9" in caplog.messages
+    assert "9f1c" not in caplog.text
 
 
 # Proxies
