@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from edgeunet.bundle.manifest import Manifest, Precision
 from edgeunet.errors import ParityError, UsageError
 
 from .backends import Backend, create_backend
+from .backends.base import CLOSED
 from .backends.preprocess import Preprocessor
 from .backends.smoothing import Smoother
 from .backends.steering import SteeredBackend
@@ -36,6 +38,8 @@ _GOLDEN_AGREEMENT = {"fp32": 0.999, "fp16": 0.995, "int8": 0.98}
 class Segmenter(Closing):
     """Segments frames with a bundle; a context manager that frees the backend.
 
+    Once closed, it raises UsageError when it is used, and so do its streams that had not ended.
+
     Frames are RGB (H, W, 3) uint8; grayscale, RGBA and 16 bit are converted (see `as_rgb`).
 
     Args:
@@ -54,6 +58,8 @@ class Segmenter(Closing):
         self.bundle = bundle
         self.backend = backend
         self._plain = plain or [backend]
+        self._closed = False
+        self._streams: WeakSet[Stream] = WeakSet()
 
     @classmethod
     def open(
@@ -97,6 +103,7 @@ class Segmenter(Closing):
         Raises:
             UsageError: no frame. FrameError: a frame cannot be converted, or sizes differ.
         """
+        self._check_open()
         if isinstance(frames, np.ndarray) and frames.ndim < 4:
             # Iterating over a single image would yield its rows.
             raise UsageError(
@@ -148,6 +155,7 @@ class Segmenter(Closing):
             ...     [(frame.index, mask.shape == frame.image.shape[:2]) for frame, mask in stream]
             [(0, True)]
         """
+        self._check_open()
         check_batch(batch, self.manifest)
         if max_delay is not None and not max_delay >= 0:  # NaN too
             raise UsageError(f"max_delay is {max_delay}; expected 0 seconds or more.")
@@ -173,7 +181,9 @@ class Segmenter(Closing):
             drop_oldest=(drop or ("oldest" if live else "none")) == "oldest",
             confidence=confidence,
         )
-        return Stream(self.backend, feed, smoother)
+        stream = Stream(self.backend, feed, smoother)
+        self._streams.add(stream)
+        return stream
 
     def self_check(self) -> float:
         """Share of golden pixels that agree with the reference's masks, at the worst depth.
@@ -181,11 +191,22 @@ class Segmenter(Closing):
         Raises:
             ParityError: fewer agree than the precision promises, or the net gives no numbers.
         """
+        self._check_open()
         return min(_golden_agreement(backend) for backend in self._plain)
 
     def close(self) -> None:
-        """Free the backend."""
+        """End the streams and free the backend, at once; more calls do nothing."""
+        self._closed = True
+        for stream in list(self._streams):
+            stream.abort(self._closed_error())
         self.backend.close()
+
+    def _closed_error(self) -> UsageError:
+        return UsageError(f"The segmenter of {self.bundle.root}: {CLOSED}")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise self._closed_error()
 
 
 def load(

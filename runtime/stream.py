@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import cv2
 
+from edgeunet.errors import EdgeUNetError
 from edgeunet.metrics import Mask
 
 from .backends import Backend
@@ -53,14 +54,17 @@ class Stream(Closing, Iterator[tuple[SourceFrame, Mask]]):
         self._progress = _Progress()
         # Holds no reference to this object, so that dropping the stream ends it.
         self._results = _segmented(backend, feed, self._progress, smoother)
+        self._taking = threading.RLock()
+        self._ended = False
+        self._error: EdgeUNetError | None = None
 
     def __next__(self) -> tuple[SourceFrame, Mask]:
-        segmented = next(self._results)
+        segmented = self._take()
         return segmented.frame, segmented.mask
 
     def results(self) -> Iterator[Segmented]:
         """Iterate with presence and confidence too. Iterating over either consumes the frames."""
-        return self._results
+        return _Results(self._take)
 
     def stop(self) -> None:
         """Read no more frames; those under way are delivered. For signal handlers and threads."""
@@ -73,8 +77,26 @@ class Stream(Closing, Iterator[tuple[SourceFrame, Mask]]):
         current frame.
         """
         self._feed.stop()
-        self._results.close()
+        with self._taking:  # another thread may be waiting for a frame; it gets one, or the end
+            self._ended = True
+            self._results.close()
         self._feed.source.close()
+
+    def abort(self, error: EdgeUNetError) -> None:
+        """Close the stream if it has not ended; whoever asks for more frames gets this error."""
+        if not self._ended:
+            self._error = error
+            self.close()
+
+    def _take(self) -> Segmented:
+        with self._taking:
+            try:
+                return next(self._results)
+            except StopIteration:
+                self._ended = True
+                if self._error is not None:
+                    raise self._error from None
+                raise
 
     def report(self) -> StreamReport:
         """Counts and times so far; may be called from any thread."""
@@ -89,6 +111,16 @@ class Stream(Closing, Iterator[tuple[SourceFrame, Mask]]):
             seconds=progress.seconds,
             stages={name: watch.report() for name, watch in stages.items()},
         )
+
+
+class _Results(Iterator[Segmented]):
+    """Takes results from a stream, and keeps it alive."""
+
+    def __init__(self, take: Callable[[], Segmented]) -> None:
+        self._take = take
+
+    def __next__(self) -> Segmented:
+        return self._take()
 
 
 class Feed(Closing, Supply[Batch]):

@@ -19,6 +19,8 @@ from .postprocess import Postprocessor
 from .preprocess import Preprocessor
 from .smoothing import Smoother
 
+CLOSED = "it is closed, and its net was freed. Load the bundle again."
+
 
 class Net(Closing, ABC):
     """A net on one device; a context manager that frees what it holds.

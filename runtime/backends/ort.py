@@ -15,11 +15,11 @@ from edgeunet.bundle.bundle import Bundle, BundleFile
 from edgeunet.bundle.graphs import check_graph, read_graph
 from edgeunet.bundle.manifest import Flavour, Precision
 from edgeunet.doctor import cores, lacks_vnni
-from edgeunet.errors import BackendError, MissingDependencyError
+from edgeunet.errors import BackendError, MissingDependencyError, UsageError
 
 from ..frames import NetOutputs
 from ..options import LoadOptions
-from .base import Net, NetBackend
+from .base import CLOSED, Net, NetBackend
 from .postprocess import open_classes
 
 try:
@@ -86,8 +86,9 @@ class OrtNet(Net):
         as_written: bool = False,
     ) -> None:
         options = _session_options(threads, as_written=as_written)
-        self._first = _open(graph, options)
+        self._first: onnxruntime.InferenceSession | None = _open(graph, options)
         self._decoder = None if decoder is None else _open(decoder, options)
+        self._has_decoder = decoder is not None
         self._gate = gate
         available = threads or cores()
         self.lanes = min(2, available)
@@ -105,7 +106,7 @@ class OrtNet(Net):
     @property
     def output_shapes(self) -> dict[str, list[Any]]:
         """Shapes of the graph's outputs by name, as the graph gives them: numbers and symbols."""
-        return {value.name: value.shape for value in self._first.get_outputs()}
+        return {value.name: value.shape for value in _opened(self._first).get_outputs()}
 
     def run(self, image: npt.NDArray[np.float32]) -> Arrays:
         """All outputs of the graph (of its first part if there are two), in their order."""
@@ -118,19 +119,20 @@ class OrtNet(Net):
     def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
         """See `Net`."""
         first, *rest = self.run(images)
-        if self._decoder is not None:
+        if self._has_decoder:
             return NetOutputs(self.decode(rest), first)
         return NetOutputs(first, rest[0] if rest else None)
 
     def infer_gated(self, images: npt.NDArray[np.float32]) -> NetOutputs:
         """See `Net`."""
-        if self._decoder is None:
+        if not self._has_decoder:
             return self.infer(images)
         presence, *features = self.run(images)
         undecided = np.flatnonzero(open_classes(presence, self._gate).sum(axis=1) > 1)
         if len(undecided) == len(images):
             return NetOutputs(self.decode(features), presence)
-        logits = np.zeros((len(images), *self._decoder.get_outputs()[0].shape[1:]), np.float32)
+        shape = _opened(self._decoder).get_outputs()[0].shape[1:]
+        logits = np.zeros((len(images), *shape), np.float32)
         if len(undecided):
             logits[undecided] = self.decode([each[undecided] for each in features])
         return NetOutputs(logits, presence)
@@ -138,9 +140,18 @@ class OrtNet(Net):
     def lane(self) -> OrtNet:
         """See `Net`; opened when it is first needed."""
         with self._opening:
+            _opened(self._first)
             if self._lane is None:
                 self._lane = self._open_lane()
             return self._lane
+
+    def close(self) -> None:
+        """Free the sessions, once the calls under way in other threads have ended."""
+        with self._opening:
+            lane, self._lane = self._lane, None
+            self._first = self._decoder = None
+        if lane is not None:
+            lane.close()
 
 
 def _session_options(threads: int | None, *, as_written: bool) -> onnxruntime.SessionOptions:
@@ -171,7 +182,15 @@ def _open(graph: Graph, options: onnxruntime.SessionOptions) -> onnxruntime.Infe
         raise BackendError(f"ONNX Runtime cannot load {name}: {error}") from error
 
 
-def _run(session: onnxruntime.InferenceSession, inputs: Arrays) -> Arrays:
+def _opened(session: onnxruntime.InferenceSession | None) -> onnxruntime.InferenceSession:
+    """The session; UsageError if its net was closed."""
+    if session is None:
+        raise UsageError(CLOSED)
+    return session
+
+
+def _run(session: onnxruntime.InferenceSession | None, inputs: Arrays) -> Arrays:
+    session = _opened(session)
     names = [value.name for value in session.get_inputs()]
     try:
         outputs: Arrays = session.run(None, dict(zip(names, inputs, strict=True)))

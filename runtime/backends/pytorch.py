@@ -6,11 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeunet.bundle.bundle import CHECKPOINT_NAME, Bundle
-from edgeunet.errors import MissingDependencyError
+from edgeunet.errors import MissingDependencyError, UsageError
 
 from ..frames import NetOutputs
 from ..options import LoadOptions
-from .base import Net, NetBackend
+from .base import CLOSED, Net, NetBackend
 
 try:
     import torch
@@ -31,10 +31,17 @@ class TorchNet(Net):
     """A module on the CPU."""
 
     def __init__(self, net: SegmentationNet) -> None:
-        self._net = net
+        self._net: SegmentationNet | None = net
 
     @torch.inference_mode()
     def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
         """See `Net`."""
-        logits, presence = self._net.predict(torch.from_numpy(images))
+        net = self._net
+        if net is None:
+            raise UsageError(CLOSED)
+        logits, presence = net.predict(torch.from_numpy(images))
         return NetOutputs(logits.numpy(), None if presence is None else presence.numpy())
+
+    def close(self) -> None:
+        """Free the weights."""
+        self._net = None

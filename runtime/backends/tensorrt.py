@@ -139,9 +139,9 @@ class TensorRTBackend(NetBackend):
         return Slot(self._device, self._engines, self._kernels, self._gate)
 
     def close(self) -> None:
-        """Free the device's memory."""
+        """Free the device's memory, once a call under way in another thread has ended."""
         atexit.unregister(self.close)
-        with suppress(BackendError):  # a lost GPU has nothing left to free
+        with self._lock, suppress(BackendError):  # a lost GPU has nothing left to free
             self._held.close()
 
 

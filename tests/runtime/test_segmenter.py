@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import mmap
 import shutil
 import threading
+import time
 import traceback
+import weakref
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import islice
@@ -161,6 +165,106 @@ def test_backends_agree(fp32_bundle: Path, frames: list[Frame]) -> None:
 def test_load_refuses_what_is_no_bundle(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"is not a bundle.*edgeunet export"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "pytorch"])
+def test_a_closed_segmenter_has_freed_its_nets_and_says_so(
+    fp32_bundle: Path, frames: list[Frame], backend: str
+) -> None:
+    segmenter = load(fp32_bundle, backend)
+    segmenter([frames[0]])
+    with segmenter.stream(frames[:3]) as stream:
+        assert len(list(stream)) == 3
+    finished = stream
+    net = segmenter.backend.net
+    held = [getattr(net, name) for name in ("_net", "_first") if hasattr(net, name)]
+    held += [net._lane._first] if backend == "onnxruntime" else []  # type: ignore[attr-defined]
+    freed = [weakref.ref(each) for each in held]
+    assert freed
+    del held
+    gc.disable()
+    try:
+        segmenter.close()
+        assert [reference() for reference in freed] == [None] * len(freed)
+    finally:
+        gc.enable()
+    segmenter.close()
+    for call in (
+        lambda: segmenter([frames[0]]),
+        lambda: segmenter.stream(frames),
+        segmenter.self_check,
+        lambda: net.infer(np.zeros((1, 3, 64, 96), np.float32)),
+    ):
+        with pytest.raises(UsageError, match=r"it is closed, .* Load the bundle again\."):
+            call()
+    assert list(finished) == []  # it had ended before
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_streams_of_a_closed_segmenter_end_with_an_error(
+    fp32_bundle: Path, frames: list[Frame], started: bool
+) -> None:
+    segmenter = load(fp32_bundle)
+    stream = segmenter.stream(source(frames * 10))
+    results = stream.results()
+    if started:
+        next(stream)
+    segmenter.close()
+    assert threads() == []
+    for take in (lambda: next(stream), lambda: next(results), lambda: list(stream)):
+        with pytest.raises(UsageError, match="it is closed"):
+            take()
+
+
+def test_closing_ends_a_stream_that_waits_in_another_thread(
+    fp32_bundle: Path, frames: list[Frame]
+) -> None:
+    segmenter, released, caught = load(fp32_bundle), threading.Event(), list[Exception]()
+
+    def endless() -> Iterator[Frame]:
+        yield frames[0]
+        released.wait(20)
+
+    def consume() -> None:
+        try:
+            list(segmenter.stream(endless()))
+        except UsageError as error:
+            caught.append(error)
+
+    consumer = threading.Thread(target=consume)
+    consumer.start()
+    while not any(name == "edgeunet-infer" for name in threads()):
+        time.sleep(0.01)
+    segmenter.close()
+    consumer.join(10)
+    released.set()
+    assert not consumer.is_alive()
+    assert "it is closed" in str(caught[0])
+
+
+@pytest.mark.slow
+def test_memory_stays_when_bundles_are_loaded_and_closed(
+    fp32_bundle: Path, frames: list[Frame]
+) -> None:
+    """With the collector off: what is closed is free without it."""
+    held = []
+
+    def resident() -> float:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE / 1e6
+
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(80):
+            held.append(load(fp32_bundle, "onnxruntime", threads=1))
+            held[-1]([frames[0]])
+            held[-1].close()
+            memory = resident()
+            if len(held) == 20:
+                warm = memory
+    finally:
+        gc.enable()
+    assert memory - warm < 5
 
 
 def test_closes_its_backend(fp32_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
