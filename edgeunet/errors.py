@@ -11,8 +11,30 @@ from difflib import get_close_matches
 from .extras import find_package, how_to_install
 
 
+def printable(text: object) -> str:
+    r"""Text of unknown origin, safe for a terminal: whatever cannot be printed is escaped.
+
+    Names in bundles, graphs and folders may hold control sequences, which move the cursor, change
+    what was printed before, or fake another line.
+
+    Example:
+        >>> from edgeunet.errors import printable
+        >>> printable("cell" + chr(27)) == "cell" + chr(92) + "x1b"
+        True
+    """
+    known = str(text)
+    if known.isprintable():
+        return known
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in known)
+
+
+def printable_lines(text: object) -> str:
+    """`printable`, but line ends stay."""
+    return "\n".join(map(printable, str(text).expandtabs(4).split("\n")))
+
+
 class EdgeUNetError(Exception):
-    """Base of all errors raised on purpose.
+    """Base of all errors raised on purpose. As text, it is safe for a terminal, see `printable`.
 
     Example:
         >>> try: edgeunet.load("missing")
@@ -21,6 +43,9 @@ class EdgeUNetError(Exception):
     """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return printable_lines(super().__str__())
 
 
 class UsageError(EdgeUNetError):

@@ -15,7 +15,7 @@ from edgeunet.bundle.manifest import Manifest, Precision
 from edgeunet.errors import ParityError, UsageError
 
 from .backends import Backend, create_backend
-from .backends.base import CLOSED
+from .backends.base import CLOSED, check_outputs
 from .backends.preprocess import Preprocessor
 from .backends.smoothing import Smoother
 from .backends.steering import SteeredBackend
@@ -262,7 +262,8 @@ def _golden_agreement(backend: Backend) -> float:
         )
     # A net that is broken gives NaN, and the class of that is the background's, as in most pixels.
     images = Preprocessor(bundle.manifest.input)(list(golden.frames[:1]))
-    logits, presence = backend.net.infer(images)
+    outputs = backend.net.infer(images)
+    logits, presence = check_outputs(outputs, bundle.manifest, frames=len(images))
     if not np.isfinite(logits).all() or not (presence is None or np.isfinite(presence).all()):
         raise ParityError(f"{where}: logits of a golden frame are not finite. {advice}")
     agreement = float(np.mean(masks == golden.masks))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -21,6 +20,8 @@ from edgeunet.bundle.manifest import (
     part_file,
     read_manifest,
 )
+from edgeunet.bundle.schema import MAX_BYTES as MAX_JSON_BYTES
+from edgeunet.bundle.schema import SchemaError, load_json
 from edgeunet.errors import BundleError, GraphError, UsageError
 from edgeunet.files import entries, read_file, sha256
 
@@ -30,7 +31,8 @@ REPORT_NAMES = ("parity.json", "parity.html")
 ENGINES_DIR = "engines"
 BESIDE_THE_FILES = (*REPORT_NAMES, ENGINES_DIR)
 """What a bundle's folder may hold that its manifest does not list."""
-MAX_MANIFEST_BYTES = 1 << 20
+MAX_FILES = 100
+MAX_TOTAL_BYTES = 8 << 30
 _ENGINE_SUFFIXES = (".cache", ".cubin", ".engine", ".json")
 # Parts of the manifest that must be the same at every depth, because callers see them.
 _SHARED = ("model", "precision", "classes", "palette", "input", "logits_size", "max_batch", "gate")
@@ -166,9 +168,8 @@ def strangers_in(folder: Path) -> list[str]:
     """
     names = entries(folder)
     try:
-        manifest = json.loads(read_file(folder / MANIFEST_NAME, most=MAX_MANIFEST_BYTES))
-        listed = set(manifest["files"])
-    except (OSError, ValueError, RecursionError, TypeError, KeyError):
+        listed = set(load_json(folder / MANIFEST_NAME)["files"])
+    except (FileNotFoundError, SchemaError, TypeError, KeyError, IndexError):
         return names
     known = {*listed, *BESIDE_THE_FILES, MANIFEST_NAME, DEPTHS_DIR}
     strangers = [name for name in names if name not in known]
@@ -192,7 +193,7 @@ def _open_depth(whole: Bundle, depth: int, digest: str) -> Bundle:
     place = Path(DEPTHS_DIR, str(depth))
     root = whole.root / place
     _check_place(whole.root, place)
-    _check_file(root, MANIFEST_NAME, digest)
+    _check_file(root, MANIFEST_NAME, digest, most=MAX_JSON_BYTES)
     bundle = _open(root)
     differing = [
         name for name in _SHARED if getattr(bundle.manifest, name) != getattr(whole.manifest, name)
@@ -231,8 +232,14 @@ def _open(root: Path) -> Bundle:
     unlisted = sorted(required - set(manifest.files))
     if unlisted:
         raise BundleError(f"{root / MANIFEST_NAME} lists no hash for {unlisted[0]}.")
+    if len(manifest.files) > MAX_FILES:
+        raise BundleError(
+            f"{root / MANIFEST_NAME} lists {len(manifest.files)} files; expected at most "
+            f"{MAX_FILES}. Refused."
+        )
+    left = MAX_TOTAL_BYTES
     for name, digest in manifest.files.items():
-        _check_file(root, name, digest)
+        left -= _check_file(root, name, digest, most=left)
     bundle = Bundle(root, manifest)
     golden = bundle.file(root / GOLDEN_NAME)
     try:
@@ -246,7 +253,8 @@ def _no_golden(path: Path, error: ValueError) -> BundleError:
     return BundleError(f"{path} does not hold golden frames: {error}. Export the bundle again.")
 
 
-def _check_file(root: Path, name: str, digest: str) -> None:
+def _check_file(root: Path, name: str, digest: str, *, most: int) -> int:
+    """Check where a file lies and what it holds; its size in bytes."""
     # A name with a drive, a separator or dots could point anywhere, also through a link.
     plain = PurePosixPath(name).name == name == PureWindowsPath(name).name
     plain = plain and name not in ("", "..")
@@ -264,6 +272,9 @@ def _check_file(root: Path, name: str, digest: str) -> None:
         )
     if not is_file:
         raise BundleError(f"{root} lacks {name}. Copy the bundle again, or export it again.")
+    size = path.stat().st_size
+    if size > most:  # hashing it could take hours
+        raise BundleError(f"{path} is too large: a bundle has at most {MAX_TOTAL_BYTES} bytes.")
     if path.suffix == GRAPH_SUFFIX:
         try:
             check_graph(BundleFile(path, digest).read(), name=str(path))
@@ -271,6 +282,7 @@ def _check_file(root: Path, name: str, digest: str) -> None:
             raise BundleError(str(error)) from None
     else:
         _compare(path, sha256(path), digest)
+    return size
 
 
 def _compare(path: Path, found: str, digest: str) -> None:

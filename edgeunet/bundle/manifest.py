@@ -43,6 +43,12 @@ FLAVOURS: dict[Precision, tuple[Flavour, ...]] = {
 """Graphs that a bundle of each precision holds. `fp32` is always the reference."""
 
 
+MAX_PIXELS = 1 << 26
+"""Most pixels of a net's input and output, as of 8192x8192: 800 MB for three channels."""
+MAX_CLASSES = 256
+"""Most classes: ids in masks have 8 bits."""
+MAX_BATCH = 1024
+
 DEPTHS_DIR = "depths"
 """Subdirectory with a whole bundle for each shallower depth: `depths/1`, …."""
 
@@ -80,6 +86,10 @@ class InputSpec:
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
             raise ValueError(f"input is {self.height}x{self.width}; sides must be positive")
+        if self.height * self.width > MAX_PIXELS:
+            raise ValueError(
+                f"input is {self.height}x{self.width}; at most {MAX_PIXELS} pixels are possible"
+            )
         if len(self.mean) != self.channels or len(self.std) != self.channels:
             raise ValueError(f"mean and std need {self.channels} values for colour {self.color!r}")
         if not all(math.isfinite(value) for value in self.mean):
@@ -111,6 +121,8 @@ def check_classes(
     gate: tuple[float, ...] | None,
 ) -> None:
     """Raise ValueError unless each class has one colour and one gate threshold, in range."""
+    if not 1 <= len(classes) <= MAX_CLASSES:
+        raise ValueError(f"{len(classes)} classes; 1 to {MAX_CLASSES} are possible")
     if len(palette) != len(classes):
         raise ValueError(f"{len(classes)} classes, but {len(palette)} colours")
     if any(not 0 <= value <= 255 for colour in palette for value in colour):
@@ -155,12 +167,18 @@ class Manifest:
         check_classes(self.classes, self.palette, self.gate)
         if min(self.logits_size) < 1:
             raise ValueError(f"logits_size is {self.logits_size}; sides must be positive")
-        if self.max_batch < 1:
-            raise ValueError(f"max_batch is {self.max_batch}; it must be at least 1")
+        if self.logits_size[0] * self.logits_size[1] > MAX_PIXELS:
+            raise ValueError(
+                f"logits_size is {self.logits_size}; at most {MAX_PIXELS} pixels are possible"
+            )
+        if not 1 <= self.max_batch <= MAX_BATCH:
+            raise ValueError(
+                f"max_batch is {self.max_batch}; it must be at least 1 and at most {MAX_BATCH}"
+            )
         own = self.arguments.get("depth")
         for depth in self.depths:
             # It becomes the name of a directory, so only a plain number is safe.
-            plain = re.fullmatch(r"[1-9]\d?", depth, re.ASCII) is not None
+            plain = re.fullmatch(r"[1-9]", depth, re.ASCII) is not None
             if not plain or not isinstance(own, int) or int(depth) >= own:
                 raise ValueError(
                     f"depths: expected numbers below the net's own depth, got {depth!r}"

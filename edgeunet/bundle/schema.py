@@ -13,11 +13,67 @@ import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..files import read_file
+
 T = TypeVar("T")
+
+MAX_BYTES = 4 << 20
+MAX_DEPTH = 20
+"""The most lists and objects inside each other."""
+_MAX_DIGITS = 100
+_SHOWN = 80  # characters of a value that an error quotes
 
 
 class SchemaError(ValueError):
     """JSON that does not have the documented form."""
+
+
+def load_json(path: Path) -> Any:
+    """Read a JSON file whose author is not known; time and memory are bounded.
+
+    Raises:
+        FileNotFoundError: no such file.
+        SchemaError: no regular file, more than `MAX_BYTES`, not JSON, nested too deeply, or an
+            integer of too many digits. The message continues a sentence that begins with the file's
+            name.
+    """
+    try:
+        text = read_file(path, most=MAX_BYTES).decode("utf-8")
+        data = json.loads(text, parse_int=_integer)
+        _check_depth(data)
+    except FileNotFoundError:
+        raise
+    except RecursionError:
+        raise SchemaError("cannot be read as JSON: it is nested too deeply") from None
+    except (OSError, ValueError) as error:
+        raise SchemaError(f"cannot be read as JSON: {error}") from None
+    return data
+
+
+def _integer(text: str) -> int:
+    if len(text) > _MAX_DIGITS:  # the time to convert them grows with the square
+        raise ValueError(f"an integer has {len(text)} digits; expected at most {_MAX_DIGITS}")
+    return int(text)
+
+
+def _check_depth(data: object) -> None:
+    level = [data]
+    for _ in range(MAX_DEPTH):
+        nested = [each for each in level if isinstance(each, (dict, list))]
+        level = [
+            inner
+            for each in nested
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not nested:
+            return
+    raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
+
+
+def _quoted(value: object) -> str:
+    """`repr` of a value, cut if it is long."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def decode(cls: type[T], data: object, *, where: str = "$") -> T:
@@ -31,7 +87,7 @@ def decode(cls: type[T], data: object, *, where: str = "$") -> T:
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     unknown = sorted(set(data) - set(fields))
     if unknown:
-        raise SchemaError(f"{where} has unknown key {unknown[0]!r}")
+        raise SchemaError(f"{where} has unknown key {_quoted(unknown[0])}")
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
     for name, field in fields.items():
@@ -53,16 +109,11 @@ def read(cls: type[T], path: Path, *, version: int, key: str = "schema_version")
         SchemaError: unreadable, not JSON, of another version, or it does not fit the schema. The
             message continues a sentence that begins with the file's name.
     """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError) as error:
-        raise SchemaError(f"cannot be read as JSON: {error}") from None
+    data = load_json(path)
     found = data.get(key) if isinstance(data, dict) else None
     if found != version:
         name = key.replace("_", " ")
-        raise SchemaError(f"has {name} {found!r}; this edgeunet reads {version}")
+        raise SchemaError(f"has {name} {_quoted(found)}; this edgeunet reads {version}")
     try:
         return decode(cls, data)
     except SchemaError as error:
@@ -85,14 +136,19 @@ def _value(hint: Any, value: object, where: str) -> Any:
         return None if value is None else _value(inner[0], value, where)
     if origin is typing.Literal:
         if value not in arguments:
-            raise SchemaError(f"{where}: expected one of {', '.join(arguments)}, got {value!r}")
+            raise SchemaError(
+                f"{where}: expected one of {', '.join(arguments)}, got {_quoted(value)}"
+            )
         return value
     if origin is tuple:
         return _tuple(arguments, value, where)
     if origin is dict:
         if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
             raise SchemaError(f"{where}: expected an object, got {type(value).__name__}")
-        return {key: _value(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+        return {
+            key: _value(arguments[1], item, f"{where}.{key[:_SHOWN]}")
+            for key, item in value.items()
+        }
     if dataclasses.is_dataclass(hint):
         return decode(typing.cast(type, hint), value, where=where)
     return _scalar(hint, value, where)
@@ -120,5 +176,5 @@ def _scalar(hint: type, value: object, where: str) -> Any:
         except OverflowError:
             raise SchemaError(f"{where}: the integer is too large for a float") from None
     if not fits:
-        raise SchemaError(f"{where}: expected {hint.__name__}, got {value!r}")
+        raise SchemaError(f"{where}: expected {hint.__name__}, got {_quoted(value)}")
     return value

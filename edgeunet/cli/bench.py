@@ -12,7 +12,7 @@ from ..runtime.bench import BenchReport, bench, compare_precisions
 from ..runtime.options import DEFAULTS, LoadOptions
 from ..runtime.segmenter import Segmenter
 from .bundle_options import backend_option
-from .common import DIRECTORY, Command, echo_json, json_option
+from .common import DIRECTORY, Command, echo, echo_json, json_option
 from .options import options_from
 
 
@@ -51,9 +51,9 @@ def command(
     if as_json:
         echo_json({**asdict(report), "verdict": verdict and asdict(verdict)})
     else:
-        click.echo(table(report))
+        echo(table(report))
         if verdict is not None:
-            click.echo(verdict.why)
+            echo(verdict.why)
 
 
 def table(report: BenchReport) -> str:

@@ -23,6 +23,7 @@ from .common import (
     Choice,
     Command,
     ListOf,
+    echo,
     echo_json,
     echo_step,
     force_option,
@@ -111,7 +112,7 @@ def command(
         echo_json({"runtime": runtime, "engines": listed})
     else:
         for engine in engines:
-            click.echo(_as_text(engine))
+            echo(_as_text(engine))
 
 
 def _late_bar(stack: ExitStack, label: str) -> Callable[[float], None]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from ..errors import did_you_mean
+from ..errors import did_you_mean, printable_lines
 
 
 class Size(click.ParamType[tuple[int, int]]):
@@ -118,9 +118,14 @@ def echo_json(value: object, *, err: bool = False) -> None:
     click.echo(json.dumps(value, indent=1), err=err)
 
 
+def echo(text: str, *, err: bool = False) -> None:
+    """Print text that may hold names from files, on stderr if asked."""
+    click.echo(printable_lines(text), err=err)
+
+
 def echo_step(step: str) -> None:
     """Print a step of a long command on stderr."""
-    click.echo(f"  {step}", err=True)
+    echo(f"  {step}", err=True)
 
 
 @contextmanager

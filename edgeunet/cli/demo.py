@@ -8,7 +8,7 @@ import click
 
 from ..demo import demo
 from .bench import table
-from .common import DIRECTORY, Command, echo_step, force_option, option
+from .common import DIRECTORY, Command, echo, echo_step, force_option, option
 
 
 @click.command("demo", cls=Command)
@@ -27,9 +27,9 @@ def command(output: Path, force: bool) -> None:
     """
     result = demo(output, force=force, report=echo_step)
     summary = result.run
-    click.echo(f"\n{result.parity.table()}\n\n{table(result.bench)}\n")
-    click.echo(
+    echo(f"\n{result.parity.table()}\n\n{table(result.bench)}\n")
+    echo(
         f"{summary.frames} frames to an overlay video, encoding included: "
         f"{summary.rate:.0f} frames/s"
     )
-    click.echo(f"look at {output}/overlay.mp4 and {output}/parity.html")
+    echo(f"look at {output}/overlay.mp4 and {output}/parity.html")

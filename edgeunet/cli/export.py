@@ -10,7 +10,16 @@ import click
 from ..bundle.manifest import Precision
 from ..errors import UsageError
 from ..export import ExportOptions, Preparation, export_bundle
-from .common import DIRECTORY, Command, echo_json, echo_step, force_option, json_option, option
+from .common import (
+    DIRECTORY,
+    Command,
+    echo,
+    echo_json,
+    echo_step,
+    force_option,
+    json_option,
+    option,
+)
 from .options import options_from
 
 
@@ -43,4 +52,4 @@ def command(
     if as_json:
         echo_json({"bundle": str(target), "parity": parity.to_json()})
     else:
-        click.echo(f"{parity.table()}\nwrote {target}")
+        echo(f"{parity.table()}\nwrote {target}")

@@ -13,7 +13,7 @@ from ..fields import describe, described
 from ..gate.calibrate import MAX_LOST, calibrate_checkpoint
 from ..models import Checkpoint, Preparation
 from ..models.checkpoints import RAW, check_output
-from .common import DIRECTORY, Command, echo_json, force_option, json_option, option, progress
+from .common import DIRECTORY, Command, echo, echo_json, force_option, json_option, option, progress
 from .options import options_from
 
 
@@ -75,4 +75,4 @@ def command(
     if as_json:
         echo_json({"checkpoint": str(output), "gate": encode(gate)})
     else:
-        click.echo(f"{gate.table()}\nwrote {output}")
+        echo(f"{gate.table()}\nwrote {output}")

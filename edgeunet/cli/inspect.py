@@ -11,7 +11,7 @@ from ..bundle.calibration_table import TABLE_NAME, read_table
 from ..bundle.engines import Engine, list_engines
 from ..bundle.manifest import Manifest, flavour_file
 from ..bundle.schema import encode
-from .common import DIRECTORY, Command, echo_json, json_option
+from .common import DIRECTORY, Command, echo, echo_json, json_option
 
 
 @click.command("inspect", cls=Command)
@@ -47,10 +47,10 @@ def command(bundle: Path, as_json: bool) -> None:
         "versions": ", ".join(f"{name} {value}" for name, value in manifest.versions.items()),
     }
     for label, value in rows.items():
-        click.echo(f"{label:<12}{value}")
-    click.echo(f"{'files':<12}{len(manifest.files)}, all hashes match")
+        echo(f"{label:<12}{value}")
+    echo(f"{'files':<12}{len(manifest.files)}, all hashes match")
     for engine in engines:
-        click.echo(f"{'engine':<12}{engine.path.name}: {_engine(engine)}")
+        echo(f"{'engine':<12}{engine.path.name}: {_engine(engine)}")
 
 
 def _engine(engine: Engine) -> str:

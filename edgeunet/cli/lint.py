@@ -9,7 +9,7 @@ from typing import get_args
 import click
 
 from ..export.lint import Target, lint_all
-from .common import DIRECTORY, Choice, Command, echo_json, json_option, option
+from .common import DIRECTORY, Choice, Command, echo, echo_json, json_option, option
 
 
 @click.command("lint", cls=Command)
@@ -33,6 +33,6 @@ def command(file: Path, targets: tuple[Target, ...], as_json: bool) -> None:
     if as_json:
         echo_json({"ok": ok, "reports": [report.to_json() for report in reports]})
     else:
-        click.echo("\n".join(report.table() for report in reports))
+        echo("\n".join(report.table() for report in reports))
     if not ok:
         sys.exit(1)

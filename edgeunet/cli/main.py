@@ -11,7 +11,7 @@ import click
 from click.exceptions import NoArgsIsHelpError, NoSuchCommand
 
 from .. import __version__
-from ..errors import EdgeUNetError, MissingDependencyError
+from ..errors import EdgeUNetError, MissingDependencyError, printable_lines
 from ..extras import find_package
 
 # Each command is in a module of its name beside this file. It is imported on use: `edgeunet run`
@@ -33,7 +33,7 @@ class Failure(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         """Print `error: ...` on stderr."""
-        click.echo(f"error: {self.message}", file=file, err=True)
+        click.echo(printable_lines(f"error: {self.message}"), file=file, err=True)
 
 
 class CommandGroup(click.Group):

@@ -11,7 +11,7 @@ from ..bundle.bundle import open_bundle
 from ..files import check_directory, locked, write_json
 from ..parity import golden_samples, measure, samples_of, write_html
 from .bundle_options import backend_option
-from .common import DIRECTORY, Command, echo_json, json_option, option, progress
+from .common import DIRECTORY, Command, echo, echo_json, json_option, option, progress
 
 
 @click.command("parity", cls=Command)
@@ -62,6 +62,6 @@ def command(
     if as_json:
         echo_json(parity.to_json())
     else:
-        click.echo(parity.table())
+        echo(parity.table())
     if parity.first_failure is not None:
         sys.exit(1)

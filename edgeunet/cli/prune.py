@@ -10,7 +10,16 @@ import click
 from ..bundle.schema import encode
 from ..models import Preparation
 from ..pruning.prune import PruneOptions, prune
-from .common import DIRECTORY, Command, echo_json, echo_step, force_option, json_option, option
+from .common import (
+    DIRECTORY,
+    Command,
+    echo,
+    echo_json,
+    echo_step,
+    force_option,
+    json_option,
+    option,
+)
 from .options import options_from
 
 
@@ -35,4 +44,4 @@ def command(
     if as_json:
         echo_json(encode(result))
     else:
-        click.echo(f"{result.table()}\nwrote {output}")
+        echo(f"{result.table()}\nwrote {output}")

@@ -7,7 +7,7 @@ that all take the same files and refuse the others with the same words.
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,27 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..bundle.manifest import InputSpec, check_classes
-from ..bundle.schema import SchemaError, decode, encode
+from ..bundle.schema import SchemaError, decode, encode, load_json
 from ..data.datasets import default_palette
-from ..errors import CheckpointError, UnknownNameError, UsageError
+from ..errors import (
+    CheckpointError,
+    EdgeUNetError,
+    UnknownNameError,
+    UsageError,
+)
 from ..files import check_file, write_bytes, write_json
 from .base import SegmentationNet
 from .cardless import Preparation, identify, input_of, judge_for
 from .foreign import likeness
 from .registry import create_model, model_class
-from .state_dict import load_weights, read_tensors, without_counters
+from .state_dict import check_fit, load_weights, read_tensors, without_counters
 from .structure import resize
 
 CARD_VERSION = 1
 RAW = "Of a file with averaged weights, take those that are not averaged."
 """Help text of `--raw`, of every command that takes weights."""
 
+_SHOWN = 300  # characters of a card's arguments that an error quotes
 WEIGHTS_DIR = Path(__file__).resolve().parents[1] / "weights"
 
 
@@ -132,10 +138,10 @@ class Checkpoint:
             path = path if isinstance(weights, Path) else find_weights(model, weights)
         wanted = _Wanted(model, num_classes, size, preparation or Preparation(), raw)
         has_card = bool(path.name) and path.with_suffix(".json").is_file()
-        card, net, tensors = (_with_card if has_card else _without_card)(path, wanted)
-        load_weights(net, tensors, source=str(path))
+        card, tensors = (_with_card if has_card else _without_card)(path, wanted)
+        net = _build(card, tensors, path)
         half = all(t.dtype == torch.float16 for t in tensors.values() if t.is_floating_point())
-        return cls(path, net.eval(), card, half)
+        return cls(path, net, card, half)
 
 
 def list_weights(model: str) -> list[str]:
@@ -167,8 +173,8 @@ def read_card(path: Path) -> Card:
     """Card beside the checkpoint `path`; CheckpointError if there is none or it is damaged."""
     card_path = path.with_suffix(".json")
     try:
-        return decode(Card, json.loads(card_path.read_text(encoding="utf-8")))
-    except (OSError, SchemaError, ValueError) as error:
+        return decode(Card, load_json(card_path))
+    except (OSError, SchemaError) as error:
         raise CheckpointError(f"{card_path} is not a card: {error}") from None
 
 
@@ -230,8 +236,8 @@ class _Wanted:
             )
 
 
-def _with_card(path: Path, wanted: _Wanted) -> tuple[Card, SegmentationNet, dict[str, Tensor]]:
-    """Card of weights that have one, its net, and the weights for it."""
+def _with_card(path: Path, wanted: _Wanted) -> tuple[Card, dict[str, Tensor]]:
+    """Card of weights that have one, and the weights."""
     card = read_card(path)
     if wanted.preparation != Preparation():
         raise UsageError(
@@ -242,21 +248,19 @@ def _with_card(path: Path, wanted: _Wanted) -> tuple[Card, SegmentationNet, dict
     if wanted.size is not None:
         height, width = wanted.size
         card = replace(card, input=replace(card.input, height=height, width=width))
-    net = _net_of(card, path)
-    keys = without_counters(net.state_dict())
-    return (
-        card,
-        net,
-        read_tensors(
-            path, lambda tensors: likeness(keys, without_counters(tensors)), raw=wanted.raw
-        ),
+    with torch.device("meta"):
+        keys = without_counters(_shaped(card, path.with_suffix(".json")).state_dict())
+    tensors = read_tensors(
+        path, lambda found: likeness(keys, without_counters(found)), raw=wanted.raw
     )
+    return card, tensors
 
 
-def _without_card(path: Path, wanted: _Wanted) -> tuple[Card, SegmentationNet, dict[str, Tensor]]:
-    """A card of what the weights and the caller tell, its net, and the weights with our keys."""
-    tensors = read_tensors(path, judge_for(wanted.model), raw=wanted.raw)
-    found = identify(path, tensors, wanted.model)
+def _without_card(path: Path, wanted: _Wanted) -> tuple[Card, dict[str, Tensor]]:
+    """A card of what the weights and the caller tell, and the weights with our keys."""
+    found = identify(
+        path, read_tensors(path, judge_for(wanted.model), raw=wanted.raw), wanted.model
+    )
     classes = found.arguments["num_classes"]
     wanted.check(path, f"{found.title}, i.e. {found.model}", found.model, classes)
     spec = input_of(path, found, wanted.size)
@@ -269,27 +273,39 @@ def _without_card(path: Path, wanted: _Wanted) -> tuple[Card, SegmentationNet, d
         data="unknown",
         structure=found.structure,
     )
-    return card, _net_of(card, path), found.tensors
+    return card, found.tensors
 
 
-def _net_of(card: Card, path: Path) -> SegmentationNet:
-    """The net that a card describes, with random weights.
+def _build(card: Card, tensors: Mapping[str, Tensor], path: Path) -> SegmentationNet:
+    """Net of a card in evaluation mode, with a state dict as FP32.
 
     Raises:
-        CheckpointError: arguments that the variant does not take, or other classes.
+        CheckpointError: arguments that the variant does not take, or weights that do not fit.
     """
     source = path.with_suffix(".json")
+    # A net without memory comes first: a card may ask for a thousand times what the weights hold.
+    with torch.device("meta"):
+        check_fit(_shaped(card, source), tensors, source=str(path))
+    net = _shaped(card, source)
+    load_weights(net, tensors, source=str(path))
+    return net.eval()
+
+
+def _shaped(card: Card, source: Path) -> SegmentationNet:
+    """Net of a card with the channels that it names."""
     try:
         net = create_model(card.model, **card.arguments)
-    except TypeError as error:
+        if net.num_classes == len(card.classes) and card.structure is not None:
+            resize(net, card.structure, source=str(source))
+    except EdgeUNetError:
+        raise
+    except Exception as error:  # PyTorch has several for sizes that no layer can have
         raise CheckpointError(
-            f"{source} has the arguments {card.arguments}, which {card.model} does not take: "
-            f"{error}"
+            f"{source} has the arguments {str(card.arguments)[:_SHOWN]}, which {card.model} does "
+            f"not take: {str(error)[:_SHOWN]}"
         ) from None
     if net.num_classes != len(card.classes):
         raise CheckpointError(
             f"{source} names {len(card.classes)} classes, but its net has {net.num_classes}."
         )
-    if card.structure is not None:
-        resize(net, card.structure, source=str(source))
     return net

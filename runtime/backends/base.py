@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeunet.bundle.bundle import Bundle
+from edgeunet.bundle.manifest import Manifest
+from edgeunet.errors import BackendError
 
 from ..frames import Batch, NetOutputs
 from ..pipeline.stage import Stage
@@ -89,6 +91,27 @@ class Backend(Closing, ABC):
         return lambda: self.net.infer(images)
 
 
+def check_outputs(outputs: NetOutputs, manifest: Manifest, *, frames: int) -> NetOutputs:
+    """Return what a net gave for some frames, if it has the form that the manifest tells.
+
+    Raises:
+        BackendError: logits or presence of another shape or type, or no presence for the gate.
+    """
+    classes = len(manifest.classes)
+    shapes = {"logits": (frames, classes, *manifest.logits_size), "presence": (frames, classes)}
+    for name, wanted in shapes.items():
+        values = getattr(outputs, name)
+        if values is None and name == "presence" and manifest.gate is None:
+            continue
+        found = "none" if values is None else f"{values.dtype} {values.shape}"
+        if found != f"float32 {wanted}":
+            raise BackendError(
+                f"expected {name} float32 {wanted} of {frames} frames, got {found}: the graph does "
+                "not fit the manifest of its bundle. Export the bundle again."
+            )
+    return outputs
+
+
 class NetBackend(Backend):
     """A net between pre- and post-processing on the host.
 
@@ -136,10 +159,10 @@ class NetBackend(Backend):
         batch.timings.preprocess = time.perf_counter() - started
         return batch
 
-    @staticmethod
-    def _infer(batch: Batch, net: Net) -> Batch:
+    def _infer(self, batch: Batch, net: Net) -> Batch:
         started = time.perf_counter()
-        batch.outputs = net.infer_gated(batch.images)
+        outputs = net.infer_gated(batch.images)
+        batch.outputs = check_outputs(outputs, self.bundle.manifest, frames=len(batch))
         batch.timings.infer = time.perf_counter() - started
         return batch
 

@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from edgeunet.bundle.bundle import Bundle, BundleFile
 from edgeunet.bundle.graphs import check_graph, read_graph
-from edgeunet.bundle.manifest import Flavour, Precision
+from edgeunet.bundle.manifest import Flavour, Manifest, Precision
 from edgeunet.doctor import cores, lacks_vnni
-from edgeunet.errors import BackendError, MissingDependencyError, UsageError
+from edgeunet.errors import BackendError, BundleError, MissingDependencyError, UsageError
 
 from ..frames import NetOutputs
 from ..options import LoadOptions
@@ -54,6 +54,7 @@ def open_flavour(bundle: Bundle, flavour: Flavour, *, threads: int | None = None
         threads=threads,
         as_written=flavour in _FOR_TENSORRT,
     )
+    net.check(bundle.manifest, name=str(bundle.root))
     return NetBackend(bundle, net, name="onnxruntime")
 
 
@@ -108,6 +109,31 @@ class OrtNet(Net):
         """Shapes of the graph's outputs by name, as the graph gives them: numbers and symbols."""
         return {value.name: value.shape for value in _opened(self._first).get_outputs()}
 
+    def check(self, manifest: Manifest, *, name: str) -> None:
+        """Raise BundleError if the graph's declared ends are not those that the manifest tells.
+
+        Sides that the graph leaves open are not compared; `check_outputs` does that later.
+        """
+        spec, classes = manifest.input, len(manifest.classes)
+        image = ("image", [None, len(spec.mean), spec.height, spec.width])
+        logits = ("logits", [None, classes, *manifest.logits_size])
+        presence = ("presence", [None, classes])
+        outputs = _opened(self._first).get_outputs()
+        ends = [(*image, _opened(self._first).get_inputs())]
+        if self._decoder is not None:
+            ends += [(*presence, outputs[:1]), (*logits, self._decoder.get_outputs())]
+        else:
+            ends.append((*logits, outputs[:1]))
+            if manifest.gate is not None or len(outputs) > 1:
+                ends.append((*presence, outputs[1:]))
+        for what, wanted, found in ends:
+            shown = [f"{each.type} {each.shape}" for each in found]
+            if len(found) != 1 or not _fits(found[0], wanted):
+                raise BundleError(
+                    f"{name}: expected one {what} tensor(float) {wanted}, the graph has "
+                    f"{', '.join(shown) or 'none'}. Export the bundle again."
+                )
+
     def run(self, image: npt.NDArray[np.float32]) -> Arrays:
         """All outputs of the graph (of its first part if there are two), in their order."""
         return _run(self._first, [image])
@@ -152,6 +178,14 @@ class OrtNet(Net):
             self._first = self._decoder = None
         if lane is not None:
             lane.close()
+
+
+def _fits(end: Any, wanted: Sequence[int | None]) -> bool:
+    """Whether an input or output has this rank and these sides, as far as it names them."""
+    pairs = zip(end.shape, wanted, strict=False)
+    same = all(w is None or not isinstance(side, int) or side == w for side, w in pairs)
+    # ONNX Runtime gives no sides for an unknown rank.
+    return end.type == "tensor(float)" and len(end.shape) in (0, len(wanted)) and same
 
 
 def _session_options(threads: int | None, *, as_written: bool) -> onnxruntime.SessionOptions:

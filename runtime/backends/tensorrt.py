@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import cycle
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeunet.bundle.bundle import ENGINES_DIR, Bundle
+from edgeunet.bundle.manifest import Manifest
 from edgeunet.errors import BackendError, EngineError
 
 from ..frames import Batch, NetOutputs
@@ -88,6 +89,7 @@ class TensorRTBackend(NetBackend):
                 for part in engine_parts(bundle, runtime=self.kind)
             ]
             manifest = bundle.manifest
+            _check_ends(self._engines, manifest)
             self._kernels = Kernels(
                 load_kernels(gpu, bundle.root / ENGINES_DIR),
                 manifest.input,
@@ -159,6 +161,25 @@ class SlotNet(Net):
         """See `Net`."""
         with self.lock:
             return self._slot.infer(images)
+
+
+def _check_ends(engines: Sequence[LoadedEngine], manifest: Manifest) -> None:
+    """Raise BackendError unless kernels and engines agree on all sizes: GPUs check no bounds."""
+    spec, classes = manifest.input, len(manifest.classes)
+    wanted = {
+        "image": (len(spec.mean), spec.height, spec.width),
+        "logits": (classes, *manifest.logits_size),
+        "presence": (classes,),
+    }
+    found = {name: each.shape for engine in engines for name, each in engine.tensors.items()}
+    for name, shape in wanted.items():
+        if name == "presence" and manifest.gate is None and name not in found:
+            continue
+        if found.get(name) != shape:
+            raise BackendError(
+                f"expected an engine with {name} {shape}, got {found.get(name, 'none')}: the graph "
+                "does not fit the manifest of its bundle. Export the bundle again."
+            )
 
 
 def _loaded(

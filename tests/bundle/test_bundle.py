@@ -169,6 +169,12 @@ def test_refuses_a_manifest_without_a_schema_version(bundle: Path, content: str)
         ("palette", [[0, 0, 0], [1, 1, 1], [2, 2, -1]], "palette"),
         ("input.height", -64, "$.input: input is -64x96; sides must be positive"),
         ("input.width", 0, "$.input: input is 64x0; sides must be positive"),
+        ("input.height", 10**9, "$.input: input is 1000000000x96; at most 67108864 pixels"),
+        ("classes", [], "0 classes; 1 to 256 are possible"),
+        ("classes", ["x"] * 257, "257 classes; 1 to 256 are possible"),
+        ("logits_size", [32768, 32768], "logits_size is (32768, 32768); at most 67108864 pixels"),
+        ("max_batch", 10**9, "max_batch is 1000000000; it must be at least 1 and at most 1024"),
+        ("depths", {"10": ""}, "depths: expected numbers below the net's own depth, got '10'"),
         ("input.width", 96.0, "$.input.width: expected int, got 96.0"),
         ("input.color", "hsv", "$.input.color: expected one of rgb, bgr, gray, got 'hsv'"),
         ("input.color", "gray", "$.input: mean and std need 1 values for colour 'gray'"),
@@ -321,6 +327,33 @@ def test_file_that_changes_after_opening_is_refused(bundle: Path, change: str) -
     words = "has SHA-256" if change == "content" else "cannot be read: "
     with pytest.raises(BundleError, match=words):
         opened.file(path).read()
+
+
+# Bounds
+
+
+def test_refuses_more_files_than_any_bundle_has(bundle: Path) -> None:
+    edit(bundle, "files", {**manifest_of(bundle)["files"], **{f"{n}": "" for n in range(100)}})
+    assert "lists 104 files; expected at most 100. Refused." in refusal(bundle)
+
+
+def test_refuses_a_file_that_would_take_hours_to_read(bundle: Path) -> None:
+    with (bundle / "checkpoint.safetensors").open("r+b") as file:
+        file.truncate(1 << 40)  # takes no space on the disk
+    assert "checkpoint.safetensors is too large: a bundle has at most" in refusal(bundle)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "model.fp32.onnx", "golden.npz"])
+def test_refuses_what_never_ends(bundle: Path, name: str) -> None:
+    (bundle / name).unlink()
+    os.mkfifo(bundle / name)
+    assert name in refusal(bundle)
+
+
+def test_names_are_escaped_in_errors(bundle: Path) -> None:
+    edit(bundle, "files", {"\x1b[2J": 3})
+    message = refusal(bundle)
+    assert "$.files.\\x1b[2J: expected str, got 3" in message
 
 
 # Names that leave the bundle

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -10,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeunet.bundle.manifest import InputSpec, Manifest
-from edgeunet.bundle.schema import SchemaError, decode
+from edgeunet.bundle.schema import SchemaError, decode, load_json, read
 from edgeunet.models.checkpoints import Card
 from support.formats import cards, input_specs, manifests, through_json
 
@@ -139,3 +142,75 @@ def test_path_starts_where_the_caller_says() -> None:
 def test_number_too_large_for_a_float_is_refused() -> None:
     with pytest.raises(SchemaError, match=r"\$\.height: the integer is too large"):
         decode(Tree, {**TREE, "height": 10**400})
+
+
+# Files of unknown origin
+
+
+def unreadable(path: Path) -> str:
+    started = time.perf_counter()
+    with pytest.raises(SchemaError) as error:
+        load_json(path)
+    assert time.perf_counter() - started < 10
+    message = str(error.value)
+    assert message.startswith("cannot be read as JSON: ")
+    assert len(message) < 300
+    return message
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"[" * 1_000_000, "nested too deeply"),
+        (b'{"a":' * 100_000, "nested too deeply"),
+        (b"[" * 21 + b"]" * 21, "nested more than 20 deep"),
+        (b"9" * 101, "an integer has 101 digits; expected at most 100"),
+        (b"9" * 1_000_000, "an integer has 1000000 digits"),
+        (b"[" + b"1," * 3_000_000 + b"1]", "it has 6000003 bytes; expected at most 4194304"),
+        (b'"\xff"', "can't decode byte 0xff"),
+        (b"", "Expecting value"),
+    ],
+)
+def test_hostile_json_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "x.json").write_bytes(content)
+    assert words in unreadable(tmp_path / "x.json")
+
+
+def test_only_regular_files_are_read_as_json(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name, kind in (("pipe", "pipe"), ("zero", "device"), ("", "directory")):
+        assert f"it is a {kind}" in unreadable(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        load_json(tmp_path / "missing")
+
+
+def test_json_up_to_the_bounds_is_read(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("[" * 19 + "9" * 100 + "]" * 19)
+    found = load_json(tmp_path / "x.json")
+    for _ in range(19):
+        (found,) = found
+    assert found == int("9" * 100)
+
+
+def test_long_values_are_cut_in_errors() -> None:
+    with pytest.raises(SchemaError) as error:
+        decode(Tree, {**TREE, "note": ["x" * 10_000]})
+    assert str(error.value).startswith("$.note: expected str, got ['xxx")
+    assert len(str(error.value)) < 150
+    with pytest.raises(SchemaError) as error:
+        decode(Tree, {**TREE, "rings": {"k" * 10_000: "y"}})
+    assert len(str(error.value)) < 250
+
+
+@given(content=st.binary(max_size=60) | st.text(alphabet='[]{}",:1e-.tfn ').map(str.encode))
+def test_any_content_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    path = tmp_path_factory.mktemp("json") / "x.json"
+    path.write_bytes(content)
+    try:
+        read(Leaf, path, version=1)
+    except SchemaError:
+        return
+    pytest.fail("a leaf has no version")

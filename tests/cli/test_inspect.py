@@ -31,3 +31,16 @@ def test_inspect_refuses_a_damaged_bundle(fp32_bundle: Path, tmp_path: Path) -> 
     message = fails(1, "inspect", copy)
     assert "golden.npz has SHA-256" in message
     assert "copy the bundle again" in message
+
+
+def test_names_in_a_bundle_cannot_control_the_terminal(fp32_bundle: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(fp32_bundle, tmp_path / "copy")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    for change in ({"classes": ["a", "\x1b[2Jb", "c\rerror: gone"]}, {"weights": "\x1b]0;me\x07"}):
+        manifest.update(change)
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    result = call("inspect", copy)
+    assert result.exit_code == 0
+    assert "a, \\x1b[2Jb, c\\rerror: gone" in result.stdout
+    assert "mobile_unet (\\x1b]0;me\\x07)" in result.stdout
+    assert "\x1b" not in result.stdout

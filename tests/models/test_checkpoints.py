@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,8 @@ from edgeunet.models.checkpoints import (
     read_card,
     save_checkpoint,
 )
-from edgeunet.models.state_dict import load_weights
+from edgeunet.models.state_dict import load_weights, read_tensors
+from edgeunet.models.structure import structure_of
 from support.checkpoints import make_card, make_net, read, refusal, weights_of
 
 
@@ -141,6 +145,70 @@ def test_card_with_other_classes_than_the_net_is_refused(saved: Path) -> None:
     message = refusal(saved)
     assert "2 classes" in message
     assert "3" in message
+
+
+# Cards that ask for too much
+
+
+@pytest.fixture
+def little_memory() -> Iterator[None]:
+    """Fails if the process grows by a gigabyte."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000
+
+
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"arguments": {"num_classes": 10**9, "width": 8}},
+        {"arguments": {"num_classes": 3, "width": 10**5}},
+        {"arguments": {"num_classes": 3, "width": 10**18}},
+        {"arguments": {"num_classes": 3, "width": 8, "in_channels": 10**9}},
+        {"arguments": {"num_classes": 3, "width": 8, "in_channels": 10**40}},
+        {"arguments": {"num_classes": 3, "width": [[8]]}},
+        {"classes": ["x"] * 10**5, "palette": [[0, 0, 0]] * 10**5},
+        {"input": {"height": 32768, "width": 32768}},
+        {"structure": {"head": [10**9, 3]}},
+    ],
+)
+def test_card_that_asks_for_too_much_is_refused(saved: Path, changes: Any) -> None:
+    edit_card(saved, **changes)
+    started = time.perf_counter()
+    assert "net." in refusal(saved)
+    assert time.perf_counter() - started < 20
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_structure_that_asks_for_too_much_is_refused(saved: Path) -> None:
+    structure = {name: list(pair) for name, pair in structure_of(make_net()).items()}
+    (last,) = list(structure)[-1:]
+    edit_card(saved, structure={**structure, last: [10**9, 10**3]})
+    assert "net.safetensors does not fit MobileUNet" in refusal(saved)
+
+
+def test_card_that_is_no_regular_file_is_refused(saved: Path) -> None:
+    card = saved.with_suffix(".json")
+    card.unlink()
+    card.symlink_to("/dev/zero")
+    with pytest.raises(CheckpointError, match="is not a card: cannot be read as JSON: it is a dev"):
+        read_card(saved)
+
+
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize("with_card", [True, False])
+def test_tensor_that_repeats_one_number_is_refused(saved: Path, with_card: bool) -> None:
+    """It has any size, and the file hardly any."""
+    path = saved.with_suffix(".pt")
+    tensors = read_tensors(saved)
+    name = next(name for name, tensor in tensors.items() if tensor.ndim == 4)
+    torch.save({**tensors, name: torch.zeros(1).expand(10**6, 10**4, 1, 1)}, path)
+    assert path.stat().st_size < 10**6
+    if not with_card:
+        saved.with_suffix(".json").unlink()
+    with pytest.raises(CheckpointError, match=f"repeats a part of '{name}'"):
+        Checkpoint.open(path, "mobile_unet", size=(64, 96))
 
 
 # Weights that do not fit

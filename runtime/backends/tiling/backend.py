@@ -16,7 +16,7 @@ from edgeunet.metrics import Mask
 from ...frames import Batch, Frame, NetOutputs, Timings
 from ...options import Tiling
 from ...pipeline.stage import Stage
-from ..base import Backend, Wrapper
+from ..base import Backend, Wrapper, check_outputs
 from ..postprocess import Postprocessor
 from ..preprocess import Preprocessor
 from ..smoothing import Smoother
@@ -129,7 +129,7 @@ class TiledBackend(Wrapper):
 
     def _inferred(self, frame: Frame, tiles: Iterable[Tile]) -> Generator[_TileBatch, None, None]:
         """Run tiles through the net in batches; cutting and inference have their own threads."""
-        net, remaining = self.net, iter(tiles)
+        net, remaining, manifest = self.net, iter(tiles), self.bundle.manifest
         lane = net.lane()
 
         def prepare(tiles: Sequence[Tile]) -> _TileBatch:
@@ -142,7 +142,8 @@ class TiledBackend(Wrapper):
 
         def infer(batch: _TileBatch) -> _TileBatch:
             started = time.perf_counter()
-            batch.outputs = lane.infer_gated(batch.images)
+            outputs = lane.infer_gated(batch.images)
+            batch.outputs = check_outputs(outputs, manifest, frames=len(batch.images))
             batch.timings.infer = time.perf_counter() - started
             return batch
 

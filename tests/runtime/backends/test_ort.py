@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
-from edgeunet.bundle.bundle import open_bundle
+from edgeunet.bundle.bundle import Bundle, open_bundle
 from edgeunet.errors import BackendError, BundleError, GraphError
+from edgeunet.files import sha256
 from edgeunet.runtime.backends import ort
+from edgeunet.runtime.backends.tiling import TiledBackend
+from edgeunet.runtime.frames import Batch
+from edgeunet.runtime.options import Tiling
 from support.hostile_graphs import PLACES, external, model_of
 
 WIDE = "session.x64quantprecision"
@@ -114,3 +122,88 @@ def test_own_format_of_onnx_runtime_is_not_taken(
     monkeypatch.setattr(ort, "check_graph", lambda content, name: None)
     with pytest.raises(BackendError, match="cannot load the graph"):
         ort.OrtNet(content)
+
+
+# Graphs that do not fit their manifest
+
+
+def with_graph(bundle: Path, change: Callable[[onnx.ModelProto], None]) -> Bundle:
+    """A bundle whose FP32 graph was changed, whole by its hashes."""
+    path = bundle / "model.fp32.onnx"
+    model = onnx.load(path)
+    change(model)
+    onnx.save(model, path)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["files"][path.name] = sha256(path)
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    return open_bundle(bundle)
+
+
+@pytest.fixture
+def copy(fp32_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(fp32_bundle, tmp_path / "copy"))
+
+
+def _append(*nodes: onnx.NodeProto, shape: Any, kind: int = onnx.TensorProto.FLOAT) -> Any:
+    """A change: nodes behind the logits, whose output is declared like this."""
+
+    def change(model: onnx.ModelProto) -> None:
+        for node in model.graph.node:
+            node.output[:] = [f"{n}_before" if n == "logits" else n for n in node.output]
+        model.graph.node.extend(nodes)
+        output = onnx.helper.make_tensor_value_info("logits", kind, shape)
+        model.graph.output[0].CopyFrom(output)
+
+    return change
+
+
+FLAT = onnx.helper.make_node("Flatten", ["logits_before"], ["logits"])
+HALF = onnx.helper.make_node("Cast", ["logits_before"], ["logits"], to=onnx.TensorProto.FLOAT16)
+COPY = onnx.helper.make_node("Identity", ["logits_before"], ["logits"])
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (_append(FLAT, shape=["n", "m"]), r"tensor\(float\) \['n', 4608\]"),
+        (_append(HALF, shape=["n", 3, 32, 48], kind=10), r"tensor\(float16\)"),
+        (lambda model: model.graph.output.append(model.graph.output[0]), "has|cannot load"),
+        (
+            lambda model: model.graph.input.append(
+                onnx.helper.make_tensor_value_info("more", onnx.TensorProto.FLOAT, [1])
+            ),
+            r"expected one image .*, the graph has .*, tensor\(float\) \[1\]",
+        ),
+    ],
+)
+def test_ends_that_the_manifest_does_not_tell_are_refused(
+    copy: Path, change: Any, found: str
+) -> None:
+    with pytest.raises((BundleError, BackendError), match=found):
+        ort.open_flavour(with_graph(copy, change), "fp32")
+
+
+def test_manifest_of_another_net_is_refused(copy: Path) -> None:
+    opened = open_bundle(copy)
+    two = {"classes": ("a", "b"), "palette": ((0, 0, 0), (1, 1, 1))}
+    for change in (two, {"logits_size": (16, 48)}, {"gate": (0.5,) * 3}):
+        with pytest.raises(BundleError, match=r"expected one (logits|presence) tensor"):
+            ort.open_flavour(replace(opened, manifest=replace(opened.manifest, **change)), "fp32")
+
+
+def test_output_of_a_shape_that_the_graph_does_not_declare_is_refused(
+    copy: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """ONNX Runtime only warns of it."""
+    flat = onnx.helper.make_node("Reshape", ["logits_before", "shape"], ["logits"])
+    shape = onnx.helper.make_node(
+        "Constant", [], ["shape"], value=onnx.numpy_helper.from_array(np.int64([-1, 3, 16, 96]))
+    )
+    opened = with_graph(copy, _append(shape, flat, shape=None))
+    with ort.open_flavour(opened, "fp32") as backend:
+        frame = opened.golden().frames[0]
+        with pytest.raises(BackendError, match=r"expected logits float32 \(1, 3, 32, 48\)"):
+            backend.segment(Batch.of([frame]))
+        tiled = TiledBackend(backend, Tiling())
+        with pytest.raises(BackendError, match=r"got float32 \(1, 3, 16, 96\)"):
+            tiled.segment(Batch.of([frame]))

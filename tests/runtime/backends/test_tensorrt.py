@@ -7,6 +7,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeunet.bundle.bundle import Bundle, open_bundle
+from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import BackendError
 from edgeunet.runtime import load
 from edgeunet.runtime.backends import Backend, create_backend
@@ -196,6 +198,17 @@ def test_options_of_a_gpu_reach_it_and_are_refused_by_other_backends(
 
 
 # Faults
+
+
+def test_engine_that_does_not_fit_the_manifest_is_refused(
+    machine: GpuMachine, bundle: Bundle
+) -> None:
+    """The kernels would read and write behind its buffers."""
+    for change in ({"logits_size": (64, 48)}, {"input": InputSpec(64, 128)}):
+        other = replace(bundle, manifest=replace(bundle.manifest, **change))
+        with pytest.raises(BackendError, match="does not fit the manifest of its bundle"):
+            create_backend("tensorrt", other)
+    assert machine.driver.memory.used == machine.driver.retained == 0
 
 
 def test_gpu_lost_midway_is_told(machine: GpuMachine, bundle: Bundle) -> None:
