@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import hashlib
@@ -9,12 +10,14 @@ import json
 import logging
 import os
 import re
+import secrets
 import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -24,6 +27,9 @@ _log = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 """Suffixes, in lower case, of files that are read as images."""
+# What a killed process leaves behind has such a name. Nothing else is ever removed.
+_TEMPORARY = re.compile(r"\.edgeunet-[0-9a-f]{16}\.tmp")
+_AT_FDCWD, _NO_REPLACE, _EXCHANGE = -100, 1, 2  # of Linux, for renameat2
 _KINDS = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a pipe",
@@ -125,21 +131,76 @@ def _few(paths: tuple[Path, ...]) -> str:
 def write_bytes(path: Path, content: bytes, *, sync: bool = True) -> None:
     """Write a file through a temporary sibling: a killed process leaves the old file.
 
-    With `sync` it waits for the disk, so that the same holds for a power cut.
+    The umask decides who can read it. With `sync` it waits for the disk, so that the old or the new
+    file is there after a power cut too. Temporary files of killed processes are removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    if sync:
+        remove_stale(path.parent)
+    else:  # one of many files: listing the folder for each would take longer than writing them
+        _remove_stale_once(path.parent)
+    temporary, handle = _new_temporary(path.parent, directory=False)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
+            file.flush()
             if sync:
-                file.flush()
                 os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
+            temporary.replace(path)  # before the file is closed, which ends the lock
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove the temporary files and directories that killed processes left in a folder.
+
+    A process locks its own as long as it lives, also on another machine that shares the folder.
+    """
+    for name in entries(folder):
+        if _TEMPORARY.fullmatch(name) is None:
+            continue
+        path = folder / name
+        with suppress(OSError):  # locked, of another user, or gone
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_at(handle, path):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            finally:
+                os.close(handle)
+
+
+@cache
+def _remove_stale_once(folder: Path) -> None:
+    """`remove_stale`, the first time that this process writes into the folder."""
+    remove_stale(folder)
+
+
+def _new_temporary(folder: Path, *, directory: bool) -> tuple[Path, int]:
+    """An empty file or directory with a handle that locks it."""
+    while True:
+        path = folder / f".edgeunet-{secrets.token_hex(8)}.tmp"
+        if directory:
+            path.mkdir()
+        flags = os.O_RDONLY | os.O_DIRECTORY if directory else os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        try:
+            handle = os.open(path, flags | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:  # another process took the directory for a stale one
+            continue
+        with suppress(OSError):  # a file system without locks; nothing is removed there
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if _is_at(handle, path):
+            return path, handle
+        os.close(handle)  # as above
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether the open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -194,25 +255,60 @@ def new_directory(
     """
     check_new_directory(path, force=force, strangers=strangers)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    remove_stale(path.parent)
+    temporary, handle = _new_temporary(path.parent, directory=True)
     try:
         yield temporary
-        temporary.chmod(0o755)
         check_new_directory(path, force=force, strangers=strangers)
         if path.exists():
-            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
-            path.replace(old / path.name)
-            try:
-                temporary.replace(path)
-            except BaseException:
-                (old / path.name).replace(path)
-                raise
-            finally:
-                shutil.rmtree(old)
+            _replace_directory(temporary, path)
         else:
-            temporary.replace(path)
+            _add_directory(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        os.close(handle)
+
+
+def _add_directory(new: Path, path: Path) -> None:
+    """Give a directory its name, which another process may take at the same moment."""
+    try:
+        if not _renamed(new, path, _NO_REPLACE):
+            new.replace(path)
+    except FileExistsError:
+        raise OutputExistsError(path) from None
+
+
+def _replace_directory(new: Path, path: Path) -> None:
+    """Put one directory in the place of another, which moves to the new one's name or is gone."""
+    if _renamed(new, path, _EXCHANGE):
+        return
+    # Not a name that `remove_stale` takes: if we are killed, the only copy is there.
+    old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+    path.replace(old / path.name)
+    try:
+        new.replace(path)
+    except BaseException:
+        (old / path.name).replace(path)
+        raise
+    finally:
+        shutil.rmtree(old)
+
+
+def _renamed(source: Path, target: Path, flag: int) -> bool:
+    """Rename in one step that either exchanges the two or replaces nothing.
+
+    False if the system or the file system cannot do that.
+    """
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    names = os.fsencode(source), os.fsencode(target)
+    if renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], flag) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.ENOSYS, errno.EINVAL):
+        return False
+    raise OSError(code, os.strerror(code), str(source), None, str(target))
 
 
 def check_file(path: Path, *, force: bool) -> None:

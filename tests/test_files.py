@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +22,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeunet import files
 from edgeunet.errors import OutputError, OutputExistsError, UsageError
 from edgeunet.files import (
     check_directory,
@@ -28,6 +34,7 @@ from edgeunet.files import (
     new_directory,
     printable,
     read_file,
+    remove_stale,
     sha256,
     write_bytes,
     write_json,
@@ -82,9 +89,23 @@ def test_file_holds_the_bytes(
     assert [entry.name for entry in path.parent.iterdir()] == ["b.bin"]
 
 
-def test_file_can_be_read_by_all(tmp_path: Path) -> None:
+@pytest.fixture
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Each of some masks, in force during the test."""
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002, 0o027], indirect=True)
+def test_umask_decides_who_can_read(tmp_path: Path, umask: int) -> None:
     write_bytes(tmp_path / "file", b"x")
-    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
+    write_bytes(tmp_path / "file", b"y", sync=False)
+    with new_directory(tmp_path / "out", force=False) as folder:
+        write_json(folder / "x.json", 1)
+    for path, mode in ((tmp_path / "file", 0o666), (tmp_path / "out", 0o777)):
+        assert path.stat().st_mode & 0o777 == mode & ~umask
+    assert (tmp_path / "out" / "x.json").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 def test_json_round_trip(tmp_path: Path) -> None:
@@ -172,7 +193,6 @@ def test_directory_appears_only_at_the_end(tmp_path: Path) -> None:
         assert not path.exists()
     assert (path / "file").read_text() == "new"
     assert [entry.name for entry in path.parent.iterdir()] == ["out"]
-    assert path.stat().st_mode & 0o777 == 0o755
 
 
 @pytest.mark.parametrize("kind", ["directory", "file"])
@@ -302,6 +322,7 @@ def test_failed_renaming_leaves_the_old_directory(
             raise PermissionError("no renaming")
         return rename(self, target)
 
+    monkeypatch.setattr(files, "_renamed", lambda *_: False)  # as where there is no exchange
     monkeypatch.setattr(Path, "replace", fails_for_the_new_one)
     with (
         pytest.raises(PermissionError, match="no renaming"),
@@ -487,3 +508,154 @@ def test_file_system_without_locks_causes_a_warning(
     with caplog.at_level(logging.WARNING), locked(tmp_path / "out"):
         pass
     assert "file system without locks (No locks available)" in caplog.text
+
+
+# Replacing in one step
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_directory_is_replaced_with_and_without_an_exchange(
+    tmp_path: Path, exchanges: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not exchanges:
+        monkeypatch.setattr(files, "_renamed", lambda *_: False)
+    path = tmp_path / "out"
+    for content in ("first", "second", "third"):
+        with new_directory(path, force=True, strangers=only_file) as folder:
+            (folder / "file").write_text(content)
+        assert (path / "file").read_text() == content
+        assert entries(tmp_path) == ["out"]
+
+
+def test_reader_never_finds_the_directory_missing(tmp_path: Path) -> None:
+    """Two renames would leave a moment without it."""
+    one, other = make(tmp_path / "one", "1"), make(tmp_path / "other", "2")
+    if not files._renamed(one, other, files._EXCHANGE):
+        pytest.skip("this file system cannot exchange two directories")
+    path, missing, stop = one, [], threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            if not path.exists():
+                missing.append(path)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        for _ in range(200):
+            with new_directory(path, force=True, strangers=only_file) as folder:
+                (folder / "file").write_text("new")
+    finally:
+        stop.set()
+        thread.join()
+    assert missing == []
+
+
+@pytest.mark.parametrize("step", ["_NO_REPLACE", "_EXCHANGE"])
+def test_rename_that_fails_is_an_error(tmp_path: Path, step: str) -> None:
+    make(tmp_path / "one")
+    with pytest.raises(FileNotFoundError):
+        files._renamed(tmp_path / "missing", tmp_path / "one", getattr(files, step))
+
+
+def test_directory_that_appears_at_the_last_moment_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, rename = tmp_path / "out", files._renamed
+
+    def overtaken(source: Path, target: Path, flag: int) -> bool:
+        make(path, "of another process")
+        return rename(source, target, flag)
+
+    monkeypatch.setattr(files, "_renamed", overtaken)
+    with pytest.raises(OutputExistsError), new_directory(path, force=False) as folder:
+        (folder / "file").write_text("new")
+    assert (path / "file").read_text() == "of another process"
+    assert entries(tmp_path) == ["out"]
+
+
+# What killed processes leave
+
+
+@pytest.mark.parametrize("code", [KILLED_WRITE, KILLED_DIRECTORY])
+@pytest.mark.parametrize("writer", ["file", "many files", "directory"])
+def test_temporaries_of_a_killed_process_are_removed(
+    tmp_path: Path, code: str, writer: str
+) -> None:
+    run_until_killed(code, tmp_path / "file")
+    (left,) = entries(tmp_path)
+    assert re.fullmatch(r"\.edgeunet-[0-9a-f]{16}\.tmp", left)
+    if writer == "directory":
+        with new_directory(tmp_path / "out", force=False):
+            pass
+    else:
+        write_bytes(tmp_path / "out", b"", sync=writer == "file")
+    assert entries(tmp_path) == ["out"]
+
+
+def test_temporaries_of_a_living_process_stay(tmp_path: Path) -> None:
+    with new_directory(tmp_path / "one", force=False) as one:
+        (one / "file").write_text("1")
+        with new_directory(tmp_path / "two", force=False) as two:
+            (two / "file").write_text("2")
+            write_bytes(tmp_path / "three", b"3")
+            remove_stale(tmp_path)
+            assert len(entries(tmp_path)) == 3
+    assert entries(tmp_path) == ["one", "three", "two"]
+    assert entries(tmp_path / "one") == entries(tmp_path / "two") == ["file"]
+
+
+def test_temporaries_of_another_process_stay(tmp_path: Path) -> None:
+    code = KILLED_DIRECTORY.replace("os.kill(os.getpid(), 9)", "print(folder, flush=True); input()")
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "out")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    held = Path(process.stdout.readline().strip())
+    remove_stale(tmp_path)
+    assert (held / "file").is_file()
+    process.communicate("\n", timeout=60)
+    assert entries(tmp_path) == ["out"]
+    assert entries(tmp_path / "out") == ["file"]
+
+
+def test_other_files_stay(tmp_path: Path) -> None:
+    names = [".edgeunet-0123.tmp", ".edgeunet-0123456789abcdef.tmp~", ".file.abc", "x.tmp"]
+    for name in names:
+        (tmp_path / name).touch()
+    outside = tmp_path / "outside"
+    make(outside)
+    (tmp_path / ".edgeunet-0123456789abcdef.tmp").symlink_to(outside)
+    remove_stale(tmp_path)
+    assert entries(tmp_path) == sorted([*names, "outside", ".edgeunet-0123456789abcdef.tmp"])
+    assert entries(outside) == ["file"]
+
+
+def test_temporary_that_is_taken_for_a_stale_one_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between making and locking it, it looks like one."""
+    lock, swept = fcntl.flock, []
+
+    def late(handle: int, how: int) -> None:
+        if not swept:
+            swept.append(handle)
+            remove_stale(tmp_path)
+        lock(handle, how)
+
+    monkeypatch.setattr(files.fcntl, "flock", late)
+    write_bytes(tmp_path / "file", b"x", sync=False)
+    assert swept and entries(tmp_path) == ["file"]
+
+
+@given(count=st.integers(2, 6))
+def test_writers_of_one_file_at_once_leave_one_of_their_contents(
+    tmp_path_factory: pytest.TempPathFactory, count: int
+) -> None:
+    path = tmp_path_factory.mktemp("shared") / "file"
+    contents = [bytes([index]) * 50_000 for index in range(count)]
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(lambda content: write_bytes(path, content), contents))
+    assert path.read_bytes() in contents
+    assert entries(path.parent) == ["file"]
