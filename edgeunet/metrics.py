@@ -63,10 +63,25 @@ def in_percent(scores: Scores) -> tuple[float | None, ...]:
     return tuple(None if np.isnan(score) else round(100 * float(score), 2) for score in scores)
 
 
+def without_labels(confusion: Matrix) -> tuple[int, ...]:
+    """Ids of classes that no labelled pixel has: `mean_iou` leaves them out, so name them.
+
+    Example:
+        >>> from edgeunet.metrics import without_labels
+        >>> without_labels(np.array([[5, 1, 0], [0, 0, 0], [0, 0, 2]]))
+        (1,)
+    """
+    return tuple(int(index) for index in np.flatnonzero(confusion.sum(1) == 0))
+
+
 def mean_iou(confusion: Matrix) -> float:
-    """Mean of `iou_per_class` over the classes that appear; NaN if none does."""
-    ious = iou_per_class(confusion)
-    return float(np.mean(ious[~np.isnan(ious)])) if not np.isnan(ious).all() else float("nan")
+    """Mean of `iou_per_class` over the classes that a labelled pixel has; NaN if none has.
+
+    So the classes follow from the labels alone, and the mean of two predictions can be compared.
+    Pixels that are wrongly predicted as another class lower the IoU of the class they have.
+    """
+    there = confusion.sum(1) > 0
+    return float(np.mean(iou_per_class(confusion)[there])) if there.any() else float("nan")
 
 
 def pixel_agreement(a: Mask, b: Mask) -> float:

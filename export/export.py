@@ -287,6 +287,8 @@ class _Writer:
             raise ParityError(f"{depth}: {error}") from None
         found = parity.candidate
         miou = "" if found.miou is None else f"mIoU {found.miou:.2f}, "
+        if parity.left_out:
+            miou += f"{parity.left_out_text()}, "
         self.report(f"{depth}: {miou}{found.agreement:.2%} of the pixels as PyTorch's")
         return parity
 

@@ -24,6 +24,7 @@ from edgeunet.metrics import (
     iou_per_class,
     mean_iou,
     pixel_agreement,
+    without_labels,
 )
 
 CLASSES = 4
@@ -65,8 +66,16 @@ def test_dice_by_hand_and_nan_for_the_absent_class() -> None:
     np.testing.assert_array_equal(dice_per_class(CONFUSION), [4 / 7, 4 / 6, 0, np.nan])
 
 
-def test_mean_iou_is_over_the_classes_that_appear() -> None:
+def test_mean_iou_is_over_the_classes_that_labels_have() -> None:
     assert mean_iou(CONFUSION) == pytest.approx((2 / 5 + 2 / 4 + 0) / 3, rel=1e-15)
+    assert without_labels(CONFUSION) == (3,)
+
+
+def test_class_that_is_predicted_and_never_true_does_not_change_what_is_averaged() -> None:
+    truth, predicted = np.array([0, 0, 1, 1], np.uint8), np.array([0, 0, 1, 2], np.uint8)
+    confusion = confusion_matrix(truth, predicted, num_classes=3)
+    assert mean_iou(confusion) == pytest.approx((1 + 1 / 2) / 2)
+    assert without_labels(confusion) == (2,)
 
 
 def test_predicted_but_absent_class_counts_as_zero_not_as_nan() -> None:

@@ -80,6 +80,8 @@ class GateReport:
                 f"{entry.name:<15}{entry.threshold:>10.4g}{auc:>8}{_percent(entry.lost):>13}"
                 f"{_percent(entry.open_where_held):>17}{_percent(entry.closed_where_not):>18}"
             )
+        if absent := [entry.name for entry in self.classes if entry.lost is None]:
+            lines.append(f"no image holds {', '.join(absent)}: nothing is known of that gate")
         return "\n".join([*lines, self.summary()])
 
 

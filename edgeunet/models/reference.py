@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from ..bundle.manifest import Filter, InputSpec
 from ..data.datasets import Dataset, Image, read_image, read_labels
+from ..errors import DatasetError
 from ..metrics import (
     IGNORE,
     Mask,
@@ -29,6 +30,7 @@ from ..metrics import (
     in_percent,
     iou_per_class,
     mean_iou,
+    without_labels,
 )
 from . import SegmentationNet
 
@@ -106,21 +108,31 @@ class Evaluation:
     """Predicted masks compared with the labels of a split.
 
     confusion: pixels by (true class, predicted class). boundary: F1 of the class boundaries within
-    2 pixels, averaged over the images, 0..1.
+    2 pixels, averaged over the images, 0..1. classes: names by class id.
     """
 
     confusion: Matrix
     boundary: float
+    classes: tuple[str, ...]
 
     @property
     def miou(self) -> float:
-        """Mean IoU in percent."""
+        """Mean IoU in percent, over the classes that a label has."""
         return round(100 * mean_iou(self.confusion), 3)
 
     def metrics(self) -> dict[str, Any]:
-        """Metrics for a card, in percent; None for a class that does not appear."""
+        """Metrics for a card, in percent; None for a class that does not appear.
+
+        `left_out` names the classes that `miou` is not averaged over, if there are any.
+        """
+        left_out = [self.classes[index] for index in without_labels(self.confusion)]
         return {
             "miou": self.miou,
+            **(
+                {"averaged": len(self.classes) - len(left_out), "left_out": left_out}
+                if left_out
+                else {}
+            ),
             "iou": list(in_percent(iou_per_class(self.confusion))),
             "dice": list(in_percent(dice_per_class(self.confusion))),
             "boundary_f1": round(100 * self.boundary, 2),
@@ -130,7 +142,11 @@ class Evaluation:
 def evaluate_on(
     predict: Callable[[Image], Mask], dataset: Dataset, split: str, *, channels: int
 ) -> Evaluation:
-    """Evaluate `predict` on a split, at the images' own resolution."""
+    """Evaluate `predict` on a split, at the images' own resolution.
+
+    Raises:
+        DatasetError: the labels hold fewer than two classes, so that a mean IoU says nothing.
+    """
     num_classes = len(dataset.classes)
     confusion = np.zeros((num_classes, num_classes), np.int64)
     boundaries = []
@@ -140,7 +156,20 @@ def evaluate_on(
         confusion += confusion_matrix(truth, predicted, num_classes=num_classes)
         # Ignored pixels are made equal on both sides, so that predictions there do not count.
         boundaries.append(boundary_f1(truth, np.where(truth == IGNORE, truth, predicted)))
-    return Evaluation(confusion, float(np.mean(boundaries)))
+    check_labels(confusion, dataset.classes, where=str(dataset.root / split))
+    return Evaluation(confusion, float(np.mean(boundaries)), dataset.classes)
+
+
+def check_labels(confusion: Matrix, classes: Sequence[str], *, where: str) -> None:
+    """DatasetError unless the labels hold two classes or more: one scores 100 % by itself."""
+    absent = without_labels(confusion)
+    if len(classes) - len(absent) < 2:
+        held = [repr(name) for index, name in enumerate(classes) if index not in absent]
+        raise DatasetError(
+            f"the labels in {where} hold {' '.join(held) or 'no class'} alone; expected two "
+            "classes or more, because every constant answer has an mIoU of 100 % otherwise. Add "
+            "images that show another class, or compare masks on images without labels."
+        )
 
 
 @torch.inference_mode()

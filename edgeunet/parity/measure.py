@@ -27,9 +27,10 @@ from ..metrics import (
     iou_per_class,
     mean_iou,
     pixel_agreement,
+    without_labels,
 )
 from ..models.checkpoints import Checkpoint
-from ..models.reference import to_input, to_mask
+from ..models.reference import check_labels, to_input, to_mask
 from ..runtime.backends import Backend, create_backend
 from ..runtime.backends.ort import open_flavour
 from ..runtime.backends.postprocess import Postprocessor
@@ -232,7 +233,7 @@ def measure(
         The report, and the frames with the fewest agreeing pixels, worst first.
 
     Raises:
-        DatasetError: no frame.
+        DatasetError: no frame, or labels of fewer than two classes.
 
     Example:
         >>> from edgeunet import parity, runtime
@@ -253,6 +254,9 @@ def measure(
 
 def _report(comparison: _Comparison, stages: _Stages, data: str) -> ParityReport:
     bundle, expected, labelled = stages.bundle, comparison.expected, comparison.labelled
+    classes = bundle.manifest.classes
+    if labelled:
+        check_labels(expected, classes, where=data)
     candidate = list(stages.backends.values())[-1]
     sums = list(comparison.stages.values())
     return ParityReport(
@@ -264,11 +268,12 @@ def _report(comparison: _Comparison, stages: _Stages, data: str) -> ParityReport
         data=data,
         frames=sums[-1].frames,
         labelled=labelled,
-        classes=bundle.manifest.classes,
+        classes=classes,
+        left_out=tuple(classes[index] for index in without_labels(expected)) if labelled else (),
         reference_iou=_class_iou(expected, labelled=labelled),
         reference_miou=round(100 * mean_iou(expected), 3) if labelled else None,
         stages=tuple(_stage(stage, expected, labelled) for stage in sums),
-        gate=comparison.gate.result(bundle.manifest.classes),
+        gate=comparison.gate.result(classes),
         worst=tuple(
             FrameReport(frame.name, round(frame.agreement, 6)) for frame in comparison.worst
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..bundle.schema import encode
+from ..files import printable
 from .gate import GateParity
 
 NO_LABELS = "not checked: no labels; pass --data, a data set with masks"
@@ -16,7 +17,8 @@ class StageParity:
 
     agreement: share of equal pixels. boundary: F1 of the class boundaries within 2 pixels, mean of
         the frames.
-    iou: per class against the labels, None for a class that does not appear. miou: their mean.
+    iou: per class against the labels, None for a class that does not appear. miou: their mean over
+        the classes that a label has.
     drop: PyTorch's mIoU minus this one. Without labels all of them are None.
     logit_max, logit_mean: absolute errors at the net's resolution.
     wanted, allowed_drop: tolerances of agreement and drop. allowed_drop is None without labels.
@@ -70,6 +72,7 @@ class ParityReport:
     reference_iou, reference_miou: PyTorch's, in percent, None without labels.
     gate: of the candidate, None if the bundle runs ungated.
     fallbacks: layers that the export put back to float.
+    left_out: classes that no mIoU is averaged over, because no label has them.
     """
 
     bundle: str
@@ -88,6 +91,19 @@ class ParityReport:
     worst: tuple[FrameReport, ...]
     environment: dict[str, str]
     fallbacks: tuple[Fallback, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def averaged(self) -> int:
+        """Number of classes that an mIoU is averaged over."""
+        return len(self.classes) - len(self.left_out)
+
+    def left_out_text(self) -> str:
+        """What the mIoUs are averaged over, as a sentence; empty if that is all classes."""
+        if not self.left_out:
+            return ""
+        names = ", ".join(map(printable, self.left_out))
+        return f"mIoU over {self.averaged} of {len(self.classes)} classes: the labels lack {names}"
 
     @property
     def candidate(self) -> StageParity:
@@ -126,6 +142,7 @@ class ParityReport:
         data["stages"] = [{**encode(stage), "ok": stage.ok} for stage in self.stages]
         return {
             **data,
+            "averaged": self.averaged if self.labelled else None,
             "budget": self.budget,
             "first_failure": self.first_failure,
             "ok": self.first_failure is None,
@@ -151,6 +168,8 @@ class ParityReport:
                 f"{stage.logit_max:>11.3g}"
                 f"{stage.logit_mean:>9.2g}" + ("" if stage.ok else "  OUT OF TOLERANCE")
             )
+        if self.left_out:
+            lines.append(self.left_out_text())
         if self.gate is not None:
             lines += [f"gate: {line}" for line in self.gate.lines().splitlines()]
         for entry in self.fallbacks:

@@ -289,6 +289,8 @@ def _measured(
                 metrics.get("miou"),
             )
         )
+    if dataset is not None and (left_out := scored[0].card.metrics.get("left_out")):
+        report(f"mIoU without {', '.join(left_out)}: no label in the val split has them")
     return rows, scored
 
 

@@ -59,7 +59,10 @@ class Tally:
 
     @property
     def miou(self) -> float | None:
-        """MIoU against the labels, 0..1; None if no pixel has a label."""
+        """MIoU against the labels, 0..1; None if no pixel has a label.
+
+        It is the mean over the classes that a label has: the same ones for each graph.
+        """
         return mean_iou(self._confusion) if self._confusion.any() else None
 
 

@@ -15,7 +15,7 @@ from support.commands import call, data, fails, names
 
 
 def test_prune_writes_a_checkpoint_that_exports(checkpoint: Path, tmp_path: Path) -> None:
-    write_dataset(tmp_path / "data", train=2, val=1, height=64, width=96)
+    write_dataset(tmp_path / "data", train=2, val=1, height=64, width=96, seed=1)
     output = tmp_path / "small.safetensors"
     arguments = ["prune", "--model", "mobile_unet", "--weights", checkpoint, "-o", output]
     channels = ["--ratio", "0.5", "--data", tmp_path / "data", "--finetune-epochs", "0"]

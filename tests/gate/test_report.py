@@ -83,3 +83,12 @@ def test_every_threshold_lies_on_the_curve(case: Images, threshold: float) -> No
         if a[0] - 1e-9 <= x <= b[0] + 1e-9 and a[1] - 1e-9 <= y <= b[1] + 1e-9
     ]
     assert min(distances) == pytest.approx(0, abs=1e-9)
+
+
+def test_table_names_classes_that_no_image_holds() -> None:
+    presence = np.array([[1, 0.5, 0.2], [1, 0.1, 0.2]], np.float32)
+    pixels = np.array([[9, 4, 0], [9, 0, 0]])
+    found = gate_report(presence, pixels, thresholds=(0, 0.3, 0), classes=("sky", "road", "sea"))
+    assert "no image holds sea: nothing is known of that gate" in found.table()
+    held = gate_report(presence, pixels + 1, thresholds=(0, 0.3, 0), classes=("a", "b", "c"))
+    assert "no image holds" not in held.table()

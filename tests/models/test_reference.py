@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from edgeunet.data.datasets import Dataset, open_dataset
+from edgeunet.errors import DatasetError
 from edgeunet.metrics import IGNORE, boundary_f1
 from edgeunet.models.reference import evaluate_on
 
@@ -41,6 +42,8 @@ def test_the_truth_scores_everything_whatever_is_said_of_ignored_pixels(dataset:
     metrics = evaluate_on(predict, dataset, "val", channels=1).metrics()
     assert metrics == {
         "miou": 100.0,
+        "averaged": 2,
+        "left_out": ["sea"],
         "iou": [100.0, 100.0, None],
         "dice": [100.0, 100.0, None],
         "boundary_f1": 100.0,
@@ -59,3 +62,14 @@ def test_scores_are_those_of_all_pixels_and_of_the_boundaries_mean(dataset: Data
     right[:, -1] = wrong[:, -1] = IGNORE
     assert found.boundary == pytest.approx((1 + boundary_f1(right, wrong)) / 2)
     assert 0 < found.boundary < 1
+
+
+def test_answer_of_one_class_is_not_praised_by_labels_of_one(dataset: Dataset) -> None:
+    for path in (dataset.root / "val" / "masks").iterdir():
+        assert cv2.imwrite(str(path), np.zeros((20, 20), np.uint8))
+
+    def predict(image: Pixels) -> Pixels:
+        return np.zeros((20, 20), np.uint8)
+
+    with pytest.raises(DatasetError, match=r"val hold 'sky' alone; expected two classes or more"):
+        evaluate_on(predict, dataset, "val", channels=1)

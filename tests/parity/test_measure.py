@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +149,19 @@ def test_data_of_another_class_count_is_refused(fp32_bundle: Path, tmp_path: Pat
 def test_no_frame_is_an_error(fp32_bundle: Path) -> None:
     with pytest.raises(DatasetError, match="no frame"):
         measure(open_bundle(fp32_bundle), [], data="nothing")
+
+
+def test_labels_of_one_class_are_refused_and_missing_ones_are_named(
+    fp32_bundle: Path, cells: Path
+) -> None:
+    opened, samples = open_bundle(fp32_bundle), list(samples_of(cells, num_classes=3))
+    sample = next(sample for sample in samples if sample.labels is not None)
+    assert sample.labels is not None
+    empty = replace(sample, labels=np.zeros_like(sample.labels))
+    with pytest.raises(DatasetError, match="labels in cells hold 'background' alone; expected two"):
+        measure(opened, [empty], data="cells")
+    labels = np.zeros_like(sample.labels)
+    labels[:9] = 1
+    report, _ = measure(opened, [replace(sample, labels=labels)], data="cells")
+    assert report.left_out == ("dividing",)
+    assert "mIoU over 2 of 3 classes: the labels lack dividing" in report.table()

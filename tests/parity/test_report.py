@@ -97,3 +97,11 @@ def test_json_has_the_verdicts() -> None:
     data = json.loads(json.dumps(REPORT.to_json()))
     assert (data["ok"], data["first_failure"], data["budget"]) == (True, None, "checked")
     assert [stage["ok"] for stage in data["stages"]] == [True, True]
+    assert (data["averaged"], data["left_out"]) == (2, [])
+
+
+def test_table_and_json_name_the_classes_that_are_left_out() -> None:
+    assert "mIoU over" not in REPORT.table()
+    report = replace(REPORT, left_out=("b\x1b",))
+    assert "mIoU over 1 of 2 classes: the labels lack b\\x1b\n" in report.table()
+    assert (report.to_json()["averaged"], report.to_json()["left_out"]) == (1, ("b\x1b",))
