@@ -174,3 +174,10 @@ def test_a_package_that_cannot_be_loaded_is_one_line(tmp_path: Path) -> None:
     told = "cv2 is installed, but cannot be loaded: libGL.so.1: cannot open. "
     assert runs[:2] == (1, "") and runs[2].startswith(f"error: {told}")
     assert helps[0] == 0 and "(not available)" in helps[1]
+
+
+def test_errors_print_names_with_escapes(tmp_path: Path) -> None:
+    name = os.fsdecode(b"stra\xdfe\x1b[2J")
+    said = fails(1, "train", "--check", "--model", "unet", "--data", tmp_path / name)
+    assert said.startswith(f"error: {tmp_path}/stra\\xdfe\\x1b[2J/dataset.json does not exist")
+    assert said.count("\n") == 1
