@@ -27,6 +27,8 @@ Ids = npt.NDArray[Any]
 WHITES = (255, 65535)
 """Values of the object in masks of two classes that are black and white, with 8 and 16 bit."""
 
+_STRANGE = 3  # values beyond those of the classes that may still be meant
+
 _ONE_BIT = -1  # stands for the values of a mask with 1 bit, which fit both ids and black and white
 
 
@@ -90,12 +92,19 @@ class Coding:
         if self._are_ids:
             kind, expected = "class id", f"0..{count - 1}"
         ignored = "".join(f", {each} = ignore" for each in self.ignore)
-        listed = held.tolist() if len(held) == count else [*range(count - 1), value]
-        return (
+        message = (
             f"{printable(path)} holds {kind} {value} at {place}; there are {count} classes "
-            f"({expected}{ignored}). If other values code the classes, list the value of each in "
-            f'dataset.json, such as "mask_values": {listed}; if {value} does not count, '
-            f'"ignore": {value}.'
+            f"({expected}{ignored}). "
+        )
+        if len(held) > count + _STRANGE:
+            return message + (
+                f"It holds {len(held)} different values, as after smooth scaling or a compression "
+                "with losses. Write it anew without: scale to the nearest pixel."
+            )
+        listed = held.tolist() if len(held) == count else [*range(count - 1), value]
+        return message + (
+            "If other values code the classes, list the value of each in dataset.json, such as "
+            f'"mask_values": {listed}; if {value} does not count, "ignore": {value}.'
         )
 
     def _by_colour(self, found: npt.NDArray[np.uint8], path: Path) -> Mask:

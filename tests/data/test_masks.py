@@ -299,6 +299,15 @@ def test_class_id_that_is_no_class_is_refused(tmp_path: Path) -> None:
     assert '"mask_values": [0, 1, 3]; if 3 does not count, "ignore": 3.' in message
 
 
+def test_mask_that_was_scaled_smoothly_is_told_so(tmp_path: Path) -> None:
+    (path,) = files(tmp_path, [0, 60, 130, 200, 254, 255])
+    message = complaint(path, Coding((0, 255), ()))
+    assert message.endswith(
+        "It holds 6 different values, as after smooth scaling or a compression with losses. Write "
+        "it anew without: scale to the nearest pixel."
+    )
+
+
 def test_value_that_is_no_class_is_refused(tmp_path: Path) -> None:
     (path,) = files(tmp_path, [0, 255, 254])
     message = complaint(path, Coding((0, 255), ()))
