@@ -30,6 +30,7 @@ from edgeunet.bundle.manifest import (
     flavour_file,
 )
 from edgeunet.bundle.schema import encode
+from edgeunet.bundle.statistics import FrameStatistics, statistics_of
 from edgeunet.data import cells
 from edgeunet.errors import CalibrationError, ParityError, UsageError
 from edgeunet.fields import describe, described
@@ -252,7 +253,8 @@ def _selection(
             f"INT8 needs frames like those of the application, and the {card.data} data does not "
             "come with the package. Pass --calib with a few dozen images, a data set or a video."
         )
-    count = CHOSEN + HELD_OUT if calibrates else GOLDEN_FRAMES
+    # Without calibration, four would do as golden frames, but not to tell what frames are like.
+    count = CHOSEN + HELD_OUT if calibrates else CHOSEN
     drawn = list(cells.snapshots(count, height=card.input.height, width=card.input.width, seed=1))
     images = tuple(frame.image for frame in drawn)
     masks = [frame.mask for frame in drawn]
@@ -381,11 +383,18 @@ class _Writer:
             gate=card.gate,
             files={name: sha256(folder / name) for name in files},
             depths={path.parent.name: sha256(path) for path in depths},
+            frames=self._statistics(),
             versions={
                 "python": platform.python_version(),
                 **{name: version(name) for name in packages},
             },
         )
+
+    def _statistics(self) -> FrameStatistics | None:
+        """Of the frames that calibrate or are golden; procedural ones are like procedural only."""
+        if self.selection.procedural and self.card.data != cells.NAME:
+            return None
+        return statistics_of(self.selection.frames)
 
     def _seal(self) -> Bundle:
         """Write the parts and the manifest of the current graphs, and open the bundle."""

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from edgeunet.bundle.bundle import Bundle, open_bundle
 from edgeunet.bundle.manifest import Manifest, Precision
+from edgeunet.bundle.statistics import FirstFrames
 from edgeunet.errors import ParityError, UsageError
 
 from .backends import Backend, create_backend
@@ -60,6 +61,7 @@ class Segmenter(Closing):
         self._plain = plain or [backend]
         self._closed = False
         self._streams: WeakSet[Stream] = WeakSet()
+        self._first = FirstFrames(bundle.manifest.frames)
 
     @classmethod
     def open(
@@ -133,7 +135,8 @@ class Segmenter(Closing):
     ) -> Stream:
         """Yield (frame, mask (H, W)) in order, computed ahead of the consumer.
 
-        If the source raises, earlier frames are delivered first, then the error.
+        If the source raises, earlier frames are delivered first, then the error. If the first
+        frames are unlike those that the bundle was made with, a warning says so.
 
         Args:
             source: what `Frames.open` takes, or your own frames: arrays, or `SourceFrame`s, which
@@ -184,6 +187,7 @@ class Segmenter(Closing):
         stream = Stream(self.backend, feed, smoother)
         self._streams.add(stream)
         return stream
+        return Stream(self.backend, feed, smoother, self._first)
 
     def self_check(self) -> float:
         """Share of golden pixels that agree with the reference's masks, at the worst depth.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import cv2
 
+from edgeunet.bundle.statistics import FirstFrames
 from edgeunet.errors import EdgeUNetError
 from edgeunet.metrics import Mask
 
@@ -30,6 +31,8 @@ class StreamReport:
     read: frames taken from the source. segmented: frames with a mask. dropped: frames that newer
     ones replaced. skipped: damaged frames that the source left out. reconnects: how often a live
     source reconnected. seconds: time since the first frame was requested. stages: by name.
+    unlike: how the first frames differ from those that the bundle was made with, None if they do
+    not, or if that is not known.
     `read` is `segmented` plus `dropped` plus the frames under way.
     """
 
@@ -40,6 +43,7 @@ class StreamReport:
     reconnects: int
     seconds: float
     stages: dict[str, StageReport]
+    unlike: str | None = None
 
 
 class Stream(Closing, Iterator[tuple[SourceFrame, Mask]]):
@@ -49,14 +53,17 @@ class Stream(Closing, Iterator[tuple[SourceFrame, Mask]]):
     are delivered first, then the error. Closing or dropping the stream ends all threads.
     """
 
-    def __init__(self, backend: Backend, feed: Feed, smoother: Smoother | None) -> None:
-        self._feed = feed
+    def __init__(
+        self, backend: Backend, feed: Feed, smoother: Smoother | None, first: FirstFrames
+    ) -> None:
+        self._feed, self._first = feed, first
         self._progress = _Progress()
         # Holds no reference to this object, so that dropping the stream ends it.
         self._results = _segmented(backend, feed, self._progress, smoother)
         self._taking = threading.RLock()
         self._ended = False
         self._error: EdgeUNetError | None = None
+        self._results = _segmented(backend, feed, self._progress, smoother, first)
 
     def __next__(self) -> tuple[SourceFrame, Mask]:
         segmented = self._take()
@@ -110,6 +117,7 @@ class Stream(Closing, Iterator[tuple[SourceFrame, Mask]]):
             reconnects=source.reconnects,
             seconds=progress.seconds,
             stages={name: watch.report() for name, watch in stages.items()},
+            unlike=self._first.difference,
         )
 
 
@@ -238,7 +246,11 @@ class _Progress:
 
 
 def _segmented(
-    backend: Backend, feed: Feed, progress: _Progress, smoother: Smoother | None
+    backend: Backend,
+    feed: Feed,
+    progress: _Progress,
+    smoother: Smoother | None,
+    first: FirstFrames,
 ) -> Generator[Segmented, None, None]:
     with ExitStack() as stack:
         stack.enter_context(_one_opencv_thread())
@@ -252,7 +264,9 @@ def _segmented(
             progress.add(batch)
             for segmented in batch:
                 progress.segmented += 1
+                first.add(segmented.frame.image)
                 yield segmented
+        first.end()
 
 
 _opencv = threading.RLock()  # reentrant, since the garbage collector may end a stream anywhere

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ..errors import BundleError
 from .schema import SchemaError, read
+from .statistics import FrameStatistics
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -146,6 +147,8 @@ class Manifest:
     max_batch: largest batch of the graphs. files: SHA-256 by file name.
     versions: of the packages that made the bundle.
     depths: SHA-256 of the manifest of each shallower depth that the bundle holds, by depth.
+    frames: what the frames of the export were like, None if it had none that are like the
+    application's.
     """
 
     model: str
@@ -161,6 +164,7 @@ class Manifest:
     versions: dict[str, str]
     gate: tuple[float, ...] | None = None
     depths: dict[str, str] = field(default_factory=dict)
+    frames: FrameStatistics | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:

@@ -207,9 +207,9 @@ def test_names_the_path_of_a_wrong_value_in_the_manifest(
     assert words in message
 
 
-def test_every_key_except_gate_and_depths_is_required(bundle: Path) -> None:
+def test_every_key_except_gate_depths_and_frames_is_required(bundle: Path) -> None:
     whole = manifest_of(bundle)
-    for key in set(whole) - {"schema_version", "gate", "depths"}:
+    for key in set(whole) - {"schema_version", "gate", "depths", "frames"}:
         without = {name: value for name, value in whole.items() if name != key}
         (bundle / "manifest.json").write_text(json.dumps(without))
         assert f"$ lacks {key!r}" in refusal(bundle)

@@ -263,6 +263,24 @@ def test_run_into_a_pipe_keeps_stdout_to_the_masks(fp32_bundle: Path, images: Pa
     assert result.stdout_bytes == wanted
 
 
+# Frames of another kind
+
+
+def test_frames_unlike_those_of_the_bundle_cause_a_warning(
+    fp32_bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    drawn = [frame.image for frame in snapshots(3, height=64, width=96, seed=9)]
+    for name, change in (("like", lambda image: image), ("unlike", lambda image: image // 9)):
+        (tmp_path / name).mkdir()
+        for index, image in enumerate(drawn):
+            write_png(tmp_path / name / f"{index}.png", change(image))
+    assert data("run", fp32_bundle, tmp_path / "like")["stream"]["unlike"] is None
+    assert caplog.text == ""
+    found = data("run", fp32_bundle, tmp_path / "unlike")["stream"]["unlike"]
+    assert found.startswith("brightness 0.0")
+    assert f"unlike those that this bundle was made with: {found}. The masks are" in caplog.text
+
+
 # Over time
 
 

@@ -136,6 +136,13 @@ class Selection:
     held_out: FrameSet
     procedural: bool = False
 
+    @property
+    def frames(self) -> list[Frame]:
+        """All frames, each once."""
+        sets = (self.typical, self.chosen, self.held_out)
+        by_number = {n: f for s in sets for n, f in zip(s.numbers, s.frames, strict=True)}
+        return list(by_number.values())
+
 
 def select(candidates: Candidates) -> Selection:
     """Choose `CHOSEN` frames farthest-first, but leave one in four of a short source; read them.
