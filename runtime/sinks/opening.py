@@ -157,8 +157,8 @@ def _kind_of(output: Output) -> Kind | None:
     scheme = _SCHEME.match(output)
     if scheme and (known is None or output.startswith("/", scheme.end())):
         raise UsageError(
-            f"{redacted(output)} looks like an address, and there is no output of the kind "
-            f"{scheme[0]} Expected {OUTPUTS}. A file of that name is ./{redacted(output)}."
+            f"{redacted(output)} looks like an address, and {scheme[0]!r} is no output; expected "
+            f"{OUTPUTS}. A file of that name is ./{redacted(output)}."
         )
     return known
 
