@@ -255,6 +255,7 @@ def _segmented(
     with ExitStack() as stack:
         stack.enter_context(_one_opencv_thread())
         stack.callback(progress.end)
+        stack.callback(first.end)
         stack.enter_context(feed)
         results = backend.stream(feed, smoother=smoother)
         stack.callback(results.close)
@@ -266,7 +267,6 @@ def _segmented(
                 progress.segmented += 1
                 first.add(segmented.frame.image)
                 yield segmented
-        first.end()
 
 
 _opencv = threading.RLock()  # reentrant, since the garbage collector may end a stream anywhere

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from edgeunet.errors import OutputError, OutputExistsError, SourceError, UsageError
+from edgeunet.runtime.frames import Segmented, SourceFrame
 from edgeunet.runtime.sinks import OverlayVideo, VideoWriter, open_sink
 from support.masks import CLASSES, PALETTE, frame, names, no_class, write
 from support.media import decode, number_of, numbered_frame
@@ -165,6 +166,14 @@ def test_pixels_keep_their_aspect(tmp_path: Path, suffix: str, aspect: Fraction)
     assert ((height, width) == (90, 120)) is (suffix in (".mp4", ".mov", ".mkv"))
 
 
+def test_overlay_has_the_pixel_aspect_of_its_frames(tmp_path: Path) -> None:
+    source = SourceFrame(0, "", frame(), pixel_aspect=Fraction(16, 15))
+    with video(tmp_path / "out.mp4") as sink:
+        sink.write(Segmented(source, no_class()))
+    with av.open(tmp_path / "out.mp4") as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(16, 15)
+
+
 def test_change_of_the_pixel_aspect_is_refused(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "out.mp4", rate=RATE) as writer:
         writer.write(frame())
@@ -282,6 +291,7 @@ from fractions import Fraction
 from pathlib import Path
 import numpy as np
 from edgeunet.runtime.frames import Segmented
+from edgeunet.runtime.frames import Segmented, SourceFrame
 from edgeunet.runtime.sinks import OverlayVideo
 from edgeunet.runtime.sources import SourceFrame
 folder = Path(sys.argv[1])
