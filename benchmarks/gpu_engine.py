@@ -8,13 +8,17 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import cycle, islice, pairwise
-from pathlib import Path
 
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.runtime.backends.tensorrt import TensorRTBackend
 from edgeunet.runtime.frames import Batch
 from edgeunet.runtime.gpu.cuda import CudaDevice, Stream
-from edgeunet.runtime.gpu.engine import build_bundle_engine, engine_parts, load_toolkit
+from edgeunet.runtime.gpu.engine import (
+    BuiltEngine,
+    build_bundle_engine,
+    engine_parts,
+    load_toolkit,
+)
 from edgeunet.runtime.gpu.engine.execution import Execution, LoadedEngine
 from edgeunet.runtime.segmenter import Segmenter
 
@@ -51,17 +55,22 @@ def time_engine(bundle: Bundle) -> EngineTimes:
         build_seconds=round(seconds, 1),
         engine_mb=round(sum(engine.card.plan_bytes for engine in built) / 1e6, 2),
         agreement=agreement,
-        net_ms=_net_alone([engine.path for engine in built]),
+        net_ms=_net_alone(built),
         frames_per_second=rate,
     )
 
 
-def _net_alone(plans: list[Path]) -> dict[int, float]:
+def _net_alone(built: list[BuiltEngine]) -> dict[int, float]:
     """Milliseconds of the net by batch; its engines run one after the other, on all frames."""
     with ExitStack() as stack:
         device = stack.enter_context(CudaDevice())
         toolkit = load_toolkit("tensorrt")
-        engines = [stack.enter_context(LoadedEngine(toolkit, plan, device)) for plan in plans]
+        engines = [
+            stack.enter_context(
+                LoadedEngine(toolkit, each.path, device, sha256=each.card.plan_sha256)
+            )
+            for each in built
+        ]
         tensors = {name: t for engine in engines for name, t in engine.tensors.items()}
         limit = engines[0].max_batch
         places = {

@@ -66,6 +66,8 @@ class LoadOptions:
         device: index of the GPU; None for the first.
         dla: core of the Deep Learning Accelerator, TensorRT only; None for the GPU.
         threads: CPU threads of ONNX Runtime; None for all cores.
+        trust_engines: run engines, kernels and caches in the bundle that another machine built.
+            They are code; without this they are built again.
 
     Raises:
         UsageError: a value that is out of range, or an unknown precision.
@@ -105,6 +107,13 @@ class LoadOptions:
         ),
     )
     threads: int | None = field(default=None, metadata=describe(ge=1))
+    trust_engines: bool = field(
+        default=False,
+        metadata=describe(
+            "Use engines and kernels in the bundle that another machine built, instead of building "
+            "them again. They are code: trust whoever built them."
+        ),
+    )
 
     def __post_init__(self) -> None:
         check(self)

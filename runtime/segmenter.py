@@ -223,13 +223,14 @@ def load(
     device: int | None = None,
     dla: int | None = None,
     threads: int | None = None,
+    trust_engines: bool = False,
 ) -> Segmenter:
     """Open a bundle and put it on a backend.
 
     Args:
         bundle: directory that `edgeunet export` wrote.
         backend: "auto", "onnxruntime", "pytorch", "rtx" or "tensorrt".
-        precision, tiling, target_fps, device, dla, threads: see `LoadOptions`.
+        precision, tiling, target_fps, device, dla, threads, trust_engines: see `LoadOptions`.
 
     Raises:
         BundleError: not a complete bundle. UsageError: the bundle or the backend lacks the
@@ -248,6 +249,7 @@ def load(
         device=device,
         dla=dla,
         threads=threads,
+        trust_engines=trust_engines,
     )
     return Segmenter.open(bundle, backend, options)
 

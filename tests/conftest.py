@@ -51,6 +51,14 @@ def _two_threads() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _own_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Engines are signed with a key of the tests, not with the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _no_gpu_to_tell_of() -> Iterator[None]:
     """A machine that has one would log so, where tests want nothing logged."""
     with pytest.MonkeyPatch.context() as patch:

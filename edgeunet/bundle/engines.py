@@ -1,24 +1,28 @@
-"""Engines of a bundle: TensorRT plans in `engines/`, each with a JSON sidecar.
+"""Engines of a bundle: TensorRT plans in `engines/`, each with a signed JSON sidecar.
 
 The manifest does not list them, because each machine has its own.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeunet.bundle.manifest import Flavour, Part, Precision, flavour_file, part_file
-from edgeunet.bundle.schema import SchemaError, read
+from edgeunet.bundle.schema import SchemaError, encode, read
+from edgeunet.bundle.signing import NOT_OURS, is_signed, sign
 from edgeunet.errors import EngineError
 from edgeunet.files import sha256
 
 from .bundle import ENGINES_DIR, Bundle
 
 PLAN_SUFFIX = ".engine"
-CARD_VERSION = 2
+CARD_VERSION = 3
+MAX_PLAN_BYTES = 4 << 30
 _SHORT = {"tensorrt": "trt"}
+_HEX = re.compile(r"(?:[0-9a-f]{2})+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class EngineCard:
     """Content of the sidecar `NAME.json` of `NAME.engine`. Sizes are in bytes.
 
     fallback: layers that the DLA cannot run and the GPU runs instead.
+    signature: of all else here, in hex, see `signing`; empty if it was not signed.
     """
 
     request: EngineRequest
@@ -78,7 +83,22 @@ class EngineCard:
     plan_bytes: int
     onnx_bytes: int
     fallback: tuple[str, ...]
+    signature: str = ""
     card_version: int = CARD_VERSION
+
+    def signed(self) -> EngineCard:
+        """The card with this machine's signature. Raises as `sign`."""
+        return replace(self, signature=sign(self.request.file_name, self._content).hex())
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this machine signed it. Raises as `is_signed`."""
+        signature = bytes.fromhex(self.signature) if _HEX.fullmatch(self.signature) else b""
+        return is_signed(signature, self.request.file_name, self._content)
+
+    @property
+    def _content(self) -> bytes:
+        return json.dumps(encode(replace(self, signature="")), sort_keys=True).encode()
 
 
 @dataclass(frozen=True)
@@ -100,8 +120,21 @@ def card_path(plan: Path) -> Path:
     return plan.with_suffix(".json")
 
 
+def engines_folder(bundle: Bundle) -> Path:
+    """Folder of a bundle's engines, which need not exist.
+
+    Raises:
+        EngineError: it is a link, or a file. Engines would be read and written elsewhere.
+    """
+    folder = bundle.root / ENGINES_DIR
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        kind = "a link" if folder.is_symlink() else "a file"
+        raise EngineError(f"{folder} is {kind}; expected a folder. Refused: remove it.")
+    return folder
+
+
 def read_card(plan: Path) -> EngineCard:
-    """Read a plan's sidecar and check the plan's hash.
+    """Read a plan's sidecar and check the plan's hash, but not the signature.
 
     Raises:
         EngineError: plan or sidecar is missing, unreadable or invalid, or the hash differs.
@@ -109,6 +142,8 @@ def read_card(plan: Path) -> EngineCard:
     path = card_path(plan)
     try:
         card = read(EngineCard, path, version=CARD_VERSION, key="card_version")
+        if plan.exists() and not (plan.is_file() and plan.stat().st_size <= MAX_PLAN_BYTES):
+            raise EngineError(f"{plan.name} is no regular file, or larger than any plan")
         found = sha256(plan)
     except FileNotFoundError as error:
         raise EngineError(f"{Path(error.filename).name} is missing") from None
@@ -124,8 +159,12 @@ def read_card(plan: Path) -> EngineCard:
 
 
 def list_engines(bundle: Bundle) -> tuple[Engine, ...]:
-    """Engines of a bundle, sorted by name, checked against their sidecars and the graphs."""
-    plans = sorted((bundle.root / ENGINES_DIR).glob(f"[!.]*{PLAN_SUFFIX}"))
+    """Engines of a bundle, sorted by name, checked against sidecars, graphs and signatures.
+
+    Raises:
+        EngineError: see `engines_folder`.
+    """
+    plans = sorted(engines_folder(bundle).glob(f"[!.]*{PLAN_SUFFIX}"))
     return tuple(_examine(bundle, plan) for plan in plans)
 
 
@@ -136,5 +175,6 @@ def _examine(bundle: Bundle, plan: Path) -> Engine:
         return Engine(plan, None, str(error))
     flavour, part = card.request.flavour, card.request.part
     name = flavour_file(flavour) if part is None else part_file(flavour, part)
-    stale = card.request.onnx_sha256 != bundle.manifest.files.get(name)
-    return Engine(plan, card, "it was built from another graph" if stale else None)
+    if card.request.onnx_sha256 != bundle.manifest.files.get(name):
+        return Engine(plan, card, "it was built from another graph")
+    return Engine(plan, card, None if card.is_ours else f"it {NOT_OURS}")

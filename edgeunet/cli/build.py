@@ -102,6 +102,7 @@ def command(
                     precision=options.precision,
                     device=options.device or 0,
                     dla=options.dla,
+                    trust_engines=options.trust_engines,
                 )
             )
     if as_json:

@@ -24,13 +24,13 @@ class _Kind(NamedTuple):
 
 
 _KINDS = {
-    "auto": _Kind("fallback", "open_automatic", ("device", "dla")),
+    "auto": _Kind("fallback", "open_automatic", ("device", "dla", "trust_engines")),
     "onnxruntime": _Kind("ort", "open_onnxruntime", ("threads",)),
     "pytorch": _Kind("pytorch", "open_pytorch"),
-    "rtx": _Kind("tensorrt", "open_rtx", ("device", "dla")),
-    "tensorrt": _Kind("tensorrt", "open_tensorrt", ("device", "dla")),
+    "rtx": _Kind("tensorrt", "open_rtx", ("device", "dla", "trust_engines")),
+    "tensorrt": _Kind("tensorrt", "open_tensorrt", ("device", "dla", "trust_engines")),
 }
-_BACKEND_OPTIONS = ("device", "dla", "threads")
+_BACKEND_OPTIONS = ("device", "dla", "threads", "trust_engines")
 
 
 def list_backends() -> list[str]:
@@ -48,7 +48,7 @@ def create_backend(name: str, bundle: Bundle, options: LoadOptions = DEFAULTS) -
     """Open a backend for a bundle; "auto" opens the fastest one on this machine.
 
     Args:
-        options: only `device`, `dla` and `threads` are used.
+        options: only `device`, `dla`, `threads` and `trust_engines` are used.
 
     Raises:
         UnknownNameError: no such backend. MissingDependencyError: its extra is not installed.
@@ -65,7 +65,7 @@ def create_backend(name: str, bundle: Bundle, options: LoadOptions = DEFAULTS) -
     unknown = [
         each
         for each in _BACKEND_OPTIONS
-        if getattr(options, each) is not None and each not in takes
+        if getattr(options, each) != getattr(DEFAULTS, each) and each not in takes
     ]
     if unknown:
         advice = " Name the backend that you mean." if name == "auto" else ""

@@ -18,7 +18,7 @@ from edgeunet.errors import BackendError, EdgeUNetError, EngineError, MissingDep
 
 from ..frames import Batch, NetOutputs
 from ..gpu.cuda_driver import has_gpu
-from ..options import LoadOptions
+from ..options import DEFAULTS, LoadOptions
 from ..pipeline.lease import Lease, supply
 from .base import Backend, Net, Wrapper
 from .smoothing import Smoother
@@ -34,13 +34,17 @@ def open_automatic(bundle: Bundle, options: LoadOptions) -> Backend:
     Runtime.
 
     Args:
-        options: `device` and `dla` are for the GPU's backend only.
+        options: `device`, `dla` and `trust_engines` are for the GPU's backend only.
 
     Raises:
         MissingDependencyError: neither TensorRT nor ONNX Runtime is installed.
         BackendError: neither the GPU nor ONNX Runtime can be used.
     """
-    asked = [name for name in ("device", "dla") if getattr(options, name) is not None]
+    asked = [
+        name
+        for name in ("device", "dla", "trust_engines")
+        if getattr(options, name) != getattr(DEFAULTS, name)
+    ]
     try:
         backend = _on_the_gpu(bundle, options)
     except (BackendError, EngineError, MissingDependencyError) as error:

@@ -9,17 +9,19 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeunet.bundle.bundle import ENGINES_DIR, Bundle
+from edgeunet.bundle.bundle import Bundle
+from edgeunet.bundle.engines import engines_folder
 from edgeunet.bundle.manifest import Manifest
 from edgeunet.errors import BackendError, EngineError
 
 from ..frames import Batch, NetOutputs
 from ..gpu.cuda import CudaDevice
-from ..gpu.engine import BuiltEngine, Toolkit, build_bundle_engine, engine_parts, load_toolkit
+from ..gpu.engine import BuiltEngine, build_bundle_engine, engine_parts, load_toolkit
 from ..gpu.engine.execution import LoadedEngine
 from ..gpu.engine.log import objects_freed
 from ..gpu.kernels import Kernels, load_kernels
@@ -36,12 +38,21 @@ _SLOTS = 3
 
 def open_tensorrt(bundle: Bundle, options: LoadOptions) -> NetBackend:
     """See `TensorRTBackend`."""
-    return TensorRTBackend(bundle, device=options.device or 0, dla=options.dla)
+    return TensorRTBackend(bundle, **_arguments(options))
 
 
 def open_rtx(bundle: Bundle, options: LoadOptions) -> NetBackend:
     """See `RtxBackend`."""
-    return RtxBackend(bundle, device=options.device or 0, dla=options.dla)
+    return RtxBackend(bundle, **_arguments(options))
+
+
+def _arguments(options: LoadOptions) -> dict[str, Any]:
+    """Those of both backends that options name."""
+    return {
+        "device": options.device or 0,
+        "dla": options.dla,
+        "trust_engines": options.trust_engines,
+    }
 
 
 class TensorRTBackend(NetBackend):
@@ -53,7 +64,8 @@ class TensorRTBackend(NetBackend):
     Args:
         device: index of the GPU. dla: core of the Deep Learning Accelerator to run on, None for the
             GPU. workspace_mb: scratch memory for the builder. report: gets a message for each step
-            of a build, which takes minutes.
+            of a build, which takes minutes. trust_engines: also run engines, kernels and caches
+            that another machine built.
 
     Raises:
         MissingDependencyError: TensorRT or PyCUDA is not installed. BackendError: no usable GPU.
@@ -69,6 +81,7 @@ class TensorRTBackend(NetBackend):
         device: int = 0,
         dla: int | None = None,
         workspace_mb: int | None = None,
+        trust_engines: bool = False,
         report: Callable[[str], None] = _log.warning,
     ) -> None:
         with ExitStack() as stack:
@@ -81,17 +94,19 @@ class TensorRTBackend(NetBackend):
                 device=device,
                 dla=dla,
                 workspace_mb=workspace_mb,
+                trust_engines=trust_engines,
                 report=report,
             )
             toolkit = load_toolkit(self.kind)
+            load = partial(LoadedEngine, toolkit, dla=dla, trust=trust_engines, report=report)
             self._engines = [
-                stack.enter_context(_loaded(toolkit, partial(build, part=part), gpu, dla, report))
+                stack.enter_context(_loaded(load, partial(build, part=part), gpu, report))
                 for part in engine_parts(bundle, runtime=self.kind)
             ]
             manifest = bundle.manifest
             _check_ends(self._engines, manifest)
             self._kernels = Kernels(
-                load_kernels(gpu, bundle.root / ENGINES_DIR),
+                load_kernels(gpu, engines_folder(bundle), trust=trust_engines),
                 manifest.input,
                 thresholds=manifest.gate,
                 palette=manifest.palette,
@@ -183,17 +198,16 @@ def _check_ends(engines: Sequence[LoadedEngine], manifest: Manifest) -> None:
 
 
 def _loaded(
-    toolkit: Toolkit,
+    open_engine: Callable[..., LoadedEngine],
     build: Callable[..., BuiltEngine],
     device: CudaDevice,
-    dla: int | None,
     report: Callable[[str], None],
 ) -> LoadedEngine:
     """Load an engine. If an existing one cannot be loaded, build it once more."""
 
     def load(built: BuiltEngine) -> LoadedEngine:
         with device.current("loading an engine"), objects_freed():
-            return LoadedEngine(toolkit, built.path, device, dla=dla, report=report)
+            return open_engine(built.path, device, sha256=built.card.plan_sha256)
 
     built = build()
     try:

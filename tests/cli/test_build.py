@@ -69,3 +69,18 @@ def test_options_of_one_runtime_are_refused_by_the_other(bundle: Path, install: 
     for option in ("--device", "--dla", "--workspace"):
         message = fails(2, "build", bundle, "--runtime", "rtx", option, 1)
         assert "are for --runtime tensorrt" in message
+
+
+def test_engine_of_another_machine_is_kept_only_if_it_is_trusted(
+    bundle: Path, install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("10.3.0")
+    succeeds("build", bundle, "--runtime", "tensorrt")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another"))
+    listed = call("inspect", bundle).stdout
+    assert "not usable, it was not built on this machine, and it is code" in listed
+    trusted = succeeds("build", bundle, "--runtime", "tensorrt", "--trust-engines")
+    assert trusted.stdout.startswith("kept ")
+    again = succeeds("build", bundle, "--runtime", "tensorrt")
+    assert again.stdout.startswith("wrote ")
+    assert "was not built on this machine" in again.stderr

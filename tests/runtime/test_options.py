@@ -16,8 +16,9 @@ FIELDS = {field.name: field for field in fields(LoadOptions)}
 
 
 def test_nothing_is_chosen_by_default() -> None:
-    assert all(getattr(LoadOptions(), name) is None for name in FIELDS)
-    assert list(FIELDS) == ["precision", "tiling", "target_fps", "device", "dla", "threads"]
+    known = ["precision", "tiling", "target_fps", "device", "dla", "threads", "trust_engines"]
+    assert list(FIELDS) == known
+    assert all(getattr(LoadOptions(), name) in (None, False) for name in FIELDS)
 
 
 @pytest.mark.parametrize(

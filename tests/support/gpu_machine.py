@@ -45,7 +45,7 @@ def gpu_machine(version: str = "10.3.0", **gpu: Any) -> Iterator[GpuMachine]:
         # The host has its own build of the kernels, and the test machine may lack nvcc.
         patch.setattr(
             "edgeunet.runtime.backends.tensorrt.load_kernels",
-            lambda device, folder: device.load_module(b"\x7fELF"),
+            lambda device, folder, trust: device.load_module(b"\x7fELF"),
         )
         yield GpuMachine(driver, trt)
 

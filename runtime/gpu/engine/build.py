@@ -7,8 +7,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from edgeunet.bundle.bundle import ENGINES_DIR, Bundle, BundleFile, open_bundle
-from edgeunet.bundle.engines import EngineRequest
+from edgeunet.bundle.bundle import Bundle, BundleFile, open_bundle
+from edgeunet.bundle.engines import EngineRequest, engines_folder
 from edgeunet.bundle.manifest import PARTS, Part, Precision
 from edgeunet.errors import UsageError
 
@@ -33,6 +33,7 @@ def build_bundle_engine(
     workspace_mb: int | None = None,
     here: bool = False,
     force: bool = False,
+    trust_engines: bool = False,
     report: Callable[[str], None] = lambda step: None,
     progress: Callable[[float], None] = lambda done: None,
 ) -> BuiltEngine:
@@ -54,6 +55,7 @@ def build_bundle_engine(
         here: build for GPU `device` even if the runtime builds ahead of time. An existing engine
             for several targets fits if the GPU is one of them.
         force: build even if an engine fits.
+        trust_engines: keep an engine that fits although another machine built it. Engines are code.
         report: gets a message for each step. progress: gets the finished share, 0 to 1.
 
     Raises:
@@ -62,7 +64,7 @@ def build_bundle_engine(
         MissingDependencyError: the runtime or PyCUDA is not installed.
         UsageError: the bundle lacks the precision or part, or the runtime does not take an option.
         BackendError: there is no such GPU, or the runtime does not support it.
-        EngineError: TensorRT rejected the graph, or `engines/` cannot be written.
+        EngineError: TensorRT rejected the graph, or `engines/` is a link or cannot be written.
     """
     toolkit = load_toolkit(runtime)
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
@@ -77,7 +79,12 @@ def build_bundle_engine(
         )
     graph, request = _request(toolkit, opened, part, targets, dla)
     keep = partial(
-        keep_or_build, opened.root / ENGINES_DIR, graph=graph, force=force, report=report
+        keep_or_build,
+        engines_folder(opened),
+        graph=graph,
+        force=force,
+        trust=trust_engines,
+        report=report,
     )
 
     def make(request: EngineRequest, tuning: Tuning | None = None) -> Plan:

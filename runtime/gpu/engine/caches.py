@@ -1,4 +1,7 @@
-"""Cache files that start with a hash of the rest, so that TensorRT never reads damaged bytes."""
+"""Cache files that TensorRT reads only if they are whole, and if this machine wrote them.
+
+A file starts with a hash of the rest, which starts with a signature of the content.
+"""
 
 from __future__ import annotations
 
@@ -9,35 +12,49 @@ from pathlib import Path
 from typing import Any
 
 from edgeunet.bundle.engines import EngineRequest, slug
-from edgeunet.files import write_bytes
+from edgeunet.bundle.signing import NOT_OURS, SIGNATURE_BYTES, is_signed, sign
+from edgeunet.errors import EngineError
+from edgeunet.files import read_file, write_bytes
 
 _DIGEST = hashlib.sha256().digest_size
+_MAX_BYTES = 1 << 30
 
 
-def read_cache(path: Path, kind: str, report: Callable[[str], None]) -> bytes:
-    """Content of a cache file, or b"" if it is missing, unreadable or damaged.
+def read_cache(
+    path: Path, kind: str, report: Callable[[str], None], *, trust: bool = False
+) -> bytes:
+    """Content of a cache file, or b"" if it is missing, unreadable, damaged or not signed.
 
     Args:
         kind: name of the cache in messages. report: gets the reason if an existing file is not
-            used.
+            used. trust: also read what this machine has not signed.
     """
     try:
-        data = path.read_bytes()
+        data = read_file(path, most=_MAX_BYTES)
     except FileNotFoundError:
         return b""
     except OSError as error:
         report(f"{kind} not used: {error}")
         return b""
-    digest, content = data[:_DIGEST], data[_DIGEST:]
-    if hashlib.sha256(content).digest() != digest:
+    digest, rest = data[:_DIGEST], data[_DIGEST:]
+    signature, content = rest[:SIGNATURE_BYTES], rest[SIGNATURE_BYTES:]
+    if hashlib.sha256(rest).digest() != digest:
         report(f"{kind} {path} dropped: it is damaged")
+        return b""
+    try:
+        if not trust and not is_signed(signature, path.name, content):
+            report(f"{kind} {path} dropped: it {NOT_OURS}")
+            return b""
+    except EngineError as error:
+        report(f"{kind} not used: {error}")
         return b""
     return content
 
 
 def write_cache(path: Path, content: bytes) -> None:
-    """Write a cache file atomically. Raises OSError if that fails."""
-    write_bytes(path, hashlib.sha256(content).digest() + content)
+    """Write a cache file atomically. Raises OSError, or EngineError as `sign`, if that fails."""
+    rest = sign(path.name, content) + content
+    write_bytes(path, hashlib.sha256(rest).digest() + rest)
 
 
 def timing_cache_path(request: EngineRequest) -> Path:
@@ -62,7 +79,7 @@ def keep_timing_cache(config: Any, path: Path, report: Callable[[str], None]) ->
     content = bytes(config.get_timing_cache().serialize())
     try:
         write_cache(path, content)
-    except OSError as error:  # the engine itself is fine
+    except (OSError, EngineError) as error:  # the engine itself is fine
         report(f"timing cache not saved, the next build takes as long: {error}")
 
 
@@ -81,14 +98,16 @@ class RuntimeCache:
 
     Args:
         config: IRuntimeConfig that the contexts will use. report: gets the reason if the file is
-            not used or cannot be written.
+            not used or cannot be written. trust: see `read_cache`.
     """
 
-    def __init__(self, config: Any, path: Path, report: Callable[[str], None]) -> None:
+    def __init__(
+        self, config: Any, path: Path, report: Callable[[str], None], *, trust: bool = False
+    ) -> None:
         self._native = config.create_runtime_cache()
         self._path = path
         self._report = report
-        self._saved = read_cache(path, "runtime cache", report)
+        self._saved = read_cache(path, "runtime cache", report, trust=trust)
         if self._saved and not self._native.deserialize(self._saved):
             report(
                 f"runtime cache {path} dropped: TensorRT-RTX rejected it, as it does after a "
@@ -105,5 +124,5 @@ class RuntimeCache:
         self._saved = content
         try:
             write_cache(self._path, content)
-        except OSError as error:  # the engine runs without it
+        except (OSError, EngineError) as error:  # the engine runs without it
             self._report(f"runtime cache not saved, the next start takes as long: {error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -12,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from edgeunet.bundle.engines import MAX_PLAN_BYTES
 from edgeunet.errors import BackendError, EngineError
+from edgeunet.files import read_file
 
 from ...pipeline.stopping import Closing
 from ..cuda import CudaDevice, DeviceMemory, Graph, Stream
@@ -45,7 +48,9 @@ class LoadedEngine(Closing):
     With TensorRT-RTX, a file beside the plan keeps the kernels that were compiled for the device.
 
     Args:
-        plan: path of the plan. dla: core of the Deep Learning Accelerator that it was built for.
+        plan: path of the plan. sha256: its hash, from its card.
+        dla: core of the Deep Learning Accelerator that it was built for.
+        trust: also use a file with kernels that another machine compiled.
         report: gets the reason if that file is not used or cannot be written.
 
     Attributes:
@@ -53,8 +58,8 @@ class LoadedEngine(Closing):
         smallest_batch: 1, or `max_batch` if the engine takes only that.
 
     Raises:
-        EngineError: TensorRT rejected the plan. BackendError: TensorRT does not start, for example
-            because the driver is too old. No other plan would help.
+        EngineError: TensorRT rejected the plan, or the file has changed. BackendError: TensorRT
+            does not start, for example because the driver is too old. No other plan would help.
     """
 
     def __init__(
@@ -63,17 +68,20 @@ class LoadedEngine(Closing):
         plan: Path,
         device: CudaDevice,
         *,
+        sha256: str,
+        trust: bool = False,
         dla: int | None = None,
         report: Callable[[str], None] = _log.warning,
     ) -> None:
         trt = toolkit.module
+        content = _read_plan(plan, sha256)
         self.log = fresh_logger(trt)
         self.device, self._title = device, toolkit.title
         with device.current("loading an engine"):
             self._runtime = self._start_runtime(trt)  # must outlive the engine
             if dla is not None:
                 self._runtime.DLA_core = dla  # default: core 0
-            self.native = self._runtime.deserialize_cuda_engine(plan.read_bytes())
+            self.native = self._runtime.deserialize_cuda_engine(content)
         if self.native is None:
             raise EngineError(f"{self._title} rejected the engine: {error_text(self.log)}")
         self._config = self._cache = None
@@ -81,7 +89,7 @@ class LoadedEngine(Closing):
             with device.current("loading an engine's kernels"):
                 self._config = _runtime_config(trt, self.native)
                 path = runtime_cache_path(plan, device.name)
-                self._cache = RuntimeCache(self._config, path, report)
+                self._cache = RuntimeCache(self._config, path, report, trust=trust)
         # TensorRT 8 lacks it and has other calls for the same.
         self._strategies = getattr(trt, "ExecutionContextAllocationStrategy", None)
         self._input_mode = trt.TensorIOMode.INPUT
@@ -164,6 +172,17 @@ class LoadedEngine(Closing):
             np.dtype(_TYPES[self.native.get_tensor_dtype(name).name]),
             mode == self._input_mode,
         )
+
+
+def _read_plan(path: Path, sha256: str) -> bytes:
+    """The plan's bytes, which are those of the hash: they are not read again."""
+    try:
+        content = read_file(path, most=MAX_PLAN_BYTES)
+    except OSError as error:
+        raise EngineError(f"{path} cannot be read: {error}.") from None
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise EngineError(f"{path} has changed since it was checked.")
+    return content
 
 
 def _runtime_config(trt: Any, engine: Any) -> Any:

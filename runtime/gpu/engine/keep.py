@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -13,6 +14,7 @@ from filelock import FileLock, Timeout
 from edgeunet.bundle.bundle import BundleFile
 from edgeunet.bundle.engines import PLAN_SUFFIX, EngineCard, EngineRequest, card_path, read_card
 from edgeunet.bundle.schema import encode
+from edgeunet.bundle.signing import NOT_OURS, ensure_key
 from edgeunet.errors import EngineError
 from edgeunet.files import write_bytes, write_json
 
@@ -45,29 +47,35 @@ def keep_or_build(
     force: bool,
     report: Callable[[str], None],
     among_others: bool = False,
+    trust: bool = False,
 ) -> BuiltEngine:
     """Return the plan in `folder` that fits the request, or write the one that `make` builds.
 
     Args:
         make: builds the plan of `graph`.
         among_others: also accept a plan for more targets. One for exactly these comes first.
+        trust: also accept a plan that this machine has not signed.
 
     Raises:
-        EngineError: `folder` cannot be written. Also raises what `make` raises.
+        EngineError: `folder` cannot be written, or a plan not be signed. Also raises what `make`
+        raises.
     """
     path = folder / request.file_name
-    found, reason = _find(folder, request, among_others=among_others)
+    find = partial(_find, folder, request, among_others=among_others, trust=trust)
+    found, reason = find()
     if found is not None and not force:
         return found
+    if not trust:
+        ensure_key()  # before a build of minutes
     try:
         folder.mkdir(exist_ok=True)
         with _locked(folder / f".{path.name}.lock", report):
-            found, reason = _find(folder, request, among_others=among_others)
+            found, reason = find()
             if found is not None and not force:  # another process has built it meanwhile
                 return found
             reason = "--force was given" if found is not None else reason
             report(f"building {path.name}: {reason}")
-            card = _write(path, request, graph, make())
+            card = _write(path, request, graph, make(), trust=trust)
             return BuiltEngine(path, card, built=True, reason=reason)
     except OSError as error:
         raise EngineError(
@@ -75,7 +83,9 @@ def keep_or_build(
         ) from error
 
 
-def _write(path: Path, request: EngineRequest, graph: BundleFile, plan: Plan) -> EngineCard:
+def _write(
+    path: Path, request: EngineRequest, graph: BundleFile, plan: Plan, *, trust: bool
+) -> EngineCard:
     card = EngineCard(
         request,
         plan_sha256=hashlib.sha256(plan.content).hexdigest(),
@@ -83,6 +93,11 @@ def _write(path: Path, request: EngineRequest, graph: BundleFile, plan: Plan) ->
         onnx_bytes=graph.path.stat().st_size,
         fallback=plan.fallback,
     )
+    try:
+        card = card.signed()
+    except EngineError:
+        if not trust:  # else it is accepted without a signature
+            raise
     # If the process dies between the two, the old sidecar does not match the new plan's hash.
     write_bytes(path, plan.content)
     write_json(card_path(path), encode(card))
@@ -90,7 +105,7 @@ def _write(path: Path, request: EngineRequest, graph: BundleFile, plan: Plan) ->
 
 
 def _find(
-    folder: Path, request: EngineRequest, *, among_others: bool
+    folder: Path, request: EngineRequest, *, among_others: bool, trust: bool
 ) -> tuple[BuiltEngine | None, str]:
     """The engine that fits, or None; and the reason."""
     own = folder / request.file_name
@@ -105,6 +120,8 @@ def _find(
             problems.append(str(error))
             continue
         problem = _mismatch(path, card.request, request, among_others=among_others)
+        if problem is None and not trust and not card.is_ours:
+            problem = f"{path.name} {NOT_OURS}"
         if problem is None:
             reason = "it fits graph, version and targets"
             return BuiltEngine(path, card, built=False, reason=reason), reason
@@ -153,6 +170,8 @@ def _differences(one: EngineRequest, other: EngineRequest) -> list[tuple[str, ob
 @contextmanager
 def _locked(path: Path, report: Callable[[str], None]) -> Iterator[None]:
     """Hold a file lock. The system releases it if the process is killed."""
+    if path.is_symlink():  # the lock would truncate the file that it leads to
+        raise EngineError(f"{path} is a link. Refused: remove it.")
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)

@@ -9,8 +9,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from edgeunet.errors import BackendError
-from edgeunet.files import write_bytes
+from edgeunet.bundle.signing import NOT_OURS, SIGNATURE_BYTES, is_signed, sign
+from edgeunet.errors import BackendError, EngineError
+from edgeunet.files import read_file, write_bytes
 
 from ..cuda import CudaDevice, Module
 
@@ -19,17 +20,19 @@ FLAGS = ("-cubin", "-std=c++17", "-fmad=false")
 """-fmad=false: the compiler must not fuse products and sums. pixels.cuh decides each rounding."""
 
 _DIGEST_BYTES = 32
+_MAX_BYTES = 1 << 28
 
 
-def load_kernels(device: CudaDevice, folder: Path | None) -> Module:
+def load_kernels(device: CudaDevice, folder: Path | None, *, trust: bool = False) -> Module:
     """Load the kernels on a device; compile them first if necessary.
 
-    The file's name holds a hash of sources and flags, and the file ends with its own SHA-256. A
-    file that is outdated, damaged or rejected by the driver is compiled again. Only kernels that
-    the driver has loaded are saved.
+    The file's name holds a hash of sources and flags. The file ends with this machine's signature
+    and the SHA-256 of all that. A file that is outdated, damaged, of another machine or rejected by
+    the driver is compiled again. Only kernels that the driver has loaded are saved.
 
     Args:
         folder: where the compiled kernels are kept, the bundle's `engines/`. None: nowhere.
+        trust: also load kernels that another machine compiled.
 
     Raises:
         BackendError: nvcc is missing or fails, the driver rejects its output, or the folder cannot
@@ -43,18 +46,21 @@ def load_kernels(device: CudaDevice, folder: Path | None) -> Module:
     reason = "is not there"
     if path.exists():
         try:
-            image = _read(path)
-            if image is not None:
-                return device.load_module(image)
-            reason = "is damaged"
+            return device.load_module(_read(path, trust=trust))
+        except (ValueError, EngineError) as error:
+            reason = str(error)
         except OSError as error:
-            reason = f"cannot be read ({error.strerror})"
+            reason = f"cannot be read ({error.strerror or error})"
         except BackendError as error:  # compiled by a toolkit that is newer than the driver
             reason = f"was rejected ({error})"
     image = _compile(device.capability, f"{path} {reason}")
     module = _load_compiled(device, image)
     try:
-        write_bytes(path, image + hashlib.sha256(image).digest())
+        content = image + sign(path.name, image)
+        write_bytes(path, content + hashlib.sha256(content).digest())
+    except EngineError:
+        if not trust:
+            raise
     except OSError as error:
         raise BackendError(
             f"the CUDA kernels were compiled, but {path} cannot be written: {error.strerror}. Make "
@@ -63,11 +69,16 @@ def load_kernels(device: CudaDevice, folder: Path | None) -> Module:
     return module
 
 
-def _read(path: Path) -> bytes | None:
-    """The image in a file, or None if it is damaged."""
-    content = path.read_bytes()
-    image, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
-    return image if image and hashlib.sha256(image).digest() == digest else None
+def _read(path: Path, *, trust: bool) -> bytes:
+    """The image in a file; ValueError, as the end of a sentence, if it is not to be used."""
+    whole = read_file(path, most=_MAX_BYTES)
+    content, digest = whole[:-_DIGEST_BYTES], whole[-_DIGEST_BYTES:]
+    image, signature = content[:-SIGNATURE_BYTES], content[-SIGNATURE_BYTES:]
+    if not image or hashlib.sha256(content).digest() != digest:
+        raise ValueError("is damaged")
+    if not trust and not is_signed(signature, path.name, image):
+        raise ValueError(NOT_OURS)
+    return image
 
 
 def image_name(capability: str) -> str:
@@ -96,7 +107,7 @@ def _compile(capability: str, reason: str) -> bytes:
             "was found on PATH, in CUDA_HOME or in /usr/local/cuda. Install the CUDA toolkit (`apt "
             "install` cuda-toolkit-12-6 on JetPack 6, cuda-toolkit-13-0 on JetPack 7). Or run the "
             "bundle on a machine with nvcc and the same kind of GPU, and copy its "
-            f"engines/{image_name(capability)}."
+            f"engines/{image_name(capability)}; then pass --trust-engines."
         )
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "kernels.cubin"

@@ -17,6 +17,7 @@ import pytest
 from edgeunet.bundle.bundle import Bundle, open_bundle
 from edgeunet.bundle.manifest import MANIFEST_NAME, Flavour, Precision
 from edgeunet.errors import BackendError, UnknownNameError, UsageError
+from edgeunet.files import sha256
 from edgeunet.runtime.backends import create_backend, list_backends
 from edgeunet.runtime.backends.base import NetBackend
 from edgeunet.runtime.backends.ort import open_flavour
@@ -268,9 +269,11 @@ def test_graph_that_the_bundle_lacks_names_the_option(fp32_bundle: Path) -> None
 
 
 def test_graph_that_cannot_be_loaded_is_named(bundle: Bundle, tmp_path: Path) -> None:
-    (tmp_path / "model.fp32.onnx").write_bytes(b"no graph")
+    path = tmp_path / "model.fp32.onnx"
+    path.write_bytes(b"\x08\x08")  # a model without a graph
+    manifest = replace(bundle.manifest, files={**bundle.manifest.files, path.name: sha256(path)})
     with pytest.raises(BackendError, match=r"ONNX Runtime cannot load .*model\.fp32\.onnx"):
-        open_flavour(replace(bundle, root=tmp_path), "fp32")
+        open_flavour(replace(bundle, root=tmp_path, manifest=manifest), "fp32")
 
 
 def test_input_of_another_size_is_a_backend_error(bundle: Bundle) -> None:

@@ -191,15 +191,19 @@ def test_manifest_of_another_net_is_refused(copy: Path) -> None:
             ort.open_flavour(replace(opened, manifest=replace(opened.manifest, **change)), "fp32")
 
 
-def test_output_of_a_shape_that_the_graph_does_not_declare_is_refused(
-    copy: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """ONNX Runtime only warns of it."""
-    flat = onnx.helper.make_node("Reshape", ["logits_before", "shape"], ["logits"])
-    shape = onnx.helper.make_node(
-        "Constant", [], ["shape"], value=onnx.numpy_helper.from_array(np.int64([-1, 3, 16, 96]))
-    )
-    opened = with_graph(copy, _append(shape, flat, shape=None))
+def test_output_of_a_shape_that_the_graph_does_not_declare_is_refused(copy: Path) -> None:
+    """A shape that is computed from the image is not known before."""
+    node, tensor = onnx.helper.make_node, onnx.numpy_helper.from_array
+    nodes = [
+        node("Constant", [], ["zero"], value=tensor(np.float32(0))),
+        node("Constant", [], ["sides"], value=tensor(np.int64([-1, 3, 16, 96]))),
+        node("Mul", ["image", "zero"], ["zeros"]),
+        node("ReduceSum", ["zeros"], ["sum"], keepdims=0),
+        node("Cast", ["sum"], ["nothing"], to=onnx.TensorProto.INT64),
+        node("Add", ["sides", "nothing"], ["shape"]),
+        node("Reshape", ["logits_before", "shape"], ["logits"]),
+    ]
+    opened = with_graph(copy, _append(*nodes, shape=None))
     with ort.open_flavour(opened, "fp32") as backend:
         frame = opened.golden().frames[0]
         with pytest.raises(BackendError, match=r"expected logits float32 \(1, 3, 32, 48\)"):

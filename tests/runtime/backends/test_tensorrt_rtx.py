@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from edgeunet.bundle.bundle import Bundle, open_bundle
+from edgeunet.bundle.signing import NOT_OURS
 from edgeunet.errors import BackendError, EngineError, MissingDependencyError, UsageError
 from edgeunet.runtime import load
 from edgeunet.runtime.backends import create_backend
@@ -166,6 +167,35 @@ def test_int8_is_remarked_on_where_it_is_built_and_not_at_each_start(
     int8 = open_bundle(write_bundle(tmp_path / "int8", precision="int8"))
     assert any("no INT8 convolution" in step for step in start(int8))
     assert start(int8) == []
+
+
+# What another machine built
+
+
+def test_bundle_with_code_of_another_machine_is_run_only_if_it_is_trusted(
+    machine: GpuMachine, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusting = LoadOptions(trust_engines=True)
+    start(bundle, 1)
+    plan, cache = (bundle.root / "engines" / f"sm89-{STEM}.engine", cache_of(bundle))
+    before = plan.stat().st_ino
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another"))
+    with create_backend("rtx", bundle, trusting) as backend:
+        backend.segment(Batch.of(frames(1)))
+    assert len(machine.trt.compiled) == 1
+    assert plan.stat().st_ino == before
+    engine, kernels = start(bundle, 1)
+    assert engine == f"building {plan.name}: {plan.name} {NOT_OURS}"
+    assert kernels == f"runtime cache {cache} dropped: it {NOT_OURS}"
+    assert plan.stat().st_ino != before
+    assert len(machine.trt.compiled) == 2
+    assert start(bundle, 1) == []
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "pytorch"])
+def test_backends_without_engines_take_no_trust(bundle: Bundle, name: str) -> None:
+    with pytest.raises(UsageError, match=f"backend {name} has no trust_engines"):
+        create_backend(name, bundle, LoadOptions(trust_engines=True))
 
 
 # What is compiled on the card

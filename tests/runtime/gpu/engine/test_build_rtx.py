@@ -70,6 +70,7 @@ def test_plan_and_sidecar_say_what_they_are(built: tuple[Path, BuiltEngine]) -> 
     assert (engine.built, engine.reason) == (True, "there is none yet")
     card = json.loads(engine.path.with_suffix(".json").read_text())
     graph = root / flavour_file("fp16")
+    assert re.fullmatch(r"[0-9a-f]{64}", card.pop("signature"))
     assert card == {
         "request": {
             "runtime": "rtx",
@@ -87,7 +88,7 @@ def test_plan_and_sidecar_say_what_they_are(built: tuple[Path, BuiltEngine]) -> 
         "plan_bytes": engine.path.stat().st_size,
         "onnx_bytes": graph.stat().st_size,
         "fallback": [],
-        "card_version": 2,
+        "card_version": 3,
     }
 
 
@@ -140,7 +141,7 @@ def lose_plan(root: Path, plan: Path) -> None:
 
 
 def break_sidecar(root: Path, plan: Path) -> None:
-    plan.with_suffix(".json").write_text('{"card_version": 2')
+    plan.with_suffix(".json").write_text('{"card_version": 3')
 
 
 def age_sidecar(root: Path, plan: Path) -> None:
@@ -176,7 +177,7 @@ def edit(plan: Path, **values: Any) -> None:
         (lose_sidecar, r"\.json is missing"),
         (lose_plan, r"\.engine is missing"),
         (break_sidecar, r"\.json cannot be read"),
-        (age_sidecar, r"\.json has card version 0; this edgeunet reads 2"),
+        (age_sidecar, r"\.json has card version 0; this edgeunet reads 3"),
         (misname_sidecar, r"\.json is damaged: \$\.plan_bytes: expected int, got 'many'"),
         (other_version, "version 1.0; expected 1.*"),
         (other_graph, "the graph has changed since"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,7 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeunet.runtime.gpu.engine.caches import attach_timing_cache, keep_timing_cache
+from edgeunet.bundle.signing import key_path
+from edgeunet.runtime.gpu.engine.caches import (
+    attach_timing_cache,
+    keep_timing_cache,
+    read_cache,
+    write_cache,
+)
 from support import fake_tensorrt
 from support.engine_builds import build
 from support.small_bundle import names, write_bundle
@@ -80,6 +87,49 @@ def test_tensorrt_never_gets_a_damaged_timing_cache(
     told: list[str] = []
     attach_timing_cache(config, path, told.append)
     assert told == [f"timing cache {path} dropped: it is damaged"]
+
+
+def test_timing_cache_of_another_machine_is_dropped(
+    bundle: Path,
+    tmp_path: Path,
+    trt: ModuleType,
+    configured: list[tuple[Any, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    build(bundle)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another"))
+    known, told = layers_known(configured, trt), list[str]()
+    assert build(bundle, force=True, report=told.append).built
+    assert known == [set()]
+    assert any("dropped: it was not built on this machine" in step for step in told)
+
+
+def test_cache_is_read_by_whom_wrote_it_or_trusts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, told = tmp_path / "x.cache", list[str]()
+    write_cache(path, b"kernels")
+    assert read_cache(path, "cache", pytest.fail) == b"kernels"
+    shutil.copy(path, tmp_path / "y.cache")
+    assert read_cache(tmp_path / "y.cache", "cache", told.append) == b""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another"))
+    assert read_cache(path, "cache", told.append) == b""
+    assert len(told) == 2 and all("it was not built on this machine" in step for step in told)
+    assert read_cache(path, "cache", pytest.fail, trust=True) == b"kernels"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert read_cache(path, "cache", told.append, trust=True) == b""
+    assert told[-1] == f"cache {path} dropped: it is damaged"
+
+
+def test_cache_without_a_usable_key_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    path, told = tmp_path / "x.cache", list[str]()
+    write_cache(path, b"kernels")
+    key_path().chmod(0o644)
+    assert read_cache(path, "cache", told.append) == b""
+    assert len(told) == 1 and "cache not used: " in told[0] and "only you can read" in told[0]
 
 
 def test_timing_cache_that_tensorrt_rejects_is_dropped_with_a_message(

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
+from edgeunet.bundle.bundle import open_bundle
+from edgeunet.bundle.engines import EngineCard, list_engines
+from edgeunet.bundle.signing import NOT_OURS
 from edgeunet.errors import EngineError
+from edgeunet.files import sha256
+from edgeunet.runtime.gpu.cuda import CudaDevice
+from edgeunet.runtime.gpu.engine import load_toolkit
+from edgeunet.runtime.gpu.engine.execution import LoadedEngine
 from support.engine_builds import MACHINE, Install, build, plan_of
 from support.small_bundle import names, start, write_bundle
 
@@ -106,6 +116,114 @@ def test_only_one_of_two_processes_builds(bundle: Path) -> None:
     processes = [start(MACHINE + BUILD, bundle) for _ in range(2)]
     said = [process.communicate(timeout=120) for process in processes]
     assert sorted(out for out, _ in said) == ["False\n", "True\n"], said
+
+
+# Engines that this machine did not build
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """A function that makes this another machine: one with another key."""
+
+    def move() -> None:
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another" / "state"))
+
+    return move
+
+
+def test_engine_of_another_machine_is_built_again(
+    bundle: Path, trt: ModuleType, elsewhere: Callable[[], None]
+) -> None:
+    first = build(bundle)
+    elsewhere()
+    (listed,) = list_engines(open_bundle(bundle))
+    assert listed.problem is not None and "was not built on this machine" in listed.problem
+    assert build(bundle, trust_engines=True).reason == "it fits graph, version and targets"
+    second = build(bundle)
+    assert second.built and second.path == first.path
+    assert second.reason == f"{first.path.name} {NOT_OURS}"
+    assert not build(bundle).built
+    assert [each.problem for each in list_engines(open_bundle(bundle))] == [None]
+
+
+def forge(plan: Path, *, other: EngineCard | None = None) -> None:
+    """Put other code in the place of a plan, with a sidecar that fits."""
+    plan.write_bytes(b"evil code")
+    path = plan.with_suffix(".json")
+    card = json.loads(path.read_text())
+    card["plan_sha256"] = sha256(plan)
+    card["plan_bytes"] = plan.stat().st_size
+    if other is not None:
+        card["signature"] = other.signature
+    path.write_text(json.dumps(card))
+
+
+@pytest.mark.parametrize("signature", ["its own", "another engine's", "none", "garbage"])
+def test_forged_engine_is_never_used(bundle: Path, install: Install, signature: str) -> None:
+    install("10.3.0")
+    engine, other = build(bundle), build(bundle, precision="fp32")
+    forge(engine.path, other=other.card if signature == "another engine's" else None)
+    if signature in ("none", "garbage"):
+        path = engine.path.with_suffix(".json")
+        card = json.loads(path.read_text())
+        card["signature"] = "" if signature == "none" else "\u0661g" * 32
+        path.write_text(json.dumps(card))
+    again = build(bundle)
+    assert again.built and again.reason.endswith(NOT_OURS)
+    assert engine.path.read_bytes() != b"evil code"
+
+
+def test_plan_that_changes_before_it_is_loaded_is_refused(bundle: Path, install: Install) -> None:
+    trt = install("10.3.0")
+    engine = build(bundle)
+    engine.path.write_bytes(b"evil code")
+    seen: list[Any] = []
+    trt.Runtime.deserialize_cuda_engine = lambda self, content: seen.append(content)
+    load = partial(LoadedEngine, load_toolkit("tensorrt"), engine.path)
+    with CudaDevice() as device:
+        with pytest.raises(EngineError, match="has changed since it was checked"):
+            load(device, sha256=engine.card.plan_sha256)
+        engine.path.unlink()
+        with pytest.raises(EngineError, match="cannot be read: "):
+            load(device, sha256=engine.card.plan_sha256)
+    assert seen == []
+
+
+def test_folder_of_engines_that_is_a_link_is_refused(
+    bundle: Path, install: Install, tmp_path: Path
+) -> None:
+    install("10.3.0")
+    (tmp_path / "outside").mkdir()
+    (bundle / "engines").symlink_to(tmp_path / "outside")
+    for use in (lambda: build(bundle), lambda: list_engines(open_bundle(bundle))):
+        with pytest.raises(EngineError, match=r"engines is a link; expected a folder\. Refused"):
+            use()
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+def test_lock_that_is_a_link_is_refused(bundle: Path, install: Install, tmp_path: Path) -> None:
+    install("10.3.0")
+    target = tmp_path / "precious"
+    target.write_text("content")
+    (bundle / "engines").mkdir()
+    (bundle / "engines" / ".orin-sm87-trt10.3.0-fp16.engine.lock").symlink_to(target)
+    with pytest.raises(EngineError, match=r"\.lock is a link\. Refused"):
+        build(bundle)
+    assert target.read_text() == "content"
+
+
+def test_machine_that_cannot_keep_a_key_says_so_before_it_builds(
+    bundle: Path, install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trt = install("10.3.0")
+    (tmp_path / "state").write_text("a file")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    trt.scenario.before_step = lambda step: pytest.fail("it was built")
+    with pytest.raises(EngineError, match="the key that signs engines cannot be written"):
+        build(bundle)
+    trt.scenario.before_step = lambda step: None
+    assert build(bundle, trust_engines=True).card.signature == ""
+    assert not build(bundle, trust_engines=True).built
 
 
 def test_read_only_folder_keeps_what_fits_and_refuses_a_build(

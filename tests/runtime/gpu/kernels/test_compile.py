@@ -71,8 +71,8 @@ class Card:
         return image
 
 
-def load(folder: Path | None, card: Card | None = None) -> Any:
-    return load_kernels(cast("CudaDevice", card or Card()), folder)
+def load(folder: Path | None, card: Card | None = None, *, trust: bool = False) -> Any:
+    return load_kernels(cast("CudaDevice", card or Card()), folder, trust=trust)
 
 
 def test_image_is_an_elf_file(nvcc: str, tmp_path: Path) -> None:
@@ -141,6 +141,7 @@ def test_kept_image_needs_no_nvcc(
     [
         lambda content: b"",
         lambda content: content[-32:],
+        lambda content: content[-64:],
         lambda content: content[:-1],
         lambda content: content[1:],
         lambda content: bytes([content[0] ^ 1]) + content[1:],
@@ -163,6 +164,30 @@ def test_damaged_image_is_compiled_anew(
         load(tmp_path)
 
 
+def test_image_of_another_machine_is_compiled_anew(
+    calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another"))
+    assert load(tmp_path, trust=True) == b"machine-code"
+    assert count(calls) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(compiling, "find_nvcc", lambda: None)
+        with pytest.raises(BackendError, match=r"was not built on this machine.*--trust-engines"):
+            load(tmp_path)
+    load(tmp_path)
+    load(tmp_path)
+    assert count(calls) == 2
+
+
+def test_image_of_another_name_is_compiled_anew(calls: Path, tmp_path: Path) -> None:
+    """Such as one of old sources, whose signature is right."""
+    load(tmp_path, Card("sm90"))
+    (tmp_path / image_name("sm90")).rename(tmp_path / image_name("sm87"))
+    load(tmp_path)
+    assert count(calls) == 2
+
+
 def test_image_that_cannot_be_read_is_told(
     calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,7 +195,7 @@ def test_image_that_cannot_be_read_is_told(
     with pytest.raises(BackendError, match=r"were compiled, but .* cannot be written"):
         load(tmp_path)
     monkeypatch.setattr(compiling, "find_nvcc", lambda: None)
-    with pytest.raises(BackendError, match=r"cannot be read \(Is a directory\), and no nvcc"):
+    with pytest.raises(BackendError, match=r"cannot be read \(it is a directory\), and no nvcc"):
         load(tmp_path)
 
 
