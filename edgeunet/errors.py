@@ -25,7 +25,14 @@ def printable(text: object) -> str:
     known = str(text)
     if known.isprintable():
         return known
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in known)
+    return "".join(each if each.isprintable() else _escaped(each) for each in known)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # Python's stand-in for a byte of a name that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return repr(character)[1:-1]
 
 
 def printable_lines(text: object) -> str:

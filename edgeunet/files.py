@@ -1,4 +1,4 @@
-"""Writes files and directories atomically: they appear whole or not at all. Lists images."""
+"""Writes files and directories atomically: they appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -16,17 +16,14 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cache
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from .errors import OutputError, OutputExistsError, UsageError
 
 _log = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-"""Suffixes, in lower case, of files that are read as images."""
 # What a killed process leaves behind has such a name. Nothing else is ever removed.
 _TEMPORARY = re.compile(r"\.edgeunet-[0-9a-f]{16}\.tmp")
 _AT_FDCWD, _NO_REPLACE, _EXCHANGE = -100, 1, 2  # of Linux, for renameat2
@@ -36,96 +33,6 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Controls, line breaks, what turns the direction of writing, and bytes that are not UTF-8."""
-
-
-def printable(name: object) -> str:
-    r"""A name from outside as text for a terminal: control characters as escapes, in one line.
-
-    Example:
-        >>> from edgeunet.files import printable
-        >>> printable("stra\udcdfe\x1b[2J.png")
-        'stra\\xdfe\\x1b[2J.png'
-    """
-    return _UNPRINTABLE.sub(lambda found: _escape(found[0]), str(name))
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # Python's stand-in for a byte that is not UTF-8
-        code -= 0xDC00
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
-
-
-def natural_key(path: str | PurePath) -> tuple[Any, ...]:
-    """Key to sort paths by, as people count: frame_2 before frame_10.
-
-    Example:
-        >>> from edgeunet.files import natural_key
-        >>> sorted(["f10.png", "f2.png", "f1.png"], key=natural_key)
-        ['f1.png', 'f2.png', 'f10.png']
-    """
-    parts = tuple(_natural_part(part) for part in PurePath(path).parts)
-    return parts, str(path)  # the second tells 1.png from 01.png
-
-
-def _natural_part(name: str) -> tuple[Any, ...]:
-    """Text and digits in turn. Digits without leading zeros compare by length, then as text."""
-    pieces: list[Any] = re.split(r"([0-9]+)", name)
-    for index in range(1, len(pieces), 2):
-        digits = pieces[index].lstrip("0")
-        pieces[index] = (len(digits), digits)
-    return tuple(pieces)
-
-
-@dataclass(frozen=True)
-class Listing:
-    """What a folder holds, each in natural order; together all of it.
-
-    images: files whose suffix is one of `IMAGE_SUFFIXES`. hidden: names that begin with a dot, such
-    as the `._0001.jpg` that macOS writes beside a file. others: other files, and folders.
-    """
-
-    images: tuple[Path, ...]
-    hidden: tuple[Path, ...]
-    others: tuple[Path, ...]
-
-    def skipped(self) -> str:
-        """What is no image, counted, as in "1 other (notes.txt)"; "" if nothing."""
-        told = []
-        if self.hidden:
-            told.append(f"{len(self.hidden)} hidden ({_few(self.hidden)})")
-        if self.others:
-            told.append(f"{len(self.others)} other ({_few(self.others)})")
-        return ", ".join(told)
-
-
-def list_images(folder: Path) -> Listing:
-    """Sort the entries of a folder into images and what is skipped. OSError if there is none.
-
-    Example:
-        >>> from pathlib import Path; from edgeunet.files import list_images
-        >>> for name in ("a10.png", "a9.png", "._a9.png"): Path(name).touch()
-        >>> [path.name for path in list_images(Path(".")).images]
-        ['a9.png', 'a10.png']
-    """
-    images, hidden, others = [], [], []
-    for path in sorted(folder.iterdir(), key=natural_key):
-        if path.name.startswith("."):
-            hidden.append(path)
-        elif path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir():
-            images.append(path)
-        else:
-            others.append(path)
-    return Listing(tuple(images), tuple(hidden), tuple(others))
-
-
-def _few(paths: tuple[Path, ...]) -> str:
-    """The first three names."""
-    names = ", ".join(printable(path.name) for path in paths[:3])
-    return names + (", ..." if len(paths) > 3 else "")
 
 
 def write_bytes(path: Path, content: bytes, *, sync: bool = True) -> None:

@@ -184,10 +184,9 @@ class Segmenter(Closing):
             drop_oldest=(drop or ("oldest" if live else "none")) == "oldest",
             confidence=confidence,
         )
-        stream = Stream(self.backend, feed, smoother)
+        stream = Stream(self.backend, feed, smoother, self._first)
         self._streams.add(stream)
         return stream
-        return Stream(self.backend, feed, smoother, self._first)
 
     def self_check(self) -> float:
         """Share of golden pixels that agree with the reference's masks, at the worst depth.

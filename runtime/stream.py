@@ -59,11 +59,10 @@ class Stream(Closing, Iterator[tuple[SourceFrame, Mask]]):
         self._feed, self._first = feed, first
         self._progress = _Progress()
         # Holds no reference to this object, so that dropping the stream ends it.
-        self._results = _segmented(backend, feed, self._progress, smoother)
+        self._results = _segmented(backend, feed, self._progress, smoother, first)
         self._taking = threading.RLock()
         self._ended = False
         self._error: EdgeUNetError | None = None
-        self._results = _segmented(backend, feed, self._progress, smoother, first)
 
     def __next__(self) -> tuple[SourceFrame, Mask]:
         segmented = self._take()

@@ -35,7 +35,7 @@ def test_unknown_name_lists_the_known_and_guesses_a_close_one() -> None:
         ("a\rb\nc", "a\\rb\\nc"),
         ("\x9b2J\x7f", "\\x9b2J\\x7f"),  # C1 and delete
         ("\u202egpj.exe", "\\u202egpj.exe"),  # turns the direction of the text
-        ("\udcdf", "\\udcdf"),  # a byte of a file name that is not UTF-8
+        ("stra\udcdfe", "stra\\xdfe"),  # a byte of a file name that is not UTF-8
     ],
 )
 def test_what_cannot_be_printed_is_escaped(text: str, shown: str) -> None:

@@ -13,7 +13,6 @@ from click.exceptions import NoArgsIsHelpError, NoSuchCommand
 from .. import __version__
 from ..errors import EdgeUNetError, MissingDependencyError, printable_lines
 from ..extras import find_package
-from ..files import printable
 
 # Each command is in a module of its name beside this file. It is imported on use: `edgeunet run`
 # never loads torch, and a device without the training extra still has its commands.
@@ -35,9 +34,6 @@ class Failure(click.ClickException):
     def show(self, file: Any = None) -> None:
         """Print `error: ...` on stderr."""
         click.echo(printable_lines(f"error: {self.message}"), file=file, err=True)
-        """Print `error: ...` on stderr, control characters as escapes: names may hold any."""
-        lines = [printable(line) for line in self.message.split("\n")]
-        click.echo("\n".join(["error: " + lines[0], *lines[1:]]), file=file, err=True)
 
 
 class CommandGroup(click.Group):

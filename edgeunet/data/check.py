@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DatasetError, SourceError
-from ..files import printable
+from ..errors import DatasetError, SourceError, printable
 from ..metrics import IGNORE, class_pixels
 from .datasets import SPLITS, Dataset, read_image, read_instances, read_labels
 from .images import is_turned, read_bytes

@@ -16,8 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DatasetError
-from ..files import printable
+from ..errors import DatasetError, printable
 from ..metrics import IGNORE, Mask
 from . import images
 from .description import Description, Palette, ViewDescription, parse_palette, read_description

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DatasetError, SourceError
-from ..files import printable
+from ..errors import DatasetError, SourceError, printable
 from ..metrics import IGNORE, Mask
 from .description import Description, Palette
 from .headers import form_of

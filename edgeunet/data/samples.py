@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import DatasetError
-from ..files import Listing, list_images, natural_key, printable
+from ..errors import DatasetError, printable
+from ..listing import Listing, list_images, natural_key
 from .masks import Coding
 
 STEM = "{stem}"

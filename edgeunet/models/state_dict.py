@@ -9,8 +9,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from ..errors import CheckpointError
-from ..files import printable
+from ..errors import CheckpointError, printable
 from .base import SegmentationNet
 from .weight_files import check_tensors, check_types, read_weight_file
 from .wrappers import Judge, unwrap

@@ -22,8 +22,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..errors import CheckpointError
-from ..files import printable
+from ..errors import CheckpointError, printable
 
 EXPANSION = 10
 """An archive may hold so many times the bytes of its file; PyTorch does not compress."""

@@ -14,8 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import CheckpointError, UsageError
-from ..files import printable
+from ..errors import CheckpointError, UsageError, printable
 
 Judge = Callable[[Mapping[str, Tensor]], float]
 """Share of a state dict's keys that fit a net, 0 to 1; 1 only if all of them do."""

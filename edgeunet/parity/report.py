@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..bundle.schema import encode
-from ..files import printable
+from ..errors import printable
 from .gate import GateParity
 
 NO_LABELS = "not checked: no labels; pass --data, a data set with masks"

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from edgeunet.errors import UsageError
-from edgeunet.files import IMAGE_SUFFIXES, check_directory, check_file, locked, write_bytes
+from edgeunet.files import check_directory, check_file, locked, write_bytes
+from edgeunet.listing import IMAGE_SUFFIXES
 from edgeunet.metrics import Mask
 
 from ..frames import Frame, Segmented

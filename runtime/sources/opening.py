@@ -10,7 +10,7 @@ from typing import Literal
 
 from edgeunet.data.images import read_image
 from edgeunet.errors import SourceError
-from edgeunet.files import IMAGE_SUFFIXES
+from edgeunet.listing import IMAGE_SUFFIXES
 
 from ..frames import SourceFrame, SourceInfo
 from .addresses import connector, scheme_of

@@ -21,7 +21,7 @@ from edgeunet.models.checkpoints import (
     read_card,
     save_checkpoint,
 )
-from edgeunet.models.state_dict import load_weights, read_tensors
+from edgeunet.models.state_dict import load_weights
 from edgeunet.models.structure import structure_of
 from support.checkpoints import make_card, make_net, read, refusal, weights_of
 
@@ -201,13 +201,13 @@ def test_card_that_is_no_regular_file_is_refused(saved: Path) -> None:
 def test_tensor_that_repeats_one_number_is_refused(saved: Path, with_card: bool) -> None:
     """It has any size, and the file hardly any."""
     path = saved.with_suffix(".pt")
-    tensors = read_tensors(saved)
+    tensors = read(saved)
     name = next(name for name, tensor in tensors.items() if tensor.ndim == 4)
     torch.save({**tensors, name: torch.zeros(1).expand(10**6, 10**4, 1, 1)}, path)
     assert path.stat().st_size < 10**6
     if not with_card:
         saved.with_suffix(".json").unlink()
-    with pytest.raises(CheckpointError, match=f"repeats a part of '{name}'"):
+    with pytest.raises(CheckpointError, match=f"damaged: {name} claims"):
         Checkpoint.open(path, "mobile_unet", size=(64, 96))
 
 

@@ -1,0 +1,82 @@
+"""Lists the images of a folder, in the order in which people count."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from .errors import printable
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+"""Suffixes, in lower case, of files that are read as images."""
+
+
+def natural_key(path: str | PurePath) -> tuple[Any, ...]:
+    """Key to sort paths by, as people count: frame_2 before frame_10.
+
+    Example:
+        >>> from edgeunet.listing import natural_key
+        >>> sorted(["f10.png", "f2.png", "f1.png"], key=natural_key)
+        ['f1.png', 'f2.png', 'f10.png']
+    """
+    parts = tuple(_natural_part(part) for part in PurePath(path).parts)
+    return parts, str(path)  # the second tells 1.png from 01.png
+
+
+def _natural_part(name: str) -> tuple[Any, ...]:
+    """Text and digits in turn. Digits without leading zeros compare by length, then as text."""
+    pieces: list[Any] = re.split(r"([0-9]+)", name)
+    for index in range(1, len(pieces), 2):
+        digits = pieces[index].lstrip("0")
+        pieces[index] = (len(digits), digits)
+    return tuple(pieces)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a folder holds, each in natural order; together all of it.
+
+    images: files whose suffix is one of `IMAGE_SUFFIXES`. hidden: names that begin with a dot, such
+    as the `._0001.jpg` that macOS writes beside a file. others: other files, and folders.
+    """
+
+    images: tuple[Path, ...]
+    hidden: tuple[Path, ...]
+    others: tuple[Path, ...]
+
+    def skipped(self) -> str:
+        """What is no image, counted, as in "1 other (notes.txt)"; "" if nothing."""
+        told = []
+        if self.hidden:
+            told.append(f"{len(self.hidden)} hidden ({_few(self.hidden)})")
+        if self.others:
+            told.append(f"{len(self.others)} other ({_few(self.others)})")
+        return ", ".join(told)
+
+
+def list_images(folder: Path) -> Listing:
+    """Sort the entries of a folder into images and what is skipped. OSError if there is none.
+
+    Example:
+        >>> from pathlib import Path; from edgeunet.listing import list_images
+        >>> for name in ("a10.png", "a9.png", "._a9.png"): Path(name).touch()
+        >>> [path.name for path in list_images(Path(".")).images]
+        ['a9.png', 'a10.png']
+    """
+    images, hidden, others = [], [], []
+    for path in sorted(folder.iterdir(), key=natural_key):
+        if path.name.startswith("."):
+            hidden.append(path)
+        elif path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir():
+            images.append(path)
+        else:
+            others.append(path)
+    return Listing(tuple(images), tuple(hidden), tuple(others))
+
+
+def _few(paths: tuple[Path, ...]) -> str:
+    """The first three names."""
+    names = ", ".join(printable(path.name) for path in paths[:3])
+    return names + (", ..." if len(paths) > 3 else "")
