@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 from weakref import WeakSet
 
 import numpy as np
@@ -25,6 +25,7 @@ from .frames import Batch, Result, SourceFrame, Timings, as_rgb, one_size
 from .options import DEFAULTS, LoadOptions, Tiling
 from .pipeline.stopping import Closing
 from .sources import Frames, IterableSource, Source
+from .sources.arrays import arrays_of
 from .stream import Feed, Stream
 
 T = TypeVar("T", bound=np.generic)
@@ -94,26 +95,23 @@ class Segmenter(Closing):
         """The bundle's manifest: classes, palette, input, precision."""
         return self.bundle.manifest
 
-    def __call__(
-        self, frames: Sequence[npt.NDArray[np.generic]], *, confidence: bool = False
-    ) -> Result:
+    def __call__(self, frames: Any, *, confidence: bool = False) -> Result:
         """Segment frames of one size, at most `manifest.max_batch` at a time inside.
 
         Args:
+            frames: one frame or several: arrays (H, W, C) or a batch (N, H, W, C), Pillow's
+                images, PyTorch's uint8 tensors, paths of images; `arrays_of` says which are taken.
+                The result has one mask for each, also if there is one frame only.
             confidence: also compute the confidence of each pixel.
 
         Raises:
-            UsageError: no frame. FrameError: a frame cannot be converted, or sizes differ.
+            UsageError: no frame, or something else. FrameError: a frame cannot be converted, or
+            sizes differ. SourceError: a file that cannot be read.
         """
         self._check_open()
-        if isinstance(frames, np.ndarray) and frames.ndim < 4:
-            # Iterating over a single image would yield its rows.
-            raise UsageError(
-                f"expected a list of frames, such as [frame], got an array {frames.shape}."
-            )
-        if len(frames) == 0:
+        images = [as_rgb(array) for array in arrays_of(frames)]
+        if not images:
             raise UsageError("expected frames (H, W, 3), got none.")
-        images = [as_rgb(frame) for frame in frames]
         one_size(images)
         limit = self.manifest.max_batch
         return _joined(

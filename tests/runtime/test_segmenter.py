@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.data.cells import snapshots
@@ -129,10 +130,16 @@ def test_frame_that_is_no_image_is_refused(
         segmenter([frame])
 
 
-def test_one_frame_without_a_list_is_refused(segmenter: Segmenter, frames: list[Frame]) -> None:
-    """Its rows would pass for gray frames."""
-    with pytest.raises((FrameError, UsageError)):
-        segmenter(frames[0])
+def test_frames_come_in_the_forms_that_people_have(
+    segmenter: Segmenter, frames: list[Frame], tmp_path: Path
+) -> None:
+    """`test_arrays.py` has all of them."""
+    wanted = segmenter([frames[0]]).masks
+    write_png(tmp_path / "a.png", frames[0])
+    for one in (frames[0], frames[0][None], tmp_path / "a.png", Image.fromarray(frames[0])):
+        assert np.array_equal(segmenter(one).masks, wanted)
+    with pytest.raises(UsageError, match="got a NoneType; expected arrays"):
+        segmenter(None)
 
 
 def test_other_forms_equal_their_rgb_form(segmenter: Segmenter, frames: list[Frame]) -> None:
