@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup check test demo latency clean
+.PHONY: setup check test lowest demo latency clean
 
 setup: $(VENV)/.installed
 
@@ -24,6 +24,10 @@ check: setup
 test: check
 	$(BIN)/pytest -m "not slow"
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow --numprocesses auto --dist worksteal
+
+# 3 GB for each version of Python.
+lowest:
+	tests/lowest_versions.sh
 
 demo: setup
 	$(BIN)/edgeunet demo --force

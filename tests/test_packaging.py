@@ -11,12 +11,17 @@ from email import message_from_bytes
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import edgeunet
+from support.project import extras
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"edgeunet": "edgeunet", "export": "edgeunet/export", "runtime": "edgeunet/runtime"}
 FILES = ["pyproject.toml", "README.md", "LICENSE"]
+
+NEWER = {"python_version": "3.11"}
 
 slow = pytest.mark.slow
 
@@ -114,6 +119,41 @@ def test_wheel_runs_without_the_sources(wheel: zipfile.ZipFile, tmp_path: Path) 
     )
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.strip()).is_relative_to(tmp_path)
+
+
+def requirements() -> list[Requirement]:
+    """What the extras need, without each other."""
+    lines = [line for wanted in extras().values() for line in wanted]
+    return [each for each in map(Requirement, lines) if each.name != "edgeunet"]
+
+
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12"])
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_pinned_versions_are_within_the_floors(python: str, machine: str) -> None:
+    here = {"python_version": python, "platform_machine": machine, "sys_platform": "linux"}
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    pinned = {
+        canonicalize_name(pin.name): str(pin.specifier).removeprefix("==")
+        for pin in pins
+        if pin.marker is None or pin.marker.evaluate(here)
+    }
+    for wanted in requirements():
+        if wanted.marker is not None and not wanted.marker.evaluate(here):
+            continue
+        assert any(each.operator == ">=" for each in wanted.specifier), f"{wanted} has no floor"
+        if (version := pinned.get(canonicalize_name(wanted.name))) is not None:
+            assert wanted.specifier.contains(version), f"{wanted}, but {version} is pinned"
+
+
+def test_floors_keep_out_versions_with_known_holes() -> None:
+    by_name = {each.name: each for each in requirements() if each.name in ("torch", "av")}
+    assert not by_name["torch"].specifier.contains("2.9.1")  # CVE-2026-24747
+    assert not by_name["av"].specifier.contains("14.4.0")
+    runtimes = [each for each in requirements() if each.name == "onnxruntime"]
+    newer = [each for each in runtimes if each.marker and each.marker.evaluate(NEWER)]
+    assert newer
+    assert not any(each.specifier.contains("1.23.2") for each in newer)
 
 
 @pytest.mark.parametrize("name", ["export", "runtime"])
