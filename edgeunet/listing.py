@@ -9,7 +9,10 @@ from typing import Any
 
 from .errors import printable
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset(
+    {".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"}
+    | {".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+)
 """Suffixes, in lower case, of files that are read as images."""
 
 
@@ -42,9 +45,9 @@ class Listing:
     as the `._0001.jpg` that macOS writes beside a file. others: other files, and folders.
     """
 
-    images: tuple[Path, ...]
-    hidden: tuple[Path, ...]
-    others: tuple[Path, ...]
+    images: tuple[Path, ...] = ()
+    hidden: tuple[Path, ...] = ()
+    others: tuple[Path, ...] = ()
 
     def skipped(self) -> str:
         """What is no image, counted, as in "1 other (notes.txt)"; "" if nothing."""
@@ -54,6 +57,10 @@ class Listing:
         if self.others:
             told.append(f"{len(self.others)} other ({_few(self.others)})")
         return ", ".join(told)
+
+
+NOTHING = Listing()
+"""The listing of an empty folder."""
 
 
 def list_images(folder: Path) -> Listing:

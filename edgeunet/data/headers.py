@@ -19,6 +19,7 @@ from PIL import (
     Jpeg2KImagePlugin,
     JpegImagePlugin,
     PngImagePlugin,
+    PpmImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
 )
@@ -37,6 +38,7 @@ _FORMATS: dict[str, tuple[re.Pattern[bytes], type[ImageFile.ImageFile]]] = {
         Jpeg2KImagePlugin.Jpeg2KImageFile,
     ),
     "PNG": (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile),
+    "PNM": (re.compile(rb"P[1-6]\s"), PpmImagePlugin.PpmImageFile),
     "TIFF": (tiff.SIGNATURE, TiffImagePlugin.TiffImageFile),
     "WebP": (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), WebPImagePlugin.WebPImageFile),
 }

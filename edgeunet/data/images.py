@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import ImageFile
 
 from ..errors import SourceError
 from . import tiff
@@ -39,6 +40,7 @@ from .tiff import MOST_PAGES, MOST_VALUES, RGB, upright
 __all__ = [
     "DEPTHS",
     "FORMATS",
+    "MOST_PAGES",
     "RGB",
     "Header",
     "Picture",
@@ -48,6 +50,7 @@ __all__ = [
     "decode",
     "decode_only",
     "is_turned",
+    "opened",
     "probe",
     "read_bytes",
     "read_ids",
@@ -81,12 +84,16 @@ class Picture:
     channels: tuple[str, ...]
 
 
-def decode(content: bytes, *, name: str, page: int = 0) -> Picture:
+def decode(
+    content: bytes, *, name: str, page: int = 0, reader: ImageFile.ImageFile | None = None
+) -> Picture:
     """Decode an image file in its own depth, upright.
 
     Args:
         name: of the file, for errors.
         page: index of the page or frame, below `count_pages`.
+        reader: the file in Pillow, see `headers.opened`, for all pages of an animation in turn. A
+            new one would decode the frames before the page again.
 
     Raises:
         SourceError: not an image, no such page, truncated or damaged, of another depth, or refused
@@ -101,14 +108,14 @@ def decode(content: bytes, *, name: str, page: int = 0) -> Picture:
     """
     kind = format_of(content)
     check_cost(content, kind, name=name)
-    if page and page >= (count := count_pages(content)):
+    if page and reader is None and page >= (count := count_pages(content)):
         raise SourceError(f"{name} has {count} pages; expected a page below that, got {page}.")
     if kind == "JPEG" and is_cut_off(content):
         raise SourceError(f"{name} is truncated: it ends within the image.")
     if kind == "TIFF":
         found = _decode_tiff(content, page, name)
     elif page or kind in _BY_PILLOW:
-        found = _decode_by_pillow(content, page, name)
+        found = _decode_by_pillow(content, page, name, reader)
     else:
         found = _decode_by_opencv(content, kind, name)
     if found.pixels.dtype == np.float64:
@@ -246,9 +253,11 @@ def _named(pixels: Pixels) -> Picture:
     return Picture(pixels[..., order] if len(order) == 4 else pixels[..., ::-1], names)
 
 
-def _decode_by_pillow(content: bytes, page: int, name: str) -> Picture:
+def _decode_by_pillow(
+    content: bytes, page: int, name: str, reader: ImageFile.ImageFile | None = None
+) -> Picture:
     """A frame of an animation, or a format that only Pillow reads everywhere."""
-    image = opened(content)
+    image = reader or opened(content)
     if image is None:
         raise _unreadable(name, "its header is damaged")
     if image.width * image.height > MOST_VALUES or bits_of(content) == 16:

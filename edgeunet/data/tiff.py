@@ -11,6 +11,7 @@ import io
 import re
 import struct
 from dataclasses import dataclass, field
+from functools import lru_cache
 from html import unescape
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy.typing as npt
 
 from ..errors import MissingDependencyError, SourceError
 
-MOST_PAGES = 100
+MOST_PAGES = 1 << 16
 """Pages are counted up to this number: a hostile file may claim millions."""
 
 MOST_VALUES = 1 << 30
@@ -116,6 +117,7 @@ class Page:
         return (*colours, "alpha") if alpha else ()
 
 
+@lru_cache(maxsize=1)  # while the pages of a file are decoded, one after the other
 def read_pages(content: bytes) -> list[Page]:
     """The pages of a TIFF without its thumbnails and masks, `MOST_PAGES` at most.
 

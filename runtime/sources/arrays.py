@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeunet.errors import FrameError, UsageError
-from edgeunet.files import IMAGE_SUFFIXES, printable
+from edgeunet.errors import FrameError, UsageError, printable
+from edgeunet.listing import IMAGE_SUFFIXES
 
 from ..frames import SourceFrame
 from .opening import Frames

@@ -20,6 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+import edgeunet.data.images
+from edgeunet.data import tiff
 from edgeunet.data.images import (
     FORMATS,
     RGB,
@@ -28,13 +30,13 @@ from edgeunet.data.images import (
     decode,
     decode_only,
     is_turned,
+    opened,
     read_ids,
     read_image,
     read_picture,
     to_8bit,
     to_rgb,
 )
-from edgeunet.data.tiff import MOST_PAGES
 from edgeunet.errors import SourceError
 from support.media import write_png
 
@@ -328,8 +330,30 @@ def test_every_page_is_decoded(kind: str) -> None:
         pixels_of(content, 3)
 
 
-def test_count_of_pages_is_bounded() -> None:
-    assert f"holds {MOST_PAGES} or more pages" in refusal(pages("tiff", MOST_PAGES + 1))
+def test_count_of_pages_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (tiff, edgeunet.data.images):
+        monkeypatch.setattr(module, "MOST_PAGES", 20)
+    assert "holds 20 or more pages" in refusal(pages("tiff", 21))
+
+
+def test_pages_of_an_animation_come_from_one_reader() -> None:
+    content = pages("gif", 4)
+    reader = opened(content)
+    in_turn = [decode(content, name="a", page=page, reader=reader).pixels for page in range(4)]
+    for page, pixels in enumerate(in_turn):
+        np.testing.assert_array_equal(pixels, pixels_of(content, page))
+
+
+@pytest.mark.parametrize("suffix", [".pgm", ".ppm", ".pbm"])
+def test_portable_maps_are_read(suffix: str) -> None:
+    gray = np.repeat(np.arange(0, 256, 16, dtype=np.uint8)[None], 8, axis=0)
+    pixels = {".pgm": gray, ".ppm": COLOURS, ".pbm": (gray > 99).astype(np.uint8) * 255}[suffix]
+    bgr = pixels[..., ::-1] if pixels.ndim == 3 else pixels
+    content = cv2.imencode(suffix, np.ascontiguousarray(bgr))[1].tobytes()
+    found = pixels_of(content)
+    np.testing.assert_array_equal(found, pixels.reshape(found.shape))
+    with pytest.raises(SourceError, match="cannot be read as an image"):
+        pixels_of(content[: len(content) // 2])
 
 
 def test_thumbnail_is_no_page() -> None:
