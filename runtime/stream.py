@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -50,7 +51,8 @@ class Stream(Closing, Iterator[tuple[SourceFrame, Mask]]):
     """Pairs of frame and mask (H, W), in order, computed ahead of the consumer.
 
     Each stage has its own thread, with bounded queues between them. If one raises, earlier pairs
-    are delivered first, then the error. Closing or dropping the stream ends all threads.
+    are delivered first, then the error. Closing or dropping the stream ends all threads and closes
+    the source.
     """
 
     def __init__(
@@ -60,6 +62,8 @@ class Stream(Closing, Iterator[tuple[SourceFrame, Mask]]):
         self._progress = _Progress()
         # Holds no reference to this object, so that dropping the stream ends it.
         self._results = _segmented(backend, feed, self._progress, smoother, first)
+        # Also if it never started, in which case its `finally` does not run.
+        weakref.finalize(self._results, feed.source.close).atexit = False
         self._taking = threading.RLock()
         self._ended = False
         self._error: EdgeUNetError | None = None
@@ -255,6 +259,7 @@ def _segmented(
         stack.enter_context(_one_opencv_thread())
         stack.callback(progress.end)
         stack.callback(first.end)
+        stack.callback(feed.source.close)
         stack.enter_context(feed)
         results = backend.stream(feed, smoother=smoother)
         stack.callback(results.close)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -350,6 +351,31 @@ def test_results_carry_confidence_if_asked_for(segmenter: Segmenter, batch: int)
             assert wanted.confidence is not None
             np.testing.assert_array_equal(segmented.confidence, wanted.confidence[0])
             np.testing.assert_array_equal(segmented.mask, wanted.masks[0])
+
+
+@pytest.mark.parametrize("taken", [0, 1])
+def test_stream_that_nobody_needs_closes_its_source(
+    segmenter: Segmenter, images: Path, taken: int
+) -> None:
+    freed = threading.Event()
+
+    class Held(Camera):
+        def _free(self) -> None:
+            freed.set()
+
+    stream = segmenter.stream(Held(100))
+    for _ in range(taken):
+        next(stream)
+    assert not freed.is_set()
+    del stream
+    gc.collect()
+    assert freed.wait(10)
+
+
+def test_results_outlive_their_stream(segmenter: Segmenter, images: Path) -> None:
+    results = segmenter.stream(images).results()
+    gc.collect()
+    assert len(list(results)) == 5
 
 
 def test_opencv_keeps_to_one_thread_while_a_stream_runs(segmenter: Segmenter) -> None:
