@@ -83,3 +83,51 @@ def decode(path: Path) -> tuple[list[Frame], Fraction]:
         rate = stream.average_rate
         assert rate is not None
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)], rate
+
+
+def moving_frame(index: int, size: tuple[int, int] = VIDEO_SIZE) -> Frame:
+    """A view that moves over a large picture: each frame of it needs all of its bits."""
+    picture = np.random.default_rng(0).integers(0, 256, (60, 120, 3), np.uint8)
+    top, left = 3 * index, 5 * index
+    large = np.kron(picture, np.ones((4, 4, 1), np.uint8))
+    noise = np.random.default_rng(index).integers(-6, 7, (*size, 3))
+    view = large[top : top + size[0], left : left + size[1]]
+    return (view + noise).clip(0, 255).astype(np.uint8)
+
+
+def write_film(
+    path: Path,
+    codec: str,
+    *,
+    count: int = 24,
+    pixels: str = "yuv420p",
+    options: dict[str, str] | None = None,
+) -> Path:
+    """A video of `moving_frame`s by any encoder of FFmpeg."""
+    with av.open(path, "w") as container:
+        stream = container.add_stream(codec, rate=VIDEO_RATE)
+        stream.height, stream.width = VIDEO_SIZE
+        stream.pix_fmt = pixels
+        stream.options = options or {}
+        for index in range(count):
+            picture = av.VideoFrame.from_ndarray(moving_frame(index), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    return path
+
+
+def lose_packets(path: Path, at: float, packets: int = 2) -> Path:
+    """Take packets of 188 bytes out of a transport stream, as a bad link does."""
+    content = bytearray(path.read_bytes())
+    start = int(len(content) * at) // 188 * 188
+    del content[start : start + 188 * packets]
+    path.write_bytes(content)
+    return path
+
+
+def overwrite(path: Path, at: int, content: bytes) -> Path:
+    """Put other bytes at a place in a file."""
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(content)
+    return path
