@@ -128,6 +128,17 @@ class SourceError(EdgeUNetError):
     """A file, camera or stream that cannot be read."""
 
 
+class IncompleteError(SourceError):
+    """A run whose source failed: the frames that could be read are done.
+
+    summary: what `run` would have returned.
+    """
+
+    def __init__(self, message: str, summary: object) -> None:
+        super().__init__(message)
+        self.summary = summary
+
+
 class OutputError(EdgeUNetError):
     """An output that cannot be written."""
 

@@ -47,6 +47,28 @@ class SourceInfo:
     live: bool = False
 
 
+@dataclass(frozen=True)
+class Ignored:
+    """What lies beside the frames of a source and is not read.
+
+    hidden: number of names that begin with a dot. other: number of files and folders that are no
+    frames.
+    """
+
+    hidden: int = 0
+    other: int = 0
+
+    def __add__(self, more: Ignored) -> Ignored:
+        return Ignored(self.hidden + more.hidden, self.other + more.other)
+
+    def __str__(self) -> str:
+        counts = {"hidden": self.hidden, "other": self.other}
+        return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+
+
+NOTHING_IGNORED = Ignored()
+
+
 class NetOutputs(NamedTuple):
     """logits: (N, C, h, w) FP32 at the net's resolution. presence: (N, C) FP32, None ungated."""
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
 import click
 
-from ..errors import UnfinishedError
+from ..errors import IncompleteError, UnfinishedError
 from ..runtime.options import LoadOptions
 from ..runtime.run import RunSummary, run
 from ..runtime.segmenter import Drop
@@ -29,7 +29,7 @@ from .options import options_from
 
 @click.command("run", cls=Command)
 @click.argument("bundle", type=DIRECTORY)
-@click.argument("source")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @option(
     "-o",
     "output",
@@ -53,44 +53,59 @@ from .options import options_from
     show_default="oldest for live sources, else none",
     help="Which frames to drop if the net cannot keep up.",
 )
+@option(
+    "--skip-damaged",
+    is_flag=True,
+    help="Leave damaged frames of files out, and exit with 0. Without it, they are errors.",
+)
 @force_option
 @json_option
 def command(
     bundle: Path,
-    source: str,
+    sources: tuple[str, ...],
     output: str,
     options: LoadOptions,
     stream: StreamOptions,
     max_delay: float | None,
     drop: Drop | None,
     overlay: bool,
+    skip_damaged: bool,
     force: bool,
     as_json: bool,
 ) -> None:
-    """Segment images, a video or a camera.
+    """Segment images, videos or a camera.
 
-    SOURCE is an image, a directory or glob of images, a video, or the address of a camera or
-    stream, such as v4l2:///dev/video0, csi://0 or rtsp://HOST/PATH.
+    SOURCE is an image, a folder, archive (.zip, .tar) or glob of images, or a video. Several of
+    them are read one after the other. Or it is one camera or stream, such as 0, csi://0 or
+    rtsp://HOST/PATH.
 
-    Ctrl-C and SIGTERM end the run; the frames already read are still written.
+    Ctrl-C and SIGTERM end the run; the frames already read are still written. The exit code is 1 if
+    a frame or a file could not be read; the others are written.
     """
-    with progress("segmenting", None) as report:
-        summary = run(
-            bundle,
-            source,
-            output,
-            max_delay=None if max_delay is None else max_delay / 1000,
-            drop=drop,
-            overlay=overlay,
-            force=force,
-            report=report,
-            **stream.arguments(options),
-        )
+    failure = None
+    try:
+        with progress("segmenting", None) as report:
+            summary = run(
+                bundle,
+                sources,
+                output,
+                max_delay=None if max_delay is None else max_delay / 1000,
+                drop=drop,
+                overlay=overlay,
+                skip_damaged=skip_damaged,
+                force=force,
+                report=report,
+                **stream.arguments(options),
+            )
+    except IncompleteError as error:
+        failure, summary = error, cast(RunSummary, error.summary)
     piped = output.startswith("pipe:")  # the masks have stdout to themselves
     if as_json:
         echo_json(asdict(summary), err=piped)
     else:
         click.echo(_words(summary, output), err=piped)
+    if failure is not None:
+        raise failure
     if summary.stopped and not summary.live:
         raise UnfinishedError(f"stopped by a signal after {summary.frames} frames.")
 
@@ -109,6 +124,7 @@ def _words(summary: RunSummary, output: str) -> str:
         f"{summary.backend}" + ("" if output == "-" else f", wrote {output}"),
         depths and f"frames at depth {depths}",
         ", ".join(f"{name}: {count}" for name, count in lost.items() if count),
+        str(summary.ignored) and f"not read: {summary.ignored}",
         "" if summary.flicker is None else f"flicker: {summary.flicker:.2%} of static pixels",
         "busy: " + ", ".join(f"{name} {share:.0%}" for name, share in summary.busy.items()),
     ]

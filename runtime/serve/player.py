@@ -238,19 +238,21 @@ def open_playing(source: str) -> Source:
     Raises:
         See `Frames.open`.
     """
-    opened = Frames.open(source).read()
-    return opened if opened.info.live else Looped(source, opened)
+    frames = Frames.open(source)
+    opened = frames.read(skip_damaged=True)
+    return opened if opened.info.live else Looped(frames, opened)
 
 
 class Looped(Source):
     """Plays a source that has an end over and over, at its own rate; images one per second.
 
-    It counts as live: if the net is slower than the film, frames are dropped.
+    It counts as live: if the net is slower than the film, frames are dropped. Damaged frames are
+    left out.
     """
 
-    def __init__(self, source: str, opened: Source) -> None:
+    def __init__(self, frames: Frames, opened: Source) -> None:
         super().__init__()
-        self._source = source
+        self._file = frames
         self._opened = opened
         self._period = 1 / float(opened.info.rate or _IMAGE_RATE)
         self.info = SourceInfo(0, opened.info.rate, live=True)
@@ -270,8 +272,8 @@ class Looped(Source):
             self.skipped += self._opened.skipped
             self._opened.close()
             if index == first:
-                raise SourceError(f"{self._source} holds no frame.")
-            self._opened = Frames.open(self._source).read()
+                raise SourceError(f"{self._file.name} holds no frame.")
+            self._opened = self._file.read(skip_damaged=True)
 
     def stop(self) -> None:
         """See `Source`."""

@@ -1,12 +1,13 @@
-"""Sources of frames: images, a video file, a camera or stream, or a caller's own iterable."""
+"""Sources of frames: images, videos, a camera or stream, or a caller's own iterable."""
 
 from __future__ import annotations
 
 from ..frames import SourceFrame, SourceInfo
 from .base import Source
+from .images import Images
 from .iterable import IterableSource
 from .live import LiveSource
-from .opening import Frames, Images
+from .opening import Frames
 from .redaction import redacted
 from .video import VideoFile
 

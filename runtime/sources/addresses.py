@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 
 from edgeunet.errors import UsageError
 
+from .containers import FILM_TIMEOUTS, PROTOCOLS, film_formats
 from .ffmpeg import Endpoint, FFmpegConnection
 from .gstreamer import Pipeline
 from .live import Connection, Timeouts
@@ -48,10 +49,23 @@ def connector(address: str | Path, *, timeouts: Timeouts) -> Callable[[], Connec
     return _CONNECTORS[scheme](text, timeouts)
 
 
+def hls_connector(address: str) -> Callable[[], Connection]:
+    """A function that connects to an HLS stream without an end."""
+    options = {"format_whitelist": film_formats("hls")}
+    return _network("HLS", "hls", options, address, FILM_TIMEOUTS, protocols="hls")
+
+
 def _network(
-    kind: str, format_name: str, options: dict[str, str], address: str, timeouts: Timeouts
+    kind: str,
+    format_name: str,
+    options: dict[str, str],
+    address: str,
+    timeouts: Timeouts,
+    *,
+    protocols: str | None = None,
 ) -> Callable[[], Connection]:
     scheme, rest = address.split(":", 1)  # FFmpeg requires the scheme in lower case
+    options = {**options, "protocol_whitelist": PROTOCOLS[protocols or scheme.lower()]}
     endpoint = Endpoint(f"{scheme.lower()}:{rest}", kind, format_name, options, redacted(address))
     return partial(FFmpegConnection, endpoint, timeouts)
 

@@ -7,8 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
-from ..frames import SourceFrame, SourceInfo
+from ..frames import NOTHING_IGNORED, SourceFrame, SourceInfo
 from ..pipeline.stopping import Closing, StopFlag
+
+MOST_TOLD = 100
+"""Most faults of one source that are kept as text."""
 
 
 class Source(Closing, Iterator[SourceFrame], ABC):
@@ -17,19 +20,23 @@ class Source(Closing, Iterator[SourceFrame], ABC):
     One thread iterates. Any other thread may call `stop` and `close`, and a signal handler may call
     `stop`. `_free` frees the file or camera, never while a frame is being read.
 
-    skipped: number of damaged frames that were left out. reconnects: how often a live source
-    reconnected. files: the files that are read, empty for other sources.
+    skipped: number of damaged frames that were left out. damaged: what is wrong with the first
+    `MOST_TOLD` damaged frames or files of a source that has an end. ignored: what is not read.
+    reconnects: how often a live source reconnected. files: the files that are read, those in an
+    archive as if it were a folder; empty for other sources.
     close_timeout: seconds to wait for the reading thread when closing; None: until it has read its
     current frame.
     """
 
     info: SourceInfo
+    ignored = NOTHING_IGNORED
     files: Sequence[Path] = ()
     close_timeout: float | None = None
     skipped: int = 0
     reconnects: int = 0
 
     def __init__(self) -> None:
+        self.damaged: list[str] = []
         self._stopped = StopFlag()
         self._frames: Generator[SourceFrame, None, None] | None = None
         self._using = threading.RLock()  # held for moments, never while a frame is being read
@@ -76,6 +83,12 @@ class Source(Closing, Iterator[SourceFrame], ABC):
             self._closing = True
             if not self._reading:
                 self._end()
+
+    def _leave_out(self, fault: str) -> None:
+        """Count a damaged frame, and say what is wrong with it."""
+        self.skipped += 1
+        if len(self.damaged) < MOST_TOLD:
+            self.damaged.append(fault)
 
     def _end(self) -> None:
         if self._frames is not None:

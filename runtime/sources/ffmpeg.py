@@ -12,11 +12,16 @@ from edgeunet.errors import SourceError
 
 from ..frames import Frame
 from ..pipeline.stopping import StopFlag
+from .containers import import_av
+from .damage import Decoder
 from .faults import device_fault, network_fault
 from .live import Connection, Timeouts
-from .video import Pixels, import_av, pixel_aspect
+from .video import Pixels, pixel_aspect
 
 _POLL = 0.005  # seconds
+
+_PATIENCE = 300
+"""Frames after which a camera without key frames is taken to have refreshed the whole picture."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class FFmpegConnection(Connection):
                 endpoint.address,
                 format=endpoint.format,
                 options=endpoint.options,
+                metadata_errors="replace",
                 timeout=(timeouts.connect, timeouts.read),
             )
         except self._av.error.FFmpegError as error:
@@ -70,6 +76,13 @@ class FFmpegConnection(Connection):
         except SourceError:
             self._container.close()
             raise
+        self._decoder = Decoder(
+            self._av,
+            self._stream,
+            live=True,
+            transport=endpoint.format == "hls",
+            patience=_PATIENCE,
+        )
         self.rate = _sane(self._stream.average_rate)
         self.pixel_aspect = pixel_aspect(self._stream)
 
@@ -81,10 +94,6 @@ class FFmpegConnection(Connection):
         if not stream.codec_context.width:
             raise SourceError(f"{self._name} answers, but sends no picture.")
         stream.thread_type = "SLICE"  # frame threads delay one frame each
-        if stream.codec_context.name == "mjpeg":
-            # Otherwise half a picture is returned, with the rest gray. H.264 and HEVC mark such
-            # frames; there, this option would reject frames with only a flaw in their metadata.
-            stream.codec_context.options = {"err_detect": "explode"}
         return stream
 
     def frames(self) -> Iterator[Frame | None]:
@@ -116,14 +125,9 @@ class FFmpegConnection(Connection):
                     return
 
     def _decoded(self, packet: Any | None) -> Iterator[Frame | None]:
-        try:
-            frames = self._stream.decode(packet)
-        except self._av.error.FFmpegError:
-            yield None
-            return
-        for frame in frames:
-            damaged = frame.is_corrupt or (packet is not None and packet.is_corrupt)
-            yield None if damaged else self._pixels(frame)
+        for decoded in self._decoder.decode(packet):
+            if not decoded.early:  # this joined in the middle, which is no damage
+                yield None if decoded.fault else self._pixels(decoded.frame)
 
     def stop(self) -> None:
         """End the wait for a device. A wait for a network ends only by its timeout."""

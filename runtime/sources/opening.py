@@ -1,88 +1,111 @@
-"""Opens the source that a path or address names; and image files as a source."""
+"""Opens the source that a path or address names, or several of them."""
 
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Generator, Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from edgeunet.data.images import read_image
-from edgeunet.errors import SourceError
-from edgeunet.listing import IMAGE_SUFFIXES
+from edgeunet.errors import SourceError, UsageError, printable
+from edgeunet.listing import IMAGE_SUFFIXES, NOTHING, Listing, list_images, natural_key
 
-from ..frames import SourceFrame, SourceInfo
-from .addresses import connector, scheme_of
+from ..frames import Ignored
+from .addresses import connector, hls_connector, scheme_of
+from .archives import ARCHIVE_SUFFIXES, is_archive, open_archive
 from .base import Source
+from .containers import VIDEO_SUFFIXES, is_film
+from .images import Images, archived_images, image_files
 from .live import Connection, LiveSource, Timeouts
 from .redaction import redacted
-from .video import VIDEO_SUFFIXES, VideoFile
+from .several import Part, Several
+from .video import VideoFile
 
-Kind = Literal["image", "folder", "glob", "dataset", "video", "live"]
+_log = logging.getLogger(__name__)
+
+Kind = Literal["image", "folder", "glob", "dataset", "archive", "video", "several", "live"]
 """What a path or address may mean. dataset: a folder with a `dataset.json`."""
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Frames at a path or address, which `read` opens, each time anew.
+    """Frames at a path or address, or at several, which `read` opens, each time anew.
 
-    where: the path, glob or address. files: the image files, by name, or the video; empty for a
-    camera, and for a data set with no image beside its `dataset.json`.
+    where: the path, glob or address. files: the image files, in natural order, the archive or the
+    video; empty for addresses, and for a data set with no image beside its `dataset.json`.
+    beside: what a folder or glob holds beside the frames.
 
     Example:
         >>> import cv2; from edgeunet.runtime.sources import Frames
         >>> _ = cv2.imwrite("a.png", frame)
         >>> Frames.open("a.png").kind
         'image'
+        >>> [item.name for item in Frames.open(["a.png", "a.png"]).read()]
+        ['a.png', 'a.png']
     """
 
     where: str = field(repr=False)  # it may hold a password
     kind: Kind
     files: tuple[Path, ...] = ()
+    beside: Listing = NOTHING
     _connect: Callable[[], Connection] | None = field(default=None, repr=False)
+    _parts: tuple[Frames, ...] = field(default=(), repr=False)
 
     @classmethod
-    def open(cls, source: str | Path) -> Frames:
+    def open(cls, source: str | Path | Sequence[str | Path]) -> Frames:
         """Find out what a path or address names, without decoding or connecting.
 
+        What a folder or an archive holds beside images is left out, and a warning names it.
+
         Args:
-            source: an image, a directory or glob of images, a data set, a video file, or a camera
-                or stream: `rtsp://…`, `http://…` (MJPEG),
+            source: one or several of: an image, a folder, archive (ZIP, TAR) or glob of images, a
+                data set, a video file, `http(s)://HOST/film.mp4`, `http(s)://HOST/stream.m3u8`; or
+                a camera or stream, alone: `rtsp://…`, `http://…` (MJPEG), `0`, `/dev/video0`,
                 `v4l2:///dev/video0?size=1280x720&rate=30&format=mjpeg`,
                 `csi://0?size=1280x720&rate=30` or `gst:PIPELINE ! appsink`.
 
         Raises:
-            UsageError: an unknown scheme, or an address that its scheme does not allow.
-            SourceError: missing or empty, or neither an image nor a video.
+            UsageError: an unknown scheme, an address that its scheme does not allow, no source, or
+                a camera beside other sources.
+            SourceError: missing or empty, or neither images nor a video.
         """
-        where, path = str(source), Path(source)
-        if scheme_of(source) is not None:
-            return cls(where, "live", _connect=connector(source, timeouts=Timeouts()))
-        if path.is_dir():
-            return _folder(path)
-        if path.suffix.lower() in VIDEO_SUFFIXES:
-            if not path.is_file():
-                raise SourceError(f"{redacted(source)} does not exist.")
-            return cls(where, "video", (path,))
-        if path.is_file():
-            if path.suffix.lower() not in IMAGE_SUFFIXES:
-                raise SourceError(
-                    f"{path} is neither an image ({', '.join(sorted(IMAGE_SUFFIXES))}) nor a video "
-                    f"({', '.join(sorted(VIDEO_SUFFIXES))})."
-                )
-            return cls(where, "image", (path,))
-        if path.is_char_device():
-            raise SourceError(f"{path} is a device. A camera is v4l2://{path.absolute()}.")
-        return cls(where, "glob", _matches(source))
+        frames = _open_one(source) if isinstance(source, (str, Path)) else _open_all(source)
+        frames._tell_of_others()
+        return frames
+
+    def _tell_of_others(self) -> None:
+        if told := self.beside.skipped():
+            _log.warning("%s: not read: %s.", self.name, told)
+        for part in self._parts:
+            part._tell_of_others()
 
     @property
     def name(self) -> str:
         """What a report calls the frames."""
-        return redacted(self.where) if self.kind == "live" else Path(self.where).absolute().name
+        if self.kind == "several":
+            return f"{len(self._parts)} sources"
+        is_address = scheme_of(self.where) is not None
+        return printable(redacted(self.where) if is_address else Path(self.where).absolute().name)
 
-    def read(self) -> Source:
-        """Open the frames; they come in order, files by name.
+    @property
+    def _ignored(self) -> Ignored:
+        return Ignored(len(self.beside.hidden), len(self.beside.others))
+
+    @property
+    def remote(self) -> bool:
+        """Whether `read` connects to a camera or to another machine."""
+        return scheme_of(self.where) is not None or any(part.remote for part in self._parts)
+
+    def read(self, *, skip_damaged: bool = False) -> Source:
+        """Open the frames; they come in order, files in natural order of their names.
+
+        Args:
+            skip_damaged: leave damaged frames of files out, and count them. False: an error says
+                which frame of a video is damaged, and ends it; images that cannot be read are left
+                out, and an error follows behind the others. Live sources leave them out always.
 
         Raises:
             SourceError: a camera does not answer, a video cannot be opened, or a data set has no
@@ -91,49 +114,154 @@ class Frames:
         """
         if self._connect is not None:
             return LiveSource(self.where, self._connect)
+        if self._parts:
+            parts = [
+                Part(part.name, partial(part.read, skip_damaged=skip_damaged))
+                for part in self._parts
+            ]
+            timed = all(part.kind == "video" for part in self._parts)
+            return Several(parts, files=self.files, ignored=self._ignored, timed=timed)
         if self.kind == "video":
-            return VideoFile(self.files[0])
+            return _video(self.where, skip_damaged)
+        if self.kind == "archive":
+            return _archive(self.files[0], skip_damaged)
         if not self.files:
             raise SourceError(
-                f"{self.where} is a data set. Pass one of its folders, such as "
-                f"{Path(self.where) / 'val' / 'images'}."
+                f"{printable(self.where)} is a data set. Pass one of its folders, such as "
+                f"{printable(Path(self.where) / 'val' / 'images')}."
             )
-        return Images(self.files)
+        return Images(
+            image_files(self.files),
+            files=self.files,
+            ignored=self._ignored,
+            skip_damaged=skip_damaged,
+        )
 
 
-class Images(Source):
-    """Image files, in the given order.
+def _open_one(source: str | Path) -> Frames:
+    where, path = str(source), Path(source)
+    if scheme_of(source) is not None:
+        if is_film(where):
+            return Frames(where, "video")
+        return Frames(where, "live", _connect=connector(source, timeouts=Timeouts()))
+    if path.is_char_device():
+        return _open_one(f"v4l2://{path.absolute()}")
+    if path.is_dir():
+        return _folder(path)
+    if path.is_file():
+        return _file(path)
+    if path.exists():
+        raise SourceError(f"{printable(path)} is neither a file nor a folder.")
+    if where.startswith("/dev/video"):  # not plugged in
+        return _open_one(f"v4l2://{where}")
+    if where.isascii() and where.isdigit():
+        return _open_one(f"v4l2:///dev/video{int(where)}")
+    return _matches(source)
 
-    Raises:
-        SourceError: while reading, a file is not an image.
-    """
 
-    def __init__(self, files: Sequence[Path]) -> None:
-        super().__init__()
-        self.files = files
-        self.info = SourceInfo(len(files), None)
+def _open_all(sources: Sequence[str | Path]) -> Frames:
+    """One, or several in a row."""
+    if not sources:
+        raise UsageError("expected a source, got none.")
+    parts = [_open_one(source) for source in sources]
+    return parts[0] if len(parts) == 1 else _joined(parts, "several")
 
-    def _read(self) -> Generator[SourceFrame, None, None]:
-        for index, path in enumerate(self.files):
-            yield SourceFrame(index, path.name, read_image(path))
+
+def _joined(parts: Sequence[Frames], where: str) -> Frames:
+    for part in parts:
+        if part.kind == "live":
+            raise UsageError(f"{part.name} has no end, so nothing can follow it. Pass it alone.")
+    files = tuple(file for part in parts for file in part.files)
+    if all(part.kind in ("image", "glob") for part in parts):
+        # A shell sorts its globs by characters. Images given in that order are in natural order
+        # here, any other order is kept.
+        if list(files) == sorted(files, key=str):
+            files = tuple(sorted(files, key=natural_key))
+        return Frames(where, "glob", files, _beside_all(parts))
+    # A glob of videos is several parts already; the others keep what lies beside them.
+    beside = _beside_all([part for part in parts if part._parts])
+    flat = tuple(each for part in parts for each in part._parts or (part,))
+    return Frames(where, "several", files, beside, _parts=flat)
+
+
+def _beside_all(parts: Sequence[Frames]) -> Listing:
+    return Listing(others=tuple(path for part in parts for path in part.beside.others))
+
+
+def _file(path: Path) -> Frames:
+    suffix = path.suffix.lower()
+    if suffix in VIDEO_SUFFIXES:
+        return Frames(str(path), "video", (path,))
+    if is_archive(path):
+        return Frames(str(path), "archive", (path,))
+    if suffix not in IMAGE_SUFFIXES:
+        raise SourceError(
+            f"{printable(path)} is neither an image ({', '.join(sorted(IMAGE_SUFFIXES))}), a video "
+            f"({', '.join(sorted(VIDEO_SUFFIXES))}) nor an archive ({', '.join(ARCHIVE_SUFFIXES)})."
+        )
+    return Frames(str(path), "image", (path,))
 
 
 def _folder(path: Path) -> Frames:
-    files = tuple(sorted(item for item in path.iterdir() if item.suffix.lower() in IMAGE_SUFFIXES))
+    listing = list_images(path)
     if (path / "dataset.json").is_file():
-        return Frames(str(path), "dataset", files)
-    if not files:
-        raise SourceError(f"{path} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}).")
-    return Frames(str(path), "folder", files)
+        return Frames(str(path), "dataset", listing.images)
+    if not listing.images:
+        beside = listing.skipped()
+        raise SourceError(
+            f"{printable(path)} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})"
+            + (f"; it holds: {beside}." if beside else ".")
+        )
+    return Frames(str(path), "folder", listing.images, listing)
 
 
-def _matches(source: str | Path) -> tuple[Path, ...]:
-    """Files that match a glob, sorted."""
+def _matches(source: str | Path) -> Frames:
+    """Files that match a glob, in natural order."""
     matches = (Path(name) for name in glob.glob(str(source), recursive=True))  # noqa: PTH207
-    files = tuple(sorted(match for match in matches if match.is_file()))
+    files = sorted((match for match in matches if match.is_file()), key=natural_key)
     if not files:
         raise SourceError(
-            f"{redacted(source)} does not exist, and no file matches it as a glob."
-            + ("" if Path(source).suffix else " A camera is v4l2:///dev/video0 or csi://0.")
+            f"{printable(redacted(source))} does not exist, and no file matches it as a glob."
+            + ("" if Path(source).suffix else " A camera is 0, v4l2:///dev/video0 or csi://0.")
         )
-    return files
+    read = [file for file in files if _is_read(file)]
+    beside = Listing(others=tuple(file for file in files if not _is_read(file)))
+    if not read:
+        raise SourceError(
+            f"{printable(source)} matches no image, video or archive: {beside.skipped()}."
+        )
+    if all(file.suffix.lower() in IMAGE_SUFFIXES for file in read):
+        return Frames(str(source), "glob", tuple(read), beside)
+    parts = tuple(_file(file) for file in read)
+    return Frames(str(source), "several", tuple(read), beside, _parts=parts)
+
+
+def _is_read(file: Path) -> bool:
+    return file.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES or is_archive(file)
+
+
+def _video(where: str, skip_damaged: bool) -> Source:
+    video = VideoFile(where, skip_damaged=skip_damaged)
+    if video.ends:
+        return video
+    video.close()
+    return LiveSource(where, hls_connector(where))
+
+
+def _archive(path: Path, skip_damaged: bool) -> Source:
+    archive = open_archive(path)
+    if told := str(archive.ignored):
+        _log.warning("%s: not read: %s.", archive.name, told)
+    if not archive.in_order:
+        _log.warning(
+            "%s: frames come in the order of the archive, which is not that of their names.",
+            archive.name,
+        )
+    images = archived_images(archive)
+    return Images(
+        images,
+        files=[path / image.name for image in images],
+        ignored=archive.ignored,
+        skip_damaged=skip_damaged,
+        holder=archive,
+    )

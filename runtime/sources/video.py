@@ -1,107 +1,200 @@
-"""Video files."""
+"""Videos with an end: files, and films over HTTP."""
 
 from __future__ import annotations
 
-import importlib
+import logging
 import struct
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgeunet.errors import MissingDependencyError, SourceError
+from edgeunet.errors import SourceError
 
 from ..frames import Frame, SourceFrame, SourceInfo
 from .base import Source
+from .containers import Film, import_av
+from .damage import Decoder
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".ts"})
+_log = logging.getLogger(__name__)
+
+_MAY_LACK = {"matroska,webm": 0.1, "flv": 0.6, "asf": 1.0}
+"""Seconds by which a video may be shorter than its header says, in the formats that say it.
+
+For others, FFmpeg takes the duration from the last packet, or the header has the number of frames.
+Servers round that of FLV.
+"""
+
+_TRANSPORT_PACKETS = (188, 192, 204)
+"""Bytes of a packet of a transport stream, of a Blu-ray, and with error correction."""
 
 
 class VideoFile(Source):
-    """All frames of a video file, turned upright as the file says.
+    """All frames of a video, turned upright as the file says.
+
+    A frame's index is its number in the video, also behind frames that were left out. A video that
+    begins in the middle, as a recording of a broadcast may, begins with its first key frame; a
+    warning says how much comes before.
+
+    Args:
+        source: a path, or an address as of `Film.of`.
+        skip_damaged: leave damaged frames out, and those that build on them. False: end with an
+            error at the first one.
 
     Raises:
         SourceError: missing or not a video; while reading, damaged or truncated (with the frame).
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(
+        self,
+        source: str | Path,
+        *,
+        skip_damaged: bool = False,
+    ) -> None:
         super().__init__()
-        self._path = str(path)
-        self.files = (Path(path),)
+        self._film = Film.of(source)
+        self.name = self._film.name
+        self.files = (Path(source),) if self._film.is_file else ()
+        self._skip_damaged = skip_damaged
         self._av = import_av()
-        self._container = _opened(self._av, self._path)
-        self._stream = self._container.streams.video[0]
+        self._container = self._film.open()
+        self._stream = self._container.streams.best("video")  # a cover is a video stream too
         rate = self._stream.average_rate or Fraction(25)
         self.info = SourceInfo(self._stream.frames, rate)
+        self._packets = _Packets()
+
+    @property
+    def ends(self) -> bool:
+        """Whether it has an end: an HLS stream may be live."""
+        return self._film.kind != "hls" or self._container.duration is not None
 
     def _read(self) -> Generator[SourceFrame, None, None]:
-        stream = self._stream
-        stream.thread_type = "AUTO"
-        index, shown, first = 0, 0, None
+        self._stream.thread_type = "AUTO"
+        pixels, index, early = Pixels(self._av), 0, 0
         # AVI holds no times, and FFmpeg's are out of order if frames depend on later ones.
         timed = self._container.format.name != "avi"
-        pixels = Pixels(self._av)
+        first: float | None = None
+        for decoded in self._decoded():
+            index += 1
+            if decoded.early:
+                early += 1
+                continue
+            if decoded.fault:
+                self._refuse(index - 1, decoded.fault)
+                continue
+            frame = decoded.frame
+            # Not `frame.time`, which the last frames lack.
+            time = (
+                float(frame.pts * self._stream.time_base)
+                if timed and frame.pts is not None
+                else None
+            )
+            first = time if first is None else first
+            yield SourceFrame(
+                index - 1,
+                "",
+                upright(pixels(frame), frame),
+                None if time is None or first is None else time - first,
+                pixel_aspect(self._stream, frame),
+            )
+        if early:
+            _log.warning(
+                "%s begins in the middle: %d frames before its first key frame cannot be decoded.",
+                self.name,
+                early,
+            )
+        if index == early + self.skipped:
+            raise SourceError(f"{self.name} holds no frame that can be decoded.")
+        self._check_end(index)
+
+    def _decoded(self) -> Iterator[Any]:
+        is_transport = self._container.format.name in ("mpegts", "hls")
+        decoder = Decoder(self._av, self._stream, transport=is_transport)
+        last = None
         try:
-            for packet in self._container.demux(stream):
-                shown += packet.size > 0 and not packet.is_discard
-                for frame in packet.decode():
-                    time = frame.time if timed else None
-                    first = time if first is None else first
-                    yield SourceFrame(
-                        index,
-                        "",
-                        upright(pixels(frame), frame),
-                        None if time is None else time - first,
-                        pixel_aspect(stream, frame),
-                    )
-                    index += 1
+            for packet in self._container.demux():
+                if self._packets.add(packet, self._stream):
+                    if last is not None:
+                        yield from decoder.decode(last, packet)
+                    last = packet
+            if last is not None:
+                yield from decoder.decode(last)
+            yield from decoder.decode(None)
         except self._av.error.FFmpegError as error:
+            reason = error.strerror
+            raise SourceError(f"{self.name} cannot be read further: {reason}.") from error
+
+    def _refuse(self, index: int, fault: str) -> None:
+        told = f"{self.name} is damaged at frame {index}: {fault}."
+        if not self._skip_damaged:
             raise SourceError(
-                f"{self._path} is damaged at frame {index}: {error.strerror}."
-            ) from error
-        if index == 0:
-            raise SourceError(f"{self._path} holds no frame.")
-        # A truncated file decodes without an error; only the number of frames reveals it. MP4 holds
-        # that number, Matroska and transport streams do not. It includes the frames that an edit
-        # list hides, which are not read.
-        if index < stream.frames and (
-            index < shown or _whole_packets(self._av, self._path) < stream.frames
+                f"{told} --skip-damaged goes on behind it, without the frames that build on it."
+            )
+        self._leave_out(told)
+
+    def _check_end(self, index: int) -> None:
+        """Raise SourceError if frames or seconds are missing at the end.
+
+        A truncated file decodes without an error; only its header reveals it.
+        """
+        says = self._stream.frames
+        if index < says and (index < self._packets.count or self._whole_packets() < says):
+            raise SourceError(
+                f"{self.name} is truncated: it ends after frame {index - 1}; its header says "
+                f"{says} frames. The frames before that are done."
+            )
+        if self._container.format.name == "mpegts" and all(
+            self._container.size % size for size in _TRANSPORT_PACKETS
         ):
             raise SourceError(
-                f"{self._path} is truncated: it ends after frame {index - 1}; the file announces "
-                f"{stream.frames} frames."
+                f"{self.name} is truncated: it ends within a packet, after frame {index - 1}. That "
+                "frame may be damaged; those before it are done."
             )
+        duration = self._container.duration
+        may_lack = _MAY_LACK.get(self._container.format.name)
+        if duration is None or may_lack is None or self._packets.end is None:
+            return
+        seconds = duration / self._av.time_base
+        frame = float(1 / (self.info.rate or 25))  # the last one may not say how long it is
+        if self._packets.end < seconds - may_lack - frame:
+            raise SourceError(
+                f"{self.name} is truncated: its header says {seconds:.1f} s, and "
+                f"{self._packets.end:.1f} s came, {index} frames. These are done."
+            )
+
+    def _whole_packets(self) -> int:
+        """Number of frames in the file, including those that its edit list hides."""
+        if self._container.format.name == "avi":  # it numbers frames, also empty ones
+            return round((self._packets.end or 0) * (self._stream.average_rate or 0))
+        if not self._film.is_file:
+            return self._packets.count
+        with self._film.open(ignore_editlist="1") as container:
+            packets = container.demux(container.streams.video[0])
+            return sum(packet.size > 0 and not packet.is_corrupt for packet in packets)
 
     def _free(self) -> None:
         self._container.close()
 
 
-def import_av() -> Any:
-    """Import PyAV, which only videos and cameras need."""
-    try:
-        return importlib.import_module("av")
-    except ImportError:
-        raise MissingDependencyError("av", "video") from None
+class _Packets:
+    """What came of a file. count: frames of video that are not hidden. end: seconds, or None."""
 
+    def __init__(self) -> None:
+        self.count = 0
+        self.end: float | None = None
 
-def _opened(av: Any, path: str) -> Any:
-    try:
-        container = av.open(path)
-    except av.error.FFmpegError as error:
-        raise SourceError(f"{path} cannot be read as a video: {error.strerror}.") from error
-    if not container.streams.video:
-        container.close()
-        raise SourceError(f"{path} holds no video stream.")
-    return container
-
-
-def _whole_packets(av: Any, path: str) -> int:
-    """Number of frames in the file, including those that its edit list hides."""
-    with av.open(path, options={"ignore_editlist": "1"}) as container:
-        packets = container.demux(container.streams.video[0])
-        return sum(packet.size > 0 and not packet.is_corrupt for packet in packets)
+    def add(self, packet: Any, stream: Any) -> bool:
+        """Count a packet; whether it is for the decoder."""
+        times = [time for time in (packet.pts, packet.dts) if time is not None]
+        if times and packet.time_base is not None:
+            end = float((max(times) + (packet.duration or 0)) * packet.time_base)
+            self.end = end if self.end is None else max(self.end, end)
+        if packet.stream_index != stream.index or not packet.size:  # empty: the decoder would end
+            return False
+        self.count += not packet.is_discard
+        return True
 
 
 class Pixels:

@@ -6,6 +6,8 @@ import json
 import re
 import resource
 import signal
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +20,18 @@ from edgeunet.files import locked
 from edgeunet.runtime import Segmenter, load
 from edgeunet.runtime.run import run
 from edgeunet.runtime.sinks import overlay
-from edgeunet.runtime.sources import Frames
+from edgeunet.runtime.sources import Frames, Source
 from support.commands import call, data, fails, finish, names, start, succeeds, visible
-from support.media import VIDEO_SIZE, cut_to, decode, read_mask_png, write_png, write_video
+from support.media import (
+    VIDEO_SIZE,
+    cut_to,
+    decode,
+    lose_packets,
+    read_mask_png,
+    write_film,
+    write_png,
+    write_video,
+)
 
 FRAMES = 3000  # of a film that nobody waits for
 
@@ -87,9 +98,11 @@ def test_run_of_a_truncated_video_keeps_the_masks_before_the_cut(
     fp32_bundle: Path, tmp_path: Path
 ) -> None:
     source = cut_to(write_video(tmp_path / "clip.mp4", 12, index_first=True), 0.6)
-    message = fails(1, "run", fp32_bundle, source, "-o", tmp_path / "masks", "--batch", "4")
-    (last,) = map(int, re.findall(r"clip\.mp4 is .* frame (\d+)\b", message))
+    result = call("run", fp32_bundle, source, "-o", tmp_path / "masks", "--batch", "4")
+    assert result.exit_code == 1
+    (last,) = map(int, re.findall(r"clip\.mp4 is .* frame (\d+)\b", result.stderr))
     written = visible(tmp_path / "masks")
+    assert result.stdout.startswith(f"{len(written)} frames in ")
     assert 1 < len(written) < 12
     assert written == [f"{index:06d}.png" for index in range(len(written))]
     assert len(written) in (last, last + 1)  # damaged at that frame, or truncated after it
@@ -97,7 +110,7 @@ def test_run_of_a_truncated_video_keeps_the_masks_before_the_cut(
 
 def test_run_of_a_truncated_video_finishes_the_overlay(fp32_bundle: Path, tmp_path: Path) -> None:
     source = cut_to(write_video(tmp_path / "clip.mp4", 12, index_first=True), 0.6)
-    fails(1, "run", fp32_bundle, source, "-o", tmp_path / "out.mp4")
+    assert call("run", fp32_bundle, source, "-o", tmp_path / "out.mp4").exit_code == 1
     assert 1 < len(decode(tmp_path / "out.mp4")[0]) < 12
 
 
@@ -138,24 +151,30 @@ def test_files_are_opened_before_the_bundle_and_cameras_behind_it(
 ) -> None:
     """Loading may take minutes: too long to hear of a wrong path, or to hold a camera unread."""
     told: list[str] = []
-    open_frames, open_bundle = Frames.open, Segmenter.open
+    open_frames, read, open_bundle = Frames.open, Frames.read, Segmenter.open
 
-    def opened(source: str) -> Frames:
+    def at_address(source: str) -> Frames:
+        if source == address:
+            return replace(open_frames(images), where=address)
+        return open_frames(source)
+
+    def opened(frames: Frames, **options: bool) -> Source:
         told.append("opened")
-        return open_frames(images if source == address else source)
+        return read(frames, **options)
 
     def loaded(*arguments: object) -> Segmenter:
         told.append("loaded")
         return open_bundle(fp32_bundle)
 
-    monkeypatch.setattr(Frames, "open", opened)
+    monkeypatch.setattr(Frames, "open", at_address)
+    monkeypatch.setattr(Frames, "read", opened)
     monkeypatch.setattr(Segmenter, "open", loaded)
     assert run(fp32_bundle, address or str(images), "-").frames == 5
     assert told == order
     told.clear()
     with pytest.raises(SourceError):
         run(fp32_bundle, str(images / "absent"), "-")
-    assert told == ["opened"]
+    assert told == []
 
 
 @pytest.mark.parametrize(
@@ -360,3 +379,79 @@ def test_reader_of_a_pipe_that_leaves_ends_the_run(fp32_bundle: Path, long_film:
     assert process.returncode == 1
     assert "pipe:masks cannot be written: Broken pipe" in err
     assert "Traceback" not in err
+
+
+# Damage, and several sources
+
+
+@pytest.fixture
+def one_bad(tmp_path: Path) -> Path:
+    """Images a, b and c, of which b is none, and a text."""
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for name in ("a", "b", "c"):
+        write_png(folder / f"{name}.png", np.full((64, 64, 3), 40, np.uint8))
+    (folder / "b.png").write_bytes(b"none")
+    (folder / "notes.txt").write_text("none")
+    return folder
+
+
+def test_image_that_cannot_be_read_is_told_and_the_others_are_written(
+    fp32_bundle: Path, one_bad: Path, tmp_path: Path
+) -> None:
+    result = call("run", fp32_bundle, one_bad, "-o", tmp_path / "masks")
+    assert result.exit_code == 1
+    assert "2 frames in" in result.stdout
+    assert "damaged and skipped: 1" in result.stdout
+    assert "not read: 1 other" in result.stdout
+    assert re.search(r"error: 1 of 3 images cannot be read; .*b\.png", result.stderr)
+    assert {"a.png", "c.png"} <= set(names(tmp_path / "masks"))
+
+
+def test_summary_has_what_was_not_read(fp32_bundle: Path, one_bad: Path) -> None:
+    for options, code in (((), 1), (("--skip-damaged",), 0)):
+        result = call("run", fp32_bundle, one_bad, "--json", *options)
+        assert result.exit_code == code
+        summary = json.loads(result.stdout)
+        assert (summary["frames"], summary["stream"]["skipped"]) == (2, 1)
+        assert summary["ignored"] == {"hidden": 0, "other": 1}
+        (fault,) = summary["damaged"]
+        assert "b.png cannot be read as an image" in fault
+
+
+def test_damaged_video_ends_with_an_error_or_goes_on(fp32_bundle: Path, tmp_path: Path) -> None:
+    options = {"x264-params": "keyint=12:min-keyint=12:scenecut=0"}
+    film = lose_packets(write_film(tmp_path / "clip.ts", "libx264", options=options), 0.3)
+    result = call("run", fp32_bundle, film, "--json")
+    before = json.loads(result.stdout)["frames"]
+    assert result.exit_code == 1
+    assert f"clip.ts is damaged at frame {before}: " in result.stderr
+    summary = data("run", fp32_bundle, film, "--skip-damaged")
+    assert summary["frames"] + summary["stream"]["skipped"] == 24
+    assert 12 <= summary["frames"] < 24
+
+
+def test_several_sources_are_read_in_a_row(fp32_bundle: Path, images: Path, tmp_path: Path) -> None:
+    film = write_video(tmp_path / "clip.mp4", 3)
+    output = tmp_path / "out.jsonl"
+    assert data("run", fp32_bundle, film, images, images / "1.png", "-o", output)["frames"] == 9
+    lines = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [line["frame"] for line in lines] == list(range(9))
+    assert [line["name"] for line in lines[:4]] == [
+        "clip.mp4#1", "clip.mp4#2", "clip.mp4#3", "0.png"
+    ]  # fmt: skip
+
+
+def test_camera_beside_a_file_is_refused(fp32_bundle: Path, images: Path) -> None:
+    assert "has no end" in fails(2, "run", fp32_bundle, images, "0")
+
+
+def test_images_of_an_archive_that_would_be_one_file_are_refused(
+    fp32_bundle: Path, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(tmp_path / "frames.zip", "w") as file:
+        for name in ("day/a.png", "night/a.jpg", "b.png"):
+            file.writestr(name, b"none")
+    message = fails(2, "run", fp32_bundle, tmp_path / "frames.zip", "-o", tmp_path / "masks")
+    assert "would both be written as a.png" in message
+    assert names(tmp_path) == ["frames.zip"]

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeunet.errors import IncompleteError, SourceError
 from edgeunet.runtime.frames import Segmented
-from edgeunet.runtime.run import run
+from edgeunet.runtime.run import RunSummary, run
 from edgeunet.runtime.sinks import OverlayVideo
 from edgeunet.runtime.sources import Source, SourceFrame, SourceInfo
 from support.commands import fails, finish, names, start, visible
@@ -50,6 +51,19 @@ def test_file_is_never_dropped(fp32_bundle: Path, images: Path) -> None:
 
 
 # Ends
+
+
+def test_source_that_fails_raises_with_the_summary_of_what_was_done(
+    fp32_bundle: Path, images: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.png").write_bytes(b"none")
+    came: list[Segmented] = []
+    with pytest.raises(IncompleteError, match="1 of 2 sources failed") as told:
+        run(fp32_bundle, [images, tmp_path / "bad.png"], came.append)
+    summary = told.value.summary
+    assert isinstance(summary, RunSummary)
+    assert summary.frames == len(came) == 5
+    assert isinstance(told.value.__cause__, SourceError)
 
 
 class Gone(Source):

@@ -19,7 +19,7 @@ from edgeunet.runtime.segmenter import Segmenter
 from edgeunet.runtime.serve import server as server_module
 from edgeunet.runtime.serve.player import Looped, Player, Totals, open_playing
 from edgeunet.runtime.sources import Source, SourceFrame, SourceInfo
-from support.media import VIDEO_RATE, cut_to, number_of, write_video
+from support.media import VIDEO_RATE, cut_to, number_of, write_png, write_video
 from support.serving import Client, no_descriptors, read_record, serving, wait_for
 
 FRAMES = 6
@@ -232,6 +232,15 @@ def test_file_stops_at_once(tmp_path: Path, images: Path) -> None:
         next(source)
         source.stop()
         assert next(source, None) is None
+
+
+def test_image_that_cannot_be_read_is_left_out_each_time(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"none")
+    write_png(tmp_path / "b.png", np.full((4, 6), 7, np.uint8))
+    with open_playing(str(tmp_path)) as source:
+        assert next(source).name == "b.png"
+        assert next(source).name == "b.png"
+        assert source.skipped == 1, "of the first round"
 
 
 # What the server reports

@@ -71,7 +71,14 @@ def test_pyav_is_asked_for_the_address(
 ) -> None:
     with pytest.raises(SourceError):
         Frames.open(address).read()
-    assert asked == [(file, {"format": kind, "options": options, "timeout": (10.0, 5.0)})]
+    (address, arguments) = asked[0]
+    assert (address, arguments["format"], arguments["timeout"]) == (file, kind, (10.0, 5.0))
+    assert arguments["metadata_errors"] == "replace"
+    found = dict(arguments["options"])
+    if kind != "v4l2":  # a device needs no protocol
+        allowed = set(found.pop("protocol_whitelist").split(","))
+        assert "tcp" in allowed and not {"file", "pipe", "concat", "subfile"} & allowed
+    assert found == options
 
 
 def test_pyav_has_what_the_addresses_need() -> None:

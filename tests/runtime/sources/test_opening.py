@@ -16,7 +16,8 @@ import pytest
 from PIL import ExifTags, Image, ImageOps
 
 from edgeunet.data.images import read_image
-from edgeunet.errors import SourceError
+from edgeunet.errors import SourceError, UsageError
+from edgeunet.runtime.frames import Ignored
 from edgeunet.runtime.sources import Frames, SourceInfo
 from support.media import write_png, write_video
 
@@ -38,14 +39,33 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_directory_is_read_in_name_order(folder: Path) -> None:
+def test_directory_is_read_in_natural_order(folder: Path) -> None:
     frames = list(Frames.open(folder).read())
-    assert [frame.name for frame in frames] == ["1.png", "10.PNG", "2.png", "a.png", "b.png"]
+    assert [frame.name for frame in frames] == ["1.png", "2.png", "10.PNG", "a.png", "b.png"]
     assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
-    assert [int(frame.image[0, 0, 0]) for frame in frames] == [10, 20, 30, 40, 50]
+    assert [int(frame.image[0, 0, 0]) for frame in frames] == [10, 30, 20, 40, 50]
 
 
-def test_glob_is_read_in_name_order(folder: Path) -> None:
+def test_what_lies_beside_the_images_is_counted_and_named_once(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "._1.png").write_bytes(b"of macOS")
+    source = Frames.open(folder).read()
+    assert len(list(source)) == 5
+    assert source.ignored == Ignored(hidden=1, other=1)
+    (told,) = caplog.messages
+    assert told.endswith("not read: 1 hidden (._1.png), 1 other (notes.txt).")
+
+
+def test_all_formats_of_a_folder_are_read(tmp_path: Path) -> None:
+    for number, suffix in enumerate(("png", "avif", "gif", "JPG", "jp2", "jfif", "pgm", "webp")):
+        options = {"format": "jpeg"} if suffix == "jfif" else {}
+        Image.fromarray(gray(20 * number)).save(tmp_path / f"{number}.{suffix}", **options)
+    frames = list(Frames.open(tmp_path).read())
+    assert [round(frame.image.mean() / 20) for frame in frames] == list(range(8))
+
+
+def test_glob_is_read_in_natural_order(folder: Path) -> None:
     frames = list(Frames.open(str(folder / "[0-9]*.png")).read())
     assert [(frame.index, frame.name) for frame in frames] == [(0, "1.png"), (1, "2.png")]
 
@@ -67,7 +87,14 @@ def test_names_that_are_not_utf_8_are_read(tmp_path: Path) -> None:
         ("*.png", "glob", "*.png"),
         ("set", "dataset", "set"),
         ("clip.mp4", "video", "clip.mp4"),
+        ("frames.zip", "archive", "frames.zip"),
         ("rtsp://me:secret@camera/1", "live", "rtsp://***@camera/1"),
+        ("http://me:secret@camera/video", "live", "http://***@camera/video"),
+        ("https://me:secret@host/film.mp4?x=1", "video", "https://***@host/film.mp4?x=1"),
+        ("http://host/stream.m3u8", "video", "http://host/stream.m3u8"),
+        ("0", "live", "v4l2:///dev/video0"),
+        ("/dev/null", "live", "v4l2:///dev/null"),
+        ("/dev/video99", "live", "v4l2:///dev/video99"),
     ],
 )
 def test_path_or_address_means_one_thing(
@@ -76,9 +103,12 @@ def test_path_or_address_means_one_thing(
     (folder / "set").mkdir()
     (folder / "set" / "dataset.json").write_text("{}")
     write_video(folder / "clip.mp4", 1)
-    frames = Frames.open(source if kind == "live" else folder / source)
+    (folder / "frames.zip").touch()
+    is_path = kind != "live" and "://" not in source
+    frames = Frames.open(folder / source if is_path else source)
     assert (frames.kind, frames.name) == (kind, name or folder.name)
     assert "secret" not in frames.name
+    assert frames.remote is not is_path
 
 
 def test_data_set_is_told_from_a_folder_of_images(folder: Path) -> None:
@@ -201,23 +231,6 @@ def test_image_of_floats_says_so(tmp_path: Path) -> None:
         read_image(tmp_path / "a.tif")
 
 
-def test_image_that_is_gone_is_named(folder: Path) -> None:
-    frames = Frames.open(folder).read()
-    next(frames)
-    (folder / "10.PNG").unlink()
-    with pytest.raises(SourceError, match=r"10\.PNG cannot be read: No such file"):
-        next(frames)
-
-
-def test_unreadable_image_follows_the_frames_before_it(tmp_path: Path) -> None:
-    write_png(tmp_path / "a.png", gray(7))
-    (tmp_path / "b.png").write_bytes(b"no image")
-    frames = Frames.open(tmp_path).read()
-    assert next(frames).name == "a.png"
-    with pytest.raises(SourceError, match=r"b\.png cannot be read as an image"):
-        next(frames)
-
-
 def test_empty_directory_names_the_suffixes(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(SourceError, match=r"holds no image \(.*\.png.*\)"):
@@ -230,15 +243,27 @@ def test_missing_path_is_named(tmp_path: Path, name: str) -> None:
         list(Frames.open(str(tmp_path / name)).read())
 
 
-@pytest.mark.parametrize("name", ["0", "csi:0", "usb0"])
+@pytest.mark.parametrize("name", ["csi:0", "usb0"])
 def test_name_of_a_camera_in_another_form_is_told_the_right_one(name: str) -> None:
     with pytest.raises(SourceError, match=r"v4l2:///dev/video0 or csi://0"):
         Frames.open(name).read()
 
 
-def test_device_is_told_its_address() -> None:
-    with pytest.raises(SourceError, match=r"/dev/null is a device\. A camera is v4l2:///dev/null"):
-        Frames.open("/dev/null").read()
+def test_number_is_a_camera_unless_it_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SourceError, match=r"v4l2:///dev/video99 \(V4L2\): no such device"):
+        Frames.open("99").read()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "99").mkdir()
+    write_png(tmp_path / "99" / "a.png", gray(7))
+    assert Frames.open("99").kind == "folder"
+
+
+def test_pipe_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "clip.mp4")
+    with pytest.raises(SourceError, match="is neither a file nor a folder"):
+        Frames.open(tmp_path / "clip.mp4")
 
 
 def test_image_beyond_opencvs_limit_says_how_to_lift_it(tmp_path: Path) -> None:
@@ -257,8 +282,65 @@ def test_image_beyond_opencvs_limit_says_how_to_lift_it(tmp_path: Path) -> None:
 def test_file_of_another_kind_names_the_kinds(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("no image")
-    with pytest.raises(SourceError, match=r"neither an image \(.*\.png.*\) nor a video \(.*\.mp4"):
+    with pytest.raises(SourceError, match=r"neither an image \(.*\.png.*\), a video \(.*\.mp4"):
         Frames.open(path).read()
+
+
+# Several
+
+
+def names(source: object) -> list[str]:
+    return [frame.name for frame in Frames.open(source).read()]  # type: ignore[arg-type]
+
+
+def test_several_images_come_in_natural_order_if_a_shell_sorted_them(folder: Path) -> None:
+    files = sorted(path for path in folder.iterdir() if path.suffix != ".txt")
+    assert names(files) == ["1.png", "2.png", "10.PNG", "a.png", "b.png"]
+    mixed = [folder / "b.png", folder / "1.png", folder / "10.PNG"]
+    assert names(mixed) == ["b.png", "1.png", "10.PNG"], "an order that somebody chose"
+    assert Frames.open(mixed).files == tuple(mixed)
+
+
+def test_folders_and_videos_follow_each_other(folder: Path, tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "clip.mp4", 2)
+    (tmp_path / "day").mkdir()
+    write_png(tmp_path / "day" / "x.png", gray(1))
+    assert names([clip, tmp_path / "day", folder / "a.png"]) == [
+        "clip.mp4#1", "clip.mp4#2", "x.png", "a.png"
+    ]  # fmt: skip
+    assert names(f"{tmp_path}/*.mp4") == ["clip.mp4#1", "clip.mp4#2"]
+
+
+def test_glob_of_videos_among_others_is_no_source_in_a_source(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        write_video(tmp_path / name, 1)
+    (tmp_path / "notes.txt").write_text("none")
+    (tmp_path / "b.mp4").write_bytes(b"none")
+    write_png(tmp_path / "x.png", gray(1))
+    (tmp_path / "x.png").rename(tmp_path / "day.png")
+    source = Frames.open([f"{tmp_path}/[abn]*", tmp_path / "day.png"]).read()
+    assert [next(source).name, next(source).name] == ["a.mp4#1", "day.png"]
+    with pytest.raises(
+        SourceError, match=r"^1 of 3 sources failed; .* The first: \S+b\.mp4 cannot"
+    ):
+        next(source)
+    assert source.ignored == Ignored(other=1)
+    assert sum("notes.txt" in message for message in caplog.messages) == 1
+
+
+def test_one_in_a_list_is_that_one(folder: Path) -> None:
+    assert Frames.open([folder]) == Frames.open(folder)
+
+
+@pytest.mark.parametrize("camera", ["0", "rtsp://me:secret@camera/1"])
+def test_camera_beside_others_is_refused(folder: Path, camera: str) -> None:
+    with pytest.raises(UsageError, match="has no end, so nothing can follow it") as caught:
+        Frames.open([folder, camera])
+    assert "secret" not in str(caught.value)
+    with pytest.raises(UsageError, match="got none"):
+        Frames.open([])
 
 
 # Videos

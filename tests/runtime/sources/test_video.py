@@ -16,7 +16,15 @@ from hypothesis import strategies as st
 
 from edgeunet.errors import EdgeUNetError, SourceError
 from edgeunet.runtime.sources import Frames, SourceInfo
-from support.media import VIDEO_SIZE, cut_to, number_of, numbered_frame, write_video
+from support.media import (
+    VIDEO_SIZE,
+    cut_to,
+    lose_packets,
+    number_of,
+    numbered_frame,
+    write_film,
+    write_video,
+)
 from support.streaming import drain
 
 FRAMES = 12
@@ -123,6 +131,90 @@ def test_avi_whose_frames_need_later_ones_has_no_times(tmp_path: Path) -> None:
     frames = list(Frames.open(tmp_path / "clip.avi").read())
     assert [number_of(frame.image) for frame in frames] == list(range(FRAMES))
     assert {frame.time for frame in frames} == {None}
+
+
+def test_empty_frames_of_an_avi_are_not_missing(tmp_path: Path) -> None:
+    """A recorder writes them for frames that repeat the one before."""
+    with av.open(tmp_path / "clip.avi", "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.height, stream.width = VIDEO_SIZE
+        stream.pix_fmt = "yuvj420p"
+        stream.codec_context.time_base = Fraction(1, 25)
+        for index, time in enumerate([0, 1, 4, 5, 9]):
+            picture = av.VideoFrame.from_ndarray(numbered_frame(index), format="rgb24")
+            picture.pts, picture.time_base = time, Fraction(1, 25)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    assert Frames.open(tmp_path / "clip.avi").read().info.frames == 10
+    assert drain(tmp_path / "clip.avi") == ([0, 1, 2, 3, 4], None)
+
+
+@pytest.mark.parametrize(
+    ("name", "share"), [("clip.mkv", 0.4), ("clip.mkv", 0.8), ("clip.flv", 0.4)]
+)
+def test_cut_video_without_a_count_is_shorter_than_it_says(
+    tmp_path: Path, name: str, share: float
+) -> None:
+    path = write_film(tmp_path / name, "libx264", count=50, options={"g": "5"})
+    assert drain(path)[1] is None
+    with Frames.open(cut_to(path, share)).read() as source:
+        for count in range(50):  # noqa: B007
+            try:
+                next(source)
+            except SourceError as error:
+                fault = str(error)
+                break
+    assert 10 < count < 45
+    words = rf"is truncated: its header says 2\.\d s, and [01]\.\d s came, {count} frames"
+    assert re.search(words, fault)
+
+
+def test_cut_transport_stream_ends_within_a_packet(tmp_path: Path) -> None:
+    path = write_film(tmp_path / "clip.ts", "libx264")
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 188 // 2 * 188 + 100])
+    with pytest.raises(SourceError, match=r"truncated: it ends within a packet, after frame \d+"):
+        list(Frames.open(path).read())
+
+
+def damaged_clip(folder: Path) -> Path:
+    """24 frames in two groups; the first has a gap."""
+    options = {"x264-params": "bframes=2:keyint=12:min-keyint=12:scenecut=0"}
+    return lose_packets(write_film(folder / "clip.ts", "libx264", options=options), 0.3)
+
+
+def test_damaged_frame_ends_a_file_with_its_number(tmp_path: Path) -> None:
+    path = damaged_clip(tmp_path)
+    frames = []
+    with pytest.raises(SourceError, match=r"clip\.ts is damaged at frame (\d+): ") as caught:
+        frames += [frame.index for frame in iter(Frames.open(path).read())]
+    assert "--skip-damaged" in str(caught.value)
+
+
+def test_damaged_frames_are_left_out_and_counted_if_asked(tmp_path: Path) -> None:
+    path = damaged_clip(tmp_path)
+    with Frames.open(path).read(skip_damaged=True) as source:
+        frames = list(source)
+    numbers = [frame.index for frame in frames]
+    assert set(range(12, 24)) < set(numbers), "the second group is whole"
+    assert source.skipped == 24 - len(numbers) > 0
+    first = min(set(range(24)) - set(numbers))
+    assert source.damaged[0].startswith(f"{path} is damaged at frame {first}: ")
+    assert frames[-1].time == pytest.approx(23 / 25), "a frame keeps its time"
+
+
+def test_video_that_begins_in_the_middle_tells_what_is_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_film(tmp_path / "clip.ts", "libx264", options={"g": "12", "bf": "0"})
+    content = path.read_bytes()
+    path.write_bytes(content[: 188 * 3] + content[len(content) // 4 // 188 * 188 :])
+    with Frames.open(path).read() as source:
+        frames = list(source)
+    assert len(frames) == 12
+    assert (source.skipped, frames[0].time) == (0, 0)
+    (told,) = caplog.messages
+    assert re.search(r"clip\.ts begins in the middle: \d frames before its first key", told)
 
 
 def test_clock_of_joined_files_goes_back(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_more_frames_than_candidates_are_looked_at_evenly(
         ("empty", "holds no image"),
         ("absent", "does not exist"),
         ("text.txt", "is neither an image"),
-        ("/dev/null", "is a device"),
+        ("/dev/null", "cannot be read twice"),
     ],
 )
 def test_what_holds_no_frames_is_refused_by_name(tmp_path: Path, kind: str, words: str) -> None:
