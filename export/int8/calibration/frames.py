@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from edgeunet.data.datasets import open_dataset, read_labels
-from edgeunet.data.images import read_image
+from edgeunet.data.images import count_pages, decode, read_bytes, to_rgb
 from edgeunet.errors import CalibrationError, SourceError
 from edgeunet.metrics import Mask
 from edgeunet.runtime.frames import Frame
@@ -28,18 +29,20 @@ class Candidates:
     """What the first pass over a source found.
 
     frames: where they are, for the second pass. name: what a report calls them. descriptors: by the
-    frame's number. mask: gives the class ids (H, W) of a frame by its number, None without labels.
+    frame's number. pages: file and page of each, if the frames are images. mask: gives the class
+    ids (H, W) of a frame by its number, None without labels.
     """
 
     frames: Frames
     name: str
     descriptors: dict[int, Descriptor]
+    pages: dict[int, tuple[Path, int]] | None = None
     mask: Callable[[int], Mask] | None = None
 
     def take(self, numbers: Collection[int]) -> dict[int, Frame]:
         """Decode frames by number, a video up to the last of them: seeking is not always exact."""
-        if self.frames.kind != "video":
-            return {number: read_image(self.frames.files[number]) for number in sorted(numbers)}
+        if self.pages is not None:
+            return {number: _page(*self.pages[number]) for number in sorted(numbers)}
         taken = {}
         with self.frames.read() as source:
             for frame in source:
@@ -64,10 +67,10 @@ def describe_source(path: Path, *, num_classes: int) -> Candidates:
         frames = Frames.open(path)
     except SourceError as error:
         raise CalibrationError(f"{error} {_WANTED}") from None
-    if frames.kind == "live":
-        raise CalibrationError(f"{frames.name} cannot be read twice. {_WANTED}")
-    if frames.kind == "video":
-        with frames.read() as source:
+    if frames.kind not in ("image", "folder", "glob", "dataset"):
+        with frames.read() if frames.kind != "live" else nullcontext() as source:
+            if source is None or source.info.live:
+                raise CalibrationError(f"{frames.name} cannot be read twice. {_WANTED}")
             described = thinned(
                 source, CANDIDATES, kept=lambda f: (f.index, describe_frame(f.image))
             )
@@ -80,13 +83,25 @@ def describe_source(path: Path, *, num_classes: int) -> Candidates:
         frames = Frames(str(path), "dataset", tuple(sample.image for sample in samples))
         if len(dataset.classes) == num_classes:
             mask = lambda number: read_labels(samples[number], num_classes=num_classes)  # noqa: E731
-    numbers = evenly(range(len(frames.files)), CANDIDATES)
-    return Candidates(
-        frames,
-        name,
-        {number: describe_frame(read_image(frames.files[number])) for number in numbers},
-        mask,
-    )
+    pages = _pages(frames.files)
+    descriptors = {number: describe_frame(_page(*page)) for number, page in pages.items()}
+    return Candidates(frames, name, descriptors, pages, mask)
+
+
+def _pages(files: Sequence[Path]) -> dict[int, tuple[Path, int]]:
+    """File and page by number, of at most `CANDIDATES` frames in evenly spaced files."""
+    looked_at = set(evenly(range(len(files)), CANDIDATES))
+    pages: dict[int, tuple[Path, int]] = {}
+    number = 0
+    for position, file in enumerate(files):
+        count = count_pages(read_bytes(file)) if position in looked_at else 0
+        pages |= {number + page: (file, page) for page in range(count)}
+        number += max(1, count)  # files that nobody looks at count as one
+    return {number: pages[number] for number in evenly(list(pages), CANDIDATES)}
+
+
+def _page(path: Path, page: int) -> Frame:
+    return to_rgb(decode(read_bytes(path), name=str(path), page=page), name=str(path))
 
 
 CHOSEN = 32

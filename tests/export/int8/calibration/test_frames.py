@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import zipfile
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from edgeunet.bundle.calibration_table import read_table
 from edgeunet.data.cells import snapshots, write_dataset
@@ -160,7 +162,12 @@ def test_film_is_decoded_twice_however_many_depths_are_exported(
 
     monkeypatch.setattr(Pixels, "__call__", counted)
     options = ExportOptions(
-        "unetpp", str(depths_checkpoint), "int8", depths=(1, 2), calib=film, max_iou_drop=100
+        "unetpp",
+        str(depths_checkpoint),
+        precision="int8",
+        depths=(1, 2),
+        calib=film,
+        max_iou_drop=100,
     )
     export_bundle(tmp_path / "bundle", options)
     assert 20 < len(decoded) <= 2 * 20
@@ -179,6 +186,21 @@ def test_damaged_video_is_refused(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").write_bytes(b"no video")
     with pytest.raises(SourceError, match=r"clip\.mp4 cannot be read"):
         described(tmp_path / "clip.mp4")
+
+
+def test_pages_and_archives_are_frames_too(tmp_path: Path) -> None:
+    first, *others = [Image.fromarray(numbered_frame(number)) for number in range(4)]
+    first.save(tmp_path / "stack.tif", save_all=True, append_images=others)
+    write_png(tmp_path / "x.png", numbered_frame(5))
+    candidates = described(tmp_path)
+    assert list(candidates.descriptors) == [0, 1, 2, 3, 4]
+    taken = candidates.take({2, 4})
+    assert {number: number_of(frame) for number, frame in taken.items()} == {2: 2, 4: 5}
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        for path in sorted(images(tmp_path / "frames", 6).iterdir()):
+            file.write(path, path.name)
+    selection = select(described(tmp_path / "a.zip"))
+    assert [number_of(frame) for frame in selection.chosen.frames] == list(selection.chosen.numbers)
 
 
 # Frames in memory
