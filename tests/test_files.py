@@ -24,7 +24,18 @@ from hypothesis import strategies as st
 
 from edgeunet import files
 from edgeunet.errors import OutputError, OutputExistsError, UsageError
-from edgeunet.files import check_directory, check_file, entries, locked, new_directory, read_file, remove_stale, sha256, write_bytes, write_json
+from edgeunet.files import (
+    check_directory,
+    check_file,
+    entries,
+    locked,
+    new_directory,
+    read_file,
+    remove_stale,
+    sha256,
+    write_bytes,
+    write_json,
+)
 
 # Kills itself after it wrote the temporary file, before that replaces the old one.
 KILLED_WRITE = """
