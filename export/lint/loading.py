@@ -24,6 +24,7 @@ from onnx_ir.passes.common import LiftConstantsToInitializersPass
 from edgeunet.errors import GraphError
 
 _SPARSE = (AttributeProto.SPARSE_TENSOR, AttributeProto.SPARSE_TENSORS)
+MAX_NODES = 1_000_000
 _INVALID = (
     AssertionError,
     InferenceError,
@@ -43,12 +44,13 @@ def load_model(path: Path) -> ir.Model:
 
     Raises:
         GraphError: the file is missing, not ONNX, truncated or not valid; or weights are missing
-            or lie outside the file's folder.
+            or lie outside the file's folder; or local functions that would expand without bound.
     """
     proto = _parse(path)
     for tensor in _tensors(proto):
         if uses_external_data(tensor):
             _check_external(tensor, path)
+    _check_functions(proto, path)
     try:
         # Without the weights, so that files beyond the 2 GB of a protocol buffer are inferred too.
         proto = infer_shapes(inliner.inline_local_functions(proto), data_prop=True)
@@ -104,6 +106,43 @@ def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
     for node in nodes:
         for held in node.attribute:
             yield from (held.t, *held.tensors) if held.HasField("t") else held.tensors
+
+
+def _check_functions(model: onnx.ModelProto, path: Path) -> None:
+    """Refuse functions whose expansion is endless or huge: 30 may call the next one twice each."""
+    functions = {(each.domain, each.name): each for each in model.functions}
+    sizes: dict[tuple[str, str], int] = {}
+    pending = list(functions)
+    open_calls: set[tuple[str, str]] = set()
+    while pending:
+        key = pending[-1]
+        called = [(node.domain, node.op_type) for node in _nodes_of(functions[key])]
+        waiting = [each for each in called if each in functions and each not in sizes]
+        if key not in sizes and waiting:
+            open_calls.add(key)
+            if open_calls.intersection(waiting):
+                raise GraphError(f"{path} has a function {key[1]!r} that calls itself. Refused.")
+            pending += waiting
+            continue
+        pending.pop()
+        open_calls.discard(key)
+        sizes[key] = sum(sizes.get(each, 1) for each in called)
+        if sizes[key] > MAX_NODES:
+            raise GraphError(
+                f"{path} has functions that expand to more than {MAX_NODES} nodes. Refused."
+            )
+
+
+def _nodes_of(function: onnx.FunctionProto) -> list[onnx.NodeProto]:
+    """The nodes of a function, with those inside its nodes."""
+    inner = [
+        graph
+        for node in function.node
+        for held in node.attribute
+        for graph in (*([held.g] if held.HasField("g") else []), *held.graphs)
+    ]
+    graphs = [each for graph in inner for each in _graphs(graph)]
+    return [*function.node, *(node for graph in graphs for node in graph.node)]
 
 
 def _check_external(tensor: TensorProto, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from onnx.external_data_helper import set_external_data
 
 from edgeunet.errors import GraphError
 from edgeunet.export.lint import lint
+from edgeunet.export.lint.loading import load_model
 from support.lint_graphs import Sketch
 
 
@@ -196,3 +198,48 @@ def test_constant_nodes_keep_no_weights_outside_either(tmp_path: Path) -> None:
     model.graph.node.insert(0, onnx.helper.make_node("Constant", [], ["weights"], value=tensor))
     path.write_bytes(model.SerializeToString())
     assert "outside its own folder" in refusal(path)
+
+
+# Local functions
+
+
+def with_functions(*calls: tuple[str, str, int]) -> onnx.ModelProto:
+    """Functions, each of which calls another one several times in a row; the graph calls f0."""
+    node, opsets = onnx.helper.make_node, [onnx.helper.make_opsetid(d, 17) for d in ("", "own")]
+    functions = []
+    for name, called, times in calls:
+        domain = "own" if called.startswith("f") else ""
+        values = ["x", *(f"v{index}" for index in range(times - 1)), "y"]
+        nodes = [node(called, [a], [b], domain=domain) for a, b in pairwise(values)]
+        functions.append(onnx.helper.make_function("own", name, ["x"], ["y"], nodes, opsets))
+    ends = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 4, 8, 8])
+        for name in ("data", "out")
+    ]
+    graph = onnx.helper.make_graph(
+        [node("f0", ["data"], ["out"], domain="own")], "net", ends[:1], ends[1:]
+    )
+    return onnx.helper.make_model(graph, functions=functions, opset_imports=opsets, ir_version=10)
+
+
+def test_functions_are_expanded(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(with_functions(("f0", "f1", 3), ("f1", "Relu", 2)), path)
+    assert [node.op_type for node in load_model(path).graph] == ["Relu"] * 6
+
+
+def test_functions_that_expand_without_bound_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    calls = [(f"f{index}", f"f{index + 1}", 2) for index in range(40)]
+    onnx.save(with_functions(*calls, ("f40", "Relu", 1)), path)
+    assert path.stat().st_size < 10_000
+    assert "expand to more than 1000000 nodes. Refused." in refusal(path)
+
+
+@pytest.mark.parametrize("calls", [[("f0", "f0", 1)], [("f0", "f1", 2), ("f1", "f0", 1)]])
+def test_functions_that_call_themselves_are_refused(
+    tmp_path: Path, calls: list[tuple[str, str, int]]
+) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(with_functions(*calls), path)
+    assert "that calls itself. Refused." in refusal(path)
