@@ -121,7 +121,7 @@ def _words(summary: RunSummary, output: str) -> str:
     depths = ", ".join(f"{depth}: {frames}" for depth, frames in summary.depths.items())
     lines = [
         f"{summary.frames} frames in {summary.seconds:.1f} s, {summary.rate:.1f} frames/s on "
-        f"{summary.backend}" + ("" if output == "-" else f", wrote {output}"),
+        f"{summary.backend}" + ("" if output == "-" or not summary.frames else f", wrote {output}"),
         depths and f"frames at depth {depths}",
         ", ".join(f"{name}: {count}" for name, count in lost.items() if count),
         str(summary.ignored) and f"not read: {summary.ignored}",
