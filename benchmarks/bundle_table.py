@@ -119,7 +119,7 @@ def _row(name: str, bundle: Path, parity: ParityReport, latencies: Mapping[str, 
     opened = Checkpoint.open(bundle / CHECKPOINT_NAME)
     net, card = opened.net, opened.card
     spec = card.input
-    cost = count(net, height=spec.height, width=spec.width, channels=spec.channels)
+    cost = count(net, height=spec.height, width=spec.width, channels=len(spec.channels))
     return Row(
         name=name,
         width=str(card.arguments.get("width", "default")),

@@ -23,7 +23,8 @@ import numpy.typing as npt
 from edgeunet import ExportOptions, export_bundle
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.bundle.manifest import Flavour
-from edgeunet.data.datasets import open_dataset, read_image
+from edgeunet.data.datasets import open_dataset
+from edgeunet.data.images import read_image
 from edgeunet.doctor import environment
 from edgeunet.runtime.backends.base import NetBackend
 from edgeunet.runtime.backends.ort import open_flavour

@@ -30,7 +30,8 @@ import torch
 from PIL import Image
 
 from edgeunet.bundle.manifest import Filter, InputSpec
-from edgeunet.data.datasets import open_dataset, read_image, read_labels
+from edgeunet.data.datasets import open_dataset, read_labels
+from edgeunet.data.images import read_image
 from edgeunet.doctor import environment
 from edgeunet.latency import median_latencies
 from edgeunet.metrics import confusion_matrix, mean_iou

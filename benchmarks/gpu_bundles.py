@@ -19,7 +19,8 @@ from accuracy import source_of
 from edgeunet import ExportOptions, export_bundle
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.bundle.manifest import InputSpec
-from edgeunet.data.datasets import open_dataset, read_image
+from edgeunet.data.datasets import open_dataset
+from edgeunet.data.images import read_image
 
 SIZE = (352, 480)
 MAX_BATCH = 16

@@ -47,10 +47,10 @@ def make_graphs(
     frames = [frame.image for frame in drawn]
     stem = f"{model}-{depth}"
     fp32, int8 = folder / f"{stem}.fp32.onnx", folder / f"{stem}.int8.cpu.onnx"
-    trace(net, fp32, height=height, width=width, channels=spec.channels)
+    trace(net, fp32, height=height, width=width, channels=len(spec.channels))
     observation = observe(fp32, frames, spec)
     table = make_table(fp32, observation, "percentile", model=model, source="procedural")
     quantize_for_cpu(fp32, int8, table)
-    cost = count(net, height=height, width=width, channels=spec.channels)
+    cost = count(net, height=height, width=width, channels=len(spec.channels))
     images = Preprocessor(spec)(frames)
     return Graphs(fp32, int8, images, str(card.arguments["width"]), cost.gflops / 2)

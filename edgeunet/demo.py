@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .bundle.bundle import open_bundle, strangers_in
 from .data.cells import Scene, time_lapse, write_dataset
+from .data.fit import Fit
 from .export import ExportOptions, export_bundle
 from .files import entries, locked, new_directory, write_json
 from .parity import ParityReport, measure, samples_of, write_html
@@ -60,7 +61,8 @@ def demo(
         export_bundle(bundle, options, report=report)
         report("parity on labelled frames")
         opened = open_bundle(bundle)
-        samples = samples_of(folder / DATA, num_classes=len(opened.manifest.classes))
+        classes, fit = len(opened.manifest.classes), Fit(opened.manifest.input)
+        samples = samples_of(folder / DATA, num_classes=classes, fit=fit)
         parity, worst = measure(opened, samples, data="procedural cells")
         write_json(folder / "parity.json", parity.to_json())
         write_html(folder / "parity.html", parity, worst, opened.manifest.palette)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgeunet.models import Preparation
 
-    from .export import ExportOptions, export_bundle
+    from .export import export_bundle
+    from .options import ExportOptions
 
 # Resolved on first use (PEP 562): `export.lint` needs no torch.
 _EXPORTS = {
-    "ExportOptions": ".export",
+    "ExportOptions": ".options",
     "Preparation": "edgeunet.models",
     "export_bundle": ".export",
 }

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -19,24 +18,29 @@ from edgeunet.bundle.bundle import (
     open_bundle,
     strangers_in,
 )
-from edgeunet.bundle.calibration_table import TABLE_NAME, CalibrationTable, Method, read_table
+from edgeunet.bundle.calibration_table import TABLE_NAME, CalibrationTable, read_table
 from edgeunet.bundle.golden import GOLDEN_NAME
 from edgeunet.bundle.manifest import (
     DEPTHS_DIR,
     FLAVOURS,
     MANIFEST_NAME,
     Manifest,
-    Precision,
     flavour_file,
 )
 from edgeunet.bundle.schema import encode
 from edgeunet.bundle.statistics import FrameStatistics, statistics_of
 from edgeunet.data import cells
-from edgeunet.errors import CalibrationError, ParityError, UsageError
-from edgeunet.fields import describe, described
+from edgeunet.data.fit import Fit
+from edgeunet.errors import CalibrationError, ParityError
 from edgeunet.files import locked, new_directory, sha256, write_json
-from edgeunet.models import Preparation, SegmentationNet
-from edgeunet.models.checkpoints import RAW, WEIGHTS_DIR, Card, Checkpoint, save_checkpoint
+from edgeunet.models import SegmentationNet
+from edgeunet.models.checkpoints import (
+    WEIGHTS_DIR,
+    Card,
+    Checkpoint,
+    has_card,
+    save_checkpoint,
+)
 from edgeunet.models.depth import prune_depth
 from edgeunet.models.reference import reference_mask
 from edgeunet.parity import ParityReport, write_html
@@ -58,88 +62,11 @@ from .int8.calibration.frames import (
 )
 from .int8.emitters import write_int8
 from .lint import lint_flavours
+from .options import ExportOptions, check_options, for_the_net
 from .proof import Proof
 from .variants import NetAndCard, cut_depths, ensemble_of
 
 GOLDEN_FRAMES = 4
-
-
-CalibMethod = Literal["auto", Method]
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """What to export; the help texts of the fields say what each is.
-
-    weights: see `Checkpoint.open`. preparation: of frames, for weights without a card.
-    depths: the deepest is the bundle itself, the others are whole bundles in its `depths/`.
-    calib: golden frames come from it too. INT8 needs it, or `calib_table`, unless the weights are
-    the procedural ones.
-    size: (height, width), pixels. data: without it parity is measured on procedural frames for
-    procedural weights, else on the golden frames.
-    max_iou_drop: counts on labelled frames; without labels the promised agreement must hold.
-
-    Example:
-        >>> edgeunet.ExportOptions("mobile_unet", precision="int8", size=(256, 320)).max_batch
-        8
-    """
-
-    model: str = field(metadata=describe("Variant; `edgeunet models` lists them.", metavar="NAME"))
-    weights: str = described(cells.NAME, "Tag or checkpoint file.", metavar="TAG|FILE")
-    raw: bool = described(False, RAW)
-    precision: Precision = "fp32"
-    num_classes: int | None = described(None, "Number of classes that the weights must have.", ge=1)
-    preparation: Preparation | None = None
-    depth: int | None = described(
-        None, "Cut the net down to this depth.", ge=1, le=4, section="unetpp"
-    )
-    depths: tuple[int, ...] = described(
-        (),
-        "Depths to carry in one bundle, for `run --target-fps`.",
-        metavar="N,N[,N…]",
-        section="unetpp",
-    )
-    ensemble: bool = described(
-        False, "Average all heads instead of using the deepest.", section="unetpp"
-    )
-    calib: Path | None = described(
-        None, "Images, data set or video to calibrate with.", section="INT8 calibration"
-    )
-    calib_method: CalibMethod = described(
-        "auto", "How to choose the ranges; auto measures which is best.", section="INT8 calibration"
-    )
-    calib_table: Path | None = described(
-        None,
-        "calibration.json of an earlier export, instead of --calib.",
-        section="INT8 calibration",
-    )
-    data: Path | None = described(
-        None, "Data set to measure parity on.", shown_default="the golden frames"
-    )
-    size: tuple[int, int] | None = described(
-        None, "Input size of the net.", shown_default="the checkpoint's"
-    )
-    max_batch: int = described(8, "Largest batch that the graphs take.", ge=1)
-    max_iou_drop: float = described(
-        0.5, "IoU points that the bundle may lose against PyTorch.", metavar="POINTS"
-    )
-
-    @property
-    def name(self) -> str:
-        """Name of the bundle unless another is chosen: model, weights and precision.
-
-        Weights in a file are called by it, and a training run's `best.safetensors` by the run.
-
-        Example:
-            >>> edgeunet.ExportOptions("unet", "runs/mine/best.safetensors").name
-            'unet-mine-fp32'
-        """
-        path = Path(self.weights)
-        weights = self.weights
-        if path.suffix or path.name != weights:
-            run = path.absolute().parent.name
-            weights = run if run and path.stem == "best" else path.stem
-        return f"{self.model}-{weights}-{self.precision}"
 
 
 def export_bundle(
@@ -174,13 +101,15 @@ def export_bundle(
         >>> report.first_failure is None
         True
     """
-    _check_options(options)
+    check_options(options)
     target = Path(output)
     # The output comes first: it takes minutes to look at calibration frames.
     with (
         locked(target),
         new_directory(target, force=force, strangers=strangers_in) as folder,
     ):
+        if not has_card(options.weights, options.model):
+            options = for_the_net(options)
         source = Checkpoint.open(
             options.weights,
             options.model,
@@ -201,24 +130,6 @@ def export_bundle(
             part = replace(whole, folder=folder / place, name=f"{target.name}/{place}", net=shallow)
             replace(part, card=its_card).write_depth()
         return whole.write_depth() if options.depths else whole.write()
-
-
-def _check_options(options: ExportOptions) -> None:
-    """UsageError for options that exclude each other."""
-    if options.depths and options.depth is not None:
-        raise UsageError("got both depth and depths. Pass depths alone, with all of them.")
-    if options.depths and options.calib_table is not None:
-        raise UsageError(
-            "got depths and a calibration table, but a table belongs to the graph of one depth. "
-            "Pass --calib with frames; all depths are calibrated on the same frames."
-        )
-    if options.calib_table is not None and options.precision != "int8":
-        raise UsageError("got --calib-table without --int8. Add --int8: only INT8 is calibrated.")
-    if options.calib_table is not None and options.calib_method != "auto":
-        raise UsageError(
-            f"got --calib-table and --calib-method {options.calib_method}. Leave one out: a table "
-            "has its method already."
-        )
 
 
 def _nets(
@@ -243,7 +154,8 @@ def _selection(
     """Frames to take golden frames from and to calibrate with; checked if they calibrate."""
     calibrates = options.precision == "int8" and options.calib_table is None
     if options.calib is not None:
-        candidates = describe_source(options.calib, num_classes=len(card.classes))
+        fit = Fit(card.input, options.reading)
+        candidates = describe_source(options.calib, num_classes=len(card.classes), fit=fit)
         selection = select(candidates)
         if calibrates:
             report(examine(net, candidates.descriptors, selection.typical, card.input))
@@ -256,7 +168,8 @@ def _selection(
     # Without calibration, four would do as golden frames, but not to tell what frames are like.
     count = CHOSEN + HELD_OUT if calibrates else CHOSEN
     drawn = list(cells.snapshots(count, height=card.input.height, width=card.input.width, seed=1))
-    images = tuple(frame.image for frame in drawn)
+    fit = Fit(card.input)
+    images = tuple(fit(frame.image) for frame in drawn)
     masks = [frame.mask for frame in drawn]
     return drawn_selection(
         FrameSet("procedural cells", tuple(range(count)), images, masks.__getitem__)
@@ -299,7 +212,7 @@ class _Writer:
         folder, card, options, report = self.folder, self.card, self.options, self.report
         report("trace")
         spec = card.input
-        size = {"height": spec.height, "width": spec.width, "channels": spec.channels}
+        size = {"height": spec.height, "width": spec.width, "channels": len(spec.channels)}
         trace(self.net, folder / flavour_file("fp32"), **size)
         self._write_flavours()
         report("golden frames")
@@ -307,7 +220,7 @@ class _Writer:
         self._write_golden()
         bundle = self._seal()
         report("parity")
-        proof = Proof(card, options.data, options.max_iou_drop)
+        proof = Proof(card, options.data, options.reading, options.max_iou_drop)
         parity, worst = proof.measure(bundle)
         if options.precision == "int8" and proof.excess(parity) > 0:
             fallbacks = proof.repair(bundle, labelled=parity.labelled, report=report)
@@ -394,7 +307,7 @@ class _Writer:
         """Of the frames that calibrate or are golden; procedural ones are like procedural only."""
         if self.selection.procedural and self.card.data != cells.NAME:
             return None
-        return statistics_of(self.selection.frames)
+        return statistics_of(self.selection.frames, levels=self.card.input.levels)
 
     def _seal(self) -> Bundle:
         """Write the parts and the manifest of the current graphs, and open the bundle."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.bundle.calibration_table import TABLE_NAME, read_table
 from edgeunet.data import cells
+from edgeunet.data.fit import Fit, Reading
 from edgeunet.errors import ParityError
 from edgeunet.models.checkpoints import Card
 from edgeunet.parity import (
@@ -33,12 +34,13 @@ class Proof:
     """The frames that a bundle is measured on, and what it may lose.
 
     data: data set to measure on. None takes procedural frames for procedural weights, else the
-    golden frames. max_iou_drop: IoU points that may be lost on labelled frames. Without labels, the
-    promised agreement must hold.
+    golden frames. reading: what its images hold. max_iou_drop: IoU points that may be lost on
+    labelled frames. Without labels, the promised agreement must hold.
     """
 
     card: Card
     data: Path | None
+    reading: Reading
     max_iou_drop: float
 
     def measure(self, bundle: Bundle) -> tuple[ParityReport, list[WorstFrame]]:
@@ -91,12 +93,15 @@ class Proof:
     def _samples(self, bundle: Bundle) -> tuple[Iterator[ParitySample], str]:
         """Frames to measure on, labelled if possible, and their description."""
         if self.data is not None:
-            return samples_of(self.data, num_classes=len(self.card.classes)), self.data.name
+            fit = Fit(self.card.input, self.reading)
+            classes = len(self.card.classes)
+            return samples_of(self.data, num_classes=classes, fit=fit), self.data.name
         if self.card.data != cells.NAME:
             return golden_samples(bundle), "its golden frames"
         spec = self.card.input
+        fit = Fit(spec)
         frames = cells.snapshots(FRAMES, height=spec.height, width=spec.width, seed=2)
         return (
-            ParitySample(f"procedural {index}", frame.image, frame.mask)
+            ParitySample(f"procedural {index}", fit(frame.image), frame.mask)
             for index, frame in enumerate(frames)
         ), "procedural cells"

@@ -108,7 +108,10 @@ def _frames(
         while True:
             started = time.perf_counter()
             frame = next(decoder, None)
-            if frame is None or (frames and frame.image.shape != frames[0].shape):
+            if frame is None:
+                break
+            frame = segmenter.fitted(frame)
+            if frames and frame.image.shape != frames[0].shape:
                 break
             seconds.append(time.perf_counter() - started)
             frames.append(frame.image)
@@ -121,8 +124,10 @@ def _bench_batch(
     supply = cycle(frames)
     seconds: dict[str, list[float]] = {stage: [] for stage in STAGES}
     seconds["decode"] = decode
-    with TemporaryDirectory(prefix="edgeunet-bench-") as folder:
-        sink = MaskDirectory(Path(folder), palette=segmenter.manifest.palette)
+    with (
+        TemporaryDirectory(prefix="edgeunet-bench-") as folder,
+        MaskDirectory(Path(folder), palette=segmenter.manifest.palette) as sink,
+    ):
         for turn in range(WARM_UP + repeats):
             result = segmenter.backend.segment(Batch.of(list(islice(supply, batch))))
             started = time.perf_counter()

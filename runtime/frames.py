@@ -10,22 +10,25 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from edgeunet.data.images import to_8bit
+from edgeunet.bundle.manifest import BYTE_LEVELS, Levels
+from edgeunet.data.fit import Frame as Frame
+from edgeunet.data.fit import visible
+from edgeunet.data.images import Rgb
 from edgeunet.errors import FrameError
 from edgeunet.metrics import Mask
-
-Frame = npt.NDArray[np.uint8]
-"""(H, W, 3), 8 bit, RGB."""
 
 
 @dataclass(frozen=True)
 class SourceFrame:
     """One frame.
 
-    index: its number, from 0. name: its file, or empty. image: (H, W, 3), 8-bit RGB.
+    index: its number, from 0. name: its file, or empty. image: (H, W, C), as the source has it;
+    once it is fitted to a net, as `Frame`. Videos and cameras have 8-bit RGB.
     time: seconds since the first frame. A file's own timestamps, or None if it has none; for a
     camera, when the frame arrived.
     pixel_aspect: width of a pixel divided by its height; 1 for square pixels.
+    channels: their names, () if the source does not name them.
+    levels: raw values that mean black and white.
     """
 
     index: int
@@ -33,6 +36,13 @@ class SourceFrame:
     image: Frame
     time: float | None = None
     pixel_aspect: Fraction = Fraction(1)
+    channels: tuple[str, ...] = ()
+    levels: Levels = BYTE_LEVELS
+
+    @property
+    def picture(self) -> Rgb:
+        """The frame for people: 8-bit RGB (H, W, 3), see `visible`."""
+        return visible(self.image, self.channels, self.levels)
 
 
 @dataclass(frozen=True)
@@ -134,7 +144,7 @@ class Batch:
     masks, presence, confidence: see `Result`, added by post-processing.
 
     Raises:
-        FrameError: the frames' sizes differ, or there is no frame.
+        FrameError: the frames' sizes or depths differ, or there is no frame.
     """
 
     frames: Sequence[SourceFrame]
@@ -151,7 +161,7 @@ class Batch:
 
     @classmethod
     def of(cls, images: Sequence[Frame], *, confidence: bool = False) -> Batch:
-        """A batch of arrays (H, W, 3)."""
+        """A batch of frames (H, W, C)."""
         frames = [SourceFrame(index, "", image) for index, image in enumerate(images)]
         return cls(frames, confidence)
 
@@ -171,34 +181,14 @@ class Batch:
             yield Segmented(frame, self.masks[index], presence, confidence)
 
 
-def as_rgb(frame: npt.NDArray[np.generic]) -> Frame:
-    """Convert a decoded frame to 8-bit RGB (H, W, 3).
-
-    Grayscale, (H, W) or (H, W, 1), is repeated; the alpha of RGBA is dropped; 16 bit is scaled by
-    1/257, so that 65535 becomes 255.
-
-    Raises:
-        FrameError: an unsupported type, shape or number of channels, or no pixel.
-    """
-    if frame.ndim not in (2, 3) or frame.size == 0:
-        raise FrameError(f"frame has shape {frame.shape}; expected (H, W) or (H, W, C).")
-    if frame.dtype not in (np.uint8, np.uint16):
-        raise FrameError(
-            f"frame is {frame.dtype}; expected uint8 or uint16. Scale it to 0..255 first."
-        )
-    channels = 1 if frame.ndim == 2 else frame.shape[2]
-    if channels not in (1, 3, 4):
-        raise FrameError(f"frame has {channels} channels; expected 1 (gray), 3 (RGB) or 4 (RGBA).")
-    frame = to_8bit(frame)
-    if channels == 1:
-        return np.repeat(frame.reshape(*frame.shape[:2], 1), 3, axis=2)
-    return np.ascontiguousarray(frame[..., :3], dtype=np.uint8)
-
-
-def one_size(frames: Sequence[npt.NDArray[np.uint8]]) -> tuple[int, int]:
-    """Height and width that all frames of a batch share; FrameError if they differ."""
-    sizes = {frame.shape[:2] for frame in frames}
-    if len(sizes) != 1:
-        listed = ", ".join(f"{height}x{width}" for height, width in sorted(sizes)) or "none"
-        raise FrameError(f"expected frames of one size, got {listed}. Split the batch.")
-    return next(iter(sizes))
+def one_size(frames: Sequence[Frame]) -> tuple[int, int]:
+    """Height and width that all frames of a batch share; FrameError if their forms differ."""
+    forms = {(frame.shape[0], frame.shape[1], frame.shape[2:], frame.dtype) for frame in frames}
+    if len(forms) == 1:
+        height, width, *_ = next(iter(forms))
+        return height, width
+    sizes = {f"{height}x{width}" for height, width, *_ in forms}
+    kinds = {f"{form[3]} of {form[2]} channels" for form in forms}
+    listed = ", ".join(sorted(sizes if len(sizes) != 1 else kinds)) or "none"
+    what = "size" if len(sizes) != 1 else "depth and number of channels"
+    raise FrameError(f"expected frames of one {what}, got {listed}. Split the batch.")

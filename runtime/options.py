@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
 from edgeunet.bundle.manifest import Precision
+from edgeunet.data.fit import Reading
 from edgeunet.errors import UsageError
 from edgeunet.fields import check, describe
 
@@ -68,6 +69,7 @@ class LoadOptions:
         threads: CPU threads of ONNX Runtime; None for all cores.
         trust_engines: run engines, kernels and caches in the bundle that another machine built.
             They are code; without this they are built again.
+        reading: what frames hold that do not say it themselves.
 
     Raises:
         UsageError: a value that is out of range, or an unknown precision.
@@ -114,6 +116,7 @@ class LoadOptions:
             "them again. They are code: trust whoever built them."
         ),
     )
+    reading: Reading = Reading()  # noqa: RUF009  # frozen
 
     def __post_init__(self) -> None:
         check(self)

@@ -125,7 +125,7 @@ def run(
                     with _as_output_error(output):
                         sink.write(segmented)
                     if temporal is not None:
-                        flicker.add(segmented.frame.image, segmented.mask)
+                        flicker.add(segmented.frame.picture, segmented.mask)
                 written += 1
                 report(written, source.info.frames)
             was_stopped = stopped()

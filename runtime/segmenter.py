@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 from weakref import WeakSet
@@ -11,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeunet.bundle.bundle import Bundle, open_bundle
-from edgeunet.bundle.manifest import Manifest, Precision
+from edgeunet.bundle.manifest import Levels, Manifest, Precision
 from edgeunet.bundle.statistics import FirstFrames
+from edgeunet.data.fit import Fit, Frame, Reading
 from edgeunet.errors import ParityError, UsageError
 
 from .backends import Backend, create_backend
@@ -21,7 +23,7 @@ from .backends.preprocess import Preprocessor
 from .backends.smoothing import Smoother
 from .backends.steering import SteeredBackend
 from .backends.tiling import TiledBackend
-from .frames import Batch, Result, SourceFrame, Timings, as_rgb, one_size
+from .frames import Batch, Result, Segmented, SourceFrame, Timings, one_size
 from .options import DEFAULTS, LoadOptions, Tiling
 from .pipeline.stopping import Closing
 from .sources import Frames, IterableSource, Source
@@ -42,11 +44,13 @@ class Segmenter(Closing):
 
     Once closed, it raises UsageError when it is used, and so do its streams that had not ended.
 
-    Frames are RGB (H, W, 3) uint8; grayscale, RGBA and 16 bit are converted (see `as_rgb`).
+    Frames are (H, W, C) of the channels and depth that the manifest's input names, such as RGB of
+    8 bit. `Fit` says what else is taken.
 
     Args:
         backend: the backend that segments. plain: the backends inside it that run one net on whole
             frames, which `self_check` checks; None if that is `backend` itself.
+        reading: what frames hold that do not say it themselves.
 
     Example:
         >>> with edgeunet.load(bundle) as segmenter:
@@ -55,14 +59,22 @@ class Segmenter(Closing):
     """
 
     def __init__(
-        self, bundle: Bundle, backend: Backend, *, plain: Sequence[Backend] | None = None
+        self,
+        bundle: Bundle,
+        backend: Backend,
+        *,
+        plain: Sequence[Backend] | None = None,
+        reading: Reading | None = None,
     ) -> None:
         self.bundle = bundle
         self.backend = backend
+        self.reading = reading or Reading()
         self._plain = plain or [backend]
         self._closed = False
         self._streams: WeakSet[Stream] = WeakSet()
-        self._first = FirstFrames(bundle.manifest.frames)
+        spec = bundle.manifest.input
+        self._first = FirstFrames(bundle.manifest.frames, levels=spec.levels)
+        self._fit = Fit(spec, reading)
 
     @classmethod
     def open(
@@ -86,9 +98,9 @@ class Segmenter(Closing):
             return plain[-1] if tiling is None else TiledBackend(plain[-1], tiling)
 
         if options.target_fps is None:
-            return cls(opened, make(opened), plain=plain)
+            return cls(opened, make(opened), plain=plain, reading=options.reading)
         steered = SteeredBackend(opened, make, target_fps=options.target_fps)
-        return cls(opened, steered, plain=plain)
+        return cls(opened, steered, plain=plain, reading=options.reading)
 
     @property
     def manifest(self) -> Manifest:
@@ -109,17 +121,27 @@ class Segmenter(Closing):
             sizes differ. SourceError: a file that cannot be read.
         """
         self._check_open()
-        images = [as_rgb(array) for array in arrays_of(frames)]
+        images = [
+            self.fitted(each).image if isinstance(each, SourceFrame) else self._fit(each)
+            for each in arrays_of(frames)
+        ]
         if not images:
-            raise UsageError("expected frames (H, W, 3), got none.")
-        one_size(images)
-        limit = self.manifest.max_batch
-        return _joined(
-            [
-                self.backend.segment(Batch.of(images[at : at + limit], confidence=confidence))
-                for at in range(0, len(images), limit)
-            ]
-        )
+            raise UsageError("expected frames (H, W, C), got none.")
+        batches = _batches(self.backend, images, confidence=confidence)
+        return _joined([self.backend.segment(batch) for batch in batches])
+
+    def segment(self, frame: SourceFrame) -> Segmented:
+        """Segment one frame of a source; errors as of a call."""
+        self._check_open()
+        fitted = self.fitted(frame)
+        return next(iter(self.backend.segment(Batch([fitted]))))
+
+    def fitted(self, frame: SourceFrame) -> SourceFrame:
+        """A frame of a source as the net takes it; FrameError if it does not fit."""
+        name = frame.name or f"frame {frame.index}"
+        image = self._fit(frame.image, frame.channels, name=name)
+        levels = self.manifest.input.levels
+        return replace(frame, image=image, channels=self._fit.channels, levels=levels)
 
     def stream(
         self,
@@ -177,6 +199,7 @@ class Segmenter(Closing):
             raise UsageError("files are read in full; drop='oldest' is for live sources.")
         feed = Feed(
             frames,
+            fit=self.fitted,
             batch=batch,
             max_delay=_LIVE_DELAY if live and max_delay is None else max_delay,
             drop_oldest=(drop or ("oldest" if live else "none")) == "oldest",
@@ -221,6 +244,8 @@ def load(
     dla: int | None = None,
     threads: int | None = None,
     trust_engines: bool = False,
+    levels: Levels | None = None,
+    channels: Sequence[str] | None = None,
 ) -> Segmenter:
     """Open a bundle and put it on a backend.
 
@@ -228,6 +253,7 @@ def load(
         bundle: directory that `edgeunet export` wrote.
         backend: "auto", "onnxruntime", "pytorch", "rtx" or "tensorrt".
         precision, tiling, target_fps, device, dla, threads, trust_engines: see `LoadOptions`.
+        levels, channels: of frames that do not say it themselves, see `Reading`.
 
     Raises:
         BundleError: not a complete bundle. UsageError: the bundle or the backend lacks the
@@ -247,6 +273,7 @@ def load(
         dla=dla,
         threads=threads,
         trust_engines=trust_engines,
+        reading=Reading(levels, None if channels is None else tuple(channels)),
     )
     return Segmenter.open(bundle, backend, options)
 
@@ -254,8 +281,8 @@ def load(
 def _golden_agreement(backend: Backend) -> float:
     bundle = backend.bundle
     golden = bundle.golden()
-    segmenter = Segmenter(bundle, backend)
-    masks = segmenter(list(golden.frames)).masks
+    frames = list(golden.frames)  # fitted when they were written
+    masks = _joined([backend.segment(batch) for batch in _batches(backend, frames)]).masks
     precision = bundle.manifest.precision
     where, advice = f"{bundle.root} on {backend.name}", "`edgeunet parity` says where they differ."
     if (masks.shape, masks.dtype) != (golden.masks.shape, golden.masks.dtype):
@@ -286,6 +313,16 @@ def check_batch(batch: int, manifest: Manifest) -> None:
             f"batch is {batch}; the bundle takes 1 to {manifest.max_batch}. Export it with a "
             "larger --max-batch."
         )
+
+
+def _batches(
+    backend: Backend, images: Sequence[Frame], *, confidence: bool = False
+) -> Iterator[Batch]:
+    """Fitted frames of one size, in batches that the backend takes."""
+    one_size(images)
+    limit = backend.bundle.manifest.max_batch
+    for at in range(0, len(images), limit):
+        yield Batch.of(images[at : at + limit], confidence=confidence)
 
 
 def _joined(batches: Sequence[Batch]) -> Result:

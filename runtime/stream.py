@@ -143,6 +143,7 @@ class Feed(Closing, Supply[Batch]):
         source: the source. read: number of frames taken from it.
 
     Args:
+        fit: turns a frame into one that the net takes, in the reading thread.
         batch: largest number of frames in a batch; it ends early when the frames' size changes.
         max_delay: seconds that a batch's first frame waits for the others; None: no limit.
         drop_oldest: keep the newest frames if the consumer is slower than the source.
@@ -153,12 +154,14 @@ class Feed(Closing, Supply[Batch]):
         self,
         source: Source,
         *,
+        fit: Callable[[SourceFrame], SourceFrame],
         batch: int,
         max_delay: float | None,
         drop_oldest: bool,
         confidence: bool = False,
     ) -> None:
         self.source = source
+        self._fit = fit
         self.read = 0
         self.decoding = Stopwatch()
         self._batch = batch
@@ -191,7 +194,7 @@ class Feed(Closing, Supply[Batch]):
                     frame = self._channel.get(left, interrupted)
                 except Exception:  # the end, the delay, or an error, which is raised again later
                     break
-                if frame.image.shape != frames[0].image.shape:
+                if _form(frame) != _form(frames[0]):
                     self._next = frame
                     break
                 frames.append(frame)
@@ -218,12 +221,18 @@ class Feed(Closing, Supply[Batch]):
             while True:
                 with self.decoding.lap():
                     frame = next(self.source, None)
+                    frame = None if frame is None else self._fit(frame)
                 if frame is None or not self._channel.put(frame):
                     break
                 self.read += 1
         except BaseException as raised:
             error = raised
         self._channel.end(error)
+
+
+def _form(frame: SourceFrame) -> tuple[object, ...]:
+    """What all frames of a batch have in common."""
+    return frame.image.shape, frame.image.dtype
 
 
 class _Progress:

@@ -102,6 +102,13 @@ def _checked(archive: ZipFile, manifest: Manifest) -> dict[str, _Header]:
             f"its frames are {frames.dtype} {frames.shape}; expected (N, H, W, C), not empty, of "
             f"{', '.join(_FRAME_TYPES)}"
         )
+    spec = manifest.input
+    channels = {len(spec.frame_channels), *((1,) if spec.channels == ("gray",) else ())}
+    if frames.shape[3] not in channels:
+        raise ValueError(
+            f"its frames have {frames.shape[3]} channels; the net takes "
+            f"{', '.join(spec.frame_channels)}"
+        )
     count = frames.shape[0]
     expected = {
         "masks": _Header(frames.shape[:3], np.dtype(np.uint8), False),

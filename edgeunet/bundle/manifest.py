@@ -2,39 +2,96 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BundleError
+from ..errors import BundleError, UsageError
 from .schema import SchemaError, read
 from .statistics import FrameStatistics
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 
 Precision = Literal["fp32", "fp16", "int8"]
-Color = Literal["rgb", "bgr", "gray"]
-Resize = Literal["stretch", "pad"]
+Resize = Literal["stretch", "pad", "pad_centre"]
 Filter = Literal["bilinear", "antialias", "pillow", "pillow_bicubic", "area"]
 """See `edgeunet.data.resize`."""
+BYTE_FILTERS: tuple[Filter, ...] = ("pillow", "pillow_bicubic")
+"""These read bytes and round to bytes."""
+Depth = Literal["uint8", "uint16", "int16", "float32"]
+Levels = tuple[float, float]
+"""Raw values that mean 0 and 1."""
 Flavour = Literal["fp32", "fp16", "int8", "int8.fp16", "int8.cpu"]
 Part = Literal["encoder", "decoder"]
 PARTS: tuple[Part, ...] = ("encoder", "decoder")
 """The two halves of a gated graph, which the bundle holds too: `image` -> `presence` and features,
 features -> `logits`. If the gate is closed, the second need not run."""
 
-IMAGENET: dict[Color, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    "rgb": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "bgr": ((0.406, 0.456, 0.485), (0.225, 0.224, 0.229)),
-    "gray": ((0.449,), (0.226,)),
+RGB = ("red", "green", "blue")
+BYTE_LEVELS: Levels = (0.0, 255.0)
+MAX_CHANNELS = 64
+"""Most channels of a net's input: the CUDA kernels pass a table of them."""
+
+_CHANNEL = re.compile(r"[a-z0-9][a-z0-9 _.-]{0,31}", re.ASCII)
+_WORDS = {"rgb": RGB, "bgr": RGB[::-1]}  # of the usual channels in their usual orders
+_IMAGENET = {
+    "red": (0.485, 0.229),
+    "green": (0.456, 0.224),
+    "blue": (0.406, 0.225),
+    "gray": (0.449, 0.226),
 }
-"""Mean and standard deviation of values in 0..1: ImageNet's; for "gray" those of its luma."""
+
+
+def imagenet(channels: Sequence[str]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of ImageNet's values in 0..1, for "gray" those of its luma.
+
+    Other channels get those of gray.
+
+    Example:
+        >>> from edgeunet.bundle.manifest import imagenet
+        >>> imagenet(["blue", "nir"])
+        ((0.406, 0.449), (0.225, 0.226))
+    """
+    mean, std = zip(*(_IMAGENET.get(name, _IMAGENET["gray"]) for name in channels), strict=True)
+    return mean, std
+
+
+def channel_names(given: Sequence[str]) -> tuple[str, ...]:
+    """Names of channels as a user gives them: in lower case, or one of the words rgb and bgr.
+
+    Raises:
+        UsageError: no name, one that occurs twice or is not plain.
+
+    Example:
+        >>> from edgeunet.bundle.manifest import channel_names
+        >>> channel_names(["BGR"])
+        ('blue', 'green', 'red')
+    """
+    names = tuple(name.strip().lower() for name in given)
+    names = _WORDS.get(names[0], names) if len(names) == 1 else names
+    if problem := _misnamed(names):
+        raise UsageError(f"channels: {problem}. Pass names such as red,green,blue,nir.")
+    return names
+
+
+def _misnamed(names: tuple[str, ...]) -> str:
+    """What is wrong with names of channels; empty if nothing is."""
+    if not 1 <= len(names) <= MAX_CHANNELS:
+        return f"expected 1 to {MAX_CHANNELS} names, got {len(names)}"
+    odd = [name for name in names if not _CHANNEL.fullmatch(name)]
+    if odd:
+        return f"{odd[0]!r} is no name of a channel"
+    twice = next((name for name in names if names.count(name) > 1), None)
+    return f"{twice!r} occurs twice" if twice else ""
+
 
 FLAVOURS: dict[Precision, tuple[Flavour, ...]] = {
     "fp32": ("fp32",),
@@ -69,20 +126,34 @@ class InputSpec:
     """How a frame becomes the net's input `image` (N, C, height, width).
 
     height, width: size of the net's input, pixels.
-    color: order of the channels; "gray" means one.
-    resize: "stretch" resizes both sides to the net's; "pad" keeps the aspect ratio, puts the frame
-        in the upper left corner and fills the rest with the mean colour.
+    channels: their names, in the net's order. "gray" is computed from red, green and blue if a
+        frame has no gray, and nothing else is computed.
+    levels: raw values that mean 0 and 1, such as (0, 255), (0, 4095) or (0, 1).
+    depth: type of the raw values. Frames of another depth are not scaled in silence, see `Fit`.
+    resize: "stretch" resizes both sides to the net's; "pad" keeps the aspect ratio and puts the
+        frame in the upper left corner, "pad_centre" in the middle.
     filter: how frames are resized, see `edgeunet.data.resize`.
-    mean, std: per channel, for values scaled to 0..1: image = (value / 255 - mean) / std.
+    fill: raw value of the padding; None for the mean colour.
+    mean, std: per channel, for values scaled to 0..1:
+        image = ((value - levels[0]) / (levels[1] - levels[0]) - mean) / std.
+
+    Example:
+        >>> from edgeunet.bundle.manifest import InputSpec
+        >>> InputSpec(64, 96, channels=("gray",), mean=(0.5,), std=(0.25,)).frame_channels
+        ('red', 'green', 'blue')
     """
 
     height: int
     width: int
-    color: Color = "rgb"
+    _: KW_ONLY
+    channels: tuple[str, ...] = RGB
+    levels: Levels = BYTE_LEVELS
+    depth: Depth = "uint8"
     resize: Resize = "stretch"
-    mean: tuple[float, ...] = IMAGENET["rgb"][0]
-    std: tuple[float, ...] = IMAGENET["rgb"][1]
     filter: Filter = "bilinear"
+    fill: float | None = None
+    mean: tuple[float, ...] = imagenet(RGB)[0]
+    std: tuple[float, ...] = imagenet(RGB)[1]
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
@@ -91,17 +162,38 @@ class InputSpec:
             raise ValueError(
                 f"input is {self.height}x{self.width}; at most {MAX_PIXELS} pixels are possible"
             )
-        if len(self.mean) != self.channels or len(self.std) != self.channels:
-            raise ValueError(f"mean and std need {self.channels} values for colour {self.color!r}")
+        if problem := _misnamed(self.channels):
+            raise ValueError(f"channels: {problem}")
+        if problem := misfit(self.levels):
+            raise ValueError(problem)
+        if self.filter in BYTE_FILTERS and self.depth != "uint8":
+            raise ValueError(
+                f"filter is {self.filter!r}, which rounds to bytes; it does not fit {self.depth}"
+            )
+        if self.fill is not None and not (math.isfinite(self.fill) and self.pads):
+            raise ValueError(f"fill is {self.fill} with resize {self.resize!r}; it is for padding")
+        count = len(self.channels)
+        if len(self.mean) != count or len(self.std) != count:
+            raise ValueError(f"mean and std need {count} values for {', '.join(self.channels)}")
         if not all(math.isfinite(value) for value in self.mean):
             raise ValueError(f"mean is {self.mean}; it must be finite")
         if not all(0 < value < math.inf for value in self.std):  # NaN too
             raise ValueError(f"std is {self.std}; it must be positive")
 
     @property
-    def channels(self) -> int:
-        """Channels of the net's input."""
-        return 1 if self.color == "gray" else 3
+    def pads(self) -> bool:
+        """Whether frames keep their aspect ratio."""
+        return self.resize != "stretch"
+
+    @property
+    def frame_channels(self) -> tuple[str, ...]:
+        """Channels of a frame (H, W, C) for the net: RGB if that holds all, else the net's own.
+
+        A frame of a gray net may have gray alone too, and of another depth than 8 bit it must.
+        """
+        own = set(self.channels)
+        gray = self.channels == ("gray",) and self.depth == "uint8"
+        return RGB if gray or own <= set(RGB) else self.channels
 
     def fitted_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of a frame of the given size inside the net's input.
@@ -109,11 +201,45 @@ class InputSpec:
         If frames are padded, the sides are multiples of 8. So the frame's edge is on a whole pixel
         also in logits of 1/2, 1/4 or 1/8 of the resolution.
         """
-        if self.resize == "stretch":
+        if not self.pads:
             return self.height, self.width
         scale = min(self.height / height, self.width / width)
         rows, columns = (max(8, round(side * scale / 8) * 8) for side in (height, width))
         return min(rows, self.height), min(columns, self.width)
+
+    def offset(self, height: int, width: int) -> tuple[int, int]:
+        """Row and column of the net's input where a frame of the given size begins.
+
+        Multiples of 8, for the reason that `fitted_size` has.
+        """
+        if self.resize != "pad_centre":
+            return 0, 0
+        rows, columns = self.fitted_size(height, width)
+        return (self.height - rows) // 16 * 8, (self.width - columns) // 16 * 8
+
+
+def depth_of(levels: Levels) -> Depth:
+    """The depth that holds such levels, if nothing else is known of it.
+
+    Example:
+        >>> from edgeunet.bundle.manifest import depth_of
+        >>> [depth_of(levels) for levels in ((0, 255), (0, 4095), (-1000, 3000), (0, 1))]
+        ['uint8', 'uint16', 'int16', 'float32']
+    """
+    low, high = levels
+    if levels == BYTE_LEVELS:
+        return "uint8"
+    if low >= 0 and 255 < high <= 65535:
+        return "uint16"
+    return "int16" if -32768 <= low < -1 and 1 < high <= 32767 else "float32"
+
+
+def misfit(levels: Sequence[float]) -> str:
+    """What is wrong with levels; empty if nothing is."""
+    if len(levels) == 2 and -math.inf < levels[0] < levels[1] < math.inf:
+        return ""
+    shown = ", ".join(f"{level:g}" for level in levels)
+    return f"levels are {shown}; expected two finite values, the smaller one first"
 
 
 def check_classes(
@@ -208,19 +334,53 @@ def read_manifest(path: Path) -> Manifest:
         ) from None
     except SchemaError as error:
         raise BundleError(
-            f"{path} {error}. Export the bundle again, or install the edgeunet that wrote it."
+            f"{path} {error}. Export the bundle again{_command(path)}, or install the edgeunet "
+            "that wrote it."
         ) from None
+
+
+def _command(path: Path) -> str:
+    """The command that exports a bundle anew, as far as its manifest tells; else empty."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        words = [found["model"], found["weights"], found["precision"]]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    if not all(isinstance(word, str) and re.fullmatch(r"[\w.-]{1,80}", word) for word in words):
+        return ""
+    flag = "" if words[2] == "fp32" else f" --{words[2]}"
+    return f" (`edgeunet export --model {words[0]} --weights {words[1]}{flag}`)"
 
 
 def scaling(spec: InputSpec) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Gain and shift of each channel of the net: image = value * gain + shift, in FP32."""
+    low, high = spec.levels
     std = np.asarray(spec.std, np.float32)
-    return np.float32(1) / (255 * std), -np.asarray(spec.mean, np.float32) / std
+    offset = np.float32(low / (high - low))
+    return np.float32(1) / ((high - low) * std), -(offset + np.asarray(spec.mean, np.float32)) / std
 
 
-def covered_size(
+def padding(spec: InputSpec) -> npt.NDArray[np.float32]:
+    """Value of each channel of the net outside of the frame, FP32."""
+    if spec.fill is None:
+        return np.zeros(len(spec.channels), np.float32)
+    gain, shift = scaling(spec)
+    value: npt.NDArray[np.float32] = np.float32(spec.fill) * gain + shift
+    return value
+
+
+def covered(
     spec: InputSpec, logits_size: tuple[int, ...], size: tuple[int, int]
-) -> tuple[int, int]:
+) -> tuple[slice, slice]:
     """Rows and columns of the logits that a frame of `size`, not the padding, lies in."""
-    fitted = spec.fitted_size(*size)
-    return logits_size[0] * fitted[0] // spec.height, logits_size[1] * fitted[1] // spec.width
+    rows, columns = (
+        slice(first * side // whole, (first + part) * side // whole)
+        for first, part, side, whole in zip(
+            spec.offset(*size),
+            spec.fitted_size(*size),
+            logits_size[:2],
+            (spec.height, spec.width),
+            strict=True,
+        )
+    )
+    return rows, columns

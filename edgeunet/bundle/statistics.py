@@ -141,6 +141,8 @@ def _outside(
     tolerated: Callable[[float, float], Range],
 ) -> str:
     """Says that the mean of the channels is outside their range if one of them is; else ""."""
+    if len(seen) == 1:  # gray, where the export had it as RGB
+        seen = np.repeat(seen, len(ranges))
     if len(seen) != len(ranges):
         return f"{len(seen)} channels instead of {len(ranges)}"
     bounds = [tolerated(*pair) for pair in ranges]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import click
 
+from ..data.fit import Reading
 from ..fields import described
 from ..runtime.bench import BenchReport, bench, compare_precisions
 from ..runtime.options import DEFAULTS, LoadOptions
@@ -35,11 +36,18 @@ class BenchOptions:
 @options_from(BenchOptions, "timed")
 @backend_option
 @options_from(LoadOptions, "options", section="Net", leave_out=("target_fps",))
+@options_from(Reading, "reading", section="Frames")
 @json_option
 def command(
-    bundle: Path, timed: BenchOptions, backend: str, options: LoadOptions, as_json: bool
+    bundle: Path,
+    timed: BenchOptions,
+    backend: str,
+    options: LoadOptions,
+    reading: Reading,
+    as_json: bool,
 ) -> None:
     """Time every stage on this machine and recommend a precision."""
+    options = replace(options, reading=reading)
     with Segmenter.open(bundle, backend, options) as segmenter:
         report = bench(segmenter, **asdict(timed))
         opened, used = segmenter.bundle, segmenter.backend.name

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ..data.fit import Reading
 from ..fields import described
 from ..runtime.options import MAX_OVERLAP, Blend, LoadOptions, Tiling
 from .common import option
@@ -56,7 +57,7 @@ class StreamOptions:
             if getattr(self, name) is not None and not self.tile:
                 raise click.UsageError(f"--{name} needs --tile.")
 
-    def arguments(self, options: LoadOptions) -> dict[str, Any]:
+    def arguments(self, options: LoadOptions, reading: Reading) -> dict[str, Any]:
         """Keyword arguments of `run` and `serve`; with --tile, the batch is of tiles."""
         tiling = None
         if self.tile:
@@ -65,7 +66,7 @@ class StreamOptions:
             tiling = Tiling(batch=self.batch, **chosen)
         return {
             "backend": self.backend,
-            "options": replace(options, tiling=tiling),
+            "options": replace(options, tiling=tiling, reading=reading),
             "batch": 1 if self.tile else self.batch,
             "temporal": self.temporal,
         }

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from ..bundle.manifest import Precision
+from ..data.fit import Reading
 from ..errors import UsageError
 from ..export import ExportOptions, Preparation, export_bundle
 from .common import (
@@ -25,7 +26,13 @@ from .options import options_from
 
 @click.command("export", cls=Command)
 @options_from(ExportOptions, "options")
-@options_from(Preparation, "preparation", section="Weights without a card")
+@options_from(
+    Preparation,
+    "preparation",
+    section="Weights without a card",
+    leave_out=("channels", "levels"),  # those of the frames
+)
+@options_from(Reading, "reading", section="Frames")
 @option("--fp16", is_flag=True, help="Write the FP16 graph too.")
 @option("--int8", is_flag=True, help="Write the FP16 and INT8 graphs too.")
 @option(
@@ -36,6 +43,7 @@ from .options import options_from
 def command(
     options: ExportOptions,
     preparation: Preparation,
+    reading: Reading,
     fp16: bool,
     int8: bool,
     output: Path | None,
@@ -46,7 +54,7 @@ def command(
     if fp16 and int8:
         raise UsageError("got both --fp16 and --int8. Pass --int8: it writes the FP16 graph too.")
     precision: Precision = "int8" if int8 else "fp16" if fp16 else "fp32"
-    options = replace(options, precision=precision, preparation=preparation)
+    options = replace(options, precision=precision, preparation=preparation, reading=reading)
     target = output or Path(options.name)
     parity = export_bundle(target, options, force=force, report=echo_step)
     if as_json:

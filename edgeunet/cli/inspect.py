@@ -9,7 +9,7 @@ import click
 from ..bundle.bundle import Bundle, open_bundle
 from ..bundle.calibration_table import TABLE_NAME, read_table
 from ..bundle.engines import Engine, list_engines
-from ..bundle.manifest import Manifest, flavour_file
+from ..bundle.manifest import InputSpec, Manifest, flavour_file
 from ..bundle.schema import encode
 from .common import DIRECTORY, Command, echo, echo_json, json_option
 
@@ -34,7 +34,7 @@ def command(bundle: Path, as_json: bool) -> None:
         "arguments": ", ".join(f"{name}={value}" for name, value in manifest.arguments.items()),
         "precision": manifest.precision,
         "classes": ", ".join(manifest.classes),
-        "input": f"{spec.height}x{spec.width} {spec.color}, {spec.resize}; batch 1 to "
+        "input": f"{spec.height}x{spec.width} {_channels(spec)}, {spec.resize}; batch 1 to "
         f"{manifest.max_batch}",
         "logits": f"{manifest.logits_size[0]}x{manifest.logits_size[1]}",
         "gate": _gate(manifest),
@@ -51,6 +51,12 @@ def command(bundle: Path, as_json: bool) -> None:
     echo(f"{'files':<12}{len(manifest.files)}, all hashes match")
     for engine in engines:
         echo(f"{'engine':<12}{engine.path.name}: {_engine(engine)}")
+
+
+def _channels(spec: InputSpec) -> str:
+    """Channels, depth and levels of the input."""
+    black, white = spec.levels
+    return f"{', '.join(spec.channels)} ({spec.depth}, {black:g} to {white:g})"
 
 
 def _engine(engine: Engine) -> str:

@@ -8,10 +8,12 @@ from pathlib import Path
 import click
 
 from ..bundle.bundle import open_bundle
+from ..data.fit import Fit, Reading
 from ..files import check_directory, locked, write_json
 from ..parity import golden_samples, measure, samples_of, write_html
 from .bundle_options import backend_option
 from .common import DIRECTORY, Command, echo, echo_json, json_option, option, progress
+from .options import options_from
 
 
 @click.command("parity", cls=Command)
@@ -23,6 +25,7 @@ from .common import DIRECTORY, Command, echo, echo_json, json_option, option, pr
     help="Data set (its val split), images or video.",
 )
 @backend_option
+@options_from(Reading, "reading", section="Frames")
 @option(
     "--tensorrt",
     is_flag=True,
@@ -34,6 +37,7 @@ def command(
     bundle: Path,
     data: Path | None,
     backend: str,
+    reading: Reading,
     tensorrt: bool,
     output: Path | None,
     as_json: bool,
@@ -50,8 +54,9 @@ def command(
     if data is None:
         samples, name = list(golden_samples(opened)), "its golden frames"
     else:
+        fit = Fit(opened.manifest.input, reading)
         classes = len(opened.manifest.classes)
-        samples, name = list(samples_of(data, num_classes=classes)), data.resolve().name
+        samples, name = list(samples_of(data, num_classes=classes, fit=fit)), data.resolve().name
     with progress("comparing", len(samples)) as report:
         parity, worst = measure(
             opened, samples, data=name, backend=backend, simulate=tensorrt, progress=report

@@ -8,6 +8,7 @@ from typing import cast, get_args
 
 import click
 
+from ..data.fit import Reading
 from ..errors import IncompleteError, UnfinishedError
 from ..runtime.options import LoadOptions
 from ..runtime.run import RunSummary, run
@@ -40,6 +41,7 @@ from .options import options_from
 @option("--overlay", is_flag=True, help="Write overlays into the directory instead of masks.")
 @options_from(StreamOptions, "stream", section="Net")
 @options_from(LoadOptions, "options", section="Net")
+@options_from(Reading, "reading", section="Frames")
 @option(
     "--max-delay",
     type=click.FloatRange(0),
@@ -65,6 +67,7 @@ def command(
     sources: tuple[str, ...],
     output: str,
     options: LoadOptions,
+    reading: Reading,
     stream: StreamOptions,
     max_delay: float | None,
     drop: Drop | None,
@@ -95,7 +98,7 @@ def command(
                 skip_damaged=skip_damaged,
                 force=force,
                 report=report,
-                **stream.arguments(options),
+                **stream.arguments(options, reading),
             )
     except IncompleteError as error:
         failure, summary = error, cast(RunSummary, error.summary)

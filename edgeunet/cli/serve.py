@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from ..data.fit import Reading
 from ..runtime.options import LoadOptions
 from ..runtime.serve import open_service
 from .bundle_options import StreamOptions
@@ -40,6 +41,7 @@ from .options import options_from
 )
 @options_from(StreamOptions, "stream", section="Net")
 @options_from(LoadOptions, "options", section="Net")
+@options_from(Reading, "reading", section="Frames")
 def command(
     bundle: Path,
     source: str,
@@ -47,6 +49,7 @@ def command(
     host: str,
     token: str | None,
     options: LoadOptions,
+    reading: Reading,
     stream: StreamOptions,
 ) -> None:
     """Show a segmented camera or video on a web page.
@@ -54,7 +57,7 @@ def command(
     SOURCE is what `edgeunet run` takes; a file plays in a loop. The server also segments images
     that are sent to it. Ctrl-C and SIGTERM end it.
     """
-    chosen = stream.arguments(options)
+    chosen = stream.arguments(options, reading)
     with open_service(bundle, source, host=host, port=port, token=token, **chosen) as service:
         click.echo(f"open {service.url}", err=True)
         service.run()

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import click
 
-from ..bundle.manifest import Color, Resize
+from ..bundle.manifest import Resize
 from ..data.check import check_dataset
 from ..data.datasets import open_dataset
 from ..errors import UsageError
@@ -31,9 +31,23 @@ class TrainOptions:
     size: tuple[int, int] | None = described(
         None, "Input size of the net at inference.", shown_default="the images'"
     )
-    color: Color | None = described(None, "Order of the channels.", shown_default="rgb")
+    channels: tuple[str, ...] | None = described(
+        None,
+        "Channels of the net in its order, or rgb, bgr or gray.",
+        metavar="NAME,…",
+        shown_default="rgb, or the images'",
+    )
+    levels: tuple[float, ...] | None = described(
+        None,
+        "Raw values that mean black and white.",
+        metavar="LO,HI",
+        shown_default="0,255, or 0,65535 for 16 bit",
+    )
     resize: Resize | None = described(
         None, "How frames are brought to the input size.", shown_default="stretch"
+    )
+    fill: float | None = described(
+        None, "Raw value of the padding.", metavar="VALUE", shown_default="the mean colour"
     )
     initial: str | None = described(
         None,

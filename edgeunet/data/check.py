@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DatasetError, SourceError, printable
+from ..errors import DatasetError, FrameError, SourceError, printable
 from ..metrics import IGNORE, class_pixels
-from .datasets import SPLITS, Dataset, read_image, read_instances, read_labels
-from .images import is_turned, read_bytes
+from .datasets import SPLITS, Dataset, read_instances, read_labels
+from .fit import Fit, few_bits, is_usual
+from .images import Picture, decode_only, is_turned, read_bytes
 from .samples import Sample
 
 Pixels = npt.NDArray[np.int64]
@@ -62,19 +63,30 @@ class SplitContents:
 
 @dataclass(frozen=True)
 class Contents:
-    """Contents of a data set. notices: how the masks are read, if that had to be found out."""
+    """Contents of a data set.
+
+    notices: how the masks are read, if that had to be found out. depth: type of the images' values.
+    span: the smallest and the largest of them.
+    """
 
     name: str
     classes: tuple[str, ...]
     train: SplitContents
     val: SplitContents
     notices: tuple[str, ...] = ()
+    depth: str = "uint8"
+    span: tuple[float, float] = (0.0, 255.0)
 
     def to_json(self) -> dict[str, object]:
         """JSON-ready form."""
-        splits = {name: split.to_json() for name, split in self._splits()}
-        notices = list(self.notices)
-        return {"name": self.name, "classes": list(self.classes), **splits, "notices": notices}
+        return {
+            "name": self.name,
+            "classes": list(self.classes),
+            "depth": self.depth,
+            "span": list(self.span),
+            **{name: split.to_json() for name, split in self._splits()},
+            "notices": list(self.notices),
+        }
 
     def table(self) -> str:
         """Aligned text for a terminal: share of the pixels and number of images of each class."""
@@ -98,6 +110,11 @@ class Contents:
                     "masks have the size of the turned ones"
                 )
             lines += [f"{split_name}: not used of {text}" for text in split.skipped]
+        if self.depth != "uint8":
+            needed = "" if self.depth == "uint16" else "; training needs --levels LO,HI"
+            lines.append(f"values are {self.depth}, {self.span[0]:g} to {self.span[1]:g}{needed}")
+        if self.depth == "uint16" and (note := few_bits(int(self.span[1]))):
+            lines.append(note)
         return "\n".join(lines)
 
     def missing(self) -> Iterator[tuple[str, str]]:
@@ -111,25 +128,34 @@ class Contents:
         return (("train", self.train), ("val", self.val))
 
 
-def check_dataset(dataset: Dataset) -> Contents:
+def check_dataset(dataset: Dataset, fit: Fit | None = None) -> Contents:
     """Read every image and mask once.
 
+    Args:
+        fit: of the net to train; images that do not fit it are problems too.
+
     Raises:
-        DatasetError: an empty split; a list of images and masks that cannot be read, and of masks
-            with unknown class ids, another size than their image, or ignored pixels only; or a
-            class without a pixel in a split.
+        DatasetError: an empty split; a list of images and masks that cannot be read, of images of
+            another depth or other channels than the first, and of masks with unknown class ids,
+            another size than their image, or ignored pixels only; or a class without a pixel in a
+            split.
     """
     problems: list[str] = []
     splits = []
+    values = _Values(fit)
     for name in SPLITS:
         split = dataset.split(name)
         pixels = np.zeros((len(split.samples), len(dataset.classes)), np.int64)
         turned = 0
         for index, sample in enumerate(split.samples):
             try:
-                turned += is_turned(read_bytes(sample.image))
-                pixels[index] = _count(sample, len(dataset.classes))
-            except (DatasetError, SourceError) as error:
+                content = read_bytes(sample.image)
+                turned += is_turned(content)
+                picture = decode_only(content, name=str(sample.image))
+                values.add(picture, str(sample.image))
+                size = (picture.pixels.shape[0], picture.pixels.shape[1])
+                pixels[index] = _count(sample, size, len(dataset.classes))
+            except (DatasetError, FrameError, SourceError) as error:
                 problems.append(printable(error))
         splits.append(SplitContents(pixels, turned, split.skipped))
     if problems:
@@ -141,7 +167,9 @@ def check_dataset(dataset: Dataset) -> Contents:
             f"{listed}{more}"
         )
     train, val = splits
-    contents = Contents(dataset.name, dataset.classes, train, val, dataset.notices)
+    contents = Contents(
+        dataset.name, dataset.classes, train, val, dataset.notices, values.depth, values.span
+    )
     if missing := list(contents.missing()):
         raise DatasetError(_without_pixels(dataset, contents, missing))
     return contents
@@ -170,9 +198,39 @@ def _without_pixels(dataset: Dataset, contents: Contents, missing: list[tuple[st
     )
 
 
-def _count(sample: Sample, num_classes: int) -> Pixels:
-    """Pixels of each class; DatasetError if image and mask do not fit."""
-    height, width = read_image(sample.image).shape[:2]
+class _Values:
+    """Depth, channels and range of the images so far."""
+
+    def __init__(self, fit: Fit | None) -> None:
+        self._fit = fit
+        self._first: tuple[str, str, str] | None = None
+        self.span = (np.inf, -np.inf)
+
+    @property
+    def depth(self) -> str:
+        return "uint8" if self._first is None else self._first[1]
+
+    def add(self, picture: Picture, name: str) -> None:
+        """DatasetError if it differs from the first; FrameError if it does not fit the net."""
+        count = picture.pixels.shape[2]
+        usual = is_usual(picture.channels, count)
+        channels = "gray or RGB" if usual else ", ".join(picture.channels) or f"{count} channels"
+        found = (name, picture.pixels.dtype.name, channels)
+        self._first = self._first or found
+        if found[1:] != self._first[1:]:
+            raise DatasetError(
+                f"{name} is {found[1]} of {channels}; {self._first[0]} is {self._first[1]} of "
+                f"{self._first[2]}. All images of a data set must agree."
+            )
+        if self._fit is not None:
+            self._fit.picture(picture, name=name)
+        low, high = self.span
+        self.span = min(low, float(picture.pixels.min())), max(high, float(picture.pixels.max()))
+
+
+def _count(sample: Sample, size: tuple[int, int], num_classes: int) -> Pixels:
+    """Pixels of each class; DatasetError if the mask does not fit an image of that size."""
+    height, width = size
     mask = read_labels(sample, num_classes=num_classes)
     shapes = {sample.mask: mask.shape}
     if sample.instances is not None:

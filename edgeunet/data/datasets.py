@@ -25,8 +25,6 @@ from .samples import Sample, Split, list_split
 
 _log = logging.getLogger(__name__)
 
-Image = npt.NDArray[np.uint8]
-
 SPLITS = ("train", "val")
 
 
@@ -144,14 +142,6 @@ def _view(view: ViewDescription) -> Dataset:
         or default_palette(len(classes)),
         ids=tuple(IGNORE if id_ == IGNORE else classes.index(names[id_]) for id_ in before),
     )
-
-
-def read_image(path: Path, *, channels: int = 3) -> Image:
-    """Read an image as 8 bit: RGB (H, W, 3), or gray (H, W, 1) computed from RGB as `run` does."""
-    rgb = images.read_image(path)
-    if channels == 3:
-        return rgb
-    return cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)[..., None]  # type: ignore[return-value]
 
 
 def read_mask(path: Path, *, num_classes: int) -> Mask:

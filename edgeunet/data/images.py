@@ -175,7 +175,8 @@ def to_8bit(pixels: Pixels) -> npt.NDArray[np.uint8]:
     """Scale 16 bit by 1/257, so that 65535 becomes 255; 8 bit stays as it is."""
     if pixels.dtype == np.uint16:
         # It rounds, and needs no FP32 copy of an image that may be large.
-        return cv2.convertScaleAbs(pixels, alpha=1 / 257)  # type: ignore[arg-type, return-value]
+        scaled = cv2.convertScaleAbs(pixels, alpha=1 / 257)  # type: ignore[arg-type]
+        return scaled.reshape(pixels.shape)  # type: ignore[return-value]  # OpenCV drops a 1
     return pixels  # type: ignore[return-value]
 
 

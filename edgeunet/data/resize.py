@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..bundle.manifest import Filter
+from ..bundle.manifest import BYTE_FILTERS, Filter
 from ..errors import FrameError
 
 Size = tuple[int, int]
@@ -35,8 +35,6 @@ Size = tuple[int, int]
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
-BYTE_FILTERS: tuple[Filter, ...] = ("pillow", "pillow_bicubic")
-"""These read and round to bytes."""
 FRACTION_BITS = 22
 """Of the fixed-point weights of byte filters. Source: Pillow, src/libImaging/Resample.c."""
 
@@ -64,11 +62,7 @@ def resize(
         >>> resize(np.array([[0, 10], [20, 31]], np.uint8), (1, 1), "area")
         array([[15.25]], dtype=float32)
     """
-    if filter in BYTE_FILTERS and plane.dtype != np.uint8:
-        raise FrameError(
-            f"filter {filter!r} rounds to bytes and takes uint8, got {plane.dtype}. Use a filter "
-            "without rounding: 'antialias' is the nearest to it."
-        )
+    check_depth(filter, plane.dtype)
     if plane.shape == size:
         return plane.astype(np.float32)
     if filter in BYTE_FILTERS:
@@ -127,6 +121,15 @@ def _rows_first(source: tuple[int, ...], target: Size) -> bool:
         before - after for before, after in zip(source, target, strict=True)
     )
     return fewer_rows > max(0, 2 * fewer_columns)
+
+
+def check_depth(filter: Filter, depth: npt.DTypeLike) -> None:  # noqa: A002
+    """FrameError if a filter that rounds to bytes gets values that are not bytes."""
+    if filter in BYTE_FILTERS and depth != np.uint8:
+        raise FrameError(
+            f"filter {filter!r} rounds to bytes and takes uint8, got {np.dtype(depth)}. Use a "
+            "filter without rounding: 'antialias' is the nearest to it."
+        )
 
 
 @dataclass(frozen=True, eq=False)

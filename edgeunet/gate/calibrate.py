@@ -16,7 +16,8 @@ import torch
 
 from ..bundle.manifest import InputSpec
 from ..bundle.schema import encode
-from ..data.datasets import Dataset, read_image, read_labels
+from ..data.datasets import Dataset, read_labels
+from ..data.fit import Fit
 from ..errors import CheckpointError, UsageError
 from ..files import locked
 from ..metrics import class_pixels
@@ -91,9 +92,10 @@ def collect_presence(
             f"this {type(net).__name__} has no gate: it was built without cgm. Train it with --cgm."
         )
     dataset.check_classes(net.num_classes, "the net has")
+    fit = Fit(spec)
     presence, pixels = [], []
     for index, sample in enumerate(dataset.samples("val")):
-        image = to_input(read_image(sample.image, channels=spec.channels), spec)
+        image = to_input(fit.read(sample.image), spec)
         with torch.inference_mode():
             presence.append(net.cgm(net.encode(image)[-1])[0].numpy())
         mask = read_labels(sample, num_classes=net.num_classes)

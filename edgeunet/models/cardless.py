@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..bundle.manifest import Color, InputSpec
+from ..bundle.manifest import BYTE_LEVELS, RGB, InputSpec, depth_of, imagenet
+from ..data.fit import Reading
 from ..errors import CheckpointError, UsageError
 from ..fields import described
 from .base import HEADS, SegmentationNet
@@ -39,37 +40,72 @@ class Preparation:
     """How frames are prepared for weights without a card, if not in the assumed way.
 
     The assumed way is that of the format's original code if that is certain. Otherwise it is RGB
-    with ImageNet's statistics, or gray scaled to 0..1. Parity with PyTorch cannot detect a wrong
-    preparation, because both sides see the same input.
+    with ImageNet's statistics, or other channels scaled to 0..1. Parity with PyTorch cannot detect
+    a wrong preparation, because both sides see the same input.
 
-    color: order of the channels. mean, std: for values scaled to 0..1, either one for all channels
-    or one for each.
+    channels: of the net, in its order; see `channel_names`. levels: raw values that mean 0 and 1.
+    mean, std: for values scaled to 0..1, either one for all channels or one for each.
 
     Example:
         >>> from edgeunet.models import Preparation
-        >>> Preparation(color="bgr", mean=(0.5,), std=(0.25,)).color
-        'bgr'
+        >>> Preparation(channels=("bgr",), mean=(0.5,), std=(0.25,)).channels
+        ('blue', 'green', 'red')
     """
 
-    color: Color | None = described(None, "Order of the channels.")
+    channels: tuple[str, ...] | None = described(
+        None,
+        "Channels of the net in its order, or rgb, bgr or gray.",
+        metavar="NAME,…",
+        shown_default="rgb, or gray",
+    )
+    levels: tuple[float, ...] | None = described(
+        None, "Raw values that mean black and white.", metavar="LO,HI", shown_default="0,255"
+    )
     mean: tuple[float, ...] | None = described(None, "Mean of pixel values scaled to 0..1.")
     std: tuple[float, ...] | None = described(
         None, "Standard deviation of pixel values scaled to 0..1."
     )
 
-    def apply(self, spec: InputSpec, *, source: Path) -> InputSpec:
-        """The input with these changes; UsageError if they do not fit it or each other."""
-        color, channels = self.color or spec.color, spec.channels
-        if (color == "gray") != (spec.color == "gray"):
-            raise UsageError(f"{source} takes {channels} channels; --color {color} does not fit.")
-        # The statistics follow the order of the channels.
-        order = slice(None, None, 1 if color == spec.color else -1)
+    def __post_init__(self) -> None:
+        reading = Reading(self.levels, self.channels)  # refuses what cannot be
+        object.__setattr__(self, "channels", reading.channels)
+
+    def input(
+        self, path: Path, size: tuple[int, int], channels: int, scaling: tuple[float, float] | None
+    ) -> InputSpec:
+        """The input of a net.
+
+        Args:
+            path: of its weights, for errors. size: height and width. channels: their number.
+            scaling: mean and standard deviation of the original code, None if it is not known.
+
+        Raises:
+            UsageError: names or statistics that do not fit the net, or names that it needs.
+        """
+        names = self.channels or {1: ("gray",), 3: RGB}.get(channels)
+        if names is None:
+            raise UsageError(
+                f"{path} takes {channels} channels. Name them in its order, such as --channels "
+                "red,green,blue,nir."
+            )
+        if len(names) != channels:
+            raise UsageError(
+                f"{path} takes {channels} channels; --channels {','.join(names)} does not fit."
+            )
+        mean, std = (0.0,) * channels, (1.0,) * channels
+        if scaling is not None:
+            mean, std = (scaling[0],) * channels, (scaling[1],) * channels
+        elif set(names) == set(RGB):
+            mean, std = imagenet(names)
+        low, high = self.levels or BYTE_LEVELS
         try:
-            return replace(
-                spec,
-                color=color,
-                mean=_for_each(self.mean, channels) or spec.mean[order],
-                std=_for_each(self.std, channels) or spec.std[order],
+            return InputSpec(
+                *size,
+                channels=names,
+                levels=(low, high),
+                depth=depth_of((low, high)),
+                mean=_for_each(self.mean, channels) or mean,
+                std=_for_each(self.std, channels) or std,
             )
         except ValueError as error:
             raise UsageError(f"{error}. Pass --mean and --std that fit.") from None
@@ -120,25 +156,20 @@ def identify(path: Path, tensors: Mapping[str, Tensor], model: str | None) -> Re
     return Recognised(f"a {model} of edgeunet", model, arguments, None, dict(tensors), None)
 
 
-def input_of(path: Path, found: Recognised, size: tuple[int, int] | None) -> InputSpec:
-    """The input as the original code prepares it, else as `Preparation` assumes.
+def input_of(
+    path: Path, found: Recognised, size: tuple[int, int] | None, preparation: Preparation
+) -> InputSpec:
+    """The input as the original code prepares it, or as `Preparation` assumes or says.
 
     Raises:
-        UsageError: no size, which weights do not tell. CheckpointError: channels no frame has.
+        UsageError: no size, which weights do not tell, or a preparation that does not fit.
     """
     if size is None:
         raise UsageError(
             f"{path} has no card {path.with_suffix('.json').name} beside it. It is {found.title}, "
             "whose weights do not tell the size of the input. Pass --size HxW."
         )
-    channels = found.arguments["in_channels"]
-    if channels not in (1, 3):
-        raise CheckpointError(f"{path} takes {channels} channels; frames have 3, or 1 in gray.")
-    if found.scaling is None and channels == 3:
-        return InputSpec(*size)
-    mean, std = found.scaling or (0.0, 1.0)
-    color: Color = "rgb" if channels == 3 else "gray"
-    return InputSpec(*size, color=color, mean=(mean,) * channels, std=(std,) * channels)
+    return preparation.input(path, size, found.arguments["in_channels"], found.scaling)
 
 
 def _for_each(values: tuple[float, ...] | None, channels: int) -> tuple[float, ...] | None:

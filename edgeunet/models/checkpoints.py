@@ -33,7 +33,7 @@ from .registry import create_model, model_class
 from .state_dict import check_fit, load_weights, read_tensors, without_counters
 from .structure import resize
 
-CARD_VERSION = 1
+CARD_VERSION = 2
 RAW = "Of a file with averaged weights, take those that are not averaged."
 """Help text of `--raw`, of every command that takes weights."""
 
@@ -71,7 +71,10 @@ class Card:
 
     def __post_init__(self) -> None:
         if self.card_version != CARD_VERSION:
-            raise ValueError(f"card_version is {self.card_version}; expected {CARD_VERSION}")
+            raise ValueError(
+                f"card_version is {self.card_version}; expected {CARD_VERSION}. Train again, or "
+                "use the edgeunet that wrote it"
+            )
         check_classes(self.classes, self.palette, self.gate)
 
 
@@ -169,6 +172,14 @@ def find_weights(model: str, weights: str) -> Path:
     raise UnknownNameError(f"weights of {model}", weights, list_weights(model))
 
 
+def has_card(weights: str | Path, model: str | None = None) -> bool:
+    """Whether weights, as `Checkpoint.open` takes them, have a card; errors as of that."""
+    if model is not None:
+        model_class(model)
+    path = find_weights(model, weights) if model and isinstance(weights, str) else Path(weights)
+    return path.with_suffix(".json").is_file()
+
+
 def read_card(path: Path) -> Card:
     """Card beside the checkpoint `path`; CheckpointError if there is none or it is damaged."""
     card_path = path.with_suffix(".json")
@@ -241,8 +252,8 @@ def _with_card(path: Path, wanted: _Wanted) -> tuple[Card, dict[str, Tensor]]:
     card = read_card(path)
     if wanted.preparation != Preparation():
         raise UsageError(
-            f"{path} has a card, which says how frames are prepared. Leave out --color, --mean "
-            "and --std, or correct the card."
+            f"{path} has a card, which says how frames are prepared. Leave out --channels, "
+            "--levels, --mean and --std, or correct the card."
         )
     wanted.check(path, f"a checkpoint of {card.model}", card.model, len(card.classes))
     if wanted.size is not None:
@@ -263,13 +274,13 @@ def _without_card(path: Path, wanted: _Wanted) -> tuple[Card, dict[str, Tensor]]
     )
     classes = found.arguments["num_classes"]
     wanted.check(path, f"{found.title}, i.e. {found.model}", found.model, classes)
-    spec = input_of(path, found, wanted.size)
+    spec = input_of(path, found, wanted.size, wanted.preparation)
     card = Card(
         model=found.model,
         arguments=found.arguments,
         classes=tuple(f"class {index}" for index in range(classes)),
         palette=default_palette(classes),
-        input=wanted.preparation.apply(spec, source=path),
+        input=spec,
         data="unknown",
         structure=found.structure,
     )

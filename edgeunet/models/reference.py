@@ -17,8 +17,9 @@ from PIL import Image as Pillow
 from torch import Tensor
 from torch.nn import functional
 
-from ..bundle.manifest import Filter, InputSpec
-from ..data.datasets import Dataset, Image, read_image, read_labels
+from ..bundle.manifest import RGB, Filter, InputSpec
+from ..data.datasets import Dataset, read_labels
+from ..data.fit import Fit, Frame
 from ..errors import DatasetError
 from ..metrics import (
     IGNORE,
@@ -35,21 +36,27 @@ from ..metrics import (
 from . import SegmentationNet
 
 
-def to_input(image: Image, spec: InputSpec) -> Tensor:
-    """RGB or grayscale image (H, W, C) -> net input (1, C, height, width), FP32."""
-    pixels = torch.from_numpy(image).movedim(-1, 0)[None].float()
-    if spec.color == "gray" and pixels.shape[1] == 3:
+def to_input(image: Frame, spec: InputSpec) -> Tensor:
+    """Frame (H, W, C), see `InputSpec.frame_channels` -> net input (1, C, height, width), FP32."""
+    pixels = torch.from_numpy(image.astype(np.float32)).movedim(-1, 0)[None]
+    if spec.channels == ("gray",) and pixels.shape[1] == 3:
         # ITU-R BT.601, rounded as in a grayscale image file.
         luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
         pixels = (pixels * luma).sum(1, keepdim=True).round()
-    if spec.color == "bgr":
-        pixels = pixels.flip(1)
+    elif set(spec.channels) <= set(RGB):
+        pixels = pixels[:, [RGB.index(name) for name in spec.channels]]
+    black, white = spec.levels
     mean = torch.tensor(spec.mean).view(1, -1, 1, 1)
     std = torch.tensor(spec.std).view(1, -1, 1, 1)
     height, width = spec.fitted_size(*image.shape[:2])
     resized = _resized(pixels, (height, width), spec.filter)
-    normalised = (resized / 255 - mean) / std
-    return functional.pad(normalised, (0, spec.width - width, 0, spec.height - height))
+    normalised = ((resized - black) / (white - black) - mean) / std
+    top, left = spec.offset(*image.shape[:2])
+    net_input = torch.zeros(1, len(spec.channels), spec.height, spec.width)
+    if spec.fill is not None:
+        net_input += ((spec.fill - black) / (white - black) - mean) / std
+    net_input[:, :, top : top + height, left : left + width] = normalised
+    return net_input
 
 
 def _resized(pixels: Tensor, size: tuple[int, int], how: Filter) -> Tensor:
@@ -76,11 +83,15 @@ def _resized(pixels: Tensor, size: tuple[int, int], how: Filter) -> Tensor:
 
 def to_logits(head: Tensor, spec: InputSpec, height: int, width: int) -> Tensor:
     """Head (1, C, h, w) -> logits (1, C, height, width) at the image's resolution."""
-    fitted = spec.fitted_size(height, width)
-    rows = head.shape[2] * fitted[0] // spec.height
-    columns = head.shape[3] * fitted[1] // spec.width
+    fitted, offset = spec.fitted_size(height, width), spec.offset(height, width)
+    rows, columns = (
+        slice(first * side // whole, (first + part) * side // whole)
+        for first, part, side, whole in zip(
+            offset, fitted, head.shape[2:], (spec.height, spec.width), strict=True
+        )
+    )
     return functional.interpolate(
-        head[:, :, :rows, :columns], size=(height, width), mode="bilinear", align_corners=False
+        head[:, :, rows, columns], size=(height, width), mode="bilinear", align_corners=False
     )
 
 
@@ -140,7 +151,7 @@ class Evaluation:
 
 
 def evaluate_on(
-    predict: Callable[[Image], Mask], dataset: Dataset, split: str, *, channels: int
+    predict: Callable[[Frame], Mask], dataset: Dataset, split: str, *, fit: Fit
 ) -> Evaluation:
     """Evaluate `predict` on a split, at the images' own resolution.
 
@@ -152,7 +163,7 @@ def evaluate_on(
     boundaries = []
     for sample in dataset.samples(split):
         truth = read_labels(sample, num_classes=num_classes)
-        predicted = predict(read_image(sample.image, channels=channels))
+        predicted = predict(fit.read(sample.image))
         confusion += confusion_matrix(truth, predicted, num_classes=num_classes)
         # Ignored pixels are made equal on both sides, so that predictions there do not count.
         boundaries.append(boundary_f1(truth, np.where(truth == IGNORE, truth, predicted)))
@@ -175,7 +186,7 @@ def check_labels(confusion: Matrix, classes: Sequence[str], *, where: str) -> No
 @torch.inference_mode()
 def reference_mask(
     net: SegmentationNet,
-    image: Image,
+    image: Frame,
     spec: InputSpec,
     *,
     thresholds: Sequence[float] | None = None,
@@ -191,6 +202,6 @@ def reference_mask(
 def validate(net: SegmentationNet, dataset: Dataset, *, spec: InputSpec) -> dict[str, Any]:
     """Metrics for a card, on the validation split, without the gate."""
     found = evaluate_on(
-        lambda image: reference_mask(net, image, spec), dataset, "val", channels=spec.channels
+        lambda image: reference_mask(net, image, spec), dataset, "val", fit=Fit(spec)
     )
     return found.metrics()

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from ..data.images import Rgb
 from ..files import write_bytes
 from ..metrics import Mask
-from ..runtime.frames import Frame
 from ..runtime.sinks import Palette, colourise
 from .gate import GateParity
 from .measure import WorstFrame
@@ -83,7 +83,7 @@ def _pictures(frame: WorstFrame, palette: Palette) -> dict[str, str]:
     }
 
 
-def _difference(image: Frame, reference: Mask, candidate: Mask) -> Frame:
+def _difference(image: Rgb, reference: Mask, candidate: Mask) -> Rgb:
     """The frame in faint gray, pixels that differ in red."""
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) // 3 + 150
     picture = np.repeat(gray[..., None].astype(np.uint8), 3, axis=2)
@@ -91,7 +91,7 @@ def _difference(image: Frame, reference: Mask, candidate: Mask) -> Frame:
     return picture
 
 
-def _data_url(kind: str, picture: Frame) -> str:
+def _data_url(kind: str, picture: Rgb) -> str:
     """`data:` URL of an RGB picture (H, W, 3) as "jpeg" or "png"."""
     encoded = cv2.imencode(f".{kind}", np.ascontiguousarray(picture[..., ::-1]))[1]
     return f"data:image/{kind};base64,{base64.b64encode(encoded.tobytes()).decode()}"

@@ -16,7 +16,8 @@ import torch
 from ..bundle.bundle import CHECKPOINT_NAME, Bundle
 from ..bundle.manifest import Flavour
 from ..data.datasets import open_dataset, read_labels
-from ..data.images import read_image
+from ..data.fit import Fit, visible
+from ..data.images import Rgb
 from ..errors import DatasetError
 from ..metrics import (
     Mask,
@@ -58,7 +59,7 @@ WORST = 6
 
 @dataclass(frozen=True)
 class ParitySample:
-    """A frame (H, W, 3) and its labels (H, W), None if it has none."""
+    """A frame, fitted to the net, and its labels (H, W), None if it has none."""
 
     name: str
     image: Frame
@@ -67,11 +68,11 @@ class ParitySample:
 
 @dataclass(frozen=True)
 class WorstFrame:
-    """One of the frames with the fewest agreeing pixels, and its masks (H, W)."""
+    """One of the frames with the fewest agreeing pixels: its picture (H, W, 3) and masks (H, W)."""
 
     name: str
     agreement: float
-    image: Frame
+    image: Rgb
     reference: Mask
     candidate: Mask
 
@@ -139,23 +140,28 @@ class _Stages:
             yield name, result, finish(*result, size)[0]
 
 
-def samples_of(path: Path, *, num_classes: int) -> Iterator[ParitySample]:
-    """Frames to compare on: a data set's val split with labels, or any other frames without."""
+def samples_of(path: Path, *, num_classes: int, fit: Fit) -> Iterator[ParitySample]:
+    """Frames to compare on: a data set's val split with labels, or any other frames without.
+
+    Args:
+        fit: turns what is read into frames for the net.
+    """
     frames = Frames.open(path)
     if frames.kind == "dataset":
-        yield from _labelled_samples(path, num_classes)
+        yield from _labelled_samples(path, num_classes, fit)
         return
     with frames.read() as source:
         for frame in source:
-            yield ParitySample(frame.name or f"{frame.index:06d}", frame.image, None)
+            name = frame.name or f"{frame.index:06d}"
+            yield ParitySample(name, fit(frame.image, frame.channels, name=name), None)
 
 
-def _labelled_samples(path: Path, num_classes: int) -> Iterator[ParitySample]:
+def _labelled_samples(path: Path, num_classes: int, fit: Fit) -> Iterator[ParitySample]:
     dataset = open_dataset(path)
     dataset.check_classes(num_classes, "the bundle has")
     for sample in dataset.samples("val"):
         labels = read_labels(sample, num_classes=num_classes)
-        yield ParitySample(sample.image.name, read_image(sample.image), labels)
+        yield ParitySample(sample.image.name, fit.read(sample.image), labels)
 
 
 def golden_samples(bundle: Bundle) -> Iterator[ParitySample]:
@@ -192,7 +198,9 @@ class _Comparison:
             agreement = stage.add(truth, reference, mask, error)
         # The last stage is the candidate.
         self.gate.add(expected.presence, outputs.presence, sample.labels)
-        frame = WorstFrame(sample.name, agreement, sample.image, reference, mask)
+        spec = self._stages.bundle.manifest.input
+        picture = visible(sample.image, spec.frame_channels, spec.levels)
+        frame = WorstFrame(sample.name, agreement, picture, reference, mask)
         heapq.heappush(self._worst, (-agreement, -index, frame))
         if len(self._worst) > WORST:
             heapq.heappop(self._worst)

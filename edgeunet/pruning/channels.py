@@ -27,7 +27,8 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from ..bundle.manifest import InputSpec
-from ..data.datasets import Dataset, Image, read_image, read_labels
+from ..data.datasets import Dataset, read_labels
+from ..data.fit import Fit, Frame
 from ..errors import UsageError
 from ..metrics import Mask
 from ..models import SegmentationNet
@@ -64,7 +65,7 @@ def prune_channels(
             "such as 0.5."
         )
     pruned = deepcopy(net).eval()
-    groups = coupled_channels(pruned, torch.zeros(1, spec.channels, spec.height, spec.width))
+    groups = coupled_channels(pruned, torch.zeros(1, len(spec.channels), spec.height, spec.width))
     _loss_gradients(pruned, dataset, spec)
     chosen = [least_important(group, ratio=ratio) for group in groups]
     if not any(chosen):
@@ -126,15 +127,15 @@ def _outputs(net: SegmentationNet, image: Tensor) -> list[Tensor]:
 
 def _loss_gradients(net: SegmentationNet, dataset: Dataset, spec: InputSpec) -> None:
     """Sum the gradients of the training loss over whole images, with fixed batch statistics."""
-    samples = dataset.samples("train")
+    samples, fit = dataset.samples("train"), Fit(spec)
     for sample in samples[:: max(1, len(samples) // IMPORTANCE_IMAGES)]:
-        image = read_image(sample.image, channels=spec.channels)
+        image = fit.read(sample.image)
         mask = read_labels(sample, num_classes=len(dataset.classes))
         with torch.enable_grad():
             _loss(net, image, mask, spec).backward()  # type: ignore[no-untyped-call]
 
 
-def _loss(net: SegmentationNet, image: Image, mask: Mask, spec: InputSpec) -> Tensor:
+def _loss(net: SegmentationNet, image: Frame, mask: Mask, spec: InputSpec) -> Tensor:
     heads, presence = net.run_whole(to_input(image, spec))
     target = Target(torch.from_numpy(mask).long()[None])  # (1, H, W)
     logits = [to_logits(head, spec, mask.shape[0], mask.shape[1]) for head in heads]

@@ -277,7 +277,7 @@ def _measured(
     latencies = _latencies(stages, spec)
     rows, scored = [], []
     for stage in stages:
-        cost = count(stage.net, height=spec.height, width=spec.width, channels=spec.channels)
+        cost = count(stage.net, height=spec.height, width=spec.width, channels=len(spec.channels))
         metrics = {} if dataset is None else validate(stage.net, dataset, spec=spec)
         scored.append(replace(stage, card=replace(stage.card, metrics=metrics)))
         rows.append(
@@ -296,11 +296,13 @@ def _measured(
 
 def _latencies(stages: list[_Stage], spec: InputSpec) -> dict[str, float]:
     """Median milliseconds of one image by stage, in ONNX Runtime with `export`'s graphs."""
-    image = np.zeros((1, spec.channels, spec.height, spec.width), np.float32)
+    image = np.zeros((1, len(spec.channels), spec.height, spec.width), np.float32)
     with TemporaryDirectory(prefix="edgeunet-prune-") as folder:
         calls = {}
         for stage in stages:
             path = Path(folder) / f"{stage.name}.onnx"
-            trace(stage.net, path, height=spec.height, width=spec.width, channels=spec.channels)
+            trace(
+                stage.net, path, height=spec.height, width=spec.width, channels=len(spec.channels)
+            )
             calls[stage.name] = partial(OrtNet(path).run, image)
         return median_latencies(calls)

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..data.datasets import Image
+from ..bundle.manifest import BYTE_LEVELS, Levels
+from ..data.fit import Frame
 from ..metrics import IGNORE, Mask
 
 Floats = npt.NDArray[np.float32]
@@ -52,9 +53,10 @@ class Warp:
         inside = (self.x >= -0.5) & (self.x < width - 0.5) & (self.y >= -0.5)
         return ~(inside & (self.y < height - 0.5))
 
-    def image(self, image: Image) -> Image:
-        """(H, W, C) -> (h, w, C), bilinear, mirrored at the borders."""
-        return np.asarray(self._bilinear(image), np.uint8).reshape(*self.x.shape, image.shape[2])
+    def image(self, image: Frame) -> Frame:
+        """(H, W, C) -> (h, w, C) of the same depth, bilinear, mirrored at the borders."""
+        warped = np.asarray(self._bilinear(image), image.dtype)
+        return warped.reshape(*self.x.shape, image.shape[2])
 
     def mask(self, mask: Mask) -> Mask:
         """Class ids (H, W) -> (h, w), nearest; pixels outside the source are ignored."""
@@ -65,7 +67,7 @@ class Warp:
         """Weights (H, W) -> (h, w), bilinear, mirrored at the borders."""
         return np.asarray(self._bilinear(weights), np.float32)
 
-    def _bilinear(self, source: Image | Floats) -> npt.ArrayLike:
+    def _bilinear(self, source: Frame | Floats) -> npt.ArrayLike:
         return cv2.remap(
             source, self.x, self.y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
         )
@@ -122,14 +124,27 @@ class Augmentation:
             warp = Warp(warp.x + x, warp.y + y)
         return warp
 
-    def colour(self, image: Image, rng: np.random.Generator) -> Image:
-        """(H, W, C) -> the same with another brightness, contrast and tint."""
+    def colour(self, image: Frame, rng: np.random.Generator, levels: Levels = BYTE_LEVELS) -> Frame:
+        """(H, W, C) -> the same with another brightness, contrast and tint.
+
+        8 bit stays 8 bit; other depths become FP32, within what the depth holds.
+
+        Args:
+            levels: the first of them is black.
+        """
         contrast = 1.0 + rng.uniform(-self.contrast, self.contrast)
         brightness = 1.0 + rng.uniform(-self.brightness, self.brightness)
         tint = 1.0 + rng.uniform(-self.tint, self.tint, size=image.shape[2])
+        if image.dtype != np.uint8:
+            light = image.astype(np.float32) - np.float32(levels[0])
+            mean = light.mean()
+            light = ((light - mean) * contrast + mean) * brightness * tint + levels[0]
+            if image.dtype.kind != "f":
+                light = np.clip(light, np.iinfo(image.dtype).min, np.iinfo(image.dtype).max)
+            return np.asarray(light, np.float32)
         mean = image.mean()
-        levels = ((np.arange(256.0)[:, None] - mean) * contrast + mean) * brightness * tint
-        table = np.clip(levels, 0, 255).astype(np.uint8)  # (256, C)
+        values = ((np.arange(256.0)[:, None] - mean) * contrast + mean) * brightness * tint
+        table = np.clip(values, 0, 255).astype(np.uint8)  # (256, C)
         return np.stack([table[image[..., c], c] for c in range(image.shape[2])], axis=-1)
 
 

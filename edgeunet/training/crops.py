@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
-from ..bundle.manifest import InputSpec
-from ..data.datasets import read_image, read_labels
+from ..bundle.manifest import InputSpec, padding
+from ..data.datasets import read_labels
+from ..data.fit import Fit
 from ..data.resize import resize_frame
 from ..data.samples import Sample
 from ..metrics import Mask
@@ -68,6 +69,10 @@ def random_point(
     return (row + 0.5) * height / mask.shape[0], (column + 0.5) * width / mask.shape[1]
 
 
+def _nothing(note: str) -> None:
+    """Tell nobody."""
+
+
 @dataclass(eq=False)
 class Crops(TorchDataset[tuple[Tensor, ...]]):
     """One random crop of every sample: image (C, h, w) normalised, class ids (h, w).
@@ -75,8 +80,8 @@ class Crops(TorchDataset[tuple[Tensor, ...]]):
     With weight maps, their weights (h, w) come third. The image is larger than the others by the
     augmentation's margin on every side. Crops are taken from images at the net's size, resized by
     its filter, so that objects have the size that they have at inference. Beyond its borders an
-    image is mirrored; if the input pads frames, it is 0 there, as at inference. A crop depends on
-    `epoch_seed` and its index alone, so that a resumed run sees the same crops.
+    image is mirrored; if the input pads frames, the padding is there, as at inference. A crop
+    depends on `epoch_seed` and its index alone, so that a resumed run sees the same crops.
     """
 
     samples: list[Sample]
@@ -87,6 +92,11 @@ class Crops(TorchDataset[tuple[Tensor, ...]]):
     focus: Focus
     weight_maps: WeightMaps | None = None
     epoch_seed: int = 0
+    _fit: Fit = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # The check of the data set, which reads all images, tells what there is to tell.
+        self._fit = Fit(self.spec, channels=self.spec.channels, tell=_nothing)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -95,20 +105,19 @@ class Crops(TorchDataset[tuple[Tensor, ...]]):
         rng = np.random.default_rng((self.epoch_seed, index))
         image_index, class_id = self.focus.choose(index, rng)
         sample = self.samples[image_index]
-        image = read_image(sample.image, channels=self.spec.channels)
+        image = self._fit.read(sample.image)
         mask = read_labels(sample, num_classes=self.num_classes)
         # The net sees frames at this size, so crops are taken from it. The mask keeps its own.
         size = self.spec.fitted_size(*mask.shape)
         image = resize_frame(image, size, self.spec.filter)
         point = None if class_id is None else random_point(mask, class_id, rng, size)
         warp = self.augment.warp(size, rng, point=point)
-        image = self.augment.colour(warp.image(image), rng)
-        if self.spec.color == "bgr":
-            image = image[..., ::-1]
+        black, white = self.spec.levels
+        image = self.augment.colour(warp.image(image), rng, self.spec.levels)
         mean, std = (np.asarray(v, np.float32) for v in (self.spec.mean, self.spec.std))
-        pixels = (image.astype(np.float32) / 255 - mean) / std
-        if self.spec.resize == "pad":
-            pixels[warp.outside(size)] = 0
+        pixels = ((image.astype(np.float32) - black) / (white - black) - mean) / std
+        if self.spec.pads:
+            pixels[warp.outside(size)] = padding(self.spec)
         within = warp.inner(self.augment.margin).onto(mask.shape, size)
         crop = [torch.from_numpy(pixels).movedim(-1, 0), torch.from_numpy(within.mask(mask)).long()]
         if self.weight_maps is not None:

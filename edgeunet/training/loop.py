@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader
 
 from ..bundle.manifest import InputSpec
 from ..data.check import Contents, check_dataset
-from ..data.datasets import Dataset, Image, read_image
+from ..data.datasets import Dataset
+from ..data.fit import Fit, Frame
 from ..errors import CheckpointError, TrainingError
 from ..files import write_bytes
 from ..gate.calibrate import calibrate_checkpoint
@@ -68,11 +69,12 @@ class Trainer:
         structure: Structure | None = None,
         **arguments: Any,
     ) -> None:
-        self.contents = contents = check_dataset(dataset)
+        self.fit = Fit(spec)
+        self.contents = contents = check_dataset(dataset, self.fit)
         self.model_name = model
         self.arguments = {
             "num_classes": len(dataset.classes),
-            "in_channels": spec.channels,
+            "in_channels": len(spec.channels),
             **arguments,
         }
         self.dataset, self.output, self.spec, self.config = dataset, output, spec, config
@@ -239,11 +241,11 @@ class Trainer:
         self._refresh_statistics(net)
         net.eval()
 
-        def predict(image: Image) -> Mask:
+        def predict(image: Frame) -> Mask:
             with self._autocast():
                 return reference_mask(net, image, self.spec)
 
-        found = evaluate_on(predict, self.dataset, "val", channels=self.spec.channels)
+        found = evaluate_on(predict, self.dataset, "val", fit=self.fit)
         if found.miou > self.best:
             self.best = found.miou
             card = self._card(found.metrics(), round(seconds / 60, 1))
@@ -260,7 +262,7 @@ class Trainer:
         et al., UAI 2018 (arXiv 1803.05407), section 3.2.
         """
         samples = self.crops.samples[:: max(1, len(self.crops) // STATISTICS_IMAGES)]
-        images = (read_image(s.image, channels=self.spec.channels) for s in samples)
+        images = (self.fit.read(sample.image) for sample in samples)
         inputs: DataLoader[Tensor] = DataLoader(
             [to_input(image, self.spec)[0] for image in images],  # type: ignore[arg-type]
             batch_size=min(self.config.batch_size, len(samples)),

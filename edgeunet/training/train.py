@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..bundle.manifest import IMAGENET, Color, InputSpec, Resize
+from ..bundle.manifest import Resize
 from ..data import cells
 from ..data.check import Contents
-from ..data.datasets import Dataset, open_dataset, read_image
+from ..data.datasets import Dataset, open_dataset
+from ..data.fit import Reading
+from ..data.images import read_picture
 from ..errors import UsageError
 from ..files import check_directory, locked
-from ..models import Card, Checkpoint, model_class
+from ..models import Card, Checkpoint, Preparation, model_class
+from ..models.checkpoints import has_card
 from .config import Progress, TrainConfig
+from .inputs import input_for
 from .loop import Trainer
 from .start import structure_for
 
@@ -27,8 +31,10 @@ def train(
     *,
     config: TrainConfig,
     size: tuple[int, int] | None = None,
-    color: Color | None = None,
+    channels: Sequence[str] | None = None,
+    levels: Sequence[float] | None = None,
     resize: Resize | None = None,
+    fill: float | None = None,
     initial: str | Path | None = None,
     raw: bool = False,
     encoder: Path | None = None,
@@ -48,7 +54,8 @@ def train(
         output: receives best.safetensors and best.json, last.pt to resume from, and log.jsonl.
         size: (height, width) of the net's input at inference. None takes the first image's size,
             rounded to what the net accepts.
-        color, resize: as in `InputSpec`. None takes those of `initial`, else rgb and stretch.
+        channels, levels, resize, fill: as in `InputSpec`. None takes those of `initial`, else what
+            `input_for` finds in the images, and stretch.
         initial: weights to start from, see `Checkpoint.open`; also its card's arguments, except
             those in `arguments`. Heads and gate are fresh if the data has other classes. None
             starts from random weights.
@@ -59,21 +66,37 @@ def train(
         arguments: those of the variant, except num_classes and in_channels.
 
     Raises:
-        DatasetError: not a data set, or one that cannot be trained on. CheckpointError: `output`
+        DatasetError: not a data set, or one that cannot be trained on. UsageError: images that do
+            not say what their values or channels mean, see `input_for`. CheckpointError: `output`
             belongs to another run, or `initial` does not fit. TrainingError: the loss is no longer
             finite. OutputError: another run trains into `output`. UsageError: it is a file.
     """
     check_directory(output, force=True)
+    reading = Reading(
+        None if levels is None else tuple(levels),
+        None if channels is None else tuple(channels),
+    )
     # Before any data is drawn, so that bad weights are refused at once; `_input` sets the size.
     start = None
     if initial is not None:
-        start = Checkpoint.open(initial, model, size=size or CELLS_SIZE, raw=raw)
+        told = None if has_card(initial, model) else Preparation(reading.channels, reading.levels)
+        start = Checkpoint.open(initial, model, size=size or CELLS_SIZE, preparation=told, raw=raw)
     elif raw:
         raise UsageError("got --raw without --weights. Pass the checkpoint to start from, too.")
     dataset = _open_data(data, output)
-    height, width = size or _first_size(dataset, model_class(model).size_multiple)
+    first = read_picture(dataset.samples("train")[0].image)
+    multiple = model_class(model).size_multiple
+    height, width = size or _rounded(first.pixels.shape[:2], multiple)
     card = None if start is None else start.card
-    spec = _input(height, width, color, resize, card)
+    spec = input_for(
+        dataset,
+        first,
+        (height, width),
+        reading=reading,
+        resize=resize,
+        fill=fill,
+        start=None if card is None else card.input,
+    )
     structure = None if card is None else structure_for(card, num_classes=len(dataset.classes))
     known = {} if card is None else dict(card.arguments)
     for name in ("num_classes", "in_channels"):  # they follow from the data and the input
@@ -113,22 +136,7 @@ def _open_data(data: str | Path | Dataset, output: Path) -> Dataset:
     return open_dataset(folder)
 
 
-def _input(
-    height: int, width: int, color: Color | None, resize: Resize | None, start: Card | None
-) -> InputSpec:
-    """The requested input; what was not requested comes from the checkpoint to start from."""
-    if start is None:
-        color = color or "rgb"
-        return InputSpec(height, width, color, resize or "stretch", *IMAGENET[color])
-    known = start.input
-    statistics = (known.mean, known.std)
-    if color not in (None, known.color):
-        statistics = IMAGENET[color]
-    return InputSpec(height, width, color or known.color, resize or known.resize, *statistics)
-
-
-def _first_size(dataset: Dataset, multiple: int) -> tuple[int, int]:
-    """Size of the first training image, with each side rounded to the nearest multiple."""
-    height, width = read_image(dataset.samples("train")[0].image).shape[:2]
-    rows, columns = (max(1, round(side / multiple)) * multiple for side in (height, width))
+def _rounded(size: tuple[int, ...], multiple: int) -> tuple[int, int]:
+    """A size with each side rounded to the nearest multiple."""
+    rows, columns = (max(1, round(side / multiple)) * multiple for side in size)
     return rows, columns

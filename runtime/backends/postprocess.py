@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edgeunet.bundle.manifest import InputSpec, covered_size
+from edgeunet.bundle.manifest import InputSpec, covered
 from edgeunet.metrics import Mask
 
 
@@ -43,8 +43,8 @@ class Postprocessor:
         masks = np.empty((len(logits), *size), np.uint8)
         frames = zip(masks, logits, self._candidates(logits, presence), strict=True)
         for mask, planes, ids in frames:
-            rows, columns = covered_size(self.spec, planes.shape[1:], size)
-            upsampled = ((i, self._upsample(planes[i, :rows, :columns], *size)) for i in ids)
+            rows, columns = covered(self.spec, planes.shape[1:], size)
+            upsampled = ((i, self._upsample(planes[i, rows, columns], *size)) for i in ids)
             mask[:] = largest(upsampled)[0]
         return masks
 
@@ -79,8 +79,8 @@ class Postprocessor:
             if len(ids) == 1:
                 yield ids, np.ones((1, *size), np.float32)
                 continue
-            rows, columns = covered_size(self.spec, planes.shape[1:], size)
-            upsampled = np.stack([self._upsample(planes[i, :rows, :columns], *size) for i in ids])
+            rows, columns = covered(self.spec, planes.shape[1:], size)
+            upsampled = np.stack([self._upsample(planes[i, rows, columns], *size) for i in ids])
             np.exp(upsampled - upsampled.max(axis=0), out=upsampled)
             upsampled /= upsampled.sum(axis=0)
             yield ids, upsampled

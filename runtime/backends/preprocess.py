@@ -8,14 +8,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edgeunet.bundle.manifest import InputSpec, scaling
+from edgeunet.bundle.manifest import RGB, InputSpec, padding, scaling
+from edgeunet.data.fit import gray_of
 from edgeunet.data.resize import resize
 
 from ..frames import Frame
 
 
 class Preprocessor:
-    """Resizes, orders colours and normalises: frames -> (N, C, height, width) FP32.
+    """Resizes, orders channels and normalises: frames -> (N, C, height, width) FP32.
 
     Frames are resized as the net's filter says, in FP32 but for filters that round to bytes.
     """
@@ -23,22 +24,31 @@ class Preprocessor:
     def __init__(self, spec: InputSpec) -> None:
         self.spec = spec
         self._gain, self._shift = scaling(spec)
+        self._padding = padding(spec)
 
     def __call__(self, frames: Sequence[Frame]) -> npt.NDArray[np.float32]:
-        """8-bit RGB frames, each of any size -> net input."""
+        """Frames, each of any size -> net input."""
         spec = self.spec
-        images = np.zeros((len(frames), spec.channels, spec.height, spec.width), np.float32)
+        shape = (len(frames), len(spec.channels), spec.height, spec.width)
+        images = np.empty(shape, np.float32)
+        if spec.pads:
+            images[:] = self._padding[:, None, None]
         for image, frame in zip(images, frames, strict=True):
             height, width = spec.fitted_size(*frame.shape[:2])
+            top, left = spec.offset(*frame.shape[:2])
             for channel, plane in enumerate(self._planes(frame)):
                 resized = resize(plane, (height, width), spec.filter)
-                np.multiply(resized, self._gain[channel], out=image[channel, :height, :width])
-                image[channel, :height, :width] += self._shift[channel]
+                inside = image[channel, top : top + height, left : left + width]
+                np.multiply(resized, self._gain[channel], out=inside)
+                inside += self._shift[channel]
         return images
 
-    def _planes(self, frame: Frame) -> Sequence[npt.NDArray[np.uint8]]:
-        """Channels (H, W) of an RGB frame in the net's order."""
-        if self.spec.color == "gray":
-            return [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)]  # type: ignore[list-item]
+    def _planes(self, frame: Frame) -> Sequence[Frame]:
+        """Channels (H, W) of a frame in the net's order."""
+        names = self.spec.channels
+        if names == ("gray",) and frame.shape[2] == len(RGB):
+            frame = gray_of(frame)
         planes = cv2.split(frame)
-        return planes[::-1] if self.spec.color == "bgr" else planes  # type: ignore[return-value]
+        if set(names) <= set(RGB):
+            return [planes[RGB.index(name)] for name in names]
+        return planes

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edgeunet.bundle.manifest import InputSpec, scaling
+from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import UsageError
 
 # Two frames have a cut between them if thumbnails of this side differ by more than _CUT on average,
@@ -38,7 +38,7 @@ class Smoother:
                 f"temporal is {weight}; expected a share of the past from 0 to below 1."
             )
         self._weight = np.float32(weight)
-        self._gain = scaling(spec)[0][:, None, None]
+        self._gain = (np.float32(1) / (255 * np.asarray(spec.std, np.float32)))[:, None, None]
         self._size: tuple[int, int] | None = None
         self._thumbnail: npt.NDArray[np.float32] | None = None
         self._smoothed: npt.NDArray[np.float32] | None = None
@@ -74,7 +74,7 @@ class Smoother:
     def _is_cut(self, image: npt.NDArray[np.float32]) -> bool:
         side = (_THUMBNAIL, _THUMBNAIL)
         planes = [cv2.resize(plane, side, interpolation=cv2.INTER_AREA) for plane in image]
-        # In 8-bit steps, up to a constant.
+        # In 255ths of what the levels span, up to a constant.
         thumbnail = np.asarray(np.stack(planes) / self._gain, np.float32)
         before, self._thumbnail = self._thumbnail, thumbnail
         return before is None or float(np.abs(thumbnail - before).mean()) > _CUT

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeunet.errors import BackendError, UsageError
 
-from ..frames import Batch, NetOutputs, Timings
+from ..frames import Batch, Frame, NetOutputs, Timings
 from ..gpu.cuda import CudaDevice, Staging
 from ..gpu.engine.execution import Execution, LoadedEngine
 from ..gpu.kernels import FilterTables, Kernels
@@ -67,12 +68,14 @@ class Slot(Closing):
         self._batch = batch
         self._wanted = ("masks", "confidence") if batch.wants_confidence else ("masks",)
         self._count, self._size = len(batch), batch.size
-        shape = (self._count, *self._size, 3)
-        staging = self._staging("frames", math.prod(shape))
-        np.stack(batch.pixels, out=staging.host[: math.prod(shape)].reshape(shape))
+        frame = batch.pixels[0]  # all have one form
+        nbytes = self._count * frame.nbytes
+        staging = self._staging("frames", nbytes)
+        host = staging.host[:nbytes].view(frame.dtype).reshape(self._count, *frame.shape)
+        np.stack(batch.pixels, out=host)
         self._marks[0].record(self._stream)
-        staging.upload(math.prod(shape), self._stream)
-        self._queue_images(staging.address)
+        staging.upload(nbytes, self._stream)
+        self._queue_images(staging.address, frame)
         self._marks[1].record(self._stream)
         self._executions[0].enqueue(self._count)
         if "presence" in self._tensors:
@@ -156,29 +159,23 @@ class Slot(Closing):
         decision.upload(nbytes, self._stream)
         self._queue_masks(rows=decision.address, presence=decision.address + rows.nbytes)
 
-    def _queue_images(self, frames: int) -> None:
-        """Queue the pre-processing of the frames at an address of the device."""
+    def _queue_images(self, frames: int, form: Frame) -> None:
+        """Queue the pre-processing of frames like `form` at an address of the device."""
         tables = self._filter_tables()
-        images, dtype = self._at["image"], self._tensors["image"].dtype
         if tables is None:
-            self._kernels.preprocess(
-                frames,
-                self._size,
-                count=self._count,
-                images=images,
-                dtype=dtype,
-                stream=self._stream,
-            )
-            return
-        self._kernels.resample(
+            queue = self._kernels.preprocess
+        else:
+            at = self._staged["tables"].address
+            queue = partial(self._kernels.resample, tables=tables, at=at)
+        queue(
             frames,
             self._size,
-            tables,
-            at=self._staged["tables"].address,
             count=self._count,
-            images=images,
-            dtype=dtype,
+            images=self._at["image"],
+            dtype=self._tensors["image"].dtype,
             stream=self._stream,
+            frame_dtype=form.dtype,
+            channels=form.shape[2],
         )
 
     def _filter_tables(self) -> FilterTables | None:

@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edgeunet.data.images import Rgb
 from edgeunet.metrics import Mask
 
-from ..frames import Frame, Segmented
+from ..frames import Segmented
 from ..sinks import Palette, overlay
 
 # Browsers rarely show more, and phones have less to load.
@@ -33,7 +34,7 @@ def record(segmented: Segmented, *, classes: int, **more: Any) -> bytes:
     The JSON holds `size` ([height, width] of JPEG and class ids), `full` (size of the frame), the
     frame's `index`, `name` and `time`, `shares` (of all pixels, by class), `presence`, and `more`.
     """
-    frame, mask = reduced(segmented.frame.image, segmented.mask)
+    frame, mask = reduced(segmented.frame.picture, segmented.mask)
     presence = segmented.presence
     meta = {
         "index": segmented.frame.index,
@@ -51,11 +52,11 @@ def record(segmented: Segmented, *, classes: int, **more: Any) -> bytes:
 
 def overlaid(segmented: Segmented, palette: Palette) -> bytes:
     """JPEG of the frame with the classes in colour."""
-    frame, mask = reduced(segmented.frame.image, segmented.mask)
+    frame, mask = reduced(segmented.frame.picture, segmented.mask)
     return jpeg(overlay(frame, mask, palette))
 
 
-def jpeg(frame: Frame) -> bytes:
+def jpeg(frame: Rgb) -> bytes:
     """JPEG of an RGB frame."""
     bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
     encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
@@ -67,7 +68,7 @@ def png(mask: Mask) -> bytes:
     return cv2.imencode(".png", mask, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
 
 
-def reduced(frame: Frame, mask: Mask) -> tuple[Frame, npt.NDArray[np.uint8]]:
+def reduced(frame: Rgb, mask: Mask) -> tuple[Rgb, npt.NDArray[np.uint8]]:
     """Shrink frame and mask until no side is longer than `LONGEST_SIDE`."""
     height, width = mask.shape
     scale = LONGEST_SIDE / max(height, width)

@@ -14,9 +14,10 @@ from fractions import Fraction
 from functools import partial
 from typing import Literal
 
+from edgeunet.data.images import Picture
 from edgeunet.errors import EdgeUNetError, SourceError
 
-from ..frames import Frame, Segmented
+from ..frames import Segmented
 from ..pipeline.stopping import Closing
 from ..pipeline.stopwatch import StageReport
 from ..segmenter import Segmenter
@@ -94,7 +95,7 @@ class Player(Closing):
         self._segmenter = segmenter
         # Single images get the deepest net: they have no rate to hold, and must not steer it.
         deepest = segmenter.backend.deepest
-        self._deepest = Segmenter(deepest.bundle, deepest)
+        self._deepest = Segmenter(deepest.bundle, deepest, reading=segmenter.reading)
         self._open_stream = partial(segmenter.stream, batch=batch, temporal=temporal)
         self._open_stream([]).close()  # refuses wrong arguments here, before the thread runs
         self._reopen = reopen
@@ -155,11 +156,9 @@ class Player(Closing):
         """Frames segmented by each depth, the deepest first; empty without a target rate."""
         return dict(self._segmenter.backend.frames_by_depth)
 
-    def segment(self, image: Frame) -> Segmented:
-        """Segment one RGB image (H, W, 3), beside the stream; from any thread."""
-        result = self._deepest([image])
-        presence = None if result.presence is None else result.presence[0]
-        return Segmented(SourceFrame(0, "", image), result.masks[0], presence)
+    def segment(self, image: Picture) -> Segmented:
+        """Segment one image, beside the stream; from any thread."""
+        return self._deepest.segment(SourceFrame(0, "", image.pixels, channels=image.channels))
 
     def totals(self) -> Totals:
         """Counts since the server started."""

@@ -13,10 +13,10 @@ from starlette.responses import Response
 
 from edgeunet.data.cost import check_cost
 from edgeunet.data.headers import format_of
-from edgeunet.data.images import FORMATS, decode_only, probe, to_rgb
-from edgeunet.errors import EdgeUNetError, SourceError
+from edgeunet.data.images import FORMATS, Picture, decode_only, probe
+from edgeunet.errors import EdgeUNetError, FrameError, SourceError
 
-from ..frames import Frame, Segmented
+from ..frames import Segmented
 from .worker import Worker, WorkerClosed, WorkerFull
 
 
@@ -49,13 +49,13 @@ class Uploads:
     """Segments uploaded images one after the other, beside the stream.
 
     Args:
-        segment: segments one RGB image; may raise `EdgeUNetError`.
+        segment: segments one image; may raise `EdgeUNetError`.
 
     Attributes:
         counts: uploads by outcome.
     """
 
-    def __init__(self, segment: Callable[[Frame], Segmented], limits: Limits) -> None:
+    def __init__(self, segment: Callable[[Picture], Segmented], limits: Limits) -> None:
         self.limits = limits
         self.counts = {"segmented": 0, "refused": 0}
         self._segment_image = segment
@@ -151,6 +151,8 @@ class Uploads:
             raise _too_slow(self.limits.work)
         try:
             segmented = self._segment_image(image)
+        except FrameError as error:
+            raise Refusal(422, str(error)) from None
         except EdgeUNetError as error:
             raise Refusal(500, str(error)) from error
         return answer(segmented, time.perf_counter() - started)
@@ -186,8 +188,8 @@ def _too_slow(seconds: float) -> Refusal:
                    "make it smaller.")  # fmt: skip
 
 
-def decoded(body: bytes, *, pixels: int) -> Frame:
-    """Decode an image file to 8-bit RGB (H, W, 3), turned upright by its EXIF orientation.
+def decoded(body: bytes, *, pixels: int) -> Picture:
+    """Decode an image file, turned upright by its EXIF orientation.
 
     Raises:
         Refusal: not an image of a known format, damaged, larger than `pixels`, or refused by
@@ -206,6 +208,6 @@ def decoded(body: bytes, *, pixels: int) -> Frame:
         raise Refusal(413, f"the image is {width}x{height}, {width * height / 1e6:.0f} million "
                       f"pixels; up to {pixels / 1e6:.0f} million are allowed.")  # fmt: skip
     try:
-        return to_rgb(decode_only(body, name="the image"), name="the image")
+        return decode_only(body, name="the image")
     except EdgeUNetError as error:  # also that a package is missing
         raise Refusal(422, str(error)) from None

@@ -51,4 +51,4 @@ def mask_pixels(segmented: Segmented) -> npt.NDArray[np.uint8]:
 
 def overlay_pixels(palette: Palette) -> Callable[[Segmented], npt.NDArray[np.uint8]]:
     """A function that draws class colours over the frame, (H, W, 3) RGB."""
-    return lambda segmented: overlay(segmented.frame.image, segmented.mask, palette)
+    return lambda segmented: overlay(segmented.frame.picture, segmented.mask, palette)

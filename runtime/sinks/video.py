@@ -79,7 +79,7 @@ class OverlayVideo(Sink):
     def write(self, segmented: Segmented) -> None:
         """Encode one frame; SourceError if its size or pixel aspect differs from the first."""
         frame = segmented.frame
-        picture = overlay(frame.image, segmented.mask, self.palette)
+        picture = overlay(frame.picture, segmented.mask, self.palette)
         self._video.write(picture, time=frame.time, pixel_aspect=frame.pixel_aspect)
 
     def close(self) -> None:
@@ -230,7 +230,7 @@ class VideoWriter(Closing):
         """A picture (H, W, 3) with the size of the file, stretched or padded."""
         assert self._shape is not None
         if self._kind.square and self._shape[2] != 1:
-            picture = cv2.resize(picture, self._size[::-1])  # type: ignore[assignment]
+            picture = cv2.resize(picture, self._size[::-1])
         below, right = self._size[0] - picture.shape[0], self._size[1] - picture.shape[1]
         if below or right:
             picture = np.pad(picture, ((0, below), (0, right), (0, 0)), mode="edge")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,10 @@ _EXPECTED = (
 )
 
 
-def arrays_of(given: object) -> list[Array]:
+def arrays_of(given: object) -> list[Array | SourceFrame]:
     """One array (H, W) or (H, W, C) for each frame in what a caller has.
+
+    Frames that may name their channels come as `SourceFrame`s: those of files, and a caller's own.
 
     - An array (H, W) or (H, W, C) is one frame, (N, H, W, C) are several. Channels come last.
     - A tensor of PyTorch is (C, H, W) or (N, C, H, W), as PyTorch has it, or channels come last if
@@ -50,11 +52,11 @@ def arrays_of(given: object) -> list[Array]:
     """
     arrays = _arrays_of_one(given)
     if arrays is not None:
-        return arrays
+        return list(arrays)
     # Bytes and texts inside a list would be iterated over too, down to numbers.
     if isinstance(given, (bytes, bytearray, memoryview, dict)) or not isinstance(given, Iterable):
         raise _not_frames(given)
-    found: list[Array] = []
+    found: list[Array | SourceFrame] = []
     for item in given:
         one = _arrays_of_one(item)
         if one is None:
@@ -63,12 +65,12 @@ def arrays_of(given: object) -> list[Array]:
     return found
 
 
-def _arrays_of_one(given: Any) -> list[Array] | None:
+def _arrays_of_one(given: Any) -> Sequence[Array | SourceFrame] | None:
     """Arrays of what is not a collection of frames; None for anything else."""
     if isinstance(given, (str, Path)):
         return _of_path(Path(given))
     if isinstance(given, SourceFrame):
-        return [given.image]
+        return [given]
     # What a caller has not imported, nobody can pass.
     torch, pillow = sys.modules.get("torch"), sys.modules.get("PIL.Image")
     if torch is not None and isinstance(given, torch.Tensor):
@@ -123,13 +125,13 @@ def _of_pillow(image: Any) -> Array:
         raise FrameError(f"got an image of Pillow that cannot be read: {error}.") from None
 
 
-def _of_path(path: Path) -> list[Array]:
+def _of_path(path: Path) -> list[SourceFrame]:
     if path.suffix.lower() not in IMAGE_SUFFIXES or path.is_dir():
         raise UsageError(
             f"{printable(path)} is not an image file. Pass folders, videos and cameras to `stream`."
         )
     with Frames.open(path).read() as source:
-        return [frame.image for frame in source]
+        return list(source)
 
 
 def _not_frames(given: object) -> UsageError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from edgeunet.data.images import MOST_PAGES, count_pages, decode, opened, read_bytes, to_rgb
+from edgeunet.data.images import MOST_PAGES, count_pages, decode, opened, read_bytes
 from edgeunet.errors import SourceError, printable
 
 from ..frames import NOTHING_IGNORED, Ignored, SourceFrame, SourceInfo
@@ -114,11 +114,12 @@ class Images(Source):
                 where = image.where + number
                 try:
                     picture = decode(content, name=where, page=page, reader=reader)
-                    pixels = to_rgb(picture, name=where)
                 except SourceError as error:
                     self._report(error)
                 else:
-                    yield SourceFrame(index, image.name + number, pixels)
+                    yield SourceFrame(
+                        index, image.name + number, picture.pixels, channels=picture.channels
+                    )
                 index += 1
         if self.skipped == index or (self.skipped and not self._skip_damaged):
             raise SourceError(_conclusion(self.skipped, index, self.damaged[0]))

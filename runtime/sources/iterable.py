@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sized
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeunet.errors import UsageError
 
-from ..frames import SourceFrame, SourceInfo, as_rgb
+from ..frames import SourceFrame, SourceInfo
 from .base import Source
 
 
 class IterableSource(Source):
-    """Frames from any iterable of arrays (H, W, 3) or `SourceFrame`s.
+    """Frames from any iterable of arrays (H, W, C) or `SourceFrame`s.
 
-    Frames are taken one at a time, on demand, and converted by `as_rgb`. Arrays are numbered from
-    0. `close` cannot interrupt the caller's iterator, so waits for it end after `close_timeout`. It
-    drops the iterable, but does not close a generator that the caller still holds.
+    Frames are taken one at a time, on demand, and fitted to the net by the stream. Arrays are
+    numbered from 0. `close` cannot interrupt the caller's iterator, so waits for it end after
+    `close_timeout`. It drops the iterable, but does not close a generator that the caller holds.
 
     Raises:
         UsageError: not an iterable of frames, or (while reading) an item is not a frame.
-        FrameError: while reading, a frame cannot be converted.
 
     Example:
         >>> from edgeunet.runtime.sources import IterableSource
@@ -53,11 +51,11 @@ class IterableSource(Source):
 
 def _as_source_frame(index: int, frame: SourceFrame | npt.NDArray[np.generic]) -> SourceFrame:
     if isinstance(frame, SourceFrame):
-        return replace(frame, image=as_rgb(frame.image))
+        return frame
     if isinstance(frame, np.ndarray):
-        return SourceFrame(index, "", as_rgb(frame))
+        return SourceFrame(index, "", frame)
     raise UsageError(
-        f"expected frames as RGB arrays (H, W, 3) or SourceFrames, got a {type(frame).__name__}."
+        f"expected frames as arrays (H, W, C) or SourceFrames, got a {type(frame).__name__}."
     )
 
 

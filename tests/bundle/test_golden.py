@@ -84,7 +84,7 @@ def test_whole_archive_is_read(save: Callable[..., None]) -> None:
 
 @pytest.mark.parametrize("kind", [np.uint16, np.int16, np.float32])
 def test_frames_of_other_depths_are_read(kind: Any) -> None:
-    frames = ARRAYS["frames"].astype(kind)[..., :1]
+    frames = ARRAYS["frames"].astype(kind)
     assert read_golden(saved(frames=frames), MANIFEST).frames.dtype == kind
 
 
@@ -94,6 +94,7 @@ def test_frames_of_other_depths_are_read(kind: Any) -> None:
         ({"frames": np.zeros((0, 6, 7, 3), np.uint8)}, r"frames are uint8 \(0, 6, 7, 3\); .*not e"),
         ({"frames": np.zeros((2, 6, 7), np.uint8)}, r"frames are uint8 \(2, 6, 7\)"),
         ({"frames": ARRAYS["frames"].astype(np.int64)}, "frames are int64"),
+        ({"frames": ARRAYS["frames"][..., :1]}, "frames have 1 channels; the net takes red, gre"),
         ({"frames": ARRAYS["frames"].astype(">u2")}, "frames are >u2"),
         ({"masks": ARRAYS["masks"][:1]}, r"masks are uint8 \(1, 6, 7\); expected uint8 \(2, 6, 7"),
         ({"masks": ARRAYS["masks"].astype(np.int64)}, "masks are int64"),

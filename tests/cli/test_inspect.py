@@ -19,7 +19,13 @@ def test_inspect_prints_the_manifest(fp32_bundle: Path) -> None:
 def test_inspect_describes_the_bundle(int8_bundle: Path) -> None:
     result = call("inspect", int8_bundle)
     assert result.exit_code == 0
-    for words in ("mobile_unet (tiny)", "width=8", "64x96 rgb", "batch 1 to 4", "int8.cpu ("):
+    for words in (
+        "mobile_unet (tiny)",
+        "width=8",
+        "64x96 red, green, blue (uint8, 0 to 255)",
+        "batch 1 to 4",
+        "int8.cpu (",
+    ):
         assert words in result.stdout
     assert "all hashes match" in result.stdout
 

@@ -17,14 +17,12 @@ from hypothesis import strategies as st
 from edgeunet.data.datasets import (
     default_palette,
     open_dataset,
-    read_image,
     read_instances,
     read_labels,
     read_mask,
 )
 from edgeunet.errors import DatasetError, SourceError
 from edgeunet.metrics import IGNORE
-from edgeunet.runtime.sources import Frames
 
 INFO = {"name": "roads", "classes": ["sky", "road"], "palette": [[0, 0, 0], [10, 20, 255]]}
 
@@ -241,34 +239,11 @@ def test_instances_are_ids_of_any_depth(tmp_path: Path) -> None:
 # Images and masks
 
 
-def test_image_is_rgb_or_gray(tmp_path: Path) -> None:
-    blue = np.zeros((4, 5, 3), np.uint8)
-    blue[..., 0] = 255  # OpenCV writes BGR
-    path = write(tmp_path / "blue.png", blue)
-    image = read_image(path)
-    assert image.shape == (4, 5, 3)
-    assert image.flags.c_contiguous
-    assert (image == (0, 0, 255)).all()
-    gray = read_image(path, channels=1)
-    assert gray.shape == (4, 5, 1)
-    assert (gray == 29).all()  # 0.114 of 255
-
-
 def test_file_that_is_no_image_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"no image")
     for name in ("x.png", "nowhere.png"):
         with pytest.raises(SourceError, match=rf"{name} cannot be read"):
-            read_image(tmp_path / name)
-        with pytest.raises(SourceError, match=rf"{name} cannot be read"):
             read_mask(tmp_path / name, num_classes=2)
-
-
-def test_training_reads_16_bit_as_run_does(tmp_path: Path) -> None:
-    deep = np.array([[0, 128, 129, 40000, 65535]], np.uint16)
-    path = write(tmp_path / "a.png", deep)
-    (frame,) = Frames.open(path).read()
-    np.testing.assert_array_equal(read_image(path), frame.image)
-    assert read_image(path, channels=1)[0, :, 0].tolist() == [0, 0, 1, 156, 255]
 
 
 def test_ids_of_a_palette_are_a_mask(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from edgeunet.bundle.bundle import open_bundle
-from edgeunet.bundle.manifest import Precision
 from edgeunet.bundle.statistics import statistics_of
 from edgeunet.errors import OutputError, OutputExistsError, UsageError
 from edgeunet.export import ExportOptions, export_bundle
@@ -58,31 +57,6 @@ def test_the_output_is_looked_at_before_anything_else(tmp_path: Path) -> None:
     ):
         export_bundle(tmp_path / "bundle", options)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-@pytest.mark.parametrize(
-    ("weights", "precision", "name"),
-    [
-        ("cells", "int8", "mobile_unet-cells-int8"),
-        ("camvid", "fp32", "mobile_unet-camvid-fp32"),
-        ("runs/mine/best.safetensors", "int8", "mobile_unet-mine-int8"),
-        ("runs/mine/half.safetensors", "fp16", "mobile_unet-half-fp16"),
-        ("../net.v2.pth", "fp32", "mobile_unet-net.v2-fp32"),
-        ("runs/mine", "fp32", "mobile_unet-mine-fp32"),
-    ],
-)
-def test_default_name_tells_the_weights(weights: str, precision: Precision, name: str) -> None:
-    assert ExportOptions("mobile_unet", weights, precision).name == name
-
-
-def test_best_weights_are_called_by_their_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "mine").mkdir()
-    monkeypatch.chdir(tmp_path / "mine")
-    assert ExportOptions("unet", "best.safetensors").name == "unet-mine-fp32"
-    monkeypatch.chdir("/")
-    assert ExportOptions("unet", "best.safetensors").name == "unet-best-fp32"
 
 
 def test_bundle_says_what_its_frames_were_like(fp32_bundle: Path) -> None:

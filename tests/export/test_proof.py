@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgeunet.bundle.bundle import open_bundle
+from edgeunet.data.fit import Reading
 from edgeunet.errors import ParityError
 from edgeunet.export.proof import FRAMES, Proof
 from edgeunet.models.checkpoints import Checkpoint
@@ -16,7 +17,7 @@ from edgeunet.parity import ParityReport
 
 @pytest.fixture(scope="module")
 def proof(checkpoint: Path) -> Proof:
-    return Proof(Checkpoint.open(checkpoint).card, None, max_iou_drop=0.5)
+    return Proof(Checkpoint.open(checkpoint).card, None, Reading(), max_iou_drop=0.5)
 
 
 @pytest.fixture(scope="module")

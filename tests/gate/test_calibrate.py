@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.cells import write_dataset
-from edgeunet.data.datasets import Dataset, open_dataset, read_image, read_mask
+from edgeunet.data.datasets import Dataset, open_dataset, read_mask
+from edgeunet.data.images import read_image
 from edgeunet.errors import CheckpointError, DatasetError, OutputExistsError, UsageError
 from edgeunet.gate.calibrate import calibrate_checkpoint, calibrate_gate, collect_presence
 from edgeunet.gate.report import Presence, gate_report

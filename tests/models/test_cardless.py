@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from edgeunet.bundle.manifest import RGB
 from edgeunet.errors import UsageError
 from edgeunet.models import Checkpoint, Preparation, create_model
 from support.foreign import FORMS, TITLES, every_format, refusal, saved, state
 
+BGR = RGB[::-1]
 pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
@@ -20,26 +22,33 @@ pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 @pytest.mark.parametrize(
-    ("given", "color", "mean", "std"),
+    ("given", "channels", "mean", "std"),
     [
-        (Preparation("bgr"), "bgr", (0.406, 0.456, 0.485), (0.225, 0.224, 0.229)),
-        (Preparation(mean=(0.5,), std=(0.25,)), "rgb", (0.5,) * 3, (0.25,) * 3),
-        (Preparation("bgr", (0.1, 0.2, 0.3)), "bgr", (0.1, 0.2, 0.3), (0.225, 0.224, 0.229)),
+        (Preparation(("bgr",)), BGR, (0.406, 0.456, 0.485), (0.225, 0.224, 0.229)),
+        (Preparation(mean=(0.5,), std=(0.25,)), RGB, (0.5,) * 3, (0.25,) * 3),
+        (Preparation(BGR, mean=(0.1, 0.2, 0.3)), BGR, (0.1, 0.2, 0.3), (0.225, 0.224, 0.229)),
     ],
 )
 def test_frames_are_prepared_as_the_user_says(
-    tmp_path: Path, given: Preparation, color: str, mean: tuple[float, ...], std: tuple[float, ...]
+    tmp_path: Path,
+    given: Preparation,
+    channels: tuple[str, ...],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
 ) -> None:
     weights = saved(tmp_path, state("tutorial"))
     card = Checkpoint.open(weights, "unet", size=(32, 48), preparation=given).card
-    assert (card.input.color, card.input.mean, card.input.std) == (color, mean, std)
+    assert (card.input.channels, card.input.mean, card.input.std) == (channels, mean, std)
 
 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (Preparation("gray"), "takes 3 channels; --color gray does not fit"),
-        (Preparation(mean=(0.1, 0.2)), "mean and std need 3 values for colour 'rgb'. Pass --mean"),
+        (Preparation(("gray",)), "takes 3 channels; --channels gray does not fit"),
+        (
+            Preparation(mean=(0.1, 0.2)),
+            "mean and std need 3 values for red, green, blue. Pass --mean",
+        ),
         (Preparation(std=(0.0,)), "std is (0.0, 0.0, 0.0); it must be positive. Pass --mean"),
     ],
 )
@@ -54,12 +63,17 @@ def test_preparations_that_do_not_fit_are_refused(
 
 def test_a_card_says_itself_how_frames_are_prepared() -> None:
     with pytest.raises(UsageError, match="has a card, which says how frames are prepared"):
-        Checkpoint.open("cells", "mobile_unet", preparation=Preparation("bgr"))
+        Checkpoint.open("cells", "mobile_unet", preparation=Preparation(BGR))
 
 
-def test_channels_that_no_frame_has_are_refused(tmp_path: Path) -> None:
-    message = refusal("unet", saved(tmp_path, state("milesial", channels=4)))
-    assert "takes 4 channels; frames have 3, or 1 in gray" in message
+def test_channels_without_usual_names_are_to_be_named(tmp_path: Path) -> None:
+    weights = saved(tmp_path, state("milesial", channels=4))
+    message = refusal("unet", weights)
+    assert "takes 4 channels. Name them in its order, such as --channels red" in message
+    given = Preparation((*RGB, "NIR"), levels=(0, 4095))
+    spec = Checkpoint.open(weights, "unet", size=(32, 48), preparation=given).card.input
+    assert (spec.channels, spec.levels) == ((*RGB, "nir"), (0, 4095))
+    assert (spec.depth, spec.mean, spec.std) == ("uint16", (0.0,) * 4, (1.0,) * 4)
 
 
 @every_format
@@ -107,7 +121,7 @@ def test_a_state_dict_of_ours_tells_the_arguments(
     opened = Checkpoint.open(weights, model, size=(64, 64))
     x = torch.rand(1, arguments.get("in_channels", 3), 64, 64)
     torch.testing.assert_close(opened.net(x), net.eval()(x), rtol=0, atol=0)
-    assert opened.card.input.color == ("gray" if x.shape[1] == 1 else "rgb")
+    assert opened.card.input.channels == (("gray",) if x.shape[1] == 1 else RGB)
     assert "do not tell the size of the input. Pass --size" in refusal(model, weights, size=None)
     message = refusal(model, weights, num_classes=4)
     assert message == f"{weights} has 3 classes; --num-classes 4 was asked for."

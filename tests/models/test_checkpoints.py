@@ -104,8 +104,8 @@ def test_card_that_is_no_card_is_refused(saved: Path, content: bytes) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"card_version": 2}, "card_version is 2; expected 1"),
-        ({"card_version": 0}, "card_version is 0; expected 1"),
+        ({"card_version": 1}, "card_version is 1; expected 2"),
+        ({"card_version": 0}, "card_version is 0; expected 2"),
         ({"card_version": "1"}, "$.card_version: expected int, got '1'"),
         ({"classes": ["a", "b"]}, "2 classes, but 3 colours"),
         ({"palette": [[0, 0, 0], [1, 1], [2, 2, 2]]}, "$.palette[1]: expected 3 entries, got 2"),

@@ -10,10 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.datasets import Dataset, open_dataset
+from edgeunet.data.fit import Fit
 from edgeunet.errors import DatasetError
 from edgeunet.metrics import IGNORE, boundary_f1
 from edgeunet.models.reference import evaluate_on
+
+GRAY = InputSpec(20, 20, channels=("gray",), mean=(0.5,), std=(0.25,))
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -39,7 +43,7 @@ def test_the_truth_scores_everything_whatever_is_said_of_ignored_pixels(dataset:
         mask[:, -1] = 2
         return mask
 
-    metrics = evaluate_on(predict, dataset, "val", channels=1).metrics()
+    metrics = evaluate_on(predict, dataset, "val", fit=Fit(GRAY)).metrics()
     assert metrics == {
         "miou": 100.0,
         "averaged": 2,
@@ -54,7 +58,7 @@ def test_scores_are_those_of_all_pixels_and_of_the_boundaries_mean(dataset: Data
     def predict(image: Pixels) -> Pixels:
         return np.where(np.arange(20) < 8, 1, 0).astype(np.uint8)[None].repeat(20, 0)
 
-    found = evaluate_on(predict, dataset, "val", channels=1)
+    found = evaluate_on(predict, dataset, "val", fit=Fit(GRAY))
     # Of 20 rows: 8 + 12 columns of road, 16 of them found; 11 + 7 of sky, and 4 too many.
     assert found.metrics()["iou"][:2] == [round(100 * 18 / 22, 2), round(100 * 16 / 20, 2)]
     right, wrong = np.zeros((20, 20), np.uint8), np.zeros((20, 20), np.uint8)

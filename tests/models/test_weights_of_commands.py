@@ -196,7 +196,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: in_torch(
             folder / "net.pth", shake(MilesialUNet(False, 3, width=4, channels=4)).state_dict()
         ),
-        "takes 4 channels; frames have 3, or 1 in gray",
+        "takes 4 channels. Name them in its order, such as --channels",
     ),
 }
 
@@ -261,12 +261,12 @@ def test_the_preparation_is_for_weights_without_a_card(
     message = run(command, data, tmp_path, "cells", "--mean", "0.5").stderr
     assert "has a card, which says how frames are prepared" in message
     weights = in_torch(tmp_path / "net.pt", ours(cgm=True))
-    arguments = ("--color", "bgr", "--mean", "0.5", "--std", "0.25")
+    arguments = ("--channels", "bgr", "--mean", "0.5", "--std", "0.25")
     result = run(command, data, tmp_path, weights, *SIZE, *arguments)
     assert result.exit_code == 0, result.output
     card = "out/checkpoint.json" if command == "export" else "out.json"
     written = json.loads((tmp_path / card).read_text())["input"]
-    assert (written["color"], written["mean"]) == ("bgr", [0.5] * 3)
+    assert (written["channels"], written["mean"]) == (["blue", "green", "red"], [0.5] * 3)
     assert written["std"] == [0.25] * 3
 
 

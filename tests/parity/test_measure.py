@@ -16,6 +16,7 @@ from onnx import numpy_helper
 from edgeunet.bundle.bundle import CHECKPOINT_NAME, open_bundle
 from edgeunet.bundle.manifest import flavour_file
 from edgeunet.data.cells import write_dataset
+from edgeunet.data.fit import Fit
 from edgeunet.errors import DatasetError
 from edgeunet.metrics import confusion_matrix, mean_iou
 from edgeunet.models.checkpoints import Checkpoint
@@ -34,7 +35,8 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def compare(bundle: Path, data: Path, **arguments: Any) -> ParityReport:
     opened = open_bundle(bundle)
-    return measure(opened, samples_of(data, num_classes=3), data="cells", **arguments)[0]
+    samples = samples_of(data, num_classes=3, fit=Fit(opened.manifest.input))
+    return measure(opened, samples, data="cells", **arguments)[0]
 
 
 def test_numbers_match_the_masks(cells_bundle: Path, cells: Path) -> None:
@@ -45,7 +47,7 @@ def test_numbers_match_the_masks(cells_bundle: Path, cells: Path) -> None:
     found = expected.copy()
     equal = []
     with load(cells_bundle) as segmenter:
-        for sample in samples_of(cells, num_classes=3):
+        for sample in samples_of(cells, num_classes=3, fit=Fit(card.input)):
             reference = reference_mask(net, sample.image, card.input)
             mask = segmenter([sample.image]).masks[0]
             assert sample.labels is not None

@@ -172,7 +172,7 @@ def test_importance_is_reproducible(data: Dataset) -> None:
 
 
 def test_prunes_on_grayscale_padded_images(data: Dataset) -> None:
-    spec = InputSpec(64, 32, "gray", "pad", mean=(0.5,), std=(0.2,))
+    spec = InputSpec(64, 32, channels=("gray",), resize="pad", mean=(0.5,), std=(0.2,))
     net = make_net("unet", in_channels=1, cgm=True)
     pruned = prune_channels(net, data, ratio=0.5, spec=spec)
     assert structure_of(pruned)["encoder.0.0.0"] == (1, 2)

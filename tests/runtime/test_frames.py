@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from edgeunet.errors import FrameError
-from edgeunet.runtime.frames import Batch, Frame, SourceFrame, as_rgb, one_size
+from edgeunet.runtime.frames import Batch, SourceFrame, one_size
 
 
 def frames(*sizes: tuple[int, int]) -> list[SourceFrame]:
@@ -47,70 +47,6 @@ def test_a_batch_has_one_size(sizes: list[tuple[int, int]], words: str) -> None:
         Batch(frames(*sizes))
 
 
-def random_frame(height: int, width: int, seed: int, *, channels: int = 3) -> Frame:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, channels), np.uint8)
-
-
-# as_rgb
-
-
-def test_gray_is_repeated() -> None:
-    gray = random_frame(3, 4, 0, channels=1)
-    for frame in (gray, gray[..., 0]):
-        rgb = as_rgb(frame)
-        assert rgb.shape == (3, 4, 3)
-        assert rgb.dtype == np.uint8
-        assert (rgb == gray).all()
-
-
-def test_rgb_stays_and_alpha_is_dropped() -> None:
-    rgba = random_frame(3, 4, 0, channels=4)
-    rgb = rgba[..., :3]
-    for frame in (rgba, rgb):
-        converted = as_rgb(frame)
-        assert np.array_equal(converted, rgb)
-        assert converted.flags.c_contiguous
-
-
-@pytest.mark.parametrize("shape", [(3, 4), (3, 4, 1), (3, 4, 3), (3, 4, 4)])
-def test_sixteen_bit_is_eight_bit_times_257(shape: tuple[int, ...]) -> None:
-    eight = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    assert np.array_equal(as_rgb(eight.astype(np.uint16) * 257), as_rgb(eight))
-
-
-@pytest.mark.parametrize(
-    ("deep", "eight"),
-    [(0, 0), (128, 0), (129, 1), (257, 1), (32767, 127), (32768, 128), (65406, 254), (65535, 255)],
-)
-def test_sixteen_bit_is_rounded(deep: int, eight: int) -> None:
-    assert (as_rgb(np.full((1, 1), deep, np.uint16)) == eight).all()
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, bool, np.int8, np.int32, np.uint32])
-def test_other_types_are_refused(dtype: type) -> None:
-    with pytest.raises(FrameError) as error:
-        as_rgb(np.zeros((2, 2, 3), dtype))
-    assert str(error.value) == (
-        f"frame is {np.dtype(dtype)}; expected uint8 or uint16. Scale it to 0..255 first."
-    )
-
-
-@pytest.mark.parametrize("channels", [2, 5])
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_other_numbers_of_channels_are_refused(channels: int, dtype: type) -> None:
-    with pytest.raises(FrameError, match=rf"frame has {channels} channels; expected 1 \(gray\), 3"):
-        as_rgb(np.zeros((2, 2, channels), dtype))
-
-
-@pytest.mark.parametrize(
-    "shape", [(), (4,), (1, 4, 4, 3), (0, 4), (4, 0), (0, 4, 3), (4, 0, 3), (4, 4, 0)]
-)
-def test_other_dimensions_and_empty_frames_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(FrameError) as error:
-        as_rgb(np.zeros(shape, np.uint8))
-    assert str(error.value) == f"frame has shape {shape}; expected (H, W) or (H, W, C)."
-
-
 # one_size
 
 
@@ -130,3 +66,18 @@ def test_frames_of_several_sizes_are_refused() -> None:
 def test_no_frame_at_all_is_refused() -> None:
     with pytest.raises(FrameError, match="got none"):
         one_size([])
+
+
+def test_frames_of_several_depths_are_refused() -> None:
+    with pytest.raises(FrameError, match=r"depth and number of channels, got uint16 of .*, uint8"):
+        one_size([frame(4, 6), frame(4, 6).astype(np.uint16)])
+
+
+def test_picture_of_a_frame_is_what_people_see() -> None:
+    plain = SourceFrame(0, "", np.full((2, 3, 3), 7, np.uint8), channels=("red", "green", "blue"))
+    assert plain.picture is plain.image
+    deep = np.zeros((1, 3, 2), np.uint16)
+    deep[0, :, 1] = (0, 2048, 5000)
+    seen = SourceFrame(0, "", deep, channels=("nir", "gray"), levels=(0, 4095)).picture
+    assert (seen.dtype, seen.shape) == (np.uint8, (1, 3, 3))
+    assert seen[0, :, 0].tolist() == [0, 128, 255]

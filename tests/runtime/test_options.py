@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from edgeunet.data.fit import Reading
 from edgeunet.errors import UsageError
 from edgeunet.fields import choices_of, info_of, type_of
 from edgeunet.runtime.options import LoadOptions, Tiling
@@ -16,9 +17,11 @@ FIELDS = {field.name: field for field in fields(LoadOptions)}
 
 
 def test_nothing_is_chosen_by_default() -> None:
+    chosen = {name: getattr(LoadOptions(), name) for name in FIELDS}
+    assert chosen.pop("reading") == Reading()
     known = ["precision", "tiling", "target_fps", "device", "dla", "threads", "trust_engines"]
-    assert list(FIELDS) == known
-    assert all(getattr(LoadOptions(), name) in (None, False) for name in FIELDS)
+    assert list(chosen) == known
+    assert set(chosen.values()) == {None, False}
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def test_frames_of_several_sizes_are_refused(segmenter: Segmenter) -> None:
 def test_frame_that_is_no_image_is_refused(
     segmenter: Segmenter, frame: npt.NDArray[np.generic]
 ) -> None:
-    with pytest.raises(FrameError, match="expected"):
+    with pytest.raises(FrameError, match=r"expected|the net takes"):
         segmenter([frame])
 
 
@@ -318,7 +318,7 @@ def test_stream_refuses_what_is_no_source(segmenter: Segmenter, no_source: Any) 
 
 def test_stream_refuses_what_is_no_frame(segmenter: Segmenter) -> None:
     frames: Any = [b"jpeg"]
-    with pytest.raises(UsageError, match=r"expected frames as RGB arrays"):
+    with pytest.raises(UsageError, match=r"expected frames as arrays"):
         list(segmenter.stream(frames))
 
 

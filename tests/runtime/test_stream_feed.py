@@ -31,7 +31,9 @@ def feed(
     drop_oldest: bool = False,
 ) -> Feed:
     frames = source if isinstance(source, Source) else IterableSource(source)
-    return Feed(frames, batch=batch, max_delay=max_delay, drop_oldest=drop_oldest)
+    return Feed(
+        frames, fit=lambda frame: frame, batch=batch, max_delay=max_delay, drop_oldest=drop_oldest
+    )
 
 
 def numbers(batch: Batch) -> list[int]:

@@ -33,7 +33,7 @@ def make_card(model: str = "mobile_unet", **arguments: Any) -> Card:
         arguments={"num_classes": 3, "width": 8, **arguments},
         classes=("a", "b", "c"),
         palette=((0, 0, 0), (255, 0, 0), (0, 255, 0)),
-        input=InputSpec(64, 96, "bgr", "pad"),
+        input=InputSpec(64, 96, channels=("blue", "green", "red"), resize="pad"),
         data="cells",
         metrics={"miou": 71.25},
         training={"seed": 3},

@@ -20,20 +20,27 @@ json_values = st.recursive(
 )
 objects = st.dictionaries(texts, json_values, max_size=3)
 byte = st.integers(0, 255)
+small = st.floats(-70_000, 70_000)
+channel = st.sampled_from(["red", "green", "blue", "gray", "nir", "band 7", "swir-1"])
 
 
 @st.composite
 def input_specs(draw: st.DrawFn) -> InputSpec:
-    color = draw(st.sampled_from(["rgb", "bgr", "gray"]))
-    channels = 1 if color == "gray" else 3
+    channels = draw(st.lists(channel, min_size=1, max_size=5, unique=True))
+    count = len(channels)
+    resize = draw(st.sampled_from(["stretch", "pad", "pad_centre"]))
+    levels = sorted(draw(st.lists(small, min_size=2, max_size=2, unique=True)))
     positive = st.floats(min_value=1e-3, max_value=10)
     return InputSpec(
         height=draw(st.integers(1, 5000)),
         width=draw(st.integers(1, 5000)),
-        color=color,
-        resize=draw(st.sampled_from(["stretch", "pad"])),
-        mean=tuple(draw(st.lists(numbers, min_size=channels, max_size=channels))),
-        std=tuple(draw(st.lists(positive, min_size=channels, max_size=channels))),
+        channels=tuple(channels),
+        levels=(levels[0], levels[1]),
+        depth=draw(st.sampled_from(["uint8", "uint16", "int16", "float32"])),
+        resize=resize,
+        fill=None if resize == "stretch" else draw(st.none() | small),
+        mean=tuple(draw(st.lists(numbers, min_size=count, max_size=count))),
+        std=tuple(draw(st.lists(positive, min_size=count, max_size=count))),
     )
 
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from edgeunet.bundle.manifest import Filter, InputSpec, Resize
 from edgeunet.data.cells import write_dataset
 from edgeunet.data.check import check_dataset
-from edgeunet.data.datasets import open_dataset, read_image, read_labels
+from edgeunet.data.datasets import open_dataset, read_labels
+from edgeunet.data.images import read_image
 from edgeunet.errors import UsageError
 from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.training.augment import Augmentation
@@ -127,7 +128,7 @@ def test_crop_without_changes_is_what_run_makes(
 
 
 def test_crop_of_a_large_image_holds_the_class_it_is_placed_on(tmp_path: Path) -> None:
-    write_dataset(tmp_path / "data", train=6, val=1, height=128, width=192, seed=0)
+    write_dataset(tmp_path / "data", train=6, val=4, height=128, width=192, seed=0)
     dataset = open_dataset(tmp_path / "data")
     crops = Crops(
         dataset.samples("train"),

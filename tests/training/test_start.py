@@ -53,7 +53,7 @@ def test_training_starts_from_a_depth_pruned_net(data: Path, tmp_path: Path) -> 
 def test_training_starts_from_a_net_with_other_classes(data: Path, tmp_path: Path) -> None:
     """Body and input come from the checkpoint; layers that output classes are fresh."""
     once = replace(SHORT, epochs=1, learning_rate=1e-9)
-    spec = InputSpec(32, 32, color="gray", resize="pad", mean=(0.5,), std=(0.25,))
+    spec = InputSpec(32, 32, channels=("gray",), resize="pad", mean=(0.5,), std=(0.25,))
     arguments = {"num_classes": 5, "in_channels": 1, "width": 4}
     net = create_model("unet", **arguments)
     card = Card("unet", arguments, tuple("abcde"), default_palette(5), spec, "letters")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgeunet.bundle.manifest import IMAGENET, InputSpec
+from edgeunet.bundle.manifest import RGB, InputSpec, imagenet
 from edgeunet.errors import CalibrationError
 from edgeunet.models import SegmentationNet
 from edgeunet.runtime.backends.preprocess import Preprocessor
@@ -62,16 +62,16 @@ def examine(
     rivals = [(distance(net, typical.frames, other), other) for other in customary(spec)]
     check_distance(found, spec, min(rivals, key=lambda pair: pair[0]), typical.name)
     said = f"distance from the training data: {found:.3f} nats"
-    if spec.color == "gray":
+    if set(spec.channels) != set(RGB):
         return said
-    swapped = distance(
-        net, typical.frames, replace(spec, color="bgr" if spec.color == "rgb" else "rgb")
-    )
+    exchange = {"red": "blue", "blue": "red", "green": "green"}
+    other = replace(spec, channels=tuple(exchange[name] for name in spec.channels))
+    swapped = distance(net, typical.frames, other)
     if found < _SWAPPED * swapped:
         return said
     return (
         f"{said}, and {swapped:.3f} with red and blue exchanged: unless the light has a tint, the "
-        f"frames or the net are not {spec.color}"
+        f"frames or the net are not {', '.join(spec.channels)}"
     )
 
 
@@ -81,8 +81,9 @@ def customary(spec: InputSpec) -> list[InputSpec]:
     Leaves out those that differ from `spec` in contrast only, as -1..1 differs from ImageNet's:
     the scene may explain such a difference.
     """
-    known = [IMAGENET[spec.color]]
-    known += [((mean,) * spec.channels, (std,) * spec.channels) for mean, std in _RANGES]
+    count = len(spec.channels)
+    known = [imagenet(spec.channels)]
+    known += [((mean,) * count, (std,) * count) for mean, std in _RANGES]
     centre, scale = np.mean(spec.mean), np.mean(spec.std)
     return [
         replace(spec, mean=mean, std=std)
@@ -99,12 +100,12 @@ def check_pixels(candidates: Mapping[int, Descriptor], source: str) -> None:
         )
     spread = max(descriptor.spread for descriptor in candidates.values())
     if spread < _CONTRAST:
-        levels = [d.vector[-6:-3].mean() * np.sqrt(6) for d in candidates.values()]
+        levels = [descriptor.level for descriptor in candidates.values()]
         raise CalibrationError(
             f"all {len(candidates)} frames of {source} are constant: their standard deviations are "
             f"at most {spread:.2f} of 255 grey levels, their means {min(levels):.0f} to "
-            f"{max(levels):.0f}. {_WANTED}, 8 bit, 0 to 255. If they were scaled to 0..1 before "
-            "saving, save them unscaled."
+            f"{max(levels):.0f}. {_WANTED}. If their values mean something else than the net's, "
+            "pass --levels LO,HI; if they were scaled before saving, save them unscaled."
         )
     smoothness = float(np.median([d.smoothness for d in candidates.values()]))
     if smoothness < _SMOOTHNESS:
@@ -143,7 +144,7 @@ def check_distance(
         raise CalibrationError(
             f"the frames of {source} are unlike what the net was trained on: distance {found:.2g} "
             f"nats; exposure explains at most {_FAR:g}. {prepared}: if the training did otherwise, "
-            "correct --color, --mean and --std or the checkpoint's card. Otherwise, "
+            "correct --channels, --levels, --mean and --std or the checkpoint's card. Otherwise, "
             f"{_WANTED[0].lower()}{_WANTED[1:]}."
         )
 
@@ -160,7 +161,7 @@ def check_classes(seen: Collection[int], classes: Sequence[str]) -> None:
 
 def _described(spec: InputSpec) -> str:
     mean, std = (", ".join(f"{value:g}" for value in part) for part in (spec.mean, spec.std))
-    return f"{spec.color} with mean {mean} and std {std}"
+    return f"{', '.join(spec.channels)} with mean {mean} and std {std}"
 
 
 LAYERS = 8

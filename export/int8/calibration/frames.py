@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from edgeunet.data.datasets import open_dataset, read_labels
-from edgeunet.data.images import count_pages, decode, read_bytes, to_rgb
+from edgeunet.data.fit import Fit
+from edgeunet.data.images import count_pages, decode, read_bytes
 from edgeunet.errors import CalibrationError, SourceError
 from edgeunet.metrics import Mask
-from edgeunet.runtime.frames import Frame
+from edgeunet.runtime.frames import Frame, SourceFrame
 from edgeunet.runtime.sources import Frames
 
 from .selection import Descriptor, describe_frame, evenly, farthest_first, thinned
@@ -28,12 +29,14 @@ _WANTED = "Pass --calib a folder with a few dozen frames of the application, a d
 class Candidates:
     """What the first pass over a source found.
 
-    frames: where they are, for the second pass. name: what a report calls them. descriptors: by the
-    frame's number. pages: file and page of each, if the frames are images. mask: gives the class
-    ids (H, W) of a frame by its number, None without labels.
+    frames: where they are, for the second pass. fit: turns them into frames for the net. name: what
+    a report calls them. descriptors: by the frame's number. pages: file and page of each, if the
+    frames are images. mask: gives the class ids (H, W) of a frame by its number, None without
+    labels.
     """
 
     frames: Frames
+    fit: Fit
     name: str
     descriptors: dict[int, Descriptor]
     pages: dict[int, tuple[Path, int]] | None = None
@@ -42,39 +45,42 @@ class Candidates:
     def take(self, numbers: Collection[int]) -> dict[int, Frame]:
         """Decode frames by number, a video up to the last of them: seeking is not always exact."""
         if self.pages is not None:
-            return {number: _page(*self.pages[number]) for number in sorted(numbers)}
+            return {number: _page(*self.pages[number], self.fit) for number in sorted(numbers)}
         taken = {}
         with self.frames.read() as source:
             for frame in source:
                 if frame.index in numbers:
-                    taken[frame.index] = frame.image
+                    taken[frame.index] = self.fit(frame.image, frame.channels)
                 if len(taken) == len(numbers):
                     break
         return taken
 
 
-def describe_source(path: Path, *, num_classes: int) -> Candidates:
+def describe_source(path: Path, *, num_classes: int, fit: Fit) -> Candidates:
     """Describe at most `CANDIDATES` frames of images, a video, or a data set's training split.
 
     Args:
+        fit: turns what is read into frames for the net.
         num_classes: the net's; a data set with another number has images for it, but no labels.
 
     Raises:
         CalibrationError: not frames, no frames, or a camera. DatasetError: a damaged data set.
-        SourceError: an image or a video that cannot be read.
+        SourceError: an image or a video that cannot be read. FrameError: one that does not fit.
     """
     try:
         frames = Frames.open(path)
     except SourceError as error:
         raise CalibrationError(f"{error} {_WANTED}") from None
     if frames.kind not in ("image", "folder", "glob", "dataset"):
+
+        def kept(frame: SourceFrame) -> tuple[int, Descriptor]:
+            return frame.index, describe_frame(fit(frame.image, frame.channels), fit)
+
         with frames.read() if frames.kind != "live" else nullcontext() as source:
             if source is None or source.info.live:
                 raise CalibrationError(f"{frames.name} cannot be read twice. {_WANTED}")
-            described = thinned(
-                source, CANDIDATES, kept=lambda f: (f.index, describe_frame(f.image))
-            )
-        return Candidates(frames, frames.name, dict(described))
+            described = thinned(source, CANDIDATES, kept=kept)
+        return Candidates(frames, fit, frames.name, dict(described))
     name, mask = frames.name, None
     if frames.kind == "dataset":
         dataset = open_dataset(path)
@@ -84,8 +90,8 @@ def describe_source(path: Path, *, num_classes: int) -> Candidates:
         if len(dataset.classes) == num_classes:
             mask = lambda number: read_labels(samples[number], num_classes=num_classes)  # noqa: E731
     pages = _pages(frames.files)
-    descriptors = {number: describe_frame(_page(*page)) for number, page in pages.items()}
-    return Candidates(frames, name, descriptors, pages, mask)
+    descriptors = {number: describe_frame(_page(*page, fit), fit) for number, page in pages.items()}
+    return Candidates(frames, fit, name, descriptors, pages, mask)
 
 
 def _pages(files: Sequence[Path]) -> dict[int, tuple[Path, int]]:
@@ -100,8 +106,8 @@ def _pages(files: Sequence[Path]) -> dict[int, tuple[Path, int]]:
     return {number: pages[number] for number in evenly(list(pages), CANDIDATES)}
 
 
-def _page(path: Path, page: int) -> Frame:
-    return to_rgb(decode(read_bytes(path), name=str(path), page=page), name=str(path))
+def _page(path: Path, page: int, fit: Fit) -> Frame:
+    return fit.picture(decode(read_bytes(path), name=str(path), page=page), name=str(path))
 
 
 CHOSEN = 32
@@ -119,7 +125,7 @@ class FrameSet:
     """Frames in memory.
 
     name: what a report calls their source. numbers: their numbers within it, ascending. frames:
-    (H, W, 3) each, RGB. mask: gives the class ids (H, W) of a frame by its number, None without
+    fitted to the net. mask: gives the class ids (H, W) of a frame by its number, None without
     labels.
     """
 
@@ -132,8 +138,9 @@ class FrameSet:
         return len(self.frames)
 
     def alike(self, count: int) -> list[Frame]:
-        """At most `count` frames of the first one's size, evenly spaced."""
-        same = [frame for frame in self.frames if frame.shape == self.frames[0].shape]
+        """At most `count` frames of the first one's size and depth, evenly spaced."""
+        first = self.frames[0]
+        same = [f for f in self.frames if (f.shape, f.dtype) == (first.shape, first.dtype)]
         return same[:: max(1, len(same) // count)][:count]
 
 

@@ -43,7 +43,7 @@ def observe(graph: Path, frames: Sequence[Frame], spec: InputSpec) -> Observatio
     activation values, the graph is run in parts, once over all frames for each part.
 
     Args:
-        frames: RGB (H, W, 3) each; iterated over once for each part.
+        frames: fitted to the net; iterated over once for each part.
 
     Raises:
         CalibrationError: no frame, or an activation that is not finite.

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edgeunet.bundle.manifest import RGB
+from edgeunet.data.fit import Fit, gray_levels, gray_of
 from edgeunet.runtime.frames import Frame
 
 Item = TypeVar("Item")
@@ -25,25 +27,32 @@ class Descriptor:
     """A summary of a frame: 6 KB.
 
     vector: thumbnail, mean and standard deviation of each channel, scaled so that the Euclidean
-    distance between two vectors is in grey levels. spread: standard deviation of the luma, grey
-    levels. smoothness: correlation of the luma of neighbouring pixels, the larger of both
-    directions, -1..1; 1 for a constant frame.
+    distance between two vectors is in grey levels, 255 of which lie between black and white.
+    level, spread: mean and standard deviation of the luma, grey levels. smoothness: correlation of
+    the luma of neighbouring pixels, the larger of both directions, -1..1; 1 for a constant frame.
     """
 
     vector: npt.NDArray[np.float64]
+    level: float
     spread: float
     smoothness: float
 
 
-def describe_frame(frame: Frame) -> Descriptor:
-    """Summarise an RGB frame (H, W, 3)."""
-    thumbnail = cv2.resize(frame, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
-    mean, deviation = (np.ravel(part) for part in cv2.meanStdDev(frame))
-    parts = (thumbnail.astype(np.float64).ravel(), np.concatenate([mean, deviation]))
+def describe_frame(frame: Frame, fit: Fit) -> Descriptor:
+    """Summarise a frame that `fit` made. The luma of other channels than RGB is their mean."""
+    light = gray_levels(frame, fit.spec.levels)
+    planes = cv2.split(light)
+    thumbnail = [cv2.resize(p, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA) for p in planes]
+    moments = [np.ravel(cv2.meanStdDev(plane)) for plane in planes]
+    parts = (np.stack(thumbnail, axis=-1).astype(np.float64).ravel(), np.ravel(moments))
     vector = np.concatenate([part / np.sqrt(part.size) for part in parts])
-    luma = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    if fit.channels == RGB:
+        luma = gray_of(light)[..., 0].astype(np.float32)
+    else:
+        luma = light.astype(np.float32).mean(axis=2)
     return Descriptor(
         vector=vector,
+        level=float(luma.mean()),
         spread=float(luma.std()),
         smoothness=max(_correlation(luma[:, 1:], luma[:, :-1]), _correlation(luma[1:], luma[:-1])),
     )

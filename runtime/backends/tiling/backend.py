@@ -63,8 +63,8 @@ class TiledBackend(Wrapper):
     def __init__(self, whole: Backend, tiling: Tiling) -> None:
         super().__init__(whole.bundle)
         manifest = whole.bundle.manifest
-        # A tile already has the input's size. With "pad", it would be fitted to multiples of 8.
-        spec = replace(manifest.input, resize="stretch")
+        # A tile already has the input's size. If padded, it would be fitted to multiples of 8.
+        spec = replace(manifest.input, resize="stretch", fill=None)
         self._preprocess = Preprocessor(spec)
         self._postprocess = Postprocessor(spec, manifest.gate)
         self._tiling = tiling

@@ -70,7 +70,7 @@ def _grid(tile: int) -> int:
 
 
 def cut(frame: Frame, top: int, left: int, size: tuple[int, int]) -> Frame:
-    """The tile (height, width, 3) of `size` whose upper left pixel is (top, left) of a frame.
+    """The tile (height, width, C) of `size` whose upper left pixel is (top, left) of a frame.
 
     A view if the tile lies inside the frame. Otherwise a copy with mirrored pixels.
     """

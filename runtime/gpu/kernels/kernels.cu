@@ -11,11 +11,33 @@ namespace {
 constexpr int QUAD = 4;           // adjacent pixels a thread: one store
 constexpr int ROWS = 2;           // rows a thread: four need registers and halve the threads
 constexpr int MAX_CLASSES = 256;  // masks are 8 bit
+constexpr int MAX_CHANNELS = 64;  // of the net's input
 
 // Tables are passed by value: they lie in constant memory, and no call waits for a copy.
 struct Scaling {
     float gain[3];
     float shift[3];
+    float padding[3];  // what lies outside of the frame
+};
+
+// The same for any channels. place: where each one of the net's is in a pixel of the frame.
+struct Channels {
+    float gain[MAX_CHANNELS];
+    float shift[MAX_CHANNELS];
+    float padding[MAX_CHANNELS];
+    int place[MAX_CHANNELS];
+};
+
+// Sizes of a frame, of the net's input and of the frame within it, and where that begins.
+struct Place {
+    int frame_height;
+    int frame_width;
+    int height;
+    int width;
+    int fitted_height;
+    int fitted_width;
+    int top;
+    int left;
 };
 
 struct Thresholds {
@@ -44,28 +66,71 @@ __device__ float as_float(__half value) { return __half2float(value); }
 __device__ void assign(float& target, float value) { target = value; }
 __device__ void assign(__half& target, float value) { target = __float2half_rn(value); }
 
+// Where a pixel of the net's input comes from.
+struct Origin {
+    bool covered;  // by the frame
+    Tap row;
+    Tap column;
+};
+
+__device__ Origin make_origin(int x, int y, const Place& place) {
+    const int row = y - place.top;
+    const int column = x - place.left;
+    if (row < 0 || row >= place.fitted_height || column < 0 || column >= place.fitted_width) {
+        return {false, {0, 0, 0.0f}, {0, 0, 0.0f}};
+    }
+    return {true, make_tap(row, place.fitted_height, place.frame_height),
+            make_tap(column, place.fitted_width, place.frame_width)};
+}
+
 template <typename T>
 __device__ void preprocess(const unsigned char* __restrict__ frames, T* __restrict__ images,
-                           int frame_height, int frame_width, int height, int width,
-                           int fitted_height, int fitted_width, int order, const Scaling& scaling) {
+                           const Place& place, int order, const Scaling& scaling) {
     const int x = blockIdx.x * blockDim.x + threadIdx.x;
     const int y = blockIdx.y * blockDim.y + threadIdx.y;
-    if (x >= width || y >= height) return;
-    const bool covered = x < fitted_width && y < fitted_height;
-    const Tap row = make_tap(y, fitted_height, frame_height);
-    const Tap column = make_tap(x, fitted_width, frame_width);
+    if (x >= place.width || y >= place.height) return;
+    const Origin origin = make_origin(x, y, place);
     const unsigned char* frame =
-        frames + static_cast<size_t>(blockIdx.z) * 3 * frame_height * frame_width;
+        frames + static_cast<size_t>(blockIdx.z) * 3 * place.frame_height * place.frame_width;
     const int channels = order == GRAY ? 1 : 3;
-    const size_t plane = static_cast<size_t>(height) * width;
-    T* image = images + blockIdx.z * channels * plane + static_cast<size_t>(y) * width + x;
+    const size_t plane = static_cast<size_t>(place.height) * place.width;
+    T* image = images + blockIdx.z * channels * plane + static_cast<size_t>(y) * place.width + x;
 #pragma unroll
     for (int channel = 0; channel < 3; ++channel) {
         if (channel >= channels) break;
-        float value = 0.0f;  // outside of the frame: the mean colour
-        if (covered) {
-            value = sample(frame, frame_width, row, column, order, channel);
+        float value = scaling.padding[channel];
+        if (origin.covered) {
+            value = sample(frame, place.frame_width, origin.row, origin.column, order, channel);
             value = value * scaling.gain[channel] + scaling.shift[channel];
+        }
+        assign(image[channel * plane], value);
+    }
+}
+
+// Frames (H, W, frame_channels) of any depth.
+template <typename F, typename T>
+__device__ void preprocess_channels(const F* __restrict__ frames, T* __restrict__ images,
+                                    const Place& place, int frame_channels, int channels,
+                                    const Channels& table) {
+    const int x = blockIdx.x * blockDim.x + threadIdx.x;
+    const int y = blockIdx.y * blockDim.y + threadIdx.y;
+    if (x >= place.width || y >= place.height) return;
+    const Origin origin = make_origin(x, y, place);
+    const size_t frame_row = static_cast<size_t>(frame_channels) * place.frame_width;
+    const F* frame = frames + blockIdx.z * frame_row * place.frame_height;
+    const F* upper = frame + origin.row.low * frame_row;
+    const F* lower = frame + origin.row.high * frame_row;
+    const int low = origin.column.low * frame_channels;
+    const int high = origin.column.high * frame_channels;
+    const size_t plane = static_cast<size_t>(place.height) * place.width;
+    T* image = images + blockIdx.z * channels * plane + static_cast<size_t>(y) * place.width + x;
+    for (int channel = 0; channel < channels; ++channel) {
+        float value = table.padding[channel];
+        if (origin.covered) {
+            const int at = table.place[channel];
+            value = bilinear(upper[low + at], upper[high + at], lower[low + at], lower[high + at],
+                             origin.row.weight, origin.column.weight);
+            value = value * table.gain[channel] + table.shift[channel];
         }
         assign(image[channel * plane], value);
     }
@@ -76,8 +141,6 @@ __device__ void preprocess(const unsigned char* __restrict__ frames, T* __restri
 // (column_taps, width) weights of columns. Threads side by side read weights side by side.
 struct Tables {
     const int* at;
-    int height;
-    int width;
     int row_taps;
     int column_taps;
     int rows_first;
@@ -93,44 +156,59 @@ struct Pass {
     int pixel_step;
 };
 
-// Weights are floats, or integers for byte filters. Both passes run at once: what the first one sums
-// up for an output pixel, its neighbours sum up again, but no buffer lies between the passes.
-template <typename Weight, typename T>
-__device__ void resample(const unsigned char* __restrict__ frames, T* __restrict__ images,
-                         int frame_height, int frame_width, int height, int width,
-                         const Tables& tables, int order, const Scaling& scaling) {
+// A channel of a pixel; gray is computed from 8-bit RGB only.
+template <typename F>
+__device__ float value_at(const F* pixel, int place, bool) {
+    return static_cast<float>(pixel[place]);
+}
+__device__ float value_at(const unsigned char* pixel, int place, bool luma) {
+    return luma ? channel_value(pixel, GRAY, 0) : static_cast<float>(pixel[place]);
+}
+
+// Frames (H, W, frame_channels) by tables, whose weights are floats, or integers for byte filters.
+// Both passes run at once: what the first one sums up for an output pixel, its neighbours sum up
+// again, but no buffer lies between the passes.
+template <typename Weight, typename F, typename T>
+__device__ void resample(const F* __restrict__ frames, T* __restrict__ images, const Place& place,
+                         const Tables& tables, int frame_channels, bool luma, int channels,
+                         const Channels& table) {
     const int x = blockIdx.x * blockDim.x + threadIdx.x;
     const int y = blockIdx.y * blockDim.y + threadIdx.y;
-    if (x >= width || y >= height) return;
-    const int channels = order == GRAY ? 1 : 3;
-    const size_t plane = static_cast<size_t>(height) * width;
-    T* image = images + blockIdx.z * channels * plane + static_cast<size_t>(y) * width + x;
-    if (x >= tables.width || y >= tables.height) {  // outside of the frame: the mean colour
-        for (int channel = 0; channel < channels; ++channel) assign(image[channel * plane], 0.0f);
+    if (x >= place.width || y >= place.height) return;
+    const size_t plane = static_cast<size_t>(place.height) * place.width;
+    T* image = images + blockIdx.z * channels * plane + static_cast<size_t>(y) * place.width + x;
+    const int row = y - place.top;
+    const int column = x - place.left;
+    if (row < 0 || row >= place.fitted_height || column < 0 || column >= place.fitted_width) {
+        for (int channel = 0; channel < channels; ++channel) {
+            assign(image[channel * plane], table.padding[channel]);
+        }
         return;
     }
-    const Weight* weights =
-        reinterpret_cast<const Weight*>(tables.at + tables.height + tables.width);
-    const Pass<Weight> rows = {weights + y * tables.row_taps, tables.row_taps, 1, 3 * frame_width};
-    const Pass<Weight> columns = {weights + tables.height * tables.row_taps + x,
-                                  tables.column_taps, tables.width, 3};
+    const int* first_columns = tables.at + place.fitted_height;
+    const Weight* weights = reinterpret_cast<const Weight*>(first_columns + place.fitted_width);
+    const Pass<Weight> rows = {weights + row * tables.row_taps, tables.row_taps, 1,
+                               frame_channels * place.frame_width};
+    const Pass<Weight> columns = {weights + place.fitted_height * tables.row_taps + column,
+                                  tables.column_taps, place.fitted_width, frame_channels};
     const Pass<Weight> inner = tables.rows_first != 0 ? rows : columns;
     const Pass<Weight> outer = tables.rows_first != 0 ? columns : rows;
-    const size_t row = static_cast<size_t>(blockIdx.z) * frame_height + tables.at[y];
-    const unsigned char* corner = frames + 3 * (row * frame_width + tables.at[tables.height + x]);
+    const size_t first_row = static_cast<size_t>(blockIdx.z) * place.frame_height + tables.at[row];
+    const F* corner =
+        frames + (first_row * place.frame_width + first_columns[column]) * frame_channels;
     for (int channel = 0; channel < channels; ++channel) {
         Weight sum = 0;
         for (int i = 0; i < outer.count; ++i) {
-            const unsigned char* pixel = corner + static_cast<size_t>(i) * outer.pixel_step;
+            const F* pixel = corner + static_cast<size_t>(i) * outer.pixel_step;
             Weight part = 0;
             for (int j = 0; j < inner.count; ++j, pixel += inner.pixel_step) {
-                const float value = channel_value(pixel, order, channel);
+                const float value = value_at(pixel, table.place[channel], luma);
                 part = add(part, inner.weights[j * inner.weight_step], static_cast<Weight>(value));
             }
             sum = add(sum, outer.weights[i * outer.weight_step], end_pass(part));
         }
         const float value = static_cast<float>(end_pass(sum));
-        assign(image[channel * plane], value * scaling.gain[channel] + scaling.shift[channel]);
+        assign(image[channel * plane], value * table.gain[channel] + table.shift[channel]);
     }
 }
 
@@ -327,20 +405,25 @@ __device__ void postprocess(const T* __restrict__ logits, const int* __restrict_
 
 // A kernel for each type of the net's inputs and outputs ----------------------------------------
 
-#define PREPROCESS(NAME, T)                                                                    \
-    extern "C" __global__ void NAME(const unsigned char* frames, T* images, int frame_height,  \
-                                    int frame_width, int height, int width, int fitted_height, \
-                                    int fitted_width, int order, const Scaling scaling) {      \
-        preprocess(frames, images, frame_height, frame_width, height, width, fitted_height,    \
-                   fitted_width, order, scaling);                                              \
+#define PREPROCESS(NAME, T)                                                                  \
+    extern "C" __global__ void NAME(const unsigned char* frames, T* images, const Place place, \
+                                    int order, const Scaling scaling) {                      \
+        preprocess(frames, images, place, order, scaling);                                   \
     }
 
-#define RESAMPLE(NAME, WEIGHT, T)                                                               \
-    extern "C" __global__ void NAME(const unsigned char* frames, T* images, int frame_height,   \
-                                    int frame_width, int height, int width,                     \
-                                    const Tables tables, int order, const Scaling scaling) {    \
-        resample<WEIGHT>(frames, images, frame_height, frame_width, height, width, tables,      \
-                         order, scaling);                                                       \
+#define PREPROCESS_CHANNELS(NAME, F, T)                                                \
+    extern "C" __global__ void NAME(const F* frames, T* images, const Place place,     \
+                                    int frame_channels, int channels,                  \
+                                    const Channels table) {                            \
+        preprocess_channels(frames, images, place, frame_channels, channels, table);   \
+    }
+
+#define RESAMPLE(NAME, WEIGHT, F, T)                                                         \
+    extern "C" __global__ void NAME(const F* frames, T* images, const Place place,           \
+                                    const Tables tables, int frame_channels, int luma,       \
+                                    int channels, const Channels table) {                    \
+        resample<WEIGHT>(frames, images, place, tables, frame_channels, luma != 0, channels, \
+                         table);                                                             \
     }
 
 #define POSTPROCESS(NAME, T, CONFIDENCE)                                                    \
@@ -355,10 +438,24 @@ __device__ void postprocess(const T* __restrict__ logits, const int* __restrict_
 
 PREPROCESS(preprocess_float32, float)
 PREPROCESS(preprocess_float16, __half)
-RESAMPLE(resample_float32, float, float)
-RESAMPLE(resample_float16, float, __half)
-RESAMPLE(resample_bytes_float32, int, float)
-RESAMPLE(resample_bytes_float16, int, __half)
+PREPROCESS_CHANNELS(preprocess_uint8_float32, unsigned char, float)
+PREPROCESS_CHANNELS(preprocess_uint8_float16, unsigned char, __half)
+PREPROCESS_CHANNELS(preprocess_uint16_float32, unsigned short, float)
+PREPROCESS_CHANNELS(preprocess_uint16_float16, unsigned short, __half)
+PREPROCESS_CHANNELS(preprocess_int16_float32, short, float)
+PREPROCESS_CHANNELS(preprocess_int16_float16, short, __half)
+PREPROCESS_CHANNELS(preprocess_float32_float32, float, float)
+PREPROCESS_CHANNELS(preprocess_float32_float16, float, __half)
+RESAMPLE(resample_bytes_float32, int, unsigned char, float)
+RESAMPLE(resample_bytes_float16, int, unsigned char, __half)
+RESAMPLE(resample_uint8_float32, float, unsigned char, float)
+RESAMPLE(resample_uint8_float16, float, unsigned char, __half)
+RESAMPLE(resample_uint16_float32, float, unsigned short, float)
+RESAMPLE(resample_uint16_float16, float, unsigned short, __half)
+RESAMPLE(resample_int16_float32, float, short, float)
+RESAMPLE(resample_int16_float16, float, short, __half)
+RESAMPLE(resample_float32_float32, float, float, float)
+RESAMPLE(resample_float32_float16, float, float, __half)
 POSTPROCESS(postprocess_float32, float, false)
 POSTPROCESS(postprocess_float16, __half, false)
 POSTPROCESS(postprocess_confidence_float32, float, true)

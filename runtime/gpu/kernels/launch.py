@@ -9,15 +9,23 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from edgeunet.bundle.manifest import Color, InputSpec, covered_size, scaling
-from edgeunet.data.resize import BYTE_FILTERS, Size, tables
+from edgeunet.bundle.manifest import (
+    BYTE_FILTERS,
+    MAX_CHANNELS,
+    RGB,
+    InputSpec,
+    covered,
+    padding,
+    scaling,
+)
+from edgeunet.data.resize import Size, check_depth, tables
 
 Grid = tuple[int, int, int]
 
 # As in kernels.cu.
-_TABLES = np.dtype([("at", np.uint64), ("layout", np.int32, 5)], align=True)
+_TABLES = np.dtype([("at", np.uint64), ("layout", np.int32, 3)], align=True)
 _QUAD, _ROWS, _MAX_CLASSES = 4, 2, 256
-_ORDERS: dict[Color, int] = {"rgb": 0, "bgr": 1, "gray": 2}
+_ORDERS = {RGB: 0, RGB[::-1]: 1, ("gray",): 2}
 
 # A warp is 32 adjacent pixels of one row.
 _BLOCK = (32, 4, 1)
@@ -41,7 +49,7 @@ class FilterTables:
     """
 
     content: npt.NDArray[np.uint8]
-    layout: tuple[int, ...]
+    layout: tuple[int, int, int]
 
 
 class Kernels:
@@ -66,22 +74,49 @@ class Kernels:
         self._spec = spec
         self._classes = len(palette)
         self._gated = thresholds is not None
-        self._scaling = _table(np.float32, (2, 3), np.stack(scaling(spec)))
+        tables = np.stack([*scaling(spec), padding(spec)])
+        self._order = _ORDERS.get(spec.channels)
+        self._scaling = None if self._order is None else _table(np.float32, (3, 3), tables)
+        self._channels = _channels(spec, tables)
         self._thresholds = _table(np.float32, (_MAX_CLASSES,), thresholds or ())
         self._palette = _table(np.uint8, (_MAX_CLASSES, 3), palette)
 
     def preprocess(
-        self, frames: int, size: Size, *, count: int, images: int, dtype: npt.DTypeLike, stream: Any
+        self,
+        frames: int,
+        size: Size,
+        *,
+        count: int,
+        images: int,
+        dtype: npt.DTypeLike,
+        stream: Any,
+        frame_dtype: npt.DTypeLike = np.uint8,
+        channels: int = len(RGB),
     ) -> None:
-        """RGB frames (count, *size, 3) uint8 -> images (count, C, height, width), FP16 or FP32."""
-        spec = self._spec
-        sizes = (*size, spec.height, spec.width, *spec.fitted_size(*size))
+        """Frames (count, *size, channels) -> images (count, C, height, width), FP16 or FP32.
+
+        Args:
+            frame_dtype: uint8, uint16, int16 or FP32. channels: of the frames.
+        """
+        spec, kind = self._spec, np.dtype(frame_dtype)
+        place = self._place(size)
+        grid = _grid(spec.width, spec.height, count)
+        if kind == np.uint8 and channels == len(RGB) and self._scaling is not None:
+            assert self._order is not None
+            self._module.launch(
+                f"preprocess_{np.dtype(dtype)}",
+                grid,
+                _BLOCK,
+                [*_addresses(frames, images), place, np.int32(self._order), self._scaling],
+                stream,
+            )
+            return
         self._module.launch(
-            f"preprocess_{np.dtype(dtype)}",
-            _grid(spec.width, spec.height, count),
+            f"preprocess_{kind}_{np.dtype(dtype)}",
+            grid,
             _BLOCK,
-            [*_addresses(frames, images), *map(np.int32, sizes), np.int32(_ORDERS[spec.color]),
-             self._scaling],
+            [*_addresses(frames, images), place, np.int32(channels),
+             np.int32(len(spec.channels)), self._channels],
             stream,
         )  # fmt: skip
 
@@ -95,8 +130,8 @@ class Kernels:
         content = np.concatenate(
             [np.ascontiguousarray(part).view(np.uint8).ravel() for part in parts]
         )
-        (height, row_taps), (width, column_taps) = rows.weights.shape, columns.weights.shape
-        return FilterTables(content, (height, width, row_taps, column_taps, rows_first))
+        layout = (rows.weights.shape[1], columns.weights.shape[1], int(rows_first))
+        return FilterTables(content, layout)
 
     def resample(
         self,
@@ -109,20 +144,33 @@ class Kernels:
         images: int,
         dtype: npt.DTypeLike,
         stream: Any,
+        frame_dtype: npt.DTypeLike = np.uint8,
+        channels: int = len(RGB),
     ) -> None:
-        """As `preprocess`, by the tables that lie at the address `at`."""
+        """As `preprocess`, by the tables that lie at the address `at`.
+
+        Raises:
+            FrameError: frames of another depth than the filter takes.
+        """
         spec = self._spec
-        kernel = "resample_bytes" if spec.filter in BYTE_FILTERS else "resample"
-        # A structure's size is a multiple of its alignment, that of the address.
-        structure = np.void(np.array((at, tables.layout), _TABLES).tobytes())
+        check_depth(spec.filter, frame_dtype)
+        kind = "bytes" if spec.filter in BYTE_FILTERS else str(np.dtype(frame_dtype))
+        luma = spec.channels == ("gray",) and channels == len(RGB)
         self._module.launch(
-            f"{kernel}_{np.dtype(dtype)}",
+            f"resample_{kind}_{np.dtype(dtype)}",
             _grid(spec.width, spec.height, count),
             _BLOCK,
-            [*_addresses(frames, images), *map(np.int32, (*size, spec.height, spec.width)),
-             structure, np.int32(_ORDERS[spec.color]), self._scaling],
+            [*_addresses(frames, images), self._place(size),
+             np.void(np.array((at, tables.layout), _TABLES).tobytes()), np.int32(channels),
+             np.int32(luma), np.int32(len(spec.channels)), self._channels],
             stream,
         )  # fmt: skip
+
+    def _place(self, size: Size) -> np.void:
+        """Where frames of a size lie in the net's input."""
+        spec = self._spec
+        sides = (*size, spec.height, spec.width, *spec.fitted_size(*size), *spec.offset(*size))
+        return _table(np.int32, (8,), sides)
 
     def postprocess(
         self,
@@ -149,7 +197,11 @@ class Kernels:
             confidence: (count, *size) uint8 as `Postprocessor.confidence`, 255 means 1. Address 0:
                 not computed.
         """
-        covered = covered_size(self._spec, logits_size, size)
+        inside = covered(self._spec, logits_size, size)
+        rows_and_columns = [part.stop - part.start for part in inside]
+        # The kernel sees the part of the logits that covers the frame, and the whole as its stride.
+        first = inside[0].start * logits_size[1] + inside[1].start
+        logits += first * np.dtype(dtype).itemsize
         gate = presence if self._gated else 0
         kernel = "postprocess_confidence" if confidence else "postprocess"
         self._module.launch(
@@ -158,7 +210,7 @@ class Kernels:
             _BLOCK,
             [*_addresses(logits, rows, gate, masks, confidence),
              np.int32(np.dtype(presence_dtype) == np.float16), np.int32(self._classes),
-             _table(np.int32, (6,), (*logits_size, *covered, *size)), self._thresholds],
+             _table(np.int32, (6,), (*logits_size, *rows_and_columns, *size)), self._thresholds],
             stream,
         )  # fmt: skip
 
@@ -186,6 +238,17 @@ class Kernels:
              np.float32(opacity), self._palette],
             stream,
         )  # fmt: skip
+
+
+def _channels(spec: InputSpec, tables: npt.NDArray[np.float32]) -> np.void:
+    """Gain, shift and padding of each channel of the net, and its place in a frame."""
+    names = spec.frame_channels if set(spec.channels) <= set(spec.frame_channels) else ("gray",)
+    places = [names.index(name) for name in spec.channels]
+    floats = _table(np.float32, (3, MAX_CHANNELS), tables)
+    structure: np.void = np.void(
+        floats.tobytes() + _table(np.int32, (MAX_CHANNELS,), places).tobytes()
+    )
+    return structure
 
 
 def _addresses(*values: int) -> list[np.generic]:

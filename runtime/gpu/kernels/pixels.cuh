@@ -55,16 +55,22 @@ PIXEL float channel_value(const unsigned char* pixel, int order, int channel) {
     return static_cast<float>(pixel[order == BGR ? 2 - channel : channel]);
 }
 
-// One channel of a frame (H, W, 3), interpolated between four pixels, first along rows, as in cv2.
+// Between four values, first along rows, as in cv2.
+PIXEL float bilinear(float upper_low, float upper_high, float lower_low, float lower_high,
+                     float row, float column) {
+    return lerp(lerp(upper_low, upper_high, column), lerp(lower_low, lower_high, column), row);
+}
+
+// One channel of a frame (H, W, 3), interpolated between four pixels.
 PIXEL float sample(const unsigned char* frame, int width, Tap row, Tap column, int order,
                    int channel) {
     const unsigned char* upper = frame + static_cast<size_t>(3 * row.low) * width;
     const unsigned char* lower = frame + static_cast<size_t>(3 * row.high) * width;
-    const float above = lerp(channel_value(upper + 3 * column.low, order, channel),
-                             channel_value(upper + 3 * column.high, order, channel), column.weight);
-    const float below = lerp(channel_value(lower + 3 * column.low, order, channel),
-                             channel_value(lower + 3 * column.high, order, channel), column.weight);
-    return lerp(above, below, row.weight);
+    return bilinear(channel_value(upper + 3 * column.low, order, channel),
+                    channel_value(upper + 3 * column.high, order, channel),
+                    channel_value(lower + 3 * column.low, order, channel),
+                    channel_value(lower + 3 * column.high, order, channel), row.weight,
+                    column.weight);
 }
 
 // Resampling by tables: each pass is a weighted sum of source pixels.

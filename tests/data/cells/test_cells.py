@@ -20,7 +20,8 @@ from edgeunet.data.cells import (
     time_lapse,
     write_dataset,
 )
-from edgeunet.data.datasets import open_dataset, read_image, read_mask
+from edgeunet.data.datasets import open_dataset, read_mask
+from edgeunet.data.images import read_image
 from edgeunet.data.samples import list_samples
 from edgeunet.errors import OutputExistsError
 from support.cells import BACKGROUND, DIVIDING, SCENE, is_empty

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from edgeunet.bundle.bundle import open_bundle
+from edgeunet.bundle.manifest import RGB
 from edgeunet.export import ExportOptions, export_bundle
 from edgeunet.models import Checkpoint
 from support.foreign import (
@@ -79,7 +80,7 @@ def test_a_file_loads_with_nothing_but_the_size(tmp_path: Path, form: str, suffi
     opened = Checkpoint.open(weights, size=(32, 48))  # the format names the model
     loaded, card = opened.net, opened.card
     assert (str(opened.path), card.model, len(card.classes)) == (weights, FORMS[form][0], 3)
-    assert (card.input.height, card.input.width, card.input.color) == (32, 48, "rgb")
+    assert (card.input.height, card.input.width, card.input.channels) == (32, 48, RGB)
     expected = logits_of(net.double()(image()))
     torch.testing.assert_close(loaded.double()(image()), expected, atol=1e-5, rtol=1e-5)
 
@@ -99,7 +100,7 @@ def test_images_are_normalised_as_the_original_does(
 ) -> None:
     weights = saved(tmp_path, state(form, channels=channels))
     card = Checkpoint.open(weights, FORMS[form][0], size=(32, 48)).card
-    assert (card.input.mean, card.input.std, card.input.channels) == (mean, std, channels)
+    assert (card.input.mean, card.input.std, len(card.input.channels)) == (mean, std, channels)
 
 
 @every_format

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edgeunet.bundle.manifest import InputSpec
+from edgeunet.bundle.manifest import InputSpec, channel_names
 from edgeunet.errors import UsageError
 from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.runtime.backends.smoothing import Smoother
@@ -92,7 +92,7 @@ def test_cut_is_measured_in_8_bit_steps_whatever_the_net_wants(color: str) -> No
     spec = InputSpec(
         height=32,
         width=48,
-        color=color,  # type: ignore[arg-type]
+        channels=channel_names([color]),
         mean=(0.5,) if color == "gray" else (0.4, 0.5, 0.6),
         std=(4.0,) if color == "gray" else (0.01, 0.1, 4.0),
     )

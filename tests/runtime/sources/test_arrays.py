@@ -30,8 +30,8 @@ def palette(pixels: Frame) -> Image.Image:
 
 
 def one(given: object) -> np.ndarray[Any, Any]:
-    (array,) = arrays_of(given)
-    return array
+    (found,) = arrays_of(given)
+    return found.image if isinstance(found, SourceFrame) else found
 
 
 def chw(pixels: Frame) -> torch.Tensor:

@@ -139,7 +139,8 @@ def test_recursive_glob_reads_files_only(tmp_path: Path) -> None:
 def test_single_image(folder: Path, kind: Callable[[Path], str | Path]) -> None:
     (frame,) = Frames.open(kind(folder / "a.png")).read()
     assert (frame.index, frame.name) == (0, "a.png")
-    np.testing.assert_array_equal(frame.image, np.full((4, 6, 3), 40))
+    assert (frame.image.shape, frame.channels) == ((4, 6, 1), ("gray",))
+    np.testing.assert_array_equal(frame.picture, np.full((4, 6, 3), 40))
 
 
 def test_name_with_glob_characters_is_a_file_first(tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ from torch import nn
 
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.cells import snapshots
-from edgeunet.data.datasets import open_dataset, read_image
+from edgeunet.data.datasets import open_dataset
+from edgeunet.data.fit import Fit
+from edgeunet.data.images import read_image
 from edgeunet.errors import CalibrationError
 from edgeunet.export.int8.calibration.check_frames import (
     check_classes,
@@ -29,6 +31,8 @@ from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.runtime.frames import Frame
 from support.media import write_png
 
+FIT = Fit(InputSpec(64, 96))
+
 
 @pytest.fixture(scope="module")
 def cells() -> list[Frame]:
@@ -40,7 +44,7 @@ def noise(index: int) -> Frame:
 
 
 def refusal(frames: Sequence[Frame]) -> str:
-    candidates = {index: describe_frame(frame) for index, frame in enumerate(frames)}
+    candidates = {index: describe_frame(frame, FIT) for index, frame in enumerate(frames)}
     with pytest.raises(CalibrationError) as error:
         check_pixels(candidates, "FOLDER")
     assert "FOLDER" in str(error.value)
@@ -75,7 +79,7 @@ def test_constant_frames_are_refused() -> None:
 
 def test_frames_divided_by_255_before_they_were_saved_are_refused(cells: list[Frame]) -> None:
     found = refusal([(frame / 255).round().astype(np.uint8) for frame in cells])
-    assert "scaled to 0..1" in found
+    assert "pass --levels LO,HI" in found
 
 
 def test_noise_is_refused() -> None:
@@ -84,7 +88,9 @@ def test_noise_is_refused() -> None:
 
 def test_one_bad_frame_among_good_ones_is_no_reason(cells: list[Frame]) -> None:
     frames = [*cells, noise(0), np.zeros((64, 96, 3), np.uint8)]
-    check_pixels({index: describe_frame(frame) for index, frame in enumerate(frames)}, "FOLDER")
+    check_pixels(
+        {index: describe_frame(frame, FIT) for index, frame in enumerate(frames)}, "FOLDER"
+    )
 
 
 # By what the net was trained on
@@ -108,7 +114,7 @@ def save(frames: Sequence[Frame], folder: Path) -> Path:
 
 
 def examined(net: SegmentationNet, spec: InputSpec, folder: Path) -> str:
-    candidates = describe_source(folder, num_classes=net.num_classes)
+    candidates = describe_source(folder, num_classes=net.num_classes, fit=FIT)
     return examine(net, candidates.descriptors, select(candidates).typical, spec)
 
 
@@ -150,7 +156,9 @@ def test_wrong_normalisation_is_refused_and_the_right_one_named(
     net, spec = trained
     mean, std = WRONG[way]
     wrong = replace(spec, mean=(mean,) * 3, std=(std,) * 3)
-    wanted = r"as rgb with mean 0.485, 0.456, 0.406 and std 0.229, 0.224, 0.225 they fit \d+ times"
+    wanted = (
+        r"as red, green, blue with mean 0.485, 0.456, 0.406 and std 0.229, .* they fit \d+ times"
+    )
     with pytest.raises(CalibrationError, match=wanted):
         examined(net, wrong, save(corners, tmp_path / "frames"))
 
@@ -232,7 +240,7 @@ def test_frames_that_fit_better_with_red_and_blue_exchanged_are_told_of(tmp_path
     frames = [np.ascontiguousarray(frame[..., ::-1]) for frame in smooth]
     said = examined(net, AS_READ, save(frames, tmp_path / "bgr"))
     assert "with red and blue exchanged" in said
-    assert "not rgb" in said
+    assert "not red, green, blue" in said
 
 
 # By what the net sees

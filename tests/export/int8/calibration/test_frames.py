@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 from edgeunet.bundle.calibration_table import read_table
+from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.cells import snapshots, write_dataset
+from edgeunet.data.fit import Fit
 from edgeunet.errors import CalibrationError, DatasetError, SourceError
 from edgeunet.export import ExportOptions, export_bundle
 from edgeunet.export.int8.calibration import frames as sources
@@ -27,6 +29,8 @@ from edgeunet.runtime.sinks import VideoWriter
 from edgeunet.runtime.sources.video import Pixels
 from support.media import number_of, numbered_frame, write_png, write_video
 
+FIT = Fit(InputSpec(64, 96))
+
 
 def images(folder: Path, count: int, *, size: tuple[int, int] = (64, 96)) -> Path:
     folder.mkdir(exist_ok=True)
@@ -39,7 +43,7 @@ def images(folder: Path, count: int, *, size: tuple[int, int] = (64, 96)) -> Pat
 
 
 def described(path: Path, *, num_classes: int = 3) -> Candidates:
-    return describe_source(path, num_classes=num_classes)
+    return describe_source(path, num_classes=num_classes, fit=FIT)
 
 
 def test_folder_gives_chosen_frames_and_others_that_are_held_out(tmp_path: Path) -> None:

@@ -202,7 +202,7 @@ def test_mse_wins_back_what_tensorrt_loses_by_the_silu_of_eff_unet(tmp_path: Pat
     opened = Checkpoint.open("cells", "eff_unet")
     net, card = opened.net, opened.card
     spec, graph, path = card.input, tmp_path / "net.onnx", tmp_path / "int8.onnx"
-    trace(net, graph, height=spec.height, width=spec.width, channels=spec.channels)
+    trace(net, graph, height=spec.height, width=spec.width, channels=len(spec.channels))
     drawn = [s.image for s in snapshots(10, height=spec.height, width=spec.width, seed=1)]
     observation = observe(graph, drawn[:8], spec)
     images = [Preprocessor(spec)([frame]) for frame in drawn[8:]]

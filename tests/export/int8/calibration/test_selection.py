@@ -9,13 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.cells import snapshots
+from edgeunet.data.fit import Fit
 from edgeunet.export.int8.calibration.selection import (
     describe_frame,
     evenly,
     farthest_first,
     thinned,
 )
+
+FIT = Fit(InputSpec(64, 96))
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -76,9 +80,9 @@ def test_what_comes_in_unknown_number_is_thinned_evenly(count: int, wanted: int)
 
 def test_descriptors_of_alike_frames_are_near_and_of_others_far() -> None:
     frames = [frame.image for frame in snapshots(2, height=64, width=96, seed=5)]
-    same, other = (describe_frame(frame).vector for frame in frames)
-    near = describe_frame(cv2.resize(frames[0], (192, 128))).vector
-    darker = describe_frame(frames[0] // 2).vector
+    same, other = (describe_frame(frame, FIT).vector for frame in frames)
+    near = describe_frame(cv2.resize(frames[0], (192, 128)), FIT).vector
+    darker = describe_frame(frames[0] // 2, FIT).vector
     assert np.linalg.norm(same - near) < 5
     assert np.linalg.norm(same - other) > 5
     assert np.linalg.norm(same - darker) > 20

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeunet.bundle.manifest import InputSpec
+from edgeunet.bundle.manifest import InputSpec, channel_names
 from edgeunet.runtime.backends.postprocess import Postprocessor
 from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.runtime.gpu.kernels import Kernels
@@ -48,16 +48,23 @@ def make_kernels(
 def specs(draw: st.DrawFn) -> InputSpec:
     color = draw(st.sampled_from(["rgb", "bgr", "gray"]))
     values = {"mean": (0.45,), "std": (0.25,)} if color == "gray" else {}
-    resize = draw(st.sampled_from(["stretch", "pad"]))
-    return InputSpec(draw(sides), draw(sides), color, resize, **values)
+    resize = draw(st.sampled_from(["stretch", "pad", "pad_centre"]))
+    return InputSpec(
+        draw(sides),
+        draw(sides),
+        channels=channel_names([color]),
+        resize=resize,
+        fill=None if resize == "stretch" else draw(st.sampled_from([None, 114.0])),
+        **values,
+    )
 
 
 def preprocessed(spec: InputSpec, frames: Array, dtype: Any, *, shift: int = 0) -> Array:
-    source = place(frames, np.uint8, shift=shift)
-    images = Placed((len(frames), spec.channels, spec.height, spec.width), dtype)
+    source = place(frames, frames.dtype, shift=shift * frames.itemsize)
+    images = Placed((len(frames), len(spec.channels), spec.height, spec.width), dtype)
     make_kernels(spec).preprocess(
         source.address, frames.shape[1:3], count=len(frames), images=images.address,
-        dtype=dtype, stream=None,
+        dtype=dtype, stream=None, frame_dtype=frames.dtype, channels=frames.shape[3],
     )  # fmt: skip
     return images.written()
 
@@ -79,11 +86,50 @@ def test_images_are_those_of_the_preprocessor(
     assert np.array_equal(halves, images.astype(np.float16))
 
 
+@given(
+    size=st.tuples(sides, sides),
+    net=st.tuples(sides, sides),
+    depth=st.sampled_from(["uint8", "uint16", "int16", "float32"]),
+    count=st.integers(1, 5),
+    resize=st.sampled_from(["stretch", "pad", "pad_centre"]),
+    seed=seeds,
+)
+def test_images_of_any_depth_and_channels_are_those_of_the_preprocessor(
+    size: tuple[int, int], net: tuple[int, int], depth: Any, count: int, resize: Any, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    names = ("gray",) if count == 1 else tuple(f"band {number}" for number in range(count))
+    spec = InputSpec(
+        *net,
+        channels=names,
+        levels=(-20.0, 4095.0),
+        depth=depth,
+        resize=resize,
+        fill=None if resize == "stretch" else 100.0,
+        mean=tuple(rng.uniform(0, 1, count).tolist()),
+        std=tuple(rng.uniform(0.2, 1, count).tolist()),
+    )
+    frames = rng.integers(0, 256 if depth == "uint8" else 4096, (2, *size, count)).astype(depth)
+    images = preprocessed(spec, frames, np.float32)
+    np.testing.assert_allclose(images, Preprocessor(spec)(frames), rtol=0, atol=ATOL)
+    halves = preprocessed(spec, frames, np.float16)
+    assert np.array_equal(halves, images.astype(np.float16))
+
+
+@pytest.mark.parametrize("channels", [("green",), ("red", "blue"), ("green", "blue", "red")])
+def test_any_part_of_rgb_is_taken_from_rgb(channels: tuple[str, ...]) -> None:
+    count = len(channels)
+    spec = InputSpec(17, 23, channels=channels, mean=(0.4,) * count, std=(0.3,) * count)
+    frames = np.random.default_rng(0).integers(0, 256, (2, 40, 31, 3), np.uint8)
+    images = preprocessed(spec, frames, np.float32)
+    np.testing.assert_allclose(images, Preprocessor(spec)(frames), rtol=0, atol=ATOL)
+
+
 @where_ipp_resizes
 @pytest.mark.parametrize("size", [(2, 3), (480, 640), (720, 1280), (33, 47), (66, 94), (66, 47)])
 @pytest.mark.parametrize("resize", ["stretch", "pad"])
 def test_images_are_bit_for_bit_those_of_ipp(size: tuple[int, int], resize: Any) -> None:
-    spec = InputSpec(33, 47, "bgr", resize)
+    spec = InputSpec(33, 47, channels=channel_names(["bgr"]), resize=resize)
     frames = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
     assert np.array_equal(preprocessed(spec, frames, np.float32), Preprocessor(spec)(frames))
 
@@ -92,7 +138,7 @@ def test_images_are_bit_for_bit_those_of_ipp(size: tuple[int, int], resize: Any)
 @pytest.mark.parametrize("color", ["rgb", "gray"])
 def test_images_at_odd_sizes(size: tuple[int, int], color: Any) -> None:
     values = {"mean": (0.45,), "std": (0.25,)} if color == "gray" else {}
-    spec = InputSpec(33, 47, color, "pad", **values)
+    spec = InputSpec(33, 47, channels=channel_names([color]), resize="pad", **values)
     frames = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
     images = preprocessed(spec, frames, np.float32)
     np.testing.assert_allclose(images, Preprocessor(spec)(frames), rtol=0, atol=ATOL)
@@ -101,7 +147,7 @@ def test_images_at_odd_sizes(size: tuple[int, int], color: Any) -> None:
 def test_gray_is_the_luma_of_cv2_for_every_colour_of_a_grid() -> None:
     levels = np.arange(0, 256, 5, np.uint8)
     frame = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(52, -1, 3)
-    spec = InputSpec(*frame.shape[:2], "gray", mean=(0.0,), std=(1.0,))
+    spec = InputSpec(*frame.shape[:2], channels=("gray",), mean=(0.0,), std=(1.0,))
     image = preprocessed(spec, frame[None], np.float32)[0, 0]
     assert np.array_equal(np.rint(image * 255), cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY))
 
@@ -390,6 +436,6 @@ def test_halves_of_the_host_build_are_those_of_numpy() -> None:
     values = np.concatenate([halves, between, np.nextafter(between, 0), [1e-9, -1e-9]])
     black = np.zeros((1, 1, 1, 3), np.uint8)
     for value in values[:: len(values) // 300]:
-        spec = InputSpec(1, 1, "gray", mean=(-float(value),), std=(1.0,))
+        spec = InputSpec(1, 1, channels=("gray",), mean=(-float(value),), std=(1.0,))
         image = preprocessed(spec, black, np.float16)
         assert image.item() == np.float32(value).astype(np.float16)

@@ -11,14 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeunet.bundle.manifest import Filter, InputSpec
-from edgeunet.data.resize import BYTE_FILTERS
+from edgeunet.bundle.manifest import BYTE_FILTERS, RGB, Depth, Filter, InputSpec, Resize
+from edgeunet.errors import FrameError
 from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.runtime.gpu.kernels import Kernels
 from support.device_arrays import Placed, place
 from support.host_kernels import load_host_kernels
 
 FILTERS: list[Filter] = [how for how in get_args(Filter) if how != "bilinear"]
+FLOAT_FILTERS = [how for how in FILTERS if how not in BYTE_FILTERS]
 ATOL = 3e-5
 """Of normalised values, about -2 to 3, that are sums in FP32."""
 Array = npt.NDArray[Any]
@@ -28,10 +29,15 @@ every_filter = pytest.mark.parametrize("how", FILTERS)
 
 @st.composite
 def specs(draw: st.DrawFn) -> InputSpec:
-    color = draw(st.sampled_from(["rgb", "bgr", "gray"]))
-    values = {"mean": (0.45,), "std": (0.25,)} if color == "gray" else {}
-    resize = draw(st.sampled_from(["stretch", "pad"]))
-    return InputSpec(draw(sides), draw(sides), color, resize, **values)
+    channels = draw(st.sampled_from([RGB, RGB[::-1], ("gray",), (*RGB, "nir"), ("nir", "red")]))
+    resize: Resize = draw(st.sampled_from(get_args(Resize)))
+    return InputSpec(
+        draw(sides), draw(sides), channels=channels, resize=resize, **statistics(len(channels))
+    )
+
+
+def statistics(count: int) -> dict[str, Any]:
+    return {"mean": (0.45,) * count, "std": (0.25,) * count}
 
 
 def make_kernels(spec: InputSpec) -> Kernels:
@@ -43,11 +49,11 @@ def resampled(spec: InputSpec, frames: Array, dtype: Any, *, shift: int = 0) -> 
     kernels = make_kernels(spec)
     tables = kernels.tables(size)
     assert tables is not None
-    source, at = place(frames, np.uint8, shift=shift), place(tables.content, np.uint8)
-    images = Placed((len(frames), spec.channels, spec.height, spec.width), dtype)
+    source, at = place(frames, frames.dtype, shift=shift), place(tables.content, np.uint8)
+    images = Placed((len(frames), len(spec.channels), spec.height, spec.width), dtype)
     kernels.resample(
         source.address, size, tables, at=at.address, count=len(frames), images=images.address,
-        dtype=dtype, stream=None,
+        dtype=dtype, stream=None, frame_dtype=frames.dtype, channels=frames.shape[3],
     )  # fmt: skip
     assert np.array_equal(at.written(), tables.content)
     return images.written()
@@ -70,11 +76,32 @@ def test_images_are_those_of_the_preprocessor(
     how: Filter, spec: InputSpec, size: tuple[int, int], count: int, seed: int, shift: int
 ) -> None:
     spec = replace(spec, filter=how)
-    frames = np.random.default_rng(seed).integers(0, 256, (count, *size, 3), np.uint8)
+    channels = len(spec.frame_channels)
+    frames = np.random.default_rng(seed).integers(0, 256, (count, *size, channels), np.uint8)
     images = resampled(spec, frames, np.float32, shift=shift)
     assert_same(images, Preprocessor(spec)(frames), how)
     halves = resampled(spec, frames, np.float16)
     assert np.array_equal(halves, images.astype(np.float16))
+
+
+@pytest.mark.parametrize("how", FLOAT_FILTERS)
+@pytest.mark.parametrize("depth", ["uint16", "int16", "float32"])
+@pytest.mark.parametrize("names", [("gray",), (*RGB, "nir", "swir")])
+def test_frames_of_other_depths(how: Filter, depth: Depth, names: tuple[str, ...]) -> None:
+    spec = InputSpec(
+        24, 40, channels=names, levels=(-1.0, 30000.0), depth=depth, resize="pad_centre",
+        filter=how, **statistics(len(names)),
+    )  # fmt: skip
+    frames = np.random.default_rng(0).integers(0, 30000, (2, 61, 35, len(names))).astype(depth)
+    images = resampled(spec, frames, np.float32, shift=1)
+    assert_same(images, Preprocessor(spec)(list(frames)), how)
+
+
+@pytest.mark.parametrize("how", BYTE_FILTERS)
+def test_byte_filters_refuse_other_depths(how: Filter) -> None:
+    frames = np.zeros((1, 4, 4, 3), np.float32)
+    with pytest.raises(FrameError, match="rounds to bytes and takes uint8, got float32"):
+        resampled(InputSpec(8, 8, filter=how), frames, np.float32)
 
 
 @every_filter

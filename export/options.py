@@ -1,0 +1,125 @@
+"""What to export: the options of `export_bundle`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from edgeunet.bundle.calibration_table import Method
+from edgeunet.bundle.manifest import Precision
+from edgeunet.data import cells
+from edgeunet.data.fit import Reading
+from edgeunet.errors import UsageError
+from edgeunet.fields import describe, described
+from edgeunet.models import Preparation
+from edgeunet.models.checkpoints import RAW
+
+CalibMethod = Literal["auto", Method]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What to export; the help texts of the fields say what each is.
+
+    weights: see `Checkpoint.open`. preparation: of frames, for weights without a card.
+    reading: of the frames in `calib` and `data`. For weights without a card it belongs to the net
+    too, as what `Preparation` says.
+    depths: the deepest is the bundle itself, the others are whole bundles in its `depths/`.
+    calib: golden frames come from it too. INT8 needs it, or `calib_table`, unless the weights are
+    the procedural ones.
+    size: (height, width), pixels. data: without it parity is measured on procedural frames for
+    procedural weights, else on the golden frames.
+    max_iou_drop: counts on labelled frames; without labels the promised agreement must hold.
+
+    Example:
+        >>> edgeunet.ExportOptions("mobile_unet", precision="int8", size=(256, 320)).max_batch
+        8
+    """
+
+    model: str = field(metadata=describe("Variant; `edgeunet models` lists them.", metavar="NAME"))
+    weights: str = described(cells.NAME, "Tag or checkpoint file.", metavar="TAG|FILE")
+    raw: bool = described(False, RAW)
+    precision: Precision = "fp32"
+    num_classes: int | None = described(None, "Number of classes that the weights must have.", ge=1)
+    preparation: Preparation | None = None
+    depth: int | None = described(
+        None, "Cut the net down to this depth.", ge=1, le=4, section="unetpp"
+    )
+    depths: tuple[int, ...] = described(
+        (),
+        "Depths to carry in one bundle, for `run --target-fps`.",
+        metavar="N,N[,N…]",
+        section="unetpp",
+    )
+    ensemble: bool = described(
+        False, "Average all heads instead of using the deepest.", section="unetpp"
+    )
+    calib: Path | None = described(
+        None, "Images, data set or video to calibrate with.", section="INT8 calibration"
+    )
+    calib_method: CalibMethod = described(
+        "auto", "How to choose the ranges; auto measures which is best.", section="INT8 calibration"
+    )
+    calib_table: Path | None = described(
+        None,
+        "calibration.json of an earlier export, instead of --calib.",
+        section="INT8 calibration",
+    )
+    data: Path | None = described(
+        None, "Data set to measure parity on.", shown_default="the golden frames"
+    )
+    size: tuple[int, int] | None = described(
+        None, "Input size of the net.", shown_default="the checkpoint's"
+    )
+    max_batch: int = described(8, "Largest batch that the graphs take.", ge=1)
+    max_iou_drop: float = described(
+        0.5, "IoU points that the bundle may lose against PyTorch.", metavar="POINTS"
+    )
+    reading: Reading = Reading()  # noqa: RUF009  # frozen
+
+    @property
+    def name(self) -> str:
+        """Name of the bundle unless another is chosen: model, weights and precision.
+
+        Weights in a file are called by it, and a training run's `best.safetensors` by the run.
+
+        Example:
+            >>> edgeunet.ExportOptions("unet", "runs/mine/best.safetensors").name
+            'unet-mine-fp32'
+        """
+        path = Path(self.weights)
+        weights = self.weights
+        if path.suffix or path.name != weights:
+            run = path.absolute().parent.name
+            weights = run if run and path.stem == "best" else path.stem
+        return f"{self.model}-{weights}-{self.precision}"
+
+
+def check_options(options: ExportOptions) -> None:
+    """UsageError for options that exclude each other."""
+    if options.depths and options.depth is not None:
+        raise UsageError("got both depth and depths. Pass depths alone, with all of them.")
+    if options.depths and options.calib_table is not None:
+        raise UsageError(
+            "got depths and a calibration table, but a table belongs to the graph of one depth. "
+            "Pass --calib with frames; all depths are calibrated on the same frames."
+        )
+    if options.calib_table is not None and options.precision != "int8":
+        raise UsageError("got --calib-table without --int8. Add --int8: only INT8 is calibrated.")
+    if options.calib_table is not None and options.calib_method != "auto":
+        raise UsageError(
+            f"got --calib-table and --calib-method {options.calib_method}. Leave one out: a table "
+            "has its method already."
+        )
+
+
+def for_the_net(options: ExportOptions) -> ExportOptions:
+    """The same with the net's channels and levels, for weights that do not tell them."""
+    preparation = options.preparation or Preparation()
+    preparation = replace(
+        preparation,
+        channels=options.reading.channels or preparation.channels,
+        levels=options.reading.levels or preparation.levels,
+    )
+    return replace(options, preparation=preparation, reading=Reading())
