@@ -34,8 +34,8 @@ def command(bundle: Path, as_json: bool) -> None:
         "arguments": ", ".join(f"{name}={value}" for name, value in manifest.arguments.items()),
         "precision": manifest.precision,
         "classes": ", ".join(manifest.classes),
-        "input": f"{spec.height}x{spec.width} {_channels(spec)}, {spec.resize}; batch 1 to "
-        f"{manifest.max_batch}",
+        "input": f"{spec.height}x{spec.width} {_channels(spec)}, {spec.resize}, {spec.filter}; "
+        f"batch 1 to {manifest.max_batch}",
         "logits": f"{manifest.logits_size[0]}x{manifest.logits_size[1]}",
         "gate": _gate(manifest),
         "depths": ", ".join(map(str, opened.depths)) or "one",

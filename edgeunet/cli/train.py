@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import click
 
-from ..bundle.manifest import Resize
+from ..bundle.manifest import Filter, Resize
 from ..data.check import check_dataset
 from ..data.datasets import open_dataset
 from ..errors import UsageError
@@ -48,6 +48,9 @@ class TrainOptions:
     )
     fill: float | None = described(
         None, "Raw value of the padding.", metavar="VALUE", shown_default="the mean colour"
+    )
+    filter: Filter | None = described(
+        None, "How pixels are resized; README compares them.", shown_default="bilinear"
     )
     initial: str | None = described(
         None,

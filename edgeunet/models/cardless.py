@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..bundle.manifest import BYTE_LEVELS, RGB, InputSpec, depth_of, imagenet
+from ..bundle.manifest import BYTE_LEVELS, RGB, Filter, InputSpec, depth_of, imagenet
 from ..data.fit import Reading
 from ..errors import CheckpointError, UsageError
 from ..fields import described
@@ -45,6 +45,7 @@ class Preparation:
 
     channels: of the net, in its order; see `channel_names`. levels: raw values that mean 0 and 1.
     mean, std: for values scaled to 0..1, either one for all channels or one for each.
+    filter: see `edgeunet.data.resize`.
 
     Example:
         >>> from edgeunet.models import Preparation
@@ -64,6 +65,9 @@ class Preparation:
     mean: tuple[float, ...] | None = described(None, "Mean of pixel values scaled to 0..1.")
     std: tuple[float, ...] | None = described(
         None, "Standard deviation of pixel values scaled to 0..1."
+    )
+    filter: Filter | None = described(
+        None, "How pixels are resized; README compares them.", shown_default="bilinear"
     )
 
     def __post_init__(self) -> None:
@@ -104,11 +108,12 @@ class Preparation:
                 channels=names,
                 levels=(low, high),
                 depth=depth_of((low, high)),
+                filter=self.filter or "bilinear",
                 mean=_for_each(self.mean, channels) or mean,
                 std=_for_each(self.std, channels) or std,
             )
         except ValueError as error:
-            raise UsageError(f"{error}. Pass --mean and --std that fit.") from None
+            raise UsageError(f"{error}. Pass --mean, --std and --filter that fit.") from None
 
 
 def judge_for(model: str | None) -> Judge:

@@ -9,7 +9,16 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from ..bundle.manifest import BYTE_LEVELS, RGB, InputSpec, Levels, Resize, imagenet
+from ..bundle.manifest import (
+    BYTE_FILTERS,
+    BYTE_LEVELS,
+    RGB,
+    Filter,
+    InputSpec,
+    Levels,
+    Resize,
+    imagenet,
+)
 from ..data.datasets import Dataset
 from ..data.fit import Fit, Reading, few_bits, is_usual
 from ..data.images import Picture
@@ -29,6 +38,7 @@ def input_for(
     reading: Reading,
     resize: Resize | None = None,
     fill: float | None = None,
+    filter: Filter | None = None,  # noqa: A002
     start: InputSpec | None = None,
     tell: Callable[[str], None] = _log.warning,
 ) -> InputSpec:
@@ -41,14 +51,14 @@ def input_for(
 
     Args:
         first: the first image; the others must agree with it. size: height and width.
-        reading: the net's channels and levels, if they are given. resize, fill: None for the
-            start's; a fill needs padding.
+        reading: the net's channels and levels, if they are given. resize, fill, filter: None for
+            the start's; a fill needs padding.
         start: input of the weights to start from.
         tell: gets a note if the values fill a small part of their range.
 
     Raises:
         UsageError: int16 and float images whose levels, or images whose channels are not given, or
-            a fill without padding.
+            a fill without padding, or a filter that rounds to bytes for other images.
     """
     depth = first.pixels.dtype.name
     levels, spec_depth = _levels(first, reading.levels, start)
@@ -60,6 +70,12 @@ def input_for(
         raise UsageError(f"got fill {fill:g} without padding. Pass --resize pad or pad_centre too.")
     if fill is None and resize != "stretch":
         fill = known.fill
+    filter = filter or known.filter  # noqa: A001
+    if filter in BYTE_FILTERS and spec_depth != "uint8":
+        raise UsageError(
+            f"the filter {filter} rounds to bytes, but the images are {spec_depth}. Pass --filter "
+            "antialias, which is the nearest to it."
+        )
     spec = InputSpec(
         height,
         width,
@@ -67,6 +83,7 @@ def input_for(
         levels=levels,
         depth=spec_depth,  # type: ignore[arg-type]  # one of DEPTHS
         resize=resize,
+        filter=filter,
         fill=fill,
         mean=(0.0,) * len(channels),
         std=(1.0,) * len(channels),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..bundle.manifest import Resize
+from ..bundle.manifest import Filter, Resize
 from ..data import cells
 from ..data.check import Contents
 from ..data.datasets import Dataset, open_dataset
@@ -35,6 +35,7 @@ def train(
     levels: Sequence[float] | None = None,
     resize: Resize | None = None,
     fill: float | None = None,
+    filter: Filter | None = None,  # noqa: A002
     initial: str | Path | None = None,
     raw: bool = False,
     encoder: Path | None = None,
@@ -54,8 +55,8 @@ def train(
         output: receives best.safetensors and best.json, last.pt to resume from, and log.jsonl.
         size: (height, width) of the net's input at inference. None takes the first image's size,
             rounded to what the net accepts.
-        channels, levels, resize, fill: as in `InputSpec`. None takes those of `initial`, else what
-            `input_for` finds in the images, and stretch.
+        channels, levels, resize, fill, filter: as in `InputSpec`. None takes those of `initial`,
+            else what `input_for` finds in the images, stretch and bilinear.
         initial: weights to start from, see `Checkpoint.open`; also its card's arguments, except
             those in `arguments`. Heads and gate are fresh if the data has other classes. None
             starts from random weights.
@@ -95,6 +96,7 @@ def train(
         reading=reading,
         resize=resize,
         fill=fill,
+        filter=filter,
         start=None if card is None else card.input,
     )
     structure = None if card is None else structure_for(card, num_classes=len(dataset.classes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +54,20 @@ def test_class_without_a_pixel_is_refused_before_training(tmp_path: Path) -> Non
         said = fails(1, "train", *arguments, *more)
         assert "a class has no pixel.\n  'dividing' has no pixel in val" in said
     assert not (tmp_path / "run" / "best.safetensors").exists()
+
+
+@pytest.mark.parametrize("how", ["antialias", "pillow_bicubic"])
+def test_filter_goes_from_training_into_the_bundle(tmp_path: Path, how: str) -> None:
+    write_dataset(tmp_path / "data", train=2, val=1, height=96, width=128, seed=4)
+    short = ("--epochs", "1", "--batch", "2", "--crop", "32x32", "--no-amp", "--width", "4")
+    model = ("--model", "mobile_unet")
+    data = ("--data", tmp_path / "data")
+    run, bundle = tmp_path / "run", tmp_path / "bundle"
+    succeeds("train", *model, *data, *short, "--size", "32x64", "--filter", how, "-o", run)
+    weights = ("--weights", run / "best.safetensors")
+    succeeds("export", *model, *weights, *data, "-o", bundle)  # its parity is in tolerance
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert manifest["input"]["filter"] == how
+    assert f"stretch, {how}; batch" in succeeds("inspect", bundle).stdout
+    said = fails(2, "export", *model, *weights, "--filter", "area", "-o", tmp_path / "other")
+    assert "has a card, which says how frames are prepared" in said

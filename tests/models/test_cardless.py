@@ -66,6 +66,16 @@ def test_a_card_says_itself_how_frames_are_prepared() -> None:
         Checkpoint.open("cells", "mobile_unet", preparation=Preparation(BGR))
 
 
+def test_filter_is_bilinear_unless_the_user_says_so(tmp_path: Path) -> None:
+    weights = saved(tmp_path, state("tutorial"))
+    for given, wanted in ((None, "bilinear"), (Preparation(filter="pillow"), "pillow")):
+        card = Checkpoint.open(weights, "unet", size=(32, 48), preparation=given).card
+        assert card.input.filter == wanted
+    given = Preparation(filter="pillow", levels=(0, 4095))
+    with pytest.raises(UsageError, match=r"does not fit uint16\. Pass --mean, --std and --filter"):
+        Checkpoint.open(weights, "unet", size=(32, 48), preparation=given)
+
+
 def test_channels_without_usual_names_are_to_be_named(tmp_path: Path) -> None:
     weights = saved(tmp_path, state("milesial", channels=4))
     message = refusal("unet", weights)

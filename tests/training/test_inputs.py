@@ -144,3 +144,25 @@ def test_images_that_do_not_fit_the_net_are_found_before_training(tmp_path: Path
     data = written(tmp_path, [noise(16, 24, 5)])
     with pytest.raises(EdgeUNetError, match=r"0\.tif has 5 channels; the net takes red, green"):
         check_dataset(data, Fit(InputSpec(16, 24)))
+
+
+def test_filter_is_the_given_one_or_that_of_the_start(tmp_path: Path) -> None:
+    data = written(tmp_path, [noise(16, 24)])
+    first = read_picture(data.samples("train")[0].image)
+    start = InputSpec(8, 8, filter="pillow")
+    for given, known, wanted in (
+        (None, None, "bilinear"),
+        (None, start, "pillow"),
+        ("area", start, "area"),
+    ):
+        made = input_for(data, first, (16, 24), reading=Reading(), filter=given, start=known)
+        assert made.filter == wanted
+
+
+@pytest.mark.parametrize("how", ["pillow", "pillow_bicubic"])
+def test_byte_filters_are_refused_for_other_images(tmp_path: Path, how: Any) -> None:
+    data = written(tmp_path, [noise(16, 24, top=4096, dtype=np.uint16)])
+    first = read_picture(data.samples("train")[0].image)
+    words = f"the filter {how} rounds to bytes, but the images are uint16. Pass --filter antialias"
+    with pytest.raises(UsageError, match=words):
+        input_for(data, first, (16, 24), reading=Reading(), filter=how)
