@@ -124,12 +124,11 @@ def engines_folder(bundle: Bundle) -> Path:
     """Folder of a bundle's engines, which need not exist.
 
     Raises:
-        EngineError: it is a link, or a file. Engines would be read and written elsewhere.
+        EngineError: it is a link. Engines would be read and written elsewhere.
     """
     folder = bundle.root / ENGINES_DIR
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        kind = "a link" if folder.is_symlink() else "a file"
-        raise EngineError(f"{folder} is {kind}; expected a folder. Refused: remove it.")
+    if folder.is_symlink():
+        raise EngineError(f"{folder} is a link; expected a folder. Refused: remove it.")
     return folder
 
 

@@ -193,7 +193,7 @@ def test_tensorrt_goes_before_tensorrt_rtx(
 
 
 def test_arguments_of_one_backend_need_its_name(bundle: Bundle) -> None:
-    with pytest.raises(UsageError, match=r"auto has no threads; it takes device, dla\. Name"):
+    with pytest.raises(UsageError, match=r"no threads; it takes device, dla, trust_engines\. Name"):
         create_backend("auto", bundle, LoadOptions(threads=1))
 
 
