@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 
 from edgeunet.bundle.statistics import FirstFrames
-from edgeunet.errors import EdgeUNetError
+from edgeunet.errors import EdgeUNetError, FrameError
 from edgeunet.metrics import Mask
 
 from .backends import Backend
@@ -221,13 +221,25 @@ class Feed(Closing, Supply[Batch]):
             while True:
                 with self.decoding.lap():
                     frame = next(self.source, None)
-                    frame = None if frame is None else self._fit(frame)
-                if frame is None or not self._channel.put(frame):
+                    fitted = None if frame is None else self._fitted(frame)
+                if frame is None:
+                    break
+                if fitted is None:
+                    continue
+                if not self._channel.put(fitted):
                     break
                 self.read += 1
         except BaseException as raised:
             error = raised
         self._channel.end(error)
+
+    def _fitted(self, frame: SourceFrame) -> SourceFrame | None:
+        """The frame as the net takes it, None if the source goes on without it."""
+        try:
+            return self._fit(frame)
+        except FrameError as error:
+            self.source.reject(error)
+            return None
 
 
 def _form(frame: SourceFrame) -> tuple[object, ...]:

@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
+from edgeunet.errors import FrameError
+
 from ..frames import NOTHING_IGNORED, SourceFrame, SourceInfo
 from ..pipeline.stopping import Closing, StopFlag
 
@@ -83,6 +85,10 @@ class Source(Closing, Iterator[SourceFrame], ABC):
             self._closing = True
             if not self._reading:
                 self._end()
+
+    def reject(self, error: FrameError) -> None:
+        """The net does not take the frame that came last: go on without it, or raise the error."""
+        raise error
 
     def _leave_out(self, fault: str) -> None:
         """Count a damaged frame, and say what is wrong with it."""

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from edgeunet.data.images import MOST_PAGES, count_pages, decode, opened, read_bytes
-from edgeunet.errors import SourceError, printable
+from edgeunet.errors import FrameError, SourceError, printable
 
 from ..frames import NOTHING_IGNORED, Ignored, SourceFrame, SourceInfo
 from ..pipeline.stopping import Closing
@@ -124,7 +124,11 @@ class Images(Source):
         if self.skipped == index or (self.skipped and not self._skip_damaged):
             raise SourceError(_conclusion(self.skipped, index, self.damaged[0]))
 
-    def _report(self, error: SourceError) -> None:
+    def reject(self, error: FrameError) -> None:
+        """See `Source`: as an image that cannot be read."""
+        self._report(error)
+
+    def _report(self, error: SourceError | FrameError) -> None:
         if self.info.frames == 1:
             raise error
         _log.warning("%s", error)

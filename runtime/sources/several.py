@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-from edgeunet.errors import SourceError
+from edgeunet.errors import FrameError, SourceError
 
 from ..frames import NOTHING_IGNORED, Ignored, SourceFrame, SourceInfo
 from .base import Source
@@ -104,6 +104,11 @@ class Several(Source):
     def _fail(self, error: SourceError) -> None:
         _log.warning("%s", error)
         self._failures.append(str(error))
+
+    def reject(self, error: FrameError) -> None:
+        """See `Source`."""
+        if self._opened is not None:
+            self._opened.reject(error)
 
     def stop(self) -> None:
         """See `Source`."""

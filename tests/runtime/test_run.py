@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Generator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -51,6 +53,21 @@ def test_file_is_never_dropped(fp32_bundle: Path, images: Path) -> None:
 
 
 # Ends
+
+
+def test_image_that_the_net_does_not_take_is_named_and_the_others_are_done(
+    fp32_bundle: Path, images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = Path(shutil.copytree(images, tmp_path / "images"))
+    cv2.imwrite(str(images / "2b.tiff"), np.zeros((32, 48), np.float32))
+    came: list[str] = []
+    told = r"1 of 6 images cannot be read; .*2b\.tiff is float32.*--levels"
+    with pytest.raises(IncompleteError, match=told):
+        run(fp32_bundle, images, lambda segmented: came.append(segmented.frame.name))
+    assert came == [f"{index}.png" for index in range(5)]
+    assert any("2b.tiff is float32" in message for message in caplog.messages)
+    skipping = run(fp32_bundle, images, "-", skip_damaged=True)
+    assert (skipping.frames, len(skipping.damaged)) == (5, 1)
 
 
 def test_source_that_fails_raises_with_the_summary_of_what_was_done(
