@@ -39,8 +39,8 @@ class ExportOptions:
 
     model: str = field(metadata=describe("Variant; `edgeunet models` lists them.", metavar="NAME"))
     weights: str = described(cells.NAME, "Tag or checkpoint file.", metavar="TAG|FILE")
-    raw: bool = described(False, RAW)
     precision: Precision = "fp32"
+    raw: bool = described(False, RAW)
     num_classes: int | None = described(None, "Number of classes that the weights must have.", ge=1)
     preparation: Preparation | None = None
     depth: int | None = described(

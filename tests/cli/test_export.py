@@ -167,7 +167,7 @@ def test_weights_that_cannot_be_read(checkpoint: Path, tmp_path: Path) -> None:
 def test_kill_during_export_leaves_no_bundle(checkpoint: Path, tmp_path: Path) -> None:
     process = start(*export(checkpoint, tmp_path / "bundle", "--int8"))
     ends = time.monotonic() + 60
-    while not list(tmp_path.glob(".bundle.*/model.fp32.onnx")):
+    while not list(tmp_path.glob(".edgeunet-*.tmp/model.fp32.onnx")):
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < ends
         time.sleep(0.005)

@@ -24,7 +24,7 @@ from edgeunet.export.options import for_the_net
     ],
 )
 def test_default_name_tells_the_weights(weights: str, precision: Precision, name: str) -> None:
-    assert ExportOptions("mobile_unet", weights, precision=precision).name == name
+    assert ExportOptions("mobile_unet", weights, precision).name == name
 
 
 def test_best_weights_are_called_by_their_run(

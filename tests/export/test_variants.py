@@ -185,7 +185,7 @@ def test_names_a_depth_outside_its_budget_and_writes_nothing(
 def test_failure_at_the_last_depth_leaves_no_files(depths_checkpoint: Path, tmp_path: Path) -> None:
     def fail(step: str) -> None:
         if step == "depth 3":
-            assert list(tmp_path.glob(".bundle.*/depths/2/manifest.json")), (
+            assert list(tmp_path.glob(".edgeunet-*.tmp/depths/2/manifest.json")), (
                 "depth 2 is not in the temporary folder"
             )
             raise KeyboardInterrupt
