@@ -15,11 +15,12 @@ import click
 from ..bundle.manifest import Filter, Resize
 from ..data.check import check_dataset
 from ..data.datasets import open_dataset
+from ..data.fit import Reading
 from ..errors import UsageError
 from ..fields import described
 from ..models.checkpoints import RAW
 from ..training.config import Progress, TrainConfig
-from ..training.train import train
+from ..training.train import input_of, train
 from .common import DIRECTORY, Command, echo_json, json_option, option
 from .options import options_from
 
@@ -122,8 +123,7 @@ def command(
     interrupted run resumes and ends with bit-identical weights.
     """
     if check:
-        contents = check_dataset(open_dataset(data))
-        return echo_json(contents.to_json()) if as_json else click.echo(contents.table())
+        return _check(model, data, options, as_json=as_json)
     if output is None:
         raise UsageError("no output. Pass -o DIR to train, or --check to check the data set only.")
     with _progress_bar(f"training {model}") as report:
@@ -140,6 +140,26 @@ def command(
         echo_json({"checkpoint": str(output / "best.safetensors"), "metrics": card.metrics})
     else:
         click.echo(f"mIoU {card.metrics['miou']:.2f} %, wrote {output / 'best.safetensors'}")
+
+
+def _check(model: str, data: str, options: TrainOptions, *, as_json: bool) -> None:
+    """Print what a data set holds; the errors are those that training would end with."""
+    dataset = open_dataset(data)
+    contents = check_dataset(dataset)
+    if options.initial is None:  # else the weights say what the values mean
+        input_of(
+            model,
+            dataset,
+            size=options.size,
+            reading=Reading(options.levels, options.channels),
+            resize=options.resize,
+            fill=options.fill,
+            filter=options.filter,
+        )
+    if as_json:
+        echo_json(contents.to_json())
+    else:
+        click.echo(contents.table())
 
 
 @contextmanager

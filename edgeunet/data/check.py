@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ..errors import DatasetError, FrameError, SourceError, printable
 from ..metrics import IGNORE, class_pixels
 from .datasets import SPLITS, Dataset, read_instances, read_labels
-from .fit import Fit, few_bits, is_usual
+from .fit import Fit, is_usual
 from .images import Picture, decode_only, is_turned, read_bytes
 from .samples import Sample
 
@@ -111,10 +111,7 @@ class Contents:
                 )
             lines += [f"{split_name}: not used of {text}" for text in split.skipped]
         if self.depth != "uint8":
-            needed = "" if self.depth == "uint16" else "; training needs --levels LO,HI"
-            lines.append(f"values are {self.depth}, {self.span[0]:g} to {self.span[1]:g}{needed}")
-        if self.depth == "uint16" and (note := few_bits(int(self.span[1]))):
-            lines.append(note)
+            lines.append(f"values are {self.depth}, {self.span[0]:g} to {self.span[1]:g}")
         return "\n".join(lines)
 
     def missing(self) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..bundle.manifest import Filter, Resize
+from ..bundle.manifest import Filter, InputSpec, Resize
 from ..data import cells
 from ..data.check import Contents
 from ..data.datasets import Dataset, open_dataset
@@ -85,14 +85,11 @@ def train(
     elif raw:
         raise UsageError("got --raw without --weights. Pass the checkpoint to start from, too.")
     dataset = _open_data(data, output)
-    first = read_picture(dataset.samples("train")[0].image)
-    multiple = model_class(model).size_multiple
-    height, width = size or _rounded(first.pixels.shape[:2], multiple)
     card = None if start is None else start.card
-    spec = input_for(
+    spec = input_of(
+        model,
         dataset,
-        first,
-        (height, width),
+        size=size,
         reading=reading,
         resize=resize,
         fill=fill,
@@ -123,6 +120,32 @@ def train(
             if encoder is not None:
                 trainer.start_encoder_from(encoder)
         return trainer.run(report)
+
+
+def input_of(
+    model: str,
+    dataset: Dataset,
+    *,
+    size: tuple[int, int] | None = None,
+    reading: Reading,
+    resize: Resize | None = None,
+    fill: float | None = None,
+    filter: Filter | None = None,  # noqa: A002
+    start: InputSpec | None = None,
+) -> InputSpec:
+    """The input that `train` gives a net; see there and `input_for`, also for the errors."""
+    first = read_picture(dataset.samples("train")[0].image)
+    size = size or _rounded(first.pixels.shape[:2], model_class(model).size_multiple)
+    return input_for(
+        dataset,
+        first,
+        size,
+        reading=reading,
+        resize=resize,
+        fill=fill,
+        filter=filter,
+        start=start,
+    )
 
 
 def _open_data(data: str | Path | Dataset, output: Path) -> Dataset:

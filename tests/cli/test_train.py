@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from edgeunet.data.cells import write_dataset
+from edgeunet.data.images import read_image
 from edgeunet.errors import UsageError
 from edgeunet.training.config import TrainConfig
 from support.commands import fails, succeeds
@@ -54,6 +57,18 @@ def test_class_without_a_pixel_is_refused_before_training(tmp_path: Path) -> Non
         said = fails(1, "train", *arguments, *more)
         assert "a class has no pixel.\n  'dividing' has no pixel in val" in said
     assert not (tmp_path / "run" / "best.safetensors").exists()
+
+
+def test_check_refuses_images_whose_values_training_cannot_tell(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data", train=2, val=1, height=32, width=32, seed=4)
+    for path in list((tmp_path / "data").glob("*/images/*.png")):
+        values = read_image(path)[..., 0].astype(np.float32) / 255
+        path.unlink()
+        cv2.imwrite(str(path.with_suffix(".tiff")), values)
+    check = ("train", "--model", "mobile_unet", "--data", tmp_path / "data", "--check")
+    assert "the images are float32" in fails(2, *check)
+    assert "values are float32, 0" in succeeds(*check, "--levels", "0,1").stdout
+    assert "without padding" in fails(2, *check, "--levels", "0,1", "--fill", "0")
 
 
 @pytest.mark.parametrize("how", ["antialias", "pillow_bicubic"])
