@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BundleError, UsageError
-from .schema import SchemaError, read
+from .schema import SchemaError, load_json, read
 from .statistics import FrameStatistics
 
 SCHEMA_VERSION = 2
@@ -342,9 +341,9 @@ def read_manifest(path: Path) -> Manifest:
 def _command(path: Path) -> str:
     """The command that exports a bundle anew, as far as its manifest tells; else empty."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = load_json(path)
         words = [found["model"], found["weights"], found["precision"]]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (SchemaError, OSError, KeyError, TypeError):
         return ""
     if not all(isinstance(word, str) and re.fullmatch(r"[\w.-]{1,80}", word) for word in words):
         return ""

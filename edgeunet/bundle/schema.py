@@ -38,7 +38,7 @@ def load_json(path: Path) -> Any:
             name.
     """
     try:
-        text = read_file(path, most=MAX_BYTES).decode("utf-8")
+        text = read_file(path, most=MAX_BYTES).decode("utf-8-sig")  # some editors write a mark
         data = json.loads(text, parse_int=_integer)
         _check_depth(data)
     except FileNotFoundError:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ..bundle.schema import SchemaError, load_json
 from ..errors import DatasetError, did_you_mean
 from ..metrics import IGNORE
 
@@ -102,14 +103,14 @@ def read_description(path: Path) -> Description | ViewDescription:
         (7,)
     """
     try:
-        info = json.loads(path.read_text(encoding="utf-8-sig"))  # some editors write the mark
+        info = load_json(path)
     except FileNotFoundError:
         raise DatasetError(
             f"{path} does not exist. A data set is DIR/dataset.json with DIR/{{train,val}}/images "
             "and DIR/{train,val}/masks."
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DatasetError(f"{path} cannot be read as JSON: {error}") from None
+    except SchemaError as error:
+        raise DatasetError(f"{path} {error}") from None
     if not isinstance(info, dict):
         raise DatasetError(f'{path} has no list "classes" of class names.')
     view = "source" in info or "merge" in info

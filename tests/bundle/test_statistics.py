@@ -118,10 +118,10 @@ def test_a_bundle_that_does_not_say_compares_nothing(caplog: pytest.LogCaptureFi
 
 def test_frames_with_other_channels_are_unlike() -> None:
     first = FirstFrames(statistics_of([noise(0.4, 0.1)]))
-    first.add(noise(0.4, 0.1)[..., :1])
+    first.add(noise(0.4, 0.1)[..., :2])
     first.end()
     assert first.difference is not None
-    assert "1 channels instead of 3" in first.difference
+    assert "2 channels instead of 3" in first.difference
 
 
 def test_other_cells_are_like_cells(caplog: pytest.LogCaptureFixture) -> None:
