@@ -63,7 +63,7 @@ from .int8.calibration.frames import (
 from .int8.emitters import write_int8
 from .lint import lint_flavours
 from .options import ExportOptions, check_options, for_the_net
-from .proof import Proof
+from .proof import Proof, check_simulator
 from .variants import NetAndCard, cut_depths, ensemble_of
 
 GOLDEN_FRAMES = 4
@@ -102,6 +102,8 @@ def export_bundle(
         True
     """
     check_options(options)
+    if options.precision == "int8":
+        check_simulator()
     target = Path(output)
     # The output comes first: it takes minutes to look at calibration frames.
     with (

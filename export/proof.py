@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.bundle.calibration_table import TABLE_NAME, read_table
 from edgeunet.data import cells
 from edgeunet.data.fit import Fit, Reading
-from edgeunet.errors import ParityError
+from edgeunet.errors import ExportError, ParityError
 from edgeunet.models.checkpoints import Card
 from edgeunet.parity import (
     Fallback,
@@ -25,8 +26,24 @@ from edgeunet.parity.measure import TOLERANCES
 
 from .int8.budget import hold_budget
 
+_FP16_CONVOLUTIONS = (1, 30)
+"""ONNX Runtime that computes them right from computed weights. Before, depthwise ones are wrong by
+percents, seen in 1.20 to 1.29."""
+
 FRAMES = 24
 """Labelled procedural frames that bundles of procedural weights are verified on."""
+
+
+def check_simulator() -> None:
+    """ExportError if ONNX Runtime cannot stand in for TensorRT's INT8 with FP16 between."""
+    found = version("onnxruntime")
+    if tuple(map(int, found.split(".")[:2])) < _FP16_CONVOLUTIONS:
+        wanted = ".".join(map(str, _FP16_CONVOLUTIONS))
+        raise ExportError(
+            f"INT8 bundles are proved on ONNX Runtime {wanted} or newer, which needs Python 3.11; "
+            f"found {found}, whose FP16 convolutions are wrong. Install a newer one to export; the "
+            "bundle runs on this one too."
+        )
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ WORKSTATION = {"jinja2", "onnx", "onnx_ir", "onnxscript", "safetensors", "torch"
 WORKSTATION_PARTS = {"demo", "export", "gate", "models", "parity", "pruning", "training"}
 # The runtime's own imports; backends/pytorch.py, loaded by name, is the exception.
 RUNTIME_PARTS = {
-    *("bundle", "data", "doctor", "errors", "extras", "fields", "files", "latency", "metrics"),
+    *("bundle", "data", "doctor", "errors", "extras", "fields", "files", "latency", "listing"),
+    "metrics",
     "runtime",
 }
 PYTORCH_BACKEND = "edgeunet.runtime.backends.pytorch"
@@ -250,7 +251,7 @@ def test_imports_are_found_in_every_form(tmp_path: Path) -> None:
 
 
 COMMON = [
-    *("errors", "extras", "fields", "files", "latency", "metrics"),
+    *("errors", "extras", "fields", "files", "latency", "listing", "metrics"),
     "data.cost",
     "data.headers",
     "data.images",

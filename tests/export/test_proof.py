@@ -9,8 +9,9 @@ import pytest
 
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.data.fit import Reading
-from edgeunet.errors import ParityError
-from edgeunet.export.proof import FRAMES, Proof
+from edgeunet.errors import ExportError, ParityError
+from edgeunet.export import ExportOptions, export_bundle
+from edgeunet.export.proof import FRAMES, Proof, check_simulator
 from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.parity import ParityReport
 
@@ -28,6 +29,17 @@ def parity(proof: Proof, fp32_bundle: Path) -> ParityReport:
 def losing(parity: ParityReport, **changes: float | None) -> ParityReport:
     *before, last = parity.stages
     return replace(parity, stages=(*before, replace(last, **changes)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("found", ["1.23.2", "1.29.0"])
+def test_int8_is_not_proved_on_wrong_convolutions(
+    found: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("edgeunet.export.proof.version", lambda name: found)
+    with pytest.raises(ExportError, match=f"1.30 or newer, .* Python 3.11; found {found}"):
+        export_bundle(tmp_path / "bundle", ExportOptions("mobile_unet", precision="int8"))
+    monkeypatch.setattr("edgeunet.export.proof.version", lambda name: "1.30.0.dev1")
+    check_simulator()
 
 
 def test_procedural_weights_are_measured_on_procedural_frames(parity: ParityReport) -> None:
