@@ -40,6 +40,7 @@ PACKAGES = (
     Package("starlette", "starlette", "serve", "serve"),
     Package("uvicorn", "uvicorn", "serve", "serve"),
     Package("anyio", "anyio", "serve", "serve"),
+    Package("h11", "h11", "serve", "serve"),
     Package("pillow", "PIL", "cpu", "all but lint and models: images"),
     Package("tifffile", "tifffile", "tiff", "all but lint and models: TIFFs of many channels"),
     Package("prometheus-client", "prometheus_client", "serve", "serve: /metrics"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -49,5 +50,10 @@ class Means(StandIn):
         if self.calls == self.limit:
             raise BackendError("the GPU is lost.")
         self.calls += 1
-        bright = images.mean(axis=1, keepdims=True)
-        return NetOutputs(np.concatenate([-bright, bright], axis=1), None)
+        manifest = self.bundle.manifest
+        height, width = manifest.logits_size
+        logits = np.full((len(images), len(manifest.classes), height, width), -1e9, np.float32)
+        for each, image in zip(logits, images, strict=True):
+            each[1] = cv2.resize(image.mean(axis=0), (width, height))
+            each[0] = -each[1]
+        return NetOutputs(logits, None)

@@ -146,7 +146,7 @@ def tiff_of_size(width: int, height: int) -> bytes:
     ("body", "status", "word"),
     [
         (b"", 415, "no image"),
-        (b"GIF89a is not taken", 415, "PNG, TIFF"),
+        (b"GIF89a is not taken", 415, "PNG, PNM"),
         (png_of_size(40_000, 40_000), 413, "1600 million pixels"),
         (tiff_of_size(40_000, 40_000), 413, "1600 million pixels"),
         (saved(Image.new("RGB", (1001, 1000)), "webp"), 413, "up to 1 million"),
