@@ -66,7 +66,7 @@ def of_size(folder: Path, height: int, width: int) -> Backend:
         classes=card.classes,
         palette=card.palette,
         input=replace(card.input, height=height, width=width),
-        logits_size=(height, width),
+        logits_size=(height // 2, width // 2),
         max_batch=8,
         files={},
         versions={},

@@ -59,11 +59,13 @@ class Tally:
 
     @property
     def miou(self) -> float | None:
-        """MIoU against the labels, 0..1; None if no pixel has a label.
+        """MIoU against the labels, 0..1; None if they have less than two classes.
 
-        It is the mean over the classes that a label has: the same ones for each graph.
+        It is the mean over the classes that a label has: the same ones for each graph. With one
+        class, a graph that always gives that class would be perfect.
         """
-        return mean_iou(self._confusion) if self._confusion.any() else None
+        labelled = np.count_nonzero(self._confusion.sum(axis=1))
+        return mean_iou(self._confusion) if labelled > 1 else None
 
 
 class Judge:

@@ -111,7 +111,7 @@ def test_what_ranges_win_by_luck_does_not_count(
     tables: dict[Method, CalibrationTable] = {"percentile": good, "minmax": narrow}
     scores = score_methods(graph, tables, held_out, spec, gate=None)
     assert best(scores) == "percentile"
-    assert scores[1].miou is not None and scores[1].miou < 100
+    assert scores[1].miou is None  # the labels hold one class, which any constant net gives
 
 
 def test_frames_without_labels_are_compared_by_agreement_alone(
