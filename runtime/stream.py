@@ -221,12 +221,12 @@ class Feed(Closing, Supply[Batch]):
             while True:
                 with self.decoding.lap():
                     frame = next(self.source, None)
-                    fitted = None if frame is None else self._fitted(frame)
+                    if frame is None:
+                        break
+                    frame = self._fitted(frame)  # under the same name: the raw one may be large
                 if frame is None:
-                    break
-                if fitted is None:
                     continue
-                if not self._channel.put(fitted):
+                if not self._channel.put(frame):
                     break
                 self.read += 1
         except BaseException as raised:

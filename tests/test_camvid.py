@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeunet.data.datasets import list_samples, read_mask
+from edgeunet.data.datasets import open_dataset, read_labels
 from edgeunet.export import ExportOptions, export_bundle
 from edgeunet.metrics import confusion_matrix, mean_iou
 from edgeunet.models.checkpoints import find_weights, read_card
@@ -63,8 +63,8 @@ def test_video_masks_score_as_the_images_do(
     assert summary.frames == 101
     assert [path.name for path in files] == [f"{index:06d}.png" for index in range(101)]
     confusion = np.zeros((11, 11), np.int64)
-    for path, sample in zip(files, list_samples(camvid / "val"), strict=True):
+    for path, sample in zip(files, open_dataset(camvid).samples("val"), strict=True):
         mask = read_mask_png(path)
-        truth = read_mask(sample.mask, num_classes=11)
+        truth = read_labels(sample, num_classes=11)
         confusion += confusion_matrix(truth, mask, num_classes=11)
     assert 100 * mean_iou(confusion) == pytest.approx(report.candidate.miou, abs=1.0)

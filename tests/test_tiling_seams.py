@@ -58,6 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def of_size(folder: Path, height: int, width: int) -> Backend:
     """The net in PyTorch, which takes any size, as a bundle of this input size."""
     card = Checkpoint.open(folder / CHECKPOINT_NAME).card
+    step = 2 if card.model == "mobile_unet" else 1  # pixels of the input by pixel of the logits
     manifest = Manifest(
         model=card.model,
         arguments=card.arguments,
@@ -66,7 +67,7 @@ def of_size(folder: Path, height: int, width: int) -> Backend:
         classes=card.classes,
         palette=card.palette,
         input=replace(card.input, height=height, width=width),
-        logits_size=(height // 2, width // 2),
+        logits_size=(height // step, width // step),
         max_batch=8,
         files={},
         versions={},

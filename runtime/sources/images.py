@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from edgeunet.data.images import MOST_PAGES, count_pages, decode, opened, read_bytes
+from edgeunet.data.images import (
+    MOST_PAGES,
+    Picture,
+    count_pages,
+    decode,
+    opened,
+    read_bytes,
+)
 from edgeunet.errors import FrameError, SourceError, printable
 
 from ..frames import NOTHING_IGNORED, Ignored, SourceFrame, SourceInfo
@@ -113,13 +120,12 @@ class Images(Source):
                 number = f"#{page + 1}" if pages > 1 else ""
                 where = image.where + number
                 try:
-                    picture = decode(content, name=where, page=page, reader=reader)
+                    decoded = [decode(content, name=where, page=page, reader=reader)]
                 except SourceError as error:
                     self._report(error)
                 else:
-                    yield SourceFrame(
-                        index, image.name + number, picture.pixels, channels=picture.channels
-                    )
+                    # Popped, because a name here would hold a large image while the net runs.
+                    yield _frame_of(decoded.pop(), index, image.name + number)
                 index += 1
         if self.skipped == index or (self.skipped and not self._skip_damaged):
             raise SourceError(_conclusion(self.skipped, index, self.damaged[0]))
@@ -137,6 +143,10 @@ class Images(Source):
     def _free(self) -> None:
         if self._holder is not None:
             self._holder.close()
+
+
+def _frame_of(picture: Picture, index: int, name: str) -> SourceFrame:
+    return SourceFrame(index, name, picture.pixels, channels=picture.channels)
 
 
 def _pages(content: bytes, where: str) -> int:

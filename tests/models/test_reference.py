@@ -76,4 +76,4 @@ def test_answer_of_one_class_is_not_praised_by_labels_of_one(dataset: Dataset) -
         return np.zeros((20, 20), np.uint8)
 
     with pytest.raises(DatasetError, match=r"val hold 'sky' alone; expected two classes or more"):
-        evaluate_on(predict, dataset, "val", channels=1)
+        evaluate_on(predict, dataset, "val", fit=Fit(GRAY))

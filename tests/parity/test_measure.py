@@ -156,7 +156,8 @@ def test_no_frame_is_an_error(fp32_bundle: Path) -> None:
 def test_labels_of_one_class_are_refused_and_missing_ones_are_named(
     fp32_bundle: Path, cells: Path
 ) -> None:
-    opened, samples = open_bundle(fp32_bundle), list(samples_of(cells, num_classes=3))
+    opened = open_bundle(fp32_bundle)
+    samples = list(samples_of(cells, num_classes=3, fit=Fit(opened.manifest.input)))
     sample = next(sample for sample in samples if sample.labels is not None)
     assert sample.labels is not None
     empty = replace(sample, labels=np.zeros_like(sample.labels))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from fractions import Fraction
 from pathlib import Path
 
@@ -71,7 +72,12 @@ def write_png(path: Path, pixels: npt.NDArray[np.generic]) -> Path:
 
 def read_mask_png(path: Path) -> Frame:
     """Class ids of a mask file, as they were stored: the indices of a PNG with a palette."""
-    with Image.open(path) as picture:
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", Image.DecompressionBombWarning
+        )  # it is ours, and may be large
+        picture = Image.open(path)
+    with picture:
         assert (picture.format, picture.mode) == ("PNG", "P")
         return np.asarray(picture)
 

