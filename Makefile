@@ -20,10 +20,15 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The slow ones mostly compute, so they share the cores out among them; the others may watch a clock.
+# Threads, signals and cameras watch a clock, so their tests have the machine to themselves. The others
+# mostly compute, so they share the cores out among them.
+WATCH := tests/runtime tests/cli
+SHARED := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal
+
 test: check
-	$(BIN)/pytest -m "not slow"
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow --numprocesses auto --dist worksteal
+	$(BIN)/pytest -m "not slow" $(WATCH)
+	$(SHARED) -m "not slow" $(addprefix --ignore=,$(WATCH)) tests
+	$(SHARED) -m slow
 
 # 3 GB for each version of Python.
 lowest:
