@@ -102,10 +102,11 @@ def _new_temporary(folder: Path, *, directory: bool) -> tuple[Path, int]:
         os.close(handle)  # as above
 
 
-def _is_at(handle: int, path: Path) -> bool:
+def _is_at(handle: int, path: Path, *, follow_links: bool = False) -> bool:
     """Whether the open file is still the one of that name."""
     try:
-        return os.path.samestat(os.fstat(handle), path.lstat())
+        found = path.stat(follow_symlinks=follow_links)
+        return os.path.samestat(os.fstat(handle), found)
     except FileNotFoundError:
         return False
 
@@ -278,7 +279,7 @@ def locked(output: Path, *, lock: Path | None = None) -> Iterator[None]:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             claim(handle, output)
-            if _is_named(handle, path):
+            if _is_at(handle, path, follow_links=True):
                 break
         except BaseException:
             os.close(handle)
@@ -309,14 +310,6 @@ def claim(handle: int, output: Path) -> None:
             output,
             error.strerror,
         )
-
-
-def _is_named(handle: int, path: Path) -> bool:
-    """Whether an open file is the one at `path`."""
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def read_file(path: Path, *, most: int) -> bytes:

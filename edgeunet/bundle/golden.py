@@ -13,12 +13,11 @@ from zipfile import ZipFile
 import numpy as np
 import numpy.typing as npt
 
-from .manifest import Manifest
+from .manifest import DEPTHS, Manifest
 
 GOLDEN_NAME = "golden.npz"
 MAX_BYTES = 1 << 30
 """Most bytes of all arrays together, unpacked: four frames of 4K with all that belongs to them."""
-_FRAME_TYPES = ("uint8", "uint16", "int16", "float32")
 # The record that ends an archive, and the longest directory that it may announce. Python's reader
 # makes an object of each entry, so a long directory would fill the memory.
 _END, _END_64, _END_BYTES, _END_64_BYTES = b"PK\5\6", b"PK\6\7", 22, 20
@@ -96,11 +95,11 @@ def _checked(archive: ZipFile, manifest: Manifest) -> dict[str, _Header]:
     frames = headers["frames"]
     if sum(header.nbytes for header in headers.values()) > MAX_BYTES:
         raise ValueError(f"its arrays have more than {MAX_BYTES} bytes")
-    types = [np.dtype(name) for name in _FRAME_TYPES]
+    types = [np.dtype(name) for name in DEPTHS]
     if len(frames.shape) != 4 or min(frames.shape) < 1 or frames.dtype not in types:
         raise ValueError(
             f"its frames are {frames.dtype} {frames.shape}; expected (N, H, W, C), not empty, of "
-            f"{', '.join(_FRAME_TYPES)}"
+            f"{', '.join(DEPTHS)}"
         )
     spec = manifest.input
     channels = {len(spec.frame_channels), *((1,) if spec.channels == ("gray",) else ())}

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,8 @@ Filter = Literal["bilinear", "antialias", "pillow", "pillow_bicubic", "area"]
 BYTE_FILTERS: tuple[Filter, ...] = ("pillow", "pillow_bicubic")
 """These read bytes and round to bytes."""
 Depth = Literal["uint8", "uint16", "int16", "float32"]
+DEPTHS: tuple[Depth, ...] = get_args(Depth)
+"""Types of the values that a frame or a picture may have."""
 Levels = tuple[float, float]
 """Raw values that mean 0 and 1."""
 Flavour = Literal["fp32", "fp16", "int8", "int8.fp16", "int8.cpu"]

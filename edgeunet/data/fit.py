@@ -16,10 +16,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..bundle.manifest import BYTE_LEVELS, RGB, InputSpec, Levels, channel_names, misfit
+from ..bundle.manifest import BYTE_LEVELS, DEPTHS, RGB, InputSpec, Levels, channel_names, misfit
 from ..errors import FrameError, UsageError, printable
 from ..fields import described
-from .images import DEPTHS, Picture, Pixels, read_picture, to_8bit
+from .images import Picture, Pixels, read_picture, to_8bit
 
 Frame = npt.NDArray[Any]
 """(H, W, C) of one of `DEPTHS`, of the channels that `InputSpec.frame_channels` names."""

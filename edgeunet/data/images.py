@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ImageFile
 
+from ..bundle.manifest import DEPTHS, RGB
 from ..errors import SourceError
 from . import tiff
 from .cost import check_cost
@@ -35,10 +36,9 @@ from .headers import (
     orientation_of,
     probe,
 )
-from .tiff import MOST_PAGES, MOST_VALUES, RGB, upright
+from .tiff import MOST_PAGES, MOST_VALUES, upright
 
 __all__ = [
-    "DEPTHS",
     "FORMATS",
     "MOST_PAGES",
     "RGB",
@@ -64,9 +64,6 @@ Rgb = npt.NDArray[np.uint8]
 """(H, W, 3), 8 bit, RGB."""
 
 Pixels = npt.NDArray[np.generic]
-
-DEPTHS = ("uint8", "uint16", "int16", "float32")
-"""Types of the values that a picture may have."""
 
 _BY_PILLOW = frozenset({"AVIF", "GIF"})
 

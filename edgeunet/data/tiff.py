@@ -17,6 +17,7 @@ from html import unescape
 import numpy as np
 import numpy.typing as npt
 
+from ..bundle.manifest import RGB
 from ..errors import MissingDependencyError, SourceError
 
 MOST_PAGES = 1 << 16
@@ -27,7 +28,6 @@ MOST_VALUES = 1 << 30
 
 SIGNATURE = re.compile(rb"II[*+]\0|MM\0[*+]")
 
-RGB = ("red", "green", "blue")
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _COLOURS: dict[int, tuple[str, ...]] = {
     _WHITE_IS_ZERO: ("gray",),
