@@ -1,10 +1,14 @@
-"""A device: a fresh environment with `[cpu,video]` alone runs a bundle, without torch."""
+"""A device: a fresh environment with `[cpu,video]` alone runs a bundle, without torch.
+
+Once on the Python of the tests, and once on the oldest that is supported, which a Jetson has.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
-import venv
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,12 +31,27 @@ print(json.dumps({
 """
 
 
+OLDEST = "3.10"
+
+
+def oldest_python() -> str:
+    """The oldest supported Python; skips if this machine has none."""
+    pyenv = Path.home().glob(f".pyenv/versions/{OLDEST}.*/bin/python")
+    for candidate in (shutil.which(f"python{OLDEST}"), *map(str, pyenv)):
+        if candidate and subprocess.run([candidate, "-c", ""], capture_output=True).returncode == 0:
+            return candidate
+    pytest.skip(f"no Python {OLDEST} on this machine")
+
+
 @pytest.mark.slow
-def test_a_device_needs_no_torch(cells_bundle: Path, tmp_path: Path) -> None:
-    venv.create(tmp_path / "venv", with_pip=True)
+@pytest.mark.parametrize("oldest", [False, True], ids=["this", OLDEST])
+def test_a_device_needs_no_torch(cells_bundle: Path, tmp_path: Path, oldest: bool) -> None:
+    base = oldest_python() if oldest else sys.executable
+    subprocess.run([base, "-m", "venv", str(tmp_path / "venv")], check=True)
     python = tmp_path / "venv" / "bin" / "python"
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    constraints = ["--constraint", str(ROOT / "constraints.txt")]
+    # The pins are for the Python that develops it.
+    constraints = [] if oldest else ["--constraint", str(ROOT / "constraints.txt")]
     installed = subprocess.run(
         [*pip, *constraints, f"{ROOT}[cpu,video]"], capture_output=True, text=True, cwd=tmp_path
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -122,7 +122,7 @@ def part_file(flavour: Flavour, part: Part) -> str:
     return f"model.{flavour}.{part}.onnx"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class InputSpec:
     """How a frame becomes the net's input `image` (N, C, height, width).
 
@@ -144,9 +144,9 @@ class InputSpec:
         ('red', 'green', 'blue')
     """
 
-    height: int
-    width: int
-    _: KW_ONLY
+    # Python 3.10's `get_type_hints` does not take `_: KW_ONLY`.
+    height: int = field(kw_only=False)
+    width: int = field(kw_only=False)
     channels: tuple[str, ...] = RGB
     levels: Levels = BYTE_LEVELS
     depth: Depth = "uint8"
