@@ -1,12 +1,13 @@
 """What the runtime does when everything goes wrong, for as long as you like.
 
-Usage: soak.py BUNDLE [--frames 20000] [--rate 60] [-o NAME.json]
+Usage: soak.py BUNDLE [--frames 20000] [--rate 60] [--cycles 300] [-o NAME.json]
 
 A camera on loopback (`soak_camera.py`) damages pictures, breaks its connection, stays away, and
 changes its size, while the sink falls asleep now and then. In the end the frames are counted, the
 slope of the memory taken, and two runs of `edgeunet run` are disturbed: by SIGTERM, and by a disk
-that is full. Exit code 1 where a frame is missing that nothing counted, the memory grows by more
-than 1 MB in 10,000 frames, or one of the runs ends badly.
+that is full. Then the bundle is loaded, called and closed over and over, in a process of its own.
+Exit code 1 if a frame is missing that nothing counted, the memory grows by more than 1 MB in 10,000
+frames or by more than 5 MB over the cycles, or one of the runs ends badly.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ import tempfile
 import time
 from array import array
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 
 import av
@@ -40,6 +43,7 @@ UNDER_WAY = 20  # pictures between camera and stream when the soak ends
 WARM_UP = 0.25  # share of the frames before memory is looked at
 SLEEP = 0.3  # seconds that the sink takes now and then
 FILE_LIMIT = 100_000  # bytes, of the disk that is full
+CYCLE_GROWTH = 5.0  # MB, over all cycles behind the warm-up
 
 
 @dataclass
@@ -49,6 +53,7 @@ class Result:
     sent, damaged: pictures of the camera. read, skipped, segmented, dropped, reconnects: see
     `StreamReport`. rss_mb: resident memory at the end. slope_mb: its growth in 10,000 frames.
     delay_p99_ms: of a frame from its arrival to its mask, above the least of all frames.
+    cycles_mb: growth of the resident memory over the cycles behind the warm-up.
     """
 
     frames: int
@@ -63,6 +68,8 @@ class Result:
     rss_mb: float = 0
     slope_mb: float = 0
     delay_p99_ms: float = 0
+    cycles: int = 0
+    cycles_mb: float = 0
     stages: dict[str, dict[str, float]] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
@@ -74,6 +81,7 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--frames", type=int, default=20_000)
     parser.add_argument("--rate", type=float, default=60)
+    parser.add_argument("--cycles", type=int, default=300)
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
     result = Result(arguments.frames, environment=environment())
@@ -81,6 +89,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         disturb_by_signal(arguments.bundle, Path(folder) / "signal.mp4", result)
         disturb_by_full_disk(arguments.bundle, Path(folder) / "disk.mp4", result)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
+        memory = fresh.submit(load_and_close, arguments.bundle, arguments.cycles).result()
+    compare_cycles(memory, result)
     text = json.dumps(asdict(result), indent=1)
     print(text)
     if arguments.output:
@@ -172,6 +183,28 @@ def resident_mb() -> float:
     """Memory of this process that is in RAM, MB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 1e6
+
+
+def load_and_close(bundle: Path, cycles: int) -> list[float]:
+    """Resident memory after each cycle of a load, a call and a close, MB."""
+    memory = []
+    for _ in range(cycles):
+        with load(bundle, "onnxruntime") as segmenter:
+            spec = segmenter.manifest.input
+            segmenter(np.zeros((spec.height, spec.width, 3), np.uint8))
+        memory.append(resident_mb())
+    return memory
+
+
+def compare_cycles(memory: list[float], result: Result) -> None:
+    """Medians of ten cycles, as single ones vary by what the allocator keeps."""
+    after = memory[int(WARM_UP * len(memory)) :]
+    result.cycles = len(memory)
+    if len(after) < 20:  # noise would pass for growth
+        return
+    result.cycles_mb = float(np.median(after[-10:]) - np.median(after[:10]))
+    if result.cycles_mb > CYCLE_GROWTH:
+        result.faults.append(f"memory grows by {result.cycles_mb:.1f} MB in {len(memory)} cycles")
 
 
 def disturb_by_signal(bundle: Path, output: Path, result: Result) -> None:
