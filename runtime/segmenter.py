@@ -74,7 +74,7 @@ class Segmenter(Closing):
         self._streams: WeakSet[Stream] = WeakSet()
         spec = bundle.manifest.input
         self._first = FirstFrames(bundle.manifest.frames, levels=spec.levels)
-        self._fit = Fit(spec, reading)
+        self._fit = Fit(spec, reading, resized=not backend.tiles)
 
     @classmethod
     def open(
@@ -185,7 +185,7 @@ class Segmenter(Closing):
         if drop not in (None, *get_args(Drop)):
             raise UsageError(f"drop is {drop!r}; expected {' or '.join(get_args(Drop))}.")
         smoother = None if temporal is None else Smoother(self.manifest.input, temporal)
-        if smoother is not None and not self.backend.smooths:
+        if smoother is not None and self.backend.tiles:
             raise UsageError(
                 "frames in tiles are not smoothed over time. Leave out one of the two."
             )

@@ -7,6 +7,7 @@ take the same files and refuse the others with the same words.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,10 @@ Frame = npt.NDArray[Any]
 
 _log = logging.getLogger(__name__)
 _GRAY = ("gray",)
+_TAPS = 2  # pixels that bilinear interpolation reads, in a row and in a column
+_FEW = 1 / 2
+"""Share of the pixels that a filter should read, or noise and fine detail alias."""
+
 _SMALL = 1 / 8
 """Values that use at most this share of 16 bit are probably of fewer bits."""
 
@@ -71,10 +76,12 @@ class Fit:
     """Turns pictures of any depth and channels into frames for one net, or says why it cannot.
 
     Values come out in the net's levels: as they are, or as FP32 if the caller told other levels.
-    16 bit for a net of 8 bit is scaled by 1/257, which `tell` hears of once.
+    16 bit for a net of 8 bit is scaled by 1/257, which `tell` hears of once. It also hears once of
+    frames so large that the net's filter leaves most of their pixels unread.
 
     Args:
         spec: of the net. channels: wanted instead of the spec's `frame_channels`.
+        resized: frames will be resized to the net's input; tiles are not.
         tell: gets a note.
 
     Example:
@@ -90,6 +97,7 @@ class Fit:
         reading: Reading | None = None,
         *,
         channels: Sequence[str] | None = None,
+        resized: bool = True,
         tell: Callable[[str], None] = _log.warning,
     ) -> None:
         self.spec = spec
@@ -99,6 +107,7 @@ class Fit:
             self._wanted = _GRAY  # only 8 bit is RGB then
         self._tell = tell
         self._told = False
+        self._may_alias = resized and spec.filter == "bilinear"
 
     def __call__(
         self,
@@ -121,6 +130,8 @@ class Fit:
             raise FrameError(f"{name} has shape {pixels.shape}; expected (H, W) or (H, W, C).")
         if pixels.ndim == 2:
             pixels = pixels[..., None]
+        if self._may_alias:
+            self._tell_of_unread((pixels.shape[0], pixels.shape[1]), name)
         return self._levelled(self._picked(pixels, channels, name), name)
 
     def picture(self, picture: Picture, *, name: str) -> Frame:
@@ -203,6 +214,20 @@ class Fit:
         return (
             ". Say which raw values of the frames mean black and white: --levels LO,HI, such as "
             f"--levels {example}."
+        )
+
+    def _tell_of_unread(self, size: tuple[int, int], name: str) -> None:
+        """Tell once if the filter reads few of the pixels of a frame of `size`."""
+        fitted = self.spec.fitted_size(*size)
+        read = math.prod(min(1.0, _TAPS * to / side) for to, side in zip(fitted, size, strict=True))
+        if read >= _FEW:
+            return
+        self._may_alias = False
+        shown = ["{}x{}".format(*each) for each in (size, fitted)]
+        self._tell(
+            f"{name} has {shown[0]} pixels, and the filter bilinear reads {read:.0%} of them for "
+            f"{shown[1]}: noise and fine detail alias. Export with --filter antialias, which reads "
+            "all."
         )
 
     def _tell_once(self, largest: int, name: str) -> None:

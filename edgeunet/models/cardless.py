@@ -45,7 +45,7 @@ class Preparation:
 
     channels: of the net, in its order; see `channel_names`. levels: raw values that mean 0 and 1.
     mean, std: for values scaled to 0..1, either one for all channels or one for each.
-    filter: see `edgeunet.data.resize`.
+    filter: see `edgeunet.data.resize`. Weights with a card may have another one than the card's.
 
     Example:
         >>> from edgeunet.models import Preparation
@@ -67,7 +67,9 @@ class Preparation:
         None, "Standard deviation of pixel values scaled to 0..1."
     )
     filter: Filter | None = described(
-        None, "How pixels are resized; README compares them.", shown_default="bilinear"
+        None,
+        "How pixels are resized, also for weights with a card; README compares them.",
+        shown_default="the card's, or bilinear",
     )
 
     def __post_init__(self) -> None:

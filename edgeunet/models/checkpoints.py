@@ -123,7 +123,7 @@ class Checkpoint:
                 have the keys of our net.
             num_classes: the classes that it must have.
             size: (height, width) of the input instead of the card's. Files without a card need it.
-            preparation: how frames are prepared, for files without a card.
+            preparation: how frames are prepared, for files without a card; its filter for all.
             raw: take the weights that are not averaged, of a file with both.
 
         Raises:
@@ -250,15 +250,21 @@ class _Wanted:
 def _with_card(path: Path, wanted: _Wanted) -> tuple[Card, dict[str, Tensor]]:
     """Card of weights that have one, and the weights."""
     card = read_card(path)
-    if wanted.preparation != Preparation():
+    chosen = wanted.preparation.filter
+    if replace(wanted.preparation, filter=None) != Preparation():
         raise UsageError(
             f"{path} has a card, which says how frames are prepared. Leave out --channels, "
-            "--levels, --mean, --std and --filter, or correct the card."
+            "--levels, --mean and --std, or correct the card."
         )
     wanted.check(path, f"a checkpoint of {card.model}", card.model, len(card.classes))
     if wanted.size is not None:
         height, width = wanted.size
         card = replace(card, input=replace(card.input, height=height, width=width))
+    if chosen is not None:
+        try:
+            card = replace(card, input=replace(card.input, filter=chosen))
+        except ValueError as error:  # bytes only
+            raise UsageError(f"{error}. Pass another --filter.") from None
     with torch.device("meta"):
         keys = without_counters(_shaped(card, path.with_suffix(".json")).state_dict())
     tensors = read_tensors(

@@ -54,13 +54,14 @@ class Backend(Closing, ABC):
     All backends give the same masks for the same bundle and precision.
 
     name: of what computes, such as "onnxruntime". net: the net that computes.
-    smooths: whether streams take a smoother. frames_by_depth: number of frames that each depth has
-    segmented, the deepest first; empty unless a frame rate is held.
+    tiles: whether frames are cut into tiles instead of resized; streams take no smoother then.
+    frames_by_depth: number of frames that each depth has segmented, the deepest first; empty unless
+    a frame rate is held.
     """
 
     name: str
     net: Net
-    smooths: bool = True
+    tiles: bool = False
     frames_by_depth: Mapping[int, int] = MappingProxyType({})
 
     def __init__(self, bundle: Bundle) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,35 @@ def refusal(fit: Fit, frame: npt.NDArray[Any], channels: tuple[str, ...] = ()) -
     with pytest.raises(FrameError) as error:
         fit(frame, channels)
     return str(error.value)
+
+
+# Size
+
+
+@pytest.mark.parametrize(
+    ("size", "read"),
+    [((8, 8), None), ((16, 16), None), ((32, 16), None), ((33, 16), "48%"), ((64, 80), "5%")],
+)
+def test_large_frames_that_bilinear_hardly_reads(size: tuple[int, int], read: str | None) -> None:
+    notes: list[str] = []
+    fit = Fit(PLAIN, tell=notes.append)
+    for _ in range(2):  # told once
+        fit(np.zeros((*size, 3), np.uint8), name="big.png")
+    if read is None:
+        assert notes == []
+        return
+    (note,) = notes
+    assert note.startswith(f"big.png has {size[0]}x{size[1]} pixels, and the filter bilinear reads")
+    assert f"reads {read} of them for 8x8" in note
+    assert "--filter antialias" in note
+
+
+def test_frames_that_are_read_in_full_are_no_news() -> None:
+    notes: list[str] = []
+    large = np.zeros((64, 64, 3), np.uint8)
+    Fit(replace(PLAIN, filter="antialias"), tell=notes.append)(large)
+    Fit(PLAIN, resized=False, tell=notes.append)(large)  # tiles
+    assert notes == []
 
 
 # Channels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,12 @@ def test_preparations_that_do_not_fit_are_refused(
 def test_a_card_says_itself_how_frames_are_prepared() -> None:
     with pytest.raises(UsageError, match="has a card, which says how frames are prepared"):
         Checkpoint.open("cells", "mobile_unet", preparation=Preparation(BGR))
+
+
+def test_another_filter_than_the_cards() -> None:
+    whole = Checkpoint.open("cells", "mobile_unet").card
+    chosen = Checkpoint.open("cells", "mobile_unet", preparation=Preparation(filter="area")).card
+    assert chosen == replace(whole, input=replace(whole.input, filter="area"))
 
 
 def test_filter_is_bilinear_unless_the_user_says_so(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ class TiledBackend(Wrapper):
             bundle must take its batch.
     """
 
-    smooths = False
+    tiles = True
 
     def __init__(self, whole: Backend, tiling: Tiling) -> None:
         super().__init__(whole.bundle)
