@@ -35,7 +35,7 @@ from support.engine_fixtures import (
     install,  # noqa: F401 - fixtures
     trt,  # noqa: F401 - fixtures
 )
-from support.exports import make_bundle
+from support.exports import make_bundle, need_simulator
 from support.media import write_png
 from support.tensorrt_machine import stand_ins
 
@@ -153,6 +153,7 @@ def depths_bundle(depths_checkpoint: Path, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="session")
 def cells_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `edgeunet export --model mobile_unet --int8` writes. Do not change it: copy it."""
+    need_simulator()
     output = tmp_path_factory.mktemp("cells") / "mobile_unet-int8"
     export_bundle(output, ExportOptions("mobile_unet", precision="int8"))
     return output
