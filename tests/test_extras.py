@@ -80,7 +80,7 @@ def test_extra_is_named_where_it_overwrites_nothing(
 
 def test_extras_that_bring_opencv_are_those_of_the_project() -> None:
     extras_of_project = wanted_extras()
-    bringing = {"opencv-python-headless>=4.9", "edgeunet[cpu]", "edgeunet[export]"}
+    bringing = {"opencv-python-headless>=4.11", "edgeunet[cpu]", "edgeunet[export]"}
     bring = {name for name, wanted in extras_of_project.items() if bringing & set(wanted)}
     assert bring == extras._EXTRAS_WITH_OPENCV
 
