@@ -2,7 +2,7 @@
 
     python benchmarks/gpu.py BUNDLES [-o DIR] [--torch PYTHON] [--minutes 8] [--only NAME]
 
-BUNDLES is what `gpu_bundles.py` wrote. Needs TensorRT 8.6 or newer, PyCUDA, nvcc and filelock, no
+BUNDLES is what `gpu_bundles.py` wrote. Needs TensorRT 8.6 or newer, nvcc and filelock, no
 network and no PyTorch; with `--torch` the interpreter that has it times the same nets at the end.
 Each engine is built, checked against its bundle's golden frames, and only then timed: the engine
 alone with CUDA events, the whole way from host frames to host masks with the wall clock, and the

@@ -125,8 +125,8 @@ def test_step_that_dies_takes_no_other_with_it(int8_bundle: Path, tmp_path: Path
         done = CliRunner().invoke(gpu.main, arguments, catch_exceptions=False)
     assert done.exit_code == 0
     found = json.loads((tmp_path / "gpu.json").read_text())
-    assert "PyCUDA is not installed" in found["machine"]["problem"]
-    assert "PyCUDA is not installed" in found["engines"][0]["problem"]
+    assert "no NVIDIA driver" in found["machine"]["problem"]
+    assert "no NVIDIA driver" in found["engines"][0]["problem"]
 
 
 def test_step_that_takes_too_long_is_ended() -> None:

@@ -17,7 +17,7 @@ from edgeunet.bundle.bundle import Bundle
 from edgeunet.errors import BackendError, EdgeUNetError, EngineError, MissingDependencyError
 
 from ..frames import Batch, NetOutputs
-from ..gpu.cuda_driver import has_gpu
+from ..gpu.libcuda import has_gpu
 from ..options import DEFAULTS, LoadOptions
 from ..pipeline.lease import Lease, supply
 from .base import Backend, Net, Wrapper
@@ -30,8 +30,8 @@ _log = logging.getLogger(__name__)
 def open_automatic(bundle: Bundle, options: LoadOptions) -> Backend:
     """Open the fastest backend of this machine; a warning says why the GPU is not used.
 
-    This is TensorRT if it is installed, otherwise TensorRT-RTX if it and PyCUDA are, otherwise ONNX
-    Runtime.
+    This is TensorRT if it is installed, otherwise TensorRT-RTX if it is installed and there is an
+    NVIDIA GPU or an option asks for one, otherwise ONNX Runtime.
 
     Args:
         options: `device`, `dla` and `trust_engines` are for the GPU's backend only.
@@ -45,15 +45,16 @@ def open_automatic(bundle: Bundle, options: LoadOptions) -> Backend:
         for name in ("device", "dla", "trust_engines")
         if getattr(options, name) != getattr(DEFAULTS, name)
     ]
+    gpu = has_gpu()
     try:
-        backend = _on_the_gpu(bundle, options)
+        backend = _on_the_gpu(bundle, options, wanted=gpu or bool(asked))
     except (BackendError, EngineError, MissingDependencyError) as error:
         return _opened_after(error, bundle, _on_the_cpu)
     if backend is None:
-        if asked or has_gpu():
-            why = "there is an NVIDIA GPU" if has_gpu() else f"{' and '.join(asked)} was given"
+        if gpu or asked:
+            why = "there is an NVIDIA GPU" if gpu else f"{' and '.join(asked)} was given"
             _warn(
-                f"{why}, but {_missing()} is not installed in this Python: no GPU is used. "
+                f"{why}, but TensorRT is not installed in this Python: no GPU is used. "
                 "`edgeunet doctor` says what is missing."
             )
         return _on_the_cpu(bundle)
@@ -156,23 +157,21 @@ class _FallbackNet(Net):
         return _FallbackNet(self._backend, lambda backend: backend.net.lane())
 
 
-def _on_the_gpu(bundle: Bundle, options: LoadOptions) -> Backend | None:
-    """The backend of the kind of TensorRT that is installed, None if there is none."""
+def _on_the_gpu(bundle: Bundle, options: LoadOptions, *, wanted: bool) -> Backend | None:
+    """The backend of the kind of TensorRT that is installed, None if there is none.
+
+    wanted: there is a GPU, or an option asks for one. If not, TensorRT-RTX was installed to build
+    engines for other machines.
+    """
     if importlib.util.find_spec("tensorrt") is not None:
         from .tensorrt import open_tensorrt
 
         return open_tensorrt(bundle, options)
-    # Without PyCUDA, TensorRT-RTX was installed to build engines for other machines.
-    if all(importlib.util.find_spec(name) for name in ("tensorrt_rtx_bindings", "pycuda")):
+    if wanted and importlib.util.find_spec("tensorrt_rtx_bindings") is not None:
         from .tensorrt import open_rtx
 
         return open_rtx(bundle, options)
     return None
-
-
-def _missing() -> str:
-    """What `_on_the_gpu` did not find."""
-    return "PyCUDA" if importlib.util.find_spec("tensorrt_rtx_bindings") else "TensorRT"
 
 
 def _on_the_cpu(bundle: Bundle) -> Backend:

@@ -68,7 +68,7 @@ class TensorRTBackend(NetBackend):
             that another machine built.
 
     Raises:
-        MissingDependencyError: TensorRT or PyCUDA is not installed. BackendError: no usable GPU.
+        MissingDependencyError: TensorRT is not installed. BackendError: no usable GPU.
         EngineError: no engine could be built or loaded.
     """
 

@@ -1,4 +1,4 @@
-"""CUDA through PyCUDA: a device and its resources. No other module imports PyCUDA.
+"""CUDA: a device and its resources, by PyCUDA if that is installed, and otherwise by ctypes.
 
 Each resource can be freed on its own; closing the device frees all of them. Addresses are plain
 integers, as TensorRT expects. Methods may be called from any thread.
@@ -7,6 +7,7 @@ integers, as TensorRT expects. Methods may be called from any thread.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,24 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeunet.errors import BackendError, MissingDependencyError
+from edgeunet.errors import BackendError
 
 from ..pipeline.stopping import Closing
-from .cuda_driver import CallError, balanced_stack, capture, driver_version
+from . import driver as by_ctypes
+from .libcuda import DRIVER_ADVICE, Error, balanced_stack, capture, driver_version, library
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: does not wait for the default stream
-# PyCUDA links two CUDA libraries: libcuda of the driver, and cuRAND of the toolkit. Only its own
-# configuration file can leave cuRAND out, no environment variable (see its aksetup_helper).
-DRIVER_ADVICE = (
-    "Install NVIDIA's driver, or update it; in a container, pass the GPU in (docker run --gpus "
-    "all, on Jetson --runtime nvidia)."
-)
-_CURAND_ADVICE = (
-    "It was compiled with cuRAND, a library of the CUDA toolkit: install the toolkit, or add the "
-    "library's folder to LD_LIBRARY_PATH. Or compile PyCUDA without it, which is enough here: "
-    "echo 'CUDA_ENABLE_CURAND = False' >> ~/.aksetup-defaults.py, then pip install "
-    "--force-reinstall --no-deps --no-cache-dir pycuda."
-)
 
 Grid = tuple[int, int, int]
 
@@ -47,7 +37,7 @@ class Resource(Closing):
 
     @property
     def native(self) -> Any:
-        """PyCUDA's object. BackendError after `close`."""
+        """The driver's object. BackendError after `close`."""
         if self._native is None:
             raise BackendError(
                 "this GPU resource was freed: its backend was closed. Load the bundle again."
@@ -61,10 +51,13 @@ class Resource(Closing):
                 try:
                     self._free()
                 finally:
-                    self._native = None  # PyCUDA frees some objects with the last reference
+                    self._native = None
 
     def _free(self) -> None:
-        """Free what dropping the last reference does not."""
+        """Free it, not only with its last reference: the traceback of an error may hold one."""
+        free = getattr(self._native, "free", None)  # PyCUDA's streams, events and modules lack it
+        if free is not None:
+            free()
 
 
 class Stream(Resource):
@@ -108,21 +101,20 @@ class DeviceMemory(Resource):
         self.address = int(native)
         self.nbytes = nbytes
 
-    def _free(self) -> None:
-        self.native.free()
-
 
 class Staging(Resource):
     """Page-locked memory `host`, and its counterpart on the device at `address`.
 
-    On an integrated GPU both are the same memory, so nothing is copied.
+    shared: both are the same memory, and nothing is copied.
     """
 
-    def __init__(self, device: CudaDevice, host: npt.NDArray[np.uint8]) -> None:
+    def __init__(
+        self, device: CudaDevice, host: npt.NDArray[np.uint8], *, shared: bool = False
+    ) -> None:
         super().__init__(device, host.base)
         self.host = host
         self._memory: DeviceMemory | None = None
-        if device.integrated:
+        if shared:
             self.address = int(self.native.get_device_pointer())
         else:
             self._memory = device.allocate(host.nbytes)
@@ -140,9 +132,11 @@ class Staging(Resource):
 
     def _free(self) -> None:
         self.host = np.empty(0, np.uint8)
-        self.native.free()
-        if self._memory is not None:
-            self._memory.close()
+        try:
+            super()._free()
+        finally:
+            if self._memory is not None:
+                self._memory.close()
 
 
 class Module(Resource):
@@ -153,8 +147,8 @@ class Module(Resource):
     ) -> None:
         """Queue a kernel. The arguments must have the C types of its parameters."""
         with self.device.current(f"launching the kernel {name}"):
-            function = self.native.get_function(name)
-            function(*arguments, grid=grid, block=block, stream=stream.native)
+            # In one expression: an error's traceback would hold a variable, and by it the module.
+            self.native.get_function(name)(*arguments, grid=grid, block=block, stream=stream.native)
 
 
 class Graph(Resource):
@@ -178,22 +172,24 @@ class CudaDevice(Closing):
     device; otherwise a capture in another thread fails.
 
     Raises:
-        MissingDependencyError: PyCUDA is not installed.
-        BackendError: PyCUDA cannot be loaded, the driver is missing or too old, or there is no such
-            GPU. Every method raises it if the GPU fails.
+        BackendError: the driver is missing, too old or does not fit, or there is no such GPU. Every
+            method raises it if the GPU fails.
     """
 
     def __init__(self, index: int = 0) -> None:
-        self._driver = driver = import_pycuda()
+        self._driver = driver = load_driver()
         self.resources: dict[int, Resource] = {}
         self._closed = False
         self.preparing = threading.RLock()
-        with self._translated("looking for a GPU"):
+        try:
             driver.init()
             count = driver.Device.count()
+        except driver.Error as error:
+            raise BackendError(f"CUDA does not start: {error}. {_advice(error)}") from error
         if not 0 <= index < count:
-            known = f"GPUs 0 to {count - 1}" if count else "no GPUs"
-            raise BackendError(f"there is no GPU {index}; found {known}. See nvidia-smi.")
+            raise BackendError(
+                f"there is no GPU {index}; found GPUs 0 to {count - 1}. See nvidia-smi."
+            )
         with self._translated(f"opening GPU {index}"):
             native = driver.Device(index)
             self.name = str(native.name())
@@ -218,7 +214,7 @@ class CudaDevice(Closing):
             for resource in resources:
                 with suppress(BackendError):
                     resource.close()
-        with suppress(CallError, self._driver.Error), balanced_stack():
+        with suppress(Error, self._driver.Error), balanced_stack():
             self._context.push()  # PyCUDA releases only a current context, or from its own thread
             self._context.detach()
 
@@ -252,12 +248,19 @@ class CudaDevice(Closing):
         with self.current(f"allocating {nbytes / 1e6:.0f} MB"):
             return DeviceMemory(self, self._driver.mem_alloc(nbytes), nbytes)
 
-    def stage(self, nbytes: int) -> Staging:
-        """Uninitialised page-locked memory with its counterpart on the device."""
-        flags = self._driver.host_alloc_flags.DEVICEMAP if self.integrated else 0
+    def stage(self, nbytes: int, *, small: bool = False) -> Staging:
+        """Uninitialised page-locked memory with its counterpart on the device.
+
+        Args:
+            small: read or written hardly more than once. An integrated GPU then uses the host's
+                memory itself, which saves a copy. It does not cache that memory, so that for a
+                frame, whose pixels are read several times, the copy is cheaper.
+        """
+        shared = small and self.integrated
+        flags = self._driver.host_alloc_flags.DEVICEMAP if shared else 0
         with self.current(f"allocating {nbytes / 1e6:.0f} MB of page-locked memory"):
             host = self._driver.pagelocked_empty(nbytes, np.uint8, mem_flags=flags)
-            return Staging(self, host)
+            return Staging(self, host, shared=shared)
 
     def load_module(self, image: bytes) -> Module:
         """Load kernels from a cubin, PTX or fatbin."""
@@ -298,37 +301,38 @@ class CudaDevice(Closing):
                 f"the GPU ran out of memory while {step}: {error}. Close other programs that use "
                 "it, export the bundle with a smaller --max-batch, or use --backend onnxruntime."
             ) from error
-        except (driver.Error, CallError) as error:
+        except (driver.Error, Error) as error:
             raise BackendError(
                 f"CUDA failed while {step}: {error}. Check GPU and driver with nvidia-smi (on "
                 "Jetson: dmesg). If the GPU was lost, restart the program."
             ) from error
 
 
-def missing_pycuda() -> MissingDependencyError:
-    """The error for a missing PyCUDA. The extra also installs TensorRT, which is large."""
-    return MissingDependencyError(
-        "PyCUDA",
-        "trt",
-        hint="If you only need TensorRT-RTX: pip install pycuda. pip compiles it, which takes the "
-        "CUDA toolkit with nvcc on the PATH.",
-    )
-
-
-def import_pycuda() -> Any:
-    """Import `pycuda.driver`. This does not initialise CUDA.
+def load_driver() -> Any:
+    """The driver API as a module: `pycuda.driver` or `driver`. This does not initialise CUDA.
 
     Raises:
-        MissingDependencyError: PyCUDA or one of its dependencies is not installed.
-        BackendError: a library that PyCUDA was linked with is missing or too old.
+        BackendError: NVIDIA's driver is missing, too old or does not fit.
     """
+    library()
+    module, _ = pycuda_or_why_not()
+    return by_ctypes if module is None else module
+
+
+def pycuda_or_why_not() -> tuple[Any | None, str]:
+    """`pycuda.driver`, or None. The text says why it cannot be loaded although it is installed."""
+    if importlib.util.find_spec("pycuda") is None:
+        return None, ""
     try:
-        return importlib.import_module("pycuda.driver")
-    except ModuleNotFoundError as error:
-        name = str(error.name)
-        if name.split(".")[0] == "pycuda":
-            raise missing_pycuda() from None
-        raise MissingDependencyError(name, "trt") from None
-    except ImportError as error:
-        advice = _CURAND_ADVICE if "libcurand" in str(error) else DRIVER_ADVICE
-        raise BackendError(f"PyCUDA cannot be loaded: {error}. {advice}") from error
+        return importlib.import_module("pycuda.driver"), ""
+    except Exception as error:  # whatever loading somebody's build may raise
+        return None, f"PyCUDA is installed, but cannot be loaded: {error}"
+
+
+def _advice(error: Exception) -> str:
+    """What to do if CUDA does not start."""
+    if "stub" in str(error):
+        return "This is the CUDA toolkit's libcuda: take its stubs folder out of LD_LIBRARY_PATH."
+    if "no CUDA-capable device" in str(error):
+        return f"{DRIVER_ADVICE} See nvidia-smi, and check CUDA_VISIBLE_DEVICES."
+    return DRIVER_ADVICE

@@ -8,17 +8,17 @@ from collections.abc import Callable
 from edgeunet.doctor import Need
 from edgeunet.errors import BackendError, EdgeUNetError, MissingDependencyError
 
-from .cuda import DRIVER_ADVICE, CudaDevice, import_pycuda, missing_pycuda
-from .cuda_driver import CallError, driver_version
+from .cuda import CudaDevice, pycuda_or_why_not
 from .kernels.compile import find_nvcc
+from .libcuda import Error, driver_version, library
 
 
 def gpu_needs() -> tuple[Need, ...]:
-    """Check for a GPU with its driver, TensorRT, PyCUDA and nvcc, each on its own."""
+    """Check for a GPU with its driver, TensorRT and nvcc, each on its own."""
     return (
         _need("GPU", _gpu),
+        *_calls(),
         _need("TensorRT", _tensorrt),
-        _need("PyCUDA", _pycuda),
         _need("nvcc", _nvcc, optional=True),
     )
 
@@ -34,10 +34,6 @@ def _need(name: str, find: Callable[[], str], *, optional: bool = False) -> Need
 
 def _gpu() -> str:
     driver = _driver()
-    try:
-        import_pycuda()
-    except EdgeUNetError:  # reported as the problem of PyCUDA
-        return driver
     with CudaDevice() as device:
         memory = device.free_memory() / 1e9
         return f"{device.name} ({device.capability}), {driver}, {memory:.1f} GB free"
@@ -46,10 +42,20 @@ def _gpu() -> str:
 def _driver() -> str:
     try:
         return f"driver of CUDA {driver_version()}"
-    except OSError as error:
-        raise BackendError(f"no NVIDIA driver: {error}. {DRIVER_ADVICE}") from None
-    except CallError as error:
+    except Error as error:
         raise BackendError(f"the NVIDIA driver does not answer: {error}. See nvidia-smi.") from None
+
+
+def _calls() -> tuple[Need, ...]:
+    """What calls the driver; nothing without one, which is the problem of the GPU."""
+    try:
+        library()
+    except BackendError:
+        return ()
+    module, why_not = pycuda_or_why_not()
+    if module is not None:
+        return (Need("driver calls", "by PyCUDA", None),)
+    return (Need("driver calls", "; ".join(filter(None, ["by ctypes", why_not])), None),)
 
 
 def _tensorrt() -> str:
@@ -65,22 +71,11 @@ def _tensorrt() -> str:
     try:
         with CudaDevice() as device:
             card = (device.name, device.capability)
-    except (BackendError, MissingDependencyError):  # reported as the problem of GPU or PyCUDA
+    except BackendError:  # reported as the problem of the GPU
         pass
     else:
         toolkit.check_card(*card)
     return f"{toolkit.title} {toolkit.version}"
-
-
-def _pycuda() -> str:
-    if importlib.util.find_spec("pycuda") is None:
-        raise missing_pycuda()
-    try:
-        _driver()
-    except BackendError:  # reported as the problem of GPU; PyCUDA cannot load without a driver
-        return "installed"
-    import_pycuda()
-    return "installed"
 
 
 def _nvcc() -> str:

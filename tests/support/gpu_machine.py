@@ -1,4 +1,4 @@
-"""Stand-ins for a machine that runs engines: GPU, PyCUDA and TensorRT."""
+"""Stand-ins for a machine that runs engines: GPU and TensorRT."""
 
 from __future__ import annotations
 
@@ -12,40 +12,44 @@ import numpy as np
 import pytest
 
 from edgeunet.runtime.frames import Frame
+from support.fake_cuda import CUBIN, FakeCuda
 from support.host_kernels import load_host_kernels
-from support.simulated_gpu import Driver
-from support.tensorrt_machine import install_pycuda, install_stand_in, restored_modules
+from support.tensorrt_machine import install_gpu, install_stand_in, restored_modules
 
 
 @dataclass(frozen=True)
 class GpuMachine:
     """The stand-ins for the GPU and for TensorRT."""
 
-    driver: Driver
+    driver: FakeCuda
     trt: Any
 
 
 @contextmanager
 def gpu_machine(version: str = "10.3.0", **gpu: Any) -> Iterator[GpuMachine]:
-    """Install the stand-ins while the block runs. gpu: arguments of `Driver`.
+    """Install the stand-ins while the block runs. gpu: arguments of `FakeCuda`.
 
     The default GPU is an Orin, or an RTX 4090 for TensorRT-RTX ("rtx-1.7.1").
+
+    Raises:
+        AssertionError: at the block's end, if a GPU would not have taken all calls, or if something
+            is left on it.
     """
     if version.startswith("rtx-"):
         gpu = {"name": "NVIDIA GeForce RTX 4090", "capability": (8, 9), **gpu}
     with restored_modules(), pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
-        driver = install_pycuda(Driver(load_host_kernels(), **gpu))
+        card = {"name": "Orin", "capability": (8, 7), **gpu}
+        driver = install_gpu(**card)
+        driver.use(load_host_kernels().library)
         trt = install_stand_in(version)
-        device = driver.Device(0) if driver.Device.count() else None
-        if device is not None:
-            trt.scenario.card = device.name()
-            trt.scenario.capability = "sm{}{}".format(*device.compute_capability())
-        trt.enqueue = driver.streams.enqueue  # type: ignore[attr-defined]
+        trt.scenario.card = card["name"]
+        trt.scenario.capability = "sm{}{}".format(*card["capability"])
+        trt.enqueue = driver.enqueue  # type: ignore[attr-defined]
         patch.setenv("XDG_CACHE_HOME", folder)  # for the timing cache
         # The host has its own build of the kernels, and the test machine may lack nvcc.
         patch.setattr(
             "edgeunet.runtime.backends.tensorrt.load_kernels",
-            lambda device, folder, trust: device.load_module(b"\x7fELF"),
+            lambda device, folder, trust: device.load_module(CUBIN),
         )
         yield GpuMachine(driver, trt)
 

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import ctypes
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from edgeunet.runtime.gpu.kernels.compile import SOURCES
+from support.compiling import compiled
 
-HOST_CUDA = Path(__file__).with_name("host_cuda")
+SOURCE = Path(__file__).with_name("host_cuda") / "host_kernels.cpp"
 FLAGS = [
-    "-std=c++17", "-O1", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas",
+    "-O1", "-Wno-unknown-pragmas",
     "-ffp-contract=off",  # as nvcc's -fmad=false, see pixels.cuh
     # A load or store that is not aligned fails on a GPU, but not on this machine. This ends the
     # process then, and `pytest -s` shows where. From -O2 on some copies are not looked at.
@@ -31,6 +28,7 @@ class HostKernels:
     """As a loaded module; the stream is not looked at."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
+        self.library = library
         self._launch = library.host_launch
 
     def launch(
@@ -61,16 +59,5 @@ class HostKernels:
 
 @cache
 def load_host_kernels() -> HostKernels:
-    """Compile, once a process; skips where there is no g++."""
-    compiler = shutil.which("g++")
-    if compiler is None:
-        pytest.skip("no g++ to compile the kernels for the host")
-    with tempfile.TemporaryDirectory() as folder:
-        library = Path(folder) / "host_kernels.so"
-        done = subprocess.run(
-            [compiler, *FLAGS, f"-I{SOURCES[0].parent}", str(HOST_CUDA / "host_kernels.cpp"),
-             "-o", str(library)],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return HostKernels(ctypes.CDLL(str(library)))
+    """Compile them, or take what was compiled; skips where there is no g++."""
+    return HostKernels(ctypes.CDLL(str(compiled(SOURCE, *FLAGS, includes=[SOURCES[0].parent]))))

@@ -5,37 +5,26 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-from edgeunet.runtime.gpu import cuda_driver
 from support import fake_tensorrt
-from support.simulated_gpu import Driver
+from support.fake_cuda import FakeCuda
 
-_PLACES = ("tensorrt", "tensorrt_rtx_bindings", "pycuda", "pycuda.driver")
-
-
-class NoKernels:
-    """Building an engine launches no kernels."""
-
-    def launch(self, *_: object) -> None:
-        raise AssertionError("a kernel was launched")
-
-
-def install_pycuda(driver: Driver) -> Driver:
-    """Replace PyCUDA and libcuda by a simulated GPU."""
-    cuda_driver._library = lambda: driver.streams
-    pycuda = sys.modules["pycuda"] = ModuleType("pycuda")
-    pycuda.__spec__ = ModuleSpec("pycuda", None)  # find_spec reads it
-    sys.modules["pycuda.driver"] = driver  # type: ignore[assignment]
-    return driver
+_PLACES = ("tensorrt", "tensorrt_rtx_bindings")
+_machines: list[FakeCuda] = []
 
 
 def install_tensorrt(version: str, **gpu: Any) -> ModuleType:
-    """Replace `tensorrt` and PyCUDA by stand-ins. Returns the module of `tensorrt`."""
-    install_pycuda(Driver(NoKernels(), **gpu))
+    """Put a GPU in place, and a stand-in for `tensorrt`, whose module is returned."""
+    install_gpu(**gpu)
     return install_stand_in(version)
+
+
+def install_gpu(**gpu: Any) -> FakeCuda:
+    """Put a GPU in place until the end of the block `restored_modules`."""
+    _machines.append(FakeCuda(**gpu))
+    return _machines[-1]
 
 
 def install_stand_in(version: str) -> ModuleType:
@@ -47,20 +36,33 @@ def install_stand_in(version: str) -> ModuleType:
 
 @contextmanager
 def restored_modules() -> Iterator[None]:
-    """After the block, restore the modules that stand-ins have replaced."""
-    library = cuda_driver._library
+    """After the block, restore the modules that stand-ins have replaced, and end its GPUs.
+
+    Raises:
+        AssertionError: as `FakeCuda.close`.
+    """
     before = {name: sys.modules.get(name) for name in _PLACES}
+    outside = len(_machines)
+    failed = True
     try:
         yield
+        failed = False
     finally:
-        cuda_driver._library = library
         for name, module in before.items():
             sys.modules.pop(name, None)
             if module is not None:
                 sys.modules[name] = module
+        inside = _machines[outside:]
+        del _machines[outside:]
+        for machine in inside[::-1]:
+            if failed:
+                machine.end()
+            else:
+                machine.close()
 
 
 def stand_ins() -> list[str]:
     """Names of modules that a stand-in replaces now: no file was loaded for it."""
     modules = {name: sys.modules.get(name) for name in _PLACES}
-    return [name for name, module in modules.items() if module and not hasattr(module, "__file__")]
+    found = [name for name, module in modules.items() if module and not hasattr(module, "__file__")]
+    return [*found, *("libcuda" for _ in _machines)]

@@ -61,7 +61,7 @@ def build_bundle_engine(
     Raises:
         BundleError: the bundle is missing or damaged.
         UnknownNameError: unknown runtime or target.
-        MissingDependencyError: the runtime or PyCUDA is not installed.
+        MissingDependencyError: the runtime is not installed.
         UsageError: the bundle lacks the precision or part, or the runtime does not take an option.
         BackendError: there is no such GPU, or the runtime does not support it.
         EngineError: TensorRT rejected the graph, or `engines/` is a link or cannot be written.

@@ -64,16 +64,19 @@ NO_FALLBACK = r"There is no fallback: onnxruntime is not installed.*pip install"
 def install(monkeypatch: pytest.MonkeyPatch) -> Install:
     """Makes a machine where the modules that are named are installed, and no other TensorRT.
 
-    `backend` stands in for the backend of each; `without` are missing.
+    `backend` stands in for the backend of each; `without` are missing. gpu: it has an NVIDIA GPU.
     """
     find = importlib.util.find_spec
     fallback._warn.cache_clear()
-    monkeypatch.setattr(fallback, "has_gpu", lambda: False)
 
     def install(
-        *modules: str, backend: Callable[..., Backend], without: Sequence[str] = ()
+        *modules: str,
+        backend: Callable[..., Backend],
+        without: Sequence[str] = (),
+        gpu: bool = False,
     ) -> None:
-        known = [*KINDS, "pycuda", *without]
+        monkeypatch.setattr(fallback, "has_gpu", lambda: gpu)
+        known = [*KINDS, *without]
         specs = {name: ModuleSpec(name, None) if name in modules else None for name in known}
         if "onnxruntime" in without:
             monkeypatch.delitem(sys.modules, "edgeunet.runtime.backends.ort", raising=False)
@@ -119,7 +122,7 @@ def test_without_either_it_is_onnx_runtime_and_nothing_is_said(
     [
         BackendError("there is no GPU 0."),
         EngineError("engines cannot be written."),
-        MissingDependencyError("PyCUDA", "trt"),
+        MissingDependencyError("tensorrt", "trt"),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -133,7 +136,7 @@ def test_what_keeps_the_gpu_from_running_is_told_once(
     def refuse(bundle: Bundle, options: LoadOptions) -> Backend:
         raise error
 
-    install(module, "pycuda", backend=refuse)
+    install(module, backend=refuse, gpu=True)
     with create_backend("auto", bundle) as backend:
         assert backend.name == "onnxruntime"
     (record,) = caplog.records
@@ -145,7 +148,7 @@ def test_what_keeps_the_gpu_from_running_is_told_once(
 def test_the_one_that_is_installed_is_chosen_where_it_runs(
     bundle: Bundle, module: str, install: Install, caplog: pytest.LogCaptureFixture
 ) -> None:
-    install(module, "pycuda", backend=means)
+    install(module, backend=means, gpu=True)
     with create_backend("auto", bundle) as backend:
         assert backend.name == "means"
     assert caplog.records == []
@@ -160,32 +163,36 @@ def test_tensorrt_rtx_that_only_builds_for_other_machines_is_left_alone(
     assert caplog.records == []
 
 
-@pytest.mark.parametrize(
-    ("installed", "missing"), [([], "TensorRT"), (["tensorrt_rtx_bindings"], "PyCUDA")]
-)
-def test_a_gpu_that_nothing_is_installed_for_is_told_once(
-    bundle: Bundle,
-    installed: list[str],
-    missing: str,
-    install: Install,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+def test_tensorrt_rtx_is_tried_without_a_gpu_if_one_is_asked_for(
+    bundle: Bundle, install: Install, caplog: pytest.LogCaptureFixture
 ) -> None:
-    install(*installed, backend=pytest.fail)
-    monkeypatch.setattr(fallback, "has_gpu", lambda: True)
+    def refuse(bundle: Bundle, options: LoadOptions) -> Backend:
+        raise BackendError("no NVIDIA driver.")
+
+    install("tensorrt_rtx_bindings", backend=refuse)
+    with create_backend("auto", bundle, LoadOptions(device=0)) as backend:
+        assert backend.name == "onnxruntime"
+    (record,) = caplog.records
+    assert record.getMessage() == "no NVIDIA driver. Going on with ONNX Runtime on the CPU."
+
+
+def test_a_gpu_that_nothing_is_installed_for_is_told_once(
+    bundle: Bundle, install: Install, caplog: pytest.LogCaptureFixture
+) -> None:
+    install(backend=pytest.fail, gpu=True)
     for _ in range(2):
         with create_backend("auto", bundle) as backend:
             assert backend.name == "onnxruntime"
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert f"an NVIDIA GPU, but {missing} is not installed" in record.getMessage()
+    assert "an NVIDIA GPU, but TensorRT is not installed" in record.getMessage()
     assert "`edgeunet doctor`" in record.getMessage()
 
 
 def test_tensorrt_goes_before_tensorrt_rtx(
     bundle: Bundle, install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install(*KINDS, "pycuda", backend=means)
+    install(*KINDS, backend=means, gpu=True)
     rtx = sys.modules["edgeunet.runtime.backends.tensorrt"]
     monkeypatch.setattr(rtx, "open_rtx", pytest.fail)
     with create_backend("auto", bundle) as backend:
@@ -217,7 +224,7 @@ def test_the_gpus_backend_gets_what_was_given_and_the_cpus_nothing(
         got.append(options)
         return Means(bundle, 0)
 
-    install(module, "pycuda", backend=on_a_gpu)
+    install(module, backend=on_a_gpu, gpu=True)
     with create_backend("auto", bundle, LoadOptions(**given)) as backend:
         assert got == [LoadOptions(**given)]
         backend.segment(Batch.of(frames(1)))

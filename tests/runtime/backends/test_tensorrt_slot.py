@@ -74,8 +74,8 @@ def test_each_batch_size_is_captured_once(machine: GpuMachine, bundle: Bundle) -
     with create_backend("tensorrt", bundle) as backend:
         for count in (1, 3, 1, 3, 1):
             backend.segment(Batch.of(frames(count, (64, 96))))
-        assert len(machine.driver.streams.graphs) == 2
-        assert machine.driver.streams.launched == 5
+        assert machine.driver.graphs == 2
+        assert machine.driver.launched == 5
 
 
 # Faults
@@ -95,7 +95,7 @@ def test_batch_that_has_no_room_is_refused_before_it_is_copied(
             words = f"expected a batch of 1 to 4, got {count}|expected frames of one size, got none"
             with pytest.raises((UsageError, FrameError), match=words):
                 call()
-        assert all(not queue.waiting for queue in machine.driver.streams.queues.values())
+        assert machine.driver.queued == 0
 
 
 def test_too_little_device_memory_is_told_and_nothing_stays(bundle: Bundle) -> None:
@@ -103,4 +103,4 @@ def test_too_little_device_memory_is_told_and_nothing_stays(bundle: Bundle) -> N
         machine.trt.scenario.device_memory = 2_000_000
         with pytest.raises(BackendError, match=r"ran out of memory while allocating 2 MB.*--max-b"):
             create_backend("tensorrt", bundle)
-        assert machine.driver.memory.used == machine.driver.retained == 0
+        assert machine.driver.memory == machine.driver.count("retained") == 0

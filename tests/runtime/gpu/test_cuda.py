@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -11,46 +11,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeunet.errors import BackendError, MissingDependencyError
+from edgeunet.errors import BackendError
+from edgeunet.runtime.gpu import cuda
+from edgeunet.runtime.gpu import driver as by_ctypes
 from edgeunet.runtime.gpu.cuda import CudaDevice
-from support.commands import ROOT
-from support.doubling import Doubling
-from support.simulated_gpu import Driver
-from support.tensorrt_machine import install_pycuda, restored_modules
-
-API = json.loads((ROOT / "tests/support/simulated_gpu/pycuda_2026.1.json").read_text())
-
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    with restored_modules():
-        yield
+from support.fake_cuda import CUBIN, FakeCuda
 
 
 @pytest.fixture
-def driver() -> Driver:
-    kernels = Doubling()
-    kernels.driver = Driver(kernels)
-    return install_pycuda(kernels.driver)
+def driver() -> Iterator[FakeCuda]:
+    with FakeCuda() as made:
+        yield made
 
 
 @pytest.fixture
-def integrated() -> Driver:
-    return install_pycuda(Driver(Doubling(), integrated=True))
+def integrated() -> Iterator[FakeCuda]:
+    with FakeCuda(integrated=True) as made:
+        yield made
 
 
-def test_simulation_offers_nothing_that_pycuda_lacks(driver: Driver) -> None:
-    known = {*API["functions"], *API["classes"], *API["errors"]}
-    own = {"memory", "pinned", "streams", "lost", "retained"}
-    offered = {name for name in {*vars(driver), *dir(driver)} if not name.startswith("_")} - own
-    assert offered <= known
-    for name in ("Device", "Context", "Stream", "Event"):
-        members = {m for m in vars(getattr(driver, name)) if not m.startswith("_")}
-        assert members <= set(API["classes"][name]), name
-    assert "INTEGRATED" in API["classes"]["device_attribute"]
-
-
-def test_device_says_what_it_is(driver: Driver) -> None:
+def test_device_says_what_it_is(driver: FakeCuda) -> None:
     with CudaDevice() as device:
         assert (device.name, device.capability, device.driver) == ("Orin", "sm87", "12.6")
         assert not device.integrated
@@ -62,10 +42,10 @@ def test_device_says_what_it_is(driver: Driver) -> None:
         assert device.free_memory() == before
 
 
-def test_bytes_go_up_through_a_kernel_and_down(driver: Driver) -> None:
+def test_bytes_go_up_through_a_kernel_and_down(driver: FakeCuda) -> None:
     with CudaDevice() as device:
         stream, staging = device.stream(), device.stage(8)
-        module = device.load_module(b"\x7fELF")
+        module = device.load_module(CUBIN)
         staging.host[:] = range(8)
         staging.upload(8, stream)
         arguments = [np.uint64(staging.address), np.int32(4)]
@@ -76,18 +56,36 @@ def test_bytes_go_up_through_a_kernel_and_down(driver: Driver) -> None:
         assert staging.host.tolist() == [0, 2, 4, 6, 4, 5, 6, 7]
 
 
-def test_integrated_gpu_copies_nothing(integrated: Driver) -> None:
+def test_integrated_gpu_shares_what_is_small(integrated: FakeCuda) -> None:
     with CudaDevice() as device:
-        stream, staging = device.stream(), device.stage(8)
+        stream, staging = device.stream(), device.stage(8, small=True)
         assert device.integrated
         assert staging.address == staging.host.ctypes.data
         staging.upload(8, stream)
         staging.download(8, stream)
-        assert integrated.streams.queues[stream.handle].waiting == []
-        assert integrated.memory.used == 0
+        assert integrated.queued == integrated.memory == 0
 
 
-def test_marks_wait_for_what_came_before_them_alone(driver: Driver) -> None:
+def test_integrated_gpu_gets_a_copy_of_frames(integrated: FakeCuda) -> None:
+    """It does not cache memory that it shares."""
+    with CudaDevice() as device:
+        stream, staging = device.stream(), device.stage(8)
+        assert integrated.memory == 8
+        assert staging.address != staging.host.ctypes.data
+        staging.host[:] = 5
+        staging.upload(8, stream)
+        stream.synchronize()
+        assert integrated.at(staging.address, 8).tolist() == [5] * 8
+
+
+def test_other_gpus_share_nothing(driver: FakeCuda) -> None:
+    with CudaDevice() as device:
+        staging = device.stage(8, small=True)
+        assert driver.memory == 8
+        assert staging.address != staging.host.ctypes.data
+
+
+def test_marks_wait_for_what_came_before_them_alone(driver: FakeCuda) -> None:
     with CudaDevice() as device:
         stream, source, target = device.stream(), device.stage(4), device.allocate(4)
         first, second = device.event(), device.event()
@@ -98,42 +96,41 @@ def test_marks_wait_for_what_came_before_them_alone(driver: Driver) -> None:
         device.copy(target.address, source.address, 4, stream)
         second.synchronize()
         assert second.seconds_since(first) > 0
-        assert driver.memory.view(target.address, 4).tolist() != [7] * 4
+        assert driver.at(target.address, 4).tolist() != [7] * 4
         stream.synchronize()
-        assert driver.memory.view(target.address, 4).tolist() == [7] * 4
+        assert driver.at(target.address, 4).tolist() == [7] * 4
 
 
-def test_all_is_freed_with_the_device(driver: Driver) -> None:
+def test_all_is_freed_with_the_device(driver: FakeCuda) -> None:
     with CudaDevice() as device:
         device.allocate(10)
         device.stage(20)
         stream = device.stream()
         device.capture(stream, lambda: None)
         device.event()
-    assert driver.memory.used == driver.pinned.used == driver.retained == 0
-    assert device.resources == {} and driver.streams.graphs == {}
-    assert driver.streams.current == [], "a context that is gone is still current"
+    assert driver.left == {}
+    assert device.resources == {}
     device.close()
 
 
-def test_any_thread_may_call_and_none_keeps_the_context(driver: Driver) -> None:
+def test_any_thread_may_call_and_none_keeps_the_context(driver: FakeCuda) -> None:
     with CudaDevice() as device:
         thread = threading.Thread(target=lambda: device.allocate(10))
         thread.start()
         thread.join()
-        assert driver.memory.used == 10
-        with pytest.raises(driver.LogicError, match="no currently active context"):
-            driver.mem_alloc(1)
+        assert driver.memory == 10
+        with pytest.raises(by_ctypes.Error, match="no context is current"):
+            by_ctypes.mem_alloc(1)
+        assert driver.count("pushed") == 0
 
 
-def test_no_pycuda_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pycuda", None)
-    with pytest.raises(MissingDependencyError, match=r"PyCUDA is not installed.*edgeunet\[trt\]"):
-        CudaDevice()
+# Which driver API
 
 
 @pytest.fixture
-def pycuda_that(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
+def pycuda_that(
+    driver: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[[str], None]:
     """Installs a PyCUDA whose driver module is that line of code."""
 
     def install(line: str) -> None:
@@ -142,62 +139,83 @@ def pycuda_that(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[st
         (tmp_path / "pycuda/driver.py").write_text(line)
         monkeypatch.syspath_prepend(str(tmp_path))
         for name in ("pycuda", "pycuda.driver"):
-            sys.modules.pop(name, None)
+            monkeypatch.delitem(sys.modules, name, raising=False)
 
     return install
 
 
+def test_without_pycuda_ctypes_calls_the_driver(driver: FakeCuda) -> None:
+    assert cuda.pycuda_or_why_not() == (None, "")
+    assert cuda.load_driver() is by_ctypes
+
+
+def test_pycuda_that_is_installed_calls_the_driver(pycuda_that: Callable[[str], None]) -> None:
+    pycuda_that(f"from {by_ctypes.__name__} import *")
+    assert cuda.load_driver().__name__ == "pycuda.driver"
+    with CudaDevice() as device:
+        device.allocate(10).close()
+
+
 @pytest.mark.parametrize(
-    ("error", "advice", "other"),
+    ("line", "why"),
     [
-        ("libcuda.so.1: cannot open shared object file", "Install NVIDIA's driver", "cuRAND"),
-        ("_driver.so: undefined symbol: cuLibraryLoadData", "or update it", "cuRAND"),
-        (
-            "libcurand.so.10: cannot open shared object file",
-            "echo 'CUDA_ENABLE_CURAND = False' >> ~/.aksetup-defaults.py",
-            "NVIDIA's driver",
-        ),
+        ("raise ImportError('libcurand.so.10: cannot open shared')", r"libcurand\.so\.10: cannot"),
+        ("raise ImportError('undefined symbol: cuCtxCreate_v4')", "undefined symbol: cuCtx"),
+        ("import no_pytools.prefork", "No module named 'no_pytools'"),
+        ("raise RuntimeError('compiled with numpy 1')", "compiled with numpy 1"),
     ],
 )
-def test_pycuda_that_cannot_be_loaded_says_which_library_and_what_to_do(
-    pycuda_that: Callable[[str], None], error: str, advice: str, other: str
+def test_pycuda_that_does_not_load_gives_way_to_ctypes(
+    pycuda_that: Callable[[str], None], line: str, why: str
 ) -> None:
-    pycuda_that(f"raise ImportError({error!r})")
-    with pytest.raises(BackendError) as raised:
-        CudaDevice()
-    message = str(raised.value)
-    assert message.startswith(f"PyCUDA cannot be loaded: {error}. ")
-    assert advice in message and other not in message
+    pycuda_that(line)
+    module, reason = cuda.pycuda_or_why_not()
+    assert module is None
+    assert re.match(rf"PyCUDA is installed, but cannot be loaded: .*{why}", reason)
+    with CudaDevice() as device:
+        assert device.name == "Orin"
 
 
-def test_pycuda_without_what_it_needs_names_that(pycuda_that: Callable[[str], None]) -> None:
-    pycuda_that("import no_pytools.prefork")
-    with pytest.raises(MissingDependencyError, match=r"^no_pytools is not installed"):
+# Faults
+
+
+def test_no_such_gpu() -> None:
+    with (
+        FakeCuda(devices=2),
+        pytest.raises(BackendError, match="there is no GPU 2; found GPUs 0 to 1"),
+    ):
+        CudaDevice(2)
+
+
+def test_driver_that_finds_no_gpu() -> None:
+    with (
+        FakeCuda(devices=0),
+        pytest.raises(BackendError, match=r"no CUDA-capable device.*check CUDA_VISIBLE_DEVICES"),
+    ):
         CudaDevice()
 
 
 @pytest.mark.parametrize(
-    ("devices", "index", "words"),
-    [(0, 0, "no GPU 0; found no GPUs"), (2, 2, "no GPU 2; found GPUs 0 to 1")],
+    ("code", "told"),
+    [
+        (34, "error 34: CUDA driver is a stub library. .*stubs folder out of LD_LIBRARY_PATH"),
+        (802, "error 802: system not yet initialized. Install NVIDIA's driver"),
+        (803, r"error 803: .*combination\. Install NVIDIA's driver, or update it and restart"),
+        (999, "error 999: no reason given. Install NVIDIA's driver, or update it"),
+    ],
 )
-def test_no_such_gpu(monkeypatch: pytest.MonkeyPatch, devices: int, index: int, words: str) -> None:
-    install_pycuda(Driver(Doubling(), devices=devices))
-    with pytest.raises(BackendError, match=words):
-        CudaDevice(index)
-
-
-def test_driver_that_finds_no_gpu(driver: Driver) -> None:
-    driver.lost = True
-    with pytest.raises(BackendError, match="CUDA failed while looking for a GPU: cuInit failed"):
+def test_driver_that_does_not_start_says_what_to_do(driver: FakeCuda, code: int, told: str) -> None:
+    driver.refuse_to_start(code)
+    with pytest.raises(BackendError, match=rf"CUDA does not start: cuInit failed with CUDA {told}"):
         CudaDevice()
 
 
-def test_out_of_memory_says_what_to_do(driver: Driver) -> None:
+def test_out_of_memory_says_what_to_do(driver: FakeCuda) -> None:
     with CudaDevice() as device, pytest.raises(BackendError, match=r"out of memory while.*2000 MB"):
         device.allocate(2 * 10**9)
 
 
-def test_gpu_that_is_lost_is_told_and_can_be_closed(driver: Driver) -> None:
+def test_gpu_that_is_lost_is_told_and_can_be_closed(driver: FakeCuda) -> None:
     with CudaDevice() as device:
         stream, _ = device.stream(), device.allocate(10)
         driver.lost = True
@@ -205,23 +223,37 @@ def test_gpu_that_is_lost_is_told_and_can_be_closed(driver: Driver) -> None:
             stream.synchronize()
 
 
-def test_all_that_a_lost_gpu_held_is_let_go(driver: Driver) -> None:
+def test_all_that_a_lost_gpu_held_is_let_go(driver: FakeCuda) -> None:
     with CudaDevice() as device:
         held = [
             device.stage(4),
             device.stream(),
             device.allocate(10),
-            device.load_module(b"\x7fELF"),
+            device.load_module(CUBIN),
         ]
+        held.append(device.event())
         held.append(device.capture(held[1], lambda: None))
         driver.lost = True
     for each in held:
         with pytest.raises(BackendError, match="was freed"):
             each.native  # noqa: B018
-    assert driver.retained == driver.memory.used == driver.pinned.used == 0
-    assert driver.streams.graphs == {}
+    assert driver.left == {}
 
 
-def test_broken_kernels_are_refused(driver: Driver) -> None:
+def test_error_that_is_kept_keeps_nothing_on_the_gpu(driver: FakeCuda) -> None:
+    """Its traceback holds what the call was made with."""
+    with CudaDevice() as device:
+        stream, event = device.stream(), device.event()
+        driver.lost = True
+        with pytest.raises(BackendError) as kept:
+            event.record(stream)
+        for each in (stream, event):
+            with pytest.raises(BackendError, match=r"freeing GPU resources: .*launch failure"):
+                each.close()
+        assert driver.count("streams") == driver.count("events") == 0
+    assert kept.value.__traceback__ is not None
+
+
+def test_broken_kernels_are_refused(driver: FakeCuda) -> None:
     with CudaDevice() as device, pytest.raises(BackendError, match=r"loading kernels.*invalid"):
         device.load_module(b"not a cubin")

@@ -6,27 +6,15 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from edgeunet.errors import BackendError
-from edgeunet.runtime.gpu import cuda_driver, needs
+from edgeunet.runtime.gpu import libcuda, needs
 from support.commands import succeeds
 from support.gpu_machine import GpuMachine, gpu_machine
-from support.simulated_gpu import Streams
-
-
-class SilentLibrary(Streams):
-    """A libcuda that does not answer."""
-
-    def cuDriverGetVersion(self, version: Any) -> int:
-        return 803
-
-    def cuGetErrorString(self, code: Any, text: Any) -> int:
-        text._obj.value = b"system not ready"
-        return 0
 
 
 @pytest.fixture
@@ -37,7 +25,6 @@ def machine() -> Iterator[GpuMachine]:
     """
     with gpu_machine() as made, pytest.MonkeyPatch.context() as patch:
         patch.setattr(needs, "find_nvcc", lambda: "/usr/local/cuda/bin/nvcc")
-        patch.setattr(needs.importlib.util, "find_spec", lambda name: SimpleNamespace())
         yield made
 
 
@@ -49,8 +36,8 @@ def test_machine_that_has_everything(machine: GpuMachine) -> None:
     found = {need.name: need.found for need in needs.gpu_needs()}
     assert found == {
         "GPU": "Orin (sm87), driver of CUDA 12.6, 1.1 GB free",
+        "driver calls": "by ctypes",
         "TensorRT": "10.3.0",
-        "PyCUDA": "installed",
         "nvcc": "/usr/local/cuda/bin/nvcc",
     }
     out = succeeds("doctor").stdout
@@ -65,9 +52,8 @@ def test_each_thing_that_is_missing_is_named_with_its_fix(
     monkeypatch.setattr(needs, "find_nvcc", lambda: None)
     monkeypatch.setattr(needs.importlib.util, "find_spec", lambda name: None)
     found = problems()
-    assert sorted(found) == ["PyCUDA", "TensorRT", "nvcc"]
+    assert sorted(found) == ["TensorRT", "nvcc"]
     assert "pip install 'edgeunet[trt]'" in found["TensorRT"] and "JetPack" in found["TensorRT"]
-    assert "pip install 'edgeunet[trt]'" in found["PyCUDA"]
     assert "install the CUDA toolkit" in found["nvcc"]
     out = succeeds("doctor").stdout
     assert "on a GPU: TensorRT does not run. Missing:" in out
@@ -85,15 +71,26 @@ def test_without_nvcc_tensorrt_runs_bundles_that_bring_their_kernels(
     assert problems()["nvcc"] in out and "Orin (sm87)" in out
 
 
-def test_pycuda_that_cannot_be_loaded_is_told_in_its_place_alone(
+def calls() -> str | None:
+    return next(need.found for need in needs.gpu_needs() if need.name == "driver calls")
+
+
+def test_pycuda_is_told_of_if_it_calls_the_driver(
     machine: GpuMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse() -> None:
-        raise BackendError("PyCUDA cannot be loaded: libcurand.so.10")
+    monkeypatch.setattr(needs, "pycuda_or_why_not", lambda: (ModuleType("pycuda.driver"), ""))
+    assert calls() == "by PyCUDA"
+    assert problems() == {}
 
-    monkeypatch.setattr(needs, "import_pycuda", refuse)
-    assert problems() == {"PyCUDA": "PyCUDA cannot be loaded: libcurand.so.10"}
-    assert needs.gpu_needs()[0].found == "driver of CUDA 12.6"
+
+def test_pycuda_that_cannot_be_loaded_is_told_and_is_no_problem(
+    machine: GpuMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    why = "PyCUDA is installed, but cannot be loaded: libcurand.so.10"
+    monkeypatch.setattr(needs, "pycuda_or_why_not", lambda: (None, why))
+    assert calls() == f"by ctypes; {why}"
+    assert problems() == {}
+    assert f"by ctypes; {why}" in succeeds("doctor").stdout
 
 
 @contextmanager
@@ -124,28 +121,14 @@ def test_tensorrt_rtx_is_told_where_no_gpu_is() -> None:
         assert list(problems()) == ["GPU"]
 
 
-def test_no_driver(machine: GpuMachine, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing() -> None:
-        raise OSError("libcuda.so.1: cannot open shared object file")
-
-    def refuse() -> None:
-        raise BackendError("PyCUDA cannot be loaded: libcuda.so.1")
-
-    monkeypatch.setattr(cuda_driver, "_library", missing)
-    monkeypatch.setattr(needs, "import_pycuda", refuse)
-    assert list(problems()) == ["GPU"], "PyCUDA is not to blame"
-    assert "no NVIDIA driver: libcuda.so.1: cannot open" in problems()["GPU"]
+def test_no_driver(machine: GpuMachine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(libcuda, "LIBRARY", str(tmp_path / "libcuda.so.1"))
+    assert list(problems()) == ["GPU"]
+    assert "no NVIDIA driver for this Python" in problems()["GPU"]
+    assert "driver calls" not in [need.name for need in needs.gpu_needs()]
 
 
-def test_driver_that_does_not_answer(machine: GpuMachine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda_driver, "_library", SilentLibrary)
+def test_driver_that_does_not_answer(machine: GpuMachine) -> None:
+    machine.driver.set_version(-803)
     assert re.search(r"does not answer: .*CUDA error 803: .*\. See nvidia-smi", problems()["GPU"])
     assert list(problems()) == ["GPU"]
-
-
-def test_without_pycuda_the_driver_is_still_told(
-    machine: GpuMachine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delitem(sys.modules, "pycuda.driver")
-    monkeypatch.setitem(sys.modules, "pycuda", None)
-    assert needs.gpu_needs()[0].found == "driver of CUDA 12.6"

@@ -32,14 +32,22 @@ int launch(void (*kernel)(A...), dim3 grid, dim3 block, int count, void** argume
     return launch(kernel, grid, block, count, arguments, bytes, std::index_sequence_for<A...>{});
 }
 
-}  // namespace
+template <typename... A>
+int describe(void (*)(A...), int room, size_t* bytes, size_t* alignments) {
+    constexpr int count = sizeof...(A);
+    const size_t sizes[] = {sizeof(A)...}, aligned[] = {alignof(A)...};
+    for (int i = 0; i < count && i < room; ++i) {
+        bytes[i] = sizes[i];
+        alignments[i] = aligned[i];
+    }
+    return count;
+}
 
-extern "C" int host_launch(const char* name, const unsigned* grid, const unsigned* block, int count,
-                           void** arguments, const int* bytes) {
-#define KERNEL(NAME)                                                                            \
-    if (strcmp(name, #NAME) == 0)                                                               \
-        return launch(NAME, {grid[0], grid[1], grid[2]}, {block[0], block[1], block[2]}, count, \
-                      arguments, bytes);
+// Call a function with the kernel of that name; `missing` if there is none.
+template <typename F>
+int with_kernel(const char* name, int missing, F&& function) {
+#define KERNEL(NAME) \
+    if (strcmp(name, #NAME) == 0) return function(NAME);
     KERNEL(preprocess_float32)
     KERNEL(preprocess_float16)
     KERNEL(preprocess_uint8_float32)
@@ -65,5 +73,21 @@ extern "C" int host_launch(const char* name, const unsigned* grid, const unsigne
     KERNEL(postprocess_confidence_float32)
     KERNEL(postprocess_confidence_float16)
     KERNEL(overlay)
-    return UNKNOWN_KERNEL;
+    return missing;
+}
+
+}  // namespace
+
+extern "C" int host_launch(const char* name, const unsigned* grid, const unsigned* block, int count,
+                           void** arguments, const int* bytes) {
+    return with_kernel(name, UNKNOWN_KERNEL, [=](auto kernel) {
+        return launch(kernel, {grid[0], grid[1], grid[2]}, {block[0], block[1], block[2]}, count,
+                      arguments, bytes);
+    });
+}
+
+// Sizes and alignments of a kernel's parameters; their number, or -1 if there is no such kernel.
+extern "C" int host_parameters(const char* name, int room, size_t* bytes, size_t* alignments) {
+    return with_kernel(name, -1,
+                       [=](auto kernel) { return describe(kernel, room, bytes, alignments); });
 }

@@ -39,7 +39,7 @@ def test_engine_that_cannot_be_captured_runs_without(
     caplog.set_level(logging.INFO)
     with create_backend("tensorrt", bundle) as backend:
         wanted = [backend.segment(Batch.of(frames(n, (64, 96), n))).masks for n in (1, 2)]
-    machine.driver.streams.capturable = False
+    machine.driver.refuse_captures()
     with create_backend("tensorrt", bundle) as backend:
         for _ in range(2):
             for count, masks in zip((1, 2), wanted, strict=True):
@@ -61,7 +61,7 @@ def test_engine_that_tensorrt_refuses_is_built_again_and_then_told(
     with pytest.raises(EngineError, match=r"TensorRT rejected .*Serialization assertion failed"):
         create_backend("tensorrt", bundle)
     assert "Serialization assertion failed. It is built again." in caplog.text
-    assert machine.driver.memory.used == machine.driver.retained == 0
+    assert machine.driver.memory == machine.driver.count("retained") == 0
 
 
 def test_failed_run_carries_tensorrts_words(machine: GpuMachine, bundle: Bundle) -> None:
@@ -82,7 +82,7 @@ def test_a_driver_that_is_too_old_is_told_and_no_engine_is_built_again(
     with pytest.raises(BackendError, match=told):
         create_backend("tensorrt", bundle)
     assert caplog.text == ""
-    assert machine.driver.memory.used == machine.driver.retained == 0
+    assert machine.driver.memory == machine.driver.count("retained") == 0
     with create_backend("auto", bundle) as backend:
         assert backend.name == "onnxruntime"
     assert re.search(rf"{told}.*Going on with ONNX Runtime", caplog.text)
