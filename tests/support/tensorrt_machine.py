@@ -17,8 +17,9 @@ _machines: list[FakeCuda] = []
 
 def install_tensorrt(version: str, **gpu: Any) -> ModuleType:
     """Put a GPU in place, and a stand-in for `tensorrt`, whose module is returned."""
-    install_gpu(**gpu)
-    return install_stand_in(version)
+    driver, trt = install_gpu(**gpu), install_stand_in(version)
+    trt.enqueue = driver.enqueue  # type: ignore[attr-defined]
+    return trt
 
 
 def install_gpu(**gpu: Any) -> FakeCuda:

@@ -129,9 +129,11 @@ def test_misuse_is_told_at_the_end(
 
 def test_what_is_left_is_told_at_the_end() -> None:
     gpu = FakeCuda()
-    CudaDevice().allocate(8)
+    device = CudaDevice()
+    device.allocate(8)
     with pytest.raises(AssertionError, match=r"left on the GPU: .*'memory': 8.*'retained': 1"):
         gpu.close()
+    del device
     gc.collect()  # what the device held cannot be freed on a machine that is gone
 
 

@@ -54,12 +54,15 @@ API long long fake_count(const char* what) {
     if (name == "retained")
         for (const auto& each : here.contexts) sum += each.retained;
     else if (name == "queued")
-        for (const auto& [handle, stream] : here.streams) sum += static_cast<long long>(stream->queue.size());
+        for (const auto& [handle, stream] : here.streams)
+            sum += static_cast<long long>(stream->queue.size());
     else return -1;
     return sum;
 }
 
-API const char* fake_misuse(int index) { return machine().misuse.at(static_cast<size_t>(index)).c_str(); }
+API const char* fake_misuse(int index) {
+    return machine().misuse.at(static_cast<size_t>(index)).c_str();
+}
 
 API void fake_kernels(decltype(host_launch) launch, decltype(host_parameters) parameters) {
     host_launch = launch;
@@ -75,4 +78,6 @@ API int fake_enqueue(Handle handle, void (*function)(long), long key) {
 }
 
 // For calls that only the linker asks for.
-API int fake_unsupported(const char* name) { return misuse(NOT_SUPPORTED, "%s: not simulated", name); }
+API int fake_unsupported(const char* name) {
+    return misuse(NOT_SUPPORTED, "%s: not simulated", name);
+}

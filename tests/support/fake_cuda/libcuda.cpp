@@ -1,8 +1,8 @@
-// A libcuda.so.1 without a GPU: device memory is the host's, kernels are those of host_kernels.cpp.
+// A libcuda.so.1 without a GPU: device memory is the host's, kernels those of host_kernels.cpp.
 //
-// Queued work runs as late as it may, when something waits for it. So whoever reads a result too
-// early, or overwrites what is still needed, gets wrong masks every time. Calls that a GPU would not
-// take, or would take and compute nonsense, are noted as misuse. The functions fake_… are the tests'.
+// Queued work runs as late as it may, when something waits for it. So code that reads a result too
+// early, or overwrites what is still needed, gets wrong masks every time. Calls that a GPU would
+// refuse, or would compute nonsense from, are noted as misuse. Tests call the functions fake_….
 
 #include "control.h"
 
@@ -50,7 +50,17 @@ API int cuDeviceGetName(char* text, int bytes, int) {
 API int cuDeviceGetAttribute(int* value, int attribute, int) {
     Call call;
     const auto& here = machine();
-    *value = attribute == 75 ? here.major : attribute == 76 ? here.minor : attribute == 18 ? here.integrated : 1;
+    *value = attribute == 75   ? here.major
+             : attribute == 76 ? here.minor
+             : attribute == 18 ? here.integrated
+                               : 1;
+    return SUCCESS;
+}
+
+API int cuDeviceComputeCapability(int* major, int* minor, int) {
+    Call call;
+    *major = machine().major;
+    *minor = machine().minor;
     return SUCCESS;
 }
 
@@ -153,12 +163,14 @@ API int cuMemHostGetDevicePointer_v2(Address* address, void* start, unsigned) {
 
 API int cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, Handle stream) {
     ON_DEVICE;
-    return copy(__func__, stream, to, on_device, reinterpret_cast<Address>(from), page_locked, bytes);
+    const auto source = reinterpret_cast<Address>(from);
+    return copy(__func__, stream, to, on_device, source, page_locked, bytes);
 }
 
 API int cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, Handle stream) {
     ON_DEVICE;
-    return copy(__func__, stream, reinterpret_cast<Address>(to), page_locked, from, on_device, bytes);
+    const auto target = reinterpret_cast<Address>(to);
+    return copy(__func__, stream, target, page_locked, from, on_device, bytes);
 }
 
 API int cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, Handle stream) {
@@ -270,7 +282,8 @@ API int cuEventElapsedTime(float* milliseconds, Handle start, Handle end) {
     ON_DEVICE;
     FIND(first, events, start);
     FIND(last, events, end);
-    if (first->mark == 0 || last->mark == 0) return misuse(INVALID_HANDLE, "%s: not recorded", __func__);
+    if (first->mark == 0 || last->mark == 0)
+        return misuse(INVALID_HANDLE, "%s: not recorded", __func__);
     if (first->reached != first->mark || last->reached != last->mark)
         return misuse(NOT_READY, "%s: not reached", __func__);
     *milliseconds = static_cast<float>(last->time - first->time);
@@ -309,8 +322,12 @@ API int cuModuleGetFunction(Handle* function, Handle handle, const char* name) {
     return SUCCESS;
 }
 
-API int cuLaunchKernel(Handle function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
-                       unsigned bz, unsigned, Handle on, void** arguments, void** extra) {
+// PyCUDA sets it before each launch, which says it again.
+API int cuFuncSetBlockShape(Handle, int, int, int) { return SUCCESS; }
+
+API int cuLaunchKernel(Handle function, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
+                       unsigned by, unsigned bz, unsigned, Handle on, void** arguments,
+                       void** extra) {
     ON_DEVICE;
     FIND(stream, streams, on);
     const Kernel* kernel = nullptr;

@@ -48,7 +48,11 @@ constexpr size_t ALIGNMENT = 512, GUARD = 64, KEPT = 64 << 20;
 
 struct Context { int retained = 0; };
 struct Work { std::function<void()> run; uint64_t mark = 0; };
-struct Stream { std::deque<Work> queue; std::vector<Work> captured; bool capturing = false, spoilt = false; };
+struct Stream {
+    std::deque<Work> queue;
+    std::vector<Work> captured;
+    bool capturing = false, spoilt = false;
+};
 struct Event { shared_ptr<Stream> stream; uint64_t mark = 0, reached = 0; double time = 0; };
 struct Parameter { size_t size, alignment; };
 struct Kernel { std::string name; std::vector<Parameter> parameters; };
@@ -102,8 +106,8 @@ __attribute__((format(printf, 2, 3))) Result misuse(Result result, const char* w
     return result;
 }
 
-// One call at a time. Work of TensorRT's stand-in is Python, in whichever thread runs it: so a thread
-// that holds Python's lock, as PyCUDA's do, gives it up before it waits here.
+// One call at a time. Work of TensorRT's stand-in is Python, in whichever thread runs it: so a
+// thread that holds Python's lock, as PyCUDA's do, gives it up before it waits here.
 class Call {
   public:
     Call() : python_(released()), lock_(everything) {}

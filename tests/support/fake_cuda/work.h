@@ -21,8 +21,8 @@ void run(Stream& stream, uint64_t until = 0) {
     }
 }
 
-Result copy(const char* call, Handle handle, Address to, bool (*target)(Address, size_t), Address from,
-            bool (*source)(Address, size_t), size_t bytes) {
+Result copy(const char* call, Handle handle, Address to, bool (*target)(Address, size_t),
+            Address from, bool (*source)(Address, size_t), size_t bytes) {
     const auto stream = find(machine().streams, handle);
     if (stream == nullptr) return misuse(INVALID_HANDLE, "%s: not one of the streams", call);
     const auto valid = [=] { return target(to, bytes) && source(from, bytes); };
@@ -46,8 +46,9 @@ bool find_parameters(Kernel& kernel) {
         return true;
     }
     size_t sizes[32], alignments[32];
-    const int count =
-        host_parameters == nullptr ? -1 : host_parameters(kernel.name.c_str(), 32, sizes, alignments);
+    const int count = host_parameters == nullptr
+                          ? -1
+                          : host_parameters(kernel.name.c_str(), 32, sizes, alignments);
     for (int i = 0; i < count; ++i) kernel.parameters.push_back({sizes[i], alignments[i]});
     return count >= 0;
 }
@@ -80,8 +81,8 @@ void run_kernel(const Kernel& kernel, const unsigned* grid, const unsigned* bloc
         places.push_back(value.data());
         sizes.push_back(static_cast<int>(value.size()));
     }
-    if (host_launch(kernel.name.c_str(), grid, block, static_cast<int>(places.size()), places.data(),
-                    sizes.data()) != 0)
+    const auto count = static_cast<int>(places.size());
+    if (host_launch(kernel.name.c_str(), grid, block, count, places.data(), sizes.data()) != 0)
         misuse(SUCCESS, "%s: wrong arguments", kernel.name.c_str());
 }
 
