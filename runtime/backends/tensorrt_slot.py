@@ -19,6 +19,8 @@ from ..gpu.kernels import FilterTables, Kernels
 from ..pipeline.stopping import Closing
 from .postprocess import open_classes
 
+_SMALL = ("presence", "decision")  # see `CudaDevice.stage`
+
 
 class Slot(Closing):
     """Runs one batch at a time on a GPU: `start` queues the work, `finish` waits for it.
@@ -143,7 +145,7 @@ class Slot(Closing):
         presence = self._fetched("presence", self._count)
         undecided = np.flatnonzero(open_classes(presence, self._gate).sum(axis=1) > 1)
         # Move features to the front of their buffers. Rows only move down, so none is overwritten.
-        for row, frame in enumerate(undecided.tolist()):  # PyCUDA takes plain integers
+        for row, frame in enumerate(undecided.tolist()):  # the driver takes plain integers
             for tensor in self._features if row != frame else ():
                 start, size = self._at[tensor.name], tensor.frame_bytes
                 self._device.copy(start + row * size, start + frame * size, size, self._stream)
@@ -230,7 +232,8 @@ class Slot(Closing):
                 if staging is not None:
                     self._stream.synchronize()  # queued work may still read it
                     staging.close()
-                staging = self._staged[name] = self._device.stage(nbytes)
+                staging = self._device.stage(nbytes, small=name in _SMALL)
+                self._staged[name] = staging
         return staging
 
     def close(self) -> None:

@@ -122,6 +122,29 @@ def test_stream_gives_the_same(backend: NetBackend, images: list[Frame]) -> None
         np.testing.assert_array_equal(result.masks, backend.segment(Batch.of(group)).masks)
 
 
+def test_integrated_gpu_gives_the_same_bits(bundle: Bundle, images: list[Frame]) -> None:
+    """It shares the memory of presence and decisions with the host, and nothing else."""
+    groups = [images[start : start + 4] for start in range(0, len(images), 4)]
+    found: list[list[Batch]] = []
+    for integrated in (False, True):
+        with (
+            gpu_machine(integrated=integrated) as machine,
+            create_backend("tensorrt", bundle.at("fp16")) as backend,
+        ):
+            batches = [Batch.of(group, confidence=True) for group in groups]
+            found.append([backend.segment(batch) for batch in batches])
+            found.append(list(backend.stream(map(Batch.of, groups))))
+            shared = machine.driver.count("mapped")
+            assert (0 < shared < 1000) if integrated else shared == 0
+    segmented, streamed, segmented_shared, streamed_shared = found
+    for one, other in ((segmented, segmented_shared), (streamed, streamed_shared)):
+        for left, right in zip(one, other, strict=True):
+            np.testing.assert_array_equal(left.masks, right.masks)
+            np.testing.assert_array_equal(left.presence, right.presence)
+            np.testing.assert_array_equal(left.confidence, right.confidence)
+    assert any(batch.masks.any() for batch in streamed)
+
+
 def test_smoothing_begins_anew_behind_a_frame_without_logits(
     backend: NetBackend, gated_frames: list[CellFrame]
 ) -> None:
