@@ -9,6 +9,9 @@ import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from edgeunet.bundle.manifest import Flavour, Part, Precision, flavour_file, part_file
 from edgeunet.bundle.schema import SchemaError, encode, read
@@ -108,6 +111,20 @@ class Engine:
     path: Path
     card: EngineCard | None
     problem: str | None
+
+
+def engine_dtype(precision: Precision) -> np.dtype[Any]:
+    """Type that an engine's image is rounded to, and its outputs unless its head runs in FP32.
+
+    A weakly typed network of FP16 or INT8 has FP16 inputs and outputs; a strongly typed one casts
+    FP32 ones at its first and last node. Who computes an engine's graph elsewhere must round alike.
+
+    Example:
+        >>> from edgeunet.bundle.engines import engine_dtype
+        >>> engine_dtype("int8")
+        dtype('float16')
+    """
+    return np.dtype(np.float32 if precision == "fp32" else np.float16)
 
 
 def slug(name: str) -> str:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from edgeunet.bundle.calibration_table import CalibrationTable
-from edgeunet.bundle.manifest import flavour_file
+from edgeunet.bundle.manifest import Flavour, flavour_file
 from edgeunet.models.checkpoints import Card
 from edgeunet.parity import Fallback, ParitySample
 from edgeunet.runtime.backends.ort import OrtNet
@@ -70,7 +70,7 @@ def hold_budget(
             found = {}
             for emitter in (CPU, TENSORRT):
                 emitter.quantize(reference, path, table, nodes=chosen)
-                found[emitter] = judge.loss(path, as_written=emitter.as_written)
+                found[emitter] = judge.loss(path, emitter.flavour)
             floats = f"{len(nodes) - len(chosen)} of {len(nodes)} nodes in float"
             report(f"{floats}: {max(found.values()):.2f} points lost")
             return found
@@ -177,18 +177,18 @@ def rank_layers(
             nothing in another.
     """
     layers = layers_of(load(reference))
-    wanted = _logits(reference, images)
+    wanted = _logits(reference, images, "fp32")
     power = float(wanted.var()) or 1.0
     costs = []
     with tempfile.TemporaryDirectory(prefix="edgeunet-") as folder:
         path = Path(folder) / "layer.onnx"
         for layer in layers:
             emitter.quantize(reference, path, table, nodes=layer.readers)
-            error = _logits(path, images, as_written=emitter.as_written) - wanted
+            error = _logits(path, images, emitter.flavour) - wanted
             costs.append((layer, float(np.square(error).mean()) / power))
     return sorted(costs, key=lambda entry: -entry[1])
 
 
-def _logits(path: Path, images: Sequence[Images], *, as_written: bool = False) -> Images:
-    net = OrtNet(path, as_written=as_written)
+def _logits(path: Path, images: Sequence[Images], flavour: Flavour) -> Images:
+    net = OrtNet(path, flavour=flavour)
     return np.stack([net.infer(image).logits for image in images])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeunet.bundle.calibration_table import CalibrationTable
-from edgeunet.bundle.manifest import flavour_file
+from edgeunet.bundle.manifest import Flavour, flavour_file
 
 from ..graphs.fp16 import half
 from .quantize import quantize_for_cpu, quantize_for_tensorrt
@@ -20,16 +20,15 @@ STRONGLY_TYPED_OPSET = 19
 class Emitter:
     """One kind of INT8 graph.
 
-    quantize: writes it, given source, path, table and `nodes`. as_written: whether ONNX Runtime
-    must simulate it node by node, see `OrtNet`.
+    quantize: writes it, given source, path, table and `nodes`. flavour: of what it writes.
     """
 
     quantize: Callable[..., None]
-    as_written: bool
+    flavour: Flavour
 
 
-CPU = Emitter(quantize_for_cpu, as_written=False)
-TENSORRT = Emitter(quantize_for_tensorrt, as_written=True)
+CPU = Emitter(quantize_for_cpu, "int8.cpu")
+TENSORRT = Emitter(quantize_for_tensorrt, "int8")
 
 
 def write_int8(

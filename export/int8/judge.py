@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edgeunet.bundle.manifest import InputSpec
+from edgeunet.bundle.manifest import Flavour, InputSpec
 from edgeunet.metrics import Mask, confusion_matrix, mean_iou, pixel_agreement
 from edgeunet.parity import ParitySample
 from edgeunet.runtime.backends.ort import OrtNet
@@ -23,13 +23,13 @@ class MaskNet:
 
     Args:
         gate: thresholds of the presence, None if the net has no gate or it is not calibrated.
-        as_written: see `OrtNet`.
+        flavour: of the graph, see `OrtNet`.
     """
 
     def __init__(
-        self, path: Path, spec: InputSpec, *, gate: Sequence[float] | None, as_written: bool = False
+        self, path: Path, spec: InputSpec, *, gate: Sequence[float] | None, flavour: Flavour
     ) -> None:
-        self._net = OrtNet(path, as_written=as_written)
+        self._net = OrtNet(path, flavour=flavour)
         self._finish = Postprocessor(spec, gate)
         self.classes: int = self._net.output_shapes["logits"][1]
 
@@ -84,7 +84,7 @@ class Judge:
     ) -> None:
         self._spec, self._gate = spec, gate
         prepare = Preprocessor(spec)
-        net = MaskNet(reference, spec, gate=gate)
+        net = MaskNet(reference, spec, gate=gate, flavour="fp32")
         own = Tally(net.classes)
         self.images: list[npt.NDArray[np.float32]] = []
         self._expected: list[tuple[Mask, Mask | None]] = []
@@ -95,17 +95,17 @@ class Judge:
             self._expected.append((mask, sample.labels))
         self.miou = own.miou  # of the reference
 
-    def tally(self, path: Path, *, as_written: bool = False) -> Tally:
-        """Accuracy of a graph's masks."""
-        net = MaskNet(path, self._spec, gate=self._gate, as_written=as_written)
+    def tally(self, path: Path, flavour: Flavour) -> Tally:
+        """Accuracy of a graph's masks. flavour: see `OrtNet`."""
+        net = MaskNet(path, self._spec, gate=self._gate, flavour=flavour)
         tally = Tally(net.classes)
         for image, (mask, labels) in zip(self.images, self._expected, strict=True):
             tally.add(mask, net(image, (mask.shape[0], mask.shape[1])), labels)
         return tally
 
-    def loss(self, path: Path, *, as_written: bool = False) -> float:
+    def loss(self, path: Path, flavour: Flavour) -> float:
         """Points of mIoU that a graph loses; without labels, percent of the pixels that differ."""
-        tally = self.tally(path, as_written=as_written)
+        tally = self.tally(path, flavour)
         if self.miou is None or tally.miou is None:
             return 100 * (1 - tally.agreement)
         return 100 * (self.miou - tally.miou)

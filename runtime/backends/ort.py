@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeunet.bundle.bundle import Bundle, BundleFile
+from edgeunet.bundle.engines import engine_dtype
 from edgeunet.bundle.graphs import check_graph, read_graph
 from edgeunet.bundle.manifest import Flavour, Manifest, Precision
 from edgeunet.doctor import cores, lacks_vnni
@@ -29,7 +30,9 @@ except ImportError:
 
 # INT8 has a graph of its own here: ONNX Runtime is fast with unsigned, asymmetric activations.
 _FLAVOUR: dict[Precision, Flavour] = {"fp32": "fp32", "fp16": "fp16", "int8": "int8.cpu"}
-_FOR_TENSORRT = ("int8", "int8.fp16")
+# Precision of the engines that have this graph's rounding.
+_ENGINE: dict[Flavour, Precision] = {"fp16": "fp16", "int8": "int8", "int8.fp16": "int8"}
+_AS_WRITTEN = ("int8", "int8.fp16")
 
 Arrays = list[npt.NDArray[Any]]
 Graph = Path | bytes | BundleFile
@@ -45,14 +48,14 @@ def open_onnxruntime(bundle: Bundle, options: LoadOptions) -> NetBackend:
 
 
 def open_flavour(bundle: Bundle, flavour: Flavour, *, threads: int | None = None) -> NetBackend:
-    """Open one of the bundle's graphs. TensorRT's run node by node, to round as TensorRT does."""
+    """Open one of the bundle's graphs, see `OrtNet`."""
     decoder = bundle.part_path(flavour, "decoder")
     net = OrtNet(
         bundle.file(bundle.part_path(flavour, "encoder") or bundle.model_path(flavour)),
         decoder=decoder and bundle.file(decoder),
         gate=bundle.manifest.gate,
         threads=threads,
-        as_written=flavour in _FOR_TENSORRT,
+        flavour=flavour,
     )
     net.check(bundle.manifest, name=str(bundle.root))
     return NetBackend(bundle, net, name="onnxruntime")
@@ -70,7 +73,9 @@ class OrtNet(Net):
         decoder: the second part.
         gate: thresholds of the presence, None without a gate.
         threads: None for all cores.
-        as_written: run node by node, without fusing or reordering.
+        flavour: of the graph. TensorRT's INT8 graphs run node by node, without fusing or
+            reordering, and those of FP16 and TensorRT's INT8 get and give what an engine would:
+            see `engine_dtype`. Their own Casts do not do that, since ONNX Runtime removes them.
 
     Raises:
         GraphError: a graph that is not self-contained, see `check_graph`. BundleError: a file that
@@ -84,9 +89,10 @@ class OrtNet(Net):
         decoder: Graph | None = None,
         gate: Sequence[float] | None = None,
         threads: int | None = None,
-        as_written: bool = False,
+        flavour: Flavour = "fp32",
     ) -> None:
-        options = _session_options(threads, as_written=as_written)
+        options = _session_options(threads, as_written=flavour in _AS_WRITTEN)
+        self._dtype = engine_dtype(_ENGINE.get(flavour, "fp32"))
         self._first: onnxruntime.InferenceSession | None = _open(graph, options)
         self._decoder = None if decoder is None else _open(decoder, options)
         self._has_decoder = decoder is not None
@@ -99,7 +105,7 @@ class OrtNet(Net):
             decoder=decoder,
             gate=gate,
             threads=available // self.lanes,
-            as_written=as_written,
+            flavour=flavour,
         )
         self._opening = threading.Lock()
         self._lane: OrtNet | None = None
@@ -136,11 +142,11 @@ class OrtNet(Net):
 
     def run(self, image: npt.NDArray[np.float32]) -> Arrays:
         """All outputs of the graph (of its first part if there are two), in their order."""
-        return _run(self._first, [image])
+        return _run(self._first, [image], self._dtype)
 
     def decode(self, features: Arrays) -> npt.NDArray[np.float32]:
         """Logits from the features of the first part."""
-        return _run(self._decoder, features)[0]
+        return _run(self._decoder, features, self._dtype)[0]
 
     def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
         """See `Net`."""
@@ -188,6 +194,14 @@ def _fits(end: Any, wanted: Sequence[int | None]) -> bool:
     return end.type == "tensor(float)" and len(end.shape) in (0, len(wanted)) and same
 
 
+def _rounded(values: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """FP32 values rounded to a type, in FP32; others as they are."""
+    if values.dtype != np.float32 or dtype == np.float32:
+        return values
+    with np.errstate(over="ignore"):  # what FP16 cannot hold is infinite in an engine too
+        return values.astype(dtype).astype(np.float32)
+
+
 def _session_options(threads: int | None, *, as_written: bool) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; its warnings are about its own optimiser
@@ -223,11 +237,15 @@ def _opened(session: onnxruntime.InferenceSession | None) -> onnxruntime.Inferen
     return session
 
 
-def _run(session: onnxruntime.InferenceSession | None, inputs: Arrays) -> Arrays:
+def _run(
+    session: onnxruntime.InferenceSession | None, inputs: Arrays, dtype: np.dtype[Any]
+) -> Arrays:
+    """Run a session. FP32 inputs and outputs are rounded to `dtype`."""
     session = _opened(session)
+    inputs = [_rounded(each, dtype) for each in inputs]
     names = [value.name for value in session.get_inputs()]
     try:
         outputs: Arrays = session.run(None, dict(zip(names, inputs, strict=True)))
     except Exception as error:  # as above
         raise BackendError(f"ONNX Runtime failed on {inputs[0].shape}: {error}") from error
-    return outputs
+    return [_rounded(each, dtype) for each in outputs]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,11 @@ import pytest
 from onnx import numpy_helper
 
 from edgeunet.bundle.bundle import CHECKPOINT_NAME, open_bundle
-from edgeunet.bundle.manifest import flavour_file
+from edgeunet.bundle.manifest import FLAVOURS, flavour_file
 from edgeunet.data.cells import write_dataset
 from edgeunet.data.fit import Fit
 from edgeunet.errors import DatasetError
+from edgeunet.files import sha256
 from edgeunet.metrics import confusion_matrix, mean_iou
 from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.models.reference import reference_mask
@@ -79,6 +81,24 @@ def test_the_graphs_for_tensorrt_are_simulated_on_request(cells_bundle: Path, ce
     _, signed, halves, unsigned = (stage.logit_mean for stage in report.stages[3:])
     assert signed != unsigned
     assert halves == pytest.approx(signed, rel=0.2)
+
+
+def test_stages_of_engines_lose_the_rounding_of_their_ends(
+    int8_bundle: Path, tmp_path: Path
+) -> None:
+    """Where every graph is the FP32 one, nothing else is lost."""
+    copy = tmp_path / "copy"
+    shutil.copytree(int8_bundle, copy)
+    for flavour in FLAVOURS["int8"]:
+        shutil.copy(int8_bundle / flavour_file("fp32"), copy / flavour_file(flavour))
+    path = copy / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["files"] = {name: sha256(copy / name) for name in manifest["files"]}
+    path.write_text(json.dumps(manifest))
+    bundle = open_bundle(copy)
+    report, _ = measure(bundle, golden_samples(bundle), data="golden", simulate=True)
+    rounded = {stage.name for stage in report.stages if stage.logit_max > 1e-4}
+    assert rounded == {"fp16", "trt int8", "trt int8.fp16"}
 
 
 def _swap_colours(copy: Path) -> str:

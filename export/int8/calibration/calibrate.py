@@ -118,7 +118,7 @@ def score_methods(
         path = Path(folder) / "int8.onnx"
         for method, table in tables.items():
             quantize_for_cpu(graph, path, table)
-            found = judge.tally(path)
+            found = judge.tally(path, "int8.cpu")
             miou = None
             if found.miou is not None and judge.miou is not None:
                 miou = round(100 * min(found.miou, judge.miou), 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,6 +107,20 @@ def test_badly_calibrated_layer_ranks_first(bundle: Path, spoiled: Path, emitter
     assert len(ranked) == len(layers_of(load(reference)))
 
 
+def test_layers_for_tensorrt_are_ranked_with_the_ends_of_an_engine(int8_bundle: Path) -> None:
+    """If nothing is in INT8, all that is lost is the rounding of the image and the logits."""
+    bundle = open_bundle(int8_bundle)
+    images = [Preprocessor(bundle.manifest.input)([bundle.golden().frames[0]])]
+
+    def copy(source: Path, path: Path, *_: object, **__: object) -> None:
+        shutil.copy(source, path)
+
+    table, reference = read_table(int8_bundle / TABLE_NAME), bundle.model_path("fp32")
+    for emitter, lossless in ((CPU, True), (TENSORRT, False)):
+        ranked = rank_layers(reference, table, images, emitter=replace(emitter, quantize=copy))
+        assert {cost < 1e-12 for _, cost in ranked} == {lossless}
+
+
 @pytest.mark.parametrize("worst", [CPU, TENSORRT])
 def test_layers_are_ranked_in_the_graph_that_loses_more(
     int8_bundle: Path, monkeypatch: pytest.MonkeyPatch, worst: Emitter
@@ -118,8 +133,8 @@ def test_layers_are_ranked_in_the_graph_that_loses_more(
         asked.append(emitter)
         return []
 
-    def loss(_: Judge, path: Path, *, as_written: bool = False) -> float:
-        return 3.0 if as_written == worst.as_written else 2.0
+    def loss(_: Judge, path: Path, flavour: str) -> float:
+        return 3.0 if flavour == worst.flavour else 2.0
 
     monkeypatch.setattr(budget, "rank_layers", rank)
     monkeypatch.setattr(Judge, "loss", loss)

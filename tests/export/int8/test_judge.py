@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from edgeunet.bundle.bundle import open_bundle
-from edgeunet.bundle.manifest import flavour_file
+from edgeunet.bundle.manifest import InputSpec, flavour_file
 from edgeunet.export.int8.judge import Judge, Tally
 from edgeunet.metrics import IGNORE
-from edgeunet.parity import golden_samples
+from edgeunet.parity import ParitySample, golden_samples
 
 MASK = np.array([[0, 0, 1, 1]], np.uint8)
 OTHER = np.array([[0, 1, 1, 1]], np.uint8)
@@ -39,5 +41,26 @@ def test_a_graph_loses_nothing_against_itself_and_much_if_it_is_wrong(
     bundle = open_bundle(fp32_bundle)
     graph = fp32_bundle / flavour_file("fp32")
     judge = Judge(graph, golden_samples(bundle), bundle.manifest.input, gate=None)
-    assert judge.loss(graph) == 0
-    assert judge.loss(wrong_bundle / flavour_file("fp32")) > 10
+    assert judge.loss(graph, "fp32") == 0
+    assert judge.loss(wrong_bundle / flavour_file("fp32"), "fp32") > 10
+
+
+def test_graphs_for_tensorrt_are_judged_with_the_ends_of_an_engine(tmp_path: Path) -> None:
+    """The second class leads by less than FP16 resolves, and so it loses in an engine."""
+    graph = tmp_path / "graph.onnx"
+    kernel = np.array([[1, 0, 0], [1, 0, 0]], np.float32)[..., None, None]
+    model = helper.make_graph(
+        [helper.make_node("Conv", ["image", "kernel", "bias"], ["logits"])],
+        "net",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 16, 16])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2, 16, 16])],
+        [
+            numpy_helper.from_array(kernel, "kernel"),
+            numpy_helper.from_array(np.float32([0, 1e-5]), "bias"),
+        ],
+    )
+    onnx.save(helper.make_model(model, opset_imports=[helper.make_opsetid("", 17)]), graph)
+    sample = ParitySample("white", np.full((16, 16, 3), 255, np.uint8), None)
+    judge = Judge(graph, [sample], InputSpec(16, 16), gate=None)
+    assert judge.loss(graph, "int8.cpu") == 0
+    assert judge.loss(graph, "int8") == judge.loss(graph, "int8.fp16") == 100

@@ -14,6 +14,7 @@ import onnx
 import pytest
 
 from edgeunet.bundle.bundle import Bundle, open_bundle
+from edgeunet.bundle.manifest import Flavour
 from edgeunet.errors import BackendError, BundleError, GraphError
 from edgeunet.files import sha256
 from edgeunet.runtime.backends import ort
@@ -21,27 +22,60 @@ from edgeunet.runtime.backends.tiling import TiledBackend
 from edgeunet.runtime.frames import Batch
 from edgeunet.runtime.options import Tiling
 from support.hostile_graphs import PLACES, external, model_of
+from support.small_bundle import write_bundle
 
 WIDE = "session.x64quantprecision"
 
 
 @pytest.mark.parametrize(
-    ("as_written", "lacking", "wide"),
-    [(False, True, True), (False, False, False), (True, True, False)],
+    ("flavour", "lacking", "wide"),
+    [("int8.cpu", True, True), ("int8.cpu", False, False), ("int8", True, False)],
 )
 def test_wider_products_are_requested_only_without_vnni(
-    int8_bundle: Path, monkeypatch: pytest.MonkeyPatch, as_written: bool, lacking: bool, wide: bool
+    int8_bundle: Path, monkeypatch: pytest.MonkeyPatch, flavour: Flavour, lacking: bool, wide: bool
 ) -> None:
     """With VNNI they would cost more than half of the speed."""
     monkeypatch.setattr(ort, "lacks_vnni", lambda: lacking)
-    path = open_bundle(int8_bundle).model_path("int8.cpu")
-    with ort.OrtNet(path, as_written=as_written) as net:
+    path = open_bundle(int8_bundle).model_path(flavour)
+    with ort.OrtNet(path, flavour=flavour) as net:
         options = net._first.get_session_options()
         if wide:
             assert options.get_session_config_entry(WIDE) == "1"
         else:
             with pytest.raises(RuntimeError, match=WIDE):
                 options.get_session_config_entry(WIDE)
+
+
+@pytest.mark.parametrize(
+    ("flavour", "rounds"),
+    [("fp32", False), ("int8.cpu", False), ("fp16", True), ("int8", True), ("int8.fp16", True)],
+)
+@pytest.mark.parametrize("gated", [False, True])
+def test_graphs_of_engines_get_and_give_what_an_engine_does(
+    tmp_path: Path, flavour: Flavour, rounds: bool, gated: bool
+) -> None:
+    """All that enters or leaves is FP16, features between two parts too."""
+    opened = open_bundle(write_bundle(tmp_path / "bundle", precision="int8", gated=gated))
+    images = np.random.default_rng(0).normal(size=(2, 3, 16, 16)).astype(np.float32)
+
+    def ends(values: np.ndarray) -> np.ndarray:
+        return values.astype(np.float16 if rounds else np.float32)
+
+    wanted = ends(ends(images).astype(np.float32).sum(1, keepdims=True))
+    with ort.open_flavour(opened, flavour) as backend:
+        logits, presence = backend.net.infer(images)
+    assert logits.dtype == np.float32
+    # A sum of three depends on their order by some 1e-7, which seldom moves a rounding.
+    assert np.isclose(logits, wanted, rtol=0, atol=1e-6).mean() > 0.99
+    assert np.array_equal(ends(logits), logits)
+    assert presence is None or np.array_equal(ends(presence), presence)
+
+
+def test_an_image_beyond_fp16_is_infinite_as_in_an_engine(tmp_path: Path) -> None:
+    opened = open_bundle(write_bundle(tmp_path / "bundle", precision="int8"))
+    with ort.open_flavour(opened, "int8") as backend:
+        logits = backend.net.infer(np.full((1, 3, 16, 16), 1e5, np.float32)).logits
+    assert np.isposinf(logits).all()
 
 
 @pytest.fixture

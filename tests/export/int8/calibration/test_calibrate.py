@@ -105,7 +105,7 @@ def test_what_ranges_win_by_luck_does_not_count(
     narrow = replace(good, ranges=ranges)
     graph, path = bundle.model_path("fp32"), tmp_path / "narrow.onnx"
     quantize_for_cpu(graph, path, narrow)
-    net, prepare = MaskNet(path, spec, gate=None), Preprocessor(spec)
+    net, prepare = MaskNet(path, spec, gate=None, flavour="int8.cpu"), Preprocessor(spec)
     right = [net(prepare([frame]), (64, 96)) for frame in drawn.frames]
     held_out = drawn_selection(replace(drawn, mask=right.__getitem__)).held_out
     tables: dict[Method, CalibrationTable] = {"percentile": good, "minmax": narrow}

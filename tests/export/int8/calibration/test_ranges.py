@@ -208,7 +208,7 @@ def test_mse_wins_back_what_tensorrt_loses_by_the_silu_of_eff_unet(tmp_path: Pat
     images = [Preprocessor(spec)([frame]) for frame in drawn[8:]]
 
     def logits(of: Path) -> Array:
-        net = OrtNet(of, as_written=True)
+        net = OrtNet(of, flavour="int8")
         return np.stack([net.infer(image).logits for image in images])
 
     wanted, errors = logits(graph), {}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from edgeunet.bundle.engines import engine_dtype
 from edgeunet.bundle.manifest import flavour_file
 from edgeunet.files import sha256
 from support.commands import fails
@@ -43,7 +44,8 @@ def test_each_version_gets_its_graph_flags_and_types(
     shared = ("PROFILE_SHARING_0806",) if version == "8.6.0" else ()
     assert plan_of(engine).flags == (flags if weak else ()) + shared  # and no TF32
     if weak:
-        wanted = "FLOAT" if precision == "fp32" else "HALF"
+        wanted = {"float32": "FLOAT", "float16": "HALF"}[engine_dtype(precision).name]
+        assert wanted == ("FLOAT" if precision == "fp32" else "HALF")
         assert ends(engine) == {"image": wanted, "logits": wanted}
 
 
