@@ -193,7 +193,8 @@ def _open_depth(whole: Bundle, depth: int, digest: str) -> Bundle:
     place = Path(DEPTHS_DIR, str(depth))
     root = whole.root / place
     _check_place(whole.root, place)
-    _check_file(root, MANIFEST_NAME, digest, most=MAX_JSON_BYTES)
+    path, _ = _found(root, MANIFEST_NAME, most=MAX_JSON_BYTES)
+    _compare(path, sha256(path), digest)
     bundle = _open(root)
     differing = [
         name for name in _SHARED if getattr(bundle.manifest, name) != getattr(whole.manifest, name)
@@ -239,22 +240,18 @@ def _open(root: Path) -> Bundle:
         )
     left = MAX_TOTAL_BYTES
     for name, digest in manifest.files.items():
-        left -= _check_file(root, name, digest, most=left)
-    bundle = Bundle(root, manifest)
-    golden = bundle.file(root / GOLDEN_NAME)
-    try:
-        check_golden(golden.read(), manifest)
-    except ValueError as error:
-        raise _no_golden(golden.path, error) from None
-    return bundle
+        path, size = _found(root, name, most=left)
+        left -= size
+        _check_content(BundleFile(path, digest), manifest)
+    return Bundle(root, manifest)
 
 
 def _no_golden(path: Path, error: ValueError) -> BundleError:
     return BundleError(f"{path} does not hold golden frames: {error}. Export the bundle again.")
 
 
-def _check_file(root: Path, name: str, digest: str, *, most: int) -> int:
-    """Check where a file lies and what it holds; its size in bytes."""
+def _found(root: Path, name: str, *, most: int) -> tuple[Path, int]:
+    """A file, whose place and size were checked, and its size in bytes."""
     # A name with a drive, a separator or dots could point anywhere, also through a link.
     plain = PurePosixPath(name).name == name == PureWindowsPath(name).name
     plain = plain and name not in ("", "..")
@@ -275,14 +272,23 @@ def _check_file(root: Path, name: str, digest: str, *, most: int) -> int:
     size = path.stat().st_size
     if size > most:  # hashing it could take hours
         raise BundleError(f"{path} is too large: a bundle has at most {MAX_TOTAL_BYTES} bytes.")
-    if path.suffix == GRAPH_SUFFIX:
+    return path, size
+
+
+def _check_content(file: BundleFile, manifest: Manifest) -> None:
+    """Check the hash of a file, and what a graph or golden frames hold, in one reading."""
+    if file.path.suffix == GRAPH_SUFFIX:
         try:
-            check_graph(BundleFile(path, digest).read(), name=str(path))
+            check_graph(file.read(), name=str(file.path))
         except GraphError as error:
             raise BundleError(str(error)) from None
+    elif file.path.name == GOLDEN_NAME:
+        try:
+            check_golden(file.read(), manifest)
+        except ValueError as error:
+            raise _no_golden(file.path, error) from None
     else:
-        _compare(path, sha256(path), digest)
-    return size
+        _compare(file.path, sha256(file.path), file.sha256)
 
 
 def _compare(path: Path, found: str, digest: str) -> None:

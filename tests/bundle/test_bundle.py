@@ -7,12 +7,14 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from edgeunet.bundle import bundle as bundles
 from edgeunet.bundle.bundle import open_bundle, strangers_in
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import BundleError, UsageError
@@ -266,6 +268,22 @@ def test_refuses_a_file_without_a_hash(bundle: Path, name: str) -> None:
 def test_refuses_a_precision_whose_graphs_are_not_listed(bundle: Path) -> None:
     edit(bundle, "precision", "int8")
     assert "lists no hash for model.fp16.onnx" in refusal(bundle)
+
+
+def test_each_file_is_read_once(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    def noted(read: Callable[..., Any]) -> Callable[..., Any]:
+        def reading(path: Path, **arguments: Any) -> Any:
+            opened.append(path.name)
+            return read(path, **arguments)
+
+        return reading
+
+    for name in ("read_file", "sha256"):
+        monkeypatch.setattr(bundles, name, noted(getattr(bundles, name)))
+    open_bundle(bundle)
+    assert sorted(opened) == sorted(FILES)
 
 
 # Golden frames
