@@ -18,13 +18,14 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from ..frames import Segmented
+from ..sinks import encode_mask
 from ..sinks.jsonlines import segments
 from .connections import CONNECTIONS, STALL, Connections
 from .guard import Guard
 from .hub import VIEWERS
 from .metrics import make_registry
 from .picture_stream import BOUNDARY, PictureStream, jpeg_part
-from .pictures import IDLE_RECORD, overlaid, png, record
+from .pictures import IDLE_RECORD, overlaid, record
 from .telemetry import Telemetry
 from .uploads import Limits, Refusal, Uploads
 
@@ -123,7 +124,8 @@ class Pages:
     def _segmented(self, segmented: Segmented, seconds: float, *, accept: str) -> Response:
         milliseconds = round(1000 * seconds, 3)
         if "image/png" in accept:
-            return Response(png(segmented.mask), media_type="image/png")
+            content = encode_mask(segmented.mask, self._manifest.palette)
+            return Response(content, media_type="image/png")
         if _RECORD in accept:
             content = self._record(segmented, milliseconds=milliseconds)
             return Response(content, media_type=_RECORD)

@@ -63,11 +63,6 @@ def jpeg(frame: Rgb) -> bytes:
     return encoded.tobytes()
 
 
-def png(mask: Mask) -> bytes:
-    """PNG of class ids, 8-bit."""
-    return cv2.imencode(".png", mask, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
-
-
 def reduced(frame: Rgb, mask: Mask) -> tuple[Rgb, npt.NDArray[np.uint8]]:
     """Shrink frame and mask until no side is longer than `LONGEST_SIDE`."""
     height, width = mask.shape

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco
 
+from edgeunet.bundle.bundle import open_bundle
 from edgeunet.data.images import to_rgb
 from edgeunet.runtime import load
 from edgeunet.runtime.frames import Frame, Segmented
@@ -126,7 +127,9 @@ def test_upload_is_segmented_in_three_formats(
         assert segment["area"] == np.sum(wanted == segment["category_id"])
     assert len(told["segments"]) == len(np.unique(wanted)) > 1
     mask = server.ask("/segment", method="POST", body=body, Accept="image/png")
+    palette = open_bundle(fp32_bundle).manifest.palette
     with Image.open(io.BytesIO(mask.body)) as image:
+        assert np.asarray(image.convert("RGB"))[0, 0].tolist() == list(palette[wanted[0, 0]])
         np.testing.assert_array_equal(np.asarray(image), wanted)
     shown = server.ask("/segment", method="POST", body=body, Accept="application/octet-stream")
     record = read_record(io.BytesIO(shown.body))
