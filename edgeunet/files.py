@@ -16,6 +16,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -42,21 +43,26 @@ def write_bytes(path: Path, content: bytes, *, sync: bool = True) -> None:
     file is there after a power cut too. Temporary files of killed processes are removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if sync:
-        remove_stale(path.parent)
-    else:  # one of many files: listing the folder for each would take longer than writing them
-        _remove_stale_once(path.parent)
-    temporary, handle = _new_temporary(path.parent, directory=False)
-    try:
-        with os.fdopen(handle, "wb") as file:
+    # One of many files: listing the folder for each would take longer than writing them.
+    sweep = remove_stale if sync else _remove_stale_once
+    with temporary_file(path.parent, sweep=sweep) as temporary:
+        with os.fdopen(temporary.handle, "wb", closefd=False) as file:
             file.write(content)
-            file.flush()
-            if sync:
-                os.fsync(file.fileno())
-            temporary.replace(path)  # before the file is closed, which ends the lock
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        temporary.move_to(path, sync=sync)
+
+
+@dataclass(frozen=True)
+class Temporary:
+    """A file under a temporary name. handle: locks it, so that nobody takes it for a stale one."""
+
+    path: Path
+    handle: int
+
+    def move_to(self, path: Path, *, sync: bool = True) -> None:
+        """Give it its name, with `sync` once its content is on the disk."""
+        if sync:
+            os.fsync(self.handle)
+        self.path.replace(path)
 
 
 def remove_stale(folder: Path) -> None:
@@ -82,6 +88,34 @@ def remove_stale(folder: Path) -> None:
 def _remove_stale_once(folder: Path) -> None:
     """`remove_stale`, the first time that this process writes into the folder."""
     remove_stale(folder)
+
+
+@contextmanager
+def temporary_file(
+    folder: Path, *, sweep: Callable[[Path], None] = remove_stale
+) -> Iterator[Temporary]:
+    """Yield a new empty file, which is removed when the block ends, unless it was moved.
+
+    The umask decides who can read it.
+
+    Args:
+        sweep: removes temporary files of killed processes.
+
+    Example:
+        >>> from edgeunet.files import temporary_file
+        >>> with temporary_file(Path()) as temporary:
+        ...     _ = temporary.path.write_text("text")
+        ...     temporary.move_to(Path("note"))
+        >>> Path("note").read_text()
+        'text'
+    """
+    sweep(folder)
+    path, handle = _new_temporary(folder, directory=False)
+    try:
+        yield Temporary(path, handle)
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(handle)  # last, which ends the lock
 
 
 def _new_temporary(folder: Path, *, directory: bool) -> tuple[Path, int]:

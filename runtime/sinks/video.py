@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from edgeunet.errors import MissingDependencyError, OutputError, SourceError, UsageError
-from edgeunet.files import check_file, locked
+from edgeunet.files import check_file, locked, temporary_file
 
 from ..frames import Frame, Segmented
 from ..pipeline.stopping import Closing
@@ -121,10 +119,8 @@ class VideoWriter(Closing):
         self._frame_of: Any = av.VideoFrame.from_ndarray
         with ExitStack() as stack, self._encoding_errors():
             stack.enter_context(locked(path))
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=suffix)
-            os.close(handle)
-            self._temporary = Path(name)
-            stack.callback(self._temporary.unlink, missing_ok=True)
+            self._temporary = stack.enter_context(temporary_file(path.parent))
+            name = f"file:{self._temporary.path}"
             self._container = stack.enter_context(av.open(name, "w", format=self._kind.name))
             self._stack = stack.pop_all()
         self._stream: Any = None
@@ -175,8 +171,7 @@ class VideoWriter(Closing):
             if stream is not None:
                 self._container.mux(stream.encode())
                 self._container.close()
-                self._temporary.chmod(0o644)
-                self._temporary.replace(self.path)
+                self._temporary.move_to(self.path)
 
     @property
     def _duration(self) -> int:

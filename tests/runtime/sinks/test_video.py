@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -222,7 +223,26 @@ def test_video_appears_when_closed(tmp_path: Path) -> None:
         assert not (tmp_path / "out.mp4").exists()
     sink.close()
     assert names(tmp_path) == ["out.mp4"]
-    assert (tmp_path / "out.mp4").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_umask_decides_who_can_read_a_video(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        with VideoWriter(tmp_path / "out.mp4", rate=RATE) as writer:
+            writer.write(frame())
+    finally:
+        os.umask(before)
+    assert (tmp_path / "out.mp4").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_name_that_looks_like_an_address_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with VideoWriter(Path("http:") / "out.mp4", rate=RATE) as writer:
+        writer.write(frame())
+    assert len(decode(tmp_path / "http:" / "out.mp4")[0]) == 1
 
 
 def test_video_without_frames_leaves_nothing(tmp_path: Path) -> None:
@@ -317,9 +337,12 @@ def test_kill_leaves_no_video_and_keeps_the_old_one(tmp_path: Path) -> None:
         assert process.stdout.readline() == "written\n"
         process.kill()
         assert process.wait() == -signal.SIGKILL
-    assert len(list(tmp_path.glob(".*.mp4"))) == 2, "it was killed before or after the work"
+    assert len(list(tmp_path.glob(".edgeunet-*.tmp"))) == 2, "killed before or after the work"
     assert not (tmp_path / "new.mp4").exists()
     assert (tmp_path / "old.mp4").read_bytes() == b"old"
+    with VideoWriter(tmp_path / "next.mp4", rate=RATE):
+        assert len(list(tmp_path.glob(".edgeunet-*.tmp"))) == 1, "what was left is not removed"
+    assert list(tmp_path.glob(".edgeunet-*.tmp")) == []
 
 
 # Choice
