@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +18,8 @@ from edgeunet.data.images import FORMATS, Picture, decode_only, probe
 from edgeunet.errors import EdgeUNetError, FrameError, SourceError
 
 from ..frames import Segmented
-from .worker import Worker, WorkerClosed, WorkerFull
+from .connections import network_of
+from .worker import ShareFull, Worker, WorkerClosed, WorkerFull
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Limits:
 
     size: bytes. pixels: after decoding. seconds: until the image has arrived. arriving: bytes that
     may have arrived of all unfinished uploads together. waiting: images that have arrived, the one
-    being segmented included. work: seconds from then to the answer.
+    being segmented included; half of them from one address. work: seconds from then to the answer.
     """
 
     size: int = 32_000_000
@@ -80,9 +82,10 @@ class Uploads:
             Refusal: the body is too large or no image, too many uploads wait, the net fails, or one
                 of these takes too long.
         """
+        owner = network_of(request.client.host) if request.client else ""
         try:
-            body = await self._body(request)
-            response = await self._answered(body, answer)
+            body = await self._body(request, owner)
+            response = await self._answered(body, answer, owner)
         except Refusal:
             self.counts["refused"] += 1
             raise
@@ -94,21 +97,25 @@ class Uploads:
         self._worker.close()
 
     async def _answered(
-        self, body: bytes, answer: Callable[[Segmented, float], Response]
+        self, body: bytes, answer: Callable[[Segmented, float], Response], owner: str
     ) -> Response:
         seconds = self.limits.work
         job = partial(self._segmented, body, answer, until=time.monotonic() + seconds)
         try:
-            return await self._worker.run(job, seconds=seconds)
+            return await self._worker.run(job, owner=owner, seconds=seconds)
         except WorkerFull:
-            count = self.limits.waiting
+            count = self._worker.most
             raise Refusal(503, f"{count} images are waiting already; try again later.") from None
+        except ShareFull:
+            count = self._worker.most_of_one
+            raise Refusal(429, f"{count} of the images that wait are from your address, as many as "
+                          "may be; wait for their answers.") from None  # fmt: skip
         except WorkerClosed:
             raise Refusal(503, "the server ends.") from None
         except TimeoutError:
             raise _too_slow(seconds) from None
 
-    async def _body(self, request: Request) -> bytes:
+    async def _body(self, request: Request, owner: str) -> bytes:
         announced = request.headers.get("content-length", "0")
         if announced.isdecimal() and int(announced) > self.limits.size:
             raise self._too_large(f"{int(announced) / 1e6:.0f} MB")
@@ -116,14 +123,14 @@ class Uploads:
             raise Refusal(415, "expected an image, got a form. Use curl --data-binary @image.")
         try:
             with fail_after(self.limits.seconds):
-                return await self._read(request)
+                return await self._read(request, owner)
         except TimeoutError:
             raise Refusal(408, f"the image took more than {self.limits.seconds:.0f} s to arrive. "
                           "Make it smaller, or use a faster connection.") from None  # fmt: skip
         except ClientDisconnect:
             raise Refusal(400, "the connection closed before the image had arrived.") from None
 
-    async def _read(self, request: Request) -> bytes:
+    async def _read(self, request: Request, owner: str) -> bytes:
         body = bytearray()
         with CancelScope() as scope:
             try:
@@ -131,7 +138,7 @@ class Uploads:
                     body += chunk
                     if len(body) > self.limits.size:
                         raise self._too_large("more")
-                    self._arriving.grown(scope, len(body))
+                    self._arriving.grown(scope, owner, len(body))
                 return bytes(body)
             finally:
                 self._arriving.ended(scope)
@@ -161,26 +168,36 @@ class Uploads:
 class _Arriving:
     """Bytes of unfinished uploads. If there are too many, the oldest upload gives way.
 
-    So an upload that arrives quickly passes those that a stranger holds back.
+    So an upload that arrives quickly passes those that a stranger holds back. If one address has
+    more than half of the bytes, one of its uploads gives way: it cannot push out those of others.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._bytes: dict[CancelScope, int] = {}  # the oldest first
+        self._uploads: dict[CancelScope, tuple[str, int]] = {}  # owner and bytes, the oldest first
 
-    def grown(self, upload: CancelScope, size: int) -> None:
+    def grown(self, upload: CancelScope, owner: str, size: int) -> None:
         """Note how much of an upload has arrived; cancels some if all are too large together."""
         if upload.cancel_called:  # it gave way, and notices soon
             return
-        self._bytes[upload] = size
-        while sum(self._bytes.values()) > self._most:
-            oldest = next(iter(self._bytes))
-            del self._bytes[oldest]
+        self._uploads[upload] = (owner, size)
+        while sum(size for _, size in self._uploads.values()) > self._most:
+            oldest = self._gives_way()
+            self.ended(oldest)
             oldest.cancel()
 
     def ended(self, upload: CancelScope) -> None:
         """Forget an upload."""
-        self._bytes.pop(upload, None)
+        self._uploads.pop(upload, None)
+
+    def _gives_way(self) -> CancelScope:
+        held: Counter[str] = Counter()
+        for owner, size in self._uploads.values():
+            held[owner] += size
+        largest, size = held.most_common(1)[0]
+        of_many = size > self._most // 2
+        uploads = self._uploads.items()
+        return next(each for each, (owner, _) in uploads if owner == largest or not of_many)
 
 
 def _too_slow(seconds: float) -> Refusal:

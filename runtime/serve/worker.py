@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
@@ -18,8 +20,19 @@ class WorkerFull(Exception):  # noqa: N818  # becomes an answer
     """As many jobs wait as may."""
 
 
+class ShareFull(Exception):  # noqa: N818  # becomes an answer
+    """As many jobs of this owner wait as may, though others could."""
+
+
 class WorkerClosed(Exception):  # noqa: N818  # becomes an answer
     """The worker takes no more jobs."""
+
+
+@dataclass(frozen=True)
+class _Job(Generic[T]):
+    work: Callable[[], T]
+    owner: str
+    result: asyncio.Future[T]
 
 
 class Worker(Generic[T]):
@@ -29,37 +42,45 @@ class Worker(Generic[T]):
     give up, and the end of the process waits for no job; a `ThreadPoolExecutor` would.
 
     Args:
-        most: jobs at once, the one that runs included.
+        most: jobs at once, the one that runs included. One owner may have half of them.
     """
 
     def __init__(self, most: int, *, name: str) -> None:
-        self.jobs = 0
-        self._most = most
-        self._queue: SimpleQueue[tuple[Callable[[], T], asyncio.Future[T]] | None] = SimpleQueue()
+        self.most = most
+        self.most_of_one = max(1, most // 2)
+        self._held: Counter[str] = Counter()  # jobs by owner, until they have ended
+        self._queue: SimpleQueue[_Job[T] | None] = SimpleQueue()
         self._waiting: set[asyncio.Future[T]] = set()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
-    async def run(self, job: Callable[[], T], *, seconds: float) -> T:
+    @property
+    def jobs(self) -> int:
+        """Number of jobs that wait or run."""
+        return self._held.total()
+
+    async def run(self, work: Callable[[], T], *, owner: str, seconds: float) -> T:
         """Run a job, and return what it returns.
 
         Raises:
-            WorkerFull: too many jobs wait.
+            WorkerFull: too many jobs wait. ShareFull: too many of this owner.
             WorkerClosed: `close` was called before the job was done.
             TimeoutError: the job was not done in time. If it runs, it holds its place to its end;
                 if it waits, it never runs.
         """
         if self._closed:
             raise WorkerClosed
-        if self.jobs >= self._most:
+        if self.jobs >= self.most:
             raise WorkerFull
+        if self._held[owner] >= self.most_of_one:
+            raise ShareFull
         self._loop = asyncio.get_running_loop()
         if self._thread.ident is None:
             self._thread.start()
         result: asyncio.Future[T] = self._loop.create_future()
-        self.jobs += 1
+        self._held[owner] += 1
         self._waiting.add(result)
-        self._queue.put((job, result))
+        self._queue.put(_Job(work, owner, result))
         try:
             with fail_after(seconds):
                 return await result
@@ -75,23 +96,28 @@ class Worker(Generic[T]):
                 result.set_exception(WorkerClosed())
 
     def _work(self) -> None:
-        while (taken := self._queue.get()) is not None:
-            job, result = taken
+        while (job := self._queue.get()) is not None:
             outcome: T | None = None
             error: BaseException | None = None
-            if not result.done():
+            if not job.result.done():
                 try:
-                    outcome = job()
+                    outcome = job.work()
                 except BaseException as raised:
                     error = raised
             with suppress(RuntimeError):  # the loop has ended, and with it everything that waited
-                self._loop.call_soon_threadsafe(self._end, result, outcome, error)
-            del taken, job, result, outcome, error  # images, while this waits for the next job
+                self._loop.call_soon_threadsafe(self._end, job.owner, job.result, outcome, error)
+            del job, outcome, error  # images, while this waits for the next job
 
     def _end(
-        self, result: asyncio.Future[T], outcome: T | None, error: BaseException | None
+        self,
+        owner: str,
+        result: asyncio.Future[T],
+        outcome: T | None,
+        error: BaseException | None,
     ) -> None:
-        self.jobs -= 1
+        self._held[owner] -= 1
+        if not self._held[owner]:
+            del self._held[owner]
         if result.done():
             return
         if error is not None:

@@ -218,9 +218,11 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     go.set()
 
 
-def begin_upload(client: Client, body: bytes, missing: int = 0) -> http.client.HTTPConnection:
+def begin_upload(
+    client: Client, body: bytes, missing: int = 0, source: str = "127.0.0.1"
+) -> http.client.HTTPConnection:
     """Send an upload, but not its last bytes, and read no answer."""
-    connection = client.connect()
+    connection = client.connect(source)
     connection.putrequest("POST", "/segment")
     connection.putheader("Content-Length", str(len(body)))
     connection.endheaders(body[: len(body) - missing])
@@ -245,7 +247,7 @@ def test_number_of_waiting_uploads_is_limited(
 ) -> None:
     body = png(picture)
     with serving(fp32_bundle, film, bounds=Bounds(uploads=Limits(waiting=2))) as client:
-        waiting = [begin_upload(client, body) for _ in range(2)]
+        waiting = [begin_upload(client, body, source=f"127.0.0.{each}") for each in (2, 3)]
         # Once the stream has delivered two more frames, the server has seen both uploads.
         with client.stream() as response:
             read_record(response), read_record(response)
@@ -258,13 +260,31 @@ def test_number_of_waiting_uploads_is_limited(
         assert client.ask("/segment", method="POST", body=body).status == 200
 
 
+def test_one_address_has_at_most_half_of_the_places(
+    fp32_bundle: Path, film: Path, picture: Frame, held: threading.Event
+) -> None:
+    body = png(picture)
+    with serving(fp32_bundle, film) as client:
+        waiting = [begin_upload(client, body) for _ in range(2)]
+        with client.stream() as response:
+            read_record(response), read_record(response)
+        refused = client.ask("/segment", method="POST", body=body)
+        assert (refused.status, "from your address" in refused.json["error"]) == (429, True)
+        waiting += [begin_upload(client, body, source="127.0.0.2")]
+        held.set()
+        for connection in waiting:
+            assert connection.getresponse().status == 200
+            connection.close()
+        assert client.ask("/segment", method="POST", body=body).status == 200
+
+
 def test_work_on_an_upload_ends_in_time(
     fp32_bundle: Path, film: Path, picture: Frame, held: threading.Event
 ) -> None:
     bounds = Bounds(uploads=Limits(waiting=2, work=0.3))
     with serving(fp32_bundle, film, bounds=bounds) as client:
-        for _ in range(2):  # the one that runs, and one that waits for it
-            refused = client.ask("/segment", method="POST", body=png(picture))
+        for source in ("127.0.0.2", "127.0.0.3"):  # one runs, and one waits for it
+            refused = client.ask("/segment", method="POST", body=png(picture), source=source)
             assert refused.status == 503
             assert "not segmented within" in refused.json["error"]
         held.set()
@@ -275,7 +295,8 @@ def test_end_of_the_server_waits_for_no_upload(
     fp32_bundle: Path, film: Path, picture: Frame, held: threading.Event
 ) -> None:
     with serving(fp32_bundle, film) as client:
-        waiting = [begin_upload(client, png(picture)) for _ in range(3)]
+        body = png(picture)
+        waiting = [begin_upload(client, body, source=f"127.0.0.{each}") for each in (2, 3, 4)]
         unfinished = begin_upload(client, png(picture), missing=1)
         with client.stream() as response:
             read_record(response), read_record(response)
@@ -303,6 +324,21 @@ def test_oldest_unfinished_upload_gives_way(fp32_bundle: Path, film: Path) -> No
         second.send(body[-1:])
         assert second.getresponse().status == 200
         first.close(), second.close()
+
+
+def test_address_that_sends_much_does_not_push_out_others(fp32_bundle: Path, film: Path) -> None:
+    body = png(np.random.default_rng(0).integers(0, 255, (400, 800, 3), np.uint8))
+    limits = Limits(size=len(body), arriving=3 * len(body))
+    with serving(fp32_bundle, film, bounds=Bounds(uploads=limits)) as client:
+        other = begin_upload(client, body, missing=1, source="127.0.0.2")
+        many = [begin_upload(client, body, missing=1) for _ in range(4)]
+        for connection in many[:2]:
+            answer = connection.getresponse()
+            assert (answer.status, b"gave way" in answer.read()) == (503, True)
+        other.send(body[-1:])
+        assert other.getresponse().status == 200
+        for connection in (other, *many):
+            connection.close()
 
 
 def test_upload_that_never_arrives_times_out(fp32_bundle: Path, film: Path, picture: Frame) -> None:
