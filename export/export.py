@@ -43,7 +43,7 @@ from edgeunet.models.checkpoints import (
 )
 from edgeunet.models.depth import prune_depth
 from edgeunet.models.reference import reference_mask
-from edgeunet.parity import ParityReport, write_html
+from edgeunet.parity import ParityReport, left_out_text, write_html
 from edgeunet.runtime.backends.preprocess import Preprocessor
 
 from .graphs.fp16 import half
@@ -262,7 +262,8 @@ class _Writer:
         table = calibrate(
             reference, self.selection, self.card, method=None if method == "auto" else method
         )
-        self.report(f"calibrated by {table.method}")
+        left_out = left_out_text(table.left_out, classes=len(self.card.classes))
+        self.report(f"calibrated by {table.method}" + (f", {left_out}" if left_out else ""))
         return table
 
     def _write_golden(self) -> None:

@@ -40,6 +40,7 @@ class CalibrationTable:
     ranges: (lowest, highest) by activation. Each includes 0, so that padding is exact.
     compared_on, scores: what the methods were compared on, and the results; None and empty if the
         user chose the method.
+    left_out: classes that no mIoU of the scores is averaged over, because no label there has them.
     """
 
     model: str
@@ -50,6 +51,7 @@ class CalibrationTable:
     ranges: dict[str, tuple[float, float]]
     compared_on: str | None = None
     scores: tuple[MethodScore, ...] = ()
+    left_out: tuple[str, ...] = ()
     schema_version: int = TABLE_VERSION
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from .html import write_html
 from .measure import ParitySample, WorstFrame, golden_samples, measure, samples_of
-from .report import Fallback, FrameReport, ParityReport, StageParity
+from .report import Fallback, FrameReport, ParityReport, StageParity, left_out_text
 
 __all__ = [
     "Fallback",
@@ -12,6 +12,7 @@ __all__ = [
     "StageParity",
     "WorstFrame",
     "golden_samples",
+    "left_out_text",
     "measure",
     "samples_of",
     "write_html",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..bundle.schema import encode
@@ -99,11 +100,8 @@ class ParityReport:
         return len(self.classes) - len(self.left_out)
 
     def left_out_text(self) -> str:
-        """What the mIoUs are averaged over, as a sentence; empty if that is all classes."""
-        if not self.left_out:
-            return ""
-        names = ", ".join(map(printable, self.left_out))
-        return f"mIoU over {self.averaged} of {len(self.classes)} classes: the labels lack {names}"
+        """See `left_out_text`."""
+        return left_out_text(self.left_out, classes=len(self.classes))
 
     @property
     def candidate(self) -> StageParity:
@@ -179,3 +177,11 @@ class ParityReport:
 
 def _points(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
+
+
+def left_out_text(left_out: Sequence[str], *, classes: int) -> str:
+    """What an mIoU of so many classes is averaged over, as a sentence; empty if that is all."""
+    if not left_out:
+        return ""
+    names = ", ".join(map(printable, left_out))
+    return f"mIoU over {classes - len(left_out)} of {classes} classes: the labels lack {names}"

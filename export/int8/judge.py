@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeunet.bundle.manifest import Flavour, InputSpec
-from edgeunet.metrics import Mask, confusion_matrix, mean_iou, pixel_agreement
+from edgeunet.metrics import Mask, confusion_matrix, mean_iou, pixel_agreement, without_labels
 from edgeunet.parity import ParitySample
 from edgeunet.runtime.backends.ort import OrtNet
 from edgeunet.runtime.backends.postprocess import Postprocessor
@@ -58,6 +58,11 @@ class Tally:
         return float(np.mean(self._agreements))
 
     @property
+    def left_out(self) -> tuple[int, ...]:
+        """Classes that the mIoU is not averaged over, because no label has them."""
+        return without_labels(self._confusion)
+
+    @property
     def miou(self) -> float | None:
         """MIoU against the labels, 0..1; None if they have less than two classes.
 
@@ -82,7 +87,7 @@ class Judge:
         *,
         gate: Sequence[float] | None,
     ) -> None:
-        self._spec, self._gate = spec, gate
+        self.reference, self._spec, self._gate = reference, spec, gate
         prepare = Preprocessor(spec)
         net = MaskNet(reference, spec, gate=gate, flavour="fp32")
         own = Tally(net.classes)
@@ -94,6 +99,8 @@ class Judge:
             own.add(mask, mask, sample.labels)
             self._expected.append((mask, sample.labels))
         self.miou = own.miou  # of the reference
+        labelled = any(labels is not None for _, labels in self._expected)
+        self.left_out = own.left_out if labelled else ()
 
     def tally(self, path: Path, flavour: Flavour) -> Tally:
         """Accuracy of a graph's masks. flavour: see `OrtNet`."""

@@ -10,7 +10,6 @@ from pathlib import Path
 import onnx
 
 from edgeunet.bundle.calibration_table import CalibrationTable, Method, MethodScore
-from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import CalibrationError, DatasetError
 from edgeunet.files import sha256
 from edgeunet.models.checkpoints import Card
@@ -34,6 +33,7 @@ def calibrate(
 
     Raises:
         CalibrationError: an activation is not finite, or the net sees a single class.
+        DatasetError: a mask and its frame differ in size.
     """
     observation = observe(graph, selection.chosen.frames, card.input)
     # Procedural frames hold all classes: a net that sees only one there is untrained.
@@ -47,12 +47,14 @@ def calibrate(
         for tried in METHODS
     }
     held_out = selection.held_out
-    scores = score_methods(graph, tables, held_out, card.input, gate=card.gate)
+    judge = Judge(graph, labelled_samples(held_out), card.input, gate=card.gate)
+    scores = score_methods(judge, tables)
     labels = "unlabelled" if held_out.mask is None else "labelled"
     same = held_out.numbers == selection.chosen.numbers
     kind = "the same that calibrated (there are no others)" if same else "held out"
     compared_on = f"{len(held_out)} {labels} frames of {held_out.name}, {kind}"
-    return replace(tables[best(scores)], compared_on=compared_on, scores=scores)
+    left_out = tuple(card.classes[index] for index in judge.left_out)
+    return replace(tables[best(scores)], compared_on=compared_on, scores=scores, left_out=left_out)
 
 
 def make_table(
@@ -93,31 +95,19 @@ and the one that agrees most with FP32 has the lowest mIoU."""
 
 
 def score_methods(
-    graph: Path,
-    tables: Mapping[Method, CalibrationTable],
-    held_out: FrameSet,
-    spec: InputSpec,
-    *,
-    gate: Sequence[float] | None,
+    judge: Judge, tables: Mapping[Method, CalibrationTable]
 ) -> tuple[MethodScore, ...]:
-    """Quantize the reference graph with each method's table and compare the masks.
+    """Quantize the judge's reference graph with each method's table and compare the masks.
 
     A method's mIoU is capped at the reference's. On so few frames a gain from clipping is luck, and
     would hide the harm that it does: on magnetic_tile, entropy gains 4.5 points on the held-out
     frames, and flips 1.6 % of the pixels of the validation split.
-
-    Args:
-        gate: presence thresholds, None if the net has no gate or an uncalibrated one.
-
-    Raises:
-        DatasetError: a mask and its frame differ in size.
     """
-    judge = Judge(graph, _samples(held_out), spec, gate=gate)
     scores = []
     with tempfile.TemporaryDirectory(prefix="edgeunet-") as folder:
         path = Path(folder) / "int8.onnx"
         for method, table in tables.items():
-            quantize_for_cpu(graph, path, table)
+            quantize_for_cpu(judge.reference, path, table)
             found = judge.tally(path, "int8.cpu")
             miou = None
             if found.miou is not None and judge.miou is not None:
@@ -136,7 +126,8 @@ def best(scores: Sequence[MethodScore]) -> Method:
     return max(rivals, key=lambda s: (s.agreement, -METHODS.index(s.method))).method
 
 
-def _samples(frames: FrameSet) -> Iterator[ParitySample]:
+def labelled_samples(frames: FrameSet) -> Iterator[ParitySample]:
+    """Frames with their labels, if they have any; DatasetError if two differ in size."""
     for number, frame in zip(frames.numbers, frames.frames, strict=True):
         labels = None if frames.mask is None else frames.mask(number)
         if labels is not None and labels.shape != frame.shape[:2]:

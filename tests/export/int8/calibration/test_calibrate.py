@@ -22,10 +22,16 @@ from edgeunet.bundle.calibration_table import (
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.cells import snapshots
 from edgeunet.errors import CalibrationError, DatasetError
-from edgeunet.export.int8.calibration.calibrate import best, calibrate, check_table, score_methods
+from edgeunet.export.int8.calibration.calibrate import (
+    best,
+    calibrate,
+    check_table,
+    labelled_samples,
+    score_methods,
+)
 from edgeunet.export.int8.calibration.frames import FrameSet, drawn_selection
 from edgeunet.export.int8.calibration.ranges import METHODS
-from edgeunet.export.int8.judge import MaskNet
+from edgeunet.export.int8.judge import Judge, MaskNet
 from edgeunet.export.int8.quantize import quantize_for_cpu
 from edgeunet.files import sha256
 from edgeunet.metrics import Mask
@@ -67,6 +73,10 @@ def test_what_is_equal_goes_by_a_fixed_order() -> None:
 # Measured
 
 
+def judge_of(graph: Path, frames: FrameSet) -> Judge:
+    return Judge(graph, labelled_samples(frames), InputSpec(64, 96), gate=None)
+
+
 @pytest.fixture(scope="module")
 def masks() -> list[Mask]:
     return [frame.mask for frame in snapshots(36, height=64, width=96, seed=4)]
@@ -88,7 +98,7 @@ def test_worse_ranges_measure_worse(int8_bundle: Path, drawn: FrameSet) -> None:
     }
     graph = bundle.model_path("fp32")
     held_out = drawn_selection(drawn).held_out
-    scores = score_methods(graph, tables, held_out, bundle.manifest.input, gate=None)
+    scores = score_methods(judge_of(graph, held_out), tables)
     by_method = {found.method: found for found in scores}
     assert by_method["percentile"].agreement > 0.95
     assert by_method["minmax"].agreement < by_method["percentile"].agreement - 0.05
@@ -109,7 +119,7 @@ def test_what_ranges_win_by_luck_does_not_count(
     right = [net(prepare([frame]), (64, 96)) for frame in drawn.frames]
     held_out = drawn_selection(replace(drawn, mask=right.__getitem__)).held_out
     tables: dict[Method, CalibrationTable] = {"percentile": good, "minmax": narrow}
-    scores = score_methods(graph, tables, held_out, spec, gate=None)
+    scores = score_methods(judge_of(graph, held_out), tables)
     assert best(scores) == "percentile"
     assert scores[1].miou is None  # the labels hold one class, which any constant net gives
 
@@ -119,8 +129,9 @@ def test_frames_without_labels_are_compared_by_agreement_alone(
 ) -> None:
     table = read_table(int8_bundle / TABLE_NAME)
     held_out = drawn_selection(replace(drawn, mask=None)).held_out
-    graph = int8_bundle / "model.fp32.onnx"
-    (found,) = score_methods(graph, {"entropy": table}, held_out, InputSpec(64, 96), gate=None)
+    judge = judge_of(int8_bundle / "model.fp32.onnx", held_out)
+    (found,) = score_methods(judge, {"entropy": table})
+    assert judge.left_out == ()
     assert found.miou is None
     assert found.agreement > 0.5
 
@@ -129,15 +140,21 @@ def test_mask_of_another_size_is_refused(
     int8_bundle: Path, drawn: FrameSet, masks: list[Mask]
 ) -> None:
     cut = replace(drawn, mask=lambda number: masks[number][:32])
-    table = read_table(int8_bundle / TABLE_NAME)
     with pytest.raises(DatasetError, match="frame 0 of cells is 64x96, its mask 32x96"):
-        score_methods(
-            int8_bundle / "model.fp32.onnx",
-            {"entropy": table},
-            cut,
-            InputSpec(64, 96),
-            gate=None,
-        )
+        judge_of(int8_bundle / "model.fp32.onnx", cut)
+
+
+def test_classes_without_a_label_are_named(
+    int8_bundle: Path, drawn: FrameSet, masks: list[Mask]
+) -> None:
+    card = Checkpoint.open(int8_bundle / "checkpoint.safetensors").card
+    rare = replace(drawn, mask=lambda number: np.where(masks[number] == 2, 1, masks[number]))
+    selection = drawn_selection(rare)
+    few = replace(selection.chosen, numbers=(0, 1), frames=drawn.frames[:2])
+    graph = int8_bundle / "model.fp32.onnx"
+    table = calibrate(graph, replace(selection, chosen=few), card, method=None)
+    assert table.left_out == (card.classes[2],)
+    assert all(score.miou is not None for score in table.scores)
 
 
 def test_bundle_holds_the_table_with_what_was_tried(int8_bundle: Path) -> None:
