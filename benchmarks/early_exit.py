@@ -24,7 +24,7 @@ from edgeunet import ExportOptions, export_bundle
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.bundle.manifest import Flavour
 from edgeunet.data.datasets import open_dataset
-from edgeunet.data.images import read_image
+from edgeunet.data.fit import Fit
 from edgeunet.doctor import environment
 from edgeunet.runtime.backends.base import NetBackend
 from edgeunet.runtime.backends.ort import open_flavour
@@ -52,9 +52,8 @@ def main(data: Path, weights: str, threads: int) -> None:
         bundle = open_bundle(Path(folder) / "bundle")
         spec = bundle.manifest.input
         samples = open_dataset(data).samples("val")
-        frames = [
-            cv2.resize(read_image(sample.image), (spec.width, spec.height)) for sample in samples
-        ]
+        fit, size = Fit(spec), (spec.width, spec.height)
+        frames = [cv2.resize(fit.read(sample.image), size) for sample in samples]
         click.echo(
             f"{weights}, {len(frames)} frames, {threads} threads, {machine['processor']}, "
             f"onnxruntime {machine['onnxruntime']}\n"

@@ -31,7 +31,7 @@ from PIL import Image
 
 from edgeunet.bundle.manifest import Filter, InputSpec
 from edgeunet.data.datasets import open_dataset, read_labels
-from edgeunet.data.images import read_image
+from edgeunet.data.fit import Fit
 from edgeunet.doctor import environment
 from edgeunet.latency import median_latencies
 from edgeunet.metrics import confusion_matrix, mean_iou
@@ -90,8 +90,9 @@ def main(data: Path, every: int, timed: bool) -> None:
     found = {
         (case, how): np.zeros((classes, classes), np.int64) for case in CASES for how in FILTERS
     }
+    fit = Fit(checkpoint.card.input)
     for sample in samples:
-        image, truth = read_image(sample.image), read_labels(sample, num_classes=classes)
+        image, truth = fit.read(sample.image), read_labels(sample, num_classes=classes)
         for case in CASES:
             frame = case.frame(image)
             for how in FILTERS:

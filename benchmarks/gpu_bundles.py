@@ -20,7 +20,7 @@ from edgeunet import ExportOptions, export_bundle
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.datasets import open_dataset
-from edgeunet.data.images import read_image
+from edgeunet.data.fit import Fit
 
 SIZE = (352, 480)
 MAX_BATCH = 16
@@ -67,7 +67,8 @@ def _write_frames(path: Path, data: Path, spec: InputSpec) -> None:
     """Validation frames, spread over the split, for what early exit gains on real ones."""
     samples = open_dataset(data).samples("val")
     chosen = np.linspace(0, len(samples) - 1, min(FRAMES, len(samples))).astype(int)
-    frames = [cv2.resize(read_image(samples[i].image), (spec.width, spec.height)) for i in chosen]
+    fit, size = Fit(spec), (spec.width, spec.height)
+    frames = [cv2.resize(fit.read(samples[i].image), size) for i in chosen]
     np.savez_compressed(path, frames=np.stack(frames))
 
 

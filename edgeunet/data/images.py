@@ -54,10 +54,8 @@ __all__ = [
     "probe",
     "read_bytes",
     "read_ids",
-    "read_image",
     "read_picture",
     "to_8bit",
-    "to_rgb",
 ]
 
 Rgb = npt.NDArray[np.uint8]
@@ -138,34 +136,6 @@ def decode_only(content: bytes, *, name: str) -> Picture:
 def read_picture(path: Path) -> Picture:
     """Read an image file; errors as of `decode_only`."""
     return decode_only(read_bytes(path), name=str(path))
-
-
-def read_image(path: Path) -> Rgb:
-    """Read an image file as 8-bit RGB (H, W, 3), see `to_rgb`; errors as of both."""
-    return to_rgb(read_picture(path), name=str(path))
-
-
-def to_rgb(picture: Picture, *, name: str) -> Rgb:
-    """8-bit RGB (H, W, 3): gray is repeated, alpha is dropped, 16 bit is scaled by `to_8bit`.
-
-    Raises:
-        SourceError: the picture is neither gray nor RGB, or of another depth.
-    """
-    pixels, channels = picture.pixels, picture.channels
-    if pixels.dtype not in (np.uint8, np.uint16):
-        raise SourceError(
-            f"{name} holds {pixels.dtype} values; expected uint8 or uint16. Scale it to 0..255 and "
-            "save it as 8 bit."
-        )
-    if not channels and pixels.shape[2] in (1, 3):
-        channels = ("gray",) if pixels.shape[2] == 1 else RGB
-    wanted = RGB if set(RGB) <= set(channels) else ("gray",) * 3
-    if not set(wanted) <= set(channels):
-        raise SourceError(
-            f"{name} has {pixels.shape[2]} channels, {', '.join(channels) or 'not named'}; "
-            "expected gray or RGB."
-        )
-    return np.ascontiguousarray(to_8bit(pixels[..., [channels.index(each) for each in wanted]]))
 
 
 def to_8bit(pixels: Pixels) -> npt.NDArray[np.uint8]:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from edgeunet.data.cells import write_dataset
-from edgeunet.data.images import read_image
 from edgeunet.errors import UsageError
 from edgeunet.training.config import TrainConfig
 from support.commands import fails, succeeds
+from support.media import read_rgb
 
 
 def test_training_has_the_defaults_of_the_paper(
@@ -62,7 +62,7 @@ def test_class_without_a_pixel_is_refused_before_training(tmp_path: Path) -> Non
 def test_check_refuses_images_whose_values_training_cannot_tell(tmp_path: Path) -> None:
     write_dataset(tmp_path / "data", train=2, val=1, height=32, width=32, seed=4)
     for path in list((tmp_path / "data").glob("*/images/*.png")):
-        values = read_image(path)[..., 0].astype(np.float32) / 255
+        values = read_rgb(path)[..., 0].astype(np.float32) / 255
         path.unlink()
         cv2.imwrite(str(path.with_suffix(".tiff")), values)
     check = ("train", "--model", "mobile_unet", "--data", tmp_path / "data", "--check")

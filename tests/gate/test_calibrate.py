@@ -18,7 +18,6 @@ from safetensors.torch import load_file
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.cells import write_dataset
 from edgeunet.data.datasets import Dataset, open_dataset, read_mask
-from edgeunet.data.images import read_image
 from edgeunet.errors import CheckpointError, DatasetError, OutputExistsError, UsageError
 from edgeunet.gate.calibrate import calibrate_checkpoint, calibrate_gate, collect_presence
 from edgeunet.gate.report import Presence, gate_report
@@ -27,6 +26,7 @@ from edgeunet.models import create_model
 from edgeunet.models.checkpoints import Checkpoint, read_card
 from edgeunet.models.reference import to_input
 from support.gates import Images, gated_checkpoint, images
+from support.media import read_rgb
 
 
 def one_class(presence: list[float], pixels: list[int], *, max_lost: float = 0.0) -> float:
@@ -216,7 +216,7 @@ def test_presence_comes_from_whole_images_at_the_nets_size(gated: Path, data: Da
     assert counts == list(range(1, 13))
     for row, held, sample in zip(presence, pixels, data.samples("val"), strict=True):
         with torch.inference_mode():
-            _, wanted = net.predict(to_input(read_image(sample.image), card.input))
+            _, wanted = net.predict(to_input(read_rgb(sample.image), card.input))
         assert wanted is not None
         np.testing.assert_allclose(row, wanted[0], rtol=1e-5)
         mask = read_mask(sample.mask, num_classes=3)

@@ -12,6 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from edgeunet.bundle.manifest import InputSpec
+from edgeunet.data.fit import Fit
+
 Frame = npt.NDArray[np.uint8]
 
 VIDEO_SIZE = (64, 96)
@@ -59,6 +62,11 @@ def cut_to(path: Path, share: float) -> Path:
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
     return path
+
+
+def read_rgb(path: Path) -> Frame:
+    """An image file as a net of RGB gets it, 8 bit, in its own size."""
+    return Fit(InputSpec(32, 32)).read(path)
 
 
 def write_png(path: Path, pixels: npt.NDArray[np.generic]) -> Path:

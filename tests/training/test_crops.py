@@ -16,12 +16,12 @@ from edgeunet.bundle.manifest import Filter, InputSpec, Resize
 from edgeunet.data.cells import write_dataset
 from edgeunet.data.check import check_dataset
 from edgeunet.data.datasets import open_dataset, read_labels
-from edgeunet.data.images import read_image
 from edgeunet.errors import UsageError
 from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.training.augment import Augmentation
 from edgeunet.training.config import TrainConfig
 from edgeunet.training.crops import Crops, Focus, focus_on, random_point
+from support.media import read_rgb
 
 # Pixels by image and class: class 0 is the most common one, class 2 is in one image.
 PIXELS = np.array([[90, 10, 0], [100, 0, 0], [80, 20, 0], [97, 0, 3]], np.int64)
@@ -84,7 +84,7 @@ def test_crops_of_rare_classes_hold_them(tmp_path: Path) -> None:
 def test_crops_beyond_the_border_look_as_at_inference(tmp_path: Path) -> None:
     write_dataset(tmp_path / "data", train=1, val=1, height=32, width=32, seed=0)
     (sample,) = open_dataset(tmp_path / "data").samples("train")
-    assert read_image(sample.image).min() > 0
+    assert read_rgb(sample.image).min() > 0
     for resize, zeros in (("pad", True), ("stretch", False)):
         crops = Crops(
             [sample],
@@ -115,7 +115,7 @@ def test_crop_without_changes_is_what_run_makes(
     still = replace(STILL, crop=(rows, columns))
     crops = Crops([sample], spec, num_classes=3, augment=still, focus=Focus(0, ()))
     image, classes = (tensor.numpy() for tensor in crops[0])
-    frame, mask = read_image(sample.image), read_labels(sample, num_classes=3)
+    frame, mask = read_rgb(sample.image), read_labels(sample, num_classes=3)
     wanted = Preprocessor(spec)([frame])[0, :, :rows, :columns]
     at = [(np.arange(n) * of + of // 2) // n for n, of in zip((rows, columns), size, strict=True)]
     nearest = mask[np.ix_(*at)]

@@ -21,10 +21,10 @@ from edgeunet.data.cells import (
     write_dataset,
 )
 from edgeunet.data.datasets import open_dataset, read_mask
-from edgeunet.data.images import read_image
 from edgeunet.data.samples import list_samples
 from edgeunet.errors import OutputExistsError
 from support.cells import BACKGROUND, DIVIDING, SCENE, is_empty
+from support.media import read_rgb
 
 
 def content(frames: list[CellFrame]) -> bytes:
@@ -92,7 +92,7 @@ def test_write_dataset(tmp_path: Path) -> None:
         assert len(samples) == count
         expected = snapshots(count, height=48, width=64, seed=seed)
         for stored, made in zip(samples, expected, strict=True):
-            image = read_image(stored.image)
+            image = read_rgb(stored.image)
             np.testing.assert_array_equal(image, made.image)
             np.testing.assert_array_equal(read_mask(stored.mask, num_classes=3), made.mask)
             images.append(image.tobytes())

@@ -20,7 +20,8 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from edgeunet.bundle.bundle import open_bundle
-from edgeunet.data.images import to_rgb
+from edgeunet.bundle.manifest import InputSpec
+from edgeunet.data.fit import Fit
 from edgeunet.runtime import load
 from edgeunet.runtime.frames import Frame, Segmented
 from edgeunet.runtime.serve.app import Bounds
@@ -59,7 +60,7 @@ def saved(image: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def rgb_of(body: bytes, *, pixels: int) -> Frame:
-    return to_rgb(decoded(body, pixels=pixels), name="upload")
+    return Fit(InputSpec(32, 32)).picture(decoded(body, pixels=pixels), name="upload")
 
 
 @pytest.mark.parametrize("kind", ["png", "bmp", "tiff"])

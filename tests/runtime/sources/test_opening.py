@@ -15,11 +15,10 @@ import numpy.typing as npt
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
-from edgeunet.data.images import read_image
-from edgeunet.errors import SourceError, UsageError
+from edgeunet.errors import FrameError, SourceError, UsageError
 from edgeunet.runtime.frames import Ignored
 from edgeunet.runtime.sources import Frames, SourceInfo
-from support.media import write_png, write_video
+from support.media import read_rgb, write_png, write_video
 
 
 def gray(value: int) -> npt.NDArray[np.uint8]:
@@ -176,7 +175,7 @@ LUMA = np.array([[0, 1, 128, 255]], np.uint8)
 def test_image_becomes_8_bit_rgb(
     tmp_path: Path, pixels: npt.NDArray[np.generic], wanted: npt.NDArray[np.uint8]
 ) -> None:
-    frame = read_image(write_png(tmp_path / "a.png", pixels))
+    frame = read_rgb(write_png(tmp_path / "a.png", pixels))
     assert frame.dtype == np.uint8
     assert frame.flags.c_contiguous
     np.testing.assert_array_equal(frame, wanted)
@@ -200,7 +199,7 @@ def test_image_comes_upright(tmp_path: Path, orientation: int) -> None:
     path = write_jpeg(tmp_path / "a.jpg", Image.fromarray(quarters), exif=exif)
     with Image.open(path) as image:
         wanted = np.asarray(ImageOps.exif_transpose(image))
-    frame = read_image(path)
+    frame = read_rgb(path)
     assert frame.shape == wanted.shape
     assert np.abs(frame.astype(int) - wanted).max() <= 3  # two decoders
 
@@ -213,23 +212,23 @@ def test_jpeg_that_was_cut_off_is_an_error(tmp_path: Path, progressive: bool) ->
         tmp_path / "a.jpg", noise(), progressive=progressive, comment=preview.getvalue()
     )
     content = path.read_bytes()
-    assert read_image(path).shape == (40, 56, 3)
+    assert read_rgb(path).shape == (40, 56, 3)
     for length in (len(content) // 2, len(content) - 2, len(content) - 1):
         path.write_bytes(content[:length])
         with pytest.raises(SourceError, match=r"a\.jpg is truncated"):
-            read_image(path)
+            read_rgb(path)
 
 
 def test_jpeg_with_something_behind_it_is_whole(tmp_path: Path) -> None:
     path = write_jpeg(tmp_path / "a.jpg", noise(), restart_marker_blocks=1)
     path.write_bytes(path.read_bytes() + b"\xff\xda a film \xff")
-    assert read_image(path).shape == (40, 56, 3)
+    assert read_rgb(path).shape == (40, 56, 3)
 
 
 def test_image_of_floats_says_so(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((4, 6), np.float32)).save(tmp_path / "a.tif")
-    with pytest.raises(SourceError, match="float32 values; expected uint8 or uint16"):
-        read_image(tmp_path / "a.tif")
+    with pytest.raises(FrameError, match=r"a\.tif is float32; the net takes uint8"):
+        read_rgb(tmp_path / "a.tif")
 
 
 def test_empty_directory_names_the_suffixes(tmp_path: Path) -> None:
@@ -270,8 +269,8 @@ def test_pipe_is_no_file(tmp_path: Path) -> None:
 def test_image_beyond_opencvs_limit_says_how_to_lift_it(tmp_path: Path) -> None:
     path = write_png(tmp_path / "large.png", gray(7))
     code = (
-        "import pathlib, sys; from edgeunet.data.images import read_image; "
-        "read_image(pathlib.Path(sys.argv[1]))"
+        "import pathlib, sys; from edgeunet.data.images import read_picture; "
+        "read_picture(pathlib.Path(sys.argv[1]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False,

@@ -16,7 +16,6 @@ from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.cells import snapshots
 from edgeunet.data.datasets import open_dataset
 from edgeunet.data.fit import Fit
-from edgeunet.data.images import read_image
 from edgeunet.errors import CalibrationError
 from edgeunet.export.int8.calibration.check_frames import (
     check_classes,
@@ -29,7 +28,7 @@ from edgeunet.export.int8.calibration.selection import describe_frame
 from edgeunet.models import SegmentationNet, list_models
 from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.runtime.frames import Frame
-from support.media import write_png
+from support.media import read_rgb, write_png
 
 FIT = Fit(InputSpec(64, 96))
 
@@ -260,7 +259,7 @@ def test_frames_of_one_class_are_refused() -> None:
 def streets(camvid: Path) -> list[Frame]:
     """The middle of street scenes."""
     samples = open_dataset(camvid).samples("train")[:360:45]
-    return [read_image(sample.image)[:, 128:352] for sample in samples]
+    return [read_rgb(sample.image)[:, 128:352] for sample in samples]
 
 
 @pytest.fixture(scope="module")
