@@ -50,7 +50,6 @@ PACKAGES = (
     Package("onnx-ir", "onnx_ir", "export", "export, lint, prune: graphs"),
     Package("torchmetrics", "torchmetrics", "train", "train, prune: a loss"),
     Package("torch-pruning", "torch_pruning", "train", "prune"),
-    Package("filelock", "filelock", "trt", "build, run on a GPU: engines"),
     Package("packaging", "packaging", "trt", "build, run on a GPU: TensorRT versions"),
     Package("tensorrt-rtx-cu13-libs", "tensorrt_rtx_bindings", "rtx", "build: RTX engines"),
 )

@@ -294,7 +294,9 @@ def _check_parents(path: Path) -> None:
 
 
 @contextmanager
-def locked(output: Path, *, lock: Path | None = None) -> Iterator[None]:
+def locked(
+    output: Path, *, lock: Path | None = None, waiting: Callable[[], None] | None = None
+) -> Iterator[None]:
     """Keep other writers, in this process or another, away from an output while the block runs.
 
     The lock file is removed at the end. The system releases the lock of a process that dies, so a
@@ -303,6 +305,7 @@ def locked(output: Path, *, lock: Path | None = None) -> Iterator[None]:
     Args:
         output: what is written, named in the error.
         lock: the lock file; None: `.NAME.lock` beside the output.
+        waiting: wait for a writer to end, after this was called, instead of raising.
 
     Raises:
         OutputError: the output has a writer already.
@@ -312,7 +315,7 @@ def locked(output: Path, *, lock: Path | None = None) -> Iterator[None]:
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            claim(handle, output)
+            claim(handle, output, waiting=waiting)
             if _is_at(handle, path, follow_links=True):
                 break
         except BaseException:
@@ -326,11 +329,15 @@ def locked(output: Path, *, lock: Path | None = None) -> Iterator[None]:
         os.close(handle)
 
 
-def claim(handle: int, output: Path) -> None:
-    """Lock an open file until it is closed; OutputError if it has another writer."""
+def claim(handle: int, output: Path, *, waiting: Callable[[], None] | None = None) -> None:
+    """Lock an open file until it is closed. See `locked` for a second writer."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        if waiting is not None:
+            waiting()
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            return
         raise OutputError(
             f"{output} is being written by another run. Wait for it to end, or choose another "
             "output."

@@ -413,6 +413,23 @@ def test_second_writer_is_refused_until_the_first_ends(tmp_path: Path) -> None:
         assert list(output.parent.iterdir()) == []
 
 
+def test_second_writer_may_wait_for_the_first(tmp_path: Path) -> None:
+    output, waits, done = tmp_path / "out", threading.Event(), threading.Event()
+
+    def second() -> None:
+        with locked(output, waiting=waits.set):
+            done.set()
+
+    thread = threading.Thread(target=second)
+    with locked(output, waiting=pytest.fail):
+        thread.start()
+        assert waits.wait(10)
+        assert not done.wait(0.05)
+    thread.join(10)
+    assert done.is_set()
+    assert entries(tmp_path) == []
+
+
 def test_lock_of_a_dead_process_is_not_in_the_way(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path / "out")], stdout=subprocess.PIPE, text=True

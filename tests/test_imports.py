@@ -18,7 +18,7 @@ from support.media import write_video
 
 ROOT = Path(__file__).parents[1]
 # What only building or running an engine needs.
-BUILDING = {"filelock", "pycuda", "tensorrt", "tensorrt_rtx_bindings"}
+BUILDING = {"pycuda", "tensorrt", "tensorrt_rtx_bindings"}
 HEAVY = {
     "av",
     "cv2",
@@ -106,7 +106,7 @@ def test_runtime_alone_loads_nothing_of_the_server() -> None:
 def test_engines_are_built_without_torch() -> None:
     modules = loaded_by("import edgeunet.cli.build")
     assert "edgeunet.runtime.gpu.engine.build" in modules
-    assert tops(modules) & (WORKSTATION | BUILDING) == {"filelock"}
+    assert tops(modules) & (WORKSTATION | BUILDING) == set()
     assert parts(modules) & WORKSTATION_PARTS == set()
 
 

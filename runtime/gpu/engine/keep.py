@@ -9,14 +9,12 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from edgeunet.bundle.bundle import BundleFile
 from edgeunet.bundle.engines import PLAN_SUFFIX, EngineCard, EngineRequest, card_path, read_card
 from edgeunet.bundle.schema import encode
 from edgeunet.bundle.signing import NOT_OURS, ensure_key
 from edgeunet.errors import EngineError
-from edgeunet.files import write_bytes, write_json
+from edgeunet.files import locked, write_bytes, write_json
 
 from .plan import Plan
 
@@ -169,16 +167,9 @@ def _differences(one: EngineRequest, other: EngineRequest) -> list[tuple[str, ob
 
 @contextmanager
 def _locked(path: Path, report: Callable[[str], None]) -> Iterator[None]:
-    """Hold a file lock. The system releases it if the process is killed."""
-    if path.is_symlink():  # the lock would truncate the file that it leads to
+    """Hold a file lock, see `locked`. Wait for another process that builds the engine."""
+    if path.is_symlink():  # the lock would be a file elsewhere
         raise EngineError(f"{path} is a link. Refused: remove it.")
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        report("another process builds this engine; waiting for it")
-        lock.acquire()
-    try:
+    said = "another process builds this engine; waiting for it"
+    with locked(path.parent, lock=path, waiting=lambda: report(said)):
         yield
-    finally:
-        lock.release()

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.bundle.engines import list_engines
@@ -25,7 +24,7 @@ from edgeunet.errors import (
     UnknownNameError,
     UsageError,
 )
-from edgeunet.files import sha256
+from edgeunet.files import locked, sha256
 from edgeunet.runtime.gpu.engine import BuiltEngine, build_bundle_engine, load_toolkit
 from support.commands import call, fails
 from support.media import write_png
@@ -114,7 +113,7 @@ def test_an_engine_that_fits_is_kept(standing: tuple[Path, Path]) -> None:
 
 def test_keeping_waits_for_no_lock(standing: tuple[Path, Path]) -> None:
     root, plan = standing
-    with FileLock(plan.parent / f".{plan.name}.lock"):
+    with locked(plan):
         assert not build_rtx(root, report=pytest.fail).built
 
 
@@ -232,7 +231,7 @@ def test_who_finds_the_lock_taken_says_so_and_waits(bundle: Path) -> None:
             waiting.set()
 
     thread = threading.Thread(target=lambda: done.append(build_rtx(bundle, report=report)))
-    with FileLock(folder / f".{plan.name}.lock"):
+    with locked(plan):
         thread.start()
         assert waiting.wait(timeout=300)
         assert names(folder) == []
