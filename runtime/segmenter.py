@@ -145,7 +145,7 @@ class Segmenter(Closing):
 
     def stream(
         self,
-        source: str | Path | Iterable[SourceFrame | npt.NDArray[np.generic]],
+        source: str | Path | Iterable[object],
         *,
         batch: int = 1,
         max_delay: float | None = None,
@@ -159,8 +159,8 @@ class Segmenter(Closing):
         frames are unlike those that the bundle was made with, a warning says so.
 
         Args:
-            source: what `Frames.open` takes, or your own frames: arrays, or `SourceFrame`s, which
-                also have a time and a name.
+            source: what `Frames.open` takes, or your own frames: anything that yields what a call
+                takes, see `arrays_of`, or `SourceFrame`s, which also have a time and a name.
             batch: frames per call of the net; a batch ends early when the frames' size changes.
             max_delay: longest time in seconds to wait for a batch to fill. None: 0.05 for a live
                 source, otherwise no limit.
@@ -171,7 +171,8 @@ class Segmenter(Closing):
 
         Raises:
             UsageError: not a source, a batch that the bundle does not take, a negative delay,
-            dropping frames of a file, smoothing of tiles or out of range.
+            dropping frames of a file, smoothing of tiles or out of range. While the stream is
+            read, as of a call.
 
         Example:
             >>> with edgeunet.load(bundle) as segmenter, segmenter.stream([frame]) as stream:

@@ -50,19 +50,20 @@ def arrays_of(given: object) -> list[Array | SourceFrame]:
         >>> [array.shape for array in arrays_of(np.zeros((2, 4, 6, 3), np.uint8))]
         [(4, 6, 3), (4, 6, 3)]
     """
-    arrays = _arrays_of_one(given)
-    if arrays is not None:
+    if (arrays := _arrays_of_one(given)) is not None:
         return list(arrays)
     # Bytes and texts inside a list would be iterated over too, down to numbers.
     if isinstance(given, (bytes, bytearray, memoryview, dict)) or not isinstance(given, Iterable):
         raise _not_frames(given)
-    found: list[Array | SourceFrame] = []
-    for item in given:
-        one = _arrays_of_one(item)
-        if one is None:
-            raise _not_frames(item)
-        found += one
-    return found
+    return [array for item in given for array in arrays_of_item(item)]
+
+
+def arrays_of_item(item: object) -> Sequence[Array | SourceFrame]:
+    """What one item of a collection holds, see `arrays_of`, with the same errors."""
+    arrays = _arrays_of_one(item)
+    if arrays is None:
+        raise _not_frames(item)
+    return arrays
 
 
 def _arrays_of_one(given: Any) -> Sequence[Array | SourceFrame] | None:

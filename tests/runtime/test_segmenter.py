@@ -310,6 +310,14 @@ def test_stream_takes_arrays(segmenter: Segmenter, frames: list[Frame]) -> None:
         np.testing.assert_array_equal(mask, segmenter([image]).masks[0])
 
 
+def test_stream_takes_items_as_a_call_does(
+    segmenter: Segmenter, frames: list[Frame], tmp_path: Path
+) -> None:
+    given = [write_png(tmp_path / "a.png", frames[0]), Image.fromarray(frames[1])]
+    came = [mask for _, mask in segmenter.stream(given)]
+    np.testing.assert_array_equal(came, segmenter(given).masks)
+
+
 @pytest.mark.parametrize("no_source", [0, None, np.zeros((64, 96, 3), np.uint8)])
 def test_stream_refuses_what_is_no_source(segmenter: Segmenter, no_source: Any) -> None:
     with pytest.raises(UsageError, match="is no source"):
@@ -318,7 +326,7 @@ def test_stream_refuses_what_is_no_source(segmenter: Segmenter, no_source: Any) 
 
 def test_stream_refuses_what_is_no_frame(segmenter: Segmenter) -> None:
     frames: Any = [b"jpeg"]
-    with pytest.raises(UsageError, match=r"expected frames as arrays"):
+    with pytest.raises(UsageError, match="got a bytes; expected arrays"):
         list(segmenter.stream(frames))
 
 

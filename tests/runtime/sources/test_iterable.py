@@ -1,13 +1,17 @@
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from edgeunet.errors import UsageError
 from edgeunet.runtime.frames import Frame
 from edgeunet.runtime.sources import IterableSource, SourceFrame, SourceInfo
+from support.media import write_png
 
 
 def gray(value: int) -> Frame:
@@ -57,7 +61,34 @@ def test_frames_are_taken_one_at_a_time() -> None:
     assert taken == [0]
 
 
-@pytest.mark.parametrize("no_source", [5, None, gray(1), gray(1)[0], np.float32(1)])
+def test_items_are_what_a_call_takes(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    write_png(path, gray(3))
+    first, second = (Image.fromarray(gray(value)[..., 0]) for value in (5, 6))
+    first.save(tmp_path / "b.tif", save_all=True, append_images=[second])
+    items: list[Any] = [
+        gray(1), torch.from_numpy(gray(2)), path, Image.fromarray(gray(4)),
+        tmp_path / "b.tif", np.stack([gray(7), gray(8)]), SourceFrame(70, "c", gray(9)), gray(10),
+    ]  # fmt: skip
+    source = IterableSource(items)
+    frames = list(source)
+    assert [int(frame.image.flat[0]) for frame in frames] == list(range(1, 11))
+    assert [frame.index for frame in frames] == [0, 1, 2, 3, 4, 5, 6, 7, 70, 9]
+    names = {frame.index: frame.name for frame in frames if frame.name}
+    assert names == {2: "a.png", 4: "b.tif#1", 5: "b.tif#2", 70: "c"}
+    assert source.info.frames == 10
+
+
+def test_tensor_of_several_frames() -> None:
+    source = IterableSource(torch.from_numpy(np.stack([gray(1), gray(2)])).permute(0, 3, 1, 2))
+    assert source.info == SourceInfo(2, None)
+    assert [frame.image[0, 0].tolist() for frame in source] == [[1] * 3, [2] * 3]
+
+
+@pytest.mark.parametrize(
+    "no_source",
+    [5, None, gray(1), gray(1)[0], np.float32(1), torch.zeros(3, 4, 6), Image.new("RGB", (6, 4))],
+)
 def test_what_is_no_iterable_of_frames_is_refused(no_source: Any) -> None:
     with pytest.raises(UsageError, match=r"is no source\. Pass a path, an address"):
         IterableSource(no_source)
@@ -67,7 +98,7 @@ def test_item_that_is_no_frame_is_refused_behind_the_frames_before_it() -> None:
     frames: Any = [gray(1), b"jpeg"]
     source = IterableSource(frames)
     assert np.array_equal(next(source).image, gray(1))
-    with pytest.raises(UsageError, match=r"expected frames as arrays \(H, W, C\).*got a bytes"):
+    with pytest.raises(UsageError, match=r"got a bytes; expected arrays \(H, W, C\), a batch"):
         next(source)
 
 
