@@ -10,7 +10,7 @@ from pathlib import Path
 from edgeunet.bundle.bundle import Bundle, BundleFile, open_bundle
 from edgeunet.bundle.engines import EngineRequest, engines_folder
 from edgeunet.bundle.manifest import PARTS, Part, Precision
-from edgeunet.errors import UsageError
+from edgeunet.errors import BundleError, UsageError
 
 from ..cuda import CudaDevice
 from .caches import timing_cache_path
@@ -117,10 +117,21 @@ def engine_parts(
 ) -> tuple[Part | None, ...]:
     """Parts of a bundle that need an engine each: (None,) is the whole graph.
 
-    Raises as `build_bundle_engine`.
+    A gated bundle always runs in parts: its whole graph would compute masks without the gate.
+
+    Raises:
+        BundleError: a gated bundle that lacks a part. Also raises as `load_toolkit`.
     """
     flavour = load_toolkit(runtime).flavours[precision or bundle.manifest.precision]
-    return (None,) if bundle.part_path(flavour, "encoder") is None else PARTS
+    if bundle.manifest.gate is None:
+        return (None,)
+    missing = [part for part in PARTS if bundle.part_path(flavour, part) is None]
+    if missing:
+        raise BundleError(
+            f"{bundle.root} has a gate, but no {' and no '.join(missing)} of its {flavour} graph, "
+            "and its whole graph would run without the gate. Export the bundle again."
+        )
+    return PARTS
 
 
 def _request(

@@ -10,7 +10,7 @@ import pytest
 
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.bundle.engines import list_engines
-from edgeunet.bundle.manifest import part_file
+from edgeunet.bundle.manifest import PARTS, Part, part_file
 from edgeunet.errors import BackendError, BundleError, GraphError, UsageError
 from edgeunet.files import sha256
 from edgeunet.runtime.gpu import driver
@@ -69,6 +69,18 @@ def test_only_gated_bundles_have_parts(bundle: Path, tmp_path: Path, trt: Module
     assert engine_parts(open_bundle(bundle), runtime="tensorrt") == (None,)
     with pytest.raises(UsageError, match="holds no decoder of its"):
         build(bundle, part="decoder")
+
+
+@pytest.mark.parametrize("lost", PARTS)
+def test_gated_bundle_without_a_part_is_refused(
+    tmp_path: Path, trt: ModuleType, lost: Part
+) -> None:
+    """Although its whole graph is there, which would run without the gate."""
+    gated = open_bundle(write_bundle(tmp_path / "gated", gated=True))
+    for name in [name for name in gated.manifest.files if name.endswith(f".{lost}.onnx")]:
+        del gated.manifest.files[name]
+    with pytest.raises(BundleError, match=f"has a gate, but no {lost} of its .* Export the bundle"):
+        engine_parts(gated, runtime="tensorrt")
 
 
 def test_dla_refuses_fp32(bundle: Path, dla: ModuleType) -> None:
