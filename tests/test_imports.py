@@ -36,13 +36,15 @@ HEAVY = {
 # What a device that only runs bundles does without.
 WORKSTATION = {"jinja2", "onnx", "onnx_ir", "onnxscript", "safetensors", "torch"}
 WORKSTATION_PARTS = {"demo", "export", "gate", "models", "parity", "pruning", "training"}
-# The runtime's own imports; backends/pytorch.py, loaded by name, is the exception.
+# The runtime's own imports. Exceptions: backends/pytorch.py, loaded by name, and the module that
+# changes graphs which TensorRT cannot build, and imports onnx when it does.
 RUNTIME_PARTS = {
     *("bundle", "data", "doctor", "errors", "extras", "fields", "files", "latency", "listing"),
     "metrics",
     "runtime",
 }
 PYTORCH_BACKEND = "edgeunet.runtime.backends.pytorch"
+GRAPH_CHANGES = "edgeunet.runtime.gpu.engine.precision"
 
 
 def loaded_by(code: str, *arguments: object) -> set[str]:
@@ -227,8 +229,12 @@ def runtime_files() -> dict[str, Path]:
 @pytest.mark.parametrize("module", [name for name in runtime_files() if name != PYTORCH_BACKEND])
 def test_runtime_imports_only_what_is_common(module: str) -> None:
     found = set(imports(runtime_files()[module], module))
-    assert tops(found) & WORKSTATION == set()
+    assert tops(found) & WORKSTATION == ({"onnx"} if module == GRAPH_CHANGES else set())
     assert parts(found) <= RUNTIME_PARTS
+
+
+def test_engines_are_built_without_onnx_unless_a_graph_is_changed() -> None:
+    assert "onnx" not in loaded_by(f"import {GRAPH_CHANGES}")
 
 
 def test_pytorch_backend_is_the_exception() -> None:

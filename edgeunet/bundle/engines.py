@@ -22,7 +22,7 @@ from edgeunet.files import sha256
 from .bundle import ENGINES_DIR, Bundle
 
 PLAN_SUFFIX = ".engine"
-CARD_VERSION = 3
+CARD_VERSION = 4
 MAX_PLAN_BYTES = 4 << 30
 _SHORT = {"tensorrt": "trt"}
 _HEX = re.compile(r"(?:[0-9a-f]{2})+", re.ASCII)
@@ -74,10 +74,27 @@ class EngineRequest:
 
 
 @dataclass(frozen=True)
+class EngineChanges:
+    """How an engine differs from its request, because TensorRT could not build it as requested.
+
+    Attributes:
+        all_tactics: it may use tactics of all of TensorRT's default sources.
+        fp16_layers: nodes of an INT8 graph that run in FP16: there are no INT8 tactics for them.
+        fp32_layers: nodes of the head, which run in FP32: in FP16 too many pixels were wrong.
+    """
+
+    all_tactics: bool = False
+    fp16_layers: tuple[str, ...] = ()
+    fp32_layers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class EngineCard:
     """Content of the sidecar `NAME.json` of `NAME.engine`. Sizes are in bytes.
 
     fallback: layers that the DLA cannot run and the GPU runs instead.
+    agreement: share of the golden pixels that agree with PyTorch's; None until it has run. Parts
+    of a gated net have one in common. fp16_head_agreement: the same, before its head ran in FP32.
     signature: of all else here, in hex, see `signing`; empty if it was not signed.
     """
 
@@ -86,6 +103,9 @@ class EngineCard:
     plan_bytes: int
     onnx_bytes: int
     fallback: tuple[str, ...]
+    changes: EngineChanges = EngineChanges()
+    agreement: float | None = None
+    fp16_head_agreement: float | None = None
     signature: str = ""
     card_version: int = CARD_VERSION
 
@@ -98,6 +118,22 @@ class EngineCard:
         """Whether this machine signed it. Raises as `is_signed`."""
         signature = bytes.fromhex(self.signature) if _HEX.fullmatch(self.signature) else b""
         return is_signed(signature, self.request.file_name, self._content)
+
+    def remarks(self) -> list[str]:
+        """How it differs from its request, and how well it agrees; for users."""
+        changes, lines = self.changes, []
+        if changes.all_tactics:
+            lines.append("may use cuBLAS and cuDNN, without which a layer had no tactic")
+        if changes.fp16_layers:
+            layers = ", ".join(changes.fp16_layers)
+            count = len(changes.fp16_layers)
+            lines.append(f"runs {count} layers without INT8 tactics in FP16: {layers}")
+        if self.agreement is not None:
+            found = f"{self.agreement:.2%} of the golden pixels agree with PyTorch"
+            if self.fp16_head_agreement is not None:
+                found += f" with the head in FP32, {self.fp16_head_agreement:.2%} with it in FP16"
+            lines.append(found)
+        return lines
 
     @property
     def _content(self) -> bytes:

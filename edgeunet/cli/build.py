@@ -136,6 +136,7 @@ def _as_text(engine: BuiltEngine) -> str:
             text += ". It was not run: that needs the GPU it is for."
     else:
         text = f"kept {engine.path}: {engine.reason}"
+    text += "".join(f"\n  {remark}" for remark in engine.card.remarks())
     if engine.card.request.dla is not None:
         text += "\n" + _dla_layers(engine, engine.card.request.dla)
     return text

@@ -51,6 +51,8 @@ def command(bundle: Path, as_json: bool) -> None:
     echo(f"{'files':<12}{len(manifest.files)}, all hashes match")
     for engine in engines:
         echo(f"{'engine':<12}{engine.path.name}: {_engine(engine)}")
+        for remark in [] if engine.card is None else engine.card.remarks():
+            echo(f"{'':<14}{remark}")
 
 
 def _channels(spec: InputSpec) -> str:

@@ -39,8 +39,8 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any]]:
     """(network, config) of each build."""
     seen: list[tuple[Any, Any]] = []
 
-    def spy(toolkit: Any, builder: Any, network: Any, request: Any) -> Any:
-        config = make_config(toolkit, builder, network, request)
+    def spy(toolkit: Any, builder: Any, network: Any, *rest: Any) -> Any:
+        config = make_config(toolkit, builder, network, *rest)
         seen.append((network, config))
         return config
 

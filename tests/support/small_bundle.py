@@ -25,6 +25,7 @@ from edgeunet.bundle.manifest import (
 from edgeunet.bundle.schema import encode
 from edgeunet.export.graphs.fp16 import half
 from edgeunet.export.graphs.split import split_flavours
+from edgeunet.export.int8.emitters import STRONGLY_TYPED_OPSET
 from edgeunet.files import sha256, write_json
 
 ROOT = Path(__file__).parents[2]
@@ -38,16 +39,18 @@ def write_bundle(
     max_batch: int = 4,
     weight: float = 1.0,
 ) -> Path:
-    """A bundle of a net from 3 to 2 channels at 16x16; its INT8 graphs are the FP32 one."""
+    """A bundle of a net from 3 to 2 channels at 16x16; on the CPU, its INT8 is FP32."""
     root.mkdir(exist_ok=True)
     flavours = FLAVOURS[precision]
     inferred = onnx.shape_inference.infer_shapes(_net(weight, gated=gated))
-    onnx.save(inferred, root / flavour_file("fp32"))
-    for flavour in flavours[1:]:
-        if flavour == "fp16":
-            half(root / flavour_file("fp32"), root / flavour_file("fp16"))
-        else:
-            shutil.copy(root / flavour_file("fp32"), root / flavour_file(flavour))
+    paths = {flavour: root / flavour_file(flavour) for flavour in flavours}
+    onnx.save(inferred, paths["fp32"])
+    if "fp16" in paths:
+        half(paths["fp32"], paths["fp16"])
+    if "int8" in paths:
+        shutil.copy(paths["fp32"], paths["int8.cpu"])
+        onnx.save(onnx.shape_inference.infer_shapes(with_pairs(inferred)), paths["int8"])
+        half(paths["int8"], paths["int8.fp16"], opset=STRONGLY_TYPED_OPSET)
     (root / CHECKPOINT_NAME).write_bytes(b"not read here")
     np.savez(
         root / GOLDEN_NAME,
@@ -101,6 +104,31 @@ def _net(weight: float, *, gated: bool) -> onnx.ModelProto:
         constants,
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def with_pairs(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in which each convolution reads its data and its kernel through a Q/DQ pair."""
+    quantized = onnx.ModelProto()
+    quantized.CopyFrom(model)
+    graph = quantized.graph
+    graph.initializer.append(numpy_helper.from_array(np.float32(0.25), "step_scale"))
+    graph.initializer.append(numpy_helper.from_array(np.int8(0), "zero"))
+    del graph.node[:]
+    for node in model.graph.node:
+        kept = onnx.NodeProto()
+        kept.CopyFrom(node)
+        for index, name in enumerate(node.input[:2] if node.op_type == "Conv" else ()):
+            ends = [f"{name}_q_{node.name}", f"{name}_dq_{node.name}"]
+            for operator, read, end in zip(
+                ("QuantizeLinear", "DequantizeLinear"), (name, ends[0]), ends, strict=True
+            ):
+                inputs = [read, "step_scale", "zero"]
+                graph.node.append(
+                    helper.make_node(operator, inputs, [end], name=f"{name}_{operator}_{node.name}")
+                )
+            kept.input[index] = ends[1]
+        graph.node.append(kept)
+    return quantized
 
 
 def names(folder: Path) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from support import fake_tensorrt
-from support.fake_tensorrt import OUT_OF_MEMORY, ParserFault, Scenario
+from support.fake_tensorrt import OUT_OF_MEMORY, NoTactic, ParserFault, Scenario
 from support.trt_builds import Build, collecting_logger, graph, loaded
 
 VERSIONS = fake_tensorrt.recorded_versions()
@@ -107,6 +107,38 @@ def test_a_build_can_raise_want_workspace_and_lack_a_gpu() -> None:
     for kind in (trt.Builder, trt.Runtime):
         with pytest.raises(TypeError, match="returned nullptr"):
             kind(build.log)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_layer_without_tactics_fails_with_the_messages_of_its_version(version: str) -> None:
+    trt = fake_tensorrt.make(version)
+    fault = NoTactic("conv1", "conv0 + conv1", precision="FLOAT", memory=(143, 112))
+    trt.scenario = Scenario(no_tactics=(NoTactic("conv1"), fault))
+    build = Build(trt)
+    build.add_profile()
+    assert build.run() is None
+    (error,) = build.log.errors
+    assert "Could not find any implementation for node conv0 + conv1." in error
+    requested, skipped = build.log.warnings
+    assert requested.startswith("Tactic Device request: 143MB Available: 112MB.")
+    assert f"requested size of {143 if version == '8.6.0' else 143 << 20} d" in skipped
+    trt.scenario = Scenario(no_tactics=(NoTactic("conv1", precision="FLOAT", cure="CUDNN"),))
+    assert (build.run() is None) != hasattr(trt.TacticSource, "CUDNN")
+
+
+@pytest.mark.parametrize("version", ["8.6.0", "10.3.0"])
+def test_a_constraint_changes_the_precision_of_a_layer_if_a_flag_says_so(version: str) -> None:
+    trt = fake_tensorrt.make(version)
+    trt.scenario = Scenario(no_tactics=(NoTactic("conv1", precision="HALF"),))
+    build = Build(trt)
+    build.add_profile()
+    assert build.run() is not None  # FP32
+    build.config.set_flag(trt.BuilderFlag.FP16)
+    assert build.run() is None
+    build.network.get_layer(1).precision = trt.float32
+    assert build.run() is None
+    build.config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
+    assert build.run() is not None
 
 
 def test_a_logger_that_raises_does_not_stop_a_build(capsys: pytest.CaptureFixture[str]) -> None:

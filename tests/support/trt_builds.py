@@ -38,10 +38,13 @@ def collecting_logger(trt: Any) -> Any:
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.errors: list[str] = []
+            self.warnings: list[str] = []
 
         def log(self, severity: Any, message: str) -> None:
             if severity == trt.ILogger.ERROR:
                 self.errors.append(message)
+            elif severity == trt.ILogger.WARNING:
+                self.warnings.append(message)
 
     return Log()
 

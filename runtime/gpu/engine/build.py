@@ -33,6 +33,7 @@ def build_bundle_engine(
     workspace_mb: int | None = None,
     here: bool = False,
     force: bool = False,
+    fp32_head: bool = False,
     trust_engines: bool = False,
     report: Callable[[str], None] = lambda step: None,
     progress: Callable[[float], None] = lambda done: None,
@@ -55,13 +56,14 @@ def build_bundle_engine(
         here: build for GPU `device` even if the runtime builds ahead of time. An existing engine
             for several targets fits if the GPU is one of them.
         force: build even if an engine fits.
+        fp32_head: build even if an engine fits, with the head, see `head_nodes`, in FP32.
         trust_engines: keep an engine that fits although another machine built it. Engines are code.
         report: gets a message for each step. progress: gets the finished share, 0 to 1.
 
     Raises:
         BundleError: the bundle is missing or damaged.
         UnknownNameError: unknown runtime or target.
-        MissingDependencyError: the runtime is not installed.
+        MissingDependencyError: the runtime is not installed, or onnx if needed.
         UsageError: the bundle lacks the precision or part, or the runtime does not take an option.
         BackendError: there is no such GPU, or the runtime does not support it.
         EngineError: TensorRT rejected the graph, or `engines/` is a link or cannot be written.
@@ -82,7 +84,7 @@ def build_bundle_engine(
         keep_or_build,
         engines_folder(opened),
         graph=graph,
-        force=force,
+        force=_why_forced(force, fp32_head),
         trust=trust_engines,
         report=report,
     )
@@ -90,7 +92,13 @@ def build_bundle_engine(
     def make(request: EngineRequest, tuning: Tuning | None = None) -> Plan:
         _report_notes(toolkit, request, report)
         return compile_plan(
-            toolkit, graph, request, tuning=tuning, report=report, progress=progress
+            toolkit,
+            graph,
+            request,
+            tuning=tuning,
+            fp32_head=fp32_head,
+            report=report,
+            progress=progress,
         )
 
     if toolkit.ahead_of_time and not here:
@@ -170,6 +178,12 @@ def _request(
         onnx_sha256=graph.sha256,
     )
     return graph, request
+
+
+def _why_forced(force: bool, fp32_head: bool) -> str | None:
+    if fp32_head:
+        return "its head is to run in FP32"
+    return "--force was given" if force else None
 
 
 def _refuse_tuning(

@@ -42,7 +42,7 @@ def keep_or_build(
     graph: BundleFile,
     *,
     make: Callable[[], Plan],
-    force: bool,
+    force: str | None,
     report: Callable[[str], None],
     among_others: bool = False,
     trust: bool = False,
@@ -50,7 +50,7 @@ def keep_or_build(
     """Return the plan in `folder` that fits the request, or write the one that `make` builds.
 
     Args:
-        make: builds the plan of `graph`.
+        make: builds the plan of `graph`. force: why to build even if a plan fits.
         among_others: also accept a plan for more targets. One for exactly these comes first.
         trust: also accept a plan that this machine has not signed.
 
@@ -71,7 +71,7 @@ def keep_or_build(
             found, reason = find()
             if found is not None and not force:  # another process has built it meanwhile
                 return found
-            reason = "--force was given" if found is not None else reason
+            reason = force if found is not None and force else reason
             report(f"building {path.name}: {reason}")
             card = _write(path, request, graph, make(), trust=trust)
             return BuiltEngine(path, card, built=True, reason=reason)
@@ -79,6 +79,35 @@ def keep_or_build(
         raise EngineError(
             f"{folder} cannot be written: {error}. Copy the bundle to a writable folder."
         ) from error
+
+
+def note_agreement(
+    engine: BuiltEngine,
+    agreement: float,
+    *,
+    fp16_head: float | None,
+    report: Callable[[str], None],
+) -> BuiltEngine:
+    """Write the agreement of a plan that has run into its sidecar, and return it with that.
+
+    A sidecar that this machine has not signed stays as it is: a new signature would make the code
+    beside it ours.
+
+    Args:
+        fp16_head: agreement before the head ran in FP32. report: gets the reason if the sidecar
+            cannot be written; the plan is then checked again when it is loaded.
+    """
+    card = replace(engine.card, agreement=agreement, fp16_head_agreement=fp16_head)
+    path = engine.path
+    try:
+        if engine.card.signature and engine.card.is_ours:
+            with _locked(path.parent / f".{path.name}.lock", report):
+                if read_card(path) == engine.card:  # another process may have built it again
+                    card = card.signed()
+                    write_json(card_path(path), encode(card))
+    except (OSError, EngineError) as error:
+        report(f"agreement of {path.name} not noted, the next start checks it again: {error}")
+    return replace(engine, card=card)
 
 
 def _write(
@@ -90,6 +119,7 @@ def _write(
         plan_bytes=len(plan.content),
         onnx_bytes=graph.path.stat().st_size,
         fallback=plan.fallback,
+        changes=plan.changes,
     )
     try:
         card = card.signed()

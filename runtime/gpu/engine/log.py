@@ -6,6 +6,7 @@ import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -19,7 +20,7 @@ _ADVICE = (
         "or export the bundle with a smaller --max-batch.",
     ),
     (
-        r"insufficient workspace|find any implementation",
+        r"insufficient workspace",
         "A larger --workspace may allow what this layer needs.",
     ),
     (
@@ -31,8 +32,46 @@ _ADVICE = (
 )
 
 
+# What a tactic asked for when it was skipped, and what there was. Without a unit, sizes are in MB
+# before version 10, and in bytes since.
+_ASKED = (
+    re.compile(r"Tactic Device request: (?P<mb>\d+) ?MB Available: (?P<available>\d+) ?MB"),
+    re.compile(r"due to insuff?icient memory on requested size of (?P<unknown>\d+)"),
+    re.compile(r"Requested (?:amount of GPU memory|size was) \(?(?P<bytes>\d+) bytes"),
+)
+_NEXT_LAYER = "Computing costs for"
+_MB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Shortage:
+    """Memory in MB that a tactic asked for in vain. available: None if the log does not tell."""
+
+    requested: int
+    available: int | None
+
+
+def read_shortage(message: str) -> Shortage | None:
+    """The memory that a message of the log is about; None if it is about something else.
+
+    Example:
+        >>> read_shortage("Tactic Device request: 143MB Available: 112MB. Device memory is ...")
+        Shortage(requested=143, available=112)
+    """
+    for pattern in _ASKED:
+        if found := pattern.search(message):
+            figures = {name: int(text) for name, text in found.groupdict().items() if text}
+            size = figures.get("bytes", figures.get("unknown", 0))
+            in_bytes = "bytes" in figures or size >= _MB  # no tactic asks for a terabyte
+            requested = figures.get("mb", -(-size // _MB) if in_bytes else size)
+            return Shortage(requested, figures.get("available"))
+    return None
+
+
 def fresh_logger(trt: Any) -> Any:
     """ILogger that collects all messages from now on in `errors` and `warnings`.
+
+    `shortages` has the memory that tactics of the last layer asked for in vain.
 
     The process has only one: TensorRT ignores a second logger while any builder, runtime or engine
     that uses the first one lives.
@@ -40,6 +79,7 @@ def fresh_logger(trt: Any) -> Any:
     log = _logger(trt)
     log.errors.clear()
     log.warnings.clear()
+    log.shortages.clear()
     return log
 
 
@@ -50,8 +90,15 @@ def _logger(trt: Any) -> Any:
             trt.ILogger.__init__(self)
             self.errors: list[str] = []
             self.warnings: list[str] = []
+            self.shortages: list[Shortage] = []
 
         def log(self, severity: Any, message: str) -> None:
+            if severity == trt.ILogger.VERBOSE:
+                if _NEXT_LAYER in message:
+                    self.shortages.clear()
+                return
+            if shortage := read_shortage(message):
+                self.shortages.append(shortage)
             if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
                 self.errors.append(message)
             elif severity == trt.ILogger.WARNING:
@@ -67,8 +114,12 @@ def error_text(log: Any) -> str:
     """
     messages = list(dict.fromkeys(log.errors or log.warnings))[-_MESSAGES:]  # each once
     text = "; ".join(messages) or "it gave no reason"
-    advice = [do for words, do in _ADVICE if re.search(words, text, re.IGNORECASE)][:1]
-    return " ".join([f"{text.rstrip('.')}.", *advice])
+    return f"{text.rstrip('.')}. {advice_for(text)}".rstrip()
+
+
+def advice_for(text: str) -> str:
+    """What to do about messages of the log; empty if that is not known."""
+    return next((do for words, do in _ADVICE if re.search(words, text, re.IGNORECASE)), "")
 
 
 @contextmanager

@@ -73,6 +73,11 @@ class Toolkit:
         """Whether it builds for cards that this machine need not have."""
         return bool(self.targets)
 
+    @property
+    def strongly_typed(self) -> bool:
+        """Whether the types in the graph are the precision. Else flags and constraints are it."""
+        return not self.precision_flags
+
     def check_card(self, name: str, capability: str) -> None:
         """Check that it supports a GPU with this compute capability, such as "sm89".
 

@@ -17,10 +17,10 @@ from collections.abc import Callable
 from types import ModuleType
 
 from . import builder, config, context, engine, network, runtime_config, values
-from .scenario import OUT_OF_MEMORY, ParserFault, Scenario
+from .scenario import OUT_OF_MEMORY, NoTactic, ParserFault, Scenario
 from .surface import build_module, read_surface, recorded_versions
 
-__all__ = ["OUT_OF_MEMORY", "ParserFault", "Scenario", "make", "recorded_versions"]
+__all__ = ["OUT_OF_MEMORY", "NoTactic", "ParserFault", "Scenario", "make", "recorded_versions"]
 
 _BEHAVIOUR = {
     kind.__name__: kind

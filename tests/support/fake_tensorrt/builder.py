@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .plan import Plan, PlanTensor
+from .precisions import fail_without_tactics, head_of, precision_of
 from .values import call, global_logger, host_memory, is_rtx, need_gpu, tell
 
 _BUILD = "Building engine"
@@ -39,7 +40,7 @@ class Builder:
             raise scenario.build_raises
         for fault in scenario.build_errors:
             tell(self._global, "ERROR", fault)
-        if scenario.build_errors:
+        if scenario.build_errors or fail_without_tactics(network, config, self._global):
             return None
         if config._timing_cache is not None:
             config._timing_cache._layers.update(layer._name for layer in network._layers)
@@ -158,6 +159,8 @@ def _dla_faults(network: Any, config: Any) -> list[str]:
 def _plan(network: Any, config: Any) -> Plan:
     trt = network._trt
     on_dla = config.default_device_type == trt.DeviceType.DLA
+    head = head_of(network)
+    in_fp16 = head is not None and precision_of(network, config, head) == "HALF"
     return Plan(
         version=trt.__version__,
         card=trt.scenario.card,
@@ -169,5 +172,6 @@ def _plan(network: Any, config: Any) -> Plan:
         ),
         profiles=tuple(dict(profile._shapes) for profile in config._profiles),
         flags=config._flag_names(),
+        wrong_pixels=trt.scenario.wrong_in_fp16 if in_fp16 else 0.0,
         onnx=network._onnx,
     )

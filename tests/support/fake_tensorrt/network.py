@@ -60,12 +60,27 @@ class ITensor:
 
 
 class ILayer:
-    def _setup(self, network: Any, name: str, operator: str) -> None:
+    def _setup(self, network: Any, name: str, operator: str, outputs: int) -> None:
         self._network = weakref.ref(network)
         self._name = name
         self._operator = operator
+        self._outputs = outputs
+        self._constraint: str | None = None
 
     name = stored("name")
+    num_outputs = property(lambda self: self._outputs)
+
+    @property
+    def precision(self) -> Any:
+        return getattr(self._trt.DataType, self._constraint or "FLOAT")
+
+    @precision.setter
+    def precision(self, value: Any) -> None:
+        self._constraint = value.name
+
+    def set_output_type(self, index: int, dtype: Any) -> None:
+        assert 0 <= index < self._outputs
+        assert dtype.name == "FLOAT", "QuantizeLinear of TensorRT 8 may read it, and takes FP32"
 
     @property
     def type(self) -> Any:
@@ -127,7 +142,13 @@ class INetworkDefinition:
         self._inputs = [self._tensor(value, True) for value in inputs]
         self._outputs = [self._tensor(value, False) for value in model.graph.output]
         self._layers = [
-            self._new("ILayer", self, node.name or f"{node.op_type}_{index}", node.op_type)
+            self._new(
+                "ILayer",
+                self,
+                node.name or f"{node.op_type}_{index}",
+                node.op_type,
+                len(node.output),
+            )
             for index, node in enumerate(model.graph.node)
         ]
         self._onnx = model.SerializeToString()

@@ -32,7 +32,8 @@ class PlanTensor:
 class Plan:
     """The result of a build. profiles: (min, opt, max) for each input's name.
 
-    targets: compute capabilities that it runs on. dla: core that it was built for.
+    targets: compute capabilities that it runs on. dla: core that it was built for. wrong_pixels:
+    share of the logits' pixels that get the last class.
     """
 
     version: str
@@ -42,6 +43,7 @@ class Plan:
     tensors: tuple[PlanTensor, ...]
     profiles: tuple[dict[str, tuple[Shape, Shape, Shape]], ...]
     flags: tuple[str, ...]
+    wrong_pixels: float
     onnx: bytes
 
     @property

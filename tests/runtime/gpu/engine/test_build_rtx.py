@@ -87,7 +87,10 @@ def test_plan_and_sidecar_say_what_they_are(built: tuple[Path, BuiltEngine]) -> 
         "plan_bytes": engine.path.stat().st_size,
         "onnx_bytes": graph.stat().st_size,
         "fallback": [],
-        "card_version": 3,
+        "changes": {"all_tactics": False, "fp16_layers": [], "fp32_layers": []},
+        "agreement": None,
+        "fp16_head_agreement": None,
+        "card_version": 4,
     }
 
 
@@ -176,7 +179,7 @@ def edit(plan: Path, **values: Any) -> None:
         (lose_sidecar, r"\.json is missing"),
         (lose_plan, r"\.engine is missing"),
         (break_sidecar, r"\.json cannot be read"),
-        (age_sidecar, r"\.json has card version 0; this edgeunet reads 3"),
+        (age_sidecar, r"\.json has card version 0; this edgeunet reads 4"),
         (misname_sidecar, r"\.json is damaged: \$\.plan_bytes: expected int, got 'many'"),
         (other_version, "version 1.0; expected 1.*"),
         (other_graph, "the graph has changed since"),

@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from edgeunet.bundle.bundle import open_bundle
-from edgeunet.bundle.engines import EngineCard, list_engines
+from edgeunet.bundle.engines import EngineCard, list_engines, read_card
 from edgeunet.bundle.signing import NOT_OURS
 from edgeunet.errors import EngineError
 from edgeunet.files import sha256
 from edgeunet.runtime.gpu.cuda import CudaDevice
 from edgeunet.runtime.gpu.engine import load_toolkit
 from edgeunet.runtime.gpu.engine.execution import LoadedEngine
+from edgeunet.runtime.gpu.engine.keep import note_agreement
 from support.engine_builds import MACHINE, Install, build, plan_of
 from support.small_bundle import names, start, write_bundle
 
@@ -240,3 +241,40 @@ def test_read_only_folder_keeps_what_fits_and_refuses_a_build(
     with pytest.raises(EngineError, match=r"engines cannot be written: .*Read-only.*Copy the bund"):
         build(bundle, force=True)
     assert plan.read_bytes() == plan.with_suffix(".before").read_bytes()
+
+
+# What was found when a plan ran
+
+
+def test_agreement_is_noted_and_signed(bundle: Path, trt: ModuleType) -> None:
+    engine = build(bundle)
+    told: list[str] = []
+    noted = note_agreement(engine, 0.75, fp16_head=0.5, report=told.append)
+    assert (noted.card.agreement, noted.card.fp16_head_agreement) == (0.75, 0.5)
+    assert (told, build(bundle).card) == ([], noted.card)
+    assert read_card(engine.path).is_ours
+
+
+def test_agreement_of_a_plan_that_was_built_again_meanwhile_is_not_noted(
+    bundle: Path, trt: ModuleType
+) -> None:
+    engine, again = build(bundle), build(bundle, fp32_head=True)
+    assert again.reason == "its head is to run in FP32"
+    note_agreement(engine, 0.75, fp16_head=None, report=pytest.fail)
+    assert read_card(engine.path) == again.card
+
+
+def test_sidecar_that_cannot_be_written_is_told(
+    bundle: Path, trt: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = build(bundle)
+    told: list[str] = []
+
+    def refuse(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("edgeunet.runtime.gpu.engine.keep.write_json", refuse)
+    noted = note_agreement(engine, 0.75, fp16_head=None, report=told.append)
+    assert noted.card.agreement == 0.75 and read_card(engine.path) == engine.card
+    (step,) = told
+    assert step.startswith(f"agreement of {engine.path.name} not noted, the next start checks it")

@@ -7,9 +7,11 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgeunet.bundle.manifest import flavour_file
-from edgeunet.runtime.gpu.engine.log import error_text
+from edgeunet.runtime.gpu.engine.log import Shortage, error_text, read_shortage
 from support.commands import succeeds
 from support.engine_builds import refused
 from support.fake_tensorrt import OUT_OF_MEMORY, ParserFault
@@ -83,3 +85,33 @@ def test_advice_about_the_driver(said: str, advice: str) -> None:
     assert [text for text in ("update the driver", "Check GPU and driver") if text in words] == [
         advice
     ]
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        ("Tactic Device request: 143MB Available: 112MB. Device memory is insufficient to use "
+         "tactic.", (143, 112)),
+        ("Skipping tactic 3 due to insuficient memory on requested size of 449 detected for tactic "
+         "4.\nTry decreasing the workspace size with IBuilderConfig::setMaxWorkspaceSize().",
+         (449, None)),
+        ("UNSUPPORTED_STATESkipping tactic 4 due to insufficient memory on requested size of 66048 "
+         "detected for tactic 0x000000000000001f.", (66048, None)),
+        ("UNSUPPORTED_STATE: Skipping tactic 33 due to insufficient memory on requested size of "
+         "629145600 detected for tactic 0xa5a46bfbd719d757.", (600, None)),
+        ("Requested amount of GPU memory (268435456 bytes) could not be allocated. There may not "
+         "be enough free memory for allocation to succeed.", (256, None)),
+        ("Error Code 2: OutOfMemory (Requested size was 2833252352 bytes.)", (2702, None)),
+        ("Skipping tactic 0x1 due to exception Assertion failed", None),
+        ("the moon is full", None),
+    ],
+)  # fmt: skip
+def test_memory_that_a_tactic_lacked_is_read_as_each_version_tells_it(
+    said: str, wanted: tuple[int, int | None] | None
+) -> None:
+    assert read_shortage(said) == (wanted and Shortage(*wanted))
+
+
+@given(st.text())
+def test_any_message_is_read(said: str) -> None:
+    read_shortage(said)

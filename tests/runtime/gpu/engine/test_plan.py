@@ -29,6 +29,7 @@ from edgeunet.files import sha256
 from edgeunet.models import create_model, list_models
 from edgeunet.runtime.gpu.engine import Toolkit, load_toolkit
 from edgeunet.runtime.gpu.engine.plan import compile_plan
+from edgeunet.runtime.gpu.engine.precision import quantized_nodes, without_pairs
 from support.exports import table_of
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed")
@@ -93,6 +94,7 @@ def build(
     *,
     targets: Sequence[str] = ("sm89",),
     max_batch: int = 4,
+    fp32_head: bool = False,
     progress: Callable[[float], None] = lambda done: None,
 ) -> bytes:
     """The plan of a graph; a strongly typed builder reads no precision."""
@@ -109,7 +111,7 @@ def build(
         onnx_sha256="not read here",
     )
     file = BundleFile(graph, sha256(graph))
-    return compile_plan(toolkit, file, request, progress=progress).content
+    return compile_plan(toolkit, file, request, fp32_head=fp32_head, progress=progress).content
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
@@ -137,6 +139,29 @@ def test_the_parts_of_a_gated_net_build(
     flavour = toolkit.flavours[precision]
     split_flavours(folder, (flavour,))
     assert len(build(toolkit, folder / part_file(flavour, part))) > 10_000
+
+
+def test_a_net_with_its_head_in_fp32_builds(export: Export, toolkit: Toolkit) -> None:
+    graph = export("mobile_unet") / flavour_file("fp16")
+    assert len(build(toolkit, graph, fp32_head=True)) > 10_000
+
+
+def test_a_net_builds_with_some_of_its_layers_out_of_int8(
+    export: Export, tmp_path: Path, toolkit: Toolkit
+) -> None:
+    model = onnx.load(export("mobile_unet") / flavour_file("int8.fp16"))
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    depthwise = [
+        node.name
+        for node in convolutions
+        if any(each.name == "group" and each.i > 1 for each in node.attribute)
+    ]
+    printed = " + ".join(depthwise)
+    assert 10 < len(quantized_nodes(model, printed)) < len(convolutions)
+    without_pairs(model, quantized_nodes(model, printed))
+    assert quantized_nodes(model, printed) == []
+    onnx.save(model, tmp_path / "mixed.onnx")
+    assert len(build(toolkit, tmp_path / "mixed.onnx")) > 10_000
 
 
 @pytest.mark.parametrize("target", load_toolkit("rtx").targets)
