@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeunet.bundle.bundle import Bundle, open_bundle
+from edgeunet.bundle.golden import REQUIRED
 from edgeunet.bundle.manifest import Levels, Manifest, Precision
 from edgeunet.bundle.statistics import FirstFrames
 from edgeunet.data.fit import Fit, Frame, Reading
@@ -34,9 +35,6 @@ T = TypeVar("T", bound=np.generic)
 Drop = Literal["oldest", "none"]
 # Seconds that a live frame waits for its batch to fill; a shorter delay is not noticed.
 _LIVE_DELAY = 0.05
-# Share of the golden pixels that must agree with PyTorch's masks, by precision: what `edgeunet
-# parity` promises, less a point because frames are few.
-_GOLDEN_AGREEMENT = {"fp32": 0.999, "fp16": 0.995, "int8": 0.98}
 
 
 class Segmenter(Closing):
@@ -298,7 +296,7 @@ def _golden_agreement(backend: Backend) -> float:
     if not np.isfinite(logits).all() or not (presence is None or np.isfinite(presence).all()):
         raise ParityError(f"{where}: logits of a golden frame are not finite. {advice}")
     agreement = float(np.mean(masks == golden.masks))
-    expected = _GOLDEN_AGREEMENT[precision]
+    expected = REQUIRED[precision]
     if not agreement >= expected:
         raise ParityError(
             f"{where}: {agreement:.2%} of the golden pixels agree with PyTorch; expected "

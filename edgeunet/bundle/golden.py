@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
+from types import MappingProxyType
 from typing import Any, BinaryIO, Literal, cast
 from zipfile import ZipFile
 
 import numpy as np
 import numpy.typing as npt
 
-from .manifest import DEPTHS, Manifest
+from .manifest import DEPTHS, Manifest, Precision
 
 GOLDEN_NAME = "golden.npz"
 MAX_BYTES = 1 << 30
@@ -23,6 +24,13 @@ MAX_BYTES = 1 << 30
 _END, _END_64, _END_BYTES, _END_64_BYTES = b"PK\5\6", b"PK\6\7", 22, 20
 _MAX_DIRECTORY_BYTES = 1 << 16
 _MAX_HEADER = 512  # characters, which NumPy parses as Python
+
+
+# Shares of the golden pixels that must agree with PyTorch's masks, by precision.
+PROMISED: Mapping[Precision, float] = MappingProxyType({"fp32": 0.999, "fp16": 0.999, "int8": 0.99})
+"""What `edgeunet parity` promises (of FP32 even more). `build` tells of an engine below it."""
+REQUIRED: Mapping[Precision, float] = MappingProxyType({"fp32": 0.999, "fp16": 0.995, "int8": 0.98})
+"""Below it a net is refused. It is lower than the promise, because golden frames are few."""
 
 
 @dataclass(frozen=True)

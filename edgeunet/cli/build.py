@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from ..bundle.bundle import open_bundle
+from ..bundle.bundle import Bundle, open_bundle
+from ..bundle.golden import REQUIRED
 from ..bundle.schema import encode
+from ..errors import EngineError
+from ..runtime.gpu.cuda import CudaDevice
 from ..runtime.gpu.engine import (
     BuiltEngine,
     build_bundle_engine,
@@ -81,30 +85,30 @@ def command(
         runtime = default_toolkit()
         echo_step(f"runtime {runtime}")
     opened = open_bundle(bundle)
-    wanted = [
-        (each, part)
-        for each in (*opened.shallower.values(), opened)
-        for part in engine_parts(each, runtime=runtime, precision=options.precision)
-    ]
-    engines = []
-    for each, part in wanted:
-        with ExitStack() as stack:
-            engines.append(
-                build_bundle_engine(
-                    each,
-                    runtime=runtime,
-                    part=part,
-                    targets=targets,
-                    workspace_mb=workspace,
-                    force=force,
-                    report=echo_step,
-                    progress=_late_bar(stack, f"building {part}" if part else "building"),
-                    precision=options.precision,
-                    device=options.device or 0,
-                    dla=options.dla,
-                    trust_engines=options.trust_engines,
+    engines: list[BuiltEngine] = []
+    for each in (*opened.shallower.values(), opened):
+        built = []
+        for part in engine_parts(each, runtime=runtime, precision=options.precision):
+            with ExitStack() as stack:
+                built.append(
+                    build_bundle_engine(
+                        each,
+                        runtime=runtime,
+                        part=part,
+                        targets=targets,
+                        workspace_mb=workspace,
+                        force=force,
+                        report=echo_step,
+                        progress=_late_bar(stack, f"building {part}" if part else "building"),
+                        precision=options.precision,
+                        device=options.device or 0,
+                        dla=options.dla,
+                        trust_engines=options.trust_engines,
+                    )
                 )
-            )
+        engines += _judged(each, built, runtime, options, workspace)
+    for engine in engines:
+        _require_agreement(engine)
     if as_json:
         listed = [
             {"engine": str(e.path), "built": e.built, "reason": e.reason, "card": encode(e.card)}
@@ -114,6 +118,52 @@ def command(
     else:
         for engine in engines:
             echo(_as_text(engine))
+
+
+def _judged(
+    bundle: Bundle,
+    built: list[BuiltEngine],
+    runtime: str,
+    options: LoadOptions,
+    workspace: int | None,
+) -> list[BuiltEngine]:
+    """Judge the engines of a bundle that have not run yet, if they are for a GPU that is here."""
+    of_this_machine = all(each.card.request.gpu is not None for each in built)
+    if not of_this_machine or all(each.card.agreement is not None for each in built):
+        return built
+    from ..runtime.backends.tensorrt_engines import Engines
+
+    device = options.device or 0
+    with ExitStack() as stack:
+        gpu = stack.enter_context(CudaDevice(device))
+        found = stack.enter_context(
+            Engines(
+                bundle.at(built[0].card.request.precision),
+                gpu,
+                kind=runtime,
+                device=device,
+                dla=options.dla,
+                workspace_mb=workspace,
+                trust_engines=options.trust_engines,
+                report=echo_step,
+                progress=_late_bar(stack, "building"),
+            )
+        ).built
+    return [
+        replace(mine, card=theirs.card, built=mine.built or mine.card.plan_sha256 != plan)
+        for mine, theirs in zip(built, found, strict=True)
+        for plan in [theirs.card.plan_sha256]
+    ]
+
+
+def _require_agreement(engine: BuiltEngine) -> None:
+    found, precision = engine.card.agreement, engine.card.request.precision
+    if found is not None and not found >= REQUIRED[precision]:
+        raise EngineError(
+            f"{engine.path}: {found:.2%} of the golden pixels agree with PyTorch; expected "
+            f"{REQUIRED[precision]:.1%}, and `run` refuses less. `edgeunet parity` says where they "
+            "differ."
+        )
 
 
 def _late_bar(stack: ExitStack, label: str) -> Callable[[float], None]:

@@ -4,32 +4,24 @@ from __future__ import annotations
 
 import atexit
 import logging
-import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, suppress
-from functools import partial
 from itertools import cycle
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.bundle.engines import engines_folder
-from edgeunet.bundle.manifest import Manifest
-from edgeunet.errors import BackendError, EngineError
+from edgeunet.errors import BackendError
 
-from ..frames import Batch, NetOutputs
+from ..frames import Batch
 from ..gpu.cuda import CudaDevice
-from ..gpu.engine import BuiltEngine, build_bundle_engine, engine_parts, load_toolkit
-from ..gpu.engine.execution import LoadedEngine
-from ..gpu.engine.log import objects_freed
 from ..gpu.kernels import Kernels, load_kernels
 from ..options import LoadOptions
 from ..pipeline.stage import Stage
-from .base import Net, NetBackend
+from .base import NetBackend
 from .smoothing import Smoother
-from .tensorrt_slot import Slot
+from .tensorrt_engines import Engines
+from .tensorrt_slot import Slot, SlotNet
 
 _log = logging.getLogger(__name__)
 # One batch is uploaded, one computed, one downloaded.
@@ -61,6 +53,8 @@ class TensorRTBackend(NetBackend):
     A gated net runs as two engines. The decoder only runs for frames whose gate leaves more than
     one class open.
 
+    New engines are judged by the golden frames, see `Engines`.
+
     Args:
         device: index of the GPU. dla: core of the Deep Learning Accelerator to run on, None for the
             GPU. workspace_mb: scratch memory for the builder. report: gets a message for each step
@@ -86,25 +80,18 @@ class TensorRTBackend(NetBackend):
     ) -> None:
         with ExitStack() as stack:
             self._device = gpu = stack.enter_context(CudaDevice(device))
-            build = partial(
-                build_bundle_engine,
+            engines = Engines(
                 bundle,
-                runtime=self.kind,
-                here=True,
+                gpu,
+                kind=self.kind,
                 device=device,
                 dla=dla,
                 workspace_mb=workspace_mb,
                 trust_engines=trust_engines,
                 report=report,
             )
-            toolkit = load_toolkit(self.kind)
-            load = partial(LoadedEngine, toolkit, dla=dla, trust=trust_engines, report=report)
-            self._engines = [
-                stack.enter_context(_loaded(load, partial(build, part=part), gpu, report))
-                for part in engine_parts(bundle, runtime=self.kind)
-            ]
+            self._engines = stack.enter_context(engines).loaded
             manifest = bundle.manifest
-            _check_ends(self._engines, manifest)
             self._kernels = Kernels(
                 load_kernels(gpu, engines_folder(bundle), trust=trust_engines),
                 manifest.input,
@@ -160,63 +147,6 @@ class TensorRTBackend(NetBackend):
         atexit.unregister(self.close)
         with self._lock, suppress(BackendError):  # a lost GPU has nothing left to free
             self._held.close()
-
-
-class SlotNet(Net):
-    """The engines, with host arrays in and out.
-
-    lock: held while the slot is in use.
-    """
-
-    def __init__(self, slot: Slot) -> None:
-        self._slot = slot
-        self.lock = threading.Lock()
-
-    def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
-        """See `Net`."""
-        with self.lock:
-            return self._slot.infer(images)
-
-
-def _check_ends(engines: Sequence[LoadedEngine], manifest: Manifest) -> None:
-    """Raise BackendError unless kernels and engines agree on all sizes: GPUs check no bounds."""
-    spec, classes = manifest.input, len(manifest.classes)
-    wanted = {
-        "image": (len(spec.mean), spec.height, spec.width),
-        "logits": (classes, *manifest.logits_size),
-        "presence": (classes,),
-    }
-    found = {name: each.shape for engine in engines for name, each in engine.tensors.items()}
-    for name, shape in wanted.items():
-        if name == "presence" and manifest.gate is None and name not in found:
-            continue
-        if found.get(name) != shape:
-            raise BackendError(
-                f"expected an engine with {name} {shape}, got {found.get(name, 'none')}: the graph "
-                "does not fit the manifest of its bundle. Export the bundle again."
-            )
-
-
-def _loaded(
-    open_engine: Callable[..., LoadedEngine],
-    build: Callable[..., BuiltEngine],
-    device: CudaDevice,
-    report: Callable[[str], None],
-) -> LoadedEngine:
-    """Load an engine. If an existing one cannot be loaded, build it once more."""
-
-    def load(built: BuiltEngine) -> LoadedEngine:
-        with device.current("loading an engine"), objects_freed():
-            return open_engine(built.path, device, sha256=built.card.plan_sha256)
-
-    built = build()
-    try:
-        return load(built)
-    except EngineError as error:
-        if built.built:
-            raise
-        report(f"{error} It is built again.")
-    return load(build(force=True))
 
 
 class RtxBackend(TensorRTBackend):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -17,6 +18,7 @@ from ..gpu.cuda import CudaDevice, Staging
 from ..gpu.engine.execution import Execution, LoadedEngine
 from ..gpu.kernels import FilterTables, Kernels
 from ..pipeline.stopping import Closing
+from .base import Net
 from .postprocess import open_classes
 
 _SMALL = ("presence", "decision")  # see `CudaDevice.stage`
@@ -26,19 +28,19 @@ class Slot(Closing):
     """Runs one batch at a time on a GPU: `start` queues the work, `finish` waits for it.
 
     Args:
-        engines: the whole net, or encoder and decoder. gate: thresholds of the presence, None
-            without a gate.
+        engines: the whole net, or encoder and decoder. kernels: None if only `infer` is used.
+        gate: thresholds of the presence, None without a gate.
     """
 
     def __init__(
         self,
         device: CudaDevice,
         engines: Sequence[LoadedEngine],
-        kernels: Kernels,
+        kernels: Kernels | None,
         gate: Sequence[float] | None,
     ) -> None:
         self._device = device
-        self._kernels = kernels
+        self._given_kernels = kernels
         self._gate = gate
         # Both engines share the buffer of a feature: the encoder writes it, the decoder reads it.
         self._tensors = {name: t for engine in engines for name, t in engine.tensors.items()}
@@ -63,6 +65,11 @@ class Slot(Closing):
             stack.callback(self._close_staged)
             stack.callback(self._stream.synchronize)  # runs first: queued work uses the rest
             self._held = stack.pop_all()
+
+    @property
+    def _kernels(self) -> Kernels:
+        assert self._given_kernels is not None, "a slot without kernels only infers"
+        return self._given_kernels
 
     def start(self, batch: Batch) -> None:
         """Queue a batch, up to the point where the gate is known."""
@@ -244,3 +251,19 @@ class Slot(Closing):
     def _close_staged(self) -> None:
         for staging in self._staged.values():
             staging.close()
+
+
+class SlotNet(Net):
+    """The engines, with host arrays in and out.
+
+    lock: held while the slot is in use.
+    """
+
+    def __init__(self, slot: Slot) -> None:
+        self._slot = slot
+        self.lock = threading.Lock()
+
+    def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
+        """See `Net`."""
+        with self.lock:
+            return self._slot.infer(images)

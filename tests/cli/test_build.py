@@ -41,7 +41,9 @@ def test_build_of_a_gated_bundle_makes_both_parts(tmp_path: Path, trt: ModuleTyp
     parts = [engine["card"]["request"]["part"] for engine in said["engines"]]
     assert parts == ["encoder", "decoder"]
     again = succeeds("build", root, "--runtime", "tensorrt").stdout
-    assert [line.split()[0] for line in again.splitlines()] == ["kept", "kept"]
+    kept, remark = again.splitlines()[::2], again.splitlines()[1::2]
+    assert [line.split()[0] for line in kept] == ["kept", "kept"]
+    assert remark == ["  100.00% of the golden pixels agree with PyTorch"] * 2
     inspected = call("inspect", root).stdout
     version = re.escape(trt.__version__)
     assert re.search(
