@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import edgeunet
+from edgeunet.runtime.gpu.kernels.compile import SOURCES
 from support.project import extras
 
 ROOT = Path(__file__).parents[1]
@@ -75,7 +76,7 @@ def test_wheel_holds_weights_kernels_pages_and_the_typing_marker_and_nothing_els
         if path.suffix in (".safetensors", ".json")
     }
     rest = {name for name in content(wheel) if not name.endswith(".py")}
-    kernels = {f"edgeunet/runtime/gpu/kernels/{name}" for name in ("kernels.cu", "pixels.cuh")}
+    kernels = {f"edgeunet/runtime/gpu/kernels/{path.name}" for path in SOURCES}
     page = {
         f"edgeunet/runtime/serve/page/{path.name}"
         for path in (ROOT / "runtime" / "serve" / "page").iterdir()

@@ -15,7 +15,10 @@ from edgeunet.files import read_file, write_bytes
 
 from ..cuda import CudaDevice, Module
 
-SOURCES = (Path(__file__).with_name("kernels.cu"), Path(__file__).with_name("pixels.cuh"))
+SOURCES = (
+    Path(__file__).with_name("kernels.cu"),
+    *sorted(Path(__file__).parent.glob("*.cuh")),
+)
 FLAGS = ("-cubin", "-std=c++17", "-fmad=false")
 """-fmad=false: the compiler must not fuse products and sums. pixels.cuh decides each rounding."""
 

@@ -1,0 +1,205 @@
+// Logits -> class ids and confidence, in one pass. Sizes are in pixels, arrays are contiguous. See
+// launch.py.
+#pragma once
+
+#include "memory.cuh"
+#include "pixels.cuh"
+
+namespace {
+
+constexpr int ROWS = 2;  // rows a thread: four need registers and halve the threads
+
+struct Thresholds {
+    float of[MAX_CLASSES];
+};
+
+// The pixels of one post-processing thread: QUAD columns from x on, ROWS rows from y on.
+struct Tile {
+    int x;
+    int y;
+    int height;
+    int width;
+};
+
+// One row of logits at the columns of a tile.
+template <typename T>
+__device__ void resample_row(const T* __restrict__ row, const Tap (&columns)[QUAD],
+                             float (&values)[QUAD]) {
+#pragma unroll
+    for (int i = 0; i < QUAD; ++i) {
+        values[i] =
+            lerp(as_float(row[columns[i].low]), as_float(row[columns[i].high]), columns[i].weight);
+    }
+}
+
+// Logits of the mask's own size, with one vector load a row. There is little arithmetic here, so
+// memory speed is the limit.
+template <bool CONFIDENCE, typename T>
+__device__ void enter_plane(Contest (&contests)[ROWS][QUAD], const T* __restrict__ plane,
+                            int stride, const Tile& tile, int id) {
+    const bool whole =
+        tile.x + QUAD <= tile.width && stride % QUAD == 0 && is_aligned(plane, sizeof(Quad<T>));
+    Quad<T> loaded[ROWS];
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) {
+        const T* row = plane + min(tile.y + r, tile.height - 1) * stride;
+        if (whole) {
+            loaded[r] = *reinterpret_cast<const Quad<T>*>(row + tile.x);
+        } else {
+#pragma unroll
+            for (int i = 0; i < QUAD; ++i) loaded[r].of[i] = row[min(tile.x + i, tile.width - 1)];
+        }
+    }
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) {
+#pragma unroll
+        for (int i = 0; i < QUAD; ++i)
+            enter<CONFIDENCE>(contests[r][i], as_float(loaded[r].of[i]), id);
+    }
+}
+
+// Logits of another size. A row that two mask rows share is resampled once. `step` is the same in
+// the whole warp, so the branch does not diverge.
+template <bool CONFIDENCE, typename T>
+__device__ void enter_resampled_plane(Contest (&contests)[ROWS][QUAD], const T* __restrict__ plane,
+                                      int stride, const Tap (&rows)[ROWS],
+                                      const Tap (&columns)[QUAD], int id) {
+    float above[QUAD];
+    float below[QUAD];
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) {
+        const Tap& row = rows[r];
+        const int step = r == 0 ? 2 : row.low - rows[r - 1].low;
+        if (step != 0) {
+            if (step == 1) {
+#pragma unroll
+                for (int i = 0; i < QUAD; ++i) above[i] = below[i];
+            } else {
+                resample_row(plane + row.low * stride, columns, above);
+            }
+            resample_row(plane + row.high * stride, columns, below);
+        }
+#pragma unroll
+        for (int i = 0; i < QUAD; ++i) {
+            enter<CONFIDENCE>(contests[r][i], lerp(above[i], below[i], row.weight), id);
+        }
+    }
+}
+
+__device__ void store_quad(unsigned char* __restrict__ plane, const Quad<unsigned char>& values,
+                           const Tile& tile, int y) {
+    unsigned char* target = plane + static_cast<size_t>(y) * tile.width + tile.x;
+    if (tile.x + QUAD <= tile.width && is_aligned(target, QUAD)) {
+        *reinterpret_cast<Quad<unsigned char>*>(target) = values;
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < QUAD; ++i) {
+        if (tile.x + i < tile.width) target[i] = values.of[i];
+    }
+}
+
+// The gate's output for one frame. Without presence every class is open.
+struct Gate {
+    const void* presence;
+    size_t offset;
+    bool is_half;
+    int classes;
+};
+
+__device__ bool is_open(const Gate& gate, const Thresholds& thresholds, int id) {
+    if (gate.presence == nullptr) return true;
+    const size_t index = gate.offset + id;
+    const float presence = gate.is_half ? as_float(static_cast<const __half*>(gate.presence)[index])
+                                        : static_cast<const float*>(gate.presence)[index];
+    return presence >= thresholds.of[id];
+}
+
+// The first open class from `id` on, or the number of classes. A warp does not diverge here.
+__device__ int next_open(const Gate& gate, const Thresholds& thresholds, int id) {
+    while (id < gate.classes && !is_open(gate, thresholds, id)) ++id;
+    return id;
+}
+
+// Sizes of a frame's logits, of the part of them that covers the frame, and of its mask.
+struct Sizes {
+    int height;
+    int width;
+    int covered_height;
+    int covered_width;
+    int mask_height;
+    int mask_width;
+};
+
+// All open classes of one frame from `first` on.
+template <bool CONFIDENCE, typename T>
+__device__ void hold_contests(Contest (&contests)[ROWS][QUAD], const T* __restrict__ planes,
+                              const Gate& gate, const Thresholds& thresholds, int first,
+                              const Sizes& sizes, const Tile& tile) {
+    const size_t plane = static_cast<size_t>(sizes.height) * sizes.width;
+    if (sizes.covered_height == tile.height && sizes.covered_width == tile.width) {
+        for (int id = first; id < gate.classes; id = next_open(gate, thresholds, id + 1)) {
+            enter_plane<CONFIDENCE>(contests, planes + id * plane, sizes.width, tile, id);
+        }
+        return;
+    }
+    Tap rows[ROWS];
+    Tap columns[QUAD];
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) {
+        rows[r] = make_tap(min(tile.y + r, tile.height - 1), tile.height, sizes.covered_height);
+    }
+#pragma unroll
+    for (int i = 0; i < QUAD; ++i) {
+        columns[i] = make_tap(min(tile.x + i, tile.width - 1), tile.width, sizes.covered_width);
+    }
+    for (int id = first; id < gate.classes; id = next_open(gate, thresholds, id + 1)) {
+        enter_resampled_plane<CONFIDENCE>(contests, planes + id * plane, sizes.width, rows, columns,
+                                          id);
+    }
+}
+
+template <bool CONFIDENCE, typename T>
+__device__ void postprocess(const T* __restrict__ logits, const int* __restrict__ rows,
+                            unsigned char* __restrict__ masks,
+                            unsigned char* __restrict__ confidences, const Gate& gate,
+                            const Thresholds& thresholds, const Sizes& sizes) {
+    const Tile tile = {static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x) * QUAD,
+                       static_cast<int>(blockIdx.y * blockDim.y + threadIdx.y) * ROWS,
+                       sizes.mask_height, sizes.mask_width};
+    if (tile.x >= tile.width || tile.y >= tile.height) return;
+
+    int first = next_open(gate, thresholds, 0);
+    const bool contested = next_open(gate, thresholds, first + 1) < gate.classes;
+    if (first == gate.classes) first = 0;  // all closed: the background
+    Contest contests[ROWS][QUAD];
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) {
+#pragma unroll
+        for (int i = 0; i < QUAD; ++i) contests[r][i] = open_contest(first);
+    }
+    const int row = rows == nullptr ? static_cast<int>(blockIdx.z) : rows[blockIdx.z];
+    if (contested && row >= 0) {  // else only one class is left, whatever its logits
+        const T* planes =
+            logits + static_cast<size_t>(row) * gate.classes * sizes.height * sizes.width;
+        hold_contests<CONFIDENCE>(contests, planes, gate, thresholds, first, sizes, tile);
+    }
+
+    const size_t frame = static_cast<size_t>(blockIdx.z) * tile.height * tile.width;
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) {
+        if (tile.y + r >= tile.height) break;
+        Quad<unsigned char> values;
+#pragma unroll
+        for (int i = 0; i < QUAD; ++i)
+            values.of[i] = static_cast<unsigned char>(contests[r][i].winner);
+        store_quad(masks + frame, values, tile, tile.y + r);
+        if (CONFIDENCE) {
+#pragma unroll
+            for (int i = 0; i < QUAD; ++i) values.of[i] = confidence_of(contests[r][i]);
+            store_quad(confidences + frame, values, tile, tile.y + r);
+        }
+    }
+}
+
+}  // namespace
