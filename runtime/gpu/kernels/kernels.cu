@@ -4,16 +4,22 @@
 #include "postprocess.cuh"
 #include "preprocess.cuh"
 
-#define PREPROCESS(NAME, T)                                                                    \
-    extern "C" __global__ void NAME(const unsigned char* frames, T* images, const Place place, \
-                                    int order, const Scaling scaling) {                        \
-        preprocess(frames, images, place, order, scaling);                                     \
+#define PREPROCESS(NAME, T)                                                                     \
+    extern "C" __global__ void NAME(const unsigned char* frames, T* images, const Place place,  \
+                                    const Divisors divisors, int luma, const Scaling scaling) { \
+        if (luma != 0) {                                                                        \
+            preprocess<1>(frames, images, place, divisors, scaling);                            \
+        } else {                                                                                \
+            preprocess<COLOURS>(frames, images, place, divisors, scaling);                      \
+        }                                                                                       \
     }
 
-#define PREPROCESS_CHANNELS(NAME, F, T)                                                       \
-    extern "C" __global__ void NAME(const F* frames, T* images, const Place place,            \
-                                    int frame_channels, int channels, const Channels table) { \
-        preprocess_channels(frames, images, place, frame_channels, channels, table);          \
+#define PREPROCESS_CHANNELS(NAME, F, T)                                                           \
+    extern "C" __global__ void NAME(const F* frames, T* images, const Place place,                \
+                                    const Divisors divisors, int frame_channels, int luma,        \
+                                    int channels, const Channels table) {                         \
+        preprocess_channels(frames, images, place, divisors, frame_channels, luma != 0, channels, \
+                            table);                                                               \
     }
 
 #define RESAMPLE(NAME, WEIGHT, F, T)                                                         \
@@ -28,10 +34,11 @@
     extern "C" __global__ void NAME(const T* logits, const int* rows, const void* presence, \
                                     unsigned char* masks, unsigned char* confidences,       \
                                     int presence_is_half, int classes, const Sizes sizes,   \
-                                    const Thresholds thresholds) {                          \
+                                    const Divisors divisors, const Thresholds thresholds) { \
         const Gate gate = {presence, static_cast<size_t>(blockIdx.z) * classes,             \
                            presence_is_half != 0, classes};                                 \
-        postprocess<CONFIDENCE>(logits, rows, masks, confidences, gate, thresholds, sizes); \
+        postprocess<CONFIDENCE>(logits, rows, masks, confidences, gate, thresholds, sizes,  \
+                                divisors);                                                  \
     }
 
 PREPROCESS(preprocess_float32, float)

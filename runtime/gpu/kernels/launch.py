@@ -19,15 +19,21 @@ from edgeunet.bundle.manifest import (
     scaling,
 )
 from edgeunet.data.resize import Size, check_depth, tables
+from edgeunet.errors import FrameError
 
 Grid = tuple[int, int, int]
+GRAY = ("gray",)
 
-# As in kernels.cu.
+# As in the kernels.
 _TABLES = np.dtype([("at", np.uint64), ("layout", np.int32, 3)], align=True)
+_SCALING = np.dtype([("values", np.float32, (3, 3)), ("plane", np.int32, 3)])
+_CHANNELS = np.dtype([("values", np.float32, (3, MAX_CHANNELS)), ("place", np.int32, MAX_CHANNELS)])
+_DIVISOR = np.dtype([("multiplier", np.uint32), ("shift", np.int32), ("inverse", np.float32)])
 _QUAD, _ROWS, _MAX_CLASSES = 4, 2, 256
-_ORDERS = {RGB: 0, RGB[::-1]: 1, ("gray",): 2}
+_LARGEST = 32_000
+"""Pixels of a side. Kernels compute where a pixel comes from in 31 bits."""
 
-# A warp is 32 adjacent pixels of one row.
+# A warp is 32 threads side by side in one row.
 _BLOCK = (32, 4, 1)
 _FLAT_BLOCK = (256, 1, 1)
 
@@ -75,8 +81,7 @@ class Kernels:
         self._classes = len(palette)
         self._gated = thresholds is not None
         tables = np.stack([*scaling(spec), padding(spec)])
-        self._order = _ORDERS.get(spec.channels)
-        self._scaling = None if self._order is None else _table(np.float32, (3, 3), tables)
+        self._scaling = _scaling(spec, tables)
         self._channels = _channels(spec, tables)
         self._thresholds = _table(np.float32, (_MAX_CLASSES,), thresholds or ())
         self._palette = _table(np.uint8, (_MAX_CLASSES, 3), palette)
@@ -97,26 +102,31 @@ class Kernels:
 
         Args:
             frame_dtype: uint8, uint16, int16 or FP32. channels: of the frames.
+
+        Raises:
+            FrameError: a side of the frames is longer than 32,000 pixels.
         """
         spec, kind = self._spec, np.dtype(frame_dtype)
-        place = self._place(size)
-        grid = _grid(spec.width, spec.height, count)
-        if kind == np.uint8 and channels == len(RGB) and self._scaling is not None:
-            assert self._order is not None
+        fitted = spec.fitted_size(*size)
+        place, divisors = self._place(size), _divisors(fitted, size)
+        colours = kind == np.uint8 and channels == len(RGB)
+        if colours and self._scaling is not None and size[1] > 1:  # it reads pixels in pairs
             self._module.launch(
                 f"preprocess_{np.dtype(dtype)}",
-                grid,
+                _grid(-(-spec.width // _QUAD), spec.height, count),
                 _BLOCK,
-                [*_addresses(frames, images), place, np.int32(self._order), self._scaling],
+                [*_addresses(frames, images), place, divisors, np.int32(spec.channels == GRAY),
+                 self._scaling],
                 stream,
-            )
+            )  # fmt: skip
             return
         self._module.launch(
             f"preprocess_{kind}_{np.dtype(dtype)}",
-            grid,
+            _grid(spec.width, spec.height, count),
             _BLOCK,
-            [*_addresses(frames, images), place, np.int32(channels),
-             np.int32(len(spec.channels)), self._channels],
+            [*_addresses(frames, images), place, divisors, np.int32(channels),
+             np.int32(colours and spec.channels == GRAY), np.int32(len(spec.channels)),
+             self._channels],
             stream,
         )  # fmt: skip
 
@@ -155,7 +165,7 @@ class Kernels:
         spec = self._spec
         check_depth(spec.filter, frame_dtype)
         kind = "bytes" if spec.filter in BYTE_FILTERS else str(np.dtype(frame_dtype))
-        luma = spec.channels == ("gray",) and channels == len(RGB)
+        luma = spec.channels == GRAY and channels == len(RGB)
         self._module.launch(
             f"resample_{kind}_{np.dtype(dtype)}",
             _grid(spec.width, spec.height, count),
@@ -196,6 +206,9 @@ class Kernels:
             presence: (count, C) of `presence_dtype`. Address 0: no gate, all classes are open.
             confidence: (count, *size) uint8 as `Postprocessor.confidence`, 255 means 1. Address 0:
                 not computed.
+
+        Raises:
+            FrameError: a side of the masks is longer than 32,000 pixels.
         """
         inside = covered(self._spec, logits_size, size)
         rows_and_columns = [part.stop - part.start for part in inside]
@@ -210,7 +223,8 @@ class Kernels:
             _BLOCK,
             [*_addresses(logits, rows, gate, masks, confidence),
              np.int32(np.dtype(presence_dtype) == np.float16), np.int32(self._classes),
-             _table(np.int32, (6,), (*logits_size, *rows_and_columns, *size)), self._thresholds],
+             _table(np.int32, (6,), (*logits_size, *rows_and_columns, *size)),
+             _divisors(size, size), self._thresholds],
             stream,
         )  # fmt: skip
 
@@ -240,15 +254,49 @@ class Kernels:
         )  # fmt: skip
 
 
+def _scaling(spec: InputSpec, tables: npt.NDArray[np.float32]) -> np.void | None:
+    """Gain, shift and padding of red, green and blue or of the luma, and their planes.
+
+    None if the net has other channels.
+    """
+    names = GRAY if spec.channels == GRAY else RGB
+    if sorted(spec.channels) != sorted(names):
+        return None
+    planes = [spec.channels.index(name) for name in names]
+    structure = np.zeros((), _SCALING)
+    structure["values"][:, : len(planes)] = tables[:, planes]
+    structure["plane"][: len(planes)] = planes
+    return _void(structure)
+
+
 def _channels(spec: InputSpec, tables: npt.NDArray[np.float32]) -> np.void:
     """Gain, shift and padding of each channel of the net, and its place in a frame."""
-    names = spec.frame_channels if set(spec.channels) <= set(spec.frame_channels) else ("gray",)
-    places = [names.index(name) for name in spec.channels]
-    floats = _table(np.float32, (3, MAX_CHANNELS), tables)
-    structure: np.void = np.void(
-        floats.tobytes() + _table(np.int32, (MAX_CHANNELS,), places).tobytes()
-    )
-    return structure
+    names = spec.frame_channels if set(spec.channels) <= set(spec.frame_channels) else GRAY
+    structure = np.zeros((), _CHANNELS)
+    structure["values"][:, : len(spec.channels)] = tables
+    structure["place"][: len(spec.channels)] = [names.index(name) for name in spec.channels]
+    return _void(structure)
+
+
+def _divisors(target: Size, frame: Size) -> np.void:
+    """`Divisor` of pixels.cuh for twice each side of `target`.
+
+    Raises:
+        FrameError: a side of the frame is too long for the arithmetic of the kernels.
+    """
+    if max(frame) > _LARGEST:
+        raise FrameError(
+            f"expected frames of at most {_LARGEST:,} pixels a side on the GPU, got {frame[1]}x"
+            f"{frame[0]}. Run them in tiles, or on the CPU."
+        )
+    structure = np.zeros(len(target), _DIVISOR)
+    for place, side in zip(structure, target, strict=True):
+        number = 2 * side
+        bits = (number - 1).bit_length()
+        place["multiplier"] = -(-(1 << (31 + bits)) // number)
+        place["shift"] = bits - 1
+        place["inverse"] = 1 / number
+    return _void(structure)
 
 
 def _addresses(*values: int) -> list[np.generic]:
@@ -261,7 +309,12 @@ def _table(dtype: npt.DTypeLike, shape: tuple[int, ...], values: npt.ArrayLike) 
     given = np.asarray(values, dtype)
     if given.size:
         table[tuple(slice(length) for length in given.shape)] = given
-    structure: np.void = np.void(table.tobytes())
+    return _void(table)
+
+
+def _void(array: npt.NDArray[Any]) -> np.void:
+    """The bytes of an array, as a structure that a kernel takes by value."""
+    structure: np.void = np.void(array.tobytes())
     return structure
 
 

@@ -26,6 +26,19 @@ __device__ bool is_aligned(const void* address, size_t bytes) {
     return reinterpret_cast<size_t>(address) % bytes == 0;
 }
 
+// The first `count` of four pixels.
+template <typename T>
+__device__ void store_quad(T* __restrict__ target, const Quad<T>& values, int count) {
+    if (count >= QUAD && is_aligned(target, sizeof(values))) {
+        *reinterpret_cast<Quad<T>*>(target) = values;
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < QUAD; ++i) {
+        if (i < count) target[i] = values.of[i];
+    }
+}
+
 __device__ float as_float(float value) { return value; }
 __device__ float as_float(__half value) { return __half2float(value); }
 __device__ void assign(float& target, float value) { target = value; }

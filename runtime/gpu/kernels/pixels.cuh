@@ -16,61 +16,91 @@
 
 // Bilinear resizing ---------------------------------------------------------------------------
 
-// One axis of a bilinear sample: lerp(source[low], source[high], weight). `high` is low + 1, except
-// at the end.
+// Divides without a division by a number that the host knows, from 1 to 2^16: see `_divisors` in
+// launch.py.
+//
+// multiplier, shift: 2^(31 + bits) / number, rounded up, and bits - 1, where 2^bits is the first
+// power of two that is not below the number. inverse: 1 / number.
+struct Divisor {
+    unsigned multiplier;
+    int shift;
+    float inverse;
+};
+
+// Of twice the target's height and width.
+struct Divisors {
+    Divisor rows;
+    Divisor columns;
+};
+
+PIXEL unsigned multiply_high(unsigned one, unsigned other) {
+    return static_cast<unsigned>(static_cast<unsigned long long>(one) * other >> 32);
+}
+
+// floor(numerator / number), for 0 <= numerator < 2^31. The multiplier is too large by less than 1,
+// so the quotient by less than numerator / 2^(31 + bits) < 1 / number, which never reaches the next
+// integer.
+PIXEL int divide(int numerator, const Divisor& divisor) {
+    return static_cast<int>(multiply_high(static_cast<unsigned>(numerator), divisor.multiplier) >>
+                            divisor.shift);
+}
+
+// rest / number, rounded as IEEE asks, for 0 <= rest <= number. What the first quotient leaves
+// takes fewer than 24 bits, so `left` is exact, and the sum is right to 2^-45 before it is rounded.
+// The quotient of two integers up to 2^16 is never that close to the middle between two floats.
+PIXEL float fraction(int rest, int number, const Divisor& divisor) {
+    const float quotient = static_cast<float>(rest) * divisor.inverse;
+    const float left = fmaf(-quotient, static_cast<float>(number), static_cast<float>(rest));
+    return fmaf(left, divisor.inverse, quotient);
+}
+
+// One axis of a bilinear sample: lerp(source[low], source[high], weight).
 struct Tap {
     int low;
     int high;
     float weight;
 };
 
-// Half-pixel: (target + 1/2) * source_size / target_size - 1/2, clamped to the first and
-// last pixel.
+// Half-pixel: (target + 1/2) * source_size / target_size - 1/2, clamped to the first and last
+// pixel, and `low` to `most` in addition. `target` may lie outside, by up to 4.
 //
 // Computed in integers: a float coordinate has too few bits for its fraction, and doubles are slow
-// on all but data-centre GPUs. Sizes must be below 2^15.
-PIXEL Tap make_tap(int target, int target_size, int source_size) {
+// on all but data-centre GPUs. Sizes are at most 32,000. `divisor` divides by 2 * target_size.
+PIXEL Tap make_tap_up_to(int most, int target, int target_size, int source_size,
+                         const Divisor& divisor) {
     const int denominator = 2 * target_size;
-    const int numerator = (2 * target + 1) * source_size - target_size;
     const int last = source_size - 1;
-    if (numerator <= 0) return {0, last > 0 ? 1 : 0, 0.0f};
-    const int low = numerator / denominator;
-    if (low >= last) return {last, last, 0.0f};
+    const int centre = (2 * target + 1) * source_size - target_size;
+    const int numerator = min(max(centre, 0), last * denominator);
+    const int low = min(divide(numerator, divisor), most);
     const int rest = numerator - low * denominator;
-    return {low, low + 1, static_cast<float>(rest) / static_cast<float>(denominator)};
+    return {low, min(low + 1, last), fraction(rest, denominator, divisor)};
+}
+
+// At the end, `low` and `high` are both the last pixel, with a weight of 0.
+PIXEL Tap make_tap(int target, int target_size, int source_size, const Divisor& divisor) {
+    return make_tap_up_to(source_size - 1, target, target_size, source_size, divisor);
+}
+
+// At the end, they are the last two pixels, with a weight of 1: `high` is low + 1 everywhere. Equal
+// to `make_tap` for integers, whose differences are exact. There must be two pixels.
+PIXEL Tap make_pair(int target, int target_size, int source_size, const Divisor& divisor) {
+    return make_tap_up_to(source_size - 2, target, target_size, source_size, divisor);
 }
 
 PIXEL float lerp(float low, float high, float weight) { return fmaf(weight, high - low, low); }
 
 // Frame -> net input --------------------------------------------------------------------------
 
-enum ColorOrder { RGB = 0, BGR = 1, GRAY = 2 };
-
-// Value of an RGB pixel in one channel of the net. Gray as in cv2: luma in 15-bit fixed point.
-PIXEL float channel_value(const unsigned char* pixel, int order, int channel) {
-    if (order == GRAY) {
-        return static_cast<float>((9798 * pixel[0] + 19235 * pixel[1] + 3735 * pixel[2] + 16384) >>
-                                  15);
-    }
-    return static_cast<float>(pixel[order == BGR ? 2 - channel : channel]);
+// The luma of an RGB pixel as in cv2: in 15-bit fixed point.
+PIXEL float luma_of(const unsigned char* pixel) {
+    return static_cast<float>((9798 * pixel[0] + 19235 * pixel[1] + 3735 * pixel[2] + 16384) >> 15);
 }
 
 // Between four values, first along rows, as in cv2.
 PIXEL float bilinear(float upper_low, float upper_high, float lower_low, float lower_high,
                      float row, float column) {
     return lerp(lerp(upper_low, upper_high, column), lerp(lower_low, lower_high, column), row);
-}
-
-// One channel of a frame (H, W, 3), interpolated between four pixels.
-PIXEL float sample(const unsigned char* frame, int width, Tap row, Tap column, int order,
-                   int channel) {
-    const unsigned char* upper = frame + static_cast<size_t>(3 * row.low) * width;
-    const unsigned char* lower = frame + static_cast<size_t>(3 * row.high) * width;
-    return bilinear(channel_value(upper + 3 * column.low, order, channel),
-                    channel_value(upper + 3 * column.high, order, channel),
-                    channel_value(lower + 3 * column.low, order, channel),
-                    channel_value(lower + 3 * column.high, order, channel), row.weight,
-                    column.weight);
 }
 
 // Resampling by tables: each pass is a weighted sum of source pixels.

@@ -86,19 +86,6 @@ __device__ void enter_resampled_plane(Contest (&contests)[ROWS][QUAD], const T* 
     }
 }
 
-__device__ void store_quad(unsigned char* __restrict__ plane, const Quad<unsigned char>& values,
-                           const Tile& tile, int y) {
-    unsigned char* target = plane + static_cast<size_t>(y) * tile.width + tile.x;
-    if (tile.x + QUAD <= tile.width && is_aligned(target, QUAD)) {
-        *reinterpret_cast<Quad<unsigned char>*>(target) = values;
-        return;
-    }
-#pragma unroll
-    for (int i = 0; i < QUAD; ++i) {
-        if (tile.x + i < tile.width) target[i] = values.of[i];
-    }
-}
-
 // The gate's output for one frame. Without presence every class is open.
 struct Gate {
     const void* presence;
@@ -135,7 +122,7 @@ struct Sizes {
 template <bool CONFIDENCE, typename T>
 __device__ void hold_contests(Contest (&contests)[ROWS][QUAD], const T* __restrict__ planes,
                               const Gate& gate, const Thresholds& thresholds, int first,
-                              const Sizes& sizes, const Tile& tile) {
+                              const Sizes& sizes, const Divisors& divisors, const Tile& tile) {
     const size_t plane = static_cast<size_t>(sizes.height) * sizes.width;
     if (sizes.covered_height == tile.height && sizes.covered_width == tile.width) {
         for (int id = first; id < gate.classes; id = next_open(gate, thresholds, id + 1)) {
@@ -147,11 +134,13 @@ __device__ void hold_contests(Contest (&contests)[ROWS][QUAD], const T* __restri
     Tap columns[QUAD];
 #pragma unroll
     for (int r = 0; r < ROWS; ++r) {
-        rows[r] = make_tap(min(tile.y + r, tile.height - 1), tile.height, sizes.covered_height);
+        rows[r] = make_tap(min(tile.y + r, tile.height - 1), tile.height, sizes.covered_height,
+                           divisors.rows);
     }
 #pragma unroll
     for (int i = 0; i < QUAD; ++i) {
-        columns[i] = make_tap(min(tile.x + i, tile.width - 1), tile.width, sizes.covered_width);
+        columns[i] = make_tap(min(tile.x + i, tile.width - 1), tile.width, sizes.covered_width,
+                              divisors.columns);
     }
     for (int id = first; id < gate.classes; id = next_open(gate, thresholds, id + 1)) {
         enter_resampled_plane<CONFIDENCE>(contests, planes + id * plane, sizes.width, rows, columns,
@@ -163,7 +152,8 @@ template <bool CONFIDENCE, typename T>
 __device__ void postprocess(const T* __restrict__ logits, const int* __restrict__ rows,
                             unsigned char* __restrict__ masks,
                             unsigned char* __restrict__ confidences, const Gate& gate,
-                            const Thresholds& thresholds, const Sizes& sizes) {
+                            const Thresholds& thresholds, const Sizes& sizes,
+                            const Divisors& divisors) {
     const Tile tile = {static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x) * QUAD,
                        static_cast<int>(blockIdx.y * blockDim.y + threadIdx.y) * ROWS,
                        sizes.mask_height, sizes.mask_width};
@@ -182,22 +172,23 @@ __device__ void postprocess(const T* __restrict__ logits, const int* __restrict_
     if (contested && row >= 0) {  // else only one class is left, whatever its logits
         const T* planes =
             logits + static_cast<size_t>(row) * gate.classes * sizes.height * sizes.width;
-        hold_contests<CONFIDENCE>(contests, planes, gate, thresholds, first, sizes, tile);
+        hold_contests<CONFIDENCE>(contests, planes, gate, thresholds, first, sizes, divisors, tile);
     }
 
     const size_t frame = static_cast<size_t>(blockIdx.z) * tile.height * tile.width;
 #pragma unroll
     for (int r = 0; r < ROWS; ++r) {
         if (tile.y + r >= tile.height) break;
+        const size_t at = frame + static_cast<size_t>(tile.y + r) * tile.width + tile.x;
         Quad<unsigned char> values;
 #pragma unroll
         for (int i = 0; i < QUAD; ++i)
             values.of[i] = static_cast<unsigned char>(contests[r][i].winner);
-        store_quad(masks + frame, values, tile, tile.y + r);
+        store_quad(masks + at, values, tile.width - tile.x);
         if (CONFIDENCE) {
 #pragma unroll
             for (int i = 0; i < QUAD; ++i) values.of[i] = confidence_of(contests[r][i]);
-            store_quad(confidences + frame, values, tile, tile.y + r);
+            store_quad(confidences + at, values, tile.width - tile.x);
         }
     }
 }

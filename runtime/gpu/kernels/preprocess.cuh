@@ -7,11 +7,14 @@
 
 namespace {
 
+constexpr int COLOURS = 3;  // of a frame of bytes, in the order red, green, blue
+
 // Tables are passed by value: they lie in constant memory, and no call waits for a copy.
 struct Scaling {
-    float gain[3];
-    float shift[3];
-    float padding[3];  // what lies outside of the frame
+    float gain[COLOURS];
+    float shift[COLOURS];
+    float padding[COLOURS];  // what lies outside of the frame
+    int plane[COLOURS];      // where a colour is in the net's input
 };
 
 // The same for any channels. place: where each one of the net's is in a pixel of the frame.
@@ -34,70 +37,123 @@ struct Place {
     int left;
 };
 
-// Where a pixel of the net's input comes from.
-struct Origin {
-    bool covered;  // by the frame
-    Tap row;
-    Tap column;
-};
-
-__device__ Origin make_origin(int x, int y, const Place& place) {
-    const int row = y - place.top;
-    const int column = x - place.left;
-    if (row < 0 || row >= place.fitted_height || column < 0 || column >= place.fitted_width) {
-        return {false, {0, 0, 0.0f}, {0, 0, 0.0f}};
-    }
-    return {true, make_tap(row, place.fitted_height, place.frame_height),
-            make_tap(column, place.fitted_width, place.frame_width)};
+__device__ bool is_within(int index, int size) {
+    return static_cast<unsigned>(index) < static_cast<unsigned>(size);
 }
 
+// Where an item of an array is. Its number and size are of 32 bits, as a frame's bytes are: GPUs
+// have one instruction for such a product, and need several for one of 64 bits.
 template <typename T>
-__device__ void preprocess(const unsigned char* __restrict__ frames, T* __restrict__ images,
-                           const Place& place, int order, const Scaling& scaling) {
-    const int x = blockIdx.x * blockDim.x + threadIdx.x;
-    const int y = blockIdx.y * blockDim.y + threadIdx.y;
-    if (x >= place.width || y >= place.height) return;
-    const Origin origin = make_origin(x, y, place);
-    const unsigned char* frame =
-        frames + static_cast<size_t>(blockIdx.z) * 3 * place.frame_height * place.frame_width;
-    const int channels = order == GRAY ? 1 : 3;
-    const size_t plane = static_cast<size_t>(place.height) * place.width;
-    T* image = images + blockIdx.z * channels * plane + static_cast<size_t>(y) * place.width + x;
+__device__ T* item(T* first, unsigned number, unsigned size) {
+    return first + static_cast<size_t>(number) * size;
+}
+
+__device__ void load(const unsigned char* pixel, float (&values)[COLOURS]) {
 #pragma unroll
-    for (int channel = 0; channel < 3; ++channel) {
-        if (channel >= channels) break;
-        float value = scaling.padding[channel];
-        if (origin.covered) {
-            value = sample(frame, place.frame_width, origin.row, origin.column, order, channel);
-            value = value * scaling.gain[channel] + scaling.shift[channel];
+    for (int c = 0; c < COLOURS; ++c) values[c] = static_cast<float>(pixel[c]);
+}
+__device__ void load(const unsigned char* pixel, float (&values)[1]) { values[0] = luma_of(pixel); }
+
+// Two pixels side by side.
+template <int COUNT>
+__device__ void load_pair(const unsigned char* pixel, float (&left)[COUNT], float (&right)[COUNT]) {
+    load(pixel, left);
+    load(pixel + COLOURS, right);
+}
+
+// Frames (H, W, 3) of bytes, W at least 2, with four pixels of a row a thread. COUNT: of the net's
+// channels, 3 colours or the luma.
+template <int COUNT, typename T>
+__device__ void preprocess(const unsigned char* __restrict__ frames, T* __restrict__ images,
+                           const Place& place, const Divisors& divisors, const Scaling& scaling) {
+    const int x = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x) * QUAD;
+    const int y = static_cast<int>(blockIdx.y * blockDim.y + threadIdx.y);
+    if (x >= place.width || y >= place.height) return;
+    float values[COUNT][QUAD];
+#pragma unroll
+    for (int c = 0; c < COUNT; ++c) {
+#pragma unroll
+        for (int i = 0; i < QUAD; ++i) values[c][i] = scaling.padding[c];
+    }
+
+    const int row = y - place.top;
+    const int first = x - place.left;
+    if (is_within(row, place.fitted_height) && first < place.fitted_width && first + QUAD > 0) {
+        const Tap tap = make_tap(row, place.fitted_height, place.frame_height, divisors.rows);
+        const unsigned stride = COLOURS * place.frame_width;
+        const unsigned char* frame = item(frames, blockIdx.z, stride * place.frame_height);
+        const unsigned char* upper = item(frame, tap.low, stride);
+        const unsigned char* lower = item(frame, tap.high, stride);
+#pragma unroll
+        for (int i = 0; i < QUAD; ++i) {
+            const bool covered = is_within(first + i, place.fitted_width);
+            const Tap column =
+                make_pair(first + i, place.fitted_width, place.frame_width, divisors.columns);
+            float corners[4][COUNT];
+            load_pair(item(upper, column.low, COLOURS), corners[0], corners[1]);
+            load_pair(item(lower, column.low, COLOURS), corners[2], corners[3]);
+#pragma unroll
+            for (int c = 0; c < COUNT; ++c) {
+                const float value = bilinear(corners[0][c], corners[1][c], corners[2][c],
+                                             corners[3][c], tap.weight, column.weight);
+                if (covered) values[c][i] = value * scaling.gain[c] + scaling.shift[c];
+            }
         }
-        assign(image[channel * plane], value);
+    }
+
+    const unsigned plane = place.height * place.width;
+    T* image = images + (y * place.width + x);
+#pragma unroll
+    for (int c = 0; c < COUNT; ++c) {
+        Quad<T> quad;
+#pragma unroll
+        for (int i = 0; i < QUAD; ++i) assign(quad.of[i], values[c][i]);
+        store_quad(item(image, blockIdx.z * COUNT + scaling.plane[c], plane), quad,
+                   place.width - x);
     }
 }
 
-// Frames (H, W, frame_channels) of any depth.
+// A channel of a pixel; gray is computed from 8-bit RGB only.
+template <typename F>
+__device__ float value_at(const F* pixel, int place, bool) {
+    return static_cast<float>(pixel[place]);
+}
+__device__ float value_at(const unsigned char* pixel, int place, bool luma) {
+    return luma ? luma_of(pixel) : static_cast<float>(pixel[place]);
+}
+
+// Frames (H, W, frame_channels) of any depth and size, with a pixel a thread.
 template <typename F, typename T>
 __device__ void preprocess_channels(const F* __restrict__ frames, T* __restrict__ images,
-                                    const Place& place, int frame_channels, int channels,
+                                    const Place& place, const Divisors& divisors,
+                                    int frame_channels, bool luma, int channels,
                                     const Channels& table) {
     const int x = blockIdx.x * blockDim.x + threadIdx.x;
     const int y = blockIdx.y * blockDim.y + threadIdx.y;
     if (x >= place.width || y >= place.height) return;
-    const Origin origin = make_origin(x, y, place);
-    const size_t frame_row = static_cast<size_t>(frame_channels) * place.frame_width;
-    const F* frame = frames + blockIdx.z * frame_row * place.frame_height;
-    const F* upper = frame + origin.row.low * frame_row;
-    const F* lower = frame + origin.row.high * frame_row;
-    const int low = origin.column.low * frame_channels;
-    const int high = origin.column.high * frame_channels;
+    const int row = y - place.top;
+    const int column = x - place.left;
+    const bool covered =
+        is_within(row, place.fitted_height) && is_within(column, place.fitted_width);
+    const Tap vertical =
+        make_tap(covered ? row : 0, place.fitted_height, place.frame_height, divisors.rows);
+    const Tap horizontal =
+        make_tap(covered ? column : 0, place.fitted_width, place.frame_width, divisors.columns);
+    const size_t stride = static_cast<size_t>(frame_channels) * place.frame_width;
+    const F* frame = frames + blockIdx.z * stride * place.frame_height;
+    const F* upper = frame + vertical.low * stride;
+    const F* lower = frame + vertical.high * stride;
+    const int low = horizontal.low * frame_channels;
+    const int high = horizontal.high * frame_channels;
     const size_t plane = static_cast<size_t>(place.height) * place.width;
     T* image = images + blockIdx.z * channels * plane + static_cast<size_t>(y) * place.width + x;
     for (int channel = 0; channel < channels; ++channel) {
         float value = table.padding[channel];
-        if (origin.covered) {
+        if (covered) {
             const int at = table.place[channel];
-            value = bilinear(upper[low + at], upper[high + at], lower[low + at], lower[high + at],
-                             origin.row.weight, origin.column.weight);
+            value = bilinear(value_at(upper + low, at, luma), value_at(upper + high, at, luma),
+                             value_at(lower + low, at, luma), value_at(lower + high, at, luma),
+                             vertical.weight, horizontal.weight);
             value = value * table.gain[channel] + table.shift[channel];
         }
         assign(image[channel * plane], value);
@@ -124,15 +180,6 @@ struct Pass {
     int pixel_step;
 };
 
-// A channel of a pixel; gray is computed from 8-bit RGB only.
-template <typename F>
-__device__ float value_at(const F* pixel, int place, bool) {
-    return static_cast<float>(pixel[place]);
-}
-__device__ float value_at(const unsigned char* pixel, int place, bool luma) {
-    return luma ? channel_value(pixel, GRAY, 0) : static_cast<float>(pixel[place]);
-}
-
 // Frames (H, W, frame_channels) by tables, whose weights are floats, or integers for byte filters.
 // Both passes run at once: what the first one sums up for an output pixel, its neighbours sum up
 // again, but no buffer lies between the passes.
@@ -147,7 +194,7 @@ __device__ void resample(const F* __restrict__ frames, T* __restrict__ images, c
     T* image = images + blockIdx.z * channels * plane + static_cast<size_t>(y) * place.width + x;
     const int row = y - place.top;
     const int column = x - place.left;
-    if (row < 0 || row >= place.fitted_height || column < 0 || column >= place.fitted_width) {
+    if (!is_within(row, place.fitted_height) || !is_within(column, place.fitted_width)) {
         for (int channel = 0; channel < channels; ++channel) {
             assign(image[channel * plane], table.padding[channel]);
         }

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+using std::max;
 using std::min;
 
 #define __global__

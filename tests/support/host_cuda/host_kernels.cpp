@@ -91,3 +91,11 @@ extern "C" int host_parameters(const char* name, int room, size_t* bytes, size_t
     return with_kernel(name, -1,
                        [=](auto kernel) { return describe(kernel, room, bytes, alignments); });
 }
+
+extern "C" void host_taps(const int* targets, int count, int target_size, int source_size,
+                          const Divisors* divisors, int pairs, Tap* taps) {
+    for (int i = 0; i < count; ++i) {
+        taps[i] = pairs != 0 ? make_pair(targets[i], target_size, source_size, divisors->rows)
+                             : make_tap(targets[i], target_size, source_size, divisors->rows);
+    }
+}
