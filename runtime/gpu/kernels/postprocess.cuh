@@ -2,12 +2,15 @@
 // launch.py.
 #pragma once
 
+#include <string.h>
+
 #include "memory.cuh"
 #include "pixels.cuh"
 
 namespace {
 
-constexpr int ROWS = 2;  // rows a thread: four need registers and halve the threads
+constexpr int ROWS = 2;   // rows a thread: four need registers and halve the threads
+constexpr int AHEAD = 2;  // classes whose logits are loaded before the first of them is compared
 
 struct Thresholds {
     float of[MAX_CLASSES];
@@ -32,29 +35,40 @@ __device__ void resample_row(const T* __restrict__ row, const Tap (&columns)[QUA
     }
 }
 
-// Logits of the mask's own size, with one vector load a row. There is little arithmetic here, so
-// memory speed is the limit.
-template <bool CONFIDENCE, typename T>
-__device__ void enter_plane(Contest (&contests)[ROWS][QUAD], const T* __restrict__ plane,
-                            int stride, const Tile& tile, int id) {
-    const bool whole =
-        tile.x + QUAD <= tile.width && stride % QUAD == 0 && is_aligned(plane, sizeof(Quad<T>));
-    Quad<T> loaded[ROWS];
+// Four logits as they were loaded. They stay words until they are compared: halves would be
+// unpacked, and so waited for, before the next row is loaded.
+template <typename T>
+using Words = Pack<unsigned, QUAD * sizeof(T) / sizeof(unsigned), QUAD * sizeof(T)>;
+
+// Logits of the mask's own size. There is little arithmetic here, so memory speed is the limit.
+// WHOLE: one load a row.
+template <bool WHOLE, typename T>
+__device__ void load_tile(Words<T> (&loaded)[ROWS], const T* __restrict__ plane, int stride,
+                          const Tile& tile) {
 #pragma unroll
     for (int r = 0; r < ROWS; ++r) {
         const T* row = plane + min(tile.y + r, tile.height - 1) * stride;
-        if (whole) {
-            loaded[r] = *reinterpret_cast<const Quad<T>*>(row + tile.x);
+        if constexpr (WHOLE) {
+            loaded[r] = *reinterpret_cast<const Words<T>*>(row + tile.x);
         } else {
+            Quad<T> values;
 #pragma unroll
-            for (int i = 0; i < QUAD; ++i) loaded[r].of[i] = row[min(tile.x + i, tile.width - 1)];
+            for (int i = 0; i < QUAD; ++i) values.of[i] = row[min(tile.x + i, tile.width - 1)];
+            memcpy(&loaded[r], &values, sizeof(values));
         }
     }
+}
+
+template <bool CONFIDENCE, typename T>
+__device__ void enter_tile(Contest (&contests)[ROWS][QUAD], const Words<T> (&loaded)[ROWS],
+                           int id) {
 #pragma unroll
     for (int r = 0; r < ROWS; ++r) {
+        Quad<T> values;
+        memcpy(&values, &loaded[r], sizeof(values));
 #pragma unroll
         for (int i = 0; i < QUAD; ++i)
-            enter<CONFIDENCE>(contests[r][i], as_float(loaded[r].of[i]), id);
+            enter<CONFIDENCE>(contests[r][i], as_float(values.of[i]), id);
     }
 }
 
@@ -118,18 +132,42 @@ struct Sizes {
     int mask_width;
 };
 
-// All open classes of one frame from `first` on.
-template <bool CONFIDENCE, typename T>
+// All open classes of one frame from `first` on. Loads of one class take longer than its
+// comparisons, so those of AHEAD classes are on their way.
+template <bool CONFIDENCE, bool WHOLE, typename T>
 __device__ void hold_contests(Contest (&contests)[ROWS][QUAD], const T* __restrict__ planes,
                               const Gate& gate, const Thresholds& thresholds, int first,
-                              const Sizes& sizes, const Divisors& divisors, const Tile& tile) {
+                              const Sizes& sizes, const Tile& tile) {
     const size_t plane = static_cast<size_t>(sizes.height) * sizes.width;
-    if (sizes.covered_height == tile.height && sizes.covered_width == tile.width) {
-        for (int id = first; id < gate.classes; id = next_open(gate, thresholds, id + 1)) {
-            enter_plane<CONFIDENCE>(contests, planes + id * plane, sizes.width, tile, id);
+    constexpr int ahead = WHOLE ? AHEAD : 1;
+    Words<T> loaded[ahead][ROWS];
+    int ids[ahead];
+    int next = first;
+    const auto load_next = [&](int place) {
+        ids[place] = next;
+        if (next >= gate.classes) return;
+        load_tile<WHOLE, T>(loaded[place], planes + next * plane, sizes.width, tile);
+        next = next_open(gate, thresholds, next + 1);
+    };
+#pragma unroll
+    for (int i = 0; i < ahead; ++i) load_next(i);
+    while (true) {
+#pragma unroll
+        for (int i = 0; i < ahead; ++i) {
+            if (ids[i] >= gate.classes) return;
+            enter_tile<CONFIDENCE, T>(contests, loaded[i], ids[i]);
+            load_next(i);
         }
-        return;
     }
+}
+
+// The same for logits of another size than the mask's.
+template <bool CONFIDENCE, typename T>
+__device__ void hold_resampled_contests(Contest (&contests)[ROWS][QUAD],
+                                        const T* __restrict__ planes, const Gate& gate,
+                                        const Thresholds& thresholds, int first, const Sizes& sizes,
+                                        const Divisors& divisors, const Tile& tile) {
+    const size_t plane = static_cast<size_t>(sizes.height) * sizes.width;
     Tap rows[ROWS];
     Tap columns[QUAD];
 #pragma unroll
@@ -172,7 +210,16 @@ __device__ void postprocess(const T* __restrict__ logits, const int* __restrict_
     if (contested && row >= 0) {  // else only one class is left, whatever its logits
         const T* planes =
             logits + static_cast<size_t>(row) * gate.classes * sizes.height * sizes.width;
-        hold_contests<CONFIDENCE>(contests, planes, gate, thresholds, first, sizes, divisors, tile);
+        if (sizes.covered_height != tile.height || sizes.covered_width != tile.width) {
+            hold_resampled_contests<CONFIDENCE>(contests, planes, gate, thresholds, first, sizes,
+                                                divisors, tile);
+        } else if (tile.x + QUAD <= tile.width && sizes.width % QUAD == 0 &&
+                   is_aligned(planes, sizeof(Quad<T>))) {  // then all rows of all planes are
+            hold_contests<CONFIDENCE, true>(contests, planes, gate, thresholds, first, sizes, tile);
+        } else {
+            hold_contests<CONFIDENCE, false>(contests, planes, gate, thresholds, first, sizes,
+                                             tile);
+        }
     }
 
     const size_t frame = static_cast<size_t>(blockIdx.z) * tile.height * tile.width;

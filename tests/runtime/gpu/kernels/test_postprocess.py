@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -161,6 +161,24 @@ def test_masks_are_bit_for_bit_those_of_ipp() -> None:
 def test_masks_at_odd_sizes(size: tuple[int, int], dtype: Any) -> None:
     logits = np.random.default_rng(1).normal(scale=4, size=(2, 5, 16, 24)).astype(dtype)
     assert_equal_but_for_ties(Case(InputSpec(16, 24), size, logits))
+
+
+@pytest.mark.parametrize("width", range(1, 10))
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_masks_of_the_logits_own_narrow_size(width: int, dtype: Any) -> None:
+    """As many classes as there are ways to end while the next ones are being loaded."""
+    rng = np.random.default_rng(width)
+    for classes in range(2, 6):
+        logits = rng.normal(scale=4, size=(2, classes, 3, width)).astype(dtype)
+        presence = rng.integers(0, 2, (2, classes)).astype(dtype)
+        for shift in range(4):
+            plain = Case(InputSpec(3, width), (3, width), logits, shift=shift)
+            gated = replace(plain, presence=presence, thresholds=(0.5,) * classes)
+            for case in (plain, gated):
+                masks, sure = case.masks(confidence=True)
+                wanted, wanted_sure = case.reference()
+                assert np.array_equal(masks, wanted)
+                assert np.abs(sure.astype(int) - wanted_sure).max() <= 1
 
 
 @pytest.mark.parametrize("size", [(16, 16), (32, 32), (8, 8)])
