@@ -10,6 +10,7 @@ from pathlib import Path
 from .extras import PACKAGES
 
 _CPUINFO = Path("/proc/cpuinfo")
+_BOARD = Path("/proc/device-tree/model")  # of ARM boards, whose cpuinfo names no processor
 _NO_VNNI = (
     "this x86 processor has no VNNI: INT8 may saturate, and it is hardly faster than FP32. "
     "Check with `edgeunet parity` and `edgeunet bench` before using it."
@@ -63,7 +64,7 @@ def environment() -> dict[str, str]:
     versions = {package.name: package.version() for package in PACKAGES}
     return {
         "machine": platform.machine(),
-        "processor": _cpu_field("model name") or platform.processor() or "unknown",
+        "processor": _board() or _cpu_field("model name") or platform.processor() or "unknown",
         "cores": str(cores()),
         "system": platform.platform(),
         "python": platform.python_version(),
@@ -86,6 +87,14 @@ def lacks_vnni() -> bool:
     """
     flags = set(_cpu_field("flags").split())  # ARM has "Features"
     return bool(flags) and not flags & {"avx512_vnni", "avx_vnni"}
+
+
+def _board() -> str:
+    """Such as "NVIDIA Jetson Orin Nano Developer Kit"; empty if there is no device tree."""
+    try:
+        return _BOARD.read_text(encoding="utf-8", errors="replace").rstrip("\0\n")
+    except OSError:
+        return ""
 
 
 def _cpu_field(name: str) -> str:

@@ -98,3 +98,37 @@ def test_vnni_is_read_from_the_flags(
 def test_without_cpuinfo_vnni_is_assumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_CPUINFO", tmp_path / "missing")
     assert not doctor.lacks_vnni()
+
+
+@pytest.mark.parametrize(
+    ("model", "cpuinfo", "shown"),
+    [
+        (
+            "Raspberry Pi 5 Model B Rev 1.0\0",
+            "Features\t: asimd asimddp\n",
+            "Raspberry Pi 5 Model B Rev 1.0",
+        ),
+        # JetPack's kernel gives all of its processors the same name.
+        (
+            "NVIDIA Jetson AGX Orin\0",
+            "model name\t: ARMv8 Processor rev 1 (v8l)\n",
+            "NVIDIA Jetson AGX Orin",
+        ),
+        (None, "model name\t: AMD EPYC\n", "AMD EPYC"),
+        (None, "Features\t: asimd asimddp\n", "unknown"),
+    ],
+)
+def test_processor_is_named_by_its_board_or_by_linux(
+    model: str | None,
+    cpuinfo: str,
+    shown: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if model is not None:
+        (tmp_path / "model").write_text(model)
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
+    monkeypatch.setattr(doctor, "_BOARD", tmp_path / "model")
+    monkeypatch.setattr(doctor, "_CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr("platform.processor", lambda: "")
+    assert doctor.environment()["processor"] == shown
