@@ -10,6 +10,8 @@ packages=(
     gstreamer1.0-plugins-base
     gstreamer1.0-plugins-good
     python3-gi
+    # tests/support/arm.py
+    qemu-user
 )
 
 missing=()

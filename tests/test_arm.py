@@ -1,0 +1,100 @@
+"""Edgeunet on ARM: emulated processors run bundles."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from support.arm import WAIT, Board, arm_system, make_board
+from support.commands import succeeds, visible
+from support.media import read_mask_png, write_video
+
+pytestmark = pytest.mark.arm
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files of an ARM Debian with the wheels for it; all workers of a session share them."""
+    own = tmp_path_factory.getbasetemp()
+    return arm_system(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
+
+
+@pytest.fixture
+def board(request: pytest.FixtureRequest, system: Path, tmp_path: Path) -> Board:
+    """A board of the processor that the test names."""
+    (tmp_path / "board").mkdir()
+    return make_board(getattr(request, "param", "cortex-a76"), system, tmp_path / "board")
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    return write_video(tmp_path / "film.mp4", count=3)
+
+
+def masks(folder: Path) -> list[np.ndarray]:
+    return [read_mask_png(folder / name) for name in visible(folder)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("board", "precision"),
+    [
+        ("cortex-a76", "fp32"),
+        ("cortex-a72", "int8"),
+        ("cortex-a76", "int8"),
+        ("max", "int8"),
+    ],
+    indirect=["board"],
+)
+def test_masks_are_those_of_x86(
+    board: Board, precision: str, int8_bundle: Path, images: Path, film: Path, tmp_path: Path
+) -> None:
+    command = ["run", int8_bundle, images, film, "--precision", precision, "-o"]
+    succeeds(*command, tmp_path / "x86")
+    board.succeeds(*command, tmp_path / "arm")
+    assert visible(tmp_path / "arm") == visible(tmp_path / "x86")
+    wanted, found = masks(tmp_path / "x86"), masks(tmp_path / "arm")
+    assert len(wanted) == 8
+    same = np.concatenate([(a == b).ravel() for a, b in zip(found, wanted, strict=True)])
+    assert same.mean() >= 0.999, f"{(~same).sum()} of {same.size} pixels differ"
+    assert len(np.unique(np.concatenate([mask.ravel() for mask in wanted]))) == 3
+
+
+@pytest.mark.slow
+def test_doctor_describes_the_board(board: Board) -> None:
+    found = json.loads(board.succeeds("doctor", "--json"))
+    assert found["environment"]["machine"] == "aarch64"
+    assert found["environment"]["processor"] == board.processor.board
+    assert found["warnings"] == []
+    there = {part["name"] for part in found["parts"] if part["version"]}
+    assert {"onnxruntime", "opencv-python-headless", "av", "starlette"} <= there
+    assert not {"torch", "onnx"} & there
+    (driver,) = [need for need in found["gpu"] if need["name"] == "GPU"]
+    assert "libcuda.so.1" in driver["problem"]
+
+
+@pytest.mark.slow
+def test_serve_is_well(board: Board, int8_bundle: Path, images: Path, film: Path) -> None:
+    process = board.start("-m", "edgeunet", "serve", int8_bundle, film, "--port", "0")
+    try:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        found = re.match(r"open http://127\.0\.0\.1:(\d+)/", line)
+        assert found, line + process.stderr.read()
+        connection = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=WAIT)
+        connection.request("GET", "/healthz")
+        answer = connection.getresponse()
+        assert (answer.status, json.loads(answer.read())["status"]) == (200, "ok")
+        connection.request("POST", "/segment", body=(images / "0.png").read_bytes())
+        answer = connection.getresponse()
+        assert (answer.status, json.loads(answer.read())["size"]) == (200, [50, 70])
+        connection.close()
+    finally:
+        process.kill()
+        process.communicate()
