@@ -1,4 +1,4 @@
-"""Edgeunet on ARM: emulated processors run bundles."""
+"""Edgeunet on ARM: emulated processors run bundles, and every dependency has a wheel."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
 
-from support.arm import WAIT, Board, arm_system, make_board
-from support.commands import succeeds, visible
+from support.arm import WAIT, Board, arm_system, make_board, uv
+from support.commands import ROOT, succeeds, visible
 from support.media import read_mask_png, write_video
 
 pytestmark = pytest.mark.arm
@@ -98,3 +99,14 @@ def test_serve_is_well(board: Board, int8_bundle: Path, images: Path, film: Path
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12"])
+def test_every_dependency_has_a_wheel(python: str) -> None:
+    extras = [f"--extra={extra}" for extra in ("cpu", "video", "serve", "trt")]
+    printed = uv("compile", str(ROOT / "pyproject.toml"), *extras, "--no-annotate", python=python)
+    lines = [line for line in printed.splitlines() if not line.startswith("#")]
+    chosen = {each.name: str(each.specifier) for each in map(Requirement, lines)}
+    assert {"numpy", "click", "onnxruntime", "av", "starlette", "filelock"} <= chosen.keys()
+    assert not {"pycuda", "tensorrt-cu12"} & chosen.keys()
+    assert (chosen["onnxruntime"] == "==1.23.2") is (python == "3.10")
