@@ -4,11 +4,12 @@
     monkeypatch.setitem(sys.modules, trt.__name__, trt)
     trt.scenario.build_errors = OUT_OF_MEMORY      # what goes wrong, see `Scenario`
     trt.enqueue = device.enqueue                   # (stream handle, work): runs the work later
+    trt.compute = compute                          # (plan, tensors): the engine inside
 
 Reading or setting a name that the version lacks raises AttributeError. A call that pybind11 would
 refuse raises TypeError. A recorded name without behaviour here raises NotImplementedError. A plan
 holds its graph. A context runs the graph in ONNX Runtime, on raw addresses of the host and in the
-graph's own precision, whatever the flags.
+graph's own precision, whatever the flags, unless another `compute` is set.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ def make(version: str, scenario: Scenario | None = None) -> ModuleType:
     card = {"card": "NVIDIA GeForce RTX 4090", "capability": "sm89"} if rtx else {}
     module.scenario = scenario or Scenario(**card)
     module.enqueue = _at_once
+    module.compute = context.compute_on_host
     module._first = None
     module.dla_cores_loaded = []  # of plans for a DLA, in order
     module.compiled = []  # what contexts of TensorRT-RTX compiled on the card, in order

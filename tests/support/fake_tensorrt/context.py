@@ -1,20 +1,29 @@
-"""An execution context: ONNX Runtime on the plan's graph, at raw addresses of the host."""
+"""An execution context, and the engine inside it: ONNX Runtime at raw addresses of the host."""
 
 from __future__ import annotations
 
 import ctypes
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
 from .plan import Plan, PlanTensor
 from .values import NUMPY, is_rtx, tell
 
 Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A tensor of a plan, its address, and its shape in this run."""
+
+    tensor: PlanTensor
+    address: int
+    shape: Shape
 
 
 class IExecutionContext:
@@ -171,24 +180,14 @@ class IExecutionContext:
     def _work(self) -> Callable[[], None]:
         """The run with the current shapes and addresses. It reads the inputs when it is called."""
         plan: Plan = self._engine._plan
-        bound = [(each, self._addresses[each.name], self._shape(each)) for each in plan.tensors]
-        context = weakref.ref(self)
+        bound = [
+            Bound(each, self._addresses[each.name], self._shape(each)) for each in plan.tensors
+        ]
+        context, compute = weakref.ref(self), self._trt.compute
 
         def work() -> None:
             assert context() is not None, "the context is gone, and its memory with it"
-            session = _session(plan.onnx)
-            given = {value.name: value.type for value in session.get_inputs()}
-            feeds = {
-                tensor.name: _at(address, shape, tensor.dtype).astype(_numpy_of(given[tensor.name]))
-                for tensor, address, shape in bound
-                if tensor.is_input
-            }
-            outputs = [(tensor, address) for tensor, address, _ in bound if not tensor.is_input]
-            results = session.run([tensor.name for tensor, _ in outputs], feeds)
-            for (tensor, address), result in zip(outputs, results, strict=True):
-                if tensor.name == "logits":
-                    _spoil(result, plan.wrong_pixels)
-                _at(address, result.shape, tensor.dtype)[...] = result
+            compute(plan, bound)
 
         return work
 
@@ -217,8 +216,29 @@ def _dims(shape: Any) -> str:
     return "[" + ",".join(map(str, shape)) + "]"
 
 
+def compute_on_host(plan: Plan, bound: Sequence[Bound]) -> None:
+    """Run a plan's graph in ONNX Runtime, in the graph's own precision."""
+    session = _session(plan.onnx)
+    given = {value.name: value.type for value in session.get_inputs()}
+    feeds = {
+        each.tensor.name: _at(each.address, each.shape, each.tensor.dtype).astype(
+            _numpy_of(given[each.tensor.name])
+        )
+        for each in bound
+        if each.tensor.is_input
+    }
+    outputs = [each for each in bound if not each.tensor.is_input]
+    results = session.run([each.tensor.name for each in outputs], feeds)
+    for each, result in zip(outputs, results, strict=True):
+        if each.tensor.name == "logits":
+            _spoil(result, plan.wrong_pixels)
+        _at(each.address, result.shape, each.tensor.dtype)[...] = result
+
+
 @cache
 def _session(onnx: bytes) -> Any:
+    import onnxruntime as ort  # a GPU may have another engine inside, and need none
+
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     # Q/DQ as written: fused for the CPU they would round elsewhere, or, over FP16, not load. Even
