@@ -1,17 +1,20 @@
-"""One engine on the GPU: its golden frames, then the net alone and the whole way."""
+"""One bundle's engines on the GPU: golden frames, the net alone, the whole way, and early exit."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice, pairwise
 
+import numpy as np
+
 from edgeunet.bundle.bundle import Bundle
+from edgeunet.runtime.backends.postprocess import open_classes
 from edgeunet.runtime.backends.tensorrt import TensorRTBackend
-from edgeunet.runtime.frames import Batch
+from edgeunet.runtime.frames import Batch, Frame
 from edgeunet.runtime.gpu.cuda import CudaDevice, Stream
 from edgeunet.runtime.gpu.engine import (
     BuiltEngine,
@@ -25,6 +28,7 @@ from edgeunet.runtime.segmenter import Segmenter
 BATCHES = (1, 4, 8, 16)
 END_TO_END_BATCH = 8
 WARM_UP, CALLS = 20, 100
+EARLY_EXIT_ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -117,3 +121,48 @@ def _end_to_end(segmenter: Segmenter) -> float:
     started = time.perf_counter()
     frames = sum(len(result.masks) for result in results)
     return frames / (time.perf_counter() - started)
+
+
+@dataclass(frozen=True)
+class EarlyExit:
+    """frames: that were timed, skipped: of them, without the decoder. Rates in frames a second.
+
+    differ: share of the pixels that early exit changes, on the batch where it changes most.
+    """
+
+    frames: int
+    skipped: int
+    differ: float
+    everything: float
+    early_exit: float
+
+
+def time_early_exit(bundle: Bundle, frames: Sequence[Frame]) -> EarlyExit:
+    """Time a gated bundle, and the same with thresholds that close nothing."""
+    assert bundle.manifest.gate is not None
+    ungated = replace(
+        bundle, manifest=replace(bundle.manifest, gate=(0.0,) * len(bundle.manifest.gate))
+    )
+    batch = min(END_TO_END_BATCH, bundle.manifest.max_batch)
+    groups = [frames[start : start + batch] for start in range(0, len(frames), batch)]
+    with TensorRTBackend(bundle) as gated, TensorRTBackend(ungated) as whole:
+        skipped, differ = 0, 0.0
+        for group in groups:
+            result = gated.segment(Batch.of(group))
+            outputs = gated.net.infer(gated.preprocess(group))
+            wanted = gated.postprocess(*outputs, group[0].shape[:2])
+            differ = max(differ, float(np.mean(result.masks != wanted)))
+            assert result.presence is not None
+            opened = open_classes(result.presence, bundle.manifest.gate)
+            skipped += int((opened.sum(axis=1) <= 1).sum())
+        return EarlyExit(len(frames), skipped, differ, _rate(whole, groups), _rate(gated, groups))
+
+
+def _rate(backend: TensorRTBackend, groups: Sequence[Sequence[Frame]]) -> float:
+    """Frames a second of one stream; its first round, which makes buffers and graphs, apart."""
+    results = backend.stream(map(Batch.of, [*groups] * (1 + EARLY_EXIT_ROUNDS)))
+    for _ in groups:
+        next(results)
+    started = time.perf_counter()
+    count = sum(len(result.masks) for result in results)
+    return count / (time.perf_counter() - started)

@@ -13,8 +13,7 @@ from dataclasses import asdict
 from typing import Any, cast
 
 import numpy as np
-from gpu_early_exit import time_early_exit
-from gpu_engine import time_engine
+from gpu_engine import time_early_exit, time_engine
 from gpu_kernels import time_kernels
 
 from edgeunet.bundle.bundle import open_bundle
@@ -52,9 +51,14 @@ KERNEL_CASES: tuple[tuple[Precision, int, tuple[int, int]], ...] = tuple(
 )
 
 
-def _machine(device: CudaDevice) -> dict[str, str]:
+def _machine(device: CudaDevice) -> dict[str, str | None]:
+    """The card and what is installed. Without TensorRT: why, since the kernels need none."""
     found = {"gpu": device.name, "capability": device.capability, "cuda": device.driver}
-    return {**found, "tensorrt": load_toolkit("tensorrt").version, **environment()}
+    try:
+        tensorrt = {"tensorrt": load_toolkit("tensorrt").version}
+    except EdgeUNetError as error:
+        tensorrt = {"tensorrt": None, "without_tensorrt": str(error)}
+    return {**environment(), **found, **tensorrt}
 
 
 if __name__ == "__main__":

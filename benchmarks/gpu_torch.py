@@ -1,10 +1,10 @@
-"""PyTorch on the GPU with the nets of the bundles; prints JSON. `gpu.py --torch` calls it.
+"""PyTorch on the GPU with the net of a bundle, as JSON; `gpu.py --torch` calls it, net by net.
 
-    python benchmarks/gpu_torch.py BUNDLES
+    python benchmarks/gpu_torch.py BUNDLE [--compile]
 
 Milliseconds of the net alone by CUDA events, eager FP32 (with TF32 in convolutions, as PyTorch has
-it by default), eager FP16 channels last and, for mobile_unet, compiled; and frames a second from
-host frames to host masks in eager FP32.
+it by default) and eager FP16 channels last, and frames a second from host frames to host masks in
+eager FP32; with `--compile` only the compiled net in FP16.
 """
 
 from __future__ import annotations
@@ -32,30 +32,24 @@ WARM_UP, CALLS = 20, 100
 
 
 @torch.inference_mode()
-def main(bundles: Path) -> None:
-    """Time every bundle."""
-    found: dict[str, Any] = {
-        "torch": torch.__version__,
-        "gpu": torch.cuda.get_device_name(),
-        "nets": {path.parent.name: _net(path.parent) for path in bundles.glob("*/manifest.json")},
-    }
-    print(json.dumps(found))
-
-
-def _net(bundle: Path) -> dict[str, Any]:
-    net = Checkpoint.open(bundle / "checkpoint.safetensors").net
+def main(bundle: Path, *, compiled: bool) -> None:
+    """Time a bundle's net."""
+    found = {"torch": torch.__version__, "gpu": torch.cuda.get_device_name()}
+    net = Checkpoint.open(bundle / "checkpoint.safetensors").net.cuda().eval()
     manifest = json.loads((bundle / "manifest.json").read_text())
     spec = manifest["input"]
     shape = (3, spec["height"], spec["width"])
-    net = net.cuda().eval()
-    rate = _end_to_end(net, bundle, spec)
-    times = {"eager fp32": _times(net, shape, torch.float32)}
+    times, rates = {}, {}
+    if not compiled:
+        rates["eager fp32"] = _end_to_end(net, bundle, spec)
+        times["eager fp32"] = _times(net, shape, torch.float32)
     net = net.half().to(memory_format=torch.channels_last)
-    times["eager fp16 channels last"] = _times(net, shape, torch.float16)
-    if manifest["model"] == "mobile_unet":
-        compiled = torch.compile(net.predict, mode="max-autotune-no-cudagraphs")
-        times["compiled fp16 channels last"] = _times(compiled, shape, torch.float16)
-    return {"net_ms": times, "frames_per_second": rate}
+    if compiled:
+        run = torch.compile(net.predict, mode="max-autotune-no-cudagraphs")
+        times["compiled fp16 channels last"] = _times(run, shape, torch.float16)
+    else:
+        times["eager fp16 channels last"] = _times(net, shape, torch.float16)
+    print(json.dumps({**found, "net_ms": times, "frames_per_second": rates}))
 
 
 def _times(
@@ -104,4 +98,4 @@ def _end_to_end(net: Any, bundle: Path, spec: dict[str, Any]) -> float:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), compiled="--compile" in sys.argv[2:])
