@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup check test lowest demo latency clean
+.PHONY: setup check test cubins lowest demo latency clean
 
 setup: $(VENV)/.installed
 
@@ -29,6 +29,10 @@ test: check
 	$(BIN)/pytest -m "not slow" $(WATCH)
 	$(SHARED) -m "not slow" $(addprefix --ignore=,$(WATCH)) tests
 	$(SHARED) -m slow
+
+# After a change to the CUDA kernels. Downloads 300 MB of compilers once.
+cubins: setup
+	$(BIN)/python tools/build_cubins.py
 
 # 3 GB for each version of Python.
 lowest:

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import edgeunet
-from edgeunet.runtime.gpu.kernels.compile import SOURCES
+from edgeunet.runtime.gpu.kernels.shipped import CUBINS, INDEX, SOURCES
 from support.project import extras
 
 ROOT = Path(__file__).parents[1]
@@ -76,7 +76,9 @@ def test_wheel_holds_weights_kernels_pages_and_the_typing_marker_and_nothing_els
         if path.suffix in (".safetensors", ".json")
     }
     rest = {name for name in content(wheel) if not name.endswith(".py")}
-    kernels = {f"edgeunet/runtime/gpu/kernels/{path.name}" for path in SOURCES}
+    kernels = {f"edgeunet/runtime/gpu/kernels/{source.name}" for source in SOURCES}
+    cubins = {f"edgeunet/runtime/gpu/kernels/cubins/{path.name}" for path in CUBINS.iterdir()}
+    assert {INDEX, "sm87.cubin.xz"} <= {Path(name).name for name in cubins}
     page = {
         f"edgeunet/runtime/serve/page/{path.name}"
         for path in (ROOT / "runtime" / "serve" / "page").iterdir()
@@ -87,7 +89,13 @@ def test_wheel_holds_weights_kernels_pages_and_the_typing_marker_and_nothing_els
         for path in (ROOT / "edgeunet" / "parity" / "templates").iterdir()
     }
     assert {"gate.html", "parity.html", "roc.svg"} <= {Path(name).name for name in templates}
-    assert rest == {"edgeunet/py.typed", *weights, *kernels, *page, *templates}
+    assert rest == {"edgeunet/py.typed", *weights, *kernels, *cubins, *page, *templates}
+
+
+@slow
+def test_cubins_stay_small_in_the_wheel(wheel: zipfile.ZipFile) -> None:
+    sizes = [each.compress_size for each in wheel.infolist() if "/cubins/" in each.filename]
+    assert 0 < sum(sizes) < 1e6
 
 
 @slow

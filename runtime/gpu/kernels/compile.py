@@ -1,8 +1,12 @@
-"""Compile kernels.cu with nvcc for one compute capability, load it, and keep the result."""
+"""Load the CUDA kernels: those that come with the package, or else nvcc's for this GPU.
+
+Kernels that nvcc compiled are kept beside the bundle.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import subprocess
@@ -14,37 +18,41 @@ from edgeunet.errors import BackendError, EngineError
 from edgeunet.files import read_file, write_bytes
 
 from ..cuda import CudaDevice, Module
+from .shipped import OPTIONS, SOURCES, UnfitError, load_shipped, sources_digest
 
-SOURCES = (
-    Path(__file__).with_name("kernels.cu"),
-    *sorted(Path(__file__).parent.glob("*.cuh")),
-)
-FLAGS = ("-cubin", "-std=c++17", "-fmad=false")
-"""-fmad=false: the compiler must not fuse products and sums. pixels.cuh decides each rounding."""
+FLAGS = ("-cubin", *OPTIONS)
 
 _DIGEST_BYTES = 32
 _MAX_BYTES = 1 << 28
 
+_log = logging.getLogger(__name__)
+
 
 def load_kernels(device: CudaDevice, folder: Path | None, *, trust: bool = False) -> Module:
-    """Load the kernels on a device; compile them first if necessary.
+    """Load the kernels on a device.
 
-    The file's name holds a hash of sources and flags. The file ends with this machine's signature
-    and the SHA-256 of all that. A file that is outdated, damaged, of another machine or rejected by
-    the driver is compiled again. Only kernels that the driver has loaded are saved.
+    The package has kernels for most GPUs (`shipped`). For any other GPU, or if the driver rejects
+    them, nvcc compiles the kernels, once for a bundle.
+
+    The name of the file that keeps them holds a hash of sources and options. The file ends with
+    this machine's signature and the SHA-256 of all that. A file that is outdated, damaged, of
+    another machine or rejected by the driver is compiled again. Only kernels that the driver has
+    loaded are saved.
 
     Args:
-        folder: where the compiled kernels are kept, the bundle's `engines/`. None: nowhere.
+        folder: where compiled kernels are kept, the bundle's `engines/`. None: nowhere.
         trust: also load kernels that another machine compiled.
 
     Raises:
-        BackendError: nvcc is missing or fails, the driver rejects its output, or the folder cannot
-            be written.
+        BackendError: the package is damaged. Or kernels must be compiled, and nvcc is missing or
+            fails, the driver rejects its output, or the folder cannot be written.
     """
+    try:
+        return load_shipped(device)
+    except UnfitError as error:
+        unfit = error
     if folder is None:
-        return _load_compiled(
-            device, _compile(device.capability, "there is no folder to keep them in")
-        )
+        return _load_compiled(device, _compile(device.capability, unfit))
     path = folder / image_name(device.capability)
     reason = "is not there"
     if path.exists():
@@ -56,7 +64,7 @@ def load_kernels(device: CudaDevice, folder: Path | None, *, trust: bool = False
             reason = f"cannot be read ({error.strerror or error})"
         except BackendError as error:  # compiled by a toolkit that is newer than the driver
             reason = f"was rejected ({error})"
-    image = _compile(device.capability, f"{path} {reason}")
+    image = _compile(device.capability, unfit, f", and {path} {reason}")
     module = _load_compiled(device, image)
     try:
         content = image + sign(path.name, image)
@@ -85,11 +93,8 @@ def _read(path: Path, *, trust: bool) -> bytes:
 
 
 def image_name(capability: str) -> str:
-    """File name of the compiled kernels: `kernels-sm87-0123456789ab.cubin`."""
-    digest = hashlib.sha256(" ".join(FLAGS).encode())
-    for source in SOURCES:
-        digest.update(source.read_bytes())
-    return f"kernels-{capability}-{digest.hexdigest()[:12]}.cubin"
+    """File name of compiled kernels: `kernels-sm72-0123456789ab.cubin`."""
+    return f"kernels-{capability}-{sources_digest()[:12]}.cubin"
 
 
 def _load_compiled(device: CudaDevice, image: bytes) -> Module:
@@ -102,16 +107,12 @@ def _load_compiled(device: CudaDevice, image: bytes) -> Module:
         ) from error
 
 
-def _compile(capability: str, reason: str) -> bytes:
+def _compile(capability: str, unfit: UnfitError, kept: str = "") -> bytes:
+    """Compile with nvcc. The reasons why that must be are two ends of a sentence."""
     nvcc = find_nvcc()
     if nvcc is None:
-        raise BackendError(
-            f"the CUDA kernels for {capability} must be compiled, because {reason}, and no nvcc "
-            "was found on PATH, in CUDA_HOME or in /usr/local/cuda. Install the CUDA toolkit (`apt "
-            "install` cuda-toolkit-12-6 on JetPack 6, cuda-toolkit-13-0 on JetPack 7). Or run the "
-            "bundle on a machine with nvcc and the same kind of GPU, and copy its "
-            f"engines/{image_name(capability)}; then pass --trust-engines."
-        )
+        raise BackendError(nvcc_is_missing(capability, unfit, kept))
+    _log.warning("%s compiles the CUDA kernels for %s: %s%s", nvcc, capability, unfit, kept)
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "kernels.cubin"
         architecture = f"-arch={capability.replace('sm', 'sm_')}"
@@ -127,6 +128,18 @@ def _compile(capability: str, reason: str) -> bytes:
                 "toolkit supports. PATH or CUDA_HOME chooses among several toolkits."
             )
         return output.read_bytes()
+
+
+def nvcc_is_missing(capability: str, unfit: UnfitError, kept: str = "") -> str:
+    """The message that kernels must be compiled, why, and what to do."""
+    advice = f"{unfit.remedy} Or install" if unfit.remedy else "Install"
+    return (
+        f"the CUDA kernels for {capability} must be compiled: {unfit}{kept}. But no nvcc was found "
+        f"on PATH, in CUDA_HOME or in /usr/local/cuda. {advice} the CUDA toolkit (`apt install` "
+        "cuda-toolkit-12-6 on JetPack 6, cuda-toolkit-13-0 on JetPack 7). Or run the bundle on a "
+        "machine with nvcc and the same kind of GPU, and copy its "
+        f"engines/{image_name(capability)}; then pass --trust-engines."
+    )
 
 
 def find_nvcc() -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,9 @@ import pytest
 from edgeunet.errors import BackendError
 from edgeunet.runtime.gpu.cuda import CudaDevice
 from edgeunet.runtime.gpu.kernels import compile as compiling
-from edgeunet.runtime.gpu.kernels import load_kernels
+from edgeunet.runtime.gpu.kernels import load_kernels, shipped
 from edgeunet.runtime.gpu.kernels.compile import FLAGS, SOURCES, find_nvcc, image_name
+from edgeunet.runtime.gpu.kernels.shipped import CUBINS, OPTIONS, find_shipped
 
 KERNELS = [
     "overlay",
@@ -73,9 +75,13 @@ def test_kernels_compile_without_a_warning(nvcc: str, capability: str, tmp_path:
 
 @dataclass
 class Card:
-    """A device that loads all but `refused`; what it loaded is its module."""
+    """A device that loads all but `refused`; what it loaded is its module.
 
-    capability: str = "sm87"
+    No kernels are shipped for the default one, a Xavier.
+    """
+
+    capability: str = "sm72"
+    integrated: bool = True
     driver: str = "12.6"
     refused: tuple[bytes, ...] = ()
 
@@ -90,7 +96,8 @@ def load(folder: Path | None, card: Card | None = None, *, trust: bool = False) 
 
 
 def test_image_is_an_elf_file(nvcc: str, tmp_path: Path) -> None:
-    image = load(tmp_path)
+    card = Card("sm87", refused=(find_shipped("sm87", integrated=True).image(),))
+    image = load(tmp_path, card)
     assert image.startswith(b"\x7fELF")
     assert image in (tmp_path / image_name("sm87")).read_bytes()
 
@@ -98,6 +105,14 @@ def test_image_is_an_elf_file(nvcc: str, tmp_path: Path) -> None:
 def test_nvcc_says_itself_what_it_does_not_know(nvcc: str) -> None:
     with pytest.raises(BackendError, match=r"kernels for sm12: nvcc fatal.*_12'"):
         load(None, Card("sm12"))
+
+
+def test_shipped_kernels_need_no_nvcc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling, "find_nvcc", lambda: None)
+    card = Card("sm87")
+    assert load(tmp_path / "engines", card) == find_shipped("sm87", integrated=True).image()
+    assert load(None, card).startswith(b"\x7fELF")
+    assert list(tmp_path.iterdir()) == []
 
 
 # What is kept, with an nvcc that only counts
@@ -129,10 +144,10 @@ def test_image_is_compiled_once_a_capability(calls: Path, tmp_path: Path) -> Non
     for _ in range(2):
         assert load(folder) == b"machine-code"
     assert count(calls) == 1
-    assert "-arch=sm_87" in calls.read_text()
+    assert "-arch=sm_72" in calls.read_text()
     assert "-fmad=false" in calls.read_text()
-    assert [path.name for path in folder.iterdir()] == [image_name("sm87")]
-    load(folder, Card("sm90"))
+    assert [path.name for path in folder.iterdir()] == [image_name("sm72")]
+    load(folder, Card("sm62"))
     assert count(calls) == 2
 
 
@@ -167,14 +182,14 @@ def test_damaged_image_is_compiled_anew(
 ) -> None:
     assert callable(damage)
     load(tmp_path)
-    path = tmp_path / image_name("sm87")
+    path = tmp_path / image_name("sm72")
     whole = path.read_bytes()
     path.write_bytes(damage(whole))
     assert load(tmp_path) == b"machine-code"
     assert path.read_bytes() == whole
     path.write_bytes(damage(whole))
     monkeypatch.setattr(compiling, "find_nvcc", lambda: None)
-    with pytest.raises(BackendError, match=rf"{path.name} is damaged, and no nvcc was found"):
+    with pytest.raises(BackendError, match=rf"{path.name} is damaged. But no nvcc was found"):
         load(tmp_path)
 
 
@@ -196,8 +211,8 @@ def test_image_of_another_machine_is_compiled_anew(
 
 def test_image_of_another_name_is_compiled_anew(calls: Path, tmp_path: Path) -> None:
     """Such as one of old sources, whose signature is right."""
-    load(tmp_path, Card("sm90"))
-    (tmp_path / image_name("sm90")).rename(tmp_path / image_name("sm87"))
+    load(tmp_path, Card("sm62"))
+    (tmp_path / image_name("sm62")).rename(tmp_path / image_name("sm72"))
     load(tmp_path)
     assert count(calls) == 2
 
@@ -205,11 +220,11 @@ def test_image_of_another_name_is_compiled_anew(calls: Path, tmp_path: Path) -> 
 def test_image_that_cannot_be_read_is_told(
     calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / image_name("sm87")).mkdir()
+    (tmp_path / image_name("sm72")).mkdir()
     with pytest.raises(BackendError, match=r"were compiled, but .* cannot be written"):
         load(tmp_path)
     monkeypatch.setattr(compiling, "find_nvcc", lambda: None)
-    with pytest.raises(BackendError, match=r"cannot be read \(it is a directory\), and no nvcc"):
+    with pytest.raises(BackendError, match=r"cannot be read \(it is a directory\)\. But no nvcc"):
         load(tmp_path)
 
 
@@ -232,15 +247,15 @@ def test_image_that_the_driver_refuses_is_not_kept(calls: Path, tmp_path: Path) 
 
 
 def test_name_follows_sources_and_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = image_name("sm87")
-    assert re.fullmatch(r"kernels-sm87-[0-9a-f]{12}\.cubin", name)
+    name = image_name("sm72")
+    assert re.fullmatch(r"kernels-sm72-[0-9a-f]{12}\.cubin", name)
     with monkeypatch.context() as patch:
-        patch.setattr(compiling, "FLAGS", (*FLAGS, "-G"))
-        assert image_name("sm87") != name
+        patch.setattr(shipped, "OPTIONS", (*OPTIONS, "-G"))
+        assert image_name("sm72") != name
     edited = tmp_path / "kernels.cu"
     edited.write_text(SOURCES[0].read_text() + "//")
-    monkeypatch.setattr(compiling, "SOURCES", (edited, SOURCES[1]))
-    assert image_name("sm87") != name
+    monkeypatch.setattr(shipped, "SOURCES", (edited, *SOURCES[1:]))
+    assert image_name("sm72") != name
 
 
 def test_missing_nvcc_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,20 +263,59 @@ def test_missing_nvcc_says_what_to_do(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(BackendError, match=r"no nvcc was found.*Install the CUDA toolkit") as told:
         load(tmp_path)
     message = str(told.value)
+    assert "for sm72 must be compiled: those that come with edgeunet are for sm75, sm80," in message
+    assert f"and {tmp_path / image_name('sm72')} is not there" in message
     assert "cuda-toolkit-12-6 on JetPack 6, cuda-toolkit-13-0 on JetPack 7" in message
-    assert f"copy its engines/{image_name('sm87')}" in message
+    assert f"copy its engines/{image_name('sm72')}" in message
+
+
+def test_driver_that_is_too_old_for_the_shipped_kernels(
+    calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = find_shipped("sm90", integrated=False).image()
+    card = Card("sm90", integrated=False, driver="11.0", refused=(image,))
+    assert load(tmp_path, card) == b"machine-code"
+    assert "nvcc compiles the CUDA kernels for sm90: the driver (CUDA 11.0) rejects" in caplog.text
+    assert [path.name for path in tmp_path.glob("*.cubin")] == [image_name("sm90")]
+    monkeypatch.setattr(compiling, "find_nvcc", lambda: None)
+    assert load(tmp_path, card) == b"machine-code"
+    with pytest.raises(BackendError) as told:
+        load(None, card)
+    message = str(told.value)
+    assert "with edgeunet, which CUDA 11.8 compiled (CUDA failed while loading kernels" in message
+    assert "Update the driver to CUDA 11.8 or newer. Or install the CUDA toolkit" in message
+
+
+def test_changed_sources_are_compiled(calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = Card("sm87")
+    monkeypatch.setattr(shipped, "OPTIONS", (*OPTIONS, "-G"))
+    assert load(None, card) == b"machine-code"
+    monkeypatch.setattr(compiling, "find_nvcc", lambda: None)
+    with pytest.raises(BackendError, match=r"kernels\.cu .* differs from what .*`make cubins`"):
+        load(None, card)
+
+
+def test_damage_to_the_package_is_an_error_even_with_nvcc(
+    calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(CUBINS, tmp_path / "cubins")
+    monkeypatch.setattr(shipped, "CUBINS", tmp_path / "cubins")
+    (tmp_path / "cubins" / "sm87.cubin.xz").write_bytes(b"")
+    with pytest.raises(BackendError, match=r"sm87\.cubin\.xz.* is damaged.*--force-reinstall"):
+        load(None, Card("sm87"))
+    assert count(calls) == 0
 
 
 def test_nvcc_that_fails_is_quoted(calls: Path, tmp_path: Path) -> None:
     calls.with_name("nvcc").write_text("#!/bin/sh\necho 'no host compiler' >&2\nexit 1\n")
-    with pytest.raises(BackendError, match="for sm87: no host compiler"):
+    with pytest.raises(BackendError, match="for sm72: no host compiler"):
         load(tmp_path / "engines")
     assert not (tmp_path / "engines").exists()
 
 
 def test_nvcc_that_writes_nothing_is_an_error(calls: Path) -> None:
     calls.with_name("nvcc").write_text("#!/bin/sh\nexit 0\n")
-    with pytest.raises(BackendError, match="for sm87: exit code 0"):
+    with pytest.raises(BackendError, match="for sm72: exit code 0"):
         load(None)
 
 
