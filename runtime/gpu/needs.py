@@ -9,7 +9,8 @@ from edgeunet.doctor import Need
 from edgeunet.errors import BackendError, EdgeUNetError, MissingDependencyError
 
 from .cuda import CudaDevice, pycuda_or_why_not
-from .kernels.compile import find_nvcc
+from .kernels.compile import find_nvcc, nvcc_is_missing
+from .kernels.shipped import UnfitError, list_shipped, load_shipped
 from .libcuda import Error, driver_version, library
 
 
@@ -80,10 +81,15 @@ def _tensorrt() -> str:
 
 def _nvcc() -> str:
     nvcc = find_nvcc()
-    if nvcc is None:
-        raise BackendError(
-            "not found on PATH, in CUDA_HOME or in /usr/local/cuda. nvcc compiles a bundle's CUDA "
-            "kernels at the first run. A bundle that already holds engines/kernels-*.cubin for "
-            "this kind of GPU runs without it; for any other, install the CUDA toolkit."
-        )
-    return nvcc
+    if nvcc is not None:
+        return nvcc
+    try:
+        device = CudaDevice()
+    except BackendError:  # reported as the problem of the GPU
+        return f"not found; only GPUs other than {', '.join(list_shipped())} need it"
+    with device:
+        try:
+            load_shipped(device)
+        except UnfitError as error:
+            raise BackendError(nvcc_is_missing(device.capability, error)) from None
+        return f"not found, and {device.name} ({device.capability}) does not need it"

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from edgeunet.runtime.gpu import libcuda, needs
+from edgeunet.runtime.gpu.kernels import shipped
 from support.commands import succeeds
 from support.gpu_machine import GpuMachine, gpu_machine
 
@@ -52,23 +53,52 @@ def test_each_thing_that_is_missing_is_named_with_its_fix(
     monkeypatch.setattr(needs, "find_nvcc", lambda: None)
     monkeypatch.setattr(needs.importlib.util, "find_spec", lambda name: None)
     found = problems()
-    assert sorted(found) == ["TensorRT", "nvcc"]
+    assert sorted(found) == ["TensorRT"]
     assert "pip install 'edgeunet[trt]'" in found["TensorRT"] and "JetPack" in found["TensorRT"]
-    assert "install the CUDA toolkit" in found["nvcc"]
     out = succeeds("doctor").stdout
     assert "on a GPU: TensorRT does not run. Missing:" in out
     assert all(problem in out for problem in found.values())
 
 
-def test_without_nvcc_tensorrt_runs_bundles_that_bring_their_kernels(
+def nvcc() -> str | None:
+    return next(need.found for need in needs.gpu_needs() if need.name == "nvcc")
+
+
+def test_gpu_with_shipped_kernels_needs_no_nvcc(
     machine: GpuMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(needs, "find_nvcc", lambda: None)
-    assert list(problems()) == ["nvcc"]
-    assert "already holds engines/kernels-*.cubin" in problems()["nvcc"]
-    out = succeeds("doctor").stdout
-    assert "on a GPU: TensorRT runs" in out
-    assert problems()["nvcc"] in out and "Orin (sm87)" in out
+    assert problems() == {}
+    assert nvcc() == "not found, and Orin (sm87) does not need it"
+    assert "not found, and Orin (sm87) does not need it" in succeeds("doctor").stdout
+
+
+@pytest.mark.usefixtures("machine")
+def test_gpu_without_shipped_kernels_needs_nvcc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(needs, "find_nvcc", lambda: None)
+    with gpu_machine(name="Xavier", capability=(7, 2)):
+        assert list(problems()) == ["nvcc"]
+        assert "kernels for sm72 must be compiled: those that come with" in problems()["nvcc"]
+        assert "Install the CUDA toolkit" in problems()["nvcc"]
+        out = succeeds("doctor").stdout
+        assert "on a GPU: TensorRT runs" in out, "bundles that hold such kernels do"
+        assert problems()["nvcc"] in out
+
+
+@pytest.mark.usefixtures("machine")
+def test_without_a_gpu_it_is_told_which_ones_need_nvcc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(needs, "find_nvcc", lambda: None)
+    with gpu_machine(devices=0):
+        assert list(problems()) == ["GPU"]
+        assert str(nvcc()).startswith("not found; only GPUs other than sm75, sm80, ")
+
+
+def test_damage_to_the_shipped_kernels_is_told(
+    machine: GpuMachine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(needs, "find_nvcc", lambda: None)
+    monkeypatch.setattr(shipped, "CUBINS", tmp_path)
+    assert "index.json, a part of edgeunet, cannot be read" in problems()["nvcc"]
 
 
 def calls() -> str | None:
