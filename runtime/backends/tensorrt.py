@@ -80,6 +80,8 @@ class TensorRTBackend(NetBackend):
     ) -> None:
         with ExitStack() as stack:
             self._device = gpu = stack.enter_context(CudaDevice(device))
+            # Before the engines, so that nobody waits for a build that cannot be used.
+            module = load_kernels(gpu, engines_folder(bundle), trust=trust_engines)
             engines = Engines(
                 bundle,
                 gpu,
@@ -93,7 +95,7 @@ class TensorRTBackend(NetBackend):
             self._engines = stack.enter_context(engines).loaded
             manifest = bundle.manifest
             self._kernels = Kernels(
-                load_kernels(gpu, engines_folder(bundle), trust=trust_engines),
+                module,
                 manifest.input,
                 thresholds=manifest.gate,
                 palette=manifest.palette,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import ModuleSpec
@@ -29,8 +30,13 @@ from edgeunet.runtime.backends.base import NetBackend
 from edgeunet.runtime.backends.fallback import FallbackBackend
 from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.runtime.frames import Batch, Frame
+from edgeunet.runtime.gpu.cuda import CudaDevice, Module
+from edgeunet.runtime.gpu.kernels import compile as compiling
+from edgeunet.runtime.gpu.kernels import shipped
 from edgeunet.runtime.options import LoadOptions
+from support.gpu_machine import gpu_machine
 from support.nets import Means
+from support.small_bundle import write_bundle
 
 
 def means(bundle: Bundle, options: LoadOptions) -> Backend:
@@ -50,6 +56,62 @@ def frames(count: int) -> list[Frame]:
 def batches(images: Sequence[Frame], size: int = 2) -> Iterator[Batch]:
     for start in range(0, len(images), size):
         yield Batch.of(images[start : start + size])
+
+
+# A GPU whose kernels are missing
+
+
+@pytest.fixture
+def own_bundle(tmp_path: Path) -> Bundle:
+    """One that engines may be written into."""
+    return open_bundle(write_bundle(tmp_path / "bundle", precision="fp32"))
+
+
+def opened_on(bundle: Bundle, caplog: pytest.LogCaptureFixture, **gpu: object) -> str:
+    """The warnings of opening a bundle on a GPU that has no nvcc, and ends on ONNX Runtime."""
+    with gpu_machine(**gpu), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiling, "find_nvcc", lambda: None)
+        patch.setattr("edgeunet.runtime.backends.tensorrt.load_kernels", compiling.load_kernels)
+        with create_backend("auto", bundle) as backend:
+            assert backend.name == "onnxruntime"
+            assert backend.segment(Batch.of(frames(2))).masks.shape == (2, 6, 9)
+    assert not (bundle.root / "engines").exists(), "an engine was built for nothing"
+    return caplog.text
+
+
+def test_gpu_outside_the_list_without_nvcc(
+    own_bundle: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = opened_on(own_bundle, caplog, name="Xavier", capability=(7, 2))
+    assert "kernels for sm72 must be compiled: those that come with edgeunet are for sm75" in said
+    assert "Install the CUDA toolkit" in said and "Going on with ONNX Runtime" in said
+
+
+def test_damaged_kernels_of_the_package(
+    own_bundle: Bundle,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shutil.copytree(shipped.CUBINS, tmp_path / "cubins")
+    monkeypatch.setattr(shipped, "CUBINS", tmp_path / "cubins")
+    (tmp_path / "cubins" / "sm87.cubin.xz").write_bytes(b"half")
+    said = opened_on(own_bundle, caplog)
+    assert "sm87.cubin.xz, a part of edgeunet, is damaged. Install edgeunet again" in said
+    assert "Going on with ONNX Runtime" in said
+
+
+def test_driver_older_than_the_kernels(
+    own_bundle: Bundle, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(device: CudaDevice, image: bytes) -> Module:
+        raise BackendError("CUDA failed while loading kernels: device kernel image is invalid.")
+
+    monkeypatch.setattr(CudaDevice, "load_module", refuse)
+    said = opened_on(own_bundle, caplog)
+    assert "rejects the kernels that come with edgeunet, which CUDA 11.8 compiled" in said
+    assert "Update the driver to CUDA 11.8 or newer" in said
+    assert "Going on with ONNX Runtime" in said
 
 
 # The choice
