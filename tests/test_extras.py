@@ -78,6 +78,11 @@ def test_extra_is_named_where_it_overwrites_nothing(
     assert how_to_install("any", extra) == f"pip install 'edgeunet[{extra}]'"
 
 
+def test_no_extra_but_its_own_brings_pycuda_which_takes_a_compiler() -> None:
+    bring = {name for name, wanted in wanted_extras().items() if "pycuda" in " ".join(wanted)}
+    assert bring == {"pycuda"}
+
+
 def test_extras_that_bring_opencv_are_those_of_the_project() -> None:
     extras_of_project = wanted_extras()
     bringing = {"opencv-python-headless>=4.11", "edgeunet[cpu]", "edgeunet[export]"}

@@ -217,7 +217,6 @@ def test_backend_judges_what_it_built_and_runs_the_better_engine(
     with load(bundle, kind, precision="fp16") as segmenter:
         assert segmenter.self_check() == 1.0
     assert caplog.text == ""
-    assert machine.driver.memory.used == machine.driver.retained == 0
 
 
 def test_backend_leaves_the_refusal_to_the_check_of_its_caller(
