@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -16,11 +15,8 @@ from packaging.utils import canonicalize_name
 
 import edgeunet
 from edgeunet.runtime.gpu.kernels.shipped import CUBINS, INDEX, SOURCES
-from support.project import extras
-
-ROOT = Path(__file__).parents[1]
-FOLDERS = {"edgeunet": "edgeunet", "export": "edgeunet/export", "runtime": "edgeunet/runtime"}
-FILES = ["pyproject.toml", "README.md", "LICENSE"]
+from support.commands import ROOT
+from support.project import FOLDERS, build_wheel, extras
 
 NEWER = {"python_version": "3.11"}
 
@@ -29,25 +25,7 @@ slow = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """Wheel of a copy of the sources: the build leaves files beside them."""
-    sources = tmp_path_factory.mktemp("sources")
-    for name in FILES:
-        shutil.copy(ROOT / name, sources / name)
-    for name in FOLDERS:
-        shutil.copytree(
-            ROOT / name, sources / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
-        )
-    target = tmp_path_factory.mktemp("wheel")
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
-            "--no-index", "--disable-pip-version-check", "-w", str(target), str(sources),
-        ],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    (path,) = target.glob("*.whl")
-    return zipfile.ZipFile(path)
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 def content(wheel: zipfile.ZipFile) -> list[str]:

@@ -1,10 +1,18 @@
-"""What pyproject.toml says."""
+"""What pyproject.toml says, and the wheel that it makes."""
 
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
 
 from support.commands import ROOT
+
+FOLDERS = {"edgeunet": "edgeunet", "export": "edgeunet/export", "runtime": "edgeunet/runtime"}
+_FILES = ["pyproject.toml", "README.md", "LICENSE"]
 
 
 def extras() -> dict[str, list[str]]:
@@ -13,3 +21,26 @@ def extras() -> dict[str, list[str]]:
     table = text.split("[project.optional-dependencies]")[1].split("\n[")[0]
     lists = re.findall(r"^(\w+) = \[(.*?)\]$", table, re.DOTALL | re.MULTILINE)
     return {name: re.findall(r'"([^"]+)"', wanted) for name, wanted in lists if name != "dev"}
+
+
+def build_wheel(folder: Path) -> zipfile.ZipFile:
+    """The wheel of a copy of the sources: the build leaves files beside them."""
+    sources = folder / "sources"
+    sources.mkdir()
+    for name in _FILES:
+        shutil.copy(ROOT / name, sources / name)
+    for name in FOLDERS:
+        shutil.copytree(
+            ROOT / name, sources / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    target = folder / "wheel"
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
+            "--no-index", "--disable-pip-version-check", "-w", str(target), str(sources),
+        ],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (path,) = target.glob("*.whl")
+    return zipfile.ZipFile(path)
