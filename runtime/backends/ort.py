@@ -75,7 +75,8 @@ class OrtNet(Net):
         threads: None for all cores.
         flavour: of the graph. TensorRT's INT8 graphs run node by node, without fusing or
             reordering, and those of FP16 and TensorRT's INT8 get and give what an engine would:
-            see `engine_dtype`. Their own Casts do not do that, since ONNX Runtime removes them.
+            see `engine_dtype`. Their own Casts do not do that: ONNX Runtime removes them, and
+            computes FP16 graphs in FP32 with weights of FP16.
 
     Raises:
         GraphError: a graph that is not self-contained, see `check_graph`. BundleError: a file that
