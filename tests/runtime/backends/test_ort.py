@@ -14,7 +14,7 @@ import onnx
 import pytest
 
 from edgeunet.bundle.bundle import Bundle, open_bundle
-from edgeunet.bundle.manifest import Flavour
+from edgeunet.bundle.manifest import PARTS, Flavour, flavour_file, part_file
 from edgeunet.errors import BackendError, BundleError, GraphError
 from edgeunet.files import sha256
 from edgeunet.runtime.backends import ort
@@ -55,15 +55,18 @@ def test_graphs_of_engines_get_and_give_what_an_engine_does(
     tmp_path: Path, flavour: Flavour, rounds: bool, gated: bool
 ) -> None:
     """All that enters or leaves is FP16, features between two parts too."""
-    opened = open_bundle(write_bundle(tmp_path / "bundle", precision="int8", gated=gated))
+    bundle = write_bundle(tmp_path / "bundle", precision="fp32", gated=gated)
+    names = [part_file("fp32", part) for part in PARTS] if gated else [flavour_file("fp32")]
+    paths = [bundle / name for name in names]
     images = np.random.default_rng(0).normal(size=(2, 3, 16, 16)).astype(np.float32)
 
     def ends(values: np.ndarray) -> np.ndarray:
         return values.astype(np.float16 if rounds else np.float32)
 
     wanted = ends(ends(images).astype(np.float32).sum(1, keepdims=True))
-    with ort.open_flavour(opened, flavour) as backend:
-        logits, presence = backend.net.infer(images)
+    # Whatever the flavour, the graph is FP32, so that nothing else is rounded.
+    with ort.OrtNet(paths[0], decoder=paths[1] if gated else None, flavour=flavour) as net:
+        logits, presence = net.infer(images)
     assert logits.dtype == np.float32
     # A sum of three depends on their order by some 1e-7, which seldom moves a rounding.
     assert np.isclose(logits, wanted, rtol=0, atol=1e-6).mean() > 0.99
@@ -72,9 +75,9 @@ def test_graphs_of_engines_get_and_give_what_an_engine_does(
 
 
 def test_an_image_beyond_fp16_is_infinite_as_in_an_engine(tmp_path: Path) -> None:
-    opened = open_bundle(write_bundle(tmp_path / "bundle", precision="int8"))
-    with ort.open_flavour(opened, "int8") as backend:
-        logits = backend.net.infer(np.full((1, 3, 16, 16), 1e5, np.float32)).logits
+    bundle = write_bundle(tmp_path / "bundle", precision="fp32")
+    with ort.OrtNet(bundle / flavour_file("fp32"), flavour="int8") as net:
+        logits = net.infer(np.full((1, 3, 16, 16), 1e5, np.float32)).logits
     assert np.isposinf(logits).all()
 
 
