@@ -134,17 +134,15 @@ def _kernels(lines: list[Line]) -> list[str]:
         if "problem" in line:
             text += ["", f"Kernels: {line['problem']}"]
             continue
-        text += [
-            "",
-            "| kernels | classes | batch | device copy GB/s | preprocess | postprocess |",
-            "|---" * 6 + "|",
-        ]
+        filters = list(line["result"][0]["resample_shares"])
+        head = ["kernels", "classes", "batch", "device copy GB/s", "preprocess", "postprocess"]
+        text += ["", f"| {' | '.join([*head, *filters])} |", "|---" * len([*head, *filters]) + "|"]
         for row in line["result"]:
-            text.append(
-                f"| {row['precision']} | {row['classes']} | {row['batch']} | "
-                f"{row['copy_gb_per_s']:.0f} | {row['preprocess_share']:.0%} | "
-                f"{row['postprocess_share']:.0%} |"
-            )
+            shares = [row["preprocess_share"], row["postprocess_share"]]
+            shares += [row["resample_shares"][how] for how in filters]
+            cells = [row["precision"], str(row["classes"]), str(row["batch"])]
+            cells += [f"{row['copy_gb_per_s']:.0f}", *(f"{share:.0%}" for share in shares)]
+            text.append(f"| {' | '.join(cells)} |")
     return text
 
 

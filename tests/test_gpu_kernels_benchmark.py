@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -42,6 +43,20 @@ def test_each_kernel_and_filter_is_timed(
     assert set(times.resample_shares) == {"antialias", "pillow", "pillow_bicubic", "area"}
     shares = [times.preprocess_share, times.postprocess_share, *times.resample_shares.values()]
     assert min(times.copy_gb_per_s, *shares) > 0
+
+
+def test_report_has_a_column_for_each_filter(
+    kernels: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gpu_report
+
+    monkeypatch.setattr(kernels, "FILTERS", ("pillow", "area"))
+    times = kernels.time_kernels("fp16", 3, (8, 12))
+    line = {"step": "kernels", "result": [asdict(times)]}
+    head, rule, row = gpu_report._kernels([line])[-3:]
+    assert head.endswith("| preprocess | postprocess | pillow | area |")
+    assert head.count("|") == rule.count("|") == row.count("|")
+    assert row.endswith(f"| {times.resample_shares['area']:.0%} |")
 
 
 @pytest.mark.parametrize(
