@@ -212,7 +212,7 @@ def disturb_by_signal(bundle: Path, output: Path, result: Result) -> None:
     with camera() as (address, _):
         process = run(bundle, address, output)
         ends = time.monotonic() + 60
-        while not list(output.parent.glob(f".{output.stem}.*")) and time.monotonic() < ends:
+        while not list(output.parent.glob(".edgeunet-*.tmp")) and time.monotonic() < ends:
             time.sleep(0.05)
         time.sleep(3)  # into the frames
         process.send_signal(signal.SIGTERM)

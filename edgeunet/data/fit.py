@@ -224,8 +224,9 @@ class Fit:
             return
         self._may_alias = False
         shown = ["{}x{}".format(*each) for each in (size, fitted)]
+        share = f"{read:.0%}" if read >= 0.01 else "less than 1%"
         self._tell(
-            f"{name} has {shown[0]} pixels, and the filter bilinear reads {read:.0%} of them for "
+            f"{name} has {shown[0]} pixels, and the filter bilinear reads {share} of them for "
             f"{shown[1]}: noise and fine detail alias. Export with --filter antialias, which reads "
             "all."
         )

@@ -46,7 +46,14 @@ def refusal(fit: Fit, frame: npt.NDArray[Any], channels: tuple[str, ...] = ()) -
 
 @pytest.mark.parametrize(
     ("size", "read"),
-    [((8, 8), None), ((16, 16), None), ((32, 16), None), ((33, 16), "48%"), ((64, 80), "5%")],
+    [
+        ((8, 8), None),
+        ((16, 16), None),
+        ((32, 16), None),
+        ((33, 16), "48%"),
+        ((64, 80), "5%"),
+        ((500, 100), "less than 1%"),
+    ],
 )
 def test_large_frames_that_bilinear_hardly_reads(size: tuple[int, int], read: str | None) -> None:
     notes: list[str] = []

@@ -135,7 +135,7 @@ def test_signal_finishes_the_video(
     fp32_bundle: Path, long_film: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     process = start("run", fp32_bundle, long_film, "-o", tmp_path / "out.mp4", "--json")
-    wait_for(tmp_path / ".out.*.mp4", process, 1)
+    wait_for(tmp_path / ".edgeunet-*.tmp", process, 1)
     time.sleep(0.3)  # into the frames
     process.send_signal(number)
     code, out, err = finish(process)

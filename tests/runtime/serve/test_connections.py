@@ -113,7 +113,8 @@ def test_server_ends_without_waiting_for_clients(
         # `serving` asserts that the thread ended.
         with suppress(ConnectionError, http.client.IncompleteRead):
             response.read()
-    assert caplog.records == [], "answers were cut off"
+    said = [record for record in caplog.records if record.name != "edgeunet.data.fit"]
+    assert said == [], "answers were cut off"
     own = ("edgeunet", "AnyIO")  # the latter end a moment after the loop
     wait_for(lambda: not any(thread.name.startswith(own) for thread in threading.enumerate()))
 
