@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from support.engine_fixtures import (
     trt,  # noqa: F401 - fixtures
 )
 from support.exports import make_bundle, need_simulator
+from support.made import Made
 from support.media import write_png
 from support.tensorrt_machine import stand_ins
 
@@ -110,10 +111,19 @@ def train_tiny(path: Path, model: str, *, steps: int, **arguments: Any) -> Path:
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Makes what several workers use."""
+    return Made(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(made: Made) -> Path:
     """A tiny Mobile U-Net, see `train_tiny`."""
-    path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
-    return train_tiny(path, "mobile_unet", steps=150, width=8)
+
+    def make(folder: Path) -> None:
+        train_tiny(folder / "tiny.safetensors", "mobile_unet", steps=150, width=8)
+
+    return made("checkpoint", make) / "tiny.safetensors"
 
 
 @pytest.fixture(scope="session")
@@ -124,15 +134,15 @@ def shallow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def fp32_bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def fp32_bundle(checkpoint: Path, made: Made) -> Path:
     """The tiny net as an FP32 bundle. Do not change it: copy it."""
-    return make_bundle(checkpoint, tmp_path_factory.mktemp("fp32"), "fp32")
+    return made("fp32", partial(make_bundle, checkpoint, precision="fp32")) / "tiny-fp32"
 
 
 @pytest.fixture(scope="session")
-def int8_bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def int8_bundle(checkpoint: Path, made: Made) -> Path:
     """The tiny net as an INT8 bundle, which holds all graphs. Do not change it: copy it."""
-    return make_bundle(checkpoint, tmp_path_factory.mktemp("int8"), "int8")
+    return made("int8", partial(make_bundle, checkpoint, precision="int8")) / "tiny-int8"
 
 
 @pytest.fixture(scope="session")
@@ -151,12 +161,14 @@ def depths_bundle(depths_checkpoint: Path, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="session")
-def cells_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cells_bundle(made: Made) -> Path:
     """What `edgeunet export --model mobile_unet --int8` writes. Do not change it: copy it."""
     need_simulator()
-    output = tmp_path_factory.mktemp("cells") / "mobile_unet-int8"
-    export_bundle(output, ExportOptions("mobile_unet", precision="int8"))
-    return output
+
+    def make(folder: Path) -> None:
+        export_bundle(folder / "mobile_unet-int8", ExportOptions("mobile_unet", precision="int8"))
+
+    return made("cells", make) / "mobile_unet-int8"
 
 
 @pytest.fixture(scope="session")
@@ -186,11 +198,16 @@ def gated_frames() -> list[CellFrame]:
 
 
 @pytest.fixture(scope="session")
-def uncalibrated(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uncalibrated(checkpoint: Path, made: Made) -> Path:
     """The tiny net with a gate, trained on until it knows these frames, and then made to see cells.
 
     So much does it see that its masks are wrong where there is none, unless the gate mends them.
     """
+    return made("gated", partial(train_gated, checkpoint)) / "gated.safetensors"
+
+
+def train_gated(checkpoint: Path, folder: Path) -> None:
+    """Write what `uncalibrated` is."""
     steps = 100
     torch.manual_seed(0)
     opened = Checkpoint.open(checkpoint)
@@ -214,9 +231,7 @@ def uncalibrated(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         schedule.step()
     with torch.no_grad():
         net.get_submodule("head").bias[1] += 6.0
-    path = tmp_path_factory.mktemp("gated") / "gated.safetensors"
-    save_checkpoint(path, net, replace(card, arguments=arguments))
-    return path
+    save_checkpoint(folder / "gated.safetensors", net, replace(card, arguments=arguments))
 
 
 @pytest.fixture(scope="session")
@@ -237,9 +252,9 @@ def calibrated(uncalibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
-def gated_bundle(calibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def gated_bundle(calibrated: Path, made: Made) -> Path:
     """INT8 bundle of the calibrated net; it holds the FP32 graph too."""
-    return make_bundle(calibrated, tmp_path_factory.mktemp("int8"), "int8")
+    return made("gated-int8", partial(make_bundle, calibrated, precision="int8")) / "tiny-int8"
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,8 @@ from edgeunet.parity import ParityReport
 from edgeunet.runtime.run import run
 from support.media import read_mask_png
 
-pytestmark = [pytest.mark.data, pytest.mark.slow]
+# One worker: the export takes minutes.
+pytestmark = [pytest.mark.data, pytest.mark.slow, pytest.mark.xdist_group("camvid")]
 
 
 @pytest.fixture(scope="module")

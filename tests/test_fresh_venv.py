@@ -1,6 +1,6 @@
 """A device: a fresh environment with `[cpu,video]` alone runs a bundle, without torch.
 
-Once on the Python of the tests, and once on the oldest that is supported, which a Jetson has.
+On the oldest Python that is supported, which a Jetson has, if this machine has it.
 """
 
 from __future__ import annotations
@@ -34,20 +34,19 @@ print(json.dumps({
 OLDEST = "3.10"
 
 
-def oldest_python() -> str:
-    """The oldest supported Python; skips if this machine has none."""
+def oldest_python() -> str | None:
+    """The oldest supported Python, if this machine has one."""
     pyenv = Path.home().glob(f".pyenv/versions/{OLDEST}.*/bin/python")
     for candidate in (shutil.which(f"python{OLDEST}"), *map(str, pyenv)):
         if candidate and subprocess.run([candidate, "-c", ""], capture_output=True).returncode == 0:
             return candidate
-    pytest.skip(f"no Python {OLDEST} on this machine")
+    return None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("oldest", [False, True], ids=["this", OLDEST])
-def test_a_device_needs_no_torch(cells_bundle: Path, tmp_path: Path, oldest: bool) -> None:
-    base = oldest_python() if oldest else sys.executable
-    subprocess.run([base, "-m", "venv", str(tmp_path / "venv")], check=True)
+def test_a_device_needs_no_torch(cells_bundle: Path, tmp_path: Path) -> None:
+    oldest = oldest_python()
+    subprocess.run([oldest or sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
     python = tmp_path / "venv" / "bin" / "python"
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     # The pins are for the Python that develops it.
