@@ -24,13 +24,13 @@ check: setup
 # mostly compute, so they share the cores out among them. All parts use what the first one made.
 WATCH := tests/runtime/pipeline tests/runtime/serve tests/runtime/sinks tests/runtime/sources \
 	$(wildcard tests/runtime/test_*.py)
-SHARED := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto
+SHARED := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal
 
 test: check
 	set -e; export EDGEUNET_MADE=$$(mktemp -d); trap 'rm -rf "$$EDGEUNET_MADE"' EXIT; \
 	$(BIN)/pytest -m "not slow" $(WATCH); \
-	$(SHARED) --dist worksteal -m "not slow" $(addprefix --ignore=,$(WATCH)) tests; \
-	$(SHARED) --dist loadgroup -m slow
+	$(SHARED) -m "not slow" $(addprefix --ignore=,$(WATCH)) tests; \
+	$(SHARED) -m slow
 
 # After a change to the CUDA kernels. Downloads 300 MB of compilers once.
 cubins: setup
