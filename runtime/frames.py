@@ -85,6 +85,14 @@ class NetOutputs(NamedTuple):
     logits: npt.NDArray[np.float32]
     presence: npt.NDArray[np.float32] | None
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether all are numbers. A broken net gives NaN, which the argmax takes for class 0."""
+        presence = self.presence
+        return bool(
+            np.isfinite(self.logits).all() and (presence is None or np.isfinite(presence).all())
+        )
+
 
 @dataclass
 class Timings:

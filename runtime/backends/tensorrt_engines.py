@@ -196,10 +196,9 @@ def _golden_agreement(bundle: Bundle, net: Net) -> float:
         frames = golden.frames[at : at + manifest.max_batch]
         images = preprocess(list(frames))
         outputs = check_outputs(net.infer(images), manifest, frames=len(frames))
-        logits, presence = outputs
-        if not np.isfinite(logits).all() or not (presence is None or np.isfinite(presence).all()):
+        if not outputs.is_finite:
             return 0.0
         height, width = frames.shape[1:3]
-        masks = postprocess(logits, presence, (height, width))
+        masks = postprocess(outputs.logits, outputs.presence, (height, width))
         right += int(np.sum(masks == golden.masks[at : at + len(frames)]))
     return right / golden.masks.size
