@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from edgeunet.errors import EdgeUNetError, SourceError
 from edgeunet.runtime.sources import Frames, SourceInfo
+from edgeunet.runtime.sources.video import Pixels
 from support.media import (
     VIDEO_SIZE,
     cut_to,
@@ -41,6 +42,21 @@ def test_video_frames_come_in_order(tmp_path: Path, suffix: str) -> None:
     assert [number_of(frame.image) for frame in frames] == list(range(FRAMES))
     assert {frame.image.shape for frame in frames} == {(*VIDEO_SIZE, 3)}
     assert {frame.image.dtype for frame in frames} == {np.dtype(np.uint8)}
+
+
+@given(st.integers(16, 235), st.integers(90, 160), st.integers(90, 160))
+def test_colours_are_those_of_bt601(luma: int, blue: int, red: int) -> None:
+    """One level of luma is 255/219 of RGB; FFmpeg's quick conversion is off by one on average.
+
+    Source: Rec. ITU-R BT.601-7, section 2.5.1.
+    """
+    frame = av.VideoFrame(64, 48, "yuv420p")
+    for plane, value in zip(frame.planes, (luma, blue, red), strict=True):
+        plane.update(bytes([value]) * plane.buffer_size)
+    y, b, r = (luma - 16) * 255 / 219, (blue - 128) * 255 / 224, (red - 128) * 255 / 224
+    wanted = np.array([y + 1.402 * r, y - 0.344136 * b - 0.714136 * r, y + 1.772 * b])
+    found = Pixels(av)(frame)
+    assert np.abs(found - wanted.clip(0, 255)).max() <= 0.75
 
 
 @pytest.mark.parametrize("rate", [Fraction(10), Fraction(25), Fraction(30000, 1001)])
