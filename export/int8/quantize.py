@@ -21,6 +21,7 @@ from edgeunet.bundle.calibration_table import CalibrationTable
 
 from ..graphs import passes
 from ..graphs.passes.graph import load, names, origin, save
+from .halves import avoid_halves
 from .placement import int8_nodes, tensorrt_nodes
 from .shared_ranges import Range, inherit_ranges, share_ranges
 
@@ -47,7 +48,7 @@ def quantize_for_cpu(
     """
     model = load(source)
     chosen = int8_nodes(model) if nodes is None else nodes
-    shared = share_ranges(model, table.ranges, keep_clamps=True)
+    shared = avoid_halves(model, share_ranges(model, table.ranges, keep_clamps=True))
     convolutions = {str(node.name) for node in model.graph if node.op_type == "Conv"}
     ir.passes.Sequential(*FOR_CPU)(model)
     ranges = inherit_ranges(model, shared)
