@@ -20,10 +20,10 @@ from edgeunet import create_model
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.cells import snapshots
 from edgeunet.doctor import environment
-from edgeunet.export.graphs.trace import trace
-from edgeunet.export.int8.calibration.calibrate import make_table
-from edgeunet.export.int8.calibration.observe import observe
-from edgeunet.export.int8.quantize import quantize_for_cpu
+from edgeunet.exporting.graphs.trace import trace
+from edgeunet.exporting.int8.calibration.calibrate import make_table
+from edgeunet.exporting.int8.calibration.observe import observe
+from edgeunet.exporting.int8.quantize import quantize_for_cpu
 from edgeunet.latency import median_latencies
 from edgeunet.runtime.backends.preprocess import Preprocessor
 

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeunet.data.cells import snapshots
-from edgeunet.export.graphs.trace import trace
-from edgeunet.export.int8.calibration.calibrate import make_table
-from edgeunet.export.int8.calibration.observe import observe
-from edgeunet.export.int8.quantize import quantize_for_cpu
+from edgeunet.exporting.graphs.trace import trace
+from edgeunet.exporting.int8.calibration.calibrate import make_table
+from edgeunet.exporting.int8.calibration.observe import observe
+from edgeunet.exporting.int8.quantize import quantize_for_cpu
 from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.models.depth import prune_depth
 from edgeunet.models.summary import count

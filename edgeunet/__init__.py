@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgeunet.errors import EdgeUNetError
-    from edgeunet.export import ExportOptions, export_bundle
+    from edgeunet.exporting import ExportOptions, export_bundle
     from edgeunet.models import create_model, list_models
     from edgeunet.runtime import Result, Segmenter, Tiling, load
 
@@ -21,8 +21,8 @@ _EXPORTS = {
     "Segmenter": "edgeunet.runtime",
     "Tiling": "edgeunet.runtime",
     "create_model": "edgeunet.models",
-    "ExportOptions": "edgeunet.export",
-    "export_bundle": "edgeunet.export",
+    "ExportOptions": "edgeunet.exporting",
+    "export_bundle": "edgeunet.exporting",
     "list_models": "edgeunet.models",
     "load": "edgeunet.runtime",
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 from .bundle.bundle import open_bundle, strangers_in
 from .data.cells import Scene, time_lapse, write_dataset
 from .data.fit import Fit
-from .export import ExportOptions, export_bundle
+from .exporting import ExportOptions, export_bundle
 from .files import entries, locked, new_directory, write_json
 from .parity import ParityReport, measure, samples_of, write_html
 from .runtime.bench import BenchReport, bench

@@ -23,5 +23,5 @@ __all__ = ["ExportOptions", "Preparation", "export_bundle"]
 
 def __getattr__(name: str) -> Any:
     if name not in _EXPORTS:
-        raise AttributeError(f"module 'edgeunet.export' has no attribute {name!r}")
+        raise AttributeError(f"module 'edgeunet.exporting' has no attribute {name!r}")
     return getattr(importlib.import_module(_EXPORTS[name], __name__), name)

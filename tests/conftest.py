@@ -20,7 +20,7 @@ from hypothesis import settings
 
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.cells import CLASSES, PALETTE, CellFrame, Scene, snapshots, time_lapse
-from edgeunet.export import ExportOptions, export_bundle
+from edgeunet.exporting import ExportOptions, export_bundle
 from edgeunet.files import sha256
 from edgeunet.gate.calibrate import calibrate_gate
 from edgeunet.metrics import class_pixels

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgeunet.data.datasets import open_dataset, read_labels
-from edgeunet.export import ExportOptions, export_bundle
+from edgeunet.exporting import ExportOptions, export_bundle
 from edgeunet.metrics import confusion_matrix, mean_iou
 from edgeunet.models.checkpoints import find_weights, read_card
 from edgeunet.parity import ParityReport

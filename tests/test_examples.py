@@ -19,7 +19,7 @@ import edgeunet
 from edgeunet.data.cells import snapshots
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-FACES = ["edgeunet", "edgeunet.export", "edgeunet.models", "edgeunet.runtime"]
+FACES = ["edgeunet", "edgeunet.exporting", "edgeunet.models", "edgeunet.runtime"]
 OPENERS = ["edgeunet.runtime.sinks", "edgeunet.runtime.sources"]
 
 # Public names that still have no example. Remove a name when you add its example.

@@ -18,7 +18,7 @@ from edgeunet.data.datasets import open_dataset, read_labels
 from edgeunet.data.fit import Fit
 from edgeunet.data.images import read_ids, read_picture
 from edgeunet.errors import FrameError
-from edgeunet.export import ExportOptions, export_bundle
+from edgeunet.exporting import ExportOptions, export_bundle
 from edgeunet.metrics import pixel_agreement
 from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.models.reference import reference_mask

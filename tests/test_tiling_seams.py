@@ -19,7 +19,7 @@ import torch
 from edgeunet.bundle.bundle import CHECKPOINT_NAME, Bundle
 from edgeunet.bundle.manifest import InputSpec, Manifest
 from edgeunet.data.cells import CLASSES, PALETTE, Scene, time_lapse
-from edgeunet.export import ExportOptions, export_bundle
+from edgeunet.exporting import ExportOptions, export_bundle
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import WEIGHTS_DIR, Card, Checkpoint, save_checkpoint
 from edgeunet.models.reference import to_input

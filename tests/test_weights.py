@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeunet.export import ExportOptions, export_bundle
+from edgeunet.exporting import ExportOptions, export_bundle
 from edgeunet.models import list_models
 from edgeunet.models.checkpoints import WEIGHTS_DIR, Checkpoint, find_weights, list_weights
 from support.checkpoints import read

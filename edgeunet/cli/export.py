@@ -10,7 +10,7 @@ import click
 from ..bundle.manifest import Precision
 from ..data.fit import Reading
 from ..errors import UsageError
-from ..export import ExportOptions, Preparation, export_bundle
+from ..exporting import ExportOptions, Preparation, export_bundle
 from .common import (
     DIRECTORY,
     Command,

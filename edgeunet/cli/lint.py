@@ -8,7 +8,7 @@ from typing import get_args
 
 import click
 
-from ..export.lint import Target, lint_all
+from ..exporting.lint import Target, lint_all
 from .common import DIRECTORY, Choice, Command, echo, echo_json, json_option, option
 
 

@@ -16,7 +16,7 @@ from ..bundle.manifest import InputSpec
 from ..data.datasets import Dataset, open_dataset
 from ..doctor import environment
 from ..errors import CheckpointError, UsageError
-from ..export.graphs.trace import trace
+from ..exporting.graphs.trace import trace
 from ..fields import describe, described
 from ..files import locked, sha256
 from ..latency import median_latencies

@@ -10,7 +10,7 @@ import pytest
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.bundle.statistics import statistics_of
 from edgeunet.errors import OutputError, OutputExistsError, UsageError
-from edgeunet.export import ExportOptions, export_bundle
+from edgeunet.exporting import ExportOptions, export_bundle
 from edgeunet.files import locked
 from edgeunet.models.checkpoints import Checkpoint, save_checkpoint
 

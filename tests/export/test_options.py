@@ -8,8 +8,8 @@ import pytest
 
 from edgeunet.bundle.manifest import Precision
 from edgeunet.data.fit import Reading
-from edgeunet.export import ExportOptions, Preparation
-from edgeunet.export.options import for_the_net
+from edgeunet.exporting import ExportOptions, Preparation
+from edgeunet.exporting.options import for_the_net
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.data.fit import Reading
 from edgeunet.errors import ExportError, ParityError
-from edgeunet.export import ExportOptions, export_bundle
-from edgeunet.export.proof import FRAMES, Proof, check_simulator
+from edgeunet.exporting import ExportOptions, export_bundle
+from edgeunet.exporting.proof import FRAMES, Proof, check_simulator
 from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.parity import ParityReport
 
@@ -35,10 +35,10 @@ def losing(parity: ParityReport, **changes: float | None) -> ParityReport:
 def test_int8_is_not_proved_on_wrong_convolutions(
     found: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("edgeunet.export.proof.version", lambda name: found)
+    monkeypatch.setattr("edgeunet.exporting.proof.version", lambda name: found)
     with pytest.raises(ExportError, match=f"1.30 or newer, .* Python 3.11; found {found}"):
         export_bundle(tmp_path / "bundle", ExportOptions("mobile_unet", precision="int8"))
-    monkeypatch.setattr("edgeunet.export.proof.version", lambda name: "1.30.0.dev1")
+    monkeypatch.setattr("edgeunet.exporting.proof.version", lambda name: "1.30.0.dev1")
     check_simulator()
 
 

@@ -15,7 +15,7 @@ from edgeunet.bundle.engines import list_engines
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.cells import CLASSES, PALETTE
 from edgeunet.errors import CheckpointError, ParityError, UsageError
-from edgeunet.export import ExportOptions, export_bundle
+from edgeunet.exporting import ExportOptions, export_bundle
 from edgeunet.files import sha256
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import Card, save_checkpoint

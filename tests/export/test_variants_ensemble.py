@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from edgeunet.errors import UsageError
-from edgeunet.export import ExportOptions, export_bundle
-from edgeunet.export.variants import ensemble_of
+from edgeunet.exporting import ExportOptions, export_bundle
+from edgeunet.exporting.variants import ensemble_of
 from edgeunet.models.checkpoints import Checkpoint, save_checkpoint
 from edgeunet.models.depth import prune_depth
 from support.nested_nets import IMAGE, whole

@@ -12,7 +12,7 @@ import torch
 
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.errors import CheckpointError, UsageError
-from edgeunet.export import ExportOptions, export_bundle
+from edgeunet.exporting import ExportOptions, export_bundle
 from edgeunet.models import SegmentationNet, create_model
 from edgeunet.models.checkpoints import Checkpoint, save_checkpoint
 from edgeunet.models.depth import prune_depth

@@ -16,7 +16,7 @@ from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.cells import CLASSES, PALETTE, write_dataset
 from edgeunet.data.datasets import Dataset, open_dataset
 from edgeunet.errors import UsageError
-from edgeunet.export.graphs.trace import trace
+from edgeunet.exporting.graphs.trace import trace
 from edgeunet.models import SegmentationNet, create_model, list_models
 from edgeunet.models.checkpoints import Card, Checkpoint, save_checkpoint
 from edgeunet.models.structure import structure_of

@@ -12,10 +12,10 @@ import pytest
 from edgeunet.bundle.calibration_table import CalibrationTable
 from edgeunet.bundle.manifest import InputSpec, Precision
 from edgeunet.errors import ExportError
-from edgeunet.export import ExportOptions, export_bundle
-from edgeunet.export.int8.calibration.calibrate import make_table
-from edgeunet.export.int8.calibration.observe import observe
-from edgeunet.export.proof import check_simulator
+from edgeunet.exporting import ExportOptions, export_bundle
+from edgeunet.exporting.int8.calibration.calibrate import make_table
+from edgeunet.exporting.int8.calibration.observe import observe
+from edgeunet.exporting.proof import check_simulator
 from edgeunet.files import sha256
 from edgeunet.runtime.frames import Frame
 from support.engine_fixtures import (

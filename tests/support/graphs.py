@@ -11,7 +11,7 @@ import onnxruntime
 import torch
 from onnx import TensorProto, helper
 
-from edgeunet.export.graphs.trace import trace
+from edgeunet.exporting.graphs.trace import trace
 from edgeunet.models import create_model
 
 Array = npt.NDArray[np.float32]

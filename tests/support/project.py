@@ -11,7 +11,7 @@ from pathlib import Path
 
 from support.commands import ROOT
 
-FOLDERS = {"edgeunet": "edgeunet", "export": "edgeunet/export", "runtime": "edgeunet/runtime"}
+FOLDERS = {"edgeunet": "edgeunet", "export": "edgeunet/exporting", "runtime": "edgeunet/runtime"}
 _FILES = ["pyproject.toml", "README.md", "LICENSE"]
 
 

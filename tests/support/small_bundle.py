@@ -23,9 +23,9 @@ from edgeunet.bundle.manifest import (
     part_file,
 )
 from edgeunet.bundle.schema import encode
-from edgeunet.export.graphs.fp16 import half
-from edgeunet.export.graphs.split import split_flavours
-from edgeunet.export.int8.emitters import STRONGLY_TYPED_OPSET
+from edgeunet.exporting.graphs.fp16 import half
+from edgeunet.exporting.graphs.split import split_flavours
+from edgeunet.exporting.int8.emitters import STRONGLY_TYPED_OPSET
 from edgeunet.files import sha256, write_json
 
 ROOT = Path(__file__).parents[2]

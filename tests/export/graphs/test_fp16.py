@@ -12,9 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import ExportError
-from edgeunet.export.graphs.fp16 import half
-from edgeunet.export.graphs.trace import trace
-from edgeunet.export.int8.quantize import quantize_for_cpu
+from edgeunet.exporting.graphs.fp16 import half
+from edgeunet.exporting.graphs.trace import trace
+from edgeunet.exporting.int8.quantize import quantize_for_cpu
 from edgeunet.models import create_model
 from support.exports import table_of
 from support.graphs import run

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from edgeunet.bundle.manifest import InputSpec
-from edgeunet.export.graphs.fp16 import half
-from edgeunet.export.graphs.passes.graph import load
-from edgeunet.export.graphs.split import split
-from edgeunet.export.graphs.trace import trace
-from edgeunet.export.int8.quantize import quantize_for_cpu, quantize_for_tensorrt
+from edgeunet.exporting.graphs.fp16 import half
+from edgeunet.exporting.graphs.passes.graph import load
+from edgeunet.exporting.graphs.split import split
+from edgeunet.exporting.graphs.trace import trace
+from edgeunet.exporting.int8.quantize import quantize_for_cpu, quantize_for_tensorrt
 from edgeunet.models import create_model, list_models
 from support.exports import table_of
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from edgeunet.errors import ShapeError
-from edgeunet.export.graphs.trace import trace
+from edgeunet.exporting.graphs.trace import trace
 from edgeunet.models import create_model, list_models
 from support.graphs import ops, run
 

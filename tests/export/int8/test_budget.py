@@ -15,13 +15,13 @@ from edgeunet.bundle.calibration_table import TABLE_NAME, read_table
 from edgeunet.bundle.manifest import flavour_file
 from edgeunet.bundle.schema import encode
 from edgeunet.errors import ParityError
-from edgeunet.export import ExportOptions, export_bundle
-from edgeunet.export.graphs.passes.graph import load
-from edgeunet.export.int8 import budget
-from edgeunet.export.int8.budget import Layer, hold_budget, layers_of, rank_layers
-from edgeunet.export.int8.emitters import CPU, TENSORRT, Emitter
-from edgeunet.export.int8.judge import Judge
-from edgeunet.export.int8.placement import int8_nodes, tensorrt_nodes
+from edgeunet.exporting import ExportOptions, export_bundle
+from edgeunet.exporting.graphs.passes.graph import load
+from edgeunet.exporting.int8 import budget
+from edgeunet.exporting.int8.budget import Layer, hold_budget, layers_of, rank_layers
+from edgeunet.exporting.int8.emitters import CPU, TENSORRT, Emitter
+from edgeunet.exporting.int8.judge import Judge
+from edgeunet.exporting.int8.placement import int8_nodes, tensorrt_nodes
 from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.parity import golden_samples
 from edgeunet.runtime.backends.preprocess import Preprocessor

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeunet.export.int8.budget import Layer, find_float_layers
+from edgeunet.exporting.int8.budget import Layer, find_float_layers
 
 NODES = ("conv1", "conv2", "concat", "conv3")
 # The concat and the third convolution read the same activation.

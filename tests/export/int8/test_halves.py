@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from edgeunet.export.int8.halves import avoid_halves
-from edgeunet.export.int8.shared_ranges import Range
+from edgeunet.exporting.int8.halves import avoid_halves
+from edgeunet.exporting.int8.shared_ranges import Range
 
 BYTES = np.arange(256)
 

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.bundle.manifest import InputSpec, flavour_file
-from edgeunet.export.int8.judge import Judge, Tally
+from edgeunet.exporting.int8.judge import Judge, Tally
 from edgeunet.metrics import IGNORE
 from edgeunet.parity import ParitySample, golden_samples
 

@@ -12,11 +12,11 @@ import pytest
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.bundle.calibration_table import CalibrationTable
 from edgeunet.bundle.manifest import flavour_file
-from edgeunet.export.graphs.passes.graph import origin
-from edgeunet.export.graphs.trace import trace
-from edgeunet.export.int8.calibration.observe import activations
-from edgeunet.export.int8.quantize import quantize_for_tensorrt
-from edgeunet.export.lint import lint
+from edgeunet.exporting.graphs.passes.graph import origin
+from edgeunet.exporting.graphs.trace import trace
+from edgeunet.exporting.int8.calibration.observe import activations
+from edgeunet.exporting.int8.quantize import quantize_for_tensorrt
+from edgeunet.exporting.lint import lint
 from edgeunet.models import create_model
 from edgeunet.runtime.backends.preprocess import Preprocessor
 from support.int8 import constants, graph

@@ -14,12 +14,12 @@ from onnx_ir.passes import Sequential
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from edgeunet.bundle.manifest import InputSpec
-from edgeunet.export.graphs.passes import (
+from edgeunet.exporting.graphs.passes import (
     CancelTransposes,
     ConcatInInt8,
 )
-from edgeunet.export.graphs.passes.graph import origin
-from edgeunet.export.int8.quantize import FOR_CPU, quantize_for_cpu
+from edgeunet.exporting.graphs.passes.graph import origin
+from edgeunet.exporting.int8.quantize import FOR_CPU, quantize_for_cpu
 from edgeunet.models import list_models
 from support.exports import table_of
 from support.graphs import run, traced

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from edgeunet.export.int8.shared_ranges import inherit_ranges, share_ranges
+from edgeunet.exporting.int8.shared_ranges import inherit_ranges, share_ranges
 
 IMAGE = [1, 2, 4, 4]
 LISTS = ("shape", "rows")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from edgeunet.export.lint import Target
-from edgeunet.export.lint.linter import RULES
+from edgeunet.exporting.lint import Target
+from edgeunet.exporting.lint.linter import RULES
 from support.lint_graphs import CASES, Sketch
 from support.lint_graphs.reports import EVERY, broken, reports
 

@@ -11,8 +11,8 @@ from onnx import numpy_helper
 
 from edgeunet.bundle.manifest import FLAVOURS, Flavour, flavour_file
 from edgeunet.errors import ExportError
-from edgeunet.export.lint import lint, lint_all, lint_flavours
-from edgeunet.export.lint.linter import TARGETS
+from edgeunet.exporting.lint import lint, lint_all, lint_flavours
+from edgeunet.exporting.lint.linter import TARGETS
 from support.lint_graphs.reports import broken
 
 

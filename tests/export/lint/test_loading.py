@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from onnx.external_data_helper import set_external_data
 
 from edgeunet.errors import GraphError
-from edgeunet.export.lint import lint
-from edgeunet.export.lint.loading import load_model
+from edgeunet.exporting.lint import lint
+from edgeunet.exporting.lint.loading import load_model
 from support.lint_graphs import Sketch
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from edgeunet.export.lint import Finding, LintReport, lint
+from edgeunet.exporting.lint import Finding, LintReport, lint
 from support.lint_graphs import Sketch
 from support.lint_graphs.reports import reports
 

@@ -11,7 +11,7 @@ import torch
 
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.bundle.manifest import RGB
-from edgeunet.export import ExportOptions, export_bundle
+from edgeunet.exporting import ExportOptions, export_bundle
 from edgeunet.models import Checkpoint
 from support.foreign import (
     FORMS,

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from edgeunet.export.lint import LintReport, Target, lint_all
+from edgeunet.exporting.lint import LintReport, Target, lint_all
 
 from .sketch import Case
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeunet.export.graphs.passes import (
+from edgeunet.exporting.graphs.passes import (
     CancelTransposes,
     Clean,
     ResizeInFloat,

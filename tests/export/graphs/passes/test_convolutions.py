@@ -8,15 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
-from edgeunet.export.graphs.passes import (
+from edgeunet.exporting.graphs.passes import (
     BatchNormToConv,
     ConvToMatMul,
     ExpandGates,
     TransposeHead,
     WidenConvolutions,
 )
-from edgeunet.export.graphs.passes.convolutions import TILE
-from edgeunet.export.graphs.passes.layout import LONG
+from edgeunet.exporting.graphs.passes.convolutions import TILE
+from edgeunet.exporting.graphs.passes.layout import LONG
 from support.graphs import ops
 from support.passes import (
     assert_left_alone,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 import pytest
 
-from edgeunet.export.graphs.passes import ResizeInFloat, ResizeToConv
+from edgeunet.exporting.graphs.passes import ResizeInFloat, ResizeToConv
 from support.passes import paired
 
 

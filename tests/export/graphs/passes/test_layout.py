@@ -6,7 +6,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from edgeunet.export.graphs.passes import (
+from edgeunet.exporting.graphs.passes import (
     ChannelsLastStem,
     ExpandGates,
     SpreadDepthToSpace,

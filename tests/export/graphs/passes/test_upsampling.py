@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeunet.export.graphs.passes import DeconvToDepthToSpace, ResizeToConv
+from edgeunet.exporting.graphs.passes import DeconvToDepthToSpace, ResizeToConv
 from support.graphs import ops, run
 from support.passes import assert_left_alone, images, resized, rewritten_by
 

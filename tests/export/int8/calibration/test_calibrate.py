@@ -22,17 +22,17 @@ from edgeunet.bundle.calibration_table import (
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.cells import snapshots
 from edgeunet.errors import CalibrationError, DatasetError
-from edgeunet.export.int8.calibration.calibrate import (
+from edgeunet.exporting.int8.calibration.calibrate import (
     best,
     calibrate,
     check_table,
     labelled_samples,
     score_methods,
 )
-from edgeunet.export.int8.calibration.frames import FrameSet, drawn_selection
-from edgeunet.export.int8.calibration.ranges import METHODS
-from edgeunet.export.int8.judge import Judge, MaskNet
-from edgeunet.export.int8.quantize import quantize_for_cpu
+from edgeunet.exporting.int8.calibration.frames import FrameSet, drawn_selection
+from edgeunet.exporting.int8.calibration.ranges import METHODS
+from edgeunet.exporting.int8.judge import Judge, MaskNet
+from edgeunet.exporting.int8.quantize import quantize_for_cpu
 from edgeunet.files import sha256
 from edgeunet.metrics import Mask
 from edgeunet.models.checkpoints import Checkpoint

@@ -17,14 +17,14 @@ from edgeunet.data.cells import snapshots
 from edgeunet.data.datasets import open_dataset
 from edgeunet.data.fit import Fit
 from edgeunet.errors import CalibrationError
-from edgeunet.export.int8.calibration.check_frames import (
+from edgeunet.exporting.int8.calibration.check_frames import (
     check_classes,
     check_pixels,
     distance,
     examine,
 )
-from edgeunet.export.int8.calibration.frames import describe_source, select
-from edgeunet.export.int8.calibration.selection import describe_frame
+from edgeunet.exporting.int8.calibration.frames import describe_source, select
+from edgeunet.exporting.int8.calibration.selection import describe_frame
 from edgeunet.models import SegmentationNet, list_models
 from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.runtime.frames import Frame

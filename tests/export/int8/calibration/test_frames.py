@@ -15,9 +15,9 @@ from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.cells import snapshots, write_dataset
 from edgeunet.data.fit import Fit
 from edgeunet.errors import CalibrationError, DatasetError, SourceError
-from edgeunet.export import ExportOptions, export_bundle
-from edgeunet.export.int8.calibration import frames as sources
-from edgeunet.export.int8.calibration.frames import (
+from edgeunet.exporting import ExportOptions, export_bundle
+from edgeunet.exporting.int8.calibration import frames as sources
+from edgeunet.exporting.int8.calibration.frames import (
     Candidates,
     FrameSet,
     describe_source,

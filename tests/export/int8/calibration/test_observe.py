@@ -15,9 +15,9 @@ from onnx import numpy_helper
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.bundle.manifest import InputSpec, flavour_file
 from edgeunet.errors import CalibrationError
-from edgeunet.export.graphs.trace import trace
-from edgeunet.export.int8.calibration import observe as observing
-from edgeunet.export.int8.calibration.observe import observe
+from edgeunet.exporting.graphs.trace import trace
+from edgeunet.exporting.int8.calibration import observe as observing
+from edgeunet.exporting.int8.calibration.observe import observe
 from edgeunet.models import create_model
 from support.exports import table_of
 from support.int8 import graph
@@ -100,8 +100,8 @@ _MEASURE = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from edgeunet.export.int8.calibration import observe as observing
-from edgeunet.export.int8.calibration.calibrate import make_table
+from edgeunet.exporting.int8.calibration import observe as observing
+from edgeunet.exporting.int8.calibration.calibrate import make_table
 from edgeunet.bundle.manifest import InputSpec
 class Large:
     def __iter__(self):

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeunet.data.cells import snapshots
-from edgeunet.export.graphs.trace import trace
-from edgeunet.export.int8.calibration.calibrate import make_table
-from edgeunet.export.int8.calibration.observe import observe
-from edgeunet.export.int8.calibration.ranges import (
+from edgeunet.exporting.graphs.trace import trace
+from edgeunet.exporting.int8.calibration.calibrate import make_table
+from edgeunet.exporting.int8.calibration.observe import observe
+from edgeunet.exporting.int8.calibration.ranges import (
     BINS,
     METHODS,
     Histogram,
@@ -26,7 +26,7 @@ from edgeunet.export.int8.calibration.ranges import (
     percentile,
     ranges_of,
 )
-from edgeunet.export.int8.quantize import quantize_for_tensorrt
+from edgeunet.exporting.int8.quantize import quantize_for_tensorrt
 from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.runtime.backends.ort import OrtNet
 from edgeunet.runtime.backends.preprocess import Preprocessor

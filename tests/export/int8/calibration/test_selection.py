@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.cells import snapshots
 from edgeunet.data.fit import Fit
-from edgeunet.export.int8.calibration.selection import (
+from edgeunet.exporting.int8.calibration.selection import (
     describe_frame,
     evenly,
     farthest_first,

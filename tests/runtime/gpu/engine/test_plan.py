@@ -21,10 +21,10 @@ from edgeunet.bundle.engines import EngineRequest
 from edgeunet.bundle.manifest import PARTS, InputSpec, Part, flavour_file, part_file
 from edgeunet.data.cells import snapshots
 from edgeunet.errors import EngineError, GraphError
-from edgeunet.export.graphs.fp16 import half
-from edgeunet.export.graphs.split import split_flavours
-from edgeunet.export.graphs.trace import trace
-from edgeunet.export.int8.emitters import write_int8
+from edgeunet.exporting.graphs.fp16 import half
+from edgeunet.exporting.graphs.split import split_flavours
+from edgeunet.exporting.graphs.trace import trace
+from edgeunet.exporting.int8.emitters import write_int8
 from edgeunet.files import sha256
 from edgeunet.models import create_model, list_models
 from edgeunet.runtime.gpu.engine import Toolkit, load_toolkit

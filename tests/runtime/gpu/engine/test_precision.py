@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeunet.errors import EngineError, MissingDependencyError
-from edgeunet.export.graphs.fp16 import half
+from edgeunet.exporting.graphs.fp16 import half
 from edgeunet.runtime.gpu.engine.precision import (
     head_in_fp32,
     head_nodes,
