@@ -6,7 +6,9 @@ import importlib.util
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, version
 
-_EXTRAS_WITH_OPENCV = {"cpu", "video", "export", "train"}  # [trt] has it on x86-64 only
+_WITH_OPENCV = {"cpu", "export", "quantize", "train", "video", "zoo"}
+_LIBRARIES_OF_NETS = {"bioimageio", "hf", "monai", "nnunet", "smp", "torchvision"}
+_EXTRAS_WITH_OPENCV = _WITH_OPENCV | _LIBRARIES_OF_NETS  # [trt] has it on x86-64 only
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ PACKAGES = (
     Package("opencv-python-headless", "cv2", "cpu", "all but lint and models: images"),
     Package("av", "av", "video", "run, serve: videos and cameras (rtsp, http, v4l2)"),
     Package("pycocotools", "pycocotools", "video", "run, serve: masks as run lengths"),
-    Package("jinja2", "jinja2", "export", "export, parity: reports as pages"),
+    Package("jinja2", "jinja2", "quantize", "export, parity: reports as pages"),
     Package("starlette", "starlette", "serve", "serve"),
     Package("uvicorn", "uvicorn", "serve", "serve"),
     Package("anyio", "anyio", "serve", "serve"),
@@ -46,10 +48,26 @@ PACKAGES = (
     Package("prometheus-client", "prometheus_client", "serve", "serve: /metrics"),
     Package("torch", "torch", "export", "export, parity, gate, models, train, prune: nets"),
     Package("safetensors", "safetensors", "export", "export, gate, models, train, prune: weights"),
-    Package("onnx", "onnx", "export", "export, lint, prune: graphs"),
-    Package("onnx-ir", "onnx_ir", "export", "export, lint, prune: graphs"),
+    Package("onnx", "onnx", "quantize", "export, lint, prune: graphs"),
+    Package("onnx-ir", "onnx_ir", "quantize", "export, lint, prune: graphs"),
     Package("torchmetrics", "torchmetrics", "train", "train, prune: a loss"),
     Package("torch-pruning", "torch_pruning", "train", "prune"),
+    Package("pyyaml", "yaml", "bioimageio", "export: bioimageio:PACKAGE"),
+    Package(
+        "dynamic-network-architectures",
+        "dynamic_network_architectures",
+        "nnunet",
+        "export: nnunet:FOLDER",
+    ),  # fmt: skip
+    Package("monai", "monai", "monai", "export: monai:NET, monai:BUNDLE"),
+    Package(
+        "segmentation-models-pytorch",
+        "segmentation_models_pytorch",
+        "smp",
+        "export: smp:NET, smp:FOLDER",
+    ),  # fmt: skip
+    Package("torchvision", "torchvision", "torchvision", "export: torchvision:NET"),
+    Package("transformers", "transformers", "hf", "export: hf:FOLDER"),
     Package("packaging", "packaging", "trt", "build, run on a GPU: TensorRT versions"),
     Package("tensorrt-rtx-cu13-libs", "tensorrt_rtx_bindings", "rtx", "build: RTX engines"),
 )

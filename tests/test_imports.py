@@ -35,7 +35,7 @@ HEAVY = {
 }
 # What a device that only runs bundles does without.
 WORKSTATION = {"jinja2", "onnx", "onnx_ir", "onnxscript", "safetensors", "torch"}
-WORKSTATION_PARTS = {"demo", "export", "gate", "models", "parity", "pruning", "training"}
+WORKSTATION_PARTS = {"demo", "exporting", "gate", "models", "parity", "pruning", "training"}
 # The runtime's own imports. Exceptions: backends/pytorch.py, loaded by name, and the module that
 # changes graphs which TensorRT cannot build, and imports onnx when it does.
 RUNTIME_PARTS = {
@@ -157,7 +157,7 @@ def test_other_names_are_attribute_errors() -> None:
 @pytest.mark.parametrize(
     "package",
     [
-        "export",
+        "exporting",
         "models",
         "parity",
         "runtime",
@@ -184,7 +184,7 @@ def test_every_file_is_found_as_a_module() -> None:
         ".".join(["edgeunet", *part, *path.relative_to(folder).with_suffix("").parts])
         for part, folder in (
             ([], ROOT / "edgeunet"),
-            (["export"], ROOT / "export"),
+            (["exporting"], ROOT / "export"),
             (["runtime"], ROOT / "runtime"),
         )
         for path in folder.rglob("*.py")

@@ -143,9 +143,9 @@ def test_floors_keep_out_versions_with_known_holes() -> None:
     assert not any(each.specifier.contains("1.23.2") for each in newer)
 
 
-@pytest.mark.parametrize("name", ["export", "runtime"])
-def test_folders_at_the_top_are_linked_relatively(name: str) -> None:
-    link = ROOT / "edgeunet" / name
+@pytest.mark.parametrize(("name", "package"), [("export", "exporting"), ("runtime", "runtime")])
+def test_folders_at_the_top_are_linked_relatively(name: str, package: str) -> None:
+    link = ROOT / "edgeunet" / package
     assert link.is_symlink()
     assert link.readlink() == Path("..") / name
     assert link.resolve() == ROOT / name
