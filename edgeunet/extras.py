@@ -58,14 +58,14 @@ PACKAGES = (
         "dynamic_network_architectures",
         "nnunet",
         "export: nnunet:FOLDER",
-    ),  # fmt: skip
+    ),
     Package("monai", "monai", "monai", "export: monai:NET, monai:BUNDLE"),
     Package(
         "segmentation-models-pytorch",
         "segmentation_models_pytorch",
         "smp",
         "export: smp:NET, smp:FOLDER",
-    ),  # fmt: skip
+    ),
     Package("torchvision", "torchvision", "torchvision", "export: torchvision:NET"),
     Package("transformers", "transformers", "hf", "export: hf:FOLDER"),
     Package("packaging", "packaging", "trt", "build, run on a GPU: TensorRT versions"),

@@ -19,6 +19,7 @@ from edgeunet.bundle.bundle import (
     strangers_in,
 )
 from edgeunet.bundle.calibration_table import TABLE_NAME, CalibrationTable, read_table
+from edgeunet.bundle.card import Card
 from edgeunet.bundle.golden import GOLDEN_NAME
 from edgeunet.bundle.manifest import (
     DEPTHS_DIR,
@@ -34,13 +35,7 @@ from edgeunet.data.fit import Fit
 from edgeunet.errors import CalibrationError, ParityError
 from edgeunet.files import locked, new_directory, sha256, write_json
 from edgeunet.models import SegmentationNet
-from edgeunet.models.checkpoints import (
-    WEIGHTS_DIR,
-    Card,
-    Checkpoint,
-    has_card,
-    save_checkpoint,
-)
+from edgeunet.models.checkpoints import WEIGHTS_DIR, Checkpoint, has_card, save_checkpoint
 from edgeunet.models.depth import prune_depth
 from edgeunet.models.reference import reference_mask
 from edgeunet.parity import ParityReport, left_out_text, write_html

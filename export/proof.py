@@ -9,10 +9,10 @@ from pathlib import Path
 
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.bundle.calibration_table import TABLE_NAME, read_table
+from edgeunet.bundle.card import Card
 from edgeunet.data import cells
 from edgeunet.data.fit import Fit, Reading
 from edgeunet.errors import ExportError, ParityError
-from edgeunet.models.checkpoints import Card
 from edgeunet.parity import (
     Fallback,
     ParityReport,

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 
+from edgeunet.bundle.card import Card
 from edgeunet.errors import UsageError
 from edgeunet.models import SegmentationNet, UNetPP
-from edgeunet.models.checkpoints import Card
 from edgeunet.models.depth import prune_depth
 
 NetAndCard = tuple[SegmentationNet, Card]

@@ -18,6 +18,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+from edgeunet.bundle.card import Card
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.cells import CLASSES, PALETTE, CellFrame, Scene, snapshots, time_lapse
 from edgeunet.exporting import ExportOptions, export_bundle
@@ -25,7 +26,7 @@ from edgeunet.files import sha256
 from edgeunet.gate.calibrate import calibrate_gate
 from edgeunet.metrics import class_pixels
 from edgeunet.models import create_model
-from edgeunet.models.checkpoints import Card, Checkpoint, save_checkpoint
+from edgeunet.models.checkpoints import Checkpoint, save_checkpoint
 from edgeunet.models.reference import to_input
 from edgeunet.training.losses import Target, cross_entropy_dice, gate_loss
 from support.engine_fixtures import (

@@ -8,15 +8,14 @@ that all take the same files and refuse the others with the same words.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from ..bundle.manifest import InputSpec, check_classes
+from ..bundle.card import Card
 from ..bundle.schema import SchemaError, decode, encode, load_json
 from ..data.datasets import default_palette
 from ..errors import (
@@ -33,49 +32,11 @@ from .registry import create_model, model_class
 from .state_dict import check_fit, load_weights, read_tensors, without_counters
 from .structure import resize
 
-CARD_VERSION = 2
 RAW = "Of a file with averaged weights, take those that are not averaged."
 """Help text of `--raw`, of every command that takes weights."""
 
 _SHOWN = 300  # characters of a card's arguments that an error quotes
 WEIGHTS_DIR = Path(__file__).resolve().parents[1] / "weights"
-
-
-@dataclass(frozen=True)
-class Card:
-    """What a checkpoint is: enough to rebuild the net and to feed it correctly.
-
-    arguments: those of `create_model`, with num_classes, in_channels and cgm among them.
-    palette: RGB by class id. data: name of the training data. metrics: on the validation data,
-    such as `miou` in percent. training: how the weights were made, with `seed`, `epochs` and
-    `minutes` among it. structure: channels of the layers if they are not those of the variant, see
-    `structure`. gate: thresholds of the presence by class id, if a gate was calibrated.
-
-    Example:
-        >>> from edgeunet.models import Checkpoint
-        >>> Checkpoint.open("cells", "unet").card.arguments["num_classes"]
-        3
-    """
-
-    model: str
-    arguments: dict[str, Any]
-    classes: tuple[str, ...]
-    palette: tuple[tuple[int, int, int], ...]
-    input: InputSpec
-    data: str
-    metrics: dict[str, Any] = field(default_factory=dict)
-    training: dict[str, Any] = field(default_factory=dict)
-    structure: dict[str, tuple[int, int]] | None = None
-    gate: tuple[float, ...] | None = None
-    card_version: int = CARD_VERSION
-
-    def __post_init__(self) -> None:
-        if self.card_version != CARD_VERSION:
-            raise ValueError(
-                f"card_version is {self.card_version}; expected {CARD_VERSION}. Train again, or "
-                "use the edgeunet that wrote it"
-            )
-        check_classes(self.classes, self.palette, self.gate)
 
 
 @dataclass(frozen=True)

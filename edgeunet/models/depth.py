@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from ..bundle.card import Card
 from ..errors import CheckpointError, UsageError
 from . import SegmentationNet, UNetPP, create_model
-from .checkpoints import Card
 from .structure import resize, structure_of
 
 _HEAD_CHOICE = ("head", "ensemble")  # arguments for nets with several heads

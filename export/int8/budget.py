@@ -14,8 +14,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from edgeunet.bundle.calibration_table import CalibrationTable
+from edgeunet.bundle.card import Card
 from edgeunet.bundle.manifest import Flavour, flavour_file
-from edgeunet.models.checkpoints import Card
 from edgeunet.parity import Fallback, ParitySample
 from edgeunet.runtime.backends.ort import OrtNet
 

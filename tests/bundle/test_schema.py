@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeunet.bundle.card import Card
 from edgeunet.bundle.manifest import InputSpec, Manifest
 from edgeunet.bundle.schema import SchemaError, decode, load_json, read
-from edgeunet.models.checkpoints import Card
 from support.formats import cards, input_specs, manifests, through_json
 
 

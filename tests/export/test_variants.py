@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from edgeunet.bundle.calibration_table import read_table
+from edgeunet.bundle.card import Card
 from edgeunet.bundle.engines import list_engines
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.cells import CLASSES, PALETTE
@@ -18,7 +19,7 @@ from edgeunet.errors import CheckpointError, ParityError, UsageError
 from edgeunet.exporting import ExportOptions, export_bundle
 from edgeunet.files import sha256
 from edgeunet.models import create_model
-from edgeunet.models.checkpoints import Card, save_checkpoint
+from edgeunet.models.checkpoints import save_checkpoint
 from edgeunet.runtime import load, open_bundle
 from support.commands import fails, succeeds
 from support.depths import edit, edit_nested

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from edgeunet.bundle.card import Card
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import CheckpointError
 from edgeunet.models import create_model, list_models
-from edgeunet.models.checkpoints import Card, Checkpoint, save_checkpoint
+from edgeunet.models.checkpoints import Checkpoint, save_checkpoint
 from edgeunet.models.structure import resize, structure_of
 
 CARD = Card(

@@ -12,13 +12,14 @@ import torch
 import torch_pruning as tp
 from torch import nn
 
+from edgeunet.bundle.card import Card
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.cells import CLASSES, PALETTE, write_dataset
 from edgeunet.data.datasets import Dataset, open_dataset
 from edgeunet.errors import UsageError
 from edgeunet.exporting.graphs.trace import trace
 from edgeunet.models import SegmentationNet, create_model, list_models
-from edgeunet.models.checkpoints import Card, Checkpoint, save_checkpoint
+from edgeunet.models.checkpoints import Checkpoint, save_checkpoint
 from edgeunet.models.structure import structure_of
 from edgeunet.pruning.channels import coupled_channels, prune_channels, remaining, remove
 

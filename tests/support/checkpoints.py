@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from edgeunet.bundle.card import Card
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import CheckpointError
 from edgeunet.models import SegmentationNet, create_model
-from edgeunet.models.checkpoints import Card, Checkpoint
+from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.models.state_dict import read_tensors
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from edgeunet.bundle.card import Card
 from edgeunet.bundle.manifest import FLAVOURS, InputSpec, Manifest
 from edgeunet.bundle.schema import encode
-from edgeunet.models.checkpoints import Card
 
 texts = st.text(max_size=8)
 numbers = st.floats(allow_nan=False, allow_infinity=False)

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
+from edgeunet.bundle.card import Card
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.cells import CLASSES, PALETTE
 from edgeunet.gate.report import Pixels, Presence
 from edgeunet.models import create_model
-from edgeunet.models.checkpoints import Card, save_checkpoint
+from edgeunet.models.checkpoints import save_checkpoint
 
 Images = tuple[Presence, Pixels]
 

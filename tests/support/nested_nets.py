@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
+from edgeunet.bundle.card import Card
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.models import SegmentationNet, create_model
-from edgeunet.models.checkpoints import Card
 
 IMAGE = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(1))
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
+from edgeunet.bundle.card import Card
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.cells import CLASSES, PALETTE
 from edgeunet.models import create_model
-from edgeunet.models.checkpoints import Card, save_checkpoint
+from edgeunet.models.checkpoints import save_checkpoint
 from edgeunet.pruning.prune import PruneOptions
 
 TRAINING = {"crop": [64, 64], "batch_size": 2, "epochs": 90, "validate_every": 1, "amp": False}

@@ -10,9 +10,9 @@ from pathlib import Path
 import onnx
 
 from edgeunet.bundle.calibration_table import CalibrationTable, Method, MethodScore
+from edgeunet.bundle.card import Card
 from edgeunet.errors import CalibrationError, DatasetError
 from edgeunet.files import sha256
-from edgeunet.models.checkpoints import Card
 from edgeunet.parity import ParitySample
 
 from ..judge import Judge
