@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgeunet.errors import EdgeUNetError
-    from edgeunet.exporting import ExportOptions, export_bundle
+    from edgeunet.exporting import ExportOptions, export, export_bundle
     from edgeunet.models import create_model, list_models
     from edgeunet.runtime import Result, Segmenter, Tiling, load
 
@@ -22,6 +22,7 @@ _EXPORTS = {
     "Tiling": "edgeunet.runtime",
     "create_model": "edgeunet.models",
     "ExportOptions": "edgeunet.exporting",
+    "export": "edgeunet.exporting",
     "export_bundle": "edgeunet.exporting",
     "list_models": "edgeunet.models",
     "load": "edgeunet.runtime",
@@ -34,6 +35,7 @@ __all__ = [
     "Segmenter",
     "Tiling",
     "create_model",
+    "export",
     "export_bundle",
     "list_models",
     "load",

@@ -40,6 +40,21 @@ def printable_lines(text: object) -> str:
     return "\n".join(map(printable, str(text).expandtabs(4).split("\n")))
 
 
+def first_line(error: object, *, most: int = 200) -> str:
+    """The first line of an error that has something in it, of at most so many characters.
+
+    Errors of libraries may go on for pages. The name of its type stands for one without a text.
+
+    Example:
+        >>> from edgeunet.errors import first_line
+        >>> first_line(ValueError("no such node: and then a dump"), most=12)
+        'no such node…'
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    line = lines[0] if lines else type(error).__name__
+    return line if len(line) <= most else f"{line[:most]}…"
+
+
 class EdgeUNetError(Exception):
     """Base of all errors raised on purpose. As text, it is safe for a terminal, see `printable`.
 

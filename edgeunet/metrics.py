@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
+
+from .errors import DatasetError
 
 IGNORE = 255
 """Class id of pixels without a label; metrics skip them."""
@@ -166,3 +170,15 @@ class Flicker:
 def _ratio(numerator: Matrix, denominator: Matrix) -> Scores:
     with np.errstate(invalid="ignore"):  # 0 / 0 is NaN
         return numerator / denominator
+
+
+def check_labels(confusion: Matrix, classes: Sequence[str], *, where: str) -> None:
+    """DatasetError unless the labels hold two classes or more: one scores 100 % by itself."""
+    absent = without_labels(confusion)
+    if len(classes) - len(absent) < 2:
+        held = [repr(name) for index, name in enumerate(classes) if index not in absent]
+        raise DatasetError(
+            f"the labels in {where} hold {' '.join(held) or 'no class'} alone; expected two "
+            "classes or more, because every constant answer has an mIoU of 100 % otherwise. Add "
+            "images that show another class, or compare masks on images without labels."
+        )

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgeunet.models import Preparation
 
-    from .export import export_bundle
     from .options import ExportOptions
+    from .pipeline import export, export_bundle
 
 # Resolved on first use (PEP 562): `export.lint` needs no torch.
 _EXPORTS = {
     "ExportOptions": ".options",
     "Preparation": "edgeunet.models",
-    "export_bundle": ".export",
+    "export": ".pipeline",
+    "export_bundle": ".pipeline",
 }
 
-__all__ = ["ExportOptions", "Preparation", "export_bundle"]
+__all__ = ["ExportOptions", "Preparation", "export", "export_bundle"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,19 +10,22 @@ from edgeunet.bundle.calibration_table import Method
 from edgeunet.bundle.manifest import Precision
 from edgeunet.data import cells
 from edgeunet.data.fit import Reading
-from edgeunet.errors import UsageError
-from edgeunet.fields import describe, described
+from edgeunet.errors import UsageError, printable
+from edgeunet.fields import described
 from edgeunet.models import Preparation
 from edgeunet.models.checkpoints import RAW
 
 CalibMethod = Literal["auto", Method]
+_OTHERS = "Other people's nets"
 
 
 @dataclass(frozen=True)
 class ExportOptions:
     """What to export; the help texts of the fields say what each is.
 
-    weights: see `Checkpoint.open`. preparation: of frames, for weights without a card.
+    model, onnx: one of the two. model: a variant, or PREFIX:NAME of `origins.ORIGINS`.
+    weights: see `Checkpoint.open`; None takes those of the procedural cells, or what the origin
+    holds. preparation: of frames, for weights without a card.
     reading: of the frames in `calib` and `data`. For weights without a card it belongs to the net
     too, as what `Preparation` says.
     depths: the deepest is the bundle itself, the others are whole bundles in its `depths/`.
@@ -37,8 +40,12 @@ class ExportOptions:
         8
     """
 
-    model: str = field(metadata=describe("Variant; `edgeunet models` lists them.", metavar="NAME"))
-    weights: str = described(cells.NAME, "Tag or checkpoint file.", metavar="TAG|FILE")
+    model: str | None = described(
+        None, "Variant; `edgeunet models` lists them. Or a net of a library.", metavar="NAME"
+    )
+    weights: str | None = described(
+        None, "Tag or file of weights.", metavar="TAG|FILE", shown_default=cells.NAME
+    )
     precision: Precision = "fp32"
     raw: bool = described(False, RAW)
     num_classes: int | None = described(None, "Number of classes that the weights must have.", ge=1)
@@ -77,6 +84,21 @@ class ExportOptions:
         0.5, "IoU points that the bundle may lose against PyTorch.", metavar="POINTS"
     )
     reading: Reading = Reading()  # noqa: RUF009  # frozen
+    onnx: Path | None = described(
+        None, "ONNX file instead of --model.", metavar="FILE", section=_OTHERS
+    )
+    arch: tuple[str, ...] = described(
+        (), "Arguments of a library's net.", metavar="KEY=VALUE,…", section=_OTHERS
+    )
+    classes: tuple[str, ...] = described(
+        (),
+        "Names of the classes, or a file with one a line.",
+        metavar="NAME,…|FILE",
+        section=_OTHERS,
+    )
+    head: str | None = described(
+        None, "Output of the net that is the logits.", shown_default="the first", section=_OTHERS
+    )
 
     @property
     def name(self) -> str:
@@ -87,17 +109,35 @@ class ExportOptions:
         Example:
             >>> edgeunet.ExportOptions("unet", "runs/mine/best.safetensors").name
             'unet-mine-fp32'
+            >>> edgeunet.ExportOptions("hf:models/segformer-b0").name
+            'segformer-b0-fp32'
         """
-        path = Path(self.weights)
-        weights = self.weights
-        if path.suffix or path.name != weights:
-            run = path.absolute().parent.name
-            weights = run if run and path.stem == "best" else path.stem
-        return f"{self.model}-{weights}-{self.precision}"
+        if self.onnx is not None:
+            return f"{self.onnx.stem}-{self.precision}"
+        prefix, _, name = (self.model or "").rpartition(":")
+        words = [Path(name.rstrip("/")).name.removesuffix(".py"), self.precision]
+        weights = self.weights or (None if prefix else cells.NAME)
+        if weights is not None:
+            path = Path(weights)
+            if path.suffix or path.name != weights:
+                run = path.absolute().parent.name
+                weights = run if run and path.stem == "best" else path.stem
+            words.insert(1, weights)
+        return "-".join(words)
 
 
 def check_options(options: ExportOptions) -> None:
     """UsageError for options that exclude each other."""
+    if (options.model is None) == (options.onnx is None):
+        got = "neither" if options.model is None else "both"
+        raise UsageError(f"got {got} of --model and --onnx. Pass one of them.")
+    theirs = options.onnx is not None or ":" in (options.model or "")
+    ours = ("depth", "depths", "ensemble", "num_classes")
+    for name in ours if theirs else ("arch", "classes", "head"):
+        if getattr(options, name):
+            flag, net = name.replace("_", "-"), printable(options.onnx or options.model)
+            whose = "one of our nets" if theirs else "other people's nets"
+            raise UsageError(f"got --{flag} for {net}; it is for {whose}. Leave it out.")
     if options.depths and options.depth is not None:
         raise UsageError("got both depth and depths. Pass depths alone, with all of them.")
     if options.depths and options.calib_table is not None:

@@ -1,4 +1,4 @@
-"""Verify a written bundle: what it loses against PyTorch, and whether that is allowed."""
+"""Verify a written bundle: what it loses, and whether that is allowed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.bundle.calibration_table import TABLE_NAME, read_table
-from edgeunet.bundle.card import Card
 from edgeunet.data import cells
 from edgeunet.data.fit import Fit, Reading
 from edgeunet.errors import ExportError, ParityError
@@ -23,6 +22,7 @@ from edgeunet.parity import (
     samples_of,
 )
 from edgeunet.parity.measure import TOLERANCES
+from edgeunet.parity.reference import Reference
 
 from .int8.budget import hold_budget
 
@@ -48,22 +48,22 @@ def check_simulator() -> None:
 
 @dataclass(frozen=True)
 class Proof:
-    """The frames that a bundle is measured on, and what it may lose.
+    """What a bundle is compared with, the frames that it is measured on, and what it may lose.
 
     data: data set to measure on. None takes procedural frames for procedural weights, else the
     golden frames. reading: what its images hold. max_iou_drop: IoU points that may be lost on
     labelled frames. Without labels, the promised agreement must hold.
     """
 
-    card: Card
+    reference: Reference
     data: Path | None
     reading: Reading
     max_iou_drop: float
 
     def measure(self, bundle: Bundle) -> tuple[ParityReport, list[WorstFrame]]:
-        """Compare all graphs of the bundle with PyTorch."""
+        """Compare all graphs of the bundle with the reference."""
         samples, name = self._samples(bundle)
-        return measure(bundle, samples, data=name, simulate=True)
+        return measure(bundle, samples, data=name, reference=self.reference, simulate=True)
 
     def excess(self, parity: ParityReport) -> float:
         """Points by which the worst graph exceeds its budget.
@@ -85,7 +85,9 @@ class Proof:
         samples, _ = self._samples(bundle)
         allowed = self.max_iou_drop if labelled else 100 * (1 - TOLERANCES["int8"][0])
         table = read_table(bundle.root / TABLE_NAME)
-        return hold_budget(bundle.root, table, samples, self.card, allowed=allowed, report=report)
+        return hold_budget(
+            bundle.root, table, samples, self.reference.card, allowed=allowed, report=report
+        )
 
     def check(self, parity: ParityReport) -> None:
         """ParityError if the bundle is outside its budget, so that it is not written."""
@@ -102,20 +104,21 @@ class Proof:
             )
         worst = min(parity.deployed, key=lambda stage: stage.agreement)
         raise ParityError(
-            f"{worst.name} agrees with PyTorch on {worst.agreement:.2%} of the pixels of "
-            f"{parity.data}; expected {worst.wanted:.2%}. Pass --data with labels to measure IoU "
-            "instead. No bundle was written."
+            f"{worst.name} agrees with {parity.reference} on {worst.agreement:.2%} of the pixels "
+            f"of {parity.data}; expected {worst.wanted:.2%}. Pass --data with labels to measure "
+            "IoU instead. No bundle was written."
         )
 
     def _samples(self, bundle: Bundle) -> tuple[Iterator[ParitySample], str]:
         """Frames to measure on, labelled if possible, and their description."""
+        card = self.reference.card
         if self.data is not None:
-            fit = Fit(self.card.input, self.reading)
-            classes = len(self.card.classes)
+            fit = Fit(card.input, self.reading)
+            classes = len(card.classes)
             return samples_of(self.data, num_classes=classes, fit=fit), self.data.name
-        if self.card.data != cells.NAME:
+        if card.data != cells.NAME:
             return golden_samples(bundle), "its golden frames"
-        spec = self.card.input
+        spec = card.input
         fit = Fit(spec)
         frames = cells.snapshots(FRAMES, height=spec.height, width=spec.width, seed=2)
         return (

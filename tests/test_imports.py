@@ -135,6 +135,7 @@ def test_public_names() -> None:
         "Segmenter",
         "Tiling",
         "create_model",
+        "export",
         "export_bundle",
         "list_models",
         "load",

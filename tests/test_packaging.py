@@ -40,7 +40,7 @@ def test_wheel_holds_every_module_once(wheel: zipfile.ZipFile) -> None:
         for folder, inside in FOLDERS.items()
         for path in (ROOT / folder).rglob("*.py")
     }
-    assert {"edgeunet/exporting/export.py", "edgeunet/runtime/backends/ort.py"} <= wanted
+    assert {"edgeunet/exporting/pipeline.py", "edgeunet/runtime/backends/ort.py"} <= wanted
     assert Counter(name for name in content(wheel) if name.endswith(".py")) == Counter(wanted)
 
 

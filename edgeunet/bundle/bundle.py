@@ -227,7 +227,7 @@ def _open(root: Path) -> Bundle:
         )
     manifest = read_manifest(root / MANIFEST_NAME)
     required = {flavour_file(flavour) for flavour in manifest.flavours}
-    required |= {GOLDEN_NAME, CHECKPOINT_NAME}
+    required |= {GOLDEN_NAME, *((CHECKPOINT_NAME,) if manifest.reference == "checkpoint" else ())}
     if manifest.gate is not None:
         required |= {part_file(flavour, part) for flavour in manifest.flavours for part in PARTS}
     unlisted = sorted(required - set(manifest.files))

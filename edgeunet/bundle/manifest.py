@@ -32,6 +32,7 @@ Levels = tuple[float, float]
 """Raw values that mean 0 and 1."""
 Flavour = Literal["fp32", "fp16", "int8", "int8.fp16", "int8.cpu"]
 Part = Literal["encoder", "decoder"]
+Kept = Literal["checkpoint", "graph"]
 PARTS: tuple[Part, ...] = ("encoder", "decoder")
 """The two halves of a gated graph, which the bundle holds too: `image` -> `presence` and features,
 features -> `logits`. If the gate is closed, the second need not run."""
@@ -267,7 +268,10 @@ def check_classes(
 class Manifest:
     """Contents of manifest.json.
 
-    model, arguments: the variant and its arguments to `create_model`. weights: their tag or file.
+    model, arguments: the variant and its arguments to `create_model`; of other nets their name, and
+    no arguments. weights: their tag or file.
+    reference: what the bundle keeps to be compared with: the checkpoint of a variant, or else the
+    FP32 graph, which the export compared with `origin`. origin: the net as it came, for people.
     classes, palette: names and RGB colours by class id.
     input: preprocessing. logits_size: (height, width) of the output `logits`.
     gate: presence thresholds by class id, None without a gate.
@@ -289,6 +293,8 @@ class Manifest:
     max_batch: int
     files: dict[str, str]
     versions: dict[str, str]
+    reference: Kept = "checkpoint"
+    origin: str = "PyTorch"
     gate: tuple[float, ...] | None = None
     depths: dict[str, str] = field(default_factory=dict)
     frames: FrameStatistics | None = None

@@ -20,12 +20,12 @@ from torch.nn import functional
 from ..bundle.manifest import RGB, Filter, InputSpec
 from ..data.datasets import Dataset, read_labels
 from ..data.fit import Fit, Frame
-from ..errors import DatasetError
 from ..metrics import (
     IGNORE,
     Mask,
     Matrix,
     boundary_f1,
+    check_labels,
     confusion_matrix,
     dice_per_class,
     in_percent,
@@ -169,18 +169,6 @@ def evaluate_on(
         boundaries.append(boundary_f1(truth, np.where(truth == IGNORE, truth, predicted)))
     check_labels(confusion, dataset.classes, where=str(dataset.root / split))
     return Evaluation(confusion, float(np.mean(boundaries)), dataset.classes)
-
-
-def check_labels(confusion: Matrix, classes: Sequence[str], *, where: str) -> None:
-    """DatasetError unless the labels hold two classes or more: one scores 100 % by itself."""
-    absent = without_labels(confusion)
-    if len(classes) - len(absent) < 2:
-        held = [repr(name) for index, name in enumerate(classes) if index not in absent]
-        raise DatasetError(
-            f"the labels in {where} hold {' '.join(held) or 'no class'} alone; expected two "
-            "classes or more, because every constant answer has an mIoU of 100 % otherwise. Add "
-            "images that show another class, or compare masks on images without labels."
-        )
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Compares the candidate's gate with the labels and with PyTorch's gate."""
+"""Compares the candidate's gate with the labels and with the reference's gate."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ..metrics import Mask, class_pixels
 class GateParity:
     """How the gate of a bundle compares.
 
-    changed, decisions: number of decisions (one class on one frame) that differ from PyTorch's, and
-        number of all.
-    presence_max, presence_mean: absolute deviation from PyTorch's presence.
+    changed, decisions: number of decisions (one class on one frame) that differ from those of the
+        reference, and number of all.
+    presence_max, presence_mean: absolute deviation from the reference's presence.
     report: the gate compared with the labels, None without labels. curves: `roc_curve` by class.
     """
 
@@ -31,8 +31,9 @@ class GateParity:
     def lines(self) -> str:
         """One sentence a line: what the gate skips (with labels only), and what changed."""
         deviation = (
-            f"{self.changed} of {self.decisions} gate decisions differ from PyTorch's; presence "
-            f"deviates by {self.presence_max:.3g} at most, {self.presence_mean:.2g} on average"
+            f"{self.changed} of {self.decisions} gate decisions differ from the reference's; "
+            f"presence deviates by {self.presence_max:.3g} at most, {self.presence_mean:.2g} on "
+            "average"
         )
         return deviation if self.report is None else f"{self.report.summary()}\n{deviation}"
 

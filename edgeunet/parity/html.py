@@ -36,7 +36,7 @@ def write_html(
         ],
         gate_classes=[] if judged is None else list(zip(judged.classes, palette, strict=True)),
         rocs=[] if report.gate is None else list(_rocs(report.gate, palette)),
-        frames=[(frame, _pictures(frame, palette)) for frame in worst],
+        frames=[(frame, _pictures(frame, palette, report.reference)) for frame in worst],
     )
     write_bytes(path, page.encode())
 
@@ -73,11 +73,11 @@ def _rocs(gate: GateParity, palette: Palette) -> Iterator[Roc]:
             yield Roc(entry.name, colour, curve, (1 - closed, opened), auc)
 
 
-def _pictures(frame: WorstFrame, palette: Palette) -> dict[str, str]:
+def _pictures(frame: WorstFrame, palette: Palette, reference: str) -> dict[str, str]:
     """Pictures as `data:` URLs, by caption."""
     return {
         "frame": _data_url("jpeg", frame.image),
-        "PyTorch": _data_url("png", colourise(frame.reference, palette)),
+        reference: _data_url("png", colourise(frame.reference, palette)),
         "candidate": _data_url("png", colourise(frame.candidate, palette)),
         "difference": _data_url("png", _difference(frame.image, frame.reference, frame.candidate)),
     }

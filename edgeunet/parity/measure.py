@@ -1,4 +1,4 @@
-"""Runs PyTorch and the stages of a bundle on the same frames and compares their masks."""
+"""Runs the reference and the stages of a bundle on the same frames and compares their masks."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from ..bundle.bundle import CHECKPOINT_NAME, Bundle
+from ..bundle.bundle import Bundle
 from ..bundle.manifest import Flavour
 from ..data.datasets import open_dataset, read_labels
 from ..data.fit import Fit, visible
@@ -23,6 +22,7 @@ from ..metrics import (
     Mask,
     Matrix,
     boundary_f1,
+    check_labels,
     confusion_matrix,
     in_percent,
     iou_per_class,
@@ -30,8 +30,6 @@ from ..metrics import (
     pixel_agreement,
     without_labels,
 )
-from ..models.checkpoints import Checkpoint
-from ..models.reference import check_labels, to_input, to_mask
 from ..runtime.backends import Backend, create_backend
 from ..runtime.backends.ort import open_flavour
 from ..runtime.backends.postprocess import Postprocessor
@@ -39,6 +37,7 @@ from ..runtime.backends.preprocess import Preprocessor
 from ..runtime.frames import Frame, NetOutputs
 from ..runtime.sources import Frames
 from .gate import GateCollector
+from .reference import Reference, open_reference
 from .report import FrameReport, ParityReport, StageParity
 
 TOLERANCES = {
@@ -50,7 +49,7 @@ TOLERANCES = {
     "trt int8": (0.99, 0.5),
     "trt int8.fp16": (0.99, 0.5),
 }
-"""Stage -> (share of pixels that must agree with PyTorch, IoU points that it may lose)."""
+"""Stage -> (share of pixels that must agree with the reference, IoU points that it may lose)."""
 
 _SIMULATED: dict[str, Flavour] = {"trt int8": "int8", "trt int8.fp16": "int8.fp16"}
 WORST = 6
@@ -108,32 +107,17 @@ class _Stages:
     """The reference and the stages that are compared with it."""
 
     bundle: Bundle
+    reference: Reference
     backends: dict[str, Backend]
 
-    def __post_init__(self) -> None:
-        opened = Checkpoint.open(self.bundle.root / CHECKPOINT_NAME)
-        self.net, self.card = opened.net, opened.card
-
-    @torch.inference_mode()
-    def reference(self, image: Frame) -> tuple[NetOutputs, Mask]:
-        """Outputs and mask by PyTorch and the card alone, without the runtime or the manifest."""
-        spec = self.card.input
-        logits, presence = self.net.predict(to_input(image, spec))
-        size = (image.shape[0], image.shape[1])
-        mask = to_mask(logits, presence, spec, size, thresholds=self.card.gate)
-        return _as_numpy(logits, presence), mask
-
-    @torch.inference_mode()
     def outputs(self, image: Frame) -> Iterator[tuple[str, NetOutputs, Mask]]:
         """Yield (stage, outputs, mask) in the order of the stages."""
         size = (image.shape[0], image.shape[1])
         manifest = self.bundle.manifest
         finish = Postprocessor(manifest.input, manifest.gate)
         images = Preprocessor(manifest.input)([image])
-        logits, presence = self.net.predict(torch.from_numpy(images))
-        outputs = _as_numpy(logits, presence)
-        mask = to_mask(logits, presence, manifest.input, size, thresholds=manifest.gate)
-        yield "preprocessing", outputs, mask
+        outputs = self.reference.infer(images)
+        yield "preprocessing", outputs, self.reference.decide(outputs, size)
         yield "postprocessing", outputs, finish(*outputs, size)[0]
         for name, backend in self.backends.items():
             result = backend.net.infer(images)
@@ -183,18 +167,18 @@ class _Comparison:
         self._worst: list[tuple[float, int, WorstFrame]] = []
         self.expected = self._no_pixels()
         self.stages: dict[str, _StageSums] = {}
-        self.gate = GateCollector(stages.card.gate, manifest.gate)
+        self.gate = GateCollector(stages.reference.card.gate, manifest.gate)
         self.labelled = False
 
     def add(self, index: int, sample: ParitySample) -> None:
         """Run the reference and all stages on a frame."""
-        expected, reference = self._stages.reference(sample.image)
+        expected, reference = self._stages.reference.segment(sample.image)
         self.labelled = sample.labels is not None
         truth = reference if sample.labels is None else sample.labels
         self.expected += confusion_matrix(truth, reference, num_classes=self._classes)
         for name, outputs, mask in self._stages.outputs(sample.image):
             stage = self.stages.setdefault(name, _StageSums(name, self._no_pixels()))
-            error = np.abs(outputs.logits - expected.logits)
+            error = np.abs(_centred(outputs.logits) - _centred(expected.logits))
             agreement = stage.add(truth, reference, mask, error)
         # The last stage is the candidate.
         self.gate.add(expected.presence, outputs.presence, sample.labels)
@@ -220,17 +204,19 @@ def measure(
     samples: Iterable[ParitySample],
     *,
     data: str,
+    reference: Reference | None = None,
     backend: str = "auto",
     simulate: bool = False,
     progress: Callable[[int], None] = lambda frames: None,
 ) -> tuple[ParityReport, list[WorstFrame]]:
-    """Compare the bundle with its own checkpoint in PyTorch, stage by stage.
+    """Compare the bundle with its reference, stage by stage.
 
     Each stage replaces one more part of the reference: "preprocessing" uses the runtime's input,
     "postprocessing" also its way from logits to masks, and "fp32", "fp16" and "int8" also the
     bundle's graphs. So the first stage out of tolerance shows where the fault is.
 
     Args:
+        reference: None takes what the bundle holds, see `open_reference`.
         backend: "auto" and "onnxruntime" compare the bundle's graphs on ONNX Runtime; another one
             is compared instead of them.
         simulate: also compare the INT8 graphs for TensorRT. ONNX Runtime computes them node by
@@ -250,7 +236,8 @@ def measure(
         'fp32'
     """
     with ExitStack() as stack:
-        stages = _Stages(bundle, _backends(bundle, backend, stack, simulate=simulate))
+        wanted = open_reference(bundle) if reference is None else reference
+        stages = _Stages(bundle, wanted, _backends(bundle, backend, stack, simulate=simulate))
         comparison = _Comparison(stages)
         for index, sample in enumerate(samples):
             comparison.add(index, sample)
@@ -273,6 +260,7 @@ def _report(comparison: _Comparison, stages: _Stages, data: str) -> ParityReport
         weights=bundle.manifest.weights,
         precision=bundle.manifest.precision,
         backend=candidate.name,
+        reference=stages.reference.title,
         data=data,
         frames=sums[-1].frames,
         labelled=labelled,
@@ -331,5 +319,10 @@ def _class_iou(confusion: Matrix, *, labelled: bool) -> tuple[float | None, ...]
     return in_percent(iou_per_class(confusion)) if labelled else (None,) * len(confusion)
 
 
-def _as_numpy(logits: torch.Tensor, presence: torch.Tensor | None) -> NetOutputs:
-    return NetOutputs(logits.numpy(), None if presence is None else presence.numpy())
+def _centred(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Logits less their mean over the classes, which decides nothing.
+
+    A net that gives probabilities tells its logits up to that mean.
+    """
+    centred: npt.NDArray[np.float32] = logits - logits.mean(1, keepdims=True)
+    return centred

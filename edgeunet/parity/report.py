@@ -14,14 +14,15 @@ NO_LABELS = "not checked: no labels; pass --data, a data set with masks"
 
 @dataclass(frozen=True)
 class StageParity:
-    """One stage compared with PyTorch. Agreements are in 0..1, IoU and drop in percentage points.
+    """One stage compared with the reference. Agreements are in 0..1, IoU and drop in points.
 
     agreement: share of equal pixels. boundary: F1 of the class boundaries within 2 pixels, mean of
         the frames.
     iou: per class against the labels, None for a class that does not appear. miou: their mean over
         the classes that a label has.
-    drop: PyTorch's mIoU minus this one. Without labels all of them are None.
-    logit_max, logit_mean: absolute errors at the net's resolution.
+    drop: the reference's mIoU minus this one. Without labels all of them are None.
+    logit_max, logit_mean: absolute errors at the net's resolution, of the logits less their mean
+        over the classes.
     wanted, allowed_drop: tolerances of agreement and drop. allowed_drop is None without labels.
     """
 
@@ -70,7 +71,8 @@ class ParityReport:
     """A whole parity run.
 
     labelled: whether the frames have labels; if not, only the agreement of the pixels is known.
-    reference_iou, reference_miou: PyTorch's, in percent, None without labels.
+    reference: what the stages are compared with, such as "PyTorch".
+    reference_iou, reference_miou: its own, in percent, None without labels.
     gate: of the candidate, None if the bundle runs ungated.
     fallbacks: layers that the export put back to float.
     left_out: classes that no mIoU is averaged over, because no label has them.
@@ -81,6 +83,7 @@ class ParityReport:
     weights: str
     precision: str
     backend: str
+    reference: str
     data: str
     frames: int
     labelled: bool
@@ -126,7 +129,7 @@ class ParityReport:
         elif self.labelled:
             return "all stages within tolerance"
         else:
-            verdict = "all stages agree with PyTorch on the promised share of the pixels"
+            verdict = f"all stages agree with {self.reference} on the promised share of the pixels"
         return verdict if self.labelled else f"{verdict}; budget {self.budget}"
 
     @property
@@ -154,7 +157,7 @@ class ParityReport:
             + (
                 "no labels"
                 if self.reference_miou is None
-                else f"PyTorch mIoU {self.reference_miou:.2f}"
+                else f"{self.reference} mIoU {self.reference_miou:.2f}"
             ),
             f"{'stage':<15}{'agreement':>11}{'wanted':>9}{'mIoU':>8}{'drop':>7}{'boundary':>10}"
             f"{'logit max':>11}{'mean':>9}",

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import onnx_ir as ir
 import torch
+from torch import nn
 
-from edgeunet.errors import ExportError
+from edgeunet.errors import ExportError, first_line
 from edgeunet.models import SegmentationNet
 
 from .passes import Clean, DeconvToDepthToSpace
@@ -18,30 +19,36 @@ OPSET = 17
 """Newest opset that TensorRT 8.x reads correctly."""
 
 
-def trace(net: SegmentationNet, path: Path, *, height: int, width: int, channels: int) -> None:
-    """Write the net as ONNX opset 17: `image` -> `logits` and, with a gate, `presence`.
+def trace(net: nn.Module, path: Path, *, height: int, width: int, channels: int) -> None:
+    """Write the net as ONNX opset 17: `image` -> `logits` and, with a gate of ours, `presence`.
 
     The batch is dynamic, height and width are fixed. Batch normalisation is folded. A 2x2
     transposed convolution becomes a 1x1 convolution and a DepthToSpace, which quantize everywhere.
 
     Raises:
-        ExportError: the exporter wrote another opset.
+        ExportError: what the exporter cannot trace, or it wrote another opset.
     """
-    outputs = ["logits"] if net.cgm is None else ["logits", "presence"]
+    gated = isinstance(net, SegmentationNet) and net.cgm is not None
+    outputs = ["logits", "presence"] if gated else ["logits"]
     with warnings.catch_warnings(), torch.inference_mode():
         # The dynamo exporter always writes opset 18 (torch 2.13), which 8.x parsers misread. The
         # TorchScript exporter is deprecated, but keeps to the opset; this is checked below.
         warnings.simplefilter("ignore")
-        torch.onnx.export(
-            net.eval(),
-            (torch.zeros(1, channels, height, width),),
-            str(path),
-            opset_version=OPSET,
-            dynamo=False,
-            input_names=["image"],
-            output_names=outputs,
-            dynamic_axes={name: {0: "batch"} for name in ["image", *outputs]},
-        )
+        try:
+            torch.onnx.export(
+                net.eval(),
+                (torch.zeros(1, channels, height, width),),
+                str(path),
+                opset_version=OPSET,
+                dynamo=False,
+                input_names=["image"],
+                output_names=outputs,
+                dynamic_axes={name: {0: "batch"} for name in ["image", *outputs]},
+            )
+        except Exception as error:  # it has dozens, some with the whole graph in them
+            raise ExportError(
+                f"torch.onnx.export cannot trace the net: {first_line(error)}"
+            ) from None
     model = load(path)
     found = model.opset_imports[""]
     if found != OPSET:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeunet.bundle.bundle import CHECKPOINT_NAME, Bundle
-from edgeunet.errors import MissingDependencyError, UsageError
+from edgeunet.errors import MissingDependencyError, UsageError, printable
 
 from ..frames import NetOutputs
 from ..options import LoadOptions
@@ -22,7 +22,17 @@ from edgeunet.models.checkpoints import Checkpoint
 
 
 def open_pytorch(bundle: Bundle, options: LoadOptions) -> NetBackend:
-    """The bundle's checkpoint in FP32, run eagerly."""
+    """The bundle's checkpoint in FP32, run eagerly.
+
+    Raises:
+        UsageError: a bundle of another net, which keeps no checkpoint.
+    """
+    if bundle.manifest.reference != "checkpoint":
+        raise UsageError(
+            f"{bundle.root} holds no checkpoint: {bundle.manifest.model} is not one of our nets, "
+            "and its code is not kept. Use --backend onnxruntime; its FP32 graph was compared with "
+            f"{printable(bundle.manifest.origin)} by the export."
+        )
     checkpoint = Checkpoint.open(bundle.root / CHECKPOINT_NAME)
     return NetBackend(bundle, TorchNet(checkpoint.net), name="pytorch")
 

@@ -14,11 +14,14 @@ from edgeunet.exporting import ExportOptions, export_bundle
 from edgeunet.exporting.proof import FRAMES, Proof, check_simulator
 from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.parity import ParityReport
+from edgeunet.parity.torch_reference import TorchReference
 
 
 @pytest.fixture(scope="module")
 def proof(checkpoint: Path) -> Proof:
-    return Proof(Checkpoint.open(checkpoint).card, None, Reading(), max_iou_drop=0.5)
+    opened = Checkpoint.open(checkpoint)
+    reference = TorchReference(opened.net, opened.card)
+    return Proof(reference, None, Reading(), max_iou_drop=0.5)
 
 
 @pytest.fixture(scope="module")

@@ -157,7 +157,7 @@ def test_parity_detects_other_thresholds_in_the_manifest(
     manifest["gate"] = [0.0, 1.0, 1.0]  # closes classes that are present
     (copy / "manifest.json").write_text(json.dumps(manifest))
     report = compare(copy, frames[::5], backend="pytorch")
-    assert report.first_failure == "preprocessing"
+    assert report.first_failure == "postprocessing"
     assert report.gate is not None and report.gate.changed > 0
 
 

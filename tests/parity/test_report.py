@@ -27,6 +27,7 @@ REPORT = ParityReport(
     weights="cells",
     precision="int8",
     backend="onnxruntime",
+    reference="PyTorch",
     data="cells",
     frames=3,
     labelled=True,

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from edgeunet.bundle.manifest import RGB, InputSpec, imagenet
 from edgeunet.errors import CalibrationError
-from edgeunet.models import SegmentationNet
-from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.runtime.frames import Frame
 
 from .frames import FrameSet
@@ -43,8 +38,15 @@ _RANGES = ((0.0, 1.0), (0.5, 0.5), (0.0, 1 / 255))
 _WANTED = "Pass --calib a few dozen frames as the application sees them"
 
 
+Distance = Callable[[Iterable[Frame], InputSpec], float]
+"""See `Origin.distance`."""
+
+
 def examine(
-    net: SegmentationNet, candidates: Mapping[int, Descriptor], typical: FrameSet, spec: InputSpec
+    distance: Distance,
+    candidates: Mapping[int, Descriptor],
+    typical: FrameSet,
+    spec: InputSpec,
 ) -> str:
     """Check frames before calibrating on them.
 
@@ -56,17 +58,17 @@ def examine(
             unlike the training data that their preparation must be wrong.
     """
     check_pixels(candidates, typical.name)
-    found = distance(net, typical.frames, spec)
+    found = distance(typical.frames, spec)
     if np.isnan(found):
-        return "not compared with the training data: the net has no batch normalisation"
-    rivals = [(distance(net, typical.frames, other), other) for other in customary(spec)]
+        return "not compared with the training data, of which only batch normalisation tells"
+    rivals = [(distance(typical.frames, other), other) for other in customary(spec)]
     check_distance(found, spec, min(rivals, key=lambda pair: pair[0]), typical.name)
     said = f"distance from the training data: {found:.3f} nats"
     if set(spec.channels) != set(RGB):
         return said
     exchange = {"red": "blue", "blue": "red", "green": "green"}
     other = replace(spec, channels=tuple(exchange[name] for name in spec.channels))
-    swapped = distance(net, typical.frames, other)
+    swapped = distance(typical.frames, other)
     if found < _SWAPPED * swapped:
         return said
     return (
@@ -162,54 +164,3 @@ def check_classes(seen: Collection[int], classes: Sequence[str]) -> None:
 def _described(spec: InputSpec) -> str:
     mean, std = (", ".join(f"{value:g}" for value in part) for part in (spec.mean, spec.std))
     return f"{', '.join(spec.channels)} with mean {mean} and std {std}"
-
-
-LAYERS = 8
-"""Number of normalisations compared, the first of the encoder: with depth the effect of exposure
-fades, the effect of unfamiliar pictures less so."""
-
-
-@torch.inference_mode()
-def distance(net: SegmentationNet, frames: Iterable[Frame], spec: InputSpec) -> float:
-    """Distance of frames from the training data; NaN for a net without batch normalisation.
-
-    Compares the inputs of the first `LAYERS` batch normalisations of the encoder with their running
-    mean and variance: the relative entropy of two normal distributions, in nats; the median over
-    the channels of each layer, then the mean over the layers. 0 for frames like the training data.
-    Only means are held in memory.
-    """
-    norms = [
-        module
-        for module in net.modules()
-        if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None
-    ]
-    seen: dict[nn.Module, list[Tensor]] = {}  # in the order of the forward pass
-
-    def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if module in seen or len(seen) < LAYERS:
-            values = inputs[0].double()
-            moments = torch.stack([values, values.square()]).mean((1, 3, 4))
-            seen.setdefault(module, []).append(moments)
-
-    hooks = [norm.register_forward_pre_hook(note) for norm in norms]
-    try:
-        prepare = Preprocessor(spec)
-        for frame in frames:
-            net.encode(torch.from_numpy(prepare([frame])))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    # All frames have the net's size: the mean of their means is that of all pixels.
-    means = {norm: torch.stack(moments).mean(0) for norm, moments in seen.items()}
-    layers = [_entropy(norm, means[norm]) for norm in norms if norm in means]
-    return float(np.mean(layers)) if layers else math.nan
-
-
-def _entropy(norm: nn.BatchNorm2d, moments: Tensor) -> float:
-    """Median over the channels of the relative entropy, nats, from means (2, C) of x and x²."""
-    assert norm.running_mean is not None and norm.running_var is not None
-    mean, variance = moments[0], moments[1] - moments[0].square()
-    trained = norm.running_var.double() + norm.eps
-    ratio = (variance.clamp(min=0) + norm.eps) / trained
-    shift = (mean - norm.running_mean).square() / trained
-    return float(((ratio + shift - 1 - ratio.log()) / 2).median())

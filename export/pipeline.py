@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from edgeunet.bundle.bundle import (
-    CHECKPOINT_NAME,
     REPORT_NAMES,
     Bundle,
     open_bundle,
@@ -25,7 +25,9 @@ from edgeunet.bundle.manifest import (
     DEPTHS_DIR,
     FLAVOURS,
     MANIFEST_NAME,
+    InputSpec,
     Manifest,
+    Precision,
     flavour_file,
 )
 from edgeunet.bundle.schema import encode
@@ -34,16 +36,11 @@ from edgeunet.data import cells
 from edgeunet.data.fit import Fit
 from edgeunet.errors import CalibrationError, ParityError
 from edgeunet.files import locked, new_directory, sha256, write_json
-from edgeunet.models import SegmentationNet
-from edgeunet.models.checkpoints import WEIGHTS_DIR, Checkpoint, has_card, save_checkpoint
-from edgeunet.models.depth import prune_depth
-from edgeunet.models.reference import reference_mask
 from edgeunet.parity import ParityReport, left_out_text, write_html
 from edgeunet.runtime.backends.preprocess import Preprocessor
 
 from .graphs.fp16 import half
 from .graphs.split import split_flavours
-from .graphs.trace import trace
 from .int8.calibration.calibrate import calibrate, check_table
 from .int8.calibration.check_frames import examine
 from .int8.calibration.frames import (
@@ -57,9 +54,13 @@ from .int8.calibration.frames import (
 )
 from .int8.emitters import write_int8
 from .lint import lint_flavours
-from .options import ExportOptions, check_options, for_the_net
+from .options import ExportOptions, check_options
+from .origins import open_origin
+from .origins.base import Origin
 from .proof import Proof, check_simulator
-from .variants import NetAndCard, cut_depths, ensemble_of
+
+if TYPE_CHECKING:
+    from torch import nn
 
 GOLDEN_FRAMES = 4
 
@@ -97,65 +98,120 @@ def export_bundle(
         True
     """
     check_options(options)
+    # The output comes first: it takes minutes to look at calibration frames.
+    with _written(output, options, force) as folder:
+        origins: Sequence[Origin]
+        if options.model is not None and ":" not in options.model:
+            from .origins.variants import open_variants  # PyTorch, which ONNX files do not need
+
+            origins = open_variants(options.model, options, report=report)
+        else:
+            origins = [open_origin(options)]
+        return _write(folder, Path(output).name, origins, options, report)
+
+
+def export(
+    net: nn.Module,
+    path: str | Path,
+    *,
+    size: tuple[int, int] | None = None,
+    classes: Sequence[str] = (),
+    precision: Precision = "fp32",
+    calib: str | Path | None = None,
+    data: str | Path | None = None,
+    input: InputSpec | None = None,  # noqa: A002
+    output: str | None = None,
+    force: bool = False,
+    report: Callable[[str], None] = lambda step: None,
+    **options: Any,
+) -> ParityReport:
+    """Write a bundle of any PyTorch net that turns images into logits.
+
+    Args:
+        net: in evaluation mode. It maps (N, C, H, W) to logits (N, classes, h, w), in a tensor, a
+            tuple or list (the first counts), a dict (`out` or the first), or an object with
+            `.logits`. Softmax and sigmoid behind the logits are cut off. One channel becomes the
+            two classes background and foreground.
+        path: directory of the bundle, see `export_bundle`.
+        size: (height, width) of the net's input, if `input` does not say it.
+        classes: their names by id; None for "class 0" and so on.
+        precision: "int8" and "fp16" hold the more exact graphs too.
+        calib: images, a data set or a video to calibrate INT8 with.
+        data: data set to measure on, with labels.
+        input: how frames become the net's input; None for RGB with ImageNet's statistics.
+        output: name, or number, of the output that is the logits.
+        report: called with the name of each step.
+        options: further fields of `ExportOptions`, such as `max_iou_drop`.
+
+    Raises:
+        UsageError: a net in training mode, or an answer that is not logits. ShapeError: a size that
+            it does not take; one that it takes is named. ExportError: a net that cannot be traced.
+            See `export_bundle` for others.
+
+    Example:
+        >>> from torch import nn
+        >>> net = nn.Conv2d(3, 2, 1).eval()
+        >>> report = edgeunet.export(net, "mine", size=(32, 32), classes=["road", "car"])
+        >>> report.model
+        'Conv2d'
+    """
+    from .origins.module import open_module
+
+    chosen = ExportOptions(
+        type(net).__name__,
+        "memory",
+        precision=precision,
+        calib=None if calib is None else Path(calib),
+        data=None if data is None else Path(data),
+        size=size,
+        **options,
+    )
+    with _written(path, chosen, force) as folder:
+        origin = open_module(net, size=size, classes=classes, spec=input, output=output)
+        return _write(folder, Path(path).name, [origin], chosen, report)
+
+
+@contextmanager
+def _written(output: str | Path, options: ExportOptions, force: bool) -> Iterator[Path]:
+    """The new folder of a bundle, which appears as `output` when all is done."""
     if options.precision == "int8":
         check_simulator()
     target = Path(output)
-    # The output comes first: it takes minutes to look at calibration frames.
-    with (
-        locked(target),
-        new_directory(target, force=force, strangers=strangers_in) as folder,
-    ):
-        if not has_card(options.weights, options.model):
-            options = for_the_net(options)
-        source = Checkpoint.open(
-            options.weights,
-            options.model,
-            num_classes=options.num_classes,
-            size=options.size,
-            preparation=options.preparation,
-            raw=options.raw,
-        )
-        nets = _nets(source.net, source.card, options, report)
-        net, card = nets[-1]
-        selection = _selection(options, net, card, report)
-        if net.cgm is not None and card.gate is None:
-            report("the gate is not calibrated and stays unused; `edgeunet gate` calibrates it")
-        whole = _Writer(folder, target.name, net, card, options, source.path, selection, report)
-        for shallow, its_card in nets[:-1]:
-            place = f"{DEPTHS_DIR}/{its_card.arguments['depth']}"
-            (folder / place).mkdir(parents=True)
-            part = replace(whole, folder=folder / place, name=f"{target.name}/{place}", net=shallow)
-            replace(part, card=its_card).write_depth()
-        return whole.write_depth() if options.depths else whole.write()
+    with locked(target), new_directory(target, force=force, strangers=strangers_in) as folder:
+        yield folder
 
 
-def _nets(
-    net: SegmentationNet, card: Card, options: ExportOptions, report: Callable[[str], None]
-) -> list[NetAndCard]:
-    """The nets to write as bundles, the outermost last; their cards have the chosen size."""
-    nets = [(net, card)]
-    if options.depths:
-        nets = cut_depths(net, card, options.depths, report=report)
-    elif options.depth is not None:
-        nets = [prune_depth(net, card, depth=options.depth, report=report)]
-    if options.ensemble:
-        nets = [ensemble_of(net, card) for net, card in nets]
-    for net, _ in nets:
-        net.check_size(card.input.height, card.input.width)
-    return nets
+def _write(
+    folder: Path,
+    name: str,
+    origins: Sequence[Origin],
+    options: ExportOptions,
+    report: Callable[[str], None],
+) -> ParityReport:
+    """Write a bundle, the last origin's, and before it one for each smaller depth."""
+    origin = origins[-1]
+    for note in origin.notes:
+        report(note)
+    selection = _selection(options, origin, report)
+    whole = _Writer(folder, name, origin, options, selection, report)
+    for shallow in origins[:-1]:
+        place = f"{DEPTHS_DIR}/{shallow.card.arguments['depth']}"
+        (folder / place).mkdir(parents=True)
+        part = replace(whole, folder=folder / place, name=f"{name}/{place}", origin=shallow)
+        part.write_depth()
+    return whole.write_depth() if options.depths else whole.write()
 
 
-def _selection(
-    options: ExportOptions, net: SegmentationNet, card: Card, report: Callable[[str], None]
-) -> Selection:
+def _selection(options: ExportOptions, origin: Origin, report: Callable[[str], None]) -> Selection:
     """Frames to take golden frames from and to calibrate with; checked if they calibrate."""
+    card = origin.card
     calibrates = options.precision == "int8" and options.calib_table is None
     if options.calib is not None:
         fit = Fit(card.input, options.reading)
         candidates = describe_source(options.calib, num_classes=len(card.classes), fit=fit)
         selection = select(candidates)
         if calibrates:
-            report(examine(net, candidates.descriptors, selection.typical, card.input))
+            report(examine(origin.distance, candidates.descriptors, selection.typical, card.input))
         return selection
     if calibrates and card.data != cells.NAME:
         raise CalibrationError(
@@ -177,17 +233,20 @@ def _selection(
 class _Writer:
     """Writes one net as a bundle into `folder`, which is empty and is to be called `name`.
 
-    source: file of the weights. selection: frames to calibrate with and to take golden frames from.
+    selection: frames to calibrate with and to take golden frames from.
     """
 
     folder: Path
     name: str
-    net: SegmentationNet
-    card: Card
+    origin: Origin
     options: ExportOptions
-    source: Path
     selection: Selection
     report: Callable[[str], None]
+
+    @property
+    def card(self) -> Card:
+        """Of the net."""
+        return self.origin.card
 
     def write_depth(self) -> ParityReport:
         """Call `write` for one of several depths, and name the depth in reports and errors."""
@@ -201,23 +260,21 @@ class _Writer:
         miou = "" if found.miou is None else f"mIoU {found.miou:.2f}, "
         if parity.left_out:
             miou += f"{parity.left_out_text()}, "
-        self.report(f"{depth}: {miou}{found.agreement:.2%} of the pixels as PyTorch's")
+        self.report(f"{depth}: {miou}{found.agreement:.2%} of the pixels as {parity.reference}'s")
         return parity
 
     def write(self) -> ParityReport:
         """Write the bundle and verify it."""
         folder, card, options, report = self.folder, self.card, self.options, self.report
         report("trace")
-        spec = card.input
-        size = {"height": spec.height, "width": spec.width, "channels": len(spec.channels)}
-        trace(self.net, folder / flavour_file("fp32"), **size)
+        self.origin.write_graph(folder / flavour_file("fp32"))
         self._write_flavours()
         report("golden frames")
-        save_checkpoint(folder / CHECKPOINT_NAME, self.net, card)
+        self.origin.save(folder)
         self._write_golden()
         bundle = self._seal()
         report("parity")
-        proof = Proof(card, options.data, options.reading, options.max_iou_drop)
+        proof = Proof(self.origin, options.data, options.reading, options.max_iou_drop)
         parity, worst = proof.measure(bundle)
         if options.precision == "int8" and proof.excess(parity) > 0:
             fallbacks = proof.repair(bundle, labelled=parity.labelled, report=report)
@@ -262,16 +319,13 @@ class _Writer:
         return table
 
     def _write_golden(self) -> None:
-        golden = self.selection.chosen.alike(GOLDEN_FRAMES)
-        net, spec, gate = self.net, self.card.input, self.card.gate
-        images = torch.from_numpy(np.concatenate([Preprocessor(spec)([frame]) for frame in golden]))
-        with torch.inference_mode():
-            logits = [net.predict(image[None])[0].numpy() for image in images]
+        frames = self.selection.chosen.alike(GOLDEN_FRAMES)
+        origin, prepare = self.origin, Preprocessor(self.card.input)
         np.savez_compressed(
             self.folder / GOLDEN_NAME,
-            frames=np.stack(golden),
-            masks=np.stack([reference_mask(net, frame, spec, thresholds=gate) for frame in golden]),
-            logits=np.concatenate(logits),
+            frames=np.stack(frames),
+            masks=np.stack([origin.segment(frame)[1] for frame in frames]),
+            logits=np.concatenate([origin.infer(prepare([frame])).logits for frame in frames]),
         )
 
     def _manifest(self) -> Manifest:
@@ -280,11 +334,13 @@ class _Writer:
             height, width = golden["logits"].shape[2:]
         files = sorted(path.name for path in folder.iterdir() if path.is_file())
         depths = sorted((folder / DEPTHS_DIR).glob(f"*/{MANIFEST_NAME}"))
-        packages = ("edgeunet", "torch", "onnx", "onnxruntime", "numpy")
+        packages = ("edgeunet", *self.origin.packages, "onnx", "onnxruntime", "numpy")
         return Manifest(
-            model=options.model,
+            model=card.model,
             arguments=card.arguments,
-            weights=options.weights if self.source.parent == WEIGHTS_DIR else self.source.stem,
+            weights=self.origin.weights,
+            reference=self.origin.kept,
+            origin=self.origin.title,
             precision=options.precision,
             classes=card.classes,
             palette=card.palette,

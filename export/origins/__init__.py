@@ -1,0 +1,35 @@
+"""Where nets come from: one file an origin.
+
+A registry from the prefix of `--model PREFIX:NAME` to the function that opens such a net. To add an
+origin, write its file and add a line here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+
+from edgeunet.errors import UnknownNameError
+
+from ..options import ExportOptions
+from .base import Origin
+
+Opener = Callable[[str, ExportOptions], Origin]
+
+# Prefix -> module and function. Modules are imported on first use, since each needs a library.
+ORIGINS: dict[str, tuple[str, str]] = {}
+
+
+def open_origin(options: ExportOptions) -> Origin:
+    """The net that `options.model` names as PREFIX:NAME.
+
+    Raises:
+        UnknownNameError: no such prefix. MissingDependencyError: its library is missing. See the
+            origins for others.
+    """
+    prefix, _, name = (options.model or "").partition(":")
+    if prefix not in ORIGINS:
+        raise UnknownNameError("origin", prefix, ORIGINS)
+    module, function = ORIGINS[prefix]
+    opener: Opener = getattr(importlib.import_module(module, __name__), function)
+    return opener(name, options)

@@ -1,0 +1,210 @@
+"""Any module becomes a bundle, or is refused with what came, what was expected, what to do."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import edgeunet
+from edgeunet.bundle.bundle import open_bundle
+from edgeunet.bundle.manifest import InputSpec
+from edgeunet.errors import EdgeUNetError, ExportError, OutputExistsError, ShapeError, UsageError
+from edgeunet.runtime.segmenter import load
+
+SIZE = (32, 48)
+CLASSES = ("road", "car", "sky")
+
+
+class Net(nn.Module):
+    """Logits of three classes at half the size, and what a test makes of them."""
+
+    def __init__(
+        self, then: Callable[[Tensor], Any] = lambda logits: logits, *, channels: int = 3
+    ) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.Conv2d(8, channels, 3, 2, 1),
+        )
+        self.then = then
+        self.eval()
+
+    def forward(self, image: Tensor) -> Any:
+        return self.then(self.layers(image))
+
+
+def written(net: nn.Module, path: Path, **arguments: Any) -> edgeunet.Segmenter:
+    arguments = {"size": SIZE, "classes": CLASSES, **arguments}
+    report = edgeunet.export(net, path, **arguments)
+    assert report.first_failure is None, report.table()
+    assert report.reference == "PyTorch"
+    return load(path, backend="onnxruntime")
+
+
+FORMS: dict[str, Callable[[Tensor], Any]] = {
+    "tensor": lambda logits: logits,
+    "tuple": lambda logits: (logits, logits.mean()),
+    "list of lists": lambda logits: [[logits, -logits], -logits],
+    "dict with out": lambda logits: OrderedDict(aux=-logits, out=logits),
+    "dict without": lambda logits: {"mask": logits, "aux": -logits},
+    "object with logits": lambda logits: SimpleNamespace(loss=None, logits=logits),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_logits_are_found_in_what_the_net_returns(form: str, tmp_path: Path) -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    with (
+        written(Net(), tmp_path / "plain") as plain,
+        written(Net(FORMS[form]), tmp_path / "b") as net,
+    ):
+        assert np.array_equal(plain([frame]).masks[0], net([frame]).masks[0])
+    manifest = open_bundle(tmp_path / "b").manifest
+    assert (manifest.model, manifest.classes, manifest.logits_size) == ("Net", CLASSES, (16, 24))
+    assert (manifest.reference, manifest.origin) == ("graph", "PyTorch")
+
+
+@pytest.mark.parametrize(
+    ("then", "output"),
+    [
+        (lambda logits: (-logits, logits), "1"),
+        (lambda logits: {"out": -logits, "seg": logits}, "seg"),
+        (lambda logits: SimpleNamespace(logits=-logits, masks=logits), "masks"),
+    ],
+)
+def test_another_output_can_be_named(
+    then: Callable[[Tensor], Any], output: str, tmp_path: Path
+) -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    with (
+        written(Net(), tmp_path / "plain") as plain,
+        written(Net(then), tmp_path / "b", output=output) as net,
+    ):
+        assert np.array_equal(plain([frame]).masks[0], net([frame]).masks[0])
+
+
+def test_classes_have_numbers_without_names(tmp_path: Path) -> None:
+    edgeunet.export(Net(), tmp_path / "b", size=SIZE)
+    assert open_bundle(tmp_path / "b").manifest.classes == ("class 0", "class 1", "class 2")
+
+
+def test_input_says_how_frames_are_prepared(tmp_path: Path) -> None:
+    spec = InputSpec(*SIZE, channels=("blue", "green", "red"), mean=(0.5,) * 3, std=(0.5,) * 3)
+    edgeunet.export(Net(), tmp_path / "b", input=spec, classes=CLASSES)
+    assert open_bundle(tmp_path / "b").manifest.input == spec
+    with pytest.raises(UsageError, match="got size 64x64 and an input of 32x48"):
+        edgeunet.export(Net(), tmp_path / "c", input=spec, size=(64, 64))
+
+
+def test_net_in_half_precision_is_exported_in_full(tmp_path: Path) -> None:
+    net = Net().half()
+    with written(net, tmp_path / "b"):
+        assert {each.dtype for each in net.parameters()} == {torch.float16}
+
+
+class Multiple(nn.Module):
+    """Takes multiples of 16 alone, as a U-Net with four levels does."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        small = nn.functional.avg_pool2d(image, 16)
+        return image + nn.functional.interpolate(small, scale_factor=16)
+
+
+class Changing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Net()
+        self.dropout = nn.Dropout()
+        self.eval()
+        self.dropout.train()
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.dropout(self.net(image))
+
+
+class OverBatch(nn.Module):
+    def forward(self, image: Tensor) -> Tensor:
+        return image - image.mean()
+
+
+class Branching(nn.Module):
+    """What the exporter cannot trace."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return torch.fft.fft2(image).real
+
+
+def refused(net: Any, error: type[EdgeUNetError], path: Path, **arguments: Any) -> str:
+    with pytest.raises(error) as caught:
+        edgeunet.export(net, path / "b", **{"size": SIZE, **arguments})
+    assert list(path.iterdir()) == []
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 500
+    return message
+
+
+@pytest.mark.parametrize(
+    ("net", "error", "message"),
+    [
+        (Net().train(), UsageError, "Net is in training mode"),
+        (Changing(), UsageError, "differently each time: is dropout left on?"),
+        (OverBatch().eval(), UsageError, "differently in a batch of two"),
+        (Branching().eval(), ExportError, "torch.onnx.export cannot trace the net: "),
+        (Net(lambda logits: None), UsageError, "the net returns NoneType; expected logits"),
+        (Net(lambda logits: {}), UsageError, "the net returns a dict of nothing"),
+        (Net(lambda logits: "mask"), UsageError, "the net returns str"),
+        (Net(lambda logits: logits.mean((2, 3))), UsageError, r"a tensor (1, 3); expected"),
+        (Net(lambda logits: logits / 0), UsageError, "logits that are not finite"),
+        ("unet.pth", UsageError, "got str; expected a torch.nn.Module"),
+    ],
+)
+def test_what_is_no_net_is_refused(
+    net: Any, error: type[EdgeUNetError], message: str, tmp_path: Path
+) -> None:
+    assert message in refused(net, error, tmp_path)
+
+
+def test_a_size_that_fits_is_named(tmp_path: Path) -> None:
+    message = refused(Multiple().eval(), ShapeError, tmp_path, size=(40, 50))
+    assert "Multiple does not take 40x50: " in message
+    assert "It takes 48x64." in message
+
+
+def test_a_net_that_takes_no_size_is_refused(tmp_path: Path) -> None:
+    net = nn.Conv2d(4, 2, 1).eval()
+    message = refused(net, ExportError, tmp_path)
+    assert "Conv2d fails on an image of 32x48 with 3 channels" in message
+
+
+def test_names_that_do_not_fit_the_channels_are_refused(tmp_path: Path) -> None:
+    message = refused(Net(), UsageError, tmp_path, classes=["road", "car"])
+    assert "Net returns 3 channels, got names of 2 classes: road, car" in message
+
+
+def test_output_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    net = Net(lambda logits: {"out": logits, "aux": logits})
+    message = refused(net, UsageError, tmp_path, output="mask")
+    assert "no output 'mask'; it returns a dict of 'out', 'aux'" in message
+
+
+def test_an_existing_bundle_is_kept_unless_forced(tmp_path: Path) -> None:
+    edgeunet.export(Net(), tmp_path / "b", size=SIZE)
+    with pytest.raises(OutputExistsError):
+        edgeunet.export(Net(), tmp_path / "b", size=SIZE)
+    edgeunet.export(Net(), tmp_path / "b", size=SIZE, force=True)
+
+
+def test_size_is_needed(tmp_path: Path) -> None:
+    assert "Pass size=(height, width)" in refused(Net(), UsageError, tmp_path, size=None)
