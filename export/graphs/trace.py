@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx_ir as ir
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from edgeunet.errors import ExportError, first_line
 from edgeunet.models import SegmentationNet
@@ -17,6 +20,44 @@ from .passes.graph import load, save
 
 OPSET = 17
 """Newest opset that TensorRT 8.x reads correctly."""
+
+
+Size = int | None | tuple[int | None, int | None]
+
+
+@contextmanager
+def exact_pooling() -> Iterator[None]:
+    """Lets nets be traced that pool to sizes which do not divide those of their features.
+
+    `torch.onnx.export` refuses such a pooling, as PSPNet's and UperNet's have it. The mean over
+    each window is a product with two constant matrices: windows go from floor(i * side / size) to
+    ceil((i + 1) * side / size), as those of `torch.nn.AdaptiveAvgPool2d`.
+    """
+    pool = functional.adaptive_avg_pool2d
+
+    def pooled(input: Tensor, output_size: Size) -> Tensor:  # noqa: A002
+        sides = (int(input.shape[-2]), int(input.shape[-1]))
+        sizes = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * 2
+        wanted = [side if size is None else size for side, size in zip(sides, sizes, strict=True)]
+        if not any(side % size for side, size in zip(sides, wanted, strict=True)):
+            return pool(input, output_size)
+        rows, columns = (_windows(*pair).to(input) for pair in zip(sides, wanted, strict=True))
+        return rows @ input @ columns.T
+
+    functional.adaptive_avg_pool2d = pooled
+    try:
+        yield
+    finally:
+        functional.adaptive_avg_pool2d = pool
+
+
+def _windows(side: int, size: int) -> Tensor:
+    """Weights (size, side) of the mean over each window."""
+    weights = torch.zeros(size, side)
+    for index in range(size):
+        first, end = index * side // size, -(-(index + 1) * side // size)
+        weights[index, first:end] = 1 / (end - first)
+    return weights
 
 
 def trace(net: nn.Module, path: Path, *, height: int, width: int, channels: int) -> None:
@@ -35,16 +76,17 @@ def trace(net: nn.Module, path: Path, *, height: int, width: int, channels: int)
         # TorchScript exporter is deprecated, but keeps to the opset; this is checked below.
         warnings.simplefilter("ignore")
         try:
-            torch.onnx.export(
-                net.eval(),
-                (torch.zeros(1, channels, height, width),),
-                str(path),
-                opset_version=OPSET,
-                dynamo=False,
-                input_names=["image"],
-                output_names=outputs,
-                dynamic_axes={name: {0: "batch"} for name in ["image", *outputs]},
-            )
+            with exact_pooling():
+                torch.onnx.export(
+                    net.eval(),
+                    (torch.zeros(1, channels, height, width),),
+                    str(path),
+                    opset_version=OPSET,
+                    dynamo=False,
+                    input_names=["image"],
+                    output_names=outputs,
+                    dynamic_axes={name: {0: "batch"} for name in ["image", *outputs]},
+                )
         except Exception as error:  # it has dozens, some with the whole graph in them
             raise ExportError(
                 f"torch.onnx.export cannot trace the net: {first_line(error)}"

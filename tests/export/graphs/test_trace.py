@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
-from edgeunet.errors import ShapeError
+from edgeunet.errors import ExportError, ShapeError
 from edgeunet.exporting.graphs.trace import trace
 from edgeunet.models import create_model, list_models
 from support.graphs import ops, run
@@ -57,3 +60,33 @@ def test_unpadded_unet_traces_with_its_mirrored_borders(tmp_path: Path) -> None:
     with torch.inference_mode():
         wanted = net.predict(image)[0].numpy()
     np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+class Pooling(nn.Module):
+    """Pools to any size, as the pyramids of PSPNet and UperNet do."""
+
+    def __init__(self, size: int | tuple[int | None, int]) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(size)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return functional.interpolate(self.pool(image), size=image.shape[-2:], mode="nearest")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 6, (None, 5), (7, 9)])
+def test_pooling_to_any_size_is_exact(size: Any, tmp_path: Path) -> None:
+    net, image = Pooling(size).eval(), torch.randn(2, 3, 32, 48)
+    trace(net, tmp_path / "net.onnx", height=32, width=48, channels=3)
+    (found,) = run(onnx.load(tmp_path / "net.onnx"), image.numpy())
+    np.testing.assert_allclose(found, net(image).numpy(), rtol=0, atol=1e-6)
+    assert functional.adaptive_avg_pool2d.__module__ == "torch.nn.functional"
+
+
+def test_what_cannot_be_traced_is_said_in_a_line(tmp_path: Path) -> None:
+    class Fourier(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            return torch.fft.fft2(image).real
+
+    with pytest.raises(ExportError, match=r"torch\.onnx\.export cannot trace the net: ") as error:
+        trace(Fourier(), tmp_path / "net.onnx", height=8, width=8, channels=1)
+    assert "\n" not in str(error.value)
