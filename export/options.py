@@ -81,7 +81,7 @@ class ExportOptions:
     )
     max_batch: int = described(8, "Largest batch that the graphs take.", ge=1)
     max_iou_drop: float = described(
-        0.5, "IoU points that the bundle may lose against PyTorch.", metavar="POINTS"
+        0.5, "IoU points that the bundle may lose against the original.", metavar="POINTS"
     )
     reading: Reading = Reading()  # noqa: RUF009  # frozen
     onnx: Path | None = described(

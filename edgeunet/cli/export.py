@@ -50,7 +50,7 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Turn a checkpoint into a bundle and prove it against PyTorch."""
+    """Turn a net into a bundle and prove it against the original."""
     if fp16 and int8:
         raise UsageError("got both --fp16 and --int8. Pass --int8: it writes the FP16 graph too.")
     precision: Precision = "int8" if int8 else "fp16" if fp16 else "fp32"

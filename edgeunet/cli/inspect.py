@@ -31,6 +31,7 @@ def command(bundle: Path, as_json: bool) -> None:
     spec = manifest.input
     rows = {
         "model": f"{manifest.model} ({manifest.weights})",
+        "reference": _reference(manifest),
         "arguments": ", ".join(f"{name}={value}" for name, value in manifest.arguments.items()),
         "precision": manifest.precision,
         "classes": ", ".join(manifest.classes),
@@ -59,6 +60,13 @@ def _channels(spec: InputSpec) -> str:
     """Channels, depth and levels of the input."""
     black, white = spec.levels
     return f"{', '.join(spec.channels)} ({spec.depth}, {black:g} to {white:g})"
+
+
+def _reference(manifest: Manifest) -> str:
+    """What the bundle can be compared with, and what it was."""
+    if manifest.reference == "checkpoint":
+        return f"its checkpoint, in {manifest.origin}"
+    return f"its FP32 graph, which the export compared with {manifest.origin}"
 
 
 def _engine(engine: Engine) -> str:
