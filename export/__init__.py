@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgeunet.models import Preparation
+    from edgeunet.data.preparation import Preparation
 
     from .options import ExportOptions
     from .pipeline import export, export_bundle
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # Resolved on first use (PEP 562): `export.lint` needs no torch.
 _EXPORTS = {
     "ExportOptions": ".options",
-    "Preparation": "edgeunet.models",
+    "Preparation": "edgeunet.data.preparation",
     "export": ".pipeline",
     "export_bundle": ".pipeline",
 }

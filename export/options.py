@@ -10,10 +10,9 @@ from edgeunet.bundle.calibration_table import Method
 from edgeunet.bundle.manifest import Precision
 from edgeunet.data import cells
 from edgeunet.data.fit import Reading
+from edgeunet.data.preparation import RAW, Preparation
 from edgeunet.errors import UsageError, printable
 from edgeunet.fields import described
-from edgeunet.models import Preparation
-from edgeunet.models.checkpoints import RAW
 
 CalibMethod = Literal["auto", Method]
 _OTHERS = "Other people's nets"

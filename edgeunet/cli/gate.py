@@ -9,10 +9,11 @@ import click
 
 from ..bundle.schema import encode
 from ..data.datasets import open_dataset
+from ..data.preparation import RAW
 from ..fields import describe, described
 from ..gate.calibrate import MAX_LOST, calibrate_checkpoint
 from ..models import Checkpoint, Preparation
-from ..models.checkpoints import RAW, check_output
+from ..models.checkpoints import check_output
 from .common import DIRECTORY, Command, echo, echo_json, force_option, json_option, option, progress
 from .options import options_from
 

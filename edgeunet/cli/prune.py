@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ..bundle.schema import encode
-from ..models import Preparation
+from ..data.preparation import Preparation
 from ..pruning.prune import PruneOptions, prune
 from .common import (
     DIRECTORY,

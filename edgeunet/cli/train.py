@@ -16,9 +16,9 @@ from ..bundle.manifest import Filter, Resize
 from ..data.check import check_dataset
 from ..data.datasets import open_dataset
 from ..data.fit import Reading
+from ..data.preparation import RAW
 from ..errors import UsageError
 from ..fields import described
-from ..models.checkpoints import RAW
 from ..training.config import Progress, TrainConfig
 from ..training.train import input_of, train
 from .common import DIRECTORY, Command, echo_json, json_option, option

@@ -1,8 +1,8 @@
 """The nets and their checkpoints. Importing this package registers all variants."""
 
 from ..bundle.card import Card
+from ..data.preparation import Preparation
 from .base import NetOutput, SegmentationNet
-from .cardless import Preparation
 from .checkpoints import Checkpoint, list_weights, save_checkpoint
 from .eff_unet import EffUNet
 from .mobile_unet import MobileUNet

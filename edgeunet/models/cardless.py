@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -13,10 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..bundle.manifest import BYTE_LEVELS, RGB, Filter, InputSpec, depth_of, imagenet
-from ..data.fit import Reading
+from ..bundle.manifest import InputSpec
+from ..data.preparation import Preparation
 from ..errors import CheckpointError, UsageError
-from ..fields import described
 from .base import HEADS, SegmentationNet
 from .foreign import FORMATS, Recognised, closest, likeness, recognise
 from .registry import create_model, model_class
@@ -33,89 +31,6 @@ _SHAPING: dict[str, tuple[Any, ...]] = {
 }
 _ROUNDING = 8  # `round_channels` maps widths that are less than this apart onto one stem
 _WIDEST = 4096  # channels of a stem, above which a file is not taken at its word
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """How frames are prepared for weights without a card, if not in the assumed way.
-
-    The assumed way is that of the format's original code if that is certain. Otherwise it is RGB
-    with ImageNet's statistics, or other channels scaled to 0..1. Parity with PyTorch cannot detect
-    a wrong preparation, because both sides see the same input.
-
-    channels: of the net, in its order; see `channel_names`. levels: raw values that mean 0 and 1.
-    mean, std: for values scaled to 0..1, either one for all channels or one for each.
-    filter: see `edgeunet.data.resize`. Weights with a card may have another one than the card's.
-
-    Example:
-        >>> from edgeunet.models import Preparation
-        >>> Preparation(channels=("bgr",), mean=(0.5,), std=(0.25,)).channels
-        ('blue', 'green', 'red')
-    """
-
-    channels: tuple[str, ...] | None = described(
-        None,
-        "Channels of the net in its order, or rgb, bgr or gray.",
-        metavar="NAME,…",
-        shown_default="rgb, or gray",
-    )
-    levels: tuple[float, ...] | None = described(
-        None, "Raw values that mean black and white.", metavar="LO,HI", shown_default="0,255"
-    )
-    mean: tuple[float, ...] | None = described(None, "Mean of pixel values scaled to 0..1.")
-    std: tuple[float, ...] | None = described(
-        None, "Standard deviation of pixel values scaled to 0..1."
-    )
-    filter: Filter | None = described(
-        None,
-        "How pixels are resized, also for weights with a card; README compares them.",
-        shown_default="the card's, or bilinear",
-    )
-
-    def __post_init__(self) -> None:
-        reading = Reading(self.levels, self.channels)  # refuses what cannot be
-        object.__setattr__(self, "channels", reading.channels)
-
-    def input(
-        self, path: Path, size: tuple[int, int], channels: int, scaling: tuple[float, float] | None
-    ) -> InputSpec:
-        """The input of a net.
-
-        Args:
-            path: of its weights, for errors. size: height and width. channels: their number.
-            scaling: mean and standard deviation of the original code, None if it is not known.
-
-        Raises:
-            UsageError: names or statistics that do not fit the net, or names that it needs.
-        """
-        names = self.channels or {1: ("gray",), 3: RGB}.get(channels)
-        if names is None:
-            raise UsageError(
-                f"{path} takes {channels} channels. Name them in its order, such as --channels "
-                "red,green,blue,nir."
-            )
-        if len(names) != channels:
-            raise UsageError(
-                f"{path} takes {channels} channels; --channels {','.join(names)} does not fit."
-            )
-        mean, std = (0.0,) * channels, (1.0,) * channels
-        if scaling is not None:
-            mean, std = (scaling[0],) * channels, (scaling[1],) * channels
-        elif set(names) == set(RGB):
-            mean, std = imagenet(names)
-        low, high = self.levels or BYTE_LEVELS
-        try:
-            return InputSpec(
-                *size,
-                channels=names,
-                levels=(low, high),
-                depth=depth_of((low, high)),
-                filter=self.filter or "bilinear",
-                mean=_for_each(self.mean, channels) or mean,
-                std=_for_each(self.std, channels) or std,
-            )
-        except ValueError as error:
-            raise UsageError(f"{error}. Pass --mean, --std and --filter that fit.") from None
 
 
 def judge_for(model: str | None) -> Judge:
@@ -177,11 +92,6 @@ def input_of(
             "whose weights do not tell the size of the input. Pass --size HxW."
         )
     return preparation.input(path, size, found.arguments["in_channels"], found.scaling)
-
-
-def _for_each(values: tuple[float, ...] | None, channels: int) -> tuple[float, ...] | None:
-    """One value for all channels as one for each."""
-    return values * channels if values is not None and len(values) == 1 else values
 
 
 def _arguments(model: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:

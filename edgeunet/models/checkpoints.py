@@ -18,6 +18,7 @@ from torch import Tensor
 from ..bundle.card import Card
 from ..bundle.schema import SchemaError, decode, encode, load_json
 from ..data.datasets import default_palette
+from ..data.preparation import Preparation
 from ..errors import (
     CheckpointError,
     EdgeUNetError,
@@ -26,14 +27,11 @@ from ..errors import (
 )
 from ..files import check_file, write_bytes, write_json
 from .base import SegmentationNet
-from .cardless import Preparation, identify, input_of, judge_for
+from .cardless import identify, input_of, judge_for
 from .foreign import likeness
 from .registry import create_model, model_class
 from .state_dict import check_fit, load_weights, read_tensors, without_counters
 from .structure import resize
-
-RAW = "Of a file with averaged weights, take those that are not averaged."
-"""Help text of `--raw`, of every command that takes weights."""
 
 _SHOWN = 300  # characters of a card's arguments that an error quotes
 WEIGHTS_DIR = Path(__file__).resolve().parents[1] / "weights"

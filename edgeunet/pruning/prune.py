@@ -14,6 +14,7 @@ import numpy as np
 
 from ..bundle.manifest import InputSpec
 from ..data.datasets import Dataset, open_dataset
+from ..data.preparation import RAW
 from ..doctor import environment
 from ..errors import CheckpointError, UsageError
 from ..exporting.graphs.trace import trace
@@ -21,7 +22,7 @@ from ..fields import describe, described
 from ..files import locked, sha256
 from ..latency import median_latencies
 from ..models import Card, Checkpoint, Preparation, SegmentationNet, save_checkpoint
-from ..models.checkpoints import RAW, check_output
+from ..models.checkpoints import check_output
 from ..models.depth import prune_depth, pruned_training
 from ..models.reference import validate
 from ..models.structure import structure_of
