@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -15,7 +14,7 @@ from torch.nn import functional
 from edgeunet.errors import ExportError, first_line
 from edgeunet.models import SegmentationNet
 
-from .passes import Clean, DeconvToDepthToSpace
+from .passes import Prepare
 from .passes.graph import load, save
 
 OPSET = 17
@@ -98,5 +97,5 @@ def trace(net: nn.Module, path: Path, *, height: int, width: int, channels: int)
             f"torch {torch.__version__} wrote opset {found}, expected {OPSET}. "
             "Install a version of torch whose exporter keeps to the opset."
         )
-    ir.passes.Sequential(DeconvToDepthToSpace(), Clean())(model)
+    Prepare()(model)
     save(model, path)

@@ -18,7 +18,10 @@ def chain(*nodes: onnx.NodeProto, **constants: Array) -> onnx.ModelProto:
     nodes = (helper.make_node("Neg", ["image"], ["x"], name="first"), *nodes)
     shape = ["n", None, None, None]
     found = helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, shape)
-    tensors = [onnx.numpy_helper.from_array(a.astype("f"), n) for n, a in constants.items()]
+    tensors = [
+        onnx.numpy_helper.from_array(a.astype("f") if a.dtype.kind == "f" else a, name)
+        for name, a in constants.items()
+    ]
     graph = helper.make_graph(nodes, "chain", [image], [found], tensors)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 

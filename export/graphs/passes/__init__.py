@@ -4,7 +4,14 @@ A pass changes the model that it is given, and checks what must hold before and 
 """
 
 from .clean import CancelTransposes, Clean, ConcatInInt8, ResizeInFloat
-from .convolutions import BatchNormToConv, ConvToMatMul, TransposeHead, WidenConvolutions
+from .convolutions import (
+    BatchNormToConv,
+    ConvToMatMul,
+    PadToConv,
+    TransposeHead,
+    WidenConvolutions,
+)
+from .folding import FoldShapes, Prepare
 from .layout import ChannelsLastStem, ExpandGates, SpreadDepthToSpace
 from .upsampling import DeconvToDepthToSpace, ResizeToConv
 
@@ -17,6 +24,9 @@ __all__ = [
     "ConvToMatMul",
     "DeconvToDepthToSpace",
     "ExpandGates",
+    "FoldShapes",
+    "PadToConv",
+    "Prepare",
     "ResizeInFloat",
     "ResizeToConv",
     "SpreadDepthToSpace",

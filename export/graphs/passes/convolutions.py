@@ -10,10 +10,13 @@ from .graph import (
     MapPass,
     NodePass,
     attribute,
+    constant,
     is_logits,
     is_plain_conv,
     map_shape,
+    operand,
     reads_image,
+    remove,
     weights,
 )
 
@@ -54,6 +57,46 @@ class BatchNormToConv(NodePass):
         chain = Chain(node, node.inputs[0])
         chain.add("Conv", "", kernel, bias - mean * slope, kernel_shape=[1, 1], group=len(slope))
         chain.replace_node()
+
+
+class PadToConv(NodePass):
+    """A Pad with zeros in front of convolutions -> their own padding; without borders, nothing.
+
+    Exporters of nets whose padding is not even on both sides write it out. In INT8 it would be a
+    pass over the map of its own.
+    """
+
+    def matches(self, node: ir.Node) -> bool:
+        """Every Pad without borders, and those of rows and columns that only convolutions read."""
+        borders = constant(operand(node, 1)) if node.op_type == "Pad" else None
+        if borders is None or node.outputs[0].is_graph_output() or operand(node, 3) is not None:
+            return False
+        if not borders.any():
+            return True
+        value = constant(operand(node, 2))
+        zeros = attribute(node, "mode", b"constant") in ("constant", b"constant")
+        zeros = zeros and (not operand(node, 2) or (value is not None and not value.any()))
+        maps = borders.size == 8 and not borders[[0, 1, 4, 5]].any() and borders.min() >= 0
+        return zeros and maps and all(_pads_itself(*use) for use in node.outputs[0].uses())
+
+    def rewrite(self, node: ir.Node) -> None:
+        """Add the borders to those of the convolutions."""
+        borders = constant(node.inputs[1])
+        assert borders is not None and node.inputs[0] is not None
+        if borders.any():
+            for conv in node.outputs[0].consumers():
+                own = attribute(conv, "pads", (0,) * 4)
+                total = np.add(own, borders[[2, 3, 6, 7]]).tolist()
+                conv.attributes.add(ir.AttrInt64s("pads", total))
+        node.outputs[0].replace_all_uses_with(node.inputs[0])
+        remove(node)
+
+
+def _pads_itself(reader: ir.Node, index: int) -> bool:
+    """Whether the reader of a value is a two-dimensional convolution, and convolves it."""
+    known = [values.ndim for values in weights(reader)[:1]] == [4]
+    padded = attribute(reader, "auto_pad", "NOTSET") == "NOTSET"
+    return reader.op_type == "Conv" and index == 0 and known and padded
 
 
 class WidenConvolutions(MapPass):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from edgeunet.exporting.graphs.passes import (
     BatchNormToConv,
     ConvToMatMul,
     ExpandGates,
+    PadToConv,
     TransposeHead,
     WidenConvolutions,
 )
@@ -188,3 +190,47 @@ def test_long_gates_and_other_products_are_left_alone() -> None:
         w=weights(LONG, 6, 1, 1),
     )
     assert_left_alone(ExpandGates(), model, images())
+
+
+def padded(borders: list[int], *, readers: int = 1, **changed: object) -> onnx.ModelProto:
+    """A Pad that one or two convolutions read."""
+    pad = helper.make_node("Pad", ["x", "borders"], ["y"], name="pad", **changed)
+    convs = [
+        helper.make_node("Conv", ["y", "w"], [f"z{index}"], name=f"conv{index}", pads=[1, 0, 0, 1])
+        for index in range(readers)
+    ]
+    last = helper.make_node("Sum", [f"z{index}" for index in range(readers)], ["logits"])
+    return chain(pad, *convs, last, w=weights(4, 6, 3, 3), borders=np.array(borders))
+
+
+@pytest.mark.parametrize("readers", [1, 2])
+@pytest.mark.parametrize("borders", [[0] * 8, [0, 0, 0, 1, 0, 0, 2, 3]])
+def test_convolutions_pad_themselves(borders: list[int], readers: int) -> None:
+    model = padded(borders, readers=readers)
+    rewritten = rewritten_by(PadToConv(), model)
+    assert "Pad" not in ops(rewritten)
+    assert_same(rewritten, model)
+
+
+@pytest.mark.parametrize(
+    ("borders", "changed"),
+    [
+        ([0, 0, 1, 1, 0, 0, 1, 1], {"mode": "reflect"}),
+        ([0, 0, -1, 0, 0, 0, 1, 1], {}),
+        ([1, 0, 0, 0, 0, 0, 1, 1], {}),
+    ],
+)
+def test_other_borders_stay(borders: list[int], changed: dict[str, object]) -> None:
+    assert_left_alone(PadToConv(), padded(borders, **changed), images())
+
+
+def test_a_border_that_others_read_too_stays() -> None:
+    borders = np.array([0, 0, 1, 1, 0, 0, 1, 1])
+    model = chain(
+        helper.make_node("Pad", ["x", "borders"], ["y"], name="pad"),
+        helper.make_node("Conv", ["y", "w"], ["z"], name="conv", pads=[1] * 4),
+        helper.make_node("Add", ["y", "z"], ["logits"], name="sum"),
+        w=weights(6, 6, 3, 3),
+        borders=borders,
+    )
+    assert_left_alone(PadToConv(), model, images())
