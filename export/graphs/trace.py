@@ -15,11 +15,7 @@ from edgeunet.errors import ExportError, first_line
 from edgeunet.models import SegmentationNet
 
 from .passes import Prepare
-from .passes.graph import load, save
-
-OPSET = 17
-"""Newest opset that TensorRT 8.x reads correctly."""
-
+from .passes.graph import OPSET, load, save
 
 Size = int | None | tuple[int | None, int | None]
 

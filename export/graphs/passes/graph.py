@@ -17,6 +17,9 @@ import onnx_ir as ir
 
 Array = npt.NDArray[Any]
 
+OPSET = 17
+"""Of the reference graphs: the newest opset that TensorRT 8.x reads correctly."""
+
 _PART = "::"
 
 
@@ -111,6 +114,19 @@ def is_plain_conv(node: ir.Node) -> bool:
         and attribute(node, "strides", (1, 1)) == (1, 1)
         and attribute(node, "dilations", (1, 1)) == (1, 1)
     )
+
+
+def set_constant(node: ir.Node, index: int, values: Array) -> None:
+    """Give a node a constant of its own as an input, in the array's type."""
+    assert node.graph is not None
+    name = f"{node.outputs[0].name}_input{index}"
+    while name in node.graph.initializers:
+        name += "_"
+    value = ir.val(name, const_value=ir.tensor(np.ascontiguousarray(values)))
+    node.graph.register_initializer(value)
+    if index >= len(node.inputs):
+        node.resize_inputs(index + 1)
+    node.replace_input_with(index, value)
 
 
 def remove(node: ir.Node) -> None:
