@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from edgeunet.errors import UnknownNameError
 
-from ..options import ExportOptions
+from ..options import ExportOptions, for_the_net
 from .base import Origin
 
 Opener = Callable[[str, ExportOptions], Origin]
@@ -21,12 +21,23 @@ ORIGINS: dict[str, tuple[str, str]] = {}
 
 
 def open_origin(options: ExportOptions) -> Origin:
-    """The net that `options.model` names as PREFIX:NAME.
+    """The net in the file `options.onnx`, or the one that `options.model` names as PREFIX:NAME.
 
     Raises:
         UnknownNameError: no such prefix. MissingDependencyError: its library is missing. See the
             origins for others.
     """
+    options = for_the_net(options)
+    if options.onnx is not None:
+        from .onnx_file import OnnxOrigin  # onnx and ONNX Runtime are not always there
+
+        return OnnxOrigin(
+            options.onnx,
+            size=options.size,
+            output=options.head,
+            classes=options.classes,
+            preparation=options.preparation,
+        )
     prefix, _, name = (options.model or "").partition(":")
     if prefix not in ORIGINS:
         raise UnknownNameError("origin", prefix, ORIGINS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
@@ -22,9 +24,13 @@ from edgeunet.metrics import Mask
 from edgeunet.parity.reference import Images
 from edgeunet.runtime.frames import NetOutputs
 
+from ..graphs.passes.graph import load, save
 from ..graphs.trace import trace
 from .base import Origin
 from .distance import distance_of
+from .onnx_batch import check_batch
+from .onnx_classes import to_two_classes
+from .onnx_head import Head, cut_head
 
 Segment = Callable[[Frame], Mask]
 """Frame (H, W, C) -> class ids (H, W), by the origin's own code."""
@@ -32,6 +38,7 @@ Segment = Callable[[Frame], Mask]
 _MULTIPLES = (2, 4, 8, 16, 32, 64, 128)
 _SAME = 1e-3  # of the largest logit: what the order of sums changes in FP32, and more
 _DICT_KEYS = ("out", "logits")
+_TINY = np.float32(1e-30)  # probabilities are raised to this before their logarithm
 
 
 class ModuleOrigin(Origin):
@@ -68,14 +75,18 @@ class ModuleOrigin(Origin):
                 f"{card.model} is in training mode, in which dropout and batch normalisation "
                 "change its answers. Call net.eval() first."
             )
-        self._logits = _Logits(_on_cpu(net), output)
+        self._net = _Chosen(_on_cpu(net), output)
         self._segment = segment
-        _probe(self._logits, card)
+        _probe(self._net, card)
+        self._graph, self._head = _graph_of(self._net, card)
+        if self._head.cut:
+            self.notes.append(self._head.told)
 
     @torch.inference_mode()
     def infer(self, images: Images) -> NetOutputs:
-        """See `Reference`."""
-        return NetOutputs(self._logits(torch.from_numpy(images)).float().numpy(), None)
+        """See `Reference`. Probabilities become logits, up to what decides nothing."""
+        answer = self._net(torch.from_numpy(images)).float().numpy()
+        return NetOutputs(_logits_of(answer, self._head), None)
 
     def segment(self, frame: Frame) -> tuple[NetOutputs, Mask]:
         """See `Reference`."""
@@ -83,14 +94,14 @@ class ModuleOrigin(Origin):
         return outputs, mask if self._segment is None else self._segment(frame)
 
     def write_graph(self, path: Path) -> None:
-        """See `Origin`."""
-        spec = self.card.input
-        trace(self._logits, path, height=spec.height, width=spec.width, channels=len(spec.channels))
+        """See `Origin`. A batch is compared with its images."""
+        save(self._graph, path)
+        check_batch(path)
 
     @torch.inference_mode()
     def distance(self, frames: Iterable[Frame], spec: InputSpec) -> float:
         """See `Origin`."""
-        return distance_of(self._logits, self._logits, frames, spec)
+        return distance_of(self._net, self._net, frames, spec)
 
 
 def open_module(
@@ -122,8 +133,9 @@ def open_module(
         raise UsageError(
             f"got size {size[0]}x{size[1]} and an input of {spec.height}x{spec.width}. Pass one."
         )
-    counted = tuple(classes) or _class_names(_Logits(_on_cpu(net), output), spec, name)
-    return ModuleOrigin(net, card_of(name, counted, spec), output=output)
+    found = _run(_Chosen(_on_cpu(net), output), spec, name).shape[1]
+    card = card_of(name, named_classes(found, classes, name), spec)
+    return ModuleOrigin(net, card, output=output)
 
 
 def card_of(model: str, classes: Sequence[str], spec: InputSpec) -> Card:
@@ -138,17 +150,29 @@ def card_of(model: str, classes: Sequence[str], spec: InputSpec) -> Card:
     )
 
 
-def _class_names(net: nn.Module, spec: InputSpec, name: str) -> tuple[str, ...]:
-    """Numbered names for as many classes as the net has."""
-    count = _run(net, spec, name).shape[1]
-    return tuple(f"class {index}" for index in range(count)) if count > 1 else TWO_CLASSES
-
-
 TWO_CLASSES = ("background", "foreground")
-"""Names of what one channel decides between."""
+"""What one channel decides between."""
 
 
-class _Logits(nn.Module):
+def named_classes(channels: int, names: Sequence[str], net: str) -> tuple[str, ...]:
+    """Names of the classes of so many channels; one channel decides between two.
+
+    Raises:
+        UsageError: another number of names.
+    """
+    count = max(2, channels)
+    if not names:
+        return TWO_CLASSES if channels == 1 else tuple(f"class {each}" for each in range(count))
+    given = (TWO_CLASSES[0], *names) if channels == len(names) == 1 else tuple(names)
+    if len(given) != count:
+        raise UsageError(
+            f"{net} has {count} classes, got {len(names)} names: {', '.join(names)}. Pass one name "
+            "for each."
+        )
+    return given
+
+
+class _Chosen(nn.Module):
     """The output of a net that is the logits, alone."""
 
     def __init__(self, net: nn.Module, output: str | None) -> None:
@@ -157,9 +181,31 @@ class _Logits(nn.Module):
         self.output = output
 
     def forward(self, image: Tensor) -> Tensor:
-        """Images (N, C, H, W) -> logits (N, classes, h, w)."""
-        found = chosen_output(self.net(image), self.output)
-        return torch.cat([torch.zeros_like(found), found], 1) if found.shape[1] == 1 else found
+        """Images (N, C, H, W) -> logits, or what was made of them (N, channels, h, w)."""
+        return chosen_output(self.net(image), self.output)
+
+
+def _graph_of(net: nn.Module, card: Card) -> tuple[ir.Model, Head]:
+    """The reference graph of a net, and what was cut off behind its logits."""
+    spec = card.input
+    with tempfile.TemporaryDirectory(prefix="edgeunet-") as folder:
+        path = Path(folder) / "traced.onnx"
+        trace(net, path, height=spec.height, width=spec.width, channels=len(spec.channels))
+        model = load(path)
+    head = cut_head(model)
+    to_two_classes(model, head)
+    return model, head
+
+
+def _logits_of(answer: Images, head: Head) -> Images:
+    """What a net answers (N, channels, h, w) -> logits (N, classes, h, w)."""
+    logits = answer
+    if head.activation in ("softmax", "sigmoid"):
+        logits = np.log(np.maximum(answer, _TINY))
+    if head.activation == "sigmoid":
+        logits = logits - np.log(np.maximum(1 - answer, _TINY))
+    both = np.concatenate([-logits, logits], 1) / 2 if logits.shape[1] == 1 else logits
+    return np.asarray(both, np.float32)
 
 
 def chosen_output(answer: Any, output: str | None) -> Tensor:
@@ -250,11 +296,7 @@ def _probe(net: nn.Module, card: Card) -> None:
             f"{name} answers the same image differently each time: is dropout left on? Call "
             "net.eval(), and keep random numbers out of forward."
         )
-    if found.shape[1] != len(card.classes):
-        raise UsageError(
-            f"{name} returns {found.shape[1]} channels, got names of {len(card.classes)} classes: "
-            f"{', '.join(card.classes)}. Pass one name a channel."
-        )
+    named_classes(found.shape[1], card.classes, name)
     two = _run(net, spec, name, batch=2)
     if two.shape[0] != 2 or float((two[:1] - found).abs().max()) > _SAME * largest:
         raise UsageError(

@@ -190,7 +190,7 @@ def test_a_net_that_takes_no_size_is_refused(tmp_path: Path) -> None:
 
 def test_names_that_do_not_fit_the_channels_are_refused(tmp_path: Path) -> None:
     message = refused(Net(), UsageError, tmp_path, classes=["road", "car"])
-    assert "Net returns 3 channels, got names of 2 classes: road, car" in message
+    assert "Net has 3 classes, got 2 names: road, car" in message
 
 
 def test_output_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -208,3 +208,49 @@ def test_an_existing_bundle_is_kept_unless_forced(tmp_path: Path) -> None:
 
 def test_size_is_needed(tmp_path: Path) -> None:
     assert "Pass size=(height, width)" in refused(Net(), UsageError, tmp_path, size=None)
+
+
+PROBABILITIES: dict[str, Callable[[Tensor], Any]] = {
+    "softmax": lambda logits: logits.softmax(1),
+    "log_softmax": lambda logits: logits.log_softmax(1),
+    "sigmoid": lambda logits: logits.sigmoid(),
+    "softmax in a dict": lambda logits: {"out": logits.softmax(1)},
+}
+
+
+@pytest.mark.parametrize("form", PROBABILITIES)
+def test_probabilities_are_cut_off(form: str, tmp_path: Path) -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    told: list[str] = []
+    with (
+        written(Net(), tmp_path / "plain") as plain,
+        written(Net(PROBABILITIES[form]), tmp_path / "b", report=told.append) as net,
+    ):
+        assert np.array_equal(plain([frame]).masks[0], net([frame]).masks[0])
+    assert any(line.startswith("cut off behind the logits: ") for line in told)
+
+
+@pytest.mark.parametrize("then", [lambda logit: logit, torch.sigmoid], ids=["logit", "sigmoid"])
+def test_one_channel_becomes_two_classes(then: Callable[[Tensor], Tensor], tmp_path: Path) -> None:
+    net = Net(then, channels=1)
+    spec = InputSpec(*SIZE, mean=(0.0,) * 3, std=(1.0,) * 3)
+    frame = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+    image = torch.from_numpy(frame).permute(2, 0, 1)[None] / 255
+    with torch.inference_mode():
+        logit = net.layers(image)
+        wanted = nn.functional.interpolate(logit, size=SIZE, mode="bilinear")[0, 0].numpy() > 0
+    with written(net, tmp_path / "b", size=None, input=spec, classes=["road"]) as segmenter:
+        assert segmenter.manifest.classes == ("background", "road")
+        assert np.mean((segmenter([frame]).masks[0] == 1) == wanted) > 0.999
+    assert 0.05 < wanted.mean() < 0.95
+
+
+class Static(nn.Module):
+    """Its view holds for one image only."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image.reshape(image.shape[0], 3, -1).reshape(1, 3, *SIZE) * image.mean()
+
+
+def test_a_graph_that_mixes_images_is_refused(tmp_path: Path) -> None:
+    refused(Static().eval(), EdgeUNetError, tmp_path)
