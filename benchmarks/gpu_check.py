@@ -338,7 +338,7 @@ def check_miou(bundle: Bundle, folder: Path) -> Found:
     classes = len(bundle.manifest.classes)
     samples, fit = list_split(folder).samples, Fit(bundle.manifest.input)
     frames = [fit.read(sample.image) for sample in samples]
-    labels = [read_mask(sample.mask, num_classes=classes) for sample in samples]
+    labels = [read_mask(sample.labels.path, num_classes=classes) for sample in samples]
     batch = min(BATCH, bundle.manifest.max_batch)
     masks, mious = [], []
     for open_backend in (TensorRTBackend, _reference):

@@ -24,6 +24,7 @@ SMALL = {
 }
 SMALL_FOLDERS = {
     "edgeunet/cli",  # one file a command
+    "edgeunet/data/layouts",  # one file a layout
 }
 
 

@@ -28,17 +28,17 @@ class SchemaError(ValueError):
     """JSON that does not have the documented form."""
 
 
-def load_json(path: Path) -> Any:
+def load_json(path: Path, *, most: int = MAX_BYTES) -> Any:
     """Read a JSON file whose author is not known; time and memory are bounded.
 
     Raises:
         FileNotFoundError: no such file.
-        SchemaError: no regular file, more than `MAX_BYTES`, not JSON, nested too deeply, or an
+        SchemaError: no regular file, more than `most` bytes, not JSON, nested too deeply, or an
             integer of too many digits. The message continues a sentence that begins with the file's
             name.
     """
     try:
-        text = read_file(path, most=MAX_BYTES).decode("utf-8-sig")  # some editors write a mark
+        text = read_file(path, most=most).decode("utf-8-sig")  # some editors write a mark
         data = json.loads(text, parse_int=_integer)
         _check_depth(data)
     except FileNotFoundError:

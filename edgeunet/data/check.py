@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +22,8 @@ Pixels = npt.NDArray[np.int64]
 
 SHOWN = 8
 """Most problems that the error lists; the others are only counted."""
+
+_SIZES = 4  # that a report names
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,9 @@ class Contents:
     """Contents of a data set.
 
     notices: how the masks are read, if that had to be found out. depth: type of the images' values.
-    span: the smallest and the largest of them.
+    span: the smallest and the largest of them. layout: name of the folder's layout. unused: what
+    the folder holds besides, and why it is not used. sizes: number of images by (height, width).
+    channels: of the images, as text.
     """
 
     name: str
@@ -76,16 +83,24 @@ class Contents:
     notices: tuple[str, ...] = ()
     depth: str = "uint8"
     span: tuple[float, float] = (0.0, 255.0)
+    layout: str = "own"
+    unused: tuple[str, ...] = ()
+    sizes: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    channels: str = ""
 
     def to_json(self) -> dict[str, object]:
         """JSON-ready form."""
         return {
             "name": self.name,
+            "layout": self.layout,
             "classes": list(self.classes),
             "depth": self.depth,
             "span": list(self.span),
+            "channels": self.channels,
+            "sizes": {f"{height}x{width}": n for (height, width), n in self._by_count()},
             **{name: split.to_json() for name, split in self._splits()},
             "notices": list(self.notices),
+            "unused": list(self.unused),
         }
 
     def table(self) -> str:
@@ -110,6 +125,7 @@ class Contents:
                     "masks have the size of the turned ones"
                 )
             lines += [f"{split_name}: not used of {text}" for text in split.skipped]
+        lines += [f"not used: {printable(text)}" for text in self.unused]
         if self.depth != "uint8":
             lines.append(f"values are {self.depth}, {self.span[0]:g} to {self.span[1]:g}")
         return "\n".join(lines)
@@ -121,25 +137,52 @@ class Contents:
                 if not pixels:
                     yield split_name, name
 
+    def sizes_text(self) -> str:
+        """The most frequent sizes, as in "360x480 (90 images), 720x960 (1 image)"."""
+        listed = self._by_count()
+        texts = [
+            f"{height}x{width} ({count} image{'' if count == 1 else 's'})"
+            for (height, width), count in listed[:_SIZES]
+        ]
+        if len(listed) > _SIZES:
+            texts.append(f"and {len(listed) - _SIZES} other sizes")
+        return ", ".join(texts)
+
+    def _by_count(self) -> list[tuple[tuple[int, int], int]]:
+        return sorted(self.sizes.items(), key=lambda pair: (-pair[1], pair[0]))
+
     def _splits(self) -> tuple[tuple[str, SplitContents], ...]:
         return (("train", self.train), ("val", self.val))
 
 
-def check_dataset(dataset: Dataset, fit: Fit | None = None) -> Contents:
+@dataclass(frozen=True)
+class Survey:
+    """What a data set holds, and all that is wrong with it."""
+
+    contents: Contents
+    problems: tuple[str, ...] = ()
+
+
+def survey(
+    dataset: Dataset,
+    fit: Fit | None = None,
+    *,
+    report: Callable[[int], None] = lambda count: None,
+) -> Survey:
     """Read every image and mask once.
 
     Args:
         fit: of the net to train; images that do not fit it are problems too.
+        report: called with the number of samples done.
 
     Raises:
-        DatasetError: an empty split; a list of images and masks that cannot be read, of images of
-            another depth or other channels than the first, and of masks with unknown class ids,
-            another size than their image, or ignored pixels only; or a class without a pixel in a
-            split.
+        DatasetError: a split that is empty, or whose files do not match.
     """
     problems: list[str] = []
     splits = []
     values = _Values(fit)
+    twins = _Twins()
+    done = 0
     for name in SPLITS:
         split = dataset.split(name)
         pixels = np.zeros((len(split.samples), len(dataset.classes)), np.int64)
@@ -150,23 +193,50 @@ def check_dataset(dataset: Dataset, fit: Fit | None = None) -> Contents:
                 turned += is_turned(content)
                 picture = decode_only(content, name=str(sample.image))
                 values.add(picture, str(sample.image))
+                twins.add(name, sample.image, content, picture)
                 size = (picture.pixels.shape[0], picture.pixels.shape[1])
                 pixels[index] = _count(sample, size, len(dataset.classes))
             except (DatasetError, FrameError, SourceError) as error:
                 problems.append(printable(error))
+            done += 1
+            report(done)
         splits.append(SplitContents(pixels, turned, split.skipped))
+    train, val = splits
+    contents = Contents(
+        dataset.name,
+        dataset.classes,
+        train,
+        val,
+        dataset.notices,
+        values.depth,
+        values.span,
+        dataset.layout.family,
+        dataset.layout.unused,
+        values.sizes,
+        values.channels,
+    )
+    return Survey(contents, tuple(problems))
+
+
+def check_dataset(dataset: Dataset, fit: Fit | None = None) -> Contents:
+    """Read every image and mask once, see `survey`.
+
+    Raises:
+        DatasetError: an empty split; a list of images and masks that cannot be read, of images of
+            another depth or other channels than the first, of images that are in both splits, and
+            of masks with unknown class ids, another size than their image, or ignored pixels only;
+            or a class without a pixel in a split.
+    """
+    found = survey(dataset, fit)
+    contents, problems = found.contents, found.problems
     if problems:
         more = f"\n  and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         listed = "".join(f"\n  {problem}" for problem in problems[:SHOWN])
-        total = sum(split.images for split in splits)
+        total = contents.train.images + contents.val.images
         raise DatasetError(
             f"{dataset.root} cannot be trained on; {len(problems)} of {total} samples are wrong:"
             f"{listed}{more}"
         )
-    train, val = splits
-    contents = Contents(
-        dataset.name, dataset.classes, train, val, dataset.notices, values.depth, values.span
-    )
     if missing := list(contents.missing()):
         raise DatasetError(_without_pixels(dataset, contents, missing))
     return contents
@@ -201,11 +271,21 @@ class _Values:
     def __init__(self, fit: Fit | None) -> None:
         self._fit = fit
         self._first: tuple[str, str, str] | None = None
-        self.span = (np.inf, -np.inf)
+        self._span = (np.inf, -np.inf)
+        self.sizes: Counter[tuple[int, int]] = Counter()
 
     @property
     def depth(self) -> str:
         return "uint8" if self._first is None else self._first[1]
+
+    @property
+    def channels(self) -> str:
+        return "" if self._first is None else self._first[2]
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The smallest and the largest value; (0, 0) before the first image."""
+        return (0.0, 0.0) if self._first is None else self._span
 
     def add(self, picture: Picture, name: str) -> None:
         """DatasetError if it differs from the first; FrameError if it does not fit the net."""
@@ -221,15 +301,33 @@ class _Values:
             )
         if self._fit is not None:
             self._fit.picture(picture, name=name)
-        low, high = self.span
-        self.span = min(low, float(picture.pixels.min())), max(high, float(picture.pixels.max()))
+        self.sizes[picture.pixels.shape[0], picture.pixels.shape[1]] += 1
+        low, high = self._span
+        self._span = min(low, float(picture.pixels.min())), max(high, float(picture.pixels.max()))
+
+
+class _Twins:
+    """Finds files that are in both splits under different paths."""
+
+    def __init__(self) -> None:
+        self._seen: dict[bytes, tuple[str, Path]] = {}
+
+    def add(self, split: str, path: Path, content: bytes, picture: Picture) -> None:
+        """DatasetError for the content of a file of another split, unless it shows nothing."""
+        key = hashlib.sha256(content).digest()
+        other, where = self._seen.setdefault(key, (split, path))
+        if other != split and picture.pixels.min() != picture.pixels.max():
+            raise DatasetError(
+                f"{printable(path)} is in {split}, and in {other} as {printable(where)}: its "
+                "score would praise what was learnt by heart. Remove one of the two."
+            )
 
 
 def _count(sample: Sample, size: tuple[int, int], num_classes: int) -> Pixels:
     """Pixels of each class; DatasetError if the mask does not fit an image of that size."""
     height, width = size
     mask = read_labels(sample, num_classes=num_classes)
-    shapes = {sample.mask: mask.shape}
+    shapes = {sample.labels.path: mask.shape}
     if sample.instances is not None:
         shapes[sample.instances] = read_instances(sample.instances).shape
     for path, (rows, columns) in shapes.items():
@@ -243,6 +341,6 @@ def _count(sample: Sample, size: tuple[int, int], num_classes: int) -> Pixels:
     pixels = class_pixels(mask, num_classes=num_classes)
     if not pixels.any():
         raise DatasetError(
-            f"{printable(sample.mask)} has no pixel that counts: all are to be ignored."
+            f"{printable(sample.labels.path)} has no pixel that counts: all are to be ignored."
         )
     return pixels

@@ -1,6 +1,7 @@
-"""Data sets: `DIR/{train,val}/images/*`, `DIR/{train,val}/masks/*`, `DIR/dataset.json`.
+"""Data sets: a folder in a layout that is known, see `layouts`, with or without `dataset.json`.
 
-Optional `DIR/{train,val}/instances/*`, 8 or 16 bit, 0 = none, separate instances of one class.
+Ours is `DIR/{train,val}/images/*`, `DIR/{train,val}/masks/*`, `DIR/dataset.json`, and optional
+`DIR/{train,val}/instances/*`, 8 or 16 bit, 0 = none, which separate instances of one class.
 `description` says what `dataset.json` holds, `samples` which files belong together, and `masks`
 what the values in a mask mean.
 """
@@ -19,9 +20,17 @@ import numpy.typing as npt
 from ..errors import DatasetError, printable
 from ..metrics import IGNORE, Mask
 from . import images
-from .description import Description, Palette, ViewDescription, parse_palette, read_description
+from .description import (
+    Declared,
+    Description,
+    Palette,
+    ViewDescription,
+    parse_palette,
+    read_declared,
+)
+from .layouts import Layout, open_layout, recognise
 from .masks import Coding, decide, one_channel
-from .samples import Sample, Split, list_split
+from .samples import MaskFile, Sample, Split
 
 _log = logging.getLogger(__name__)
 
@@ -30,19 +39,28 @@ SPLITS = ("train", "val")
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set in the layout above.
+    """A data set.
 
-    root: folder of the splits. classes: names by class id. palette: RGB colours by class id.
-    ids: maps the ids of `description` to class ids, with `IGNORE` for those that do not count; None
-    if they are the same.
+    layout: the folder, understood. classes: names by class id. palette: RGB colours by class id.
+    ids: maps the ids of the layout to class ids, with `IGNORE` for those that do not count; None if
+    they are the same.
     """
 
-    root: Path
+    layout: Layout
     name: str
     classes: tuple[str, ...]
     palette: Palette
-    description: Description
     ids: tuple[int, ...] | None = None
+
+    @property
+    def root(self) -> Path:
+        """The folder."""
+        return self.layout.root
+
+    @property
+    def description(self) -> Description:
+        """What `dataset.json` and the layout say."""
+        return self.layout.description
 
     @cached_property
     def coding(self) -> Coding:
@@ -50,13 +68,19 @@ class Dataset:
         masks: list[Path] = []
         for split in SPLITS:
             try:
-                masks += [sample.mask for sample in self._files(split).samples]
+                samples = self.layout.split(split).samples
             except DatasetError:  # told by who reads that split
                 continue
+            masks += [each.labels.path for each in samples if isinstance(each.labels, MaskFile)]
         coding = decide(self.description, masks)
         for notice in self._notices(coding):
-            _tell(f"{printable(self.description.path)}: {notice}")
+            _tell(f"{printable(self._told_by)}: {notice}")
         return coding
+
+    @property
+    def _told_by(self) -> Path:
+        path = self.description.path
+        return path if path.is_file() else self.root
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -67,13 +91,25 @@ class Dataset:
         out = [self.description.classes[index] for index in self.description.ignored]
         listed = ", ".join(f"{index} {name}" for index, name in enumerate(self.classes))
         ignored = f'"ignore" takes {", ".join(out)} out. The ids of the net: {listed}.'
-        return tuple(text for text in (coding.notice, ignored if out else "") if text)
+        told = (*self.layout.notices, coding.notice, ignored if out else "")
+        return tuple(text for text in told if text)
 
     def split(self, name: str) -> Split:
-        """Samples of `train` or `val`, and what is left out there; errors as of `list_split`."""
-        found = self._files(name)
-        samples = (replace(each, coding=self.coding, ids=self.ids) for each in found.samples)
-        return replace(found, samples=tuple(samples))
+        """Samples of `train` or `val`, and what is left out there; errors as of the layout."""
+        found, coding = self.layout.split(name), self.coding
+        return replace(
+            found,
+            samples=tuple(
+                replace(
+                    each,
+                    labels=replace(each.labels, coding=coding)
+                    if isinstance(each.labels, MaskFile)
+                    else each.labels,
+                    ids=self.ids,
+                )
+                for each in found.samples
+            ),
+        )
 
     def samples(self, split: str) -> list[Sample]:
         """Images of `train` or `val` with their masks, in natural order of their names."""
@@ -84,10 +120,6 @@ class Dataset:
         if len(self.classes) != expected:
             raise DatasetError(f"{self.root} has {len(self.classes)} classes, {owner} {expected}.")
 
-    def _files(self, split: str) -> Split:
-        described = self.description
-        return list_split(self.root / split, image=described.image, mask=described.mask)
-
 
 @cache
 def _tell(text: str) -> None:
@@ -95,34 +127,63 @@ def _tell(text: str) -> None:
     _log.warning("%s", text)
 
 
-def open_dataset(root: str | Path) -> Dataset:
-    """Read `dataset.json`; DatasetError says what is missing."""
-    described = read_description(Path(root) / "dataset.json")
-    return _view(described) if isinstance(described, ViewDescription) else _dataset(described)
+def open_dataset(root: str | Path, layout: str | None = None) -> Dataset:
+    """Open a folder as a data set.
+
+    Args:
+        layout: a name in `layouts.LAYOUTS`. None: what `dataset.json` says, or what the folder's
+            files show without doubt.
+
+    Raises:
+        DatasetError: what is missing, or wrong with the files that describe the data set.
+        UnknownNameError: no layout of that name.
+    """
+    declared = _declared(Path(root))
+    if not isinstance(declared, ViewDescription):
+        return _dataset(open_layout(Path(root), declared, layout))
+    if layout is not None:
+        raise DatasetError(f"{declared.path} is a view; its source has the layout. Leave it out.")
+    return _view(declared)
 
 
-def _dataset(described: Description) -> Dataset:
+def is_dataset(path: str | Path, layout: str | None = None) -> bool:
+    """Whether a path is a folder that `open_dataset` takes: named, described, or recognised."""
+    folder = Path(path)
+    if not folder.is_dir():
+        return False
+    return layout is not None or (folder / "dataset.json").is_file() or bool(recognise(folder))
+
+
+def _declared(root: Path) -> Declared | ViewDescription:
+    path = root / "dataset.json"
+    try:
+        return read_declared(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return Declared(path, {})
+
+
+def _dataset(layout: Layout) -> Dataset:
+    described = layout.description
     kept = [id_ for id_ in range(len(described.classes)) if id_ not in described.ignored]
     palette = described.palette or default_palette(len(described.classes))
     ids = (kept.index(n) if n in kept else IGNORE for n in range(len(described.classes)))
     return Dataset(
-        root=described.path.parent,
+        layout=layout,
         name=described.name,
         classes=tuple(described.classes[id_] for id_ in kept),
         palette=tuple(palette[id_] for id_ in kept),
-        description=described,
         ids=tuple(ids) if described.ignored else None,
     )
 
 
 def _view(view: ViewDescription) -> Dataset:
     """The data set that a view names as its source, with some of its classes merged."""
-    described = read_description(view.source)
-    if isinstance(described, ViewDescription):
+    declared = _declared(view.source)
+    if isinstance(declared, ViewDescription):
         raise DatasetError(
             f"{view.path} is a view of {view.source}, which is a view too. Name its source."
         )
-    source = _dataset(described)
+    source = _dataset(open_layout(view.source, declared))
     merged = {old: new for new, members in view.merge.items() for old in members}
     if odd := sorted(set(merged) - set(source.classes)):
         raise DatasetError(
@@ -150,17 +211,17 @@ def read_mask(path: Path, *, num_classes: int) -> Mask:
 
 
 def read_labels(sample: Sample, *, num_classes: int) -> Mask:
-    """Read the class ids (H, W) of a sample; errors as of `Coding.read`."""
-    if sample.coding is None:
-        return read_mask(sample.mask, num_classes=num_classes)
-    labels = sample.coding.read(sample.mask)
+    """Read the class ids (H, W) of a sample; errors as of `Labels.read`."""
+    labels = sample.labels.read()
     if sample.ids is not None:
         new_ids = np.full(IGNORE + 1, IGNORE, np.uint8)
         new_ids[: len(sample.ids)] = sample.ids
         labels = new_ids[labels]
     wrong = labels[(labels >= num_classes) & (labels != IGNORE)]
     if wrong.size:
-        raise DatasetError(f"{sample.mask} holds class id {wrong[0]} of {num_classes} classes.")
+        raise DatasetError(
+            f"{sample.labels.path} holds class id {wrong[0]} of {num_classes} classes."
+        )
     return labels
 
 

@@ -7,9 +7,11 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from ..errors import DatasetError, printable
 from ..listing import Listing, list_images, natural_key
+from ..metrics import IGNORE, Mask
 from .masks import Coding
 
 STEM = "{stem}"
@@ -24,18 +26,44 @@ MASK_NAMES = (
 """Names of a mask, without suffix, that are looked for if `dataset.json` names no pattern."""
 
 
+ANY_IDS = Coding(tuple(range(IGNORE)))
+"""Masks that hold class ids, of however many classes."""
+
+
+class Labels(Protocol):
+    """Where the class of each pixel of an image comes from."""
+
+    @property
+    def path(self) -> Path:
+        """The file that holds the labels, for errors and reports."""
+
+    def read(self) -> Mask:
+        """Class ids (H, W) of the layout, and `IGNORE`; DatasetError or SourceError if wrong."""
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """Labels in an image of their own. coding: what its values mean."""
+
+    path: Path
+    coding: Coding = field(default=ANY_IDS, repr=False)
+
+    def read(self) -> Mask:
+        """Class ids (H, W); errors as of `Coding.read`."""
+        return self.coding.read(self.path)
+
+
 @dataclass(frozen=True)
 class Sample:
-    """Files of one image, its mask, and its instances if there are any.
+    """An image, its labels, and a file of its instances if there is one.
 
-    coding: what the mask's values mean; None for class ids. ids: maps them to class ids, with
-    `IGNORE` for those that do not count; None if they are the same.
+    ids: maps the labels' class ids to those of the data set, with `IGNORE` for those that do not
+    count; None if they are the same.
     """
 
     image: Path
-    mask: Path
+    labels: Labels
     instances: Path | None = None
-    coding: Coding | None = field(default=None, repr=False)
     ids: tuple[int, ...] | None = None
 
 
@@ -62,7 +90,7 @@ def list_split(folder: Path, *, image: str = STEM, mask: str | None = None) -> S
         >>> from pathlib import Path; from edgeunet.data.samples import list_split
         >>> for name in ("images/a.jpg", "masks/a_mask.png"):
         ...     Path(name).parent.mkdir(); Path(name).touch()
-        >>> list_split(Path(".")).samples[0].mask.name
+        >>> list_split(Path(".")).samples[0].labels.path.name
         'a_mask.png'
     """
     images = _listed(folder / "images")
@@ -83,7 +111,9 @@ def list_split(folder: Path, *, image: str = STEM, mask: str | None = None) -> S
         if instances and len(instances) < len(stems):
             skipped.append(f"instances: none for {len(stems) - len(instances)} images")
     return Split(
-        tuple(Sample(path, found[stem], instances.get(stem)) for stem, path in stems.items()),
+        tuple(
+            Sample(path, MaskFile(found[stem]), instances.get(stem)) for stem, path in stems.items()
+        ),
         tuple(text for text in skipped if text),
     )
 

@@ -180,3 +180,24 @@ def test_instances_are_checked_too(root: Path) -> None:
     message = complaint(root)
     assert "a.png is 3x3, its image a.png 6x8" in message
     assert "b.png holds colours, such as" in message
+
+
+def test_image_that_is_in_both_splits_is_named(root: Path) -> None:
+    check_dataset(open_dataset(root))  # images of one colour may well be alike
+    shown = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
+    for path in ("train/images/b.png", "val/images/d.png"):
+        write(root / path, shown)
+    message = complaint(root)
+    assert "1 of 4 samples are wrong" in message
+    assert f"val/images/d.png is in val, and in train as {root / 'train/images/b.png'}" in message
+
+
+def test_sizes_and_channels_are_counted(root: Path) -> None:
+    for folder in ("images", "masks"):
+        for name in ("a", "b"):
+            image = np.zeros((4, 5, 3) if folder == "images" else (4, 5), np.uint8)
+            write(root / "train" / folder / f"{name}.png", image + (folder == "masks"))
+    contents = check_dataset(open_dataset(root))
+    assert contents.sizes_text() == "4x5 (2 images), 6x8 (2 images)"
+    assert contents.channels == "gray or RGB"
+    assert contents.to_json()["sizes"] == {"4x5": 2, "6x8": 2}

@@ -209,7 +209,7 @@ def test_patterns_of_dataset_json_are_used(dataset: Path) -> None:
     (dataset / "val" / "masks" / "c.png").rename(dataset / "val" / "masks" / "c-x.png")
     write_info(dataset, {**INFO, "mask": "{stem}-x"})
     (sample,) = open_dataset(dataset).samples("val")
-    assert sample.mask.name == "c-x.png"
+    assert sample.labels.path.name == "c-x.png"
     with pytest.raises(DatasetError, match="no mask for 2 images"):
         open_dataset(dataset).samples("train")
 

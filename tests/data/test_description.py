@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from edgeunet.data.description import (
     DATASET_KEYS,
     VIEW_KEYS,
+    Declared,
     Description,
+    Division,
     ViewDescription,
-    read_description,
+    read_declared,
 )
 from edgeunet.errors import DatasetError
 
@@ -30,26 +32,25 @@ def write(folder: Path, info: object) -> Path:
 
 
 def described(folder: Path, **info: object) -> Description:
-    found = read_description(write(folder, {"classes": CLASSES, **info}))
-    assert isinstance(found, Description)
-    return found
+    found = read_declared(write(folder, {"classes": CLASSES, **info}))
+    assert isinstance(found, Declared)
+    return found.described()
+
+
+def describe(path: Path) -> None:
+    found = read_declared(path)
+    assert isinstance(found, Declared)
+    assert found.layout is None
+    found.described()
 
 
 def refusal(folder: Path, info: object) -> str:
     path = write(folder, info)
     with pytest.raises(DatasetError) as error:
-        read_description(path)
+        describe(path)
     message = str(error.value)
     assert message.startswith(str(path))
     return message
-
-
-def test_missing_file_says_what_a_data_set_is(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError) as error:
-        read_description(tmp_path / "nowhere" / "dataset.json")
-    message = str(error.value)
-    assert f"{tmp_path / 'nowhere' / 'dataset.json'} does not exist" in message
-    assert "DIR/dataset.json with DIR/{train,val}/images and DIR/{train,val}/masks" in message
 
 
 @pytest.mark.parametrize(
@@ -59,13 +60,13 @@ def test_bad_json_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "dataset.json"
     path.write_bytes(content)
     with pytest.raises(DatasetError, match="cannot be read as JSON: "):
-        read_description(path)
+        read_declared(path)
 
 
 def test_mark_that_editors_write_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "dataset.json"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps({"classes": CLASSES}).encode())
-    assert isinstance(read_description(path), Description)
+    assert isinstance(read_declared(path), Declared)
 
 
 @pytest.mark.parametrize("info", [[], 3, {}, {"classes": None}, {"classes": "sky"}])
@@ -98,8 +99,9 @@ def test_name_of_the_working_folder_is_known(
 ) -> None:
     write(tmp_path, {"classes": CLASSES})
     monkeypatch.chdir(tmp_path)
-    found = read_description(Path("dataset.json"))
-    assert found.name == tmp_path.name
+    found = read_declared(Path("dataset.json"))
+    assert isinstance(found, Declared)
+    assert found.described().name == tmp_path.name
 
 
 @pytest.mark.parametrize(
@@ -115,10 +117,42 @@ def test_name_of_the_working_folder_is_known(
         ("mask", "{stem}_mask", "{stem}_mask"),
         ("mask", "gt-{stem}.png", "gt-{stem}.png"),
         ("image", "{stem}_sat", "{stem}_sat"),
+        ("image", "{split}/imgs/{stem}.jpg", "{split}/imgs/{stem}.jpg"),
+        ("val", 0.25, None),
     ],
 )
 def test_every_key_is_honoured(tmp_path: Path, key: str, value: object, wanted: object) -> None:
-    assert getattr(described(tmp_path, **{key: value}), key) == wanted
+    found = described(tmp_path, **{key: value})
+    if key == "val":
+        assert found.division == Division(share=0.25)
+    else:
+        assert getattr(found, key) == wanted
+
+
+def test_lists_and_seed_divide(tmp_path: Path) -> None:
+    lists = described(tmp_path, train="a.txt", val="b.txt").division
+    assert lists == Division("a.txt", "b.txt")
+    assert described(tmp_path, val=0.1, seed=7).division == Division(share=0.1, seed=7)
+    assert lists.given
+    assert not described(tmp_path).division.given
+
+
+def test_layout_gives_what_the_file_does_not(tmp_path: Path) -> None:
+    declared = read_declared(write(tmp_path, {"layout": "voc", "ignore": 7}))
+    assert isinstance(declared, Declared)
+    assert declared.layout == "voc"
+    found = declared.described(classes=("sky", "road"), palette=[[0, 0, 0], [1, 1, 1]], ignore=255)
+    assert (found.classes, found.ignore) == (("sky", "road"), (7,))
+    assert found.palette == ((0, 0, 0), (1, 1, 1))
+    renamed = Declared(tmp_path, {"classes": ["a", "b"]})
+    assert renamed.described(classes=["x", "y"], mask_values=[3, 4]).mask_values == (3, 4)
+    assert renamed.described(classes=["x", "y", "z"], mask_values=[3, 4, 5]).mask_values is None
+
+
+def test_file_of_nnunet_is_not_taken_for_ours(tmp_path: Path) -> None:
+    info = {"labels": {"background": 0}, "channel_names": {"0": "R"}, "numTraining": 2, "val": 0.5}
+    found = read_declared(write(tmp_path, info))
+    assert found == Declared(tmp_path / "dataset.json", {"layout": "nnunet", "val": 0.5})
 
 
 @pytest.mark.parametrize(
@@ -145,7 +179,17 @@ def test_every_key_is_honoured(tmp_path: Path, key: str, value: object, wanted: 
         ({"mask_values": "palette"}, '"mask_values" is "palette", but there is no "palette"'),
         ({"mask": "mask"}, "\"mask\" is 'mask'; expected a file name with {stem} once"),
         ({"mask": "{stem}{stem}"}, "expected a file name with {stem} once"),
-        ({"mask": "../{stem}"}, 'and no folder, such as "{stem}_mask"'),
+        ({"mask": "../{stem}"}, 'or a path below the data set, such as "{split}/masks/{stem}"'),
+        ({"mask": "/masks/{stem}"}, "or a path below the data set"),
+        ({"mask": "{split}{stem}/{split}"}, "or a path below the data set"),
+        ({"mask": "masks\\{stem}"}, "or a path below the data set"),
+        ({"layout": 3}, '"layout" is 3; expected the name of one'),
+        ({"train": 0.8}, '"train" is 0.8; expected a file that lists samples'),
+        ({"val": 1.0}, '"val" is 1.0; expected the share of the samples that validates'),
+        ({"val": 1}, '"val" is 1; expected the share'),
+        ({"val": 0.2, "seed": -1}, '"seed" is -1; expected a whole number from 0'),
+        ({"seed": 3}, '"seed" draws nothing without a share'),
+        ({"val": 0.2, "train": "a.txt"}, '"val" is a share and "train" a list'),
         ({"image": 3}, '"image" is 3; expected a file name'),
     ],
 )
@@ -190,9 +234,9 @@ def test_ignored_values_are_classes_or_beyond_them(tmp_path: Path) -> None:
 
 
 def test_view_is_described(tmp_path: Path) -> None:
-    found = read_description(write(tmp_path, {"source": "../roads", "merge": {"a": ["b", "c"]}}))
+    found = read_declared(write(tmp_path, {"source": "../roads", "merge": {"a": ["b", "c"]}}))
     assert isinstance(found, ViewDescription)
-    assert found.source == tmp_path / "../roads" / "dataset.json"
+    assert found.source == tmp_path / "../roads"
     assert found.merge == {"a": ("b", "c")}
 
 
@@ -227,4 +271,7 @@ def test_any_json_is_described_or_refused(
 ) -> None:
     path = write(tmp_path_factory.mktemp("json"), info)
     with suppress(DatasetError):
-        assert read_description(path).path == path
+        found = read_declared(path)
+        assert found.path == path
+        if isinstance(found, Declared):
+            assert found.described().path == path

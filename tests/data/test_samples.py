@@ -23,7 +23,7 @@ def touch(folder: Path, *names: str) -> Path:
 
 
 def pairs(folder: Path, **names: str) -> dict[str, str]:
-    return {each.image.name: each.mask.name for each in list_split(folder, **names).samples}
+    return {each.image.name: each.labels.path.name for each in list_split(folder, **names).samples}
 
 
 def refusal(folder: Path, **names: str) -> str:

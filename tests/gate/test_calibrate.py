@@ -219,7 +219,7 @@ def test_presence_comes_from_whole_images_at_the_nets_size(gated: Path, data: Da
             _, wanted = net.predict(to_input(read_rgb(sample.image), card.input))
         assert wanted is not None
         np.testing.assert_allclose(row, wanted[0], rtol=1e-5)
-        mask = read_mask(sample.mask, num_classes=3)
+        mask = read_mask(sample.labels.path, num_classes=3)
         assert held.tolist() == [np.count_nonzero(mask == c) for c in range(3)]
 
 

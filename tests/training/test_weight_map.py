@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeunet.data.samples import Sample
+from edgeunet.data.samples import MaskFile, Sample
 from edgeunet.metrics import IGNORE
 from edgeunet.training import weight_map
 from edgeunet.training.weight_map import WeightMaps, border_term, class_weights, instances_of
@@ -91,7 +91,7 @@ def sample(tmp_path: Path) -> Sample:
     mask[0, 0] = IGNORE
     path = tmp_path / "mask.png"
     assert cv2.imwrite(str(path), mask)
-    return Sample(tmp_path / "image.png", path)
+    return Sample(tmp_path / "image.png", MaskFile(path))
 
 
 def read(path: Path) -> npt.NDArray[np.uint8]:
@@ -103,7 +103,7 @@ def read(path: Path) -> npt.NDArray[np.uint8]:
 def test_map_is_balance_plus_border_and_ignored_pixels_have_no_balance(
     sample: Sample, tmp_path: Path
 ) -> None:
-    mask = read(sample.mask)
+    mask = read(sample.labels.path)
     balance = np.array([0.5, 2], np.float32)
     maps = WeightMaps(tmp_path / "maps", border=10.0, balance=balance)
     weights = maps(sample, mask)
@@ -119,7 +119,7 @@ def test_map_is_balance_plus_border_and_ignored_pixels_have_no_balance(
 def test_border_terms_are_computed_once_and_stored(
     sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mask = read(sample.mask)
+    mask = read(sample.labels.path)
     maps = WeightMaps(tmp_path / "maps", border=10.0, balance=np.ones(2, np.float32))
     first = maps(sample, mask)
     (kept,) = (tmp_path / "maps").iterdir()
@@ -138,10 +138,10 @@ def test_given_instances_separate_touching_objects(sample: Sample, tmp_path: Pat
     mask = np.ones((16, 16), np.uint8)
     instances = np.ones((16, 16), np.uint16)
     instances[:, 8:] = 700
-    assert cv2.imwrite(str(sample.mask), mask)
+    assert cv2.imwrite(str(sample.labels.path), mask)
     path = tmp_path / "instances.png"
     assert cv2.imwrite(str(path), instances)
     maps = WeightMaps(tmp_path / "maps", border=1.0, balance=np.zeros(2, np.float32))
     assert not maps(sample, mask).any()
-    apart = maps(Sample(sample.image, sample.mask, path), mask)
+    apart = maps(Sample(sample.image, sample.labels, path), mask)
     assert apart[:, 7:9].min() > 0.9  # 1 + 1 pixels: exp(-4 / 50)

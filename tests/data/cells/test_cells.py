@@ -94,7 +94,7 @@ def test_write_dataset(tmp_path: Path) -> None:
         for stored, made in zip(samples, expected, strict=True):
             image = read_rgb(stored.image)
             np.testing.assert_array_equal(image, made.image)
-            np.testing.assert_array_equal(read_mask(stored.mask, num_classes=3), made.mask)
+            np.testing.assert_array_equal(read_mask(stored.labels.path, num_classes=3), made.mask)
             images.append(image.tobytes())
     assert len(set(images)) == 5, "train and val share nothing"
 
