@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -80,6 +82,38 @@ def list_images(folder: Path) -> Listing:
             images.append(path)
         else:
             others.append(path)
+    return Listing(tuple(images), tuple(hidden), tuple(others))
+
+
+def list_images_below(folder: Path, *, leave_out: Collection[str] = ()) -> Listing:
+    """`list_images` of a folder and of all folders in it; links to folders are not followed.
+
+    Args:
+        leave_out: names, in lower case, of folders that are not entered. They are among `others`.
+
+    Example:
+        >>> from pathlib import Path; from edgeunet.listing import list_images_below
+        >>> for name in ("a/x.png", "b/y.png", "masks/y.png"):
+        ...     Path(name).parent.mkdir(); Path(name).touch()
+        >>> [path.as_posix() for path in list_images_below(Path("."), leave_out={"masks"}).images]
+        ['a/x.png', 'b/y.png']
+    """
+    images: list[Path] = []
+    hidden: list[Path] = []
+    others: list[Path] = []
+    for where, folders, _ in os.walk(folder):
+        here = list_images(Path(where))
+        images += here.images
+        hidden += here.hidden
+        entered = {
+            name
+            for name in folders
+            if name.lower() not in leave_out
+            and not name.startswith(".")
+            and not Path(where, name).is_symlink()
+        }
+        others += [path for path in here.others if path.name not in entered]
+        folders[:] = sorted(entered, key=natural_key)
     return Listing(tuple(images), tuple(hidden), tuple(others))
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 from edgeunet.bundle.calibration_table import Method
 from edgeunet.bundle.manifest import Precision
 from edgeunet.data import cells
+from edgeunet.data.description import LAYOUT
 from edgeunet.data.fit import Reading
 from edgeunet.data.preparation import RAW, Preparation
 from edgeunet.errors import UsageError, printable
@@ -74,6 +75,9 @@ class ExportOptions:
     )
     data: Path | None = described(
         None, "Data set to measure parity on.", shown_default="the golden frames"
+    )
+    layout: str | None = described(
+        None, LAYOUT, metavar="NAME", shown_default="what the folder shows"
     )
     size: tuple[int, int] | None = described(
         None, "Input size of the net.", shown_default="the checkpoint's"
@@ -143,6 +147,12 @@ def check_options(options: ExportOptions) -> None:
         raise UsageError(
             "got depths and a calibration table, but a table belongs to the graph of one depth. "
             "Pass --calib with frames; all depths are calibrated on the same frames."
+        )
+    folders = [path for path in (options.calib, options.data) if path is not None]
+    if options.layout is not None and not any(path.is_dir() for path in folders):
+        raise UsageError(
+            f"got --layout {options.layout} without a data set. Pass its folder as --calib or "
+            "--data."
         )
     if options.calib_table is not None and options.precision != "int8":
         raise UsageError("got --calib-table without --int8. Add --int8: only INT8 is calibrated.")

@@ -208,7 +208,9 @@ def _selection(options: ExportOptions, origin: Origin, report: Callable[[str], N
     calibrates = options.precision == "int8" and options.calib_table is None
     if options.calib is not None:
         fit = Fit(card.input, options.reading)
-        candidates = describe_source(options.calib, num_classes=len(card.classes), fit=fit)
+        candidates = describe_source(
+            options.calib, num_classes=len(card.classes), fit=fit, layout=options.layout
+        )
         selection = select(candidates)
         if calibrates:
             report(examine(origin.distance, candidates.descriptors, selection.typical, card.input))
@@ -274,7 +276,9 @@ class _Writer:
         self._write_golden()
         bundle = self._seal()
         report("parity")
-        proof = Proof(self.origin, options.data, options.reading, options.max_iou_drop)
+        proof = Proof(
+            self.origin, options.data, options.reading, options.max_iou_drop, layout=options.layout
+        )
         parity, worst = proof.measure(bundle)
         if options.precision == "int8" and proof.excess(parity) > 0:
             fallbacks = proof.repair(bundle, labelled=parity.labelled, report=report)

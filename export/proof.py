@@ -51,14 +51,16 @@ class Proof:
     """What a bundle is compared with, the frames that it is measured on, and what it may lose.
 
     data: data set to measure on. None takes procedural frames for procedural weights, else the
-    golden frames. reading: what its images hold. max_iou_drop: IoU points that may be lost on
-    labelled frames. Without labels, the promised agreement must hold.
+    golden frames. layout: of the data set, see `open_dataset`. reading: what its images hold.
+    max_iou_drop: IoU points that may be lost on labelled frames. Without labels, the promised
+    agreement must hold.
     """
 
     reference: Reference
     data: Path | None
     reading: Reading
     max_iou_drop: float
+    layout: str | None = None
 
     def measure(self, bundle: Bundle) -> tuple[ParityReport, list[WorstFrame]]:
         """Compare all graphs of the bundle with the reference."""
@@ -115,7 +117,8 @@ class Proof:
         if self.data is not None:
             fit = Fit(card.input, self.reading)
             classes = len(card.classes)
-            return samples_of(self.data, num_classes=classes, fit=fit), self.data.name
+            samples = samples_of(self.data, num_classes=classes, fit=fit, layout=self.layout)
+            return samples, self.data.name
         if card.data != cells.NAME:
             return golden_samples(bundle), "its golden frames"
         spec = card.input

@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeunet.listing import list_images, natural_key
+from edgeunet.listing import list_images, list_images_below, natural_key
 
 
 def test_numbers_in_names_count_as_numbers() -> None:
@@ -47,3 +47,17 @@ def test_folder_is_sorted_into_images_and_what_is_skipped(tmp_path: Path) -> Non
     assert "4 other (more, notes.txt, sub.png, ...)" in list_images(tmp_path).skipped()
     (tmp_path / "empty").mkdir()
     assert list_images(tmp_path / "empty").skipped() == ""
+
+
+def test_folders_inside_are_listed_but_links_and_those_left_out(tmp_path: Path) -> None:
+    for name in ("b/2.png", "b/10.png", "a.png", "Masks/a.png", ".git/x.png", "b/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "c").symlink_to(tmp_path / "b")
+    found = list_images_below(tmp_path, leave_out={"masks"})
+    assert [path.relative_to(tmp_path).as_posix() for path in found.images] == [
+        "a.png",
+        "b/2.png",
+        "b/10.png",
+    ]
+    assert found.skipped() == "1 hidden (.git), 3 other (Masks, c, notes.txt)"

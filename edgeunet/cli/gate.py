@@ -9,6 +9,7 @@ import click
 
 from ..bundle.schema import encode
 from ..data.datasets import open_dataset
+from ..data.description import LAYOUT
 from ..data.preparation import RAW
 from ..fields import describe, described
 from ..gate.calibrate import MAX_LOST, calibrate_checkpoint
@@ -28,6 +29,9 @@ class GateOptions:
     )
     raw: bool = described(False, RAW)
     data: Path = field(metadata=describe("Data set; its val split is used."))
+    layout: str | None = described(
+        None, LAYOUT, metavar="NAME", shown_default="what the folder shows"
+    )
     max_lost: float = described(
         100 * MAX_LOST,
         "Share of each class's true pixels that its gate may lose.",
@@ -62,7 +66,7 @@ def command(
         preparation=preparation,
         raw=options.raw,
     )
-    dataset = open_dataset(options.data)
+    dataset = open_dataset(options.data, options.layout)
     with progress("calibrating", len(dataset.samples("val"))) as report:
         gate = calibrate_checkpoint(
             source,

@@ -8,7 +8,9 @@ from pathlib import Path
 import click
 
 from ..bundle.bundle import open_bundle
+from ..data.description import LAYOUT
 from ..data.fit import Fit, Reading
+from ..errors import UsageError
 from ..files import check_directory, locked, write_json
 from ..parity import golden_samples, measure, samples_of, write_html
 from .bundle_options import backend_option
@@ -24,6 +26,7 @@ from .options import options_from
     show_default="the golden frames",
     help="Data set (its val split), images or video.",
 )
+@option("--layout", metavar="NAME", show_default="what the folder shows", help=LAYOUT)
 @backend_option
 @options_from(Reading, "reading", section="Frames")
 @option(
@@ -36,6 +39,7 @@ from .options import options_from
 def command(
     bundle: Path,
     data: Path | None,
+    layout: str | None,
     backend: str,
     reading: Reading,
     tensorrt: bool,
@@ -46,6 +50,8 @@ def command(
 
     The exit code is 1 if a stage is out of tolerance.
     """
+    if layout is not None and (data is None or not data.is_dir()):
+        raise UsageError(f"got --layout {layout} without a data set. Pass its folder as --data.")
     if output is not None:
         check_directory(output, force=True)
         # Until the command ends, so that both files are of one run.
@@ -56,7 +62,8 @@ def command(
     else:
         fit = Fit(opened.manifest.input, reading)
         classes = len(opened.manifest.classes)
-        samples, name = list(samples_of(data, num_classes=classes, fit=fit)), data.resolve().name
+        found = samples_of(data, num_classes=classes, fit=fit, layout=layout)
+        samples, name = list(found), data.resolve().name
     with progress("comparing", len(samples)) as report:
         parity, worst = measure(
             opened, samples, data=name, backend=backend, simulate=tensorrt, progress=report

@@ -15,6 +15,7 @@ import click
 from ..bundle.manifest import Filter, Resize
 from ..data.check import check_dataset
 from ..data.datasets import open_dataset
+from ..data.description import LAYOUT
 from ..data.fit import Reading
 from ..data.preparation import RAW
 from ..errors import UsageError
@@ -101,6 +102,7 @@ def _use_recipe(ctx: click.Context, param: click.Parameter, model: str) -> str:
     help="Variant; `edgeunet models` lists them.",
 )
 @option("--data", metavar="DIR", required=True, help="Data set, or `cells` for procedural frames.")
+@option("--layout", metavar="NAME", show_default="what the folder shows", help=LAYOUT)
 @options_from(TrainOptions, "options")
 @options_from(TrainConfig, "config", section="Training")
 @option("--check", is_flag=True, help="Check the whole data set instead of training.")
@@ -109,6 +111,7 @@ def _use_recipe(ctx: click.Context, param: click.Parameter, model: str) -> str:
 def command(
     model: str,
     data: str,
+    layout: str | None,
     options: TrainOptions,
     config: TrainConfig,
     check: bool,
@@ -123,13 +126,13 @@ def command(
     interrupted run resumes and ends with bit-identical weights.
     """
     if check:
-        return _check(model, data, options, as_json=as_json)
+        return _check(model, data, layout, options, as_json=as_json)
     if output is None:
         raise UsageError("no output. Pass -o DIR to train, or --check to check the data set only.")
     with _progress_bar(f"training {model}") as report:
         card = train(
             model,
-            data,
+            data if layout is None else open_dataset(data, layout),
             output,
             config=config,
             report=report,
@@ -142,9 +145,11 @@ def command(
         click.echo(f"mIoU {card.metrics['miou']:.2f} %, wrote {output / 'best.safetensors'}")
 
 
-def _check(model: str, data: str, options: TrainOptions, *, as_json: bool) -> None:
+def _check(
+    model: str, data: str, layout: str | None, options: TrainOptions, *, as_json: bool
+) -> None:
     """Print what a data set holds; the errors are those that training would end with."""
-    dataset = open_dataset(data)
+    dataset = open_dataset(data, layout)
     contents = check_dataset(dataset)
     if options.initial is None:  # else the weights say what the values mean
         input_of(

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ..bundle.bundle import Bundle
 from ..bundle.manifest import Flavour
-from ..data.datasets import open_dataset, read_labels
+from ..data.datasets import is_dataset, open_dataset, read_labels
 from ..data.fit import Fit, visible
 from ..data.images import Rgb
 from ..errors import DatasetError
@@ -124,24 +124,27 @@ class _Stages:
             yield name, result, finish(*result, size)[0]
 
 
-def samples_of(path: Path, *, num_classes: int, fit: Fit) -> Iterator[ParitySample]:
+def samples_of(
+    path: Path, *, num_classes: int, fit: Fit, layout: str | None = None
+) -> Iterator[ParitySample]:
     """Frames to compare on: a data set's val split with labels, or any other frames without.
 
     Args:
-        fit: turns what is read into frames for the net.
+        fit: turns what is read into frames for the net. layout: of a data set, see `open_dataset`.
     """
-    frames = Frames.open(path)
-    if frames.kind == "dataset":
-        yield from _labelled_samples(path, num_classes, fit)
+    if is_dataset(path, layout):
+        yield from _labelled_samples(path, num_classes, fit, layout)
         return
-    with frames.read() as source:
+    with Frames.open(path).read() as source:
         for frame in source:
             name = frame.name or f"{frame.index:06d}"
             yield ParitySample(name, fit(frame.image, frame.channels, name=name), None)
 
 
-def _labelled_samples(path: Path, num_classes: int, fit: Fit) -> Iterator[ParitySample]:
-    dataset = open_dataset(path)
+def _labelled_samples(
+    path: Path, num_classes: int, fit: Fit, layout: str | None
+) -> Iterator[ParitySample]:
+    dataset = open_dataset(path, layout)
     dataset.check_classes(num_classes, "the bundle has")
     for sample in dataset.samples("val"):
         labels = read_labels(sample, num_classes=num_classes)

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..bundle.manifest import InputSpec
 from ..data.datasets import Dataset, open_dataset
+from ..data.description import LAYOUT
 from ..data.preparation import RAW
 from ..doctor import environment
 from ..errors import CheckpointError, UsageError
@@ -60,6 +61,9 @@ class PruneOptions:
         None, "Share of the channels to remove, 0 to 1.", metavar="SHARE"
     )
     data: Path | None = described(None, "Data set; --ratio needs it, --depth is measured on it.")
+    layout: str | None = described(
+        None, LAYOUT, metavar="NAME", shown_default="what the folder shows"
+    )
     finetune_epochs: int | None = described(
         None,
         "Epochs of training after --ratio; 0 for none.",
@@ -80,6 +84,8 @@ class PruneOptions:
                 "--finetune-epochs is for --ratio only: the head that --depth keeps is trained "
                 "already. Leave it out."
             )
+        if self.layout is not None and self.data is None:
+            raise UsageError(f"got --layout {self.layout} without --data. Pass the data set, too.")
         if self.ratio is not None and self.data is None:
             raise UsageError(
                 "--ratio needs --data DIR: the loss on its training images tells which channels to "
@@ -176,7 +182,7 @@ def _prune(output: Path, options: PruneOptions, report: Report) -> PruneReport:
     )
     card = source.card
     source.net.check_size(card.input.height, card.input.width)
-    dataset = None if options.data is None else open_dataset(options.data)
+    dataset = None if options.data is None else open_dataset(options.data, options.layout)
     if dataset is not None:
         dataset.check_classes(len(card.classes), "the weights have")
     stages = [_Stage("before", source.net, card)]

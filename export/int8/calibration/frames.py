@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -9,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeunet.data.datasets import open_dataset, read_labels
+from edgeunet.data.datasets import is_dataset, open_dataset, read_labels
 from edgeunet.data.fit import Fit
 from edgeunet.data.images import count_pages, decode, read_bytes
-from edgeunet.errors import CalibrationError, SourceError
+from edgeunet.errors import CalibrationError, SourceError, printable
+from edgeunet.listing import list_images_below
 from edgeunet.metrics import Mask
 from edgeunet.runtime.frames import Frame, SourceFrame
 from edgeunet.runtime.sources import Frames
@@ -21,6 +23,13 @@ from .selection import Descriptor, describe_frame, evenly, farthest_first, thinn
 
 CANDIDATES = 512
 """Most frames of a source that are described, evenly spaced: 3 MB of descriptors."""
+
+MASK_FOLDERS = frozenset(
+    {"annotations", "instances", "label", "labels", "mask", "masks", "segmentation"}
+)
+"""Names, in lower case, of folders whose images are no frames."""
+
+_log = logging.getLogger(__name__)
 
 _WANTED = "Pass --calib a folder with a few dozen frames of the application, a data set or a video."
 
@@ -56,22 +65,29 @@ class Candidates:
         return taken
 
 
-def describe_source(path: Path, *, num_classes: int, fit: Fit) -> Candidates:
+def describe_source(
+    path: Path, *, num_classes: int, fit: Fit, layout: str | None = None
+) -> Candidates:
     """Describe at most `CANDIDATES` frames of images, a video, or a data set's training split.
+
+    Images are those of a folder and of all folders in it, except `MASK_FOLDERS`.
 
     Args:
         fit: turns what is read into frames for the net.
         num_classes: the net's; a data set with another number has images for it, but no labels.
+        layout: of a data set, see `open_dataset`.
 
     Raises:
         CalibrationError: not frames, no frames, or a camera. DatasetError: a damaged data set.
         SourceError: an image or a video that cannot be read. FrameError: one that does not fit.
     """
+    if is_dataset(path, layout):
+        return _of_dataset(path, layout, num_classes, fit)
     try:
-        frames = Frames.open(path)
+        frames = _frames_below(path) or Frames.open(path)
     except SourceError as error:
         raise CalibrationError(f"{error} {_WANTED}") from None
-    if frames.kind not in ("image", "folder", "glob", "dataset"):
+    if frames.kind not in ("image", "folder", "glob"):
 
         def kept(frame: SourceFrame) -> tuple[int, Descriptor]:
             return frame.index, describe_frame(fit(frame.image, frame.channels), fit)
@@ -81,17 +97,35 @@ def describe_source(path: Path, *, num_classes: int, fit: Fit) -> Candidates:
                 raise CalibrationError(f"{frames.name} cannot be read twice. {_WANTED}")
             described = thinned(source, CANDIDATES, kept=kept)
         return Candidates(frames, fit, frames.name, dict(described))
-    name, mask = frames.name, None
-    if frames.kind == "dataset":
-        dataset = open_dataset(path)
-        samples = dataset.samples("train")
-        name = f"{dataset.name}, training images"
-        frames = Frames(str(path), "dataset", tuple(sample.image for sample in samples))
-        if len(dataset.classes) == num_classes:
-            mask = lambda number: read_labels(samples[number], num_classes=num_classes)  # noqa: E731
+    return _of_images(frames, fit, frames.name)
+
+
+def _of_dataset(path: Path, layout: str | None, num_classes: int, fit: Fit) -> Candidates:
+    dataset = open_dataset(path, layout)
+    samples = dataset.samples("train")
+    frames = Frames(str(path), "dataset", tuple(sample.image for sample in samples))
+    mask: Callable[[int], Mask] | None = None
+    if len(dataset.classes) == num_classes:
+        mask = lambda number: read_labels(samples[number], num_classes=num_classes)  # noqa: E731
+    return _of_images(frames, fit, f"{dataset.name}, training images", mask)
+
+
+def _of_images(
+    frames: Frames, fit: Fit, name: str, mask: Callable[[int], Mask] | None = None
+) -> Candidates:
     pages = _pages(frames.files)
     descriptors = {number: describe_frame(_page(*page, fit), fit) for number, page in pages.items()}
     return Candidates(frames, fit, name, descriptors, pages, mask)
+
+
+def _frames_below(path: Path) -> Frames | None:
+    """Images of a folder and of those in it; None if there are none, or if it is no folder."""
+    if not path.is_dir():
+        return None
+    listing = list_images_below(path, leave_out=MASK_FOLDERS)
+    if told := listing.skipped():
+        _log.warning("%s: not read: %s.", printable(path), told)
+    return Frames(str(path), "folder", listing.images, listing) if listing.images else None
 
 
 def _pages(files: Sequence[Path]) -> dict[int, tuple[Path, int]]:

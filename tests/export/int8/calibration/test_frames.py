@@ -13,6 +13,7 @@ from PIL import Image
 from edgeunet.bundle.calibration_table import read_table
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.cells import snapshots, write_dataset
+from edgeunet.data.datasets import open_dataset
 from edgeunet.data.fit import Fit
 from edgeunet.errors import CalibrationError, DatasetError, SourceError
 from edgeunet.exporting import ExportOptions, export_bundle
@@ -27,6 +28,7 @@ from edgeunet.exporting.int8.calibration.frames import (
 from edgeunet.runtime.frames import Frame
 from edgeunet.runtime.sinks import VideoWriter
 from edgeunet.runtime.sources.video import Pixels
+from support.layouts import ELEVEN
 from support.media import number_of, numbered_frame, write_png, write_video
 
 FIT = Fit(InputSpec(64, 96))
@@ -112,7 +114,33 @@ def test_damaged_image_is_named(tmp_path: Path) -> None:
         described(folder)
 
 
+def test_folders_inside_are_read_but_not_those_of_masks(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number, place in enumerate(("", "a", "a/b", "masks", "a/Labels", ".trash")):
+        folder = tmp_path / place
+        folder.mkdir(exist_ok=True)
+        write_png(folder / f"{number}.png", numbered_frame(number))
+    candidates = described(tmp_path)
+    assert [number_of(frame) for frame in candidates.take({0, 1, 2}).values()] == [0, 1, 2]
+    assert len(candidates.descriptors) == 3
+    assert "not read: 1 hidden (.trash), 2 other (masks, Labels)." in caplog.text
+
+
 # Data sets
+
+
+@pytest.mark.parametrize("layout", ELEVEN)
+def test_every_layout_calibrates(layout: str, tmp_path: Path) -> None:
+    ELEVEN[layout](tmp_path)
+    candidates = described(tmp_path)
+    assert candidates.name == f"{tmp_path.name}, training images"
+    assert len(candidates.descriptors) >= 3
+    named = describe_source(
+        tmp_path, num_classes=len(open_dataset(tmp_path).classes), fit=FIT, layout=layout
+    )
+    assert named.mask is not None
+    assert named.mask(0).shape == (48, 64)
 
 
 def test_data_set_gives_its_training_images_with_labels(tmp_path: Path) -> None:
