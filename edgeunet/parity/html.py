@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..data.images import Rgb
 from ..files import write_bytes
 from ..metrics import Mask
+from ..pages import data_url, render
 from ..runtime.sinks import Palette, colourise
 from .gate import GateParity
 from .measure import WorstFrame
@@ -26,7 +25,7 @@ def write_html(
     """Write the page: verdict, stages, classes, the gate, and pictures of the worst frames."""
     judged = None if report.gate is None else report.gate.report
     page = render(
-        "parity.html",
+        Path(__file__).parent / "templates" / "parity.html",
         report=report,
         classes=[
             (name, colour, reference, candidate, _lost(reference, candidate))
@@ -39,24 +38,6 @@ def write_html(
         frames=[(frame, _pictures(frame, palette, report.reference)) for frame in worst],
     )
     write_bytes(path, page.encode())
-
-
-def render(template: str, **values: object) -> str:
-    """Fill a template; what is put into it is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["number"] = _number
-    return environment.get_template(template).render(values)
-
-
-def _number(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
 
 
 def _lost(reference: float | None, candidate: float | None) -> float | None:
@@ -76,10 +57,10 @@ def _rocs(gate: GateParity, palette: Palette) -> Iterator[Roc]:
 def _pictures(frame: WorstFrame, palette: Palette, reference: str) -> dict[str, str]:
     """Pictures as `data:` URLs, by caption."""
     return {
-        "frame": _data_url("jpeg", frame.image),
-        reference: _data_url("png", colourise(frame.reference, palette)),
-        "candidate": _data_url("png", colourise(frame.candidate, palette)),
-        "difference": _data_url("png", _difference(frame.image, frame.reference, frame.candidate)),
+        "frame": data_url("jpeg", frame.image),
+        reference: data_url("png", colourise(frame.reference, palette)),
+        "candidate": data_url("png", colourise(frame.candidate, palette)),
+        "difference": data_url("png", _difference(frame.image, frame.reference, frame.candidate)),
     }
 
 
@@ -89,9 +70,3 @@ def _difference(image: Rgb, reference: Mask, candidate: Mask) -> Rgb:
     picture = np.repeat(gray[..., None].astype(np.uint8), 3, axis=2)
     picture[reference != candidate] = (220, 20, 40)
     return picture
-
-
-def _data_url(kind: str, picture: Rgb) -> str:
-    """`data:` URL of an RGB picture (H, W, 3) as "jpeg" or "png"."""
-    encoded = cv2.imencode(f".{kind}", np.ascontiguousarray(picture[..., ::-1]))[1]
-    return f"data:image/{kind};base64,{base64.b64encode(encoded.tobytes()).decode()}"

@@ -17,6 +17,7 @@ from support.commands import ROOT, call, fails, finish, start, succeeds
 COMMANDS = [
     "bench",
     "build",
+    "data",
     "demo",
     "doctor",
     "export",
