@@ -63,10 +63,13 @@ def test_wheel_holds_weights_kernels_pages_and_the_typing_marker_and_nothing_els
     }
     assert {"index.html", "main.js", "style.css"} <= {Path(name).name for name in page}
     templates = {
-        f"edgeunet/parity/templates/{path.name}"
-        for path in (ROOT / "edgeunet" / "parity" / "templates").iterdir()
+        f"edgeunet/{part}/templates/{path.name}"
+        for part in ("data", "parity")
+        for path in (ROOT / "edgeunet" / part / "templates").iterdir()
     }
-    assert {"gate.html", "parity.html", "roc.svg"} <= {Path(name).name for name in templates}
+    assert {"data.html", "gate.html", "parity.html", "roc.svg"} <= {
+        Path(name).name for name in templates
+    }
     assert rest == {"edgeunet/py.typed", *weights, *kernels, *cubins, *page, *templates}
 
 

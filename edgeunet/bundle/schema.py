@@ -57,16 +57,16 @@ def _integer(text: str) -> int:
 
 
 def _check_depth(data: object) -> None:
-    level = [data]
+    nested: list[Any] = [data] if isinstance(data, (dict, list)) else []
     for _ in range(MAX_DEPTH):
-        nested = [each for each in level if isinstance(each, (dict, list))]
-        level = [
+        if not nested:
+            return
+        nested = [
             inner
             for each in nested
             for inner in (each.values() if isinstance(each, dict) else each)
+            if isinstance(inner, (dict, list))
         ]
-        if not nested:
-            return
     raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
 
 

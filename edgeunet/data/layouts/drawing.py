@@ -95,7 +95,7 @@ class _Filled:
         for polygon in shape.polygons:
             points = polygon * scale
             _check_extent(points, size, labels.path)
-            part = _fill(points, size)
+            part = fill(points, size)
             self._parts.append(part)
             self.area += int(coco().area(part))
         if shape.runs is not None:
@@ -124,8 +124,8 @@ class _Filled:
         return found
 
 
-def _fill(points: Points, size: tuple[int, int]) -> Any:
-    """A filled polygon, compressed, without what lies outside the image."""
+def fill(points: Points, size: tuple[int, int]) -> Any:
+    """A filled polygon as pycocotools holds it, without what lies outside the image (H, W)."""
     # Below 0, pycocotools rounds in another way, so such a polygon is filled on a larger canvas.
     left, top = (max(0, -int(np.floor(low))) for low in points.min(axis=0))
     height, width = size

@@ -12,6 +12,7 @@ import posixpath
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from xml.parsers import expat
@@ -177,15 +178,22 @@ def within(root: Path, name: str, *, told_by: Path) -> Path:
 
 def check_link(root: Path, path: Path) -> None:
     """DatasetError if a link leads from a path below `root` out of it."""
-    try:
-        inside = path.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError):  # a circle of links
-        inside = False
+    inside = _is_inside(root, path) if path.is_symlink() else _holds(root, path.parent)
     if not inside:
         raise DatasetError(
             f"{printable(path)} is a link out of the data set {printable(root)}. Copy what it "
             "names, or pass the folder that holds both."
         )
+
+
+def _is_inside(root: Path, path: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # a circle of links
+        return False
+
+
+_holds = lru_cache(maxsize=1024)(_is_inside)  # folders hold many files
 
 
 def files_below(root: Path, folder: Path | None = None) -> Iterator[Path]:

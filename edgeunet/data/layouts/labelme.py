@@ -32,6 +32,7 @@ from .splits import divide
 
 _LINES = ("line", "linestrip", "point", "points")
 _LOOKED_AT = 3  # files, to recognise the layout
+_HEAD = 4096  # bytes
 
 
 @dataclass(frozen=True)
@@ -206,11 +207,14 @@ def _is_labelme(root: Path) -> bool:
     found = 0
     for pattern in ("*.json", "*/*.json"):
         for path in sorted(root.glob(pattern))[:_LOOKED_AT]:
-            if path.name == "dataset.json":
+            if path.name == "dataset.json" or not path.is_file():
                 continue
             try:
+                with path.open("rb") as file:  # a file of COCO takes long to read
+                    if b'"shapes"' not in (head := file.read(_HEAD)) and b'"flags"' not in head:
+                        return False
                 content = read_json(path)
-            except DatasetError:
+            except (DatasetError, OSError):
                 return False
             if not isinstance(content, dict) or not {"shapes", "imagePath"} <= set(content):
                 return False
