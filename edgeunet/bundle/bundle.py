@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -12,16 +13,16 @@ from edgeunet.bundle.manifest import (
     DEPTHS_DIR,
     MANIFEST_NAME,
     PARTS,
+    SCHEMA_VERSION,
     Flavour,
     Manifest,
     Part,
     Precision,
     flavour_file,
     part_file,
-    read_manifest,
 )
 from edgeunet.bundle.schema import MAX_BYTES as MAX_JSON_BYTES
-from edgeunet.bundle.schema import SchemaError, load_json
+from edgeunet.bundle.schema import SchemaError, load_json, read
 from edgeunet.errors import BundleError, GraphError, UsageError
 from edgeunet.files import entries, read_file, sha256
 
@@ -135,6 +136,38 @@ class Bundle:
             return read_golden(file.read(), self.manifest)
         except ValueError as error:
             raise _no_golden(file.path, error) from None
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and validate a manifest.
+
+    Raises:
+        BundleError: missing, not JSON, of another schema version, or it does not fit the schema.
+    """
+    try:
+        return read(Manifest, path, version=SCHEMA_VERSION)
+    except FileNotFoundError:
+        raise BundleError(
+            f"{path.parent} is not a bundle: it has no {path.name}. `edgeunet export` writes one."
+        ) from None
+    except SchemaError as error:
+        raise BundleError(
+            f"{path} {error}. Export the bundle again{_command(path)}, or install the edgeunet "
+            "that wrote it."
+        ) from None
+
+
+def _command(path: Path) -> str:
+    """The command that exports a bundle anew, as far as its manifest tells; else empty."""
+    try:
+        found = load_json(path)
+        words = [found["model"], found["weights"], found["precision"]]
+    except (SchemaError, OSError, KeyError, TypeError):
+        return ""
+    if not all(isinstance(word, str) and re.fullmatch(r"[\w.-]{1,80}", word) for word in words):
+        return ""
+    flag = "" if words[2] == "fp32" else f" --{words[2]}"
+    return f" (`edgeunet export --model {words[0]} --weights {words[1]}{flag}`)"
 
 
 def open_bundle(path: str | Path) -> Bundle:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from .manifest import InputSpec, check_classes
+from .manifest import InputSpec, check_classes, check_gate
 
 CARD_VERSION = 2
 
@@ -45,3 +45,4 @@ class Card:
                 "use the edgeunet that wrote it"
             )
         check_classes(self.classes, self.palette, self.gate)
+        check_gate(self.input, self.gate)

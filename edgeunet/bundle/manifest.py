@@ -6,15 +6,14 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BundleError, UsageError
-from .schema import SchemaError, load_json, read
+from ..errors import UsageError
 from .statistics import FrameStatistics
+from .steps import ImageStatistics, Window
 
 SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
@@ -136,8 +135,12 @@ class InputSpec:
         frame in the upper left corner, "pad_centre" in the middle.
     filter: how frames are resized, see `edgeunet.data.resize`.
     fill: raw value of the padding; None for the mean colour.
+    statistics: what each image is normalised by; None scales values by the levels.
+    window: how the net runs on frames of their own size; None resizes frames to the net's.
     mean, std: per channel, for values scaled to 0..1:
-        image = ((value - levels[0]) / (levels[1] - levels[0]) - mean) / std.
+        image = ((value - levels[0]) / (levels[1] - levels[0]) - mean) / std,
+        or of what `statistics` gives: image = (normalised - mean) / std.
+        (): ImageNet's for gray and RGB without `statistics`; 0 and 1 with them.
 
     Example:
         >>> from edgeunet.bundle.manifest import InputSpec
@@ -154,8 +157,10 @@ class InputSpec:
     resize: Resize = "stretch"
     filter: Filter = "bilinear"
     fill: float | None = None
-    mean: tuple[float, ...] = imagenet(RGB)[0]
-    std: tuple[float, ...] = imagenet(RGB)[1]
+    statistics: ImageStatistics | None = None
+    window: Window | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
@@ -172,8 +177,16 @@ class InputSpec:
             raise ValueError(
                 f"filter is {self.filter!r}, which rounds to bytes; it does not fit {self.depth}"
             )
-        if self.fill is not None and not (math.isfinite(self.fill) and self.pads):
+        if self.window is not None and self.resize != "stretch":
+            raise ValueError(f"resize is {self.resize!r}; frames in windows are not resized")
+        if self.fill is not None and not (math.isfinite(self.fill) and self.fills):
             raise ValueError(f"fill is {self.fill} with resize {self.resize!r}; it is for padding")
+        if self.filter in BYTE_FILTERS and self.statistics is not None and self.statistics.masks:
+            raise ValueError(
+                f"filter is {self.filter!r}; it does not fit statistics of some pixels only, which "
+                "are applied before it"
+            )
+        self._complete()
         count = len(self.channels)
         if len(self.mean) != count or len(self.std) != count:
             raise ValueError(f"mean and std need {count} values for {', '.join(self.channels)}")
@@ -182,10 +195,25 @@ class InputSpec:
         if not all(0 < value < math.inf for value in self.std):  # NaN too
             raise ValueError(f"std is {self.std}; it must be positive")
 
+    def _complete(self) -> None:
+        """Set mean and standard deviation if they are not given and there are usual ones."""
+        count = len(self.channels)
+        usual = set(self.channels) <= {*RGB, "gray"}
+        mean, std = imagenet(self.channels) if usual else ((), ())
+        if self.statistics is not None:
+            mean, std = (0.0,) * count, (1.0,) * count
+        object.__setattr__(self, "mean", self.mean or mean)
+        object.__setattr__(self, "std", self.std or std)
+
     @property
     def pads(self) -> bool:
         """Whether frames keep their aspect ratio."""
         return self.resize != "stretch"
+
+    @property
+    def fills(self) -> bool:
+        """Whether a frame may leave some of the net's input empty."""
+        return self.pads or self.window is not None
 
     @property
     def frame_channels(self) -> tuple[str, ...]:
@@ -201,8 +229,10 @@ class InputSpec:
         """Height and width of a frame of the given size inside the net's input.
 
         If frames are padded, the sides are multiples of 8. So the frame's edge is on a whole pixel
-        also in logits of 1/2, 1/4 or 1/8 of the resolution.
+        also in logits of 1/2, 1/4 or 1/8 of the resolution. Frames in windows are not resized.
         """
+        if self.window is not None:
+            return height, width
         if not self.pads:
             return self.height, self.width
         scale = min(self.height / height, self.width / width)
@@ -264,6 +294,12 @@ def check_classes(
         raise ValueError(f"gate is {gate}; thresholds of a probability go from 0 to 1")
 
 
+def check_gate(spec: InputSpec, gate: tuple[float, ...] | None) -> None:
+    """Raise ValueError if a gate, which decides on whole frames, is to decide on windows."""
+    if gate is not None and spec.window is not None:
+        raise ValueError("a gate decides on whole frames; it does not fit an input with windows")
+
+
 @dataclass(frozen=True)
 class Manifest:
     """Contents of manifest.json.
@@ -302,6 +338,7 @@ class Manifest:
 
     def __post_init__(self) -> None:
         check_classes(self.classes, self.palette, self.gate)
+        check_gate(self.input, self.gate)
         if min(self.logits_size) < 1:
             raise ValueError(f"logits_size is {self.logits_size}; sides must be positive")
         if self.logits_size[0] * self.logits_size[1] > MAX_PIXELS:
@@ -325,38 +362,6 @@ class Manifest:
     def flavours(self) -> tuple[Flavour, ...]:
         """The graphs that the bundle holds."""
         return FLAVOURS[self.precision]
-
-
-def read_manifest(path: Path) -> Manifest:
-    """Read and validate a manifest.
-
-    Raises:
-        BundleError: missing, not JSON, of another schema version, or it does not fit the schema.
-    """
-    try:
-        return read(Manifest, path, version=SCHEMA_VERSION)
-    except FileNotFoundError:
-        raise BundleError(
-            f"{path.parent} is not a bundle: it has no {path.name}. `edgeunet export` writes one."
-        ) from None
-    except SchemaError as error:
-        raise BundleError(
-            f"{path} {error}. Export the bundle again{_command(path)}, or install the edgeunet "
-            "that wrote it."
-        ) from None
-
-
-def _command(path: Path) -> str:
-    """The command that exports a bundle anew, as far as its manifest tells; else empty."""
-    try:
-        found = load_json(path)
-        words = [found["model"], found["weights"], found["precision"]]
-    except (SchemaError, OSError, KeyError, TypeError):
-        return ""
-    if not all(isinstance(word, str) and re.fullmatch(r"[\w.-]{1,80}", word) for word in words):
-        return ""
-    flag = "" if words[2] == "fp32" else f" --{words[2]}"
-    return f" (`edgeunet export --model {words[0]} --weights {words[1]}{flag}`)"
 
 
 def scaling(spec: InputSpec) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

@@ -38,6 +38,7 @@ def command(bundle: Path, as_json: bool) -> None:
         "input": f"{spec.height}x{spec.width} {_channels(spec)}, {spec.resize}, {spec.filter}; "
         f"batch 1 to {manifest.max_batch}",
         "logits": f"{manifest.logits_size[0]}x{manifest.logits_size[1]}",
+        **_steps(spec),
         "gate": _gate(manifest),
         "depths": ", ".join(map(str, opened.depths)) or "one",
         "calibration": _calibration(opened),
@@ -67,6 +68,12 @@ def _reference(manifest: Manifest) -> str:
     if manifest.reference == "checkpoint":
         return f"its checkpoint, in {manifest.origin}"
     return f"its FP32 graph, which the export compared with {manifest.origin}"
+
+
+def _steps(spec: InputSpec) -> dict[str, str]:
+    """What only some inputs have."""
+    steps = {"statistics": spec.statistics, "window": spec.window}
+    return {label: step.describe() for label, step in steps.items() if step is not None}
 
 
 def _engine(engine: Engine) -> str:

@@ -12,14 +12,17 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image as Pillow
 from torch import Tensor
 from torch.nn import functional
 
-from ..bundle.manifest import RGB, Filter, InputSpec
+from ..bundle.manifest import BYTE_FILTERS, RGB, Filter, InputSpec
+from ..bundle.steps import ImageStatistics
 from ..data.datasets import Dataset, read_labels
 from ..data.fit import Fit, Frame
+from ..data.windows import Floats, averaged, content
 from ..metrics import (
     IGNORE,
     Mask,
@@ -37,26 +40,102 @@ from . import SegmentationNet
 
 
 def to_input(image: Frame, spec: InputSpec) -> Tensor:
-    """Frame (H, W, C), see `InputSpec.frame_channels` -> net input (1, C, height, width), FP32."""
+    """Frame (H, W, C), see `InputSpec.frame_channels` -> net input (1, C, height, width), FP32.
+
+    Of a net that runs on windows it is the window in the middle.
+    """
+    if spec.window is not None:
+        whole = to_whole(image, spec)
+        top, left = (
+            (length - side) // 2
+            for length, side in zip(whole.shape[2:], (spec.height, spec.width), strict=True)
+        )
+        return whole[:, :, top : top + spec.height, left : left + spec.width]
+    pixels = _channels(image, spec)
+    height, width = spec.fitted_size(*image.shape[:2])
+    if spec.statistics is None:
+        normalised = _affine(_resized(pixels, (height, width), spec.filter), spec)
+    elif spec.filter in BYTE_FILTERS:
+        resized = _resized(pixels, (height, width), spec.filter)
+        normalised = _affine(_by_itself(resized, pixels, spec.statistics), spec)
+    else:
+        own = _by_itself(pixels, pixels, spec.statistics)
+        normalised = _affine(_resized(own, (height, width), spec.filter), spec)
+    top, left = spec.offset(*image.shape[:2])
+    net_input = _outside(pixels, spec).repeat(1, 1, spec.height, spec.width)
+    net_input[:, :, top : top + height, left : left + width] = normalised
+    return net_input
+
+
+def to_whole(image: Frame, spec: InputSpec) -> Tensor:
+    """What windows are cut from: the frame at its own size, (1, C, H, W), FP32.
+
+    It is what the windows' `crop` leaves of it, padded to at least the size of a window.
+    """
+    pixels = _channels(image[content(image, spec)], spec)
+    own = pixels if spec.statistics is None else _by_itself(pixels, pixels, spec.statistics)
+    sides = [
+        (max(length, side), max(side - length, 0) // 2)
+        for length, side in zip(pixels.shape[2:], (spec.height, spec.width), strict=True)
+    ]
+    (height, top), (width, left) = sides
+    whole = _outside(pixels, spec).repeat(1, 1, height, width)
+    whole[:, :, top : top + pixels.shape[2], left : left + pixels.shape[3]] = _affine(own, spec)
+    return whole
+
+
+def _channels(image: Frame, spec: InputSpec) -> Tensor:
+    """Raw values of the net's channels, (1, C, H, W), FP32."""
     pixels = torch.from_numpy(image.astype(np.float32)).movedim(-1, 0)[None]
     if spec.channels == ("gray",) and pixels.shape[1] == 3:
         # ITU-R BT.601, rounded as in a grayscale image file.
         luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-        pixels = (pixels * luma).sum(1, keepdim=True).round()
-    elif set(spec.channels) <= set(RGB):
-        pixels = pixels[:, [RGB.index(name) for name in spec.channels]]
-    black, white = spec.levels
+        return (pixels * luma).sum(1, keepdim=True).round()
+    if set(spec.channels) <= set(RGB):
+        return pixels[:, [RGB.index(name) for name in spec.channels]]
+    return pixels
+
+
+def _by_itself(values: Tensor, measured: Tensor, statistics: ImageStatistics) -> Tensor:
+    """Values (1, C, h, w), normalised by what is measured on an image (1, C, H, W)."""
+    kept = torch.ones_like(measured, dtype=torch.bool)
+    if statistics.pixels == "nonzero":
+        kept = measured != 0
+    elif statistics.pixels == "content":
+        kept = (measured != 0).any(1, keepdim=True).expand_as(measured)
+    result, channels = values.double(), list(range(values.shape[1]))
+    for group in [[each] for each in channels] if statistics.per_channel else [channels]:
+        chosen = measured[:, group][kept[:, group]].double().numpy()
+        low, spread = _spread(chosen, statistics) if len(chosen) else (0.0, 0.0)
+        result[:, group] = (result[:, group] - low) / statistics.divisor(spread)
+    filled = kept if kept.shape == values.shape else values != 0
+    return (torch.where(filled, result, 0.0) if statistics.masks else result).float()
+
+
+def _spread(values: npt.NDArray[np.float64], statistics: ImageStatistics) -> tuple[float, float]:
+    """What is subtracted, and the deviation or the range that is divided by."""
+    if statistics.measure == "zscore":
+        return float(values.mean()), float(values.std())
+    low, high = np.percentile(values, statistics.percentiles)
+    return float(low), float(high - low)
+
+
+def _affine(values: Tensor, spec: InputSpec) -> Tensor:
+    """Values (1, C, h, w), raw or normalised by an image's statistics -> those of the net."""
+    black, white = spec.levels if spec.statistics is None else (0.0, 1.0)
     mean = torch.tensor(spec.mean).view(1, -1, 1, 1)
     std = torch.tensor(spec.std).view(1, -1, 1, 1)
-    height, width = spec.fitted_size(*image.shape[:2])
-    resized = _resized(pixels, (height, width), spec.filter)
-    normalised = ((resized - black) / (white - black) - mean) / std
-    top, left = spec.offset(*image.shape[:2])
-    net_input = torch.zeros(1, len(spec.channels), spec.height, spec.width)
-    if spec.fill is not None:
-        net_input += ((spec.fill - black) / (white - black) - mean) / std
-    net_input[:, :, top : top + height, left : left + width] = normalised
-    return net_input
+    return ((values - black) / (white - black) - mean) / std
+
+
+def _outside(pixels: Tensor, spec: InputSpec) -> Tensor:
+    """The net's values (1, C, 1, 1) where there is no frame."""
+    if spec.fill is None:
+        return torch.zeros(1, len(spec.channels), 1, 1)
+    fill = torch.full((1, len(spec.channels), 1, 1), spec.fill)
+    if spec.statistics is not None:
+        fill = _by_itself(fill, pixels, spec.statistics)
+    return _affine(fill, spec)
 
 
 def _resized(pixels: Tensor, size: tuple[int, int], how: Filter) -> Tensor:
@@ -111,6 +190,20 @@ def to_mask(
             closed[0] = False
         logits[:, closed] = -torch.inf
     mask: Mask = logits.argmax(1)[0].byte().numpy()
+    return mask
+
+
+def windowed_mask(infer: Callable[[Floats], Floats], image: Frame, spec: InputSpec) -> Mask:
+    """Class ids (H, W) of a frame by windows; `infer` as in `averaged`."""
+    box = content(image, spec)
+    height, width = image[box].shape[:2]
+    top, left = (
+        max(side - length, 0) // 2
+        for length, side in zip((height, width), (spec.height, spec.width), strict=True)
+    )
+    logits = averaged(infer, to_whole(image, spec)[0].numpy(), spec)
+    mask = np.zeros(image.shape[:2], np.uint8)
+    mask[box] = logits[:, top : top + height, left : left + width].argmax(0)
     return mask
 
 
@@ -181,6 +274,13 @@ def reference_mask(
 ) -> Mask:
     """Class ids (H, W) of one image; the gate is not applied without thresholds."""
     device = next(net.parameters()).device
+
+    def predicted(images: Floats) -> Floats:
+        logits, _ = net.predict(torch.from_numpy(images).to(device))
+        return logits.float().cpu().numpy()
+
+    if spec.window is not None:
+        return windowed_mask(predicted, image, spec)
     logits, presence = net.predict(to_input(image, spec).to(device))
     presence = None if presence is None else presence.cpu()
     size = (image.shape[0], image.shape[1])

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
-from ..bundle.manifest import InputSpec, padding
+from ..bundle.manifest import InputSpec
 from ..data.datasets import read_labels
-from ..data.fit import Fit
+from ..data.fit import Fit, Frame
+from ..data.normalise import Normalisation
 from ..data.resize import resize_frame
 from ..data.samples import Sample
 from ..metrics import Mask
@@ -109,17 +110,24 @@ class Crops(TorchDataset[tuple[Tensor, ...]]):
         mask = read_labels(sample, num_classes=self.num_classes)
         # The net sees frames at this size, so crops are taken from it. The mask keeps its own.
         size = self.spec.fitted_size(*mask.shape)
+        own = Normalisation.of(list(np.moveaxis(image, -1, 0)), self.spec)
         image = resize_frame(image, size, self.spec.filter)
         point = None if class_id is None else random_point(mask, class_id, rng, size)
         warp = self.augment.warp(size, rng, point=point)
-        black, white = self.spec.levels
         image = self.augment.colour(warp.image(image), rng, self.spec.levels)
-        mean, std = (np.asarray(v, np.float32) for v in (self.spec.mean, self.spec.std))
-        pixels = ((image.astype(np.float32) - black) / (white - black) - mean) / std
-        if self.spec.pads:
-            pixels[warp.outside(size)] = padding(self.spec)
+        pixels = self._normalised(image, own)
+        if self.spec.fills:
+            pixels[warp.outside(size)] = own.outside
         within = warp.inner(self.augment.margin).onto(mask.shape, size)
         crop = [torch.from_numpy(pixels).movedim(-1, 0), torch.from_numpy(within.mask(mask)).long()]
         if self.weight_maps is not None:
             crop.append(torch.from_numpy(within.weights(self.weight_maps(sample, mask))))
         return tuple(crop)
+
+    def _normalised(self, image: Frame, own: Normalisation) -> npt.NDArray[np.float32]:
+        """Pixels (h, w, C) as the net takes them; `own` is that of the whole image."""
+        if self.spec.statistics is not None:
+            return np.stack(own(list(np.moveaxis(image, -1, 0))), -1)
+        black, white = self.spec.levels
+        mean, std = (np.asarray(v, np.float32) for v in (self.spec.mean, self.spec.std))
+        return ((image.astype(np.float32) - black) / (white - black) - mean) / std

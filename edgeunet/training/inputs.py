@@ -68,13 +68,19 @@ def input_for(
     resize = resize or known.resize
     if fill is not None and resize == "stretch":
         raise UsageError(f"got fill {fill:g} without padding. Pass --resize pad or pad_centre too.")
-    if fill is None and resize != "stretch":
+    window = known.window if resize == "stretch" else None
+    if fill is None and (resize != "stretch" or window is not None):
         fill = known.fill
     filter = filter or known.filter  # noqa: A001
     if filter in BYTE_FILTERS and spec_depth != "uint8":
         raise UsageError(
             f"the filter {filter} rounds to bytes, but the images are {spec_depth}. Pass --filter "
             "antialias, which is the nearest to it."
+        )
+    if filter in BYTE_FILTERS and known.statistics is not None and known.statistics.masks:
+        raise UsageError(
+            f"the filter {filter} rounds to bytes, but the weights take images of which only some "
+            "pixels are measured. Pass --filter antialias, which is the nearest to it."
         )
     spec = InputSpec(
         height,
@@ -85,12 +91,16 @@ def input_for(
         resize=resize,
         filter=filter,
         fill=fill,
+        statistics=known.statistics,
+        window=window,
         mean=(0.0,) * len(channels),
         std=(1.0,) * len(channels),
     )
     form = (spec.channels, spec.levels, spec.depth)
     if start is not None and form == (start.channels, start.levels, start.depth):
         return replace(spec, mean=start.mean, std=start.std)
+    if spec.statistics is not None:
+        return spec
     if set(channels) <= {*RGB, "gray"} and form[1:] == (BYTE_LEVELS, "uint8"):
         mean, std = imagenet(channels)
         return replace(spec, mean=mean, std=std)

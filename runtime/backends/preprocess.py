@@ -8,9 +8,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edgeunet.bundle.manifest import RGB, InputSpec, padding, scaling
+from edgeunet.bundle.manifest import RGB, InputSpec
 from edgeunet.data.fit import gray_of
+from edgeunet.data.normalise import Normalisation
 from edgeunet.data.resize import resize
+from edgeunet.data.windows import Place, middle
 
 from ..frames import Frame
 
@@ -18,30 +20,68 @@ from ..frames import Frame
 class Preprocessor:
     """Resizes, orders channels and normalises: frames -> (N, C, height, width) FP32.
 
-    Frames are resized as the net's filter says, in FP32 but for filters that round to bytes.
+    Frames are resized as the net's filter says, in FP32 but for filters that round to bytes. A net
+    that runs on windows gets the window in the middle of each frame; `window` gives any other.
     """
 
     def __init__(self, spec: InputSpec) -> None:
         self.spec = spec
-        self._gain, self._shift = scaling(spec)
-        self._padding = padding(spec)
+        self._fixed = Normalisation.fixed(spec)
 
-    def __call__(self, frames: Sequence[Frame]) -> npt.NDArray[np.float32]:
-        """Frames, each of any size -> net input."""
+    def __call__(
+        self, frames: Sequence[Frame], normalisation: Normalisation | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Frames, each of any size -> net input.
+
+        Args:
+            normalisation: None for that of each frame.
+        """
         spec = self.spec
-        shape = (len(frames), len(spec.channels), spec.height, spec.width)
-        images = np.empty(shape, np.float32)
-        if spec.pads:
-            images[:] = self._padding[:, None, None]
+        images = np.empty((len(frames), len(spec.channels), spec.height, spec.width), np.float32)
         for image, frame in zip(images, frames, strict=True):
-            height, width = spec.fitted_size(*frame.shape[:2])
-            top, left = spec.offset(*frame.shape[:2])
-            for channel, plane in enumerate(self._planes(frame)):
-                resized = resize(plane, (height, width), spec.filter)
-                inside = image[channel, top : top + height, left : left + width]
-                np.multiply(resized, self._gain[channel], out=inside)
-                inside += self._shift[channel]
+            if spec.window is not None:
+                part, place = middle(frame, spec)
+                self.window(part, place, normalisation or self.normalisation(part), image)
+            else:
+                self._resized(frame, normalisation or self.normalisation(frame), image)
         return images
+
+    def normalisation(self, frame: Frame) -> Normalisation:
+        """How a frame, and each tile or window of it, is normalised."""
+        if self.spec.statistics is None:
+            return self._fixed
+        return Normalisation.of(self._planes(frame), self.spec)
+
+    def window(
+        self,
+        frame: Frame,
+        place: Place,
+        normalisation: Normalisation,
+        out: npt.NDArray[np.float32],
+    ) -> None:
+        """The window of a frame at a place that may reach beyond it, into `out` (C, h, w)."""
+        rows, columns = place
+        planes = self._planes(frame[rows.inside, columns.inside])
+        out[:] = normalisation.outside[:, None, None]
+        out[:, rows.within, columns.within] = normalisation(planes)
+
+    def _resized(
+        self, frame: Frame, normalisation: Normalisation, out: npt.NDArray[np.float32]
+    ) -> None:
+        """The whole frame into `out` (C, height, width)."""
+        spec = self.spec
+        if spec.pads:
+            out[:] = normalisation.outside[:, None, None]
+        size = spec.fitted_size(*frame.shape[:2])
+        top, left = spec.offset(*frame.shape[:2])
+        inside = out[:, top : top + size[0], left : left + size[1]]
+        planes = self._planes(frame)
+        if normalisation.before:
+            for part, plane in zip(inside, normalisation(planes), strict=True):
+                part[:] = resize(plane, size, spec.filter)
+            return
+        for channel, plane in enumerate(planes):
+            normalisation.apply(resize(plane, size, spec.filter), channel, inside[channel])
 
     def _planes(self, frame: Frame) -> Sequence[Frame]:
         """Channels (H, W) of a frame in the net's order."""

@@ -13,6 +13,8 @@ from edgeunet.errors import UsageError
 # in 8-bit steps.
 _THUMBNAIL = 16
 _CUT = 25.0
+_DEVIATION = 0.25
+"""Standard deviation of usual frames, as a share of their levels."""
 
 
 class Smoother:
@@ -38,7 +40,10 @@ class Smoother:
                 f"temporal is {weight}; expected a share of the past from 0 to below 1."
             )
         self._weight = np.float32(weight)
-        self._gain = (np.float32(1) / (255 * np.asarray(spec.std, np.float32)))[:, None, None]
+        zscore = spec.statistics is not None and spec.statistics.measure == "zscore"
+        span = _DEVIATION if zscore else 1.0  # share of the levels that 1 stands for
+        std = np.asarray(spec.std, np.float32)
+        self._gain = (np.float32(1) / (np.float32(255 * span) * std))[:, None, None]
         self._size: tuple[int, int] | None = None
         self._thumbnail: npt.NDArray[np.float32] | None = None
         self._smoothed: npt.NDArray[np.float32] | None = None

@@ -15,7 +15,7 @@ from edgeunet.errors import BackendError
 
 from ..frames import Batch
 from ..gpu.cuda import CudaDevice
-from ..gpu.kernels import Kernels, load_kernels
+from ..gpu.kernels import Kernels, lacks_kernels, load_kernels
 from ..options import LoadOptions
 from ..pipeline.stage import Stage
 from .base import NetBackend
@@ -94,11 +94,18 @@ class TensorRTBackend(NetBackend):
             )
             self._engines = stack.enter_context(engines).loaded
             manifest = bundle.manifest
-            self._kernels = Kernels(
-                module,
-                manifest.input,
-                thresholds=manifest.gate,
-                palette=manifest.palette,
+            lacking = lacks_kernels(manifest.input)
+            if lacking:
+                report(f"{lacking}: pre- and post-processing run on the CPU, the net on the GPU.")
+            self._kernels = (
+                None
+                if lacking
+                else Kernels(
+                    module,
+                    manifest.input,
+                    thresholds=manifest.gate,
+                    palette=manifest.palette,
+                )
             )
             self._gate = manifest.gate
             self._slot = stack.enter_context(self._new_slot())
@@ -116,6 +123,8 @@ class TensorRTBackend(NetBackend):
 
     def segment(self, batch: Batch) -> Batch:
         """See `Backend`."""
+        if self._kernels is None:
+            return super().segment(batch)
         with self._lock:
             self._slot.start(batch)
             return self._slot.finish()
@@ -124,7 +133,7 @@ class TensorRTBackend(NetBackend):
         self, batches: Iterable[Batch], *, smoother: Smoother | None = None
     ) -> Generator[Batch, None, None]:
         """See `Backend`. With a smoother, the host post-processes: logits come down, not masks."""
-        if smoother is not None:
+        if smoother is not None or self._kernels is None:
             yield from super().stream(batches, smoother=smoother)
             return
         with ExitStack() as stack:

@@ -30,6 +30,19 @@ def test_inspect_describes_the_bundle(int8_bundle: Path) -> None:
     assert "all hashes match" in result.stdout
 
 
+def test_inspect_describes_steps_that_only_some_inputs_have(
+    fp32_bundle: Path, tmp_path: Path
+) -> None:
+    assert "statistics" not in call("inspect", fp32_bundle).stdout
+    copy = shutil.copytree(fp32_bundle, tmp_path / "copy")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["input"] |= {"statistics": {"pixels": "nonzero"}, "window": {"crop": True}}
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    shown = call("inspect", copy).stdout
+    assert "statistics  mean and deviation of each channel without zeros\n" in shown
+    assert "window      windows every 0.5 of their side, Gaussian weights, within the box" in shown
+
+
 def test_inspect_refuses_a_damaged_bundle(fp32_bundle: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(fp32_bundle, tmp_path / "copy")
     with (copy / "golden.npz").open("ab") as file:

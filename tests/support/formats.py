@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 from hypothesis import strategies as st
 
 from edgeunet.bundle.card import Card
 from edgeunet.bundle.manifest import FLAVOURS, InputSpec, Manifest
 from edgeunet.bundle.schema import encode
+from edgeunet.bundle.steps import (
+    SMALLEST_STEP,
+    Blend,
+    ImageStatistics,
+    Measure,
+    Measured,
+    Window,
+)
 
 texts = st.text(max_size=8)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
@@ -22,6 +30,28 @@ objects = st.dictionaries(texts, json_values, max_size=3)
 byte = st.integers(0, 255)
 small = st.floats(-70_000, 70_000)
 channel = st.sampled_from(["red", "green", "blue", "gray", "nir", "band 7", "swir-1"])
+
+
+@st.composite
+def statistics(draw: st.DrawFn) -> ImageStatistics:
+    kind = draw(st.sampled_from(get_args(Measure)))
+    percent = draw(st.tuples(st.floats(0, 49), st.floats(51, 100)))
+    return ImageStatistics(
+        measure=kind,
+        pixels=draw(st.sampled_from(get_args(Measured))),
+        per_channel=draw(st.booleans()),
+        percentiles=(0, 100) if kind == "zscore" else percent,
+        epsilon=draw(st.sampled_from([1e-8, 1e-6])),
+        adds_epsilon=draw(st.booleans()),
+    )
+
+
+windows = st.builds(
+    Window,
+    step=st.floats(SMALLEST_STEP, 1),
+    blend=st.sampled_from(get_args(Blend)),
+    crop=st.booleans(),
+)
 
 
 @st.composite
@@ -38,6 +68,8 @@ def input_specs(draw: st.DrawFn) -> InputSpec:
         levels=(levels[0], levels[1]),
         depth=draw(st.sampled_from(["uint8", "uint16", "int16", "float32"])),
         resize=resize,
+        statistics=draw(st.none() | statistics()),
+        window=draw(st.none() | windows) if resize == "stretch" else None,
         fill=None if resize == "stretch" else draw(st.none() | small),
         mean=tuple(draw(st.lists(numbers, min_size=count, max_size=count))),
         std=tuple(draw(st.lists(positive, min_size=count, max_size=count))),
@@ -76,7 +108,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         max_batch=draw(st.integers(1, 64)),
         files=draw(st.dictionaries(texts, texts, max_size=3)),
         versions=draw(st.dictionaries(texts, texts, max_size=3)),
-        gate=draw(st.none() | thresholds),
+        gate=draw(st.none() | thresholds) if card.input.window is None else None,
     )
 
 

@@ -78,7 +78,7 @@ def read_video(path: Path) -> None:
 
 
 def read_json(path: Path) -> None:
-    from edgeunet.bundle.manifest import read_manifest
+    from edgeunet.bundle.bundle import read_manifest
     from edgeunet.data.datasets import open_dataset
     from edgeunet.models.checkpoints import read_card
 

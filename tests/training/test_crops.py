@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeunet.bundle.manifest import Filter, InputSpec, Resize
+from edgeunet.bundle.steps import ImageStatistics, Measured
 from edgeunet.data.cells import write_dataset
 from edgeunet.data.check import check_dataset
 from edgeunet.data.datasets import open_dataset, read_labels
@@ -125,6 +126,19 @@ def test_crop_without_changes_is_what_run_makes(
     assert np.abs(image - wanted).max() < 1.6 * level  # rounded to the depth, then to a level
     # Between two pixels either is the nearest.
     assert (classes != nearest).mean() < 0.05
+
+
+@pytest.mark.parametrize("pixels", ["all", "content"])
+def test_crop_is_normalised_by_what_the_whole_image_is(tmp_path: Path, pixels: Measured) -> None:
+    write_dataset(tmp_path / "data", train=1, val=1, height=96, width=128, seed=3)
+    (sample,) = open_dataset(tmp_path / "data").samples("train")
+    spec = InputSpec(64, 48, statistics=ImageStatistics(pixels=pixels))
+    crops = Crops([sample], spec, num_classes=3, augment=STILL, focus=Focus(0, ()))
+    image = crops[0][0].numpy()
+    frame = read_rgb(sample.image)
+    wanted = Preprocessor(spec)([frame])[0]
+    level = 1 / frame.std((0, 1)).min()
+    assert min(np.abs(each - wanted).max() for each in (image, image[..., ::-1])) < 1.6 * level
 
 
 def test_crop_of_a_large_image_holds_the_class_it_is_placed_on(tmp_path: Path) -> None:

@@ -84,13 +84,14 @@ def customary(spec: InputSpec) -> list[InputSpec]:
     the scene may explain such a difference.
     """
     count = len(spec.channels)
+    measured = spec.statistics is not None
     known = [imagenet(spec.channels)]
     known += [((mean,) * count, (std,) * count) for mean, std in _RANGES]
     centre, scale = np.mean(spec.mean), np.mean(spec.std)
     return [
-        replace(spec, mean=mean, std=std)
+        replace(spec, statistics=None, mean=mean, std=std)
         for mean, std in known
-        if abs(np.mean(mean) - centre) > 0.2 or not 1 / 3 < np.mean(std) / scale < 3
+        if measured or abs(np.mean(mean) - centre) > 0.2 or not 1 / 3 < np.mean(std) / scale < 3
     ]
 
 
@@ -163,4 +164,5 @@ def check_classes(seen: Collection[int], classes: Sequence[str]) -> None:
 
 def _described(spec: InputSpec) -> str:
     mean, std = (", ".join(f"{value:g}" for value in part) for part in (spec.mean, spec.std))
-    return f"{', '.join(spec.channels)} with mean {mean} and std {std}"
+    measured = "" if spec.statistics is None else f"{spec.statistics.describe()}, then "
+    return f"{', '.join(spec.channels)} with {measured}mean {mean} and std {std}"

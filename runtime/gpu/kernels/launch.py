@@ -19,7 +19,7 @@ from edgeunet.bundle.manifest import (
     scaling,
 )
 from edgeunet.data.resize import Size, check_depth, tables
-from edgeunet.errors import FrameError
+from edgeunet.errors import BackendError, FrameError
 
 Grid = tuple[int, int, int]
 GRAY = ("gray",)
@@ -58,6 +58,22 @@ class FilterTables:
     layout: tuple[int, int, int]
 
 
+def lacks_kernels(spec: InputSpec) -> str:
+    """What of an input the kernels cannot do; empty if they can do all.
+
+    Windows are not the kernels' work: they are cut and put together on the host.
+
+    Example:
+        >>> from edgeunet.bundle.manifest import InputSpec
+        >>> from edgeunet.runtime.gpu.kernels import lacks_kernels
+        >>> lacks_kernels(InputSpec(64, 96))
+        ''
+    """
+    if spec.statistics is None:
+        return ""
+    return f"no CUDA kernel measures images ({spec.statistics.describe()})"
+
+
 class Kernels:
     """Pre- and post-processing of one bundle on a GPU, see kernels.cu.
 
@@ -66,6 +82,9 @@ class Kernels:
 
     Args:
         thresholds: of the gate, None if the net has none.
+
+    Raises:
+        BackendError: an input that the kernels cannot prepare, see `lacks_kernels`.
     """
 
     def __init__(
@@ -76,6 +95,8 @@ class Kernels:
         thresholds: Sequence[float] | None,
         palette: Sequence[tuple[int, int, int]],
     ) -> None:
+        if lacking := lacks_kernels(spec):
+            raise BackendError(f"{lacking}. Use --backend onnxruntime.")
         self._module = module
         self._spec = spec
         self._classes = len(palette)

@@ -8,13 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import PIL
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from edgeunet.bundle.manifest import BYTE_FILTERS, Filter, InputSpec, channel_names
+from edgeunet.bundle.manifest import BYTE_FILTERS, Filter, InputSpec, Resize, channel_names
+from edgeunet.bundle.steps import ImageStatistics
 from edgeunet.models.reference import to_input
 from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.runtime.frames import Frame
+from support.formats import statistics
 
 MEAN_AND_STD: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 GRAY: dict[str, Any] = {"mean": (0.45,), "std": (0.25,)}
@@ -122,6 +124,44 @@ def test_every_filter_is_that_of_the_reference(
     atol = 1e-4 if how == "bilinear" else 1e-5  # of about -2 to 3
     image = Preprocessor(spec)([frame])
     np.testing.assert_allclose(image, to_input(frame, spec).numpy(), rtol=0, atol=atol)
+
+
+@given(
+    how=statistics(),
+    filter=st.sampled_from(get_args(Filter)),
+    resize=st.sampled_from(get_args(Resize)),
+    fill=st.sampled_from([None, 0, 9]),
+    size=st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    dark=st.floats(0, 1),
+    seed=seeds,
+)
+def test_images_are_measured_as_by_the_reference(
+    how: ImageStatistics,
+    filter: Filter,  # noqa: A002
+    resize: Any,
+    fill: float | None,
+    size: tuple[int, int],
+    dark: float,
+    seed: int,
+) -> None:
+    if filter in BYTE_FILTERS:
+        assume(int(PIL.__version__.split(".")[0]) >= 13 and not how.masks)
+    frame = random_frame(*size, seed)
+    frame[np.random.default_rng(seed).random(frame.shape) < dark] = 0
+    spec = InputSpec(
+        32,
+        24,
+        channels=("blue", "red"),
+        resize=resize,
+        filter=filter,
+        fill=None if resize == "stretch" else fill,
+        statistics=how,
+        mean=(0.5, 0),
+        std=(1, 0.25),
+    )
+    expected = to_input(frame, spec).numpy()
+    atol = 1e-5 * max(1.0, np.abs(expected).max())
+    np.testing.assert_allclose(Preprocessor(spec)([frame]), expected, rtol=0, atol=atol)
 
 
 # Fitting

@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 
 from edgeunet.bundle.bundle import Bundle, open_bundle
 from edgeunet.bundle.manifest import InputSpec
+from edgeunet.bundle.steps import ImageStatistics
 from edgeunet.errors import BackendError
 from edgeunet.runtime import load
 from edgeunet.runtime.backends import Backend, create_backend
+from edgeunet.runtime.backends.tensorrt import TensorRTBackend
 from edgeunet.runtime.frames import Batch
 from edgeunet.runtime.options import LoadOptions
 from support import fake_tensorrt
@@ -74,6 +76,25 @@ def test_stream_gives_the_masks_of_each_batch(
             assert_near(result.masks, reference.segment(Batch.of(batch)).masks)
             np.testing.assert_array_equal(result.masks, backend.segment(Batch.of(batch)).masks)
     assert machine.driver.memory == machine.driver.pinned == 0
+
+
+def test_frames_that_no_kernel_measures_are_prepared_on_the_cpu(
+    machine: GpuMachine, bundle: Bundle
+) -> None:
+    spec = replace(bundle.manifest.input, statistics=ImageStatistics())
+    measured = replace(bundle, manifest=replace(bundle.manifest, input=spec))
+    told: list[str] = []
+    with (
+        create_backend("onnxruntime", measured) as cpu,
+        TensorRTBackend(measured, report=told.append) as gpu,
+    ):
+        batches = [frames(2, (50, 71), seed) for seed in range(3)]
+        wanted = [cpu.segment(Batch.of(batch)).masks for batch in batches]
+        assert_near(gpu.segment(Batch.of(batches[0])).masks, wanted[0])
+        streamed = [result.masks for result in gpu.stream(map(Batch.of, batches))]
+        assert_near(np.stack(streamed), np.stack(wanted))
+    (note,) = [each for each in told if "no CUDA kernel measures images" in each]
+    assert "mean and deviation of each channel" in note and "the net on the GPU" in note
 
 
 def test_streams_leave_no_memory_behind(machine: GpuMachine, bundle: Bundle) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from edgeunet.bundle.manifest import InputSpec
-from edgeunet.errors import FrameError
+from edgeunet.bundle.steps import ImageStatistics
+from edgeunet.errors import BackendError, FrameError
 from support.host_kernels import HostKernels, load_host_kernels, make_kernels
 
 
@@ -28,3 +29,10 @@ def test_frames_too_large_for_the_arithmetic_are_refused(size: tuple[int, int]) 
         kernels.postprocess(
             0, np.float32, logits_size=(8, 8), count=1, masks=0, size=size, stream=None
         )
+
+
+def test_input_that_the_kernels_cannot_prepare_is_refused() -> None:
+    spec = InputSpec(8, 8, statistics=ImageStatistics(pixels="nonzero"))
+    told = r"no CUDA kernel measures images \(mean and deviation of each channel without zeros\)\. "
+    with pytest.raises(BackendError, match=f"{told}Use --backend onnxruntime"):
+        make_kernels(spec)
