@@ -23,7 +23,7 @@ from .backends.base import CLOSED, check_outputs
 from .backends.preprocess import Preprocessor
 from .backends.smoothing import Smoother
 from .backends.steering import SteeredBackend
-from .backends.tiling import TiledBackend
+from .backends.tiling import TiledBackend, by_windows
 from .frames import Batch, Result, Segmented, SourceFrame, Timings, one_size
 from .options import DEFAULTS, LoadOptions, Tiling
 from .pipeline.stopping import Closing
@@ -46,8 +46,8 @@ class Segmenter(Closing):
     8 bit. `Fit` says what else is taken.
 
     Args:
-        backend: the backend that segments. plain: the backends inside it that run one net on whole
-            frames, which `self_check` checks; None if that is `backend` itself.
+        backend: the backend that segments. plain: the backends inside it that run one net the
+            bundle's own way, which `self_check` checks; None if that is `backend` itself.
         reading: what frames hold that do not say it themselves.
 
     Example:
@@ -92,8 +92,9 @@ class Segmenter(Closing):
         plain: list[Backend] = []
 
         def make(bundle: Bundle) -> Backend:
-            plain.append(create_backend(backend, bundle, options))
-            return plain[-1] if tiling is None else TiledBackend(plain[-1], tiling)
+            whole = create_backend(backend, bundle, options)
+            plain.append(by_windows(whole))
+            return plain[-1] if tiling is None else TiledBackend(whole, tiling)
 
         if options.target_fps is None:
             return cls(opened, make(opened), plain=plain, reading=options.reading)
@@ -186,7 +187,7 @@ class Segmenter(Closing):
         smoother = None if temporal is None else Smoother(self.manifest.input, temporal)
         if smoother is not None and self.backend.tiles:
             raise UsageError(
-                "frames in tiles are not smoothed over time. Leave out one of the two."
+                "frames in tiles or windows are not smoothed over time. Leave out the smoothing."
             )
         frames = Frames.open(source).read() if isinstance(source, (str, Path)) else source
         if not isinstance(frames, Source):

@@ -181,6 +181,8 @@ class InputSpec:
             raise ValueError(f"resize is {self.resize!r}; frames in windows are not resized")
         if self.fill is not None and not (math.isfinite(self.fill) and self.fills):
             raise ValueError(f"fill is {self.fill} with resize {self.resize!r}; it is for padding")
+        if self.fill is not None and self.statistics is not None:
+            raise ValueError(f"fill is {self.fill}; padding is 0 if images are measured")
         if self.filter in BYTE_FILTERS and self.statistics is not None and self.statistics.masks:
             raise ValueError(
                 f"filter is {self.filter!r}; it does not fit statistics of some pixels only, which "

@@ -20,8 +20,8 @@ class ImageStatistics:
 
     It is measured on raw values of the net's channels, at the image's own size, and applied before
     the image is resized; only behind a filter that rounds to bytes is it applied afterwards. So the
-    levels do not matter. Tiles and windows use what was measured on their whole image. The mean and
-    standard deviation of the input (`InputSpec.mean`, `std`) come after it.
+    levels do not matter, and padding is 0. Tiles and windows use what was measured on their whole
+    image. The mean and standard deviation of the input (`InputSpec.mean`, `std`) come after it.
 
     measure: "zscore" is (value - mean) / deviation; "range" is (value - low) / (high - low) of two
         percentiles. Nothing is clipped.

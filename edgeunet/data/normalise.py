@@ -58,12 +58,8 @@ class Normalisation:
         gain = (1 / (divisor * std)).astype(np.float32)
         shift = (((centre - low) / divisor - mean) / std).astype(np.float32)
         empty = (-mean / std).astype(np.float32)
-        outside = np.zeros_like(gain)
-        if spec.fill is not None:
-            fill = (np.float32(spec.fill) - centre) * gain + shift
-            outside = empty if statistics.masks and spec.fill == 0 else fill
         early = spec.filter not in BYTE_FILTERS
-        return cls(centre, gain, shift, outside, empty, statistics, early)
+        return cls(centre, gain, shift, padding(spec), empty, statistics, early)
 
     def apply(self, values: Plane, channel: int, out: npt.NDArray[np.float32]) -> None:
         """Normalise a plane of one channel, into `out`."""

@@ -62,7 +62,7 @@ def to_input(image: Frame, spec: InputSpec) -> Tensor:
         own = _by_itself(pixels, pixels, spec.statistics)
         normalised = _affine(_resized(own, (height, width), spec.filter), spec)
     top, left = spec.offset(*image.shape[:2])
-    net_input = _outside(pixels, spec).repeat(1, 1, spec.height, spec.width)
+    net_input = _outside(spec).repeat(1, 1, spec.height, spec.width)
     net_input[:, :, top : top + height, left : left + width] = normalised
     return net_input
 
@@ -79,7 +79,7 @@ def to_whole(image: Frame, spec: InputSpec) -> Tensor:
         for length, side in zip(pixels.shape[2:], (spec.height, spec.width), strict=True)
     ]
     (height, top), (width, left) = sides
-    whole = _outside(pixels, spec).repeat(1, 1, height, width)
+    whole = _outside(spec).repeat(1, 1, height, width)
     whole[:, :, top : top + pixels.shape[2], left : left + pixels.shape[3]] = _affine(own, spec)
     return whole
 
@@ -108,8 +108,7 @@ def _by_itself(values: Tensor, measured: Tensor, statistics: ImageStatistics) ->
         chosen = measured[:, group][kept[:, group]].double().numpy()
         low, spread = _spread(chosen, statistics) if len(chosen) else (0.0, 0.0)
         result[:, group] = (result[:, group] - low) / statistics.divisor(spread)
-    filled = kept if kept.shape == values.shape else values != 0
-    return (torch.where(filled, result, 0.0) if statistics.masks else result).float()
+    return (torch.where(kept, result, 0.0) if statistics.masks else result).float()
 
 
 def _spread(values: npt.NDArray[np.float64], statistics: ImageStatistics) -> tuple[float, float]:
@@ -128,14 +127,10 @@ def _affine(values: Tensor, spec: InputSpec) -> Tensor:
     return ((values - black) / (white - black) - mean) / std
 
 
-def _outside(pixels: Tensor, spec: InputSpec) -> Tensor:
+def _outside(spec: InputSpec) -> Tensor:
     """The net's values (1, C, 1, 1) where there is no frame."""
-    if spec.fill is None:
-        return torch.zeros(1, len(spec.channels), 1, 1)
-    fill = torch.full((1, len(spec.channels), 1, 1), spec.fill)
-    if spec.statistics is not None:
-        fill = _by_itself(fill, pixels, spec.statistics)
-    return _affine(fill, spec)
+    empty = torch.zeros(1, len(spec.channels), 1, 1)
+    return empty if spec.fill is None else _affine(empty + spec.fill, spec)
 
 
 def _resized(pixels: Tensor, size: tuple[int, int], how: Filter) -> Tensor:

@@ -66,6 +66,11 @@ def input_for(
     height, width = size
     known = start or InputSpec(height, width)
     resize = resize or known.resize
+    if fill is not None and known.statistics is not None:
+        raise UsageError(
+            f"got fill {fill:g}, but the weights take images that are measured, and padding is 0 "
+            "then. Leave it out."
+        )
     if fill is not None and resize == "stretch":
         raise UsageError(f"got fill {fill:g} without padding. Pass --resize pad or pad_centre too.")
     window = known.window if resize == "stretch" else None

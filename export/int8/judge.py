@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeunet.bundle.manifest import Flavour, InputSpec
-from edgeunet.metrics import Mask, confusion_matrix, mean_iou, pixel_agreement, without_labels
+from edgeunet.data.windows import content, middle
+from edgeunet.metrics import (
+    IGNORE,
+    Mask,
+    confusion_matrix,
+    mean_iou,
+    pixel_agreement,
+    without_labels,
+)
 from edgeunet.parity import ParitySample
 from edgeunet.runtime.backends.ort import OrtNet
 from edgeunet.runtime.backends.postprocess import Postprocessor
@@ -30,7 +39,7 @@ class MaskNet:
         self, path: Path, spec: InputSpec, *, gate: Sequence[float] | None, flavour: Flavour
     ) -> None:
         self._net = OrtNet(path, flavour=flavour)
-        self._finish = Postprocessor(spec, gate)
+        self._finish = Postprocessor(replace(spec, window=None, fill=None), gate)
         self.classes: int = self._net.output_shapes["logits"][1]
 
     def __call__(self, image: npt.NDArray[np.float32], size: Size) -> Mask:
@@ -76,6 +85,8 @@ class Tally:
 class Judge:
     """Measures how much graphs lose against the reference graph on the same samples.
 
+    A net that runs on windows is measured on the window in the middle of each sample.
+
     Memory: the samples' net inputs and masks.
     """
 
@@ -95,9 +106,10 @@ class Judge:
         self._expected: list[tuple[Mask, Mask | None]] = []
         for sample in samples:
             self.images.append(prepare([sample.image]))
-            mask = net(self.images[-1], sample.image.shape[:2])
-            own.add(mask, mask, sample.labels)
-            self._expected.append((mask, sample.labels))
+            size, labels = _seen(sample, spec)
+            mask = net(self.images[-1], size)
+            own.add(mask, mask, labels)
+            self._expected.append((mask, labels))
         self.miou = own.miou  # of the reference
         labelled = any(labels is not None for _, labels in self._expected)
         self.left_out = own.left_out if labelled else ()
@@ -116,3 +128,17 @@ class Judge:
         if self.miou is None or tally.miou is None:
             return 100 * (1 - tally.agreement)
         return 100 * (self.miou - tally.miou)
+
+
+def _seen(sample: ParitySample, spec: InputSpec) -> tuple[Size, Mask | None]:
+    """Size and labels of what the net sees of a sample; what is not of the sample is ignored."""
+    if spec.window is None:
+        return (sample.image.shape[0], sample.image.shape[1]), sample.labels
+    size = spec.height, spec.width
+    if sample.labels is None:
+        return size, None
+    _, (rows, columns) = middle(sample.image, spec)
+    labels = np.full(size, IGNORE, np.uint8)
+    inside = sample.labels[content(sample.image, spec)][rows.inside, columns.inside]
+    labels[rows.within, columns.within] = inside
+    return size, labels

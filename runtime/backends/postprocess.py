@@ -44,7 +44,7 @@ class Postprocessor:
         frames = zip(masks, logits, self._candidates(logits, presence), strict=True)
         for mask, planes, ids in frames:
             rows, columns = covered(self.spec, planes.shape[1:], size)
-            upsampled = ((i, self._upsample(planes[i, rows, columns], *size)) for i in ids)
+            upsampled = ((i, self.enlarged(planes[i, rows, columns], size)) for i in ids)
             mask[:] = largest(upsampled)[0]
         return masks
 
@@ -80,7 +80,7 @@ class Postprocessor:
                 yield ids, np.ones((1, *size), np.float32)
                 continue
             rows, columns = covered(self.spec, planes.shape[1:], size)
-            upsampled = np.stack([self._upsample(planes[i, rows, columns], *size) for i in ids])
+            upsampled = np.stack([self.enlarged(planes[i, rows, columns], size) for i in ids])
             np.exp(upsampled - upsampled.max(axis=0), out=upsampled)
             upsampled /= upsampled.sum(axis=0)
             yield ids, upsampled
@@ -104,11 +104,10 @@ class Postprocessor:
         return (np.flatnonzero(row).tolist() or [0] for row in opened)
 
     @staticmethod
-    def _upsample(
-        plane: npt.NDArray[np.float32], height: int, width: int
-    ) -> npt.NDArray[np.float32]:
+    def enlarged(plane: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.float32]:
+        """Logits (h, w) at `size`, bilinearly."""
         up: npt.NDArray[np.float32] = cv2.resize(
-            plane, (width, height), interpolation=cv2.INTER_LINEAR
+            plane, (size[1], size[0]), interpolation=cv2.INTER_LINEAR
         )  # type: ignore[assignment]
         return up
 

@@ -8,22 +8,23 @@ from contextlib import ExitStack
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.bundle.golden import PROMISED
 from edgeunet.bundle.manifest import Manifest, Part
 from edgeunet.errors import BackendError, EngineError, MissingDependencyError
 
+from ..frames import Batch, NetOutputs
 from ..gpu.cuda import CudaDevice
 from ..gpu.engine import BuiltEngine, build_bundle_engine, engine_parts, load_toolkit
 from ..gpu.engine.execution import LoadedEngine
 from ..gpu.engine.keep import note_agreement
 from ..gpu.engine.log import objects_freed
 from ..pipeline.stopping import Closing
-from .base import Net, check_outputs
-from .postprocess import Postprocessor
-from .preprocess import Preprocessor
+from .base import Net, NetBackend
 from .tensorrt_slot import Slot, SlotNet
+from .tiling import by_windows
 
 _log = logging.getLogger(__name__)
 
@@ -188,17 +189,26 @@ def _golden_agreement(bundle: Bundle, net: Net) -> float:
         BundleError: the golden frames are damaged. BackendError: the net's outputs do not fit the
             manifest, see `check_outputs`.
     """
-    golden, manifest = bundle.golden(), bundle.manifest
-    preprocess = Preprocessor(manifest.input)
-    postprocess = Postprocessor(manifest.input, manifest.gate)
+    golden, limit = bundle.golden(), bundle.manifest.max_batch
+    watched = _Watched(net)
+    backend = by_windows(NetBackend(bundle, watched, name="engine"))
     right = 0
-    for at in range(0, len(golden.frames), manifest.max_batch):
-        frames = golden.frames[at : at + manifest.max_batch]
-        images = preprocess(list(frames))
-        outputs = check_outputs(net.infer(images), manifest, frames=len(frames))
-        if not outputs.is_finite:
+    for at in range(0, len(golden.frames), limit):
+        batch = backend.segment(Batch.of(list(golden.frames[at : at + limit])))
+        if not watched.finite:
             return 0.0
-        height, width = frames.shape[1:3]
-        masks = postprocess(outputs.logits, outputs.presence, (height, width))
-        right += int(np.sum(masks == golden.masks[at : at + len(frames)]))
+        right += int(np.sum(batch.masks == golden.masks[at : at + limit]))
     return right / golden.masks.size
+
+
+class _Watched(Net):
+    """A net that always computes its logits, and remembers whether all were finite."""
+
+    def __init__(self, net: Net) -> None:
+        self._net = net
+        self.finite = True
+
+    def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
+        outputs = self._net.infer(images)
+        self.finite = self.finite and outputs.is_finite
+        return outputs

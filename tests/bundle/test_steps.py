@@ -45,6 +45,7 @@ def test_steps_that_cannot_be_are_refused(step: float) -> None:
     [
         ({"window": {}, "resize": "pad"}, "frames in windows are not resized"),
         ({"fill": 3.0}, "it is for padding"),
+        ({**MEASURED, "resize": "pad", "fill": 3.0}, "padding is 0 if images are measured"),
         (
             {**MEASURED, "statistics": {"pixels": "nonzero"}, "filter": "pillow"},
             "does not fit statistics of some pixels",
@@ -65,7 +66,7 @@ def test_gate_does_not_decide_on_windows() -> None:
 
 def test_input_with_both_is_read_back_as_it_was() -> None:
     statistics = ImageStatistics(measure="range", percentiles=(1, 99.8), epsilon=1e-6)
-    spec = InputSpec(8, 9, statistics=statistics, window=Window(crop=True), fill=2)
+    spec = InputSpec(8, 9, statistics=statistics, window=Window(crop=True))
     assert decode(InputSpec, json.loads(json.dumps(encode(spec)))) == spec
 
 

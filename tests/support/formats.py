@@ -59,6 +59,7 @@ def input_specs(draw: st.DrawFn) -> InputSpec:
     channels = draw(st.lists(channel, min_size=1, max_size=5, unique=True))
     count = len(channels)
     resize = draw(st.sampled_from(["stretch", "pad", "pad_centre"]))
+    measured = draw(st.none() | statistics())
     levels = sorted(draw(st.lists(small, min_size=2, max_size=2, unique=True)))
     positive = st.floats(min_value=1e-3, max_value=10)
     return InputSpec(
@@ -68,9 +69,9 @@ def input_specs(draw: st.DrawFn) -> InputSpec:
         levels=(levels[0], levels[1]),
         depth=draw(st.sampled_from(["uint8", "uint16", "int16", "float32"])),
         resize=resize,
-        statistics=draw(st.none() | statistics()),
+        statistics=measured,
         window=draw(st.none() | windows) if resize == "stretch" else None,
-        fill=None if resize == "stretch" else draw(st.none() | small),
+        fill=None if resize == "stretch" or measured else draw(st.none() | small),
         mean=tuple(draw(st.lists(numbers, min_size=count, max_size=count))),
         std=tuple(draw(st.lists(positive, min_size=count, max_size=count))),
     )

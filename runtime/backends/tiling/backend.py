@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice, product
@@ -30,6 +30,8 @@ Tile = tuple[Span, Span]
 """Rows and columns of an image."""
 
 Presence = npt.NDArray[np.float32]
+Planes = npt.NDArray[np.float32]
+Prepare = Callable[[Sequence[Tile]], npt.NDArray[np.float32]]
 
 
 @dataclass
@@ -64,13 +66,14 @@ class TiledBackend(Wrapper):
         super().__init__(whole.bundle)
         manifest = whole.bundle.manifest
         # A tile already has the input's size. If padded, it would be fitted to multiples of 8.
-        spec = replace(manifest.input, resize="stretch", fill=None)
+        spec = replace(manifest.input, resize="stretch", fill=None, window=None)
         self._preprocess = Preprocessor(spec)
         self._postprocess = Postprocessor(spec, manifest.gate)
         self._tiling = tiling
         self._whole = whole
         self._size = spec.height, spec.width
         self._weights = tile_weights(self._size, tiling.blend)
+        self._limit = tiling.batch
 
     @property
     def inner(self) -> Backend:
@@ -105,17 +108,15 @@ class TiledBackend(Wrapper):
         """Fill the mask (H, W) of a frame, add to the timings, and return its presence (C,)."""
         classes = len(self.bundle.manifest.classes)
         rows, columns = (
-            spans(length, side, self._tiling)
-            for length, side in zip(mask.shape, self._size, strict=True)
+            self._spans(length, side) for length, side in zip(mask.shape, self._size, strict=True)
         )
+        prepare = self._preparing(frame)
         panel_width = max(_BAND_BYTES // (4 * classes * self._size[0]), self._size[1])
         presences = []
         for panel in panels(columns, panel_width):
             area = np.s_[:, panel[0].first : panel[-1].stop]
-            band = Band(
-                classes, self._size[0], mask[area], None if confidence is None else confidence[area]
-            )
-            with closing(self._inferred(frame, product(rows, panel))) as batches:
+            band = self._band(mask[area], None if confidence is None else confidence[area])
+            with closing(self._inferred(prepare, product(rows, panel))) as batches:
                 for batch in batches:
                     started = time.perf_counter()
                     self._blend(batch, band, left=panel[0].first)
@@ -127,16 +128,16 @@ class TiledBackend(Wrapper):
             band.finish(len(mask))
         return np.max(presences, axis=0) if presences else None
 
-    def _inferred(self, frame: Frame, tiles: Iterable[Tile]) -> Generator[_TileBatch, None, None]:
+    def _inferred(
+        self, cut_out: Prepare, tiles: Iterable[Tile]
+    ) -> Generator[_TileBatch, None, None]:
         """Run tiles through the net in batches; cutting and inference have their own threads."""
         net, remaining, manifest = self.net, iter(tiles), self.bundle.manifest
         lane = net.lane()
 
         def prepare(tiles: Sequence[Tile]) -> _TileBatch:
             batch, started = _TileBatch(tiles), time.perf_counter()
-            batch.images = self._preprocess(
-                [cut(frame, row.start, column.start, self._size) for row, column in tiles]
-            )
+            batch.images = cut_out(tiles)
             batch.timings.preprocess = time.perf_counter() - started
             return batch
 
@@ -147,7 +148,7 @@ class TiledBackend(Wrapper):
             batch.timings.infer = time.perf_counter() - started
             return batch
 
-        batches = iter(lambda: list(islice(remaining, self._tiling.batch)), [])
+        batches = iter(lambda: list(islice(remaining, self._limit)), [])
         with (
             Stage(prepare, batches, depth=1, name="preprocess") as prepared,
             Stage(infer, prepared, depth=1, name="infer", workers=net.lanes) as inferred,
@@ -156,12 +157,38 @@ class TiledBackend(Wrapper):
 
     def _blend(self, batch: _TileBatch, band: Band, *, left: int) -> None:
         """Add the tiles to a band whose first column is the frame's column `left`."""
-        answers = self._postprocess.probabilities(*batch.outputs, self._size)
+        answers = self._answers(batch.outputs)
         for (row, column), (ids, planes) in zip(batch.tiles, answers, strict=True):
             decided = np.s_[
                 row.first - row.start : row.stop - row.start,
                 column.first - column.start : column.stop - column.start,
             ]
             band.finish(row.first)
-            weighted = planes[:, decided[0], decided[1]] * self._weights[decided]
-            band.add(ids, weighted, row.first, column.first - left)
+            weights = self._weights[decided]
+            band.add(
+                ids, planes[:, decided[0], decided[1]], weights, row.first, column.first - left
+            )
+
+    # How frames are cut, and what is added up
+
+    def _spans(self, length: int, side: int) -> list[Span]:
+        """The tiles along an axis."""
+        return spans(length, side, self._tiling)
+
+    def _preparing(self, frame: Frame) -> Prepare:
+        """A function that makes the net's input of some tiles of a frame."""
+        normalisation = self._preprocess.normalisation(frame)
+
+        def prepare(tiles: Sequence[Tile]) -> npt.NDArray[np.float32]:
+            cuts = [cut(frame, row.start, column.start, self._size) for row, column in tiles]
+            return self._preprocess(cuts, normalisation)
+
+        return prepare
+
+    def _band(self, mask: Mask, confidence: Mask | None) -> Band:
+        """What sums up the tiles of a panel."""
+        return Band(len(self.bundle.manifest.classes), self._size[0], mask, confidence)
+
+    def _answers(self, outputs: NetOutputs) -> Iterator[tuple[list[int], Planes]]:
+        """Classes of each tile, and their values (ids, h, w) at the tile's size."""
+        return self._postprocess.probabilities(*outputs, self._size)

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.bundle.manifest import InputSpec, flavour_file
+from edgeunet.bundle.steps import Window
 from edgeunet.exporting.int8.judge import Judge, Tally
 from edgeunet.metrics import IGNORE
 from edgeunet.parity import ParitySample, golden_samples
@@ -64,3 +65,23 @@ def test_graphs_for_tensorrt_are_judged_with_the_ends_of_an_engine(tmp_path: Pat
     judge = Judge(graph, [sample], InputSpec(16, 16), gate=None)
     assert judge.loss(graph, "int8.cpu") == 0
     assert judge.loss(graph, "int8") == judge.loss(graph, "int8.fp16") == 100
+
+
+def test_net_that_runs_on_windows_is_judged_on_the_middle_of_each_sample(tmp_path: Path) -> None:
+    """Labels outside of the window do not count: there the net would be wrong."""
+    graph = tmp_path / "graph.onnx"
+    kernel = np.array([[-1, 0, 0], [1, 0, 0]], np.float32)[..., None, None]
+    model = helper.make_graph(
+        [helper.make_node("Conv", ["image", "kernel"], ["logits"])],
+        "net",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 16, 16])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2, 16, 16])],
+        [numpy_helper.from_array(kernel, "kernel")],
+    )
+    onnx.save(helper.make_model(model, opset_imports=[helper.make_opsetid("", 17)]), graph)
+    image = np.random.default_rng(0).integers(0, 256, (30, 12, 3), np.uint8)
+    labels = (image[..., 0] < 127.5).astype(np.uint8)  # the opposite
+    labels[7:23] = image[7:23, :, 0] > 127.5
+    spec = InputSpec(16, 16, mean=(0.5,) * 3, std=(1,) * 3, window=Window())
+    judge = Judge(graph, [ParitySample("noise", image, labels)], spec, gate=None)
+    assert judge.miou == 1

@@ -130,7 +130,6 @@ def test_every_filter_is_that_of_the_reference(
     how=statistics(),
     filter=st.sampled_from(get_args(Filter)),
     resize=st.sampled_from(get_args(Resize)),
-    fill=st.sampled_from([None, 0, 9]),
     size=st.tuples(st.integers(1, 60), st.integers(1, 60)),
     dark=st.floats(0, 1),
     seed=seeds,
@@ -139,7 +138,6 @@ def test_images_are_measured_as_by_the_reference(
     how: ImageStatistics,
     filter: Filter,  # noqa: A002
     resize: Any,
-    fill: float | None,
     size: tuple[int, int],
     dark: float,
     seed: int,
@@ -154,7 +152,6 @@ def test_images_are_measured_as_by_the_reference(
         channels=("blue", "red"),
         resize=resize,
         filter=filter,
-        fill=None if resize == "stretch" else fill,
         statistics=how,
         mean=(0.5, 0),
         std=(1, 0.25),

@@ -118,8 +118,8 @@ def assert_equal_but_for_ties(case: Case) -> None:
         for here, there in set(zip(masks[index].flat, wanted[index].flat, strict=True)):
             pair = case.logits[row, [here, there]].astype(np.float32)
             rows, columns = _covered(case)
-            gap = np.abs(only._upsample(pair[0, :rows, :columns] - pair[1, :rows, :columns],
-                                        *case.size))  # fmt: skip
+            gap = np.abs(only.enlarged(pair[0, :rows, :columns] - pair[1, :rows, :columns],
+                                       case.size))  # fmt: skip
             swapped = (masks[index] == here) & (wanted[index] == there) & (here != there)
             assert (gap[swapped] < TIE).all()
 
