@@ -8,9 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-import numpy as np
-import numpy.typing as npt
-
 from ..errors import UsageError
 from .statistics import FrameStatistics
 from .steps import ImageStatistics, Window
@@ -364,23 +361,6 @@ class Manifest:
     def flavours(self) -> tuple[Flavour, ...]:
         """The graphs that the bundle holds."""
         return FLAVOURS[self.precision]
-
-
-def scaling(spec: InputSpec) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Gain and shift of each channel of the net: image = value * gain + shift, in FP32."""
-    low, high = spec.levels
-    std = np.asarray(spec.std, np.float32)
-    offset = np.float32(low / (high - low))
-    return np.float32(1) / ((high - low) * std), -(offset + np.asarray(spec.mean, np.float32)) / std
-
-
-def padding(spec: InputSpec) -> npt.NDArray[np.float32]:
-    """Value of each channel of the net outside of the frame, FP32."""
-    if spec.fill is None:
-        return np.zeros(len(spec.channels), np.float32)
-    gain, shift = scaling(spec)
-    value: npt.NDArray[np.float32] = np.float32(spec.fill) * gain + shift
-    return value
 
 
 def covered(

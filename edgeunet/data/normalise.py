@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..bundle.manifest import BYTE_FILTERS, InputSpec, padding, scaling
+from ..bundle.manifest import BYTE_FILTERS, InputSpec
 from ..bundle.steps import ImageStatistics
 
 Plane = npt.NDArray[Any]
@@ -18,6 +18,23 @@ Plane = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 _EXACT = 1 << 24
 """OpenCV counts in FP32, which is exact up to here."""
+
+
+def scaling(spec: InputSpec) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Gain and shift of each channel of the net: image = value * gain + shift, in FP32."""
+    low, high = spec.levels
+    std = np.asarray(spec.std, np.float32)
+    offset = np.float32(low / (high - low))
+    return np.float32(1) / ((high - low) * std), -(offset + np.asarray(spec.mean, np.float32)) / std
+
+
+def padding(spec: InputSpec) -> npt.NDArray[np.float32]:
+    """Value of each channel of the net outside of the frame, FP32."""
+    if spec.fill is None:
+        return np.zeros(len(spec.channels), np.float32)
+    gain, shift = scaling(spec)
+    value: npt.NDArray[np.float32] = np.float32(spec.fill) * gain + shift
+    return value
 
 
 @dataclass(frozen=True, eq=False)

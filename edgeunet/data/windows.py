@@ -147,6 +147,24 @@ def averaged(infer: Callable[[Floats], Floats], image: Floats, spec: InputSpec) 
     return (total / seen).astype(np.float32)
 
 
+def mask_of(
+    infer: Callable[[Floats], Floats], whole: Floats, frame: npt.NDArray[Any], spec: InputSpec
+) -> npt.NDArray[np.uint8]:
+    """Class ids (H, W) of a frame (H, W, C) by `averaged`: the plain way, for references.
+
+    Args:
+        whole: (C, h, w), normalised: the frame's `content` in the middle of at least a window.
+    """
+    box = content(frame, spec)
+    inside = tuple(
+        slice(max(side - length, 0) // 2, max(side - length, 0) // 2 + length)
+        for length, side in zip(frame[box].shape, (spec.height, spec.width), strict=False)
+    )
+    mask = np.zeros(frame.shape[:2], np.uint8)
+    mask[box] = averaged(infer, whole, spec).argmax(0)[inside]
+    return mask
+
+
 def _enlarged(plane: Floats, size: Size) -> Floats:
     """Logits (h, w) at the window's size, bilinearly."""
     return np.asarray(cv2.resize(plane, size[::-1], interpolation=cv2.INTER_LINEAR), np.float32)

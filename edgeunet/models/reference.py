@@ -22,7 +22,7 @@ from ..bundle.manifest import BYTE_FILTERS, RGB, Filter, InputSpec
 from ..bundle.steps import ImageStatistics
 from ..data.datasets import Dataset, read_labels
 from ..data.fit import Fit, Frame
-from ..data.windows import Floats, averaged, content
+from ..data.windows import Floats, content, mask_of
 from ..metrics import (
     IGNORE,
     Mask,
@@ -188,20 +188,6 @@ def to_mask(
     return mask
 
 
-def windowed_mask(infer: Callable[[Floats], Floats], image: Frame, spec: InputSpec) -> Mask:
-    """Class ids (H, W) of a frame by windows; `infer` as in `averaged`."""
-    box = content(image, spec)
-    height, width = image[box].shape[:2]
-    top, left = (
-        max(side - length, 0) // 2
-        for length, side in zip((height, width), (spec.height, spec.width), strict=True)
-    )
-    logits = averaged(infer, to_whole(image, spec)[0].numpy(), spec)
-    mask = np.zeros(image.shape[:2], np.uint8)
-    mask[box] = logits[:, top : top + height, left : left + width].argmax(0)
-    return mask
-
-
 @dataclass(frozen=True)
 class Evaluation:
     """Predicted masks compared with the labels of a split.
@@ -275,7 +261,7 @@ def reference_mask(
         return logits.float().cpu().numpy()
 
     if spec.window is not None:
-        return windowed_mask(predicted, image, spec)
+        return mask_of(predicted, to_whole(image, spec)[0].numpy(), image, spec)
     logits, presence = net.predict(to_input(image, spec).to(device))
     presence = None if presence is None else presence.cpu()
     size = (image.shape[0], image.shape[1])

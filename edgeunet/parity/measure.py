@@ -30,11 +30,13 @@ from ..metrics import (
     pixel_agreement,
     without_labels,
 )
-from ..runtime.backends import Backend, create_backend
+from ..runtime.backends import Backend, Net, create_backend
+from ..runtime.backends.base import NetBackend
 from ..runtime.backends.ort import open_flavour
 from ..runtime.backends.postprocess import Postprocessor
 from ..runtime.backends.preprocess import Preprocessor
-from ..runtime.frames import Frame, NetOutputs
+from ..runtime.backends.tiling import by_windows
+from ..runtime.frames import Batch, Frame, NetOutputs
 from ..runtime.sources import Frames
 from .gate import GateCollector
 from .reference import Reference, open_reference
@@ -112,6 +114,9 @@ class _Stages:
 
     def outputs(self, image: Frame) -> Iterator[tuple[str, NetOutputs, Mask]]:
         """Yield (stage, outputs, mask) in the order of the stages."""
+        if self.bundle.manifest.input.window is not None:
+            yield from self._by_windows(image)
+            return
         size = (image.shape[0], image.shape[1])
         manifest = self.bundle.manifest
         finish = Postprocessor(manifest.input, manifest.gate)
@@ -122,6 +127,27 @@ class _Stages:
         for name, backend in self.backends.items():
             result = backend.net.infer(images)
             yield name, result, finish(*result, size)[0]
+
+    def _by_windows(self, image: Frame) -> Iterator[tuple[str, NetOutputs, Mask]]:
+        """As `outputs`; the outputs are those of the window in the middle."""
+        prepare = Preprocessor(self.bundle.manifest.input)
+        images = prepare([image])
+        outputs = self.reference.infer(images)
+        yield "preprocessing", outputs, self.reference.on_windows(prepare.whole(image), image)
+        original = NetBackend(self.bundle, _ReferenceNet(self.reference), name="reference")
+        for name, backend in {"postprocessing": original, **self.backends}.items():
+            (result,) = by_windows(backend).segment(Batch.of([image]))
+            yield name, backend.net.infer(images), result.mask
+
+
+class _ReferenceNet(Net):
+    """The reference's net, for the runtime."""
+
+    def __init__(self, reference: Reference) -> None:
+        self._reference = reference
+
+    def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
+        return self._reference.infer(images)
 
 
 def samples_of(

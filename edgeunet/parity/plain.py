@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as Pillow
 
-from ..bundle.manifest import RGB, Filter, InputSpec
+from ..bundle.manifest import BYTE_FILTERS, RGB, Filter, InputSpec
+from ..bundle.steps import ImageStatistics
 from ..data.fit import Frame
+from ..data.windows import content
 from ..metrics import Mask
 
 Planes = npt.NDArray[np.float64]
@@ -33,29 +35,86 @@ def to_input(frame: Frame, spec: InputSpec) -> Images:
         >>> to_input(np.array([[[0], [255]]], np.uint8), spec).tolist()
         [[[[0.0, 1.0]]]]
     """
+    if spec.window is not None:
+        whole = to_whole(frame, spec)
+        top, left = (
+            (length - side) // 2
+            for length, side in zip(whole.shape[1:], (spec.height, spec.width), strict=True)
+        )
+        return whole[None, :, top : top + spec.height, left : left + spec.width]
+    planes = _channels(frame, spec)
+    size = spec.fitted_size(*frame.shape[:2])
+    top, left = spec.offset(*frame.shape[:2])
+    if spec.filter in BYTE_FILTERS:
+        inside = _normalised(_resized(planes, size, spec.filter), planes, spec)
+    else:
+        inside = _resized(_normalised(planes, planes, spec), size, spec.filter)
+    image = _empty(spec, (spec.height, spec.width))
+    image[:, top : top + size[0], left : left + size[1]] = inside
+    return image[None].astype(np.float32)
+
+
+def to_whole(frame: Frame, spec: InputSpec) -> Images:
+    """What windows are cut from: the frame's `content` (C, H, W) at its own size, normalised.
+
+    It is padded to at least the size of a window.
+    """
+    planes = _channels(frame[content(frame, spec)], spec)
+    height, width = planes.shape[1:]
+    top, left = max(spec.height - height, 0) // 2, max(spec.width - width, 0) // 2
+    whole = _empty(spec, (max(spec.height, height), max(spec.width, width)))
+    whole[:, top : top + height, left : left + width] = _normalised(planes, planes, spec)
+    return whole.astype(np.float32)
+
+
+def _channels(frame: Frame, spec: InputSpec) -> Planes:
+    """Raw values of the net's channels, (C, H, W)."""
     planes = np.moveaxis(frame.astype(np.float64), -1, 0)
     if spec.channels == ("gray",) and len(planes) == 3:
         # ITU-R BT.601, rounded as in a grayscale image file.
-        planes = np.rint(np.tensordot([0.299, 0.587, 0.114], planes, 1))[None]
-    elif set(spec.channels) <= set(RGB):
-        planes = planes[[RGB.index(name) for name in spec.channels]]
-    size = frame.shape[:2]
-    height, width = spec.fitted_size(*size)
-    top, left = spec.offset(*size)
-    black, white = spec.levels
-    mean, std = (np.reshape(values, (-1, 1, 1)) for values in (spec.mean, spec.std))
+        return np.asarray(np.rint(np.tensordot([0.299, 0.587, 0.114], planes, 1))[None])
+    if set(spec.channels) <= set(RGB):
+        return planes[[RGB.index(name) for name in spec.channels]]
+    return planes
 
-    def normalised(values: Planes | float) -> Planes:
-        scaled: Planes = ((values - black) / (white - black) - mean) / std
-        return scaled
 
-    image = np.zeros((len(spec.channels), spec.height, spec.width))
-    if spec.fill is not None:
-        image += normalised(spec.fill)
-    image[:, top : top + height, left : left + width] = normalised(
-        _resized(planes, (height, width), spec.filter)
-    )
-    return image[None].astype(np.float32)
+def _normalised(values: Planes, measured: Planes, spec: InputSpec) -> Planes:
+    """Raw values (C, h, w) of an image whose own size shows `measured` (C, H, W)."""
+    if spec.statistics is None:
+        black, white = spec.levels
+        return _affine((values - black) / (white - black), spec)
+    pixels = spec.statistics.pixels
+    kept: npt.NDArray[np.bool_] = np.asarray((measured != 0) | (pixels == "all"))
+    if pixels == "content":
+        kept = np.broadcast_to(kept.any(0), kept.shape)
+    result, everything = values.copy(), slice(None)
+    for group in range(len(values)) if spec.statistics.per_channel else [everything]:
+        seen = measured[group][kept[group]]
+        low, spread = _spread(seen, spec.statistics) if len(seen) else (0.0, 0.0)
+        result[group] = (values[group] - low) / spec.statistics.divisor(spread)
+    return _affine(result if pixels == "all" else np.where(kept, result, 0), spec)
+
+
+def _spread(values: Planes, statistics: ImageStatistics) -> tuple[float, float]:
+    """What is subtracted, and the deviation or the range."""
+    if statistics.measure == "zscore":
+        return float(values.mean()), float(values.std())
+    low, high = np.percentile(values, statistics.percentiles)
+    return float(low), float(high - low)
+
+
+def _affine(values: Planes, spec: InputSpec) -> Planes:
+    mean, std = (np.reshape(each, (-1, 1, 1)) for each in (spec.mean, spec.std))
+    result: Planes = (values - mean) / std
+    return result
+
+
+def _empty(spec: InputSpec, size: tuple[int, int]) -> Planes:
+    """The net's values (C, *size) where there is no frame."""
+    empty = np.zeros((len(spec.channels), *size))
+    if spec.fill is None:
+        return empty
+    return _normalised(empty + spec.fill, empty, spec)
 
 
 def to_mask(

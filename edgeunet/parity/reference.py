@@ -11,6 +11,7 @@ from ..bundle.bundle import Bundle
 from ..bundle.card import Card
 from ..bundle.manifest import flavour_file
 from ..data.fit import Frame
+from ..data.windows import mask_of
 from ..metrics import Mask
 from ..runtime.backends.ort import Graph, OrtNet
 from ..runtime.frames import NetOutputs
@@ -43,9 +44,26 @@ class Reference(ABC):
         spec, gate = self.card.input, self.card.gate
         return plain.to_mask(outputs.logits, outputs.presence, spec, size, thresholds=gate)
 
+    def prepare(self, frame: Frame) -> Images:
+        """Frame (H, W, C) -> net input (1, C, height, width)."""
+        return plain.to_input(frame, self.card.input)
+
+    def whole(self, frame: Frame) -> Images:
+        """Frame (H, W, C) -> what windows are cut from, (C, h, w), see `plain.to_whole`."""
+        return plain.to_whole(frame, self.card.input)
+
+    def on_windows(self, whole: Images, frame: Frame) -> Mask:
+        """Class ids (H, W) of a frame by windows that are cut from `whole`."""
+        return mask_of(lambda images: self.infer(images).logits, whole, frame, self.card.input)
+
     def segment(self, frame: Frame) -> tuple[NetOutputs, Mask]:
-        """Frame (H, W, C) -> the net's outputs, and class ids (H, W)."""
-        outputs = self.infer(plain.to_input(frame, self.card.input))
+        """Frame (H, W, C) -> the net's outputs, and class ids (H, W).
+
+        Of a net that runs on windows the outputs are those of the window in the middle.
+        """
+        outputs = self.infer(self.prepare(frame))
+        if self.card.input.window is not None:
+            return outputs, self.on_windows(self.whole(frame), frame)
         return outputs, self.decide(outputs, (frame.shape[0], frame.shape[1]))
 
 

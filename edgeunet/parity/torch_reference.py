@@ -11,7 +11,7 @@ from ..bundle.card import Card
 from ..data.fit import Frame
 from ..metrics import Mask
 from ..models import Checkpoint, SegmentationNet
-from ..models.reference import to_input, to_mask
+from ..models.reference import to_input, to_mask, to_whole
 from ..runtime.frames import NetOutputs
 from .reference import Images, Reference
 
@@ -40,10 +40,13 @@ class TorchReference(Reference):
             thresholds=self.card.gate,
         )
 
-    def segment(self, frame: Frame) -> tuple[NetOutputs, Mask]:
+    def prepare(self, frame: Frame) -> Images:
         """See `Reference`."""
-        outputs = self.infer(to_input(frame, self.card.input).numpy())
-        return outputs, self.decide(outputs, (frame.shape[0], frame.shape[1]))
+        return to_input(frame, self.card.input).numpy()
+
+    def whole(self, frame: Frame) -> Images:
+        """See `Reference`."""
+        return to_whole(frame, self.card.input)[0].numpy()
 
 
 def open_checkpoint(root: Path) -> TorchReference:

@@ -12,7 +12,7 @@ from edgeunet.bundle.manifest import RGB, InputSpec
 from edgeunet.data.fit import gray_of
 from edgeunet.data.normalise import Normalisation
 from edgeunet.data.resize import resize
-from edgeunet.data.windows import Place, middle
+from edgeunet.data.windows import Place, content, middle, stretch
 
 from ..frames import Frame
 
@@ -51,6 +51,20 @@ class Preprocessor:
         if self.spec.statistics is None:
             return self._fixed
         return Normalisation.of(self._planes(frame), self.spec)
+
+    def whole(self, frame: Frame) -> npt.NDArray[np.float32]:
+        """All that windows of a frame are cut from, (C, h, w), at least as large as a window."""
+        spec = self.spec
+        part = frame[content(frame, spec)]
+        lengths = part.shape[:2]
+        sides = max(lengths[0], spec.height), max(lengths[1], spec.width)
+        rows, columns = (
+            stretch(int((length - side) / 2), side, length)
+            for length, side in zip(lengths, sides, strict=True)
+        )
+        image = np.empty((len(spec.channels), *sides), np.float32)
+        self.window(part, (rows, columns), self.normalisation(part), image)
+        return image
 
     def window(
         self,

@@ -9,14 +9,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnx
 import pytest
+import torch
+from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from onnx import numpy_helper
+from torch import nn
 
+import edgeunet
 from edgeunet.bundle.bundle import CHECKPOINT_NAME, open_bundle
-from edgeunet.bundle.manifest import FLAVOURS, flavour_file
-from edgeunet.data.cells import write_dataset
+from edgeunet.bundle.manifest import FLAVOURS, InputSpec, flavour_file
+from edgeunet.bundle.steps import ImageStatistics, Window
+from edgeunet.data.cells import snapshots, write_dataset
 from edgeunet.data.fit import Fit
 from edgeunet.errors import DatasetError
 from edgeunet.files import sha256
@@ -26,6 +32,7 @@ from edgeunet.models.reference import reference_mask
 from edgeunet.parity import ParityReport, golden_samples, measure, samples_of
 from edgeunet.runtime.segmenter import load
 from support.exports import edited_bundle
+from support.sliding import sliding_logits
 
 
 @pytest.fixture(scope="session")
@@ -188,3 +195,47 @@ def test_labels_of_one_class_are_refused_and_missing_ones_are_named(
     report, _ = measure(opened, [replace(sample, labels=labels)], data="cells")
     assert report.left_out == ("dividing",)
     assert "mIoU over 2 of 3 classes: the labels lack dividing" in report.table()
+
+
+# Windows
+
+
+def test_net_on_windows_gives_the_masks_of_nnunets_predictor(tmp_path: Path) -> None:
+    """Half of the frames have a black border, which nnU-Net crops before it measures them."""
+    torch.manual_seed(0)
+    net = PlainConvUNet(
+        1, 2, [4, 8], nn.Conv2d, 3, [1, 2], [1, 1], 3, [1], norm_op=nn.InstanceNorm2d,
+        norm_op_kwargs={"affine": True}, nonlin=nn.LeakyReLU, deep_supervision=False,
+    ).eval()  # fmt: skip
+    frames = []
+    (tmp_path / "frames").mkdir()
+    for index, drawn in enumerate(snapshots(6, height=70, width=90, seed=1)):
+        frame = cv2.cvtColor(drawn.image, cv2.COLOR_RGB2GRAY)
+        if index % 2:
+            frame[:12] = frame[:, -20:] = 0
+        cv2.imwrite(str(tmp_path / "frames" / f"{index}.png"), frame)
+        frames.append(frame)
+    spec = InputSpec(
+        32, 48, channels=("gray",), statistics=ImageStatistics(), window=Window(crop=True)
+    )
+    report = edgeunet.export(
+        net, tmp_path / "bundle", input=spec, classes=("a", "b", "c"), calib=tmp_path / "frames"
+    )
+    assert report.first_failure is None, report.table()
+    assert {stage.agreement for stage in report.stages} == {1.0}
+
+    @torch.inference_mode()
+    def infer(images: Any) -> Any:
+        return net(torch.from_numpy(images).float()).numpy()
+
+    with load(tmp_path / "bundle", "onnxruntime") as segmenter:
+        assert segmenter.self_check() == 1
+        for frame in frames:
+            rows, columns = (np.flatnonzero(frame.any(axis)) for axis in (1, 0))
+            box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            part = frame[box].astype(np.float64)
+            zscored = (part - part.mean()) / max(part.std(), 1e-8)
+            expected = np.zeros(frame.shape, np.uint8)
+            expected[box] = sliding_logits(infer, zscored[None], (32, 48), 0.5).argmax(0)
+            assert len(np.unique(expected)) == 3
+            assert (segmenter([frame]).masks[0] == expected).mean() >= 0.9999

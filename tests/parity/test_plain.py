@@ -7,12 +7,15 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from edgeunet.bundle.manifest import Filter, InputSpec, Resize
+from edgeunet.bundle.manifest import BYTE_FILTERS, Filter, InputSpec, Resize
+from edgeunet.bundle.steps import ImageStatistics, Window
 from edgeunet.models import reference
-from edgeunet.parity.plain import to_input, to_mask
+from edgeunet.parity.plain import to_input, to_mask, to_whole
+from edgeunet.runtime.backends.preprocess import Preprocessor
+from support.formats import statistics, windows
 
 SIDE = st.integers(1, 70)
 
@@ -43,6 +46,36 @@ def test_channels_and_levels_are_those_of_pytorch(spec: InputSpec) -> None:
     frame = numbers.integers(0, 256, (50, 70, 3)).astype(spec.depth)
     wanted = reference.to_input(frame, spec).numpy()
     np.testing.assert_allclose(to_input(frame, spec), wanted, rtol=0, atol=2e-5)
+
+
+@given(
+    SIDE, SIDE, statistics(), st.sampled_from(get_args(Resize)), st.sampled_from(get_args(Filter))
+)
+def test_images_are_measured_as_by_pytorch(
+    height: int, width: int, how: ImageStatistics, resize: Resize, filtered: Filter
+) -> None:
+    assume(filtered not in BYTE_FILTERS or not how.masks)
+    spec = InputSpec(32, 48, resize=resize, filter=filtered, statistics=how, mean=(0.5,) * 3)
+    frame = np.random.default_rng(height).integers(0, 9, (height, width, 3), np.uint8)
+    wanted = reference.to_input(frame, spec).numpy()
+    atol = 2e-5 * max(1, np.abs(wanted).max())
+    np.testing.assert_allclose(to_input(frame, spec), wanted, rtol=0, atol=atol)
+
+
+@given(SIDE, SIDE, st.none() | statistics(), windows, st.sampled_from([None, 7.0]))
+def test_windows_are_cut_from_what_pytorch_cuts_them_from(
+    height: int, width: int, how: ImageStatistics | None, window: Window, fill: float | None
+) -> None:
+    spec = InputSpec(32, 48, statistics=how, window=window, fill=None if how else fill)
+    frame = np.random.default_rng(height).integers(0, 2, (height, width, 3), np.uint8)
+    for found, wanted in (
+        (to_whole(frame, spec), reference.to_whole(frame, spec)[0].numpy()),
+        (to_input(frame, spec), reference.to_input(frame, spec).numpy()),
+        (Preprocessor(spec).whole(frame), reference.to_whole(frame, spec)[0].numpy()),
+        (Preprocessor(spec)([frame]), reference.to_input(frame, spec).numpy()),
+    ):
+        atol = 2e-5 * max(1, np.abs(wanted).max())
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=atol)
 
 
 @given(SIDE, SIDE, st.sampled_from(get_args(Resize)), st.booleans())

@@ -15,9 +15,8 @@ from edgeunet.bundle.manifest import (
     RGB,
     InputSpec,
     covered,
-    padding,
-    scaling,
 )
+from edgeunet.data.normalise import padding, scaling
 from edgeunet.data.resize import Size, check_depth, tables
 from edgeunet.errors import BackendError, FrameError
 

@@ -20,9 +20,10 @@ from edgeunet.bundle.bundle import Bundle, open_bundle
 from edgeunet.bundle.golden import GOLDEN_NAME
 from edgeunet.bundle.schema import encode
 from edgeunet.bundle.steps import ImageStatistics, Window
+from edgeunet.data.windows import mask_of
 from edgeunet.errors import UsageError
 from edgeunet.files import sha256
-from edgeunet.models.reference import windowed_mask
+from edgeunet.models.reference import to_whole
 from edgeunet.runtime import Segmenter, Tiling, load
 from edgeunet.runtime.backends import create_backend, tensorrt_engines
 from edgeunet.runtime.backends.tiling import TiledBackend, WindowedBackend, by_windows
@@ -123,7 +124,8 @@ def test_masks_are_those_of_the_reference(
     frame[:black] = frame[:, -black or size[1] :] = 0
     found = WindowedBackend(net).segment(Batch.of([frame])).masks[0]
     spec = bundle.manifest.input
-    expected = windowed_mask(lambda images: net.infer(images).logits, frame, spec)
+    whole = to_whole(frame, spec)[0].numpy()
+    expected = mask_of(lambda images: net.infer(images).logits, whole, frame, spec)
     assert (found == expected).mean() >= 0.999
 
 
@@ -142,7 +144,8 @@ def test_small_logits_are_enlarged_before_they_are_averaged() -> None:
     net = Small(replace(bundle, manifest=manifest))
     frame = noise(70, 50)
     found = WindowedBackend(net).segment(Batch.of([frame])).masks[0]
-    expected = windowed_mask(lambda images: net.infer(images).logits, frame, manifest.input)
+    whole = to_whole(frame, manifest.input)[0].numpy()
+    expected = mask_of(lambda images: net.infer(images).logits, whole, frame, manifest.input)
     np.testing.assert_array_equal(found, expected)
 
 
