@@ -21,7 +21,9 @@ from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.runtime.gpu.cuda import CudaDevice, Module, Staging, Stream
 from edgeunet.runtime.gpu.kernels import Kernels, load_kernels
 
-FILTERS: tuple[Filter, ...] = tuple(how for how in get_args(Filter) if how != "bilinear")
+FILTERS: tuple[Filter, ...] = tuple(
+    how for how in get_args(Filter) if how not in ("bilinear", "torchvision")
+)
 ENLARGED = 2  # sides of the frames that filters shrink, in sides of the net
 ATOL = 3e-5  # of normalised values, that are sums in FP32
 

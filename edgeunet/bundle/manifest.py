@@ -17,9 +17,9 @@ MANIFEST_NAME = "manifest.json"
 
 Precision = Literal["fp32", "fp16", "int8"]
 Resize = Literal["stretch", "pad", "pad_centre"]
-Filter = Literal["bilinear", "antialias", "pillow", "pillow_bicubic", "area"]
+Filter = Literal["bilinear", "antialias", "pillow", "pillow_bicubic", "torchvision", "area"]
 """See `edgeunet.data.resize`."""
-BYTE_FILTERS: tuple[Filter, ...] = ("pillow", "pillow_bicubic")
+BYTE_FILTERS: tuple[Filter, ...] = ("pillow", "pillow_bicubic", "torchvision")
 """These read bytes and round to bytes."""
 Depth = Literal["uint8", "uint16", "int16", "float32"]
 DEPTHS: tuple[Depth, ...] = get_args(Depth)

@@ -13,6 +13,8 @@ the scale |
 | pillow | Pillow's `Image.resize(BILINEAR)`, Hugging Face, timm | as antialias, but each pass \
 rounds to a byte |
 | pillow_bicubic | Pillow's `Image.resize(BICUBIC)` | each pass rounds to a byte |
+| torchvision | torchvision's transforms of uint8 tensors, `antialias=True` | as antialias, then \
+rounded to a byte |
 | area | `cv2.INTER_AREA` | float; the mean of the pixels that an output pixel covers |
 """
 
@@ -36,7 +38,7 @@ Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 FRACTION_BITS = 22
-"""Of the fixed-point weights of byte filters. Source: Pillow, src/libImaging/Resample.c."""
+"""Of the fixed-point weights of Pillow's filters. Source: Pillow, src/libImaging/Resample.c."""
 
 _IN_PILLOW: dict[Filter, Image.Resampling] = {
     "pillow": Image.Resampling.BILINEAR,
@@ -65,11 +67,12 @@ def resize(
     check_depth(filter, plane.dtype)
     if plane.shape == size:
         return plane.astype(np.float32)
-    if filter in BYTE_FILTERS:
+    if filter in _IN_PILLOW:
         return _by_pillow(plane, size, _IN_PILLOW[filter])
     floats = plane.astype(np.float32)
-    if filter == "antialias":
-        return _antialiased(floats, size)
+    if filter in ("antialias", "torchvision"):
+        antialiased = _antialiased(floats, size)
+        return antialiased if filter == "antialias" else np.rint(antialiased)
     how = cv2.INTER_AREA if filter == "area" else cv2.INTER_LINEAR
     return cv2.resize(floats, (size[1], size[0]), interpolation=how)  # type: ignore[return-value]
 
@@ -137,8 +140,8 @@ class Taps:
     """How an axis of m pixels becomes one of n: out[i] = sum of weights[i, j] * in[start[i] + j].
 
     start: (n,) int32. start[i] + k is at most m.
-    weights: (n, k) float32; of byte filters int32, in units of 2^-22. Their sum is rounded, halves
-    up, and clipped to 0..255.
+    weights: (n, k) float32; of Pillow's filters int32, in units of 2^-22. Their sum is rounded,
+    halves up, and clipped to 0..255.
     """
 
     start: npt.NDArray[np.int32]
@@ -188,7 +191,7 @@ def taps(filter: Filter, source: int, target: int, *, grows: bool | None = None)
         start, weights = _windowed(_cubic, 2.0, source, target)
     else:
         start, weights = _windowed(_triangle, 1.0, source, target)
-    if filter in BYTE_FILTERS:
+    if filter in _IN_PILLOW:
         units = weights * (1 << FRACTION_BITS)
         return Taps(
             start.astype(np.int32), np.trunc(units + np.copysign(0.5, units)).astype(np.int32)

@@ -137,11 +137,12 @@ def _resized(pixels: Tensor, size: tuple[int, int], how: Filter) -> Tensor:
     """Planes (1, C, H, W) -> (1, C, *size), FP32, by the library that the filter is from."""
     if how == "bilinear":
         return functional.interpolate(pixels, size=size, mode="bilinear", align_corners=False)
-    if how == "antialias":
+    if how in ("antialias", "torchvision"):
         # In FP64: in FP32 PyTorch's weights lose the bits of a pixel's position.
-        return functional.interpolate(
+        antialiased = functional.interpolate(
             pixels.double(), size=size, mode="bilinear", align_corners=False, antialias=True
-        ).float()
+        )
+        return (antialiased if how == "antialias" else antialiased.round()).float()
     planes = pixels[0].numpy()
     columns_and_rows = (size[1], size[0])
     if how == "area":

@@ -147,8 +147,9 @@ def _resized(planes: Planes, size: tuple[int, int], how: Filter) -> Planes:
     """Planes (C, H, W) -> (C, *size), by the library that defines the filter, or its formula."""
     if how == "bilinear":
         return _bilinear(planes, size)
-    if how == "antialias":
-        return _weighted(planes, *(map(_triangle, planes.shape[1:], size)))
+    if how in ("antialias", "torchvision"):
+        antialiased = _weighted(planes, *(map(_triangle, planes.shape[1:], size)))
+        return antialiased if how == "antialias" else np.rint(antialiased)
     columns_and_rows = (size[1], size[0])
     if how == "area":
         area = [

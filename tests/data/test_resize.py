@@ -14,6 +14,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 from torch.nn.functional import interpolate
+from torchvision.transforms import functional
+from torchvision.transforms.v2 import functional as functional_v2
 
 from edgeunet.bundle.manifest import Filter
 from edgeunet.data.resize import (
@@ -29,6 +31,7 @@ from edgeunet.data.resize import (
 from edgeunet.errors import FrameError
 
 FILTERS: tuple[Filter, ...] = get_args(Filter)
+FIXED_POINT: tuple[Filter, ...] = ("pillow", "pillow_bicubic")
 FLOAT_FILTERS = [name for name in FILTERS if name not in BYTE_FILTERS]
 PILLOW_VERSION = int(PIL.__version__.split(".")[0])
 PILLOW = {"pillow": Image.Resampling.BILINEAR, "pillow_bicubic": Image.Resampling.BICUBIC}
@@ -80,7 +83,7 @@ def by_tables(plane: Plane, size: Size, how: Filter) -> Plane:
 def one_pass(plane: Plane, axis: Taps, how: Filter) -> Plane:
     """Resample the rows (m, k) of a plane."""
     picked = plane[axis.start[:, None] + np.arange(axis.weights.shape[1])]
-    if how not in BYTE_FILTERS:
+    if how not in FIXED_POINT:
         return np.einsum("ijk,ij->ik", picked.astype(np.float64), axis.weights)
     sums = np.einsum("ijk,ij->ik", picked.astype(np.int64), axis.weights.astype(np.int64))
     assert np.abs(sums).max() + (1 << FRACTION_BITS - 1) < 2**31  # as the kernel adds
@@ -90,15 +93,31 @@ def one_pass(plane: Plane, axis: Taps, how: Filter) -> Plane:
 # resize
 
 
-@pytest.mark.parametrize("how", BYTE_FILTERS)
+@pytest.mark.parametrize("how", FIXED_POINT)
 @given(size=sizes, target=sizes, seed=seeds)
-def test_byte_filters_are_bit_for_bit_those_of_pillow(
+def test_filters_of_pillow_are_its_own_bit_for_bit(
     how: Filter, size: Size, target: Size, seed: int
 ) -> None:
     plane = random_plane(size, np.uint8, seed)
     wanted = by_library(plane, target, how)
     assert np.array_equal(resize(plane, target, how), wanted)
     assert np.array_equal(by_tables(plane, target, how), wanted)
+
+
+@given(size=sizes, target=sizes, seed=seeds)
+def test_bytes_of_torchvision_are_rounded_as_it_does(size: Size, target: Size, seed: int) -> None:
+    assume(target[1] > 1 or size[0] == target[0])  # PyTorch 2.13 repeats the first pixel
+    plane = random_plane(size, np.uint8, seed)
+    pixels = torch.from_numpy(plane)[None]
+    wanted = functional.resize(pixels, list(target), antialias=True)[0].numpy()
+    found = resize(plane, target, "torchvision")
+    differs = found != wanted
+    assert np.abs(found - wanted).max() <= 1
+    # PyTorch's weights in FP32 lose bits, so that sums end on either side of a half.
+    halves = np.abs(resize(plane, target, "antialias") % 1 - 0.5)
+    assert (halves[differs] < 1e-2).all()
+    modern = functional_v2.resize(pixels, list(target), antialias=True)[0].numpy()
+    assert np.abs(found - modern).max() <= 1  # its weights have at most 16 bits
 
 
 @pytest.mark.parametrize("how", FLOAT_FILTERS)
@@ -184,11 +203,11 @@ def test_tables_read_only_pixels_that_exist(
 ) -> None:
     axis = taps(how, source, target, grows=other_grows or source < target)
     assert axis.start.dtype == np.int32
-    assert axis.weights.dtype == (np.int32 if how in BYTE_FILTERS else np.float32)
+    assert axis.weights.dtype == (np.int32 if how in FIXED_POINT else np.float32)
     assert axis.start.shape == (target,)
     assert axis.start.min() >= 0
     assert axis.start.max() + axis.weights.shape[1] <= source
-    one = 1 << FRACTION_BITS if how in BYTE_FILTERS else 1.0
+    one = 1 << FRACTION_BITS if how in FIXED_POINT else 1.0
     total = axis.weights.sum(1, dtype=np.float64) / one
     # OpenCV's area forgets up to a thousandth of a pixel at either end.
     rounded = axis.weights.shape[1] / (2 * (1 << FRACTION_BITS))

@@ -68,9 +68,9 @@ def lacks_kernels(spec: InputSpec) -> str:
         >>> lacks_kernels(InputSpec(64, 96))
         ''
     """
-    if spec.statistics is None:
-        return ""
-    return f"no CUDA kernel measures images ({spec.statistics.describe()})"
+    if spec.statistics is not None:
+        return f"no CUDA kernel measures images ({spec.statistics.describe()})"
+    return f"no CUDA kernel has the filter {spec.filter}" if spec.filter == "torchvision" else ""
 
 
 class Kernels:

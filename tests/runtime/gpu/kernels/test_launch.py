@@ -31,8 +31,16 @@ def test_frames_too_large_for_the_arithmetic_are_refused(size: tuple[int, int]) 
         )
 
 
-def test_input_that_the_kernels_cannot_prepare_is_refused() -> None:
-    spec = InputSpec(8, 8, statistics=ImageStatistics(pixels="nonzero"))
-    told = r"no CUDA kernel measures images \(mean and deviation of each channel without zeros\)\. "
-    with pytest.raises(BackendError, match=f"{told}Use --backend onnxruntime"):
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (
+            InputSpec(8, 8, statistics=ImageStatistics(pixels="nonzero")),
+            r"measures images \(mean and deviation of each channel without zeros\)",
+        ),
+        (InputSpec(8, 8, filter="torchvision"), "has the filter torchvision"),
+    ],
+)
+def test_input_that_the_kernels_cannot_prepare_is_refused(spec: InputSpec, message: str) -> None:
+    with pytest.raises(BackendError, match=rf"no CUDA kernel {message}\. Use --backend onnxr"):
         make_kernels(spec)
