@@ -2,36 +2,92 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import onnx_ir as ir
 
-from ..graphs.passes.graph import nodes_for, producer, reads_image
+from ..graphs.passes.convolutions import end_of_conv
+from ..graphs.passes.graph import is_head, nodes_behind_heads, nodes_for, producer, reads_image
 
 _OPS = ("Conv", "Add", "BatchNormalization", "Concat", "DepthToSpace", "MaxPool", "Mul", "Resize")
+
+_NORMALISATIONS = ("GroupNormalization", "InstanceNormalization")
+
+# What they put out is as fit for INT8 as what they read.
+_PASSED = (
+    "AveragePool",
+    "Clip",
+    "ConvTranspose",
+    "Elu",
+    "Expand",
+    "Flatten",
+    "Gather",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "HardSigmoid",
+    "HardSwish",
+    "LeakyRelu",
+    "PRelu",
+    "Pad",
+    "ReduceMean",
+    "Relu",
+    "Reshape",
+    "Sigmoid",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+)
 
 
 def int8_nodes(model: ir.Model) -> list[str]:
     """Names of the nodes that run in INT8 unless it costs too much accuracy.
 
-    These stay float: nodes at the image, nodes behind the last convolutions, and the gate.
+    These stay float: the first convolution on each way from the image and what is before it, what
+    is behind the last convolutions, and the gate.
 
     - The first convolution has three input channels and sees every bit of the frame. An image
       rounded to 256 levels of its whole range costs more agreement than all other layers together
       (measured on CamVid), and so few channels gain nothing in INT8.
-    - The last convolution reads INT8, but its sums stay float: 256 levels over the range of all
+    - The last convolutions read INT8, but their sums stay float: 256 levels over the range of all
       logits are too coarse for the argmax at a boundary.
     - The gate's presence is compared with a threshold, and its one convolution, at the coarsest
       level, costs next to nothing.
     """
-    logits = model.graph.outputs[0]
-    needed = nodes_for(logits)
+    needed = nodes_for(model.graph.outputs[0]) - nodes_behind_heads(model.graph)
+    joined = _joined_to_convolutions(model.graph)
     return [
         str(node.name)
         for node in model.graph
-        if node.op_type in _OPS
-        and not reads_image(node)
-        and (logits not in node.outputs or node.op_type == "Conv")
-        and node in needed
+        if node in needed and node in joined and not reads_image(node)
     ]
+
+
+def _joined_to_convolutions(graph: ir.Graph) -> set[ir.Node]:
+    """Nodes with INT8 kernels that read only what convolutions, or such nodes, put out.
+
+    Between float nodes, as in a transformer's block or a GELU, a sum in INT8 would only be rounded.
+    A factor and a summand for each channel behind a normalisation are a part of it.
+    """
+    found: set[ir.Node] = set()
+    joined: set[ir.Value] = set()
+    normalised: set[ir.Value] = set()
+    for node in graph:  # sorted
+        read = [v for v in node.inputs if v is not None and v.const_value is None]
+        inside = bool(read) and joined.issuperset(read)
+        if node.op_type in ("Add", "Mul") and len(read) == 1 and read[0] in normalised:
+            normalised.update(node.outputs)
+        elif node.op_type in _OPS and (inside or node.op_type == "Conv"):
+            found.add(node)
+        elif node.op_type in _NORMALISATIONS:
+            normalised.update(node.outputs)
+        elif not inside or node.op_type not in _PASSED:
+            continue
+        elif node.op_type == "Reshape" and normalised.issuperset(read):
+            normalised.update(node.outputs)
+        joined.update(node.outputs)
+    return found
 
 
 def tensorrt_nodes(model: ir.Model) -> list[str]:
@@ -54,3 +110,20 @@ def _is_silu(mul: ir.Node) -> bool:
     """Whether a Mul multiplies a value with the Sigmoid of the same value."""
     sigmoids = (producer(value, "Sigmoid") for value in mul.inputs)
     return any(node is not None and node.inputs[0] in mul.inputs for node in sigmoids)
+
+
+def outputs_before_float(model: ir.Model, chosen: Collection[str]) -> list[str]:
+    """Outputs of chosen convolutions whose readers have no INT8 form: they are quantized for the CPU.
+
+    ONNX Runtime runs a convolution in INT8 only if its output is quantized too. The sums of the
+    last convolutions, and those for a Sigmoid, stay float.
+    """
+    found, possible = [], set(int8_nodes(model))
+    for node in model.graph:
+        if node.op_type != "Conv" or node.name not in chosen or is_head(node):
+            continue
+        output = end_of_conv(node).outputs[0]
+        readers = {reader.op_type for reader in output.consumers() if reader.name not in possible}
+        if readers - {"HardSigmoid", "Sigmoid", "Softmax", "Transpose"}:
+            found.append(str(output.name))
+    return found

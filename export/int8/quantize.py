@@ -22,20 +22,27 @@ from edgeunet.bundle.calibration_table import CalibrationTable
 from ..graphs import passes
 from ..graphs.passes.graph import load, names, origin, save
 from .halves import avoid_halves
-from .placement import int8_nodes, tensorrt_nodes
+from .placement import int8_nodes, outputs_before_float, tensorrt_nodes
 from .shared_ranges import Range, inherit_ranges, share_ranges
 
-FOR_CPU = (
-    passes.BatchNormToConv(),
-    passes.SpreadDepthToSpace(),
-    passes.ResizeToConv(),
-    passes.WidenConvolutions(),
-    passes.TransposeHead(),
-    passes.ConvToMatMul(),
-    passes.ExpandGates(),
-    passes.ChannelsLastStem(),
-)
-"""Forms that ONNX Runtime's INT8 kernels are faster with; the function stays the same."""
+
+def passes_for_cpu(nodes: Collection[str] | None = None) -> list[ir.passes.PassBase]:
+    """Forms that ONNX Runtime's INT8 kernels are faster with; the function stays the same.
+
+    Args:
+        nodes: names of the nodes that run in INT8, None for all.
+    """
+    return [
+        passes.BatchNormToConv(),
+        passes.SpreadDepthToSpace(),
+        passes.ResizeToConv(nodes),
+        passes.ResizeToGather(nodes),
+        passes.WidenConvolutions(),
+        passes.TransposeHead(),
+        passes.ConvToMatMul(),
+        passes.ExpandGates(),
+        passes.ChannelsLastStem(),
+    ]
 
 
 def quantize_for_cpu(
@@ -50,14 +57,17 @@ def quantize_for_cpu(
     chosen = int8_nodes(model) if nodes is None else nodes
     shared = avoid_halves(model, share_ranges(model, table.ranges, keep_clamps=True))
     convolutions = {str(node.name) for node in model.graph if node.op_type == "Conv"}
-    ir.passes.Sequential(*FOR_CPU)(model)
+    outputs = outputs_before_float(model, chosen)
+    ir.passes.Sequential(*passes_for_cpu(chosen))(model)
     ranges = inherit_ranges(model, shared)
     ir.passes.Sequential(passes.CancelTransposes(), RemoveUnusedNodesPass())(model)
-    parts = _parts(model, chosen, convolutions)
+    parts = _parts(model, chosen, convolutions, outputs)
     # A Relu that only a Resize or MaxPool reads would else stay float, and its convolution with it.
     options = {"ForceQuantizeNoInputCheck": True}
-    quantized = _quantized(model, ranges, parts, QuantType.QUInt8, options)
-    ir.passes.Sequential(passes.ConcatInInt8(), RemoveUnusedNodesPass())(quantized)
+    quantized = _quantized(model, ranges, parts, QuantType.QUInt8, options, outputs)
+    ir.passes.Sequential(passes.RoundOnce(), passes.ConcatInInt8(), RemoveUnusedNodesPass())(
+        quantized
+    )
     save(quantized, path)
 
 
@@ -75,18 +85,24 @@ def quantize_for_tensorrt(
     ranges = share_ranges(model, table.ranges, keep_clamps=False)
     options = {"ActivationSymmetric": True, "AddQDQPairToWeight": True, "QuantizeBias": False}
     quantized = _quantized(model, ranges, chosen, QuantType.QInt8, options)
-    ir.passes.Sequential(passes.ResizeInFloat(), passes.Clean())(quantized)
+    ir.passes.Sequential(passes.RoundOnce(), passes.ResizeInFloat(), passes.Clean())(quantized)
     save(quantized, path)
 
 
-def _parts(model: ir.Model, chosen: Collection[str], convolutions: Collection[str]) -> list[str]:
+def _parts(
+    model: ir.Model,
+    chosen: Collection[str],
+    convolutions: Collection[str],
+    outputs: Collection[str],
+) -> list[str]:
     """Names of the nodes that the chosen nodes became.
 
-    A node that only moves a convolution's output is among them if a node that reads it is. Else a
-    convolution that is chosen by itself would also answer for the range of its output.
+    A node that only moves a convolution's output is among them if a node that reads it is, or if
+    what it puts out is one of `outputs`. Else a convolution that is chosen by itself would also
+    answer for the range of its output.
     """
     parts: list[str] = []
-    read: set[str] = set()  # by the nodes among them
+    read = set(outputs)  # also by the nodes among them
     for node in reversed(model.graph):  # the graph is sorted
         stem = origin(node.name)
         moves_output = stem != node.name and stem in convolutions
@@ -102,7 +118,9 @@ def _quantized(
     nodes: Collection[str],
     activation: QuantType,
     options: Mapping[str, Any],
+    tensors: Collection[str] = (),
 ) -> ir.Model:
+    """The model with Q/DQ pairs on what `nodes` read and put out, and on `tensors`."""
     seen = {
         name: TensorData(lowest=np.float32(lowest), highest=np.float32(highest))
         for name, (lowest, highest) in ranges.items()
@@ -125,6 +143,8 @@ def _quantized(
             **options,
         },
     )
+    for name in tensors:
+        quantizer.quantize_activation_tensor(name)
     quantizer.quantize_model()
     quantizer.model.topological_sort()
     quantized: ir.Model = ir.from_proto(quantizer.model.model)

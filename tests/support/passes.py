@@ -13,9 +13,12 @@ SHAPE = (6, 4, 8)  # C, H, W
 
 
 def chain(*nodes: onnx.NodeProto, **constants: Array) -> onnx.ModelProto:
-    """Model from `image` (N, 6, 4, 8) to the last node's output, through a first Neg."""
+    """Model from `image` (N, 6, 4, 8) to the last node's output, through a first Einsum.
+
+    It stands for any product, for passes leave the first and the last one in float.
+    """
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", *SHAPE])
-    nodes = (helper.make_node("Neg", ["image"], ["x"], name="first"), *nodes)
+    nodes = (product("image", "x", "first"), *nodes)
     shape = ["n", None, None, None]
     found = helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, shape)
     tensors = [
@@ -24,6 +27,11 @@ def chain(*nodes: onnx.NodeProto, **constants: Array) -> onnx.ModelProto:
     ]
     graph = helper.make_graph(nodes, "chain", [image], [found], tensors)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def product(source: str, target: str, name: str) -> onnx.NodeProto:
+    """A product of the values themselves alone."""
+    return helper.make_node("Einsum", [source], [target], name=name, equation="nchw->nchw")
 
 
 def images(batch: int = 2) -> Array:

@@ -3,7 +3,7 @@
 A pass changes the model that it is given, and checks what must hold before and after.
 """
 
-from .clean import CancelTransposes, Clean, ConcatInInt8, ResizeInFloat
+from .clean import CancelTransposes, Clean, ConcatInInt8, ResizeInFloat, RoundOnce
 from .convolutions import (
     BatchNormToConv,
     ConvToMatMul,
@@ -13,7 +13,12 @@ from .convolutions import (
 )
 from .folding import FoldShapes, Prepare
 from .layout import ChannelsLastStem, ExpandGates, SpreadDepthToSpace
-from .upsampling import DeconvToDepthToSpace, ResizeToConv
+from .upsampling import (
+    DeconvToDepthToSpace,
+    PixelShuffleToDepthToSpace,
+    ResizeToConv,
+    ResizeToGather,
+)
 
 __all__ = [
     "BatchNormToConv",
@@ -26,9 +31,12 @@ __all__ = [
     "ExpandGates",
     "FoldShapes",
     "PadToConv",
+    "PixelShuffleToDepthToSpace",
     "Prepare",
     "ResizeInFloat",
     "ResizeToConv",
+    "ResizeToGather",
+    "RoundOnce",
     "SpreadDepthToSpace",
     "TransposeHead",
     "WidenConvolutions",

@@ -113,3 +113,28 @@ def _quantizer(value: ir.Value | None) -> ir.Node | None:
     """The QuantizeLinear of the Q/DQ pair that puts out this value."""
     dequantize = producer(value, "DequantizeLinear")
     return None if dequantize is None else producer(dequantize.inputs[0], "QuantizeLinear")
+
+
+class RoundOnce(NodePass):
+    """An activation reads what stands in front of a Q/DQ pair that only it reads.
+
+    The pair behind the activation rounds its result. A pair in front, as behind the sum of a
+    residual block, rounds twice and costs half the levels, and the two do not fuse.
+    """
+
+    def matches(self, node: ir.Node) -> bool:
+        """Every Relu and Clip that a pair follows, and that alone reads a pair."""
+        pair = _quantizer(node.inputs[0]) if node.op_type in ("Clip", "Relu") else None
+        if pair is None or not all(r.op_type == "QuantizeLinear" for r in _readers(node)):
+            return False
+        return all(len(_readers(part)) == 1 for part in (pair, producer(node.inputs[0]), node))
+
+    def rewrite(self, node: ir.Node) -> None:
+        """Skip the pair in front."""
+        quantize = _quantizer(node.inputs[0])
+        assert quantize is not None
+        node.replace_input_with(0, quantize.inputs[0])
+
+
+def _readers(node: ir.Node | None) -> list[ir.Node]:
+    return [] if node is None else list(node.outputs[0].consumers())

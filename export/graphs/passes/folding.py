@@ -19,7 +19,7 @@ from onnx.reference import ReferenceEvaluator
 from .clean import Clean
 from .convolutions import PadToConv
 from .graph import Array, attribute, operand
-from .upsampling import DeconvToDepthToSpace
+from .upsampling import DeconvToDepthToSpace, PixelShuffleToDepthToSpace
 
 _BATCHES = (2, 3)
 """Batches that a graph is tried with: what is the same with both does not depend on the batch."""
@@ -34,7 +34,14 @@ class Prepare(ir.passes.Sequential):
     """What every exporter's graph goes through before it is the reference graph."""
 
     def __init__(self) -> None:
-        super().__init__(Clean(), FoldShapes(), PadToConv(), DeconvToDepthToSpace(), Clean())
+        super().__init__(
+            Clean(),
+            FoldShapes(),
+            PadToConv(),
+            PixelShuffleToDepthToSpace(),
+            DeconvToDepthToSpace(),
+            Clean(),
+        )
 
 
 class FoldShapes(ir.passes.InPlacePass):

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+
 import numpy as np
 import onnx_ir as ir
 
-from .graph import Chain, MapPass, NodePass, attribute, constant, map_shape, weights
+from .graph import (
+    Array,
+    Chain,
+    MapPass,
+    NodePass,
+    attribute,
+    constant,
+    map_shape,
+    producer,
+    weights,
+)
 
 _EXACT = {"kernel_shape": (2, 2), "strides": (2, 2)}
 _DEFAULTS = {"pads": (0,) * 4, "dilations": (1, 1), "group": 1, "output_padding": (0, 0)}
@@ -51,11 +63,17 @@ class ResizeToConv(MapPass):
     Rows are repeated, for the neighbours of the two new rows differ. Of the columns, two new ones
     are computed as channels of an old one, as in `WidenConvolutions`. ONNX Runtime's Resize took
     four times as long on bytes as on floats; on floats, all pixels are converted before and after.
+
+    Args:
+        nodes: names of the nodes that run in INT8, None for all; others stay.
     """
+
+    def __init__(self, nodes: Collection[str] | None = None) -> None:
+        self._nodes = nodes
 
     def matches(self, node: ir.Node) -> bool:
         """Every Resize that doubles both sides of a map of fixed size, half-pixel bilinear."""
-        if node.op_type != "Resize" or len(node.inputs) != 3:  # a fourth is a size, not scales
+        if not _resizes_by_scales(node, self._nodes):
             return False
         scales = constant(node.inputs[2])
         return (
@@ -82,3 +100,109 @@ class ResizeToConv(MapPass):
         chain.add("Conv", "weighted", weight, kernel_shape=[3, 3], group=2 * channels)
         chain.spread((channels, 2 * height, 2 * width), block=(1, 2))
         chain.replace_node()
+
+
+class ResizeToGather(MapPass):
+    """Resize to the nearest pixels -> one Gather for the columns and one for the rows.
+
+    With channels last, ONNX Runtime copies runs of C bytes, then whole rows. Its Resize goes pixel
+    by pixel, with channels first: 13 to 30 ms for a decoder whose Gathers take 2.
+
+    Args:
+        nodes: names of the nodes that run in INT8, None for all; others stay.
+    """
+
+    def __init__(self, nodes: Collection[str] | None = None) -> None:
+        self._nodes = nodes
+
+    def matches(self, node: ir.Node) -> bool:
+        """Every nearest Resize of rows and columns from a map of fixed size to another."""
+        if not _resizes_by_scales(node, self._nodes):
+            return False
+        before, after = map_shape(node.inputs[0]), map_shape(node.outputs[0])
+        return (
+            attribute(node, "mode", "nearest") == "nearest"
+            and attribute(node, "coordinate_transformation_mode", "half_pixel") in _PLACES
+            and attribute(node, "nearest_mode", "round_prefer_floor") in _ROUNDINGS
+            and bool(before and after)
+            and before[0] == after[0]
+        )
+
+    def rewrite(self, node: ir.Node) -> None:
+        """Columns first: there are fewer rows to copy."""
+        before, after = map_shape(node.inputs[0]), map_shape(node.outputs[0])
+        scales = constant(node.inputs[2])
+        assert scales is not None
+        place = _PLACES[attribute(node, "coordinate_transformation_mode", "half_pixel")]
+        rounding = _ROUNDINGS[attribute(node, "nearest_mode", "round_prefer_floor")]
+        rows, columns = (
+            np.clip(rounding(place(np.arange(new, dtype=np.float32), scale)), 0, old - 1)
+            for old, new, scale in zip(before[1:], after[1:], scales[2:], strict=True)
+        )
+        chain = Chain(node, node.inputs[0])
+        chain.add("Transpose", "channels_last", perm=[0, 2, 3, 1])
+        chain.add("Gather", "columns", columns.astype(np.int64), axis=2)
+        chain.add("Gather", "rows", rows.astype(np.int64), axis=1)
+        chain.add("Transpose", "channels_first", perm=[0, 3, 1, 2])
+        chain.replace_node()
+
+
+# Where the pixels of the result lie in the source, by the attribute of Resize, and what is nearest.
+_PLACES: dict[str, Callable[[Array, np.float32], Array]] = {
+    "asymmetric": lambda pixels, scale: pixels / scale,
+    "half_pixel": lambda pixels, scale: (pixels + np.float32(0.5)) / scale - np.float32(0.5),
+}
+_ROUNDINGS: dict[str, Callable[[Array], Array]] = {
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "round_prefer_floor": lambda places: np.ceil(places - np.float32(0.5)),
+    "round_prefer_ceil": lambda places: np.floor(places + np.float32(0.5)),
+}
+
+
+def _resizes_by_scales(node: ir.Node, nodes: Collection[str] | None) -> bool:
+    """Whether a node is a Resize by scales, of those with these names."""
+    by_scales = node.op_type == "Resize" and len(node.inputs) == 3  # a fourth is a size
+    return by_scales and (nodes is None or node.name in nodes)
+
+
+class PixelShuffleToDepthToSpace(NodePass):
+    """DepthToSpace in CRD mode, PyTorch's PixelShuffle -> DCR mode behind permuted channels.
+
+    The channels are permuted in the weights of the convolution that puts them out, which costs
+    nothing. DCR mode keeps the channels of a pixel together, as kernels with channels last do.
+    """
+
+    def matches(self, node: ir.Node) -> bool:
+        """Every one behind a convolution, or its activation, whose output nothing else reads."""
+        crd = node.op_type == "DepthToSpace" and attribute(node, "mode", "DCR") == "CRD"
+        return crd and _convolution_before(node) is not None
+
+    def rewrite(self, node: ir.Node) -> None:
+        """Channel c of place p in the block moves from c * P + p to p * C + c."""
+        conv = _convolution_before(node)
+        assert conv is not None and conv.graph is not None
+        places = attribute(node, "blocksize", 1) ** 2
+        node.attributes.add(ir.AttrString("mode", "DCR"))
+        for index, name in ((1, "weight"), (2, "bias"))[: len(conv.inputs) - 1]:
+            values = constant(conv.inputs[index])
+            if values is not None:
+                parted = values.reshape(-1, places, *values.shape[1:])
+                moved = np.ascontiguousarray(parted.swapaxes(0, 1).reshape(values.shape))
+                value = ir.val(f"{conv.name}_shuffled_{name}", const_value=ir.tensor(moved))
+                conv.graph.register_initializer(value)
+                conv.replace_input_with(index, value)
+
+
+def _convolution_before(node: ir.Node) -> ir.Node | None:
+    """The convolution with constant weights whose channels only this node reads."""
+    before = producer(node.inputs[0], "Clip", "Conv", "Relu")
+    while before is not None and len(before.outputs[0].uses()) == 1:
+        if before.op_type == "Conv":
+            group = attribute(before, "group", 1)
+            fixed = all(
+                value is None or value.const_value is not None for value in before.inputs[1:]
+            )
+            return before if fixed and group == 1 else None
+        before = producer(before.inputs[0], "Clip", "Conv", "Relu")
+    return None

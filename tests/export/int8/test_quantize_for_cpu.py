@@ -19,7 +19,7 @@ from edgeunet.exporting.graphs.passes import (
     ConcatInInt8,
 )
 from edgeunet.exporting.graphs.passes.graph import origin
-from edgeunet.exporting.int8.quantize import FOR_CPU, quantize_for_cpu
+from edgeunet.exporting.int8.quantize import passes_for_cpu, quantize_for_cpu
 from edgeunet.models import list_models
 from support.exports import table_of
 from support.graphs import run, traced
@@ -145,7 +145,7 @@ def test_concat_whose_output_stays_float_is_left_alone() -> None:
 @pytest.mark.parametrize("name", list_models())
 def test_all_passes_leave_every_variant_its_function(name: str, tmp_path: Path) -> None:
     model = onnx.load(traced(name, tmp_path))
-    rewritten = rewritten_by(Sequential(*FOR_CPU, CancelTransposes()), model)
+    rewritten = rewritten_by(Sequential(*passes_for_cpu(), CancelTransposes()), model)
     image = np.random.default_rng(0).normal(size=(2, 3, 64, 96)).astype(np.float32)
     np.testing.assert_allclose(run(rewritten, image)[0], run(model, image)[0], atol=1e-4)
     names = {node.name for node in model.graph.node}

@@ -5,17 +5,22 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from edgeunet.exporting.graphs.passes import (
     CancelTransposes,
     Clean,
     ResizeInFloat,
+    RoundOnce,
 )
 from support.graphs import ops, run
-from support.passes import assert_left_alone, chain, images, paired, rewritten_by
+from support.passes import assert_left_alone, assert_same, chain, images, paired, rewritten_by
 
 
 def test_clean_removes_what_computes_nothing() -> None:
@@ -79,3 +84,38 @@ def test_a_transpose_of_another_order_is_kept() -> None:
         helper.make_node("Neg", ["z"], ["logits"], name="last"),
     )
     assert_left_alone(CancelTransposes(), model, images())
+
+
+def rounded_sum(*more: onnx.NodeProto, activation: str = "Relu") -> onnx.ModelProto:
+    """A sum, a pair, an activation and a pair, behind which another Neg may stand."""
+    return chain(
+        helper.make_node("Add", ["x", "x"], ["sum"], name="sum"),
+        helper.make_node("QuantizeLinear", ["sum", "scale"], ["levels"], name="q"),
+        helper.make_node("DequantizeLinear", ["levels", "scale"], ["rounded"], name="dq"),
+        helper.make_node(activation, ["rounded"], ["active"], name="activation"),
+        helper.make_node("QuantizeLinear", ["active", "scale"], ["a"], name="q2"),
+        helper.make_node("DequantizeLinear", ["a", "scale"], ["z"], name="dq2"),
+        *more,
+        scale=np.array(0.05),
+    )
+
+
+def test_an_activation_behind_a_sum_rounds_once() -> None:
+    last = helper.make_node("Neg", ["z"], ["logits"], name="last")
+    model = rounded_sum(last)
+    found = rewritten_by(ir.passes.Sequential(RoundOnce(), RemoveUnusedNodesPass()), model)
+    kinds = [node.op_type for node in found.graph.node]
+    assert kinds == ["Einsum", "Add", "Relu", "QuantizeLinear", "DequantizeLinear", "Neg"]
+    assert_same(found, model)  # UINT8 levels start at 0
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        rounded_sum(helper.make_node("Add", ["rounded", "z"], ["logits"], name="last")),
+        rounded_sum(helper.make_node("Add", ["active", "z"], ["logits"], name="last")),
+        rounded_sum(helper.make_node("Neg", ["z"], ["logits"]), activation="Sigmoid"),
+    ],
+)
+def test_a_rounded_value_that_others_read_stays(model: onnx.ModelProto) -> None:
+    assert_left_alone(RoundOnce(), model, images())

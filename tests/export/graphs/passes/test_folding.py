@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import onnx
 import onnx_ir as ir
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeunet.exporting.graphs.passes import Clean, FoldShapes, Prepare
+from support.foreign_nets import traced
 from support.graphs import ops, run
 
 
@@ -42,27 +40,10 @@ class Skips(nn.Module):
         return self.head(joined)
 
 
-def traced(net: nn.Module, height: int, width: int) -> onnx.ModelProto:
-    """As the exporter writes it, with an open batch."""
-    file = io.BytesIO()
-    torch.onnx.export(
-        net.eval(),
-        (torch.zeros(1, 3, height, width),),
-        file,
-        opset_version=17,
-        dynamo=False,
-        input_names=["image"],
-        output_names=["logits"],
-        dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}},
-    )
-    return onnx.load_from_string(file.getvalue())
-
-
 def prepared(model: onnx.ModelProto) -> onnx.ModelProto:
     return ir.to_proto(Prepare()(ir.from_proto(model)).model)
 
 
-@pytest.mark.filterwarnings("ignore")
 @settings(max_examples=8, deadline=None)
 @given(height=st.integers(9, 40), width=st.integers(9, 40))
 def test_nothing_but_the_batch_is_left_open(height: int, width: int) -> None:

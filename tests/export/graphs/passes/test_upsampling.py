@@ -5,13 +5,26 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeunet.exporting.graphs.passes import DeconvToDepthToSpace, ResizeToConv
+from edgeunet.exporting.graphs.passes import (
+    DeconvToDepthToSpace,
+    PixelShuffleToDepthToSpace,
+    ResizeToConv,
+    ResizeToGather,
+)
 from support.graphs import ops, run
-from support.passes import assert_left_alone, images, resized, rewritten_by
+from support.passes import (
+    assert_left_alone,
+    assert_same,
+    chain,
+    images,
+    resized,
+    rewritten_by,
+    weights,
+)
 
 
 def single(node: onnx.NodeProto, *constants: onnx.TensorProto) -> onnx.ModelProto:
@@ -89,3 +102,87 @@ def test_other_resizes_stay(scales: tuple[float, ...], changed: dict[str, str]) 
     model = resized((2, 4, 4), scales=scales, **changed)
     image = None if scales[1] != 1 else images()[:, :2, :, :4]
     assert_left_alone(ResizeToConv(), model, image)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    sizes=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    targets=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    place=st.sampled_from(["asymmetric", "half_pixel"]),
+    rounding=st.sampled_from(["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"]),
+)
+def test_nearest_pixels_are_gathered(
+    sizes: tuple[int, int], targets: tuple[int, int], place: str, rounding: str
+) -> None:
+    scales = tuple(new / old for old, new in zip(sizes, targets, strict=True))
+    exact = (float(np.float32(s)) * n for s, n in zip(scales, sizes, strict=True))
+    assume(all(size >= target for size, target in zip(exact, targets, strict=True)))
+    model = resized(
+        (2, *sizes),
+        scales=(1, 1, *scales),
+        mode="nearest",
+        coordinate_transformation_mode=place,
+        nearest_mode=rounding,
+    )
+    rewritten = rewritten_by(ResizeToGather(), model)
+    assert ops(rewritten) == {"Gather", "Transpose"}
+    image = np.random.default_rng(1).normal(size=(2, 2, *sizes)).astype("f")
+    np.testing.assert_array_equal(run(rewritten, image)[0], run(model, image)[0])
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings"),
+    [
+        ((2, None, None), {"mode": "nearest"}),
+        ((2, 4, 4), {"mode": "linear"}),
+        ((2, 4, 4), {"mode": "nearest", "coordinate_transformation_mode": "align_corners"}),
+    ],
+)
+def test_other_resizes_are_not_gathered(
+    shape: tuple[int | None, ...], settings: dict[str, str]
+) -> None:
+    assert_left_alone(ResizeToGather(), resized(shape, **settings), images()[:, :2, :, :4])
+
+
+@pytest.mark.parametrize("rewrite", [ResizeToConv, ResizeToGather])
+def test_a_resize_that_runs_in_float_stays(
+    rewrite: type[ResizeToConv] | type[ResizeToGather],
+) -> None:
+    mode = "linear" if rewrite is ResizeToConv else "nearest"
+    model = resized((2, 4, 4), mode=mode)
+    assert_left_alone(rewrite(["other"]), model, images()[:, :2, :, :4])
+    assert "Resize" not in ops(rewritten_by(rewrite(["up"]), model))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("activation", ["Relu", None])
+def test_pixel_shuffle_reads_permuted_channels(activation: str | None, bias: bool) -> None:
+    constants = {"w": weights(12, 6, 3, 3)} | ({"b": weights(12)} if bias else {})
+    nodes = [helper.make_node("Conv", ["x", *constants], ["y"], name="conv", pads=[1] * 4)]
+    if activation:
+        nodes.append(helper.make_node(activation, ["y"], ["z"], name="activation"))
+    nodes.append(shuffle("z" if activation else "y"))
+    model = chain(*nodes, **constants)
+    rewritten = rewritten_by(PixelShuffleToDepthToSpace(), model)
+    (node,) = (node for node in rewritten.graph.node if node.op_type == "DepthToSpace")
+    assert {a.name: a.s for a in node.attribute}["mode"] == b"DCR"
+    assert_same(rewritten, model)
+
+
+def test_pixel_shuffle_of_what_others_read_stays() -> None:
+    model = chain(
+        helper.make_node("Conv", ["x", "w"], ["y"], name="conv", pads=[1] * 4),
+        shuffle("y"),
+        helper.make_node("GlobalAveragePool", ["y"], ["mean"], name="mean"),
+        helper.make_node("ReduceMax", ["mean"], ["one"], name="one", axes=[1]),
+        helper.make_node("Add", ["logits_", "one"], ["logits"], name="sum"),
+        w=weights(12, 6, 3, 3),
+    )
+    model.graph.node[2].output[0] = "logits_"
+    assert_left_alone(PixelShuffleToDepthToSpace(), model, images())
+
+
+def shuffle(source: str) -> onnx.NodeProto:
+    return helper.make_node(
+        "DepthToSpace", [source], ["logits"], name="shuffle", blocksize=2, mode="CRD"
+    )
