@@ -11,7 +11,7 @@ from .graph import (
     NodePass,
     attribute,
     constant,
-    is_logits,
+    is_head,
     is_plain_conv,
     map_shape,
     operand,
@@ -105,14 +105,15 @@ class WidenConvolutions(MapPass):
     It computes several neighbouring columns at once, as channels. A kernel of width k and stride 1
     becomes, for `columns` neighbours, as many shifted copies of itself in a kernel of width
     k + columns - 1 and stride `columns`. Every output is the same sum, and with channels last the
-    columns are only counted differently afterwards. Convolutions at the graph's input and outputs
-    stay: they run in float.
+    columns are only counted differently afterwards. The first and the last convolutions stay: they
+    run in float.
     """
 
     def matches(self, node: ir.Node) -> bool:
         """Plain convolutions inside the graph that leave room in a tile."""
-        at_border = reads_image(node) or node.outputs[0].is_graph_output()
-        return is_plain_conv(node) and not at_border and self._columns(node) > 1
+        if not is_plain_conv(node) or self._columns(node) == 1:
+            return False
+        return not (reads_image(node) or is_head(node) or node.outputs[0].is_graph_output())
 
     def rewrite(self, node: ir.Node) -> None:
         """The columns are spread behind the activation."""
@@ -149,18 +150,27 @@ class WidenConvolutions(MapPass):
         return columns
 
 
+BLOCK = 8
+"""Output channels that ONNX Runtime's float convolutions for AVX2 compute at once; for AVX-512 it
+is twice as many. With fewer they take as long as with all."""
+
+
 class TransposeHead(NodePass):
     """The last convolution -> transposed convolution.
 
     With stride 1 and the kernel rotated by 180 degrees both are the same sums. The last
-    convolution stays float, and ONNX Runtime's float convolution is slow with as few output
-    channels as there are classes: 3x3 from 40 channels to 3 took 2.8 times as long as this form.
-    1x1 kernels stay.
+    convolution stays float, and ONNX Runtime's float convolution is slow with less than `BLOCK`
+    output channels: 3x3 from 40 channels to 3 took 2.8 times as long as this form, from 16 to 4
+    twice as long, from 16 to 8 as long. From 16 to 11 it takes half as long, so that such heads
+    stay. 1x1 kernels stay too.
+
+    In INT8 with float sums, as products with shifted copies of the map, the kernel from 16 to 11
+    took a quarter longer than in float: the copies cost more than the products gain.
     """
 
     def matches(self, node: ir.Node) -> bool:
-        """The convolution of the first output, if its kernel is square and its border even."""
-        if not is_logits(node.outputs[0]) or not is_plain_conv(node):
+        """The last convolutions, if the kernel is square, its border even and channels are few."""
+        if not is_head(node) or not is_plain_conv(node) or len(weights(node)[0]) >= BLOCK:
             return False
         height, width = weights(node)[0].shape[2:]
         pads = set(attribute(node, "pads", (0,)))
@@ -185,7 +195,7 @@ class TransposeHead(NodePass):
 class ConvToMatMul(MapPass):
     """1x1 convolution whose output stays float -> matrix product.
 
-    That of the first output, and those that only a Sigmoid reads. ONNX Runtime multiplies 8-bit
+    The last convolutions, and those that only a Sigmoid reads. ONNX Runtime multiplies 8-bit
     matrices into float sums, but has no such convolution: it would convert all pixels to float
     first. With channels last, neighbours are one row of the matrix. The weights stand in it once
     for each neighbour, as many as fill the tile: 16 channels to 3 classes took a third of the time.
@@ -197,7 +207,7 @@ class ConvToMatMul(MapPass):
             return False
         output = node.outputs[0]
         readers = [reader.op_type for reader in output.consumers()]
-        stays_float = is_logits(output) or readers == ["Sigmoid"]
+        stays_float = is_head(node) or readers == ["Sigmoid"]
         return stays_float and not any(attribute(node, "pads", ())) and bool(map_shape(output))
 
     def rewrite(self, node: ir.Node) -> None:

@@ -95,14 +95,50 @@ def map_shape(value: ir.Value | None) -> tuple[int, ...]:
     return fixed if len(fixed) == len(sizes) == 3 else ()
 
 
-def is_logits(value: ir.Value) -> bool:
-    """Whether a value is the first output of its graph."""
-    return value.graph is not None and value is value.graph.outputs[0]
+_CONVOLVES = ("Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul")
 
 
 def reads_image(node: ir.Node) -> bool:
-    """Whether a node reads an input of its graph."""
-    return any(value is not None and value.is_graph_input() for value in node.inputs)
+    """Whether a way from an input of the graph to a node passes no convolution or product."""
+    seen: set[ir.Value] = set()
+    waiting = list(node.inputs)
+    while waiting:
+        value = waiting.pop()
+        if value is None or value in seen:
+            continue
+        seen.add(value)
+        if value.is_graph_input():
+            return True
+        before = producer(value)
+        if before is not None and before.op_type not in _CONVOLVES:
+            waiting.extend(before.inputs)
+    return False
+
+
+def nodes_behind_heads(graph: ir.Graph) -> set[ir.Node]:
+    """Nodes between the last convolutions and the first output, such as a Resize or a Softmax."""
+    found: set[ir.Node] = set()
+    waiting: list[ir.Value | None] = [graph.outputs[0]]
+    while waiting:
+        node = producer(waiting.pop())
+        if node is not None and node not in found and node.op_type not in _CONVOLVES:
+            found.add(node)
+            waiting.extend(node.inputs)
+    return found
+
+
+def is_head(node: ir.Node) -> bool:
+    """Whether a node is one of the last convolutions: only what is behind those reads its output.
+
+    The first output of the graph counts as such a reader.
+    """
+    graph, output = node.graph, node.outputs[0]
+    if not isinstance(graph, ir.Graph) or node.op_type not in _CONVOLVES:
+        return False
+    readers = output.consumers()
+    if not readers:
+        return output is graph.outputs[0]
+    return nodes_behind_heads(graph).issuperset(readers)
 
 
 def is_plain_conv(node: ir.Node) -> bool:

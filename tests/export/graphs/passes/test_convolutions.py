@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from edgeunet.exporting.graphs.passes import (
     TransposeHead,
     WidenConvolutions,
 )
-from edgeunet.exporting.graphs.passes.convolutions import TILE
+from edgeunet.exporting.graphs.passes.convolutions import BLOCK, TILE
 from edgeunet.exporting.graphs.passes.layout import LONG
 from support.graphs import ops
 from support.passes import (
@@ -25,6 +26,7 @@ from support.passes import (
     assert_same,
     chain,
     images,
+    product,
     rewritten_by,
     weight_shape,
     weights,
@@ -49,7 +51,7 @@ def test_widened_convolution_computes_the_same(
     model = chain(
         helper.make_node("Conv", ["x", *constants], ["y"], name="conv", pads=pads),
         helper.make_node(activation, ["y"], ["z"], name="activation"),
-        helper.make_node("Neg", ["z"], ["logits"], name="last"),
+        product("z", "logits", "last"),
         **constants,
     )
     rewritten = rewritten_by(WidenConvolutions(), model)
@@ -77,7 +79,7 @@ def test_other_convolutions_are_not_widened(channels: int, changed: dict[str, ob
     group = int(str(changed.get("group", 1)))
     model = chain(
         helper.make_node("Conv", ["x", "w"], ["y"], name="conv", pads=[1] * 4, **changed),
-        helper.make_node("Neg", ["y"], ["logits"], name="last"),
+        product("y", "logits", "last"),
         w=weights(channels, 6 // group, 3, 3),
     )
     assert_left_alone(WidenConvolutions(), model, images())
@@ -88,7 +90,7 @@ def test_only_of_few_channels_two_tiles_are_filled(inputs: int, outputs: int) ->
     model = chain(
         helper.make_node("Conv", ["x", "w"], ["y"], name="conv", pads=[1] * 4),
         helper.make_node("Conv", ["y", "v"], ["z"], name="narrow", pads=[1] * 4),
-        helper.make_node("Neg", ["z"], ["logits"], name="last"),
+        product("z", "logits", "last"),
         w=weights(inputs, 6, 3, 3),
         v=weights(8, inputs, 3, 3),
     )
@@ -115,7 +117,7 @@ def test_batch_norm_becomes_a_depthwise_convolution() -> None:
     node = helper.make_node("BatchNormalization", inputs, ["logits"], name="norm", epsilon=1e-3)
     model = chain(node, **statistics)
     rewritten = rewritten_by(BatchNormToConv(), model)
-    assert ops(rewritten) == {"Neg", "Conv"}
+    assert ops(rewritten) == {"Einsum", "Conv"}
     assert_same(rewritten, model)
 
 
@@ -126,7 +128,7 @@ def test_head_becomes_a_transposed_convolution(pad: int, bias: bool) -> None:
     node = helper.make_node("Conv", ["x", *constants], ["logits"], name="head", pads=[pad] * 4)
     model = chain(node, **constants)
     rewritten = rewritten_by(TransposeHead(), model)
-    assert ops(rewritten) == {"Neg", "ConvTranspose"}
+    assert ops(rewritten) == {"Einsum", "ConvTranspose"}
     assert_same(rewritten, model)
 
 
@@ -146,6 +148,30 @@ def test_other_heads_stay_convolutions(kernel: tuple[int, int], changed: dict[st
     assert_left_alone(TransposeHead(), model, images())
 
 
+def test_head_with_many_classes_stays_a_convolution() -> None:
+    node = helper.make_node("Conv", ["x", "w"], ["logits"], name="head", pads=[1] * 4)
+    assert_left_alone(TransposeHead(), chain(node, w=weights(BLOCK, 6, 3, 3)), images())
+    few = chain(node, w=weights(BLOCK - 1, 6, 3, 3))
+    assert "ConvTranspose" in ops(rewritten_by(TransposeHead(), few))
+
+
+def test_heads_behind_a_resize_and_a_sum_are_found() -> None:
+    model = chain(
+        helper.make_node("Conv", ["x", "w"], ["y"], name="one", pads=[1] * 4),
+        helper.make_node("Conv", ["x", "v"], ["z"], name="other"),
+        helper.make_node("Add", ["y", "z"], ["sum"], name="sum"),
+        helper.make_node("Resize", ["sum", "", "twice"], ["large"], name="up"),
+        helper.make_node("Softmax", ["large"], ["logits"], name="shares", axis=1),
+        w=weights(3, 6, 3, 3),
+        v=weights(3, 6, 1, 1),
+        twice=np.array([1.0, 1, 2, 2]),
+    )
+    rewritten = rewritten_by(ir.passes.Sequential(TransposeHead(), ConvToMatMul()), model)
+    assert {"ConvTranspose", "MatMul"} <= ops(rewritten)
+    assert "Conv" not in ops(rewritten)
+    assert_same(rewritten, model)
+
+
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(("outputs", "neighbours"), [(1, 8), (3, 4), (8, 2), (9, 1)])
 def test_pointwise_head_becomes_a_product(outputs: int, neighbours: int, bias: bool) -> None:
@@ -163,10 +189,11 @@ def test_convolution_that_a_sigmoid_alone_reads_becomes_a_product() -> None:
     def ending(*nodes: onnx.NodeProto) -> onnx.ModelProto:
         conv = helper.make_node("Conv", ["x", "w"], ["y"], name="conv")
         sigmoid = helper.make_node("Sigmoid", ["y"], ["s"], name="sigmoid")
-        return chain(conv, sigmoid, *nodes, w=weights(6, 6, 1, 1))
+        last = product("z", "logits", "last")
+        return chain(conv, sigmoid, *nodes, last, w=weights(6, 6, 1, 1))
 
-    gate = ending(helper.make_node("Mul", ["x", "s"], ["logits"], name="mul"))
-    silu = ending(helper.make_node("Mul", ["y", "s"], ["logits"], name="mul"))
+    gate = ending(helper.make_node("Mul", ["x", "s"], ["z"], name="mul"))
+    silu = ending(helper.make_node("Mul", ["y", "s"], ["z"], name="mul"))
     assert_same(rewritten_by(ConvToMatMul(), gate), gate)
     assert "MatMul" in ops(rewritten_by(ConvToMatMul(), gate))
     assert_left_alone(ConvToMatMul(), silu, images())
