@@ -113,7 +113,7 @@ def _is_silu(mul: ir.Node) -> bool:
 
 
 def outputs_before_float(model: ir.Model, chosen: Collection[str]) -> list[str]:
-    """Outputs of chosen convolutions whose readers have no INT8 form: they are quantized for the CPU.
+    """Outputs of chosen convolutions whose readers have no INT8 form; the CPU quantizes them.
 
     ONNX Runtime runs a convolution in INT8 only if its output is quantized too. The sums of the
     last convolutions, and those for a Sigmoid, stay float.
