@@ -73,7 +73,6 @@ class TiledBackend(Wrapper):
         self._whole = whole
         self._size = spec.height, spec.width
         self._weights = tile_weights(self._size, tiling.blend)
-        self._limit = tiling.batch
 
     @property
     def inner(self) -> Backend:
@@ -88,7 +87,7 @@ class TiledBackend(Wrapper):
         presences = []
         for index, frame in enumerate(batch.pixels):
             confidence = None if batch.confidence is None else batch.confidence[index]
-            presence = self._segment(frame, batch.masks[index], confidence, batch.timings)
+            presence = self._segment(frame, batch.masks[index], confidence, batch)
             if presence is not None:
                 presences.append(presence)
         batch.presence = np.stack(presences) if presences else None
@@ -103,9 +102,10 @@ class TiledBackend(Wrapper):
             yield self.segment(batch)
 
     def _segment(
-        self, frame: Frame, mask: Mask, confidence: Mask | None, timings: Timings
+        self, frame: Frame, mask: Mask, confidence: Mask | None, whole: Batch
     ) -> Presence | None:
-        """Fill the mask (H, W) of a frame, add to the timings, and return its presence (C,)."""
+        """Fill the mask (H, W) of a frame of a batch, and return its presence (C,)."""
+        timings, limit = whole.timings, self._per_call(whole)
         classes = len(self.bundle.manifest.classes)
         rows, columns = (
             self._spans(length, side) for length, side in zip(mask.shape, self._size, strict=True)
@@ -116,7 +116,7 @@ class TiledBackend(Wrapper):
         for panel in panels(columns, panel_width):
             area = np.s_[:, panel[0].first : panel[-1].stop]
             band = self._band(mask[area], None if confidence is None else confidence[area])
-            with closing(self._inferred(prepare, product(rows, panel))) as batches:
+            with closing(self._inferred(prepare, product(rows, panel), limit)) as batches:
                 for batch in batches:
                     started = time.perf_counter()
                     self._blend(batch, band, left=panel[0].first)
@@ -129,9 +129,9 @@ class TiledBackend(Wrapper):
         return np.max(presences, axis=0) if presences else None
 
     def _inferred(
-        self, cut_out: Prepare, tiles: Iterable[Tile]
+        self, cut_out: Prepare, tiles: Iterable[Tile], limit: int
     ) -> Generator[_TileBatch, None, None]:
-        """Run tiles through the net in batches; cutting and inference have their own threads."""
+        """Run tiles through the net, `limit` a call. Cutting and inference have own threads."""
         net, remaining, manifest = self.net, iter(tiles), self.bundle.manifest
         lane = net.lane()
 
@@ -148,7 +148,7 @@ class TiledBackend(Wrapper):
             batch.timings.infer = time.perf_counter() - started
             return batch
 
-        batches = iter(lambda: list(islice(remaining, self._limit)), [])
+        batches = iter(lambda: list(islice(remaining, limit)), [])
         with (
             Stage(prepare, batches, depth=1, name="preprocess") as prepared,
             Stage(infer, prepared, depth=1, name="infer", workers=net.lanes) as inferred,
@@ -170,6 +170,10 @@ class TiledBackend(Wrapper):
             )
 
     # How frames are cut, and what is added up
+
+    def _per_call(self, batch: Batch) -> int:
+        """Tiles per call of the net."""
+        return self._tiling.batch
 
     def _spans(self, length: int, side: int) -> list[Span]:
         """The tiles along an axis."""

@@ -11,7 +11,7 @@ from edgeunet.data.normalise import Normalisation
 from edgeunet.data.windows import content, decided, stretch, weights
 from edgeunet.metrics import Mask
 
-from ...frames import Batch, Frame, NetOutputs, Timings
+from ...frames import Batch, Frame, NetOutputs
 from ...options import Tiling
 from ..base import Backend
 from ..postprocess import Postprocessor
@@ -47,13 +47,11 @@ class WindowedBackend(TiledBackend):
         else:
             self._weights = np.ones(self._size, np.float32)
 
-    def segment(self, batch: Batch) -> Batch:
-        """See `Backend`."""
-        self._limit = len(batch)
-        return super().segment(batch)
+    def _per_call(self, batch: Batch) -> int:
+        return len(batch)
 
     def _segment(
-        self, frame: Frame, mask: Mask, confidence: Mask | None, timings: Timings
+        self, frame: Frame, mask: Mask, confidence: Mask | None, whole: Batch
     ) -> Presence | None:
         box = content(frame, self._preprocess.spec)
         part = frame[box]
@@ -62,7 +60,7 @@ class WindowedBackend(TiledBackend):
             if confidence is not None:
                 confidence[:] = 255
         inside = None if confidence is None else confidence[box]
-        return super()._segment(part, mask[box], inside, timings)
+        return super()._segment(part, mask[box], inside, whole)
 
     def _spans(self, length: int, side: int) -> list[Span]:
         return [Span(*each) for each in decided(length, side, self._window)]
