@@ -38,6 +38,9 @@ _DEFAULTS = {
 }
 """Attributes that later opsets added, with the value that means what earlier ones do."""
 
+_LARGE = 1024
+"""Numbers of a constant from which on it is a weight, and no shape."""
+
 _GRID_MODES = {"linear": "bilinear", "cubic": "bicubic"}
 
 
@@ -297,6 +300,14 @@ def inferred(model: ir.Model) -> ir.Model:
     Raises:
         ExportError: shapes that contradict each other; it names the node.
     """
+    graph = model.graph
+    # Weights are copied several times otherwise, and only small constants decide shapes.
+    large = [
+        v for v in graph.initializers.values() if v.const_value and v.const_value.size > _LARGE
+    ]
+    for value in large:
+        graph.initializers.pop(str(value.name))
+    graph.inputs.extend(large)
     try:
         proto = onnx.shape_inference.infer_shapes(
             ir.to_proto(model), strict_mode=True, data_prop=True
@@ -304,7 +315,17 @@ def inferred(model: ir.Model) -> ir.Model:
     except onnx.shape_inference.InferenceError as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
         raise ExportError(f"the graph's shapes do not fit together: {lines[-1]}") from None
-    return ir.from_proto(proto)
+    finally:
+        del graph.inputs[len(graph.inputs) - len(large) :]
+        for value in large:
+            graph.register_initializer(value)
+    copy = ir.from_proto(proto)
+    weights = copy.graph.inputs[len(graph.inputs) :]
+    del copy.graph.inputs[len(graph.inputs) :]
+    for new, old in zip(weights, large, strict=True):
+        new.const_value = old.const_value
+        copy.graph.register_initializer(new)
+    return copy
 
 
 class DropCasts(NodePass):

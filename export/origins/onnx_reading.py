@@ -15,7 +15,7 @@ from onnx.external_data_helper import (
 )
 from onnx_ir.passes.common import RemoveInitializersFromInputsPass
 
-from edgeunet.bundle.graphs import MAX_BYTES, check_graph
+from edgeunet.bundle.graphs import MAX_BYTES
 from edgeunet.errors import ExportError, GraphError, UsageError
 from edgeunet.files import read_file
 
@@ -61,8 +61,8 @@ def open_graph(path: Path) -> GraphFile:
         raise GraphError(f"{path} has {size} bytes of weights; at most {MAX_BYTES} are read.")
     check_operators(model, name=str(path))
     load_external_data_for_model(proto, str(path.parent))
-    proto = inliner.inline_local_functions(proto)
-    check_graph(proto.SerializeToString(), name=str(path))
+    if proto.functions:
+        proto = inliner.inline_local_functions(proto)
     return GraphFile(proto, model)
 
 

@@ -150,3 +150,20 @@ def test_shapes_that_do_not_fit_are_one_line() -> None:
     with pytest.raises(ExportError, match=r"shapes do not fit together: .*Add_0") as caught:
         inferred(model)
     assert "\n" not in str(caught.value)
+
+
+def test_weights_are_the_same_behind_the_inference() -> None:
+    b = Builder()
+    y = b.add("Conv", "x", b.const(RNG.normal(size=(64, 6, 3, 3))))
+    b.add("Conv", y, b.const(RNG.normal(size=(5, 64, 3, 3))))
+    model = b.model(("x", 1, ["n", *SHAPE]), ("y", 1, ["n", None, None, None]))
+    given = ir.from_proto(model)
+    found = inferred(given)
+    image = images()
+    for each in (given, found):
+        proto = ir.to_proto(each)
+        assert [value.name for value in proto.graph.input] == ["x"]
+        np.testing.assert_array_equal(run(proto, image), run(model, image))
+    assert list(found.graph.initializers) == list(given.graph.initializers)
+    assert found.graph.outputs[0].shape is not None
+    assert found.graph.outputs[0].shape[1:] == (5, 1, 4)
