@@ -49,6 +49,8 @@ def free_batch(model: ir.Model, *, fixed: bool) -> None:
             _free_reshape(node, fixed=fixed)
         elif node.op_type == "Resize":
             _free_resize(node)
+        elif node.op_type == "Concat":
+            _drop_nothing(node)
         elif node.op_type == "ConvTranspose" and "output_shape" in node.attributes:
             sides = attribute(node, "output_shape", ())[-2:]
             node.attributes.add(ir.AttrInt64s("output_shape", sides))
@@ -101,6 +103,16 @@ def _free_resize(node: ir.Node) -> None:
     node.replace_input_with(3, whole.outputs[0])
 
 
+def _drop_nothing(node: ir.Node) -> None:
+    """Leave out constants without channels: a trace makes some, for one image."""
+    kept = [v for v in node.inputs if (fixed := constant(v)) is None or fixed.size]
+    if len(kept) == len(node.inputs):
+        return
+    for index, value in enumerate(kept):
+        node.replace_input_with(index, value)
+    node.resize_inputs(len(kept))
+
+
 def check_symbolic(model: ir.Model) -> None:
     """Refuse a graph that fixes the batch again. Shapes must be inferred, with a symbolic batch.
 
@@ -113,9 +125,9 @@ def check_symbolic(model: ir.Model) -> None:
     for node in _from_image(model.graph):
         read = [value.shape for value in node.inputs if value is not None and value.shape]
         made = node.outputs[0].shape
-        if made and isinstance(made[0], int) and any(not isinstance(s[0], int) for s in read):
+        if made and made[0] == 1 and any(not isinstance(s[0], int) for s in read):
             raise ExportError(
-                f"the node {node.name!r} ({node.op_type}) fixes the batch to {made[0]}. {_REMEDY}"
+                f"the node {node.name!r} ({node.op_type}) fixes the batch to 1. {_REMEDY}"
             )
     raise ExportError(f"the graph fixes the batch of its output to {output.shape[0]}. {_REMEDY}")
 

@@ -158,7 +158,7 @@ def normalise(
     normalisation = take_normalisation(model, byte=dtype == ir.DataType.UINT8)
     ir.passes.Sequential(Clean(), FoldAffine(), Clean())(model)
     model = _infer_again(model, 1)
-    classes = _classes(model, head)
+    classes = _classes(model, head, size)
     to_two_classes(model, head)
     set_batch(model, BATCH)
     Prepare()(model)
@@ -224,13 +224,19 @@ def _infer_again(model: ir.Model, batch: int | str) -> ir.Model:
     return inferred(model)
 
 
-def _classes(model: ir.Model, head: Head) -> int:
+def _classes(model: ir.Model, head: Head, size: tuple[int, int]) -> int:
     (logits,) = model.graph.outputs
     classes = logits.shape[1] if logits.shape is not None and len(logits.shape) == 4 else None
     if not isinstance(classes, int):
         raise ExportError(
             f"the output is {shown_shape(logits)}; expected a fixed number of classes. Export the "
             "net with a fixed size."
+        )
+    sides = [side for side in (logits.shape or ())[2:] if isinstance(side, int)]
+    if len(sides) == 2 and abs(sides[0] * size[1] - sides[1] * size[0]) > max(size):
+        raise ExportError(
+            f"the output is {shown_shape(logits)} for images of {size[0]}x{size[1]}; expected "
+            "maps of the same shape (batch, classes, h, w). Name the logits: --head NAME."
         )
     if classes > MAX_CLASSES:
         raise ExportError(f"the output has {classes} classes; at most {MAX_CLASSES} are possible.")

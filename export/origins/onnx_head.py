@@ -113,6 +113,11 @@ def find_head(output: ir.Value) -> tuple[ir.Value, Head]:
             f"the classes of {value.name!r} are on axis {axis}; expected 1 or 3. Name the logits: "
             "--head NAME."
         )
+    if [place for place in walk.order if place != axis] != sorted({0, 1, 2, 3} - {axis}):
+        raise ExportError(
+            f"the output {output.name!r} has height and width in another order than the image; "
+            "expected maps (batch, classes, h, w). Name the logits: --head NAME."
+        )
     head = Head(
         str(value.name),
         axis,
@@ -151,6 +156,7 @@ class _Walk:
         self.probabilities = False
         self.cut: list[str] = []
         self.perms: list[tuple[int, ...]] = []  # of Transposes before the axis is known
+        self.order = [0, 1, 2, 3]  # for each axis of the output the one of the value
 
     def step(self) -> bool:
         """Go on by a node; False at the logits."""
@@ -161,12 +167,7 @@ class _Walk:
         if op in _SKIPPED:
             return self._to(node.inputs[0], op if op == "Cast" else None)
         if op == "Transpose":
-            perm = attribute(node, "perm", ())
-            if self.axis is None:
-                self.perms.append(perm)
-            else:
-                self.axis = perm[self.axis]
-            return self._to(node.inputs[0], None)
+            return self._transpose(node)
         if op in ("Squeeze", "Unsqueeze"):
             return self.axis is None and self._to(node.inputs[0], None)
         if op == "Reshape":
@@ -186,6 +187,15 @@ class _Walk:
             self.cut.append(name)
         return True
 
+    def _transpose(self, node: ir.Node) -> bool:
+        perm: tuple[int, ...] = attribute(node, "perm", ())
+        self.order = [perm[axis] for axis in self.order] if len(perm) == 4 else []
+        if self.axis is None:
+            self.perms.append(perm)
+        else:
+            self.axis = perm[self.axis]
+        return self._to(node.inputs[0], None)
+
     def _take_axis(self, axis: int, value: ir.Value | None) -> bool:
         """Note the channels' axis; False if another one is known."""
         axis %= self.rank(value) or 4
@@ -195,16 +205,27 @@ class _Walk:
         return True
 
     def _reshape(self, node: ir.Node) -> bool:
-        """Pixels in one row: (N, H W, C) of (N, H, W, C), or (N, C, H W) of (N, C, H, W)."""
-        if self.rank(node.inputs[0]) != 4 or self.rank(node.outputs[0]) != 3:
+        """Pixels in one row, or a single channel on another axis."""
+        value, ranks = (
+            node.inputs[0],
+            [self.rank(each) for each in (node.inputs[0], node.outputs[0])],
+        )
+        assert value is not None
+        if ranks == [4, 4]:
+            sizes = [tuple(each.shape or ())[1:] for each in (value, node.outputs[0])]
+            without = [[size for size in each if size != 1] for each in sizes]
+            if len(without[0]) != 2 or without[0] != without[1] or self.decision == "argmax":
+                return False
+            self.axis = None if self.axis is None else 1 + sizes[0].index(1)
+            return self._to(value, None)
+        if ranks[0] not in (4, None) or ranks[1] not in (3, None):
             return False
-        before, after = node.inputs[0].shape, node.outputs[0].shape  # type: ignore[union-attr]
-        assert before is not None and after is not None
-        last, first = before[3] == after[2], before[1] == after[1]
-        if last == first or (self.axis not in (None, 2 if last else 1)):
-            return False
-        self.axis = 3 if last else 1
-        return self._to(node.inputs[0], "Reshape")
+        before = channel_axis(value)
+        last = before == 3 if self.axis is None else self.axis > 1
+        if before != (3 if last else 1):
+            return False  # (N, H W, C) is of channels last, (N, C, H W) of channels first
+        self.axis = before
+        return self._to(value, "Reshape")
 
     def _enlarge(self, node: ir.Node) -> bool:
         """A Resize stays. Of probabilities it is another function than of logits."""
@@ -289,15 +310,21 @@ def _over(node: ir.Node, x: ir.Value | None, name: str) -> Iterator[tuple[ir.Val
 
 
 def channel_axis(value: ir.Value) -> int:
-    """Axis of the channels of a map, by the convolution that it comes from; else 1."""
+    """Axis of the channels of a map, by the convolution that it comes from.
+
+    If a Reshape hides that, the smallest side is the channels.
+    """
     perms = []
     node = producer(value)
-    while node is not None and node.op_type not in _MAPS:
+    while node is not None and node.op_type not in (*_MAPS, "Reshape"):
         if node.op_type == "Transpose":
             perms.append(attribute(node, "perm", ()))
         computed = [x for x in node.inputs if x is not None and producer(x) is not None]
         node = producer(computed[0]) if computed else None
-    return 1 if node is None else _behind_perms(1, perms)
+    if node is not None and node.op_type in _MAPS:
+        return _behind_perms(1, perms)
+    sizes = [size if isinstance(size, int) else 0 for size in value.shape or ()]
+    return 3 if len(sizes) == 4 and 0 < sizes[3] < min(sizes[1], sizes[2]) else 1
 
 
 def _behind_perms(axis: int, perms: list[tuple[int, ...]]) -> int:

@@ -44,6 +44,10 @@ def resize(b: Builder) -> None:
     b.add("Resize", "image", "", "", b.const(np.array([1, 4, 7, 9])), mode="linear")
 
 
+def nothing(b: Builder) -> None:
+    b.add("Concat", b.exact(np.zeros((1, 0, 4, 6), np.float32)), "image", axis=1)
+
+
 def windows(b: Builder) -> None:
     """Attention of Swin: two windows of each image go into the batch and come back."""
     y = b.add("Reshape", "image", b.const(np.array([1, 4, 2, 2, 6])))
@@ -56,7 +60,7 @@ def windows(b: Builder) -> None:
 
 @pytest.mark.parametrize(
     "build", [reshape(1, 2, 8, 6), reshape(1, -1, 8, 6), reshape(0, 2, 8, 6), reshape(-1, 2, 8, 6),
-              resize, windows],
+              nothing, resize, windows],
 )  # fmt: skip
 def test_batch_is_taken_out_of_constants(
     build: Callable[[Builder], object], tmp_path: Path

@@ -197,6 +197,14 @@ REFUSED: dict[str, tuple[ir.Model, str]] = {
         behind_logits(lambda b, z: b.add("Softmax", z, axis=1), classes=1),
         "a softmax of one channel, which says nothing",
     ),
+    "turned": (
+        behind_logits(lambda b, z: b.add("Transpose", z, perm=[0, 1, 3, 2])),
+        "height and width in another order than the image",
+    ),
+    "other shape": (
+        behind_logits(lambda b, z: b.add("Reshape", z, b.const(np.array([-1, 3, 12, 2])))),
+        "for images of 4x6; expected maps of the same shape",
+    ),
     "too many classes": (
         behind_logits(lambda b, z: b.add("Relu", z), classes=300),
         "300 classes; at most 256 are possible",

@@ -38,6 +38,20 @@ def crossed(b: Builder, z: str) -> str:
     return b.add("Transpose", turned, perm=[0, 3, 2, 1])
 
 
+def one_channel(b: Builder, z: str) -> str:
+    """tf2onnx writes the Transpose of one channel as a Reshape."""
+    mean = b.add("Relu", z)
+    return b.add("Reshape", b.add("Sigmoid", mean), b.const(np.array([-1, 4, 6, 1])))
+
+
+def keras_dynamic(b: Builder, z: str) -> str:
+    """Rows of pixels, of a size that is computed."""
+    x = axis_last(b, z)
+    batch = b.add("Slice", b.add("Shape", x), b.const(np.array([0])), b.const(np.array([1])))
+    shape = b.add("Concat", batch, b.const(np.array([-1, 3])), axis=0)
+    return b.add("Softmax", b.add("Reshape", x, shape), axis=-1)
+
+
 def keras(b: Builder, z: str) -> str:
     rows = b.add("Reshape", axis_last(b, z), b.const(np.array([-1, 24, 3])))
     return b.add("Softmax", rows, axis=-1)
@@ -55,6 +69,7 @@ FOUND: dict[str, tuple[Callable[[Builder, str], object], Head]] = {
     "cast": (lambda b, z: b.add("Cast", z, to=FLOAT), Head("z", cut=("Cast",))),
     "crossed": (crossed, Head("z", 1, "softmax", cut=("Softmax",))),
     "keras": (keras, Head("z", 1, "softmax", cut=("Softmax", "Reshape"))),
+    "keras, dynamic": (keras_dynamic, Head("z", 1, "softmax", cut=("Softmax", "Reshape"))),
     "log of softmax": (
         lambda b, z: b.add("Log", b.add("Softmax", z, axis=1)),
         Head("z", 1, "log_softmax", cut=("Log, Softmax",)),
@@ -87,6 +102,13 @@ def test_head_is_found_and_cut(name: str, opset: int) -> None:
     assert cut_head(model) == wanted
     assert [node.op_type for node in model.graph] == ["Conv"]
     assert [value.name for value in model.graph.outputs] == ["y"]
+
+
+def test_one_channel_on_another_axis() -> None:
+    model = behind_logits(one_channel, classes=1)
+    head = cut_head(model)
+    assert (head.axis, head.activation) == (1, "sigmoid")
+    assert [node.op_type for node in model.graph] == ["Conv", "Relu"]
 
 
 @pytest.mark.parametrize("limit", [0.5, 0.3])
@@ -173,6 +195,13 @@ def test_channels_are_where_the_convolution_put_them() -> None:
     )
     assert channel_axis(model.graph.outputs[0]) == 3
     assert cut_head(model).axis == 3
+
+
+def test_channels_behind_a_reshape_are_the_smallest_side() -> None:
+    def build(b: Builder, z: str) -> None:
+        b.add("Reshape", z, b.const(np.array([-1, 12, 3, 2])))
+
+    assert channel_axis(behind_logits(build).graph.outputs[0]) == 3
 
 
 def _bias() -> Array:
