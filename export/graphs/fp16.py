@@ -16,7 +16,8 @@ from .passes.graph import save
 # Inputs whose type ONNX fixes at FP32, whatever the data is: roi and scales of Resize.
 _FIXED_INPUTS = {"Resize": (1, 2)}
 _LARGEST = float(np.finfo(np.float16).max)
-_SMALLEST = float(np.finfo(np.float16).smallest_subnormal)
+SMALLEST = float(np.finfo(np.float16).smallest_subnormal)
+"""Smallest scale that FP16 holds; smaller steps between scales do not exist either."""
 
 
 def half(source: Path, path: Path, *, opset: int | None = None) -> None:
@@ -38,9 +39,14 @@ def half(source: Path, path: Path, *, opset: int | None = None) -> None:
         for index in _FIXED_INPUTS.get(node.op_type, ())
         if index < len(node.inputs)
     }
+    scales = {
+        node.inputs[1]
+        for node in model.graph
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear")
+    }
     for value in model.graph.initializers.values():
         if value.dtype == ir.DataType.FLOAT and value not in fixed:
-            value.const_value = _to_half(value)
+            value.const_value = _to_half(value, is_scale=value in scales)
             value.dtype = ir.DataType.FLOAT16
     for node in model.graph:
         if node.op_type == "Cast" and node.attributes["to"].value == ir.DataType.FLOAT:
@@ -52,13 +58,13 @@ def half(source: Path, path: Path, *, opset: int | None = None) -> None:
     save(model, path)
 
 
-def _to_half(value: ir.Value) -> ir.TensorProtocol:
+def _to_half(value: ir.Value, *, is_scale: bool) -> ir.TensorProtocol:
     assert value.const_value is not None
     values, name = value.const_value.numpy(), str(value.name)
     largest = float(np.abs(values).max(initial=0.0))
     if largest > _LARGEST:
         raise ExportError(f"{name} holds {largest:g}; FP16 ends at {_LARGEST:g}. Use FP32.")
-    if name.endswith("_scale") and float(values.min()) < _SMALLEST:
+    if is_scale and float(values.min()) < SMALLEST:
         raise ExportError(f"{name} holds {values.min():g}, which is 0 in FP16. Use FP32.")
     return ir.tensor(values.astype(np.float16), name=name)
 

@@ -20,7 +20,8 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from edgeunet.bundle.calibration_table import CalibrationTable
 
 from ..graphs import passes
-from ..graphs.passes.graph import load, names, origin, save
+from ..graphs.fp16 import SMALLEST
+from ..graphs.passes.graph import constant, load, names, origin, save
 from .halves import avoid_halves
 from .placement import int8_nodes, outputs_before_float, tensorrt_nodes
 from .shared_ranges import Range, inherit_ranges, share_ranges
@@ -86,7 +87,33 @@ def quantize_for_tensorrt(
     options = {"ActivationSymmetric": True, "AddQDQPairToWeight": True, "QuantizeBias": False}
     quantized = _quantized(model, ranges, chosen, QuantType.QInt8, options)
     ir.passes.Sequential(passes.RoundOnce(), passes.ResizeInFloat(), passes.Clean())(quantized)
+    _round_small_scales(quantized)
     save(quantized, path)
+
+
+_PRECISE = float(np.finfo(np.float16).smallest_normal)
+"""Scales from which on FP16 holds them with its full precision."""
+
+
+def _round_small_scales(model: ir.Model) -> None:
+    """Round the scales of nearly dead channels up to what FP16 holds, in every signed graph.
+
+    Nets that start from ImageNet weights have channels whose weights are near 0. The weights are
+    quantized by the rounded scale, so that the graph of FP16 holds the same ones, and both compute
+    the same; weights of less than half of the smallest scale become 0.
+    """
+    weights = {
+        node.inputs[1]
+        for node in model.graph
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear")
+    }
+    for value in weights:
+        scales = constant(value)
+        if value is None or scales is None or scales.min() >= _PRECISE:
+            continue
+        rounded = np.maximum(np.ceil(scales / SMALLEST) * SMALLEST, SMALLEST)
+        held = np.where(scales < _PRECISE, rounded, scales).astype(scales.dtype)
+        value.const_value = ir.tensor(held, name=value.name)
 
 
 def _parts(

@@ -18,6 +18,7 @@ from edgeunet.exporting.int8.quantize import quantize_for_cpu
 from edgeunet.models import create_model
 from support.exports import table_of
 from support.graphs import run
+from support.passes import chain
 
 
 def single(node: onnx.NodeProto, *constants: onnx.TensorProto) -> onnx.ModelProto:
@@ -77,10 +78,19 @@ def test_half_keeps_the_interface_and_nearly_the_values(tmp_path: Path) -> None:
         np.testing.assert_allclose(found, expected, atol=5e-3)
 
 
-@pytest.mark.parametrize(("name", "value"), [("weight", 7e4), ("x_scale", 1e-9)])
+@pytest.mark.parametrize(("name", "value"), [("weight", 7e4), ("scale", 1e-9)])
 def test_half_refuses_what_fp16_cannot_hold(name: str, value: float, tmp_path: Path) -> None:
-    node = helper.make_node("Mul", ["image", name], ["logits"])
+    op = "Mul" if name == "weight" else "QuantizeLinear"
+    node = helper.make_node(op, ["image", name], ["logits"])
     onnx.save(single(node, numpy_helper.from_array(np.float32([value]), name)), tmp_path / "m.onnx")
     with pytest.raises(ExportError, match=f"{name} holds .* FP16"):
         half(tmp_path / "m.onnx", tmp_path / "half.onnx")
     assert not (tmp_path / "half.onnx").exists()
+
+
+@pytest.mark.parametrize("value", [1e-9, -2.0])
+def test_a_factor_that_is_called_a_scale_may_be_anything(value: float, tmp_path: Path) -> None:
+    node = helper.make_node("Mul", ["x", "norm_scale"], ["logits"], name="mul")
+    onnx.save(chain(node, norm_scale=np.array([value])), tmp_path / "m.onnx")
+    half(tmp_path / "m.onnx", tmp_path / "half.onnx")
+    assert (tmp_path / "half.onnx").exists()
