@@ -19,7 +19,7 @@ Method = Literal["mse", "percentile", "entropy", "minmax"]
 
 @dataclass(frozen=True)
 class MethodScore:
-    """How good the CPU's INT8 graph is with the ranges of one method.
+    """How good the worse of the INT8 graphs is with the ranges of one method, CPU's or TensorRT's.
 
     miou: against the labels, in percent, capped at the FP32 graph's; None without labels.
     agreement: share of the pixels with the same class as by the FP32 graph, 0..1.

@@ -15,8 +15,8 @@ from edgeunet.errors import CalibrationError, DatasetError
 from edgeunet.files import sha256
 from edgeunet.parity import ParitySample
 
+from ..emitters import CPU, TENSORRT
 from ..judge import Judge
-from ..quantize import quantize_for_cpu
 from .check_frames import check_classes
 from .frames import FrameSet, Selection
 from .observe import Observation, activations, observe
@@ -29,7 +29,7 @@ def calibrate(
     """Calibrate the reference graph on the chosen frames.
 
     Args:
-        method: None chooses the one whose CPU graph is best on the held-out frames, see `best`.
+        method: None chooses the one whose worst graph is best on the held-out frames, see `best`.
 
     Raises:
         CalibrationError: an activation is not finite, or the net sees a single class.
@@ -99,6 +99,9 @@ def score_methods(
 ) -> tuple[MethodScore, ...]:
     """Quantize the judge's reference graph with each method's table and compare the masks.
 
+    A method is as good as the worse of its graphs, the CPU's and TensorRT's: symmetric ranges lose
+    more by clipping than asymmetric ones, and one method made 12 dB on the CPU and -8 on TensorRT.
+
     A method's mIoU is capped at the reference's. On so few frames a gain from clipping is luck, and
     would hide the harm that it does: on magnetic_tile, entropy gains 4.5 points on the held-out
     frames, and flips 1.6 % of the pixels of the validation split.
@@ -107,12 +110,14 @@ def score_methods(
     with tempfile.TemporaryDirectory(prefix="edgeunet-") as folder:
         path = Path(folder) / "int8.onnx"
         for method, table in tables.items():
-            quantize_for_cpu(judge.reference, path, table)
-            found = judge.tally(path, "int8.cpu")
-            miou = None
-            if found.miou is not None and judge.miou is not None:
-                miou = round(100 * min(found.miou, judge.miou), 3)
-            scores.append(MethodScore(method, miou, round(found.agreement, 6)))
+            found = []
+            for emitter in (CPU, TENSORRT):
+                emitter.quantize(judge.reference, path, table)
+                found.append(judge.tally(path, emitter.flavour))
+            mious = [tally.miou for tally in found if tally.miou is not None]
+            miou = round(100 * min(*mious, judge.miou), 3) if mious and judge.miou else None
+            agreement = min(tally.agreement for tally in found)
+            scores.append(MethodScore(method, miou, round(agreement, 6)))
     return tuple(scores)
 
 

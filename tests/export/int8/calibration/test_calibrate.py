@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -104,6 +105,26 @@ def test_worse_ranges_measure_worse(int8_bundle: Path, drawn: FrameSet) -> None:
     assert by_method["minmax"].agreement < by_method["percentile"].agreement - 0.05
     assert all(found.miou is not None and 0 <= found.miou <= 100 for found in scores)
     assert best(scores) == "percentile"
+
+
+def test_a_method_is_as_good_as_its_worst_graph(
+    int8_bundle: Path, drawn: FrameSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Entropy suits only the CPU, and loses against what suits both a little less."""
+    judge = judge_of(int8_bundle / "model.fp32.onnx", drawn_selection(drawn).held_out)
+    results = iter([1.0, 0.4, 0.97, 0.96])
+    kinds: list[str] = []
+
+    def tally(path: Path, flavour: str) -> SimpleNamespace:
+        kinds.append(flavour)
+        return SimpleNamespace(miou=None, agreement=next(results))
+
+    monkeypatch.setattr(judge, "tally", tally)
+    table = read_table(int8_bundle / TABLE_NAME)
+    scores = score_methods(judge, {"entropy": table, "minmax": table})
+    assert kinds == ["int8.cpu", "int8"] * 2
+    assert [found.agreement for found in scores] == [0.4, 0.96]
+    assert best(scores) == "minmax"
 
 
 def test_what_ranges_win_by_luck_does_not_count(
