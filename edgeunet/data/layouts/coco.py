@@ -102,13 +102,13 @@ class _AnnotationFile:
     def _categories(self, listed: Sequence[Any]) -> dict[int, str]:
         """Names by id, ascending."""
         names = {self._of(each, "id", int): self._of(each, "name", str) for each in listed}
-        used = {each.get("category_id") for each in self.annotations if isinstance(each, dict)}
+        used = [each.get("category_id") for each in self.annotations if isinstance(each, dict)]
         # Roboflow's first category is the heading of the others.
-        headings = {each.get("supercategory") for each in listed}
+        headings = [each.get("supercategory") for each in listed]
         return {
             id_: name
             for id_, name in sorted(names.items())
-            if id_ in used or id_ != 0 or name not in headings
+            if id_ != 0 or name not in headings or id_ in used
         }
 
     def _of(self, record: Any, key: str, kind: type) -> Any:

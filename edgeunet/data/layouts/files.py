@@ -26,6 +26,7 @@ MOST_BYTES = 512 << 20
 """Of an annotation file: COCO's own of 118 000 images has 470 MB."""
 
 _MOST_YAML = 1 << 20
+_LONGEST = 255  # characters of a file's name
 _OPENING = ("[", "{", "<block mapping start>", "<block sequence start>")
 _CLOSING = ("]", "}", "<block end>")
 
@@ -166,7 +167,8 @@ def within(root: Path, name: str, *, told_by: Path) -> Path:
         'set/val/a.png'
     """
     plain = posixpath.normpath(name.replace("\\", "/"))
-    if "\0" in name or plain.startswith(("/", "..")) or re.match("[A-Za-z]:", plain):
+    outside = plain.startswith(("/", "..")) or re.match("[A-Za-z]:", plain)
+    if outside or "\0" in name or max(map(len, plain.split("/"))) > _LONGEST:
         raise DatasetError(
             f"{printable(told_by)} names {printable(name)!r}; expected a path inside "
             f"{printable(root)}. Write it relative to that folder."
@@ -189,7 +191,7 @@ def check_link(root: Path, path: Path) -> None:
 def _is_inside(root: Path, path: Path) -> bool:
     try:
         return path.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError):  # a circle of links
+    except (OSError, RuntimeError, ValueError):  # a circle of links, or no text
         return False
 
 

@@ -136,7 +136,7 @@ class _Shapes:
         )
 
     def _shape(self, number: int, shape: dict[str, Any]) -> Shape | None:
-        label, kind = shape["label"], shape.get("shape_type") or "polygon"
+        label, kind = shape["label"], str(shape.get("shape_type") or "polygon")
         path = printable(self._file.path)
         class_id = self._classes.id_of(label, f"{path}: shape {number}")
         if kind in _LINES:

@@ -33,7 +33,7 @@ def read(root: Path, declared: Declared) -> Layout:
     if not isinstance(content, dict) or not isinstance(content.get("labels"), dict):
         raise DatasetError(f"{printable(path)} is not of nnU-Net; expected {FAMILY.form}.")
     channels = content.get("channel_names", content.get("modality")) or {}
-    if len(channels) > 1:
+    if isinstance(channels, (dict, list)) and len(channels) > 1:
         raise DatasetError(
             f"{printable(path)} has {len(channels)} channels in files of their own; expected one "
             "file an image. Save each case as one TIFF of these channels."

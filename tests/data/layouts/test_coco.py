@@ -110,6 +110,7 @@ def test_image_in_both_files_is_refused_by_name(tmp_path: Path) -> None:
         (lambda c: first(c).update(segmentation=[], bbox=[1]), "has neither an outline nor a box"),
         (lambda c: [a.update(segmentation=[]) for a in c["annotations"]], None),
         (lambda c: c["annotations"].append(3), "3 has no"),
+        (lambda c: c["categories"].append({"id": 0, "name": [], "supercategory": []}), "no 'name'"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_told(

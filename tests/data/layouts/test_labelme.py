@@ -63,6 +63,7 @@ def test_folders_divide_and_names_lead_inside(tmp_path: Path) -> None:
     [
         (lambda c: c["shapes"][0].pop("label"), "has a shape without a label"),
         (lambda c: c["shapes"][0].update(shape_type="cube"), "is of the kind 'cube'; expected pol"),
+        (lambda c: c["shapes"][0].update(shape_type=["x"]), "is of the kind"),
         (lambda c: c["shapes"][0].update(points=[[0, 0]]), "rectangle, has no two points"),
         (lambda c: c["shapes"][0].update(points=[[0, 0], [1, "x"]]), "has no two points"),
         (lambda c: c["shapes"][1].update(points=[[1, 2], [3]]), "has no list of x and y"),

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgeunet.data.check import check_dataset
 from edgeunet.data.datasets import is_dataset, open_dataset, read_labels
 from edgeunet.data.layouts import LAYOUTS, recognise
-from edgeunet.errors import DatasetError, UnknownNameError
+from edgeunet.errors import DatasetError, EdgeUNetError, UnknownNameError
 from edgeunet.training.config import TrainConfig
 from edgeunet.training.train import train
 from support.layouts import ELEVEN, FORMS, make_cvat, make_milesial, make_voc
@@ -106,3 +113,104 @@ def test_view_merges_classes_of_any_layout(tmp_path: Path) -> None:
     assert is_dataset(tmp_path / "cvat")
     assert not is_dataset(tmp_path)
     assert not is_dataset(tmp_path / "cvat" / "annotations.xml", "cvat")
+
+
+LEAVES = st.sampled_from(
+    [
+        None,
+        True,
+        -1,
+        0,
+        7,
+        2**70,
+        0.5,
+        float("nan"),
+        "",
+        "x",
+        "../x",
+        "1",
+        [],
+        [1],
+        [[]],
+        {},
+        {"a": 1},
+    ]
+)
+
+
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every list or object of JSON, with each of its indices or keys."""
+    if isinstance(value, (dict, list)):
+        for key in list(value) if isinstance(value, dict) else range(len(value)):
+            yield value, key
+            yield from places(value[key])
+
+
+DESCRIBED = {
+    "coco": "annotations/instances_train2017.json",
+    "labelme": "frame_0.json",
+    "nnunet": "dataset.json",
+}
+
+
+@pytest.fixture(scope="module")
+def all_layouts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("all")
+    for name, make in ELEVEN.items():
+        make(root / name)
+    return root
+
+
+@pytest.mark.parametrize("layout", DESCRIBED)
+@given(data=st.data())
+def test_changed_json_is_read_or_refused(all_layouts: Path, layout: str, data: Any) -> None:
+    path = all_layouts / layout / DESCRIBED[layout]
+    original = path.read_text()
+    content = json.loads(original)
+    for _ in range(data.draw(st.integers(1, 2))):
+        found = list(places(content))
+        where, key = found[data.draw(st.integers(0, len(found) - 1))]
+        where[key] = data.draw(LEAVES)
+    path.write_text(json.dumps(content))
+    try:
+        read_or_refuse(all_layouts / layout, layout)
+    finally:
+        path.write_text(original)
+
+
+@pytest.mark.parametrize(
+    ("layout", "name"),
+    [
+        ("cvat", "annotations.xml"),
+        ("yolo-seg", "data.yaml"),
+        ("yolo-seg", "labels/train/frame_0.txt"),
+        ("roboflow", "train/_classes.csv"),
+        ("voc", "ImageSets/Segmentation/train.txt"),
+        ("mmseg", "classes.txt"),
+    ],
+)
+@given(data=st.data())
+def test_changed_text_is_read_or_refused(
+    all_layouts: Path, layout: str, name: str, data: Any
+) -> None:
+    path = all_layouts / layout / name
+    original = path.read_text()
+    words = re.split(r"([\s\"=,;:<>/]+)", original)
+    at = data.draw(st.integers(0, len(words) - 1))
+    words[at] = data.draw(
+        st.sampled_from(["", "x", "-1", "1e999", "nan", "99", "../..", "[", "\0"])
+    )
+    path.write_text("".join(words))
+    try:
+        read_or_refuse(all_layouts / layout, layout)
+    finally:
+        path.write_text(original)
+
+
+def read_or_refuse(root: Path, layout: str) -> None:
+    with suppress(EdgeUNetError):
+        opened = open_dataset(root, layout)
+        for split in ("train", "val"):
+            for sample in opened.samples(split):
+                labels = read_labels(sample, num_classes=len(opened.classes))
+                assert set(np.unique(labels)) <= {*range(len(opened.classes)), 255}

@@ -45,6 +45,7 @@ def test_share_may_stand_in_its_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("info", "words"),
     [
+        ({"channel_names": 3, "labels": {"a": None}}, "the label 'a' is None"),
         ({"channel_names": {"0": "R", "1": "G"}}, "has 2 channels in files of their own"),
         ({"file_ending": ".nii.gz"}, r"has files \.nii\.gz, which may be volumes"),
         ({"labels": {**LABELS, "all": [1, 2]}}, r"'all' is a region of the values \[1, 2\]"),
