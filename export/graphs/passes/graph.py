@@ -155,14 +155,19 @@ def is_plain_conv(node: ir.Node) -> bool:
 def set_constant(node: ir.Node, index: int, values: Array) -> None:
     """Give a node a constant of its own as an input, in the array's type."""
     assert node.graph is not None
-    name = f"{node.outputs[0].name}_input{index}"
-    while name in node.graph.initializers:
-        name += "_"
+    name = _free_name(node.graph, f"{node.outputs[0].name}_input{index}")
     value = ir.val(name, const_value=ir.tensor(np.ascontiguousarray(values)))
     node.graph.register_initializer(value)
     if index >= len(node.inputs):
         node.resize_inputs(index + 1)
     node.replace_input_with(index, value)
+
+
+def _free_name(graph: ir.Graph, name: str) -> str:
+    """The name, longer if a constant has it: two passes may rewrite the same node."""
+    while name in graph.initializers:
+        name += "_"
+    return name
 
 
 def remove(node: ir.Node) -> None:
@@ -240,7 +245,8 @@ class Chain:
         for index, values in enumerate(constants):
             whole = np.issubdtype(np.asarray(values).dtype, np.integer)
             array = np.ascontiguousarray(values, np.int64 if whole else np.float32)
-            value = ir.val(f"{name}_constant{index}", const_value=ir.tensor(array))
+            free = _free_name(self.node.graph, f"{name}_constant{index}")
+            value = ir.val(free, const_value=ir.tensor(array))
             self.node.graph.register_initializer(value)
             inputs.append(value)
         self.nodes.append(ir.node(op, inputs, attributes, name=name))

@@ -9,6 +9,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto
 
+from edgeunet.exporting.graphs.passes import ConvToMatMul
 from edgeunet.exporting.graphs.passes.graph import producer
 from edgeunet.exporting.origins.onnx_classes import to_two_classes
 from edgeunet.exporting.origins.onnx_head import Head, cut_head
@@ -81,3 +82,12 @@ def test_probabilities_of_one_channel_become_two_logarithms() -> None:
     head, p, model = rewritten(behind_logits(build, classes=1, kind=TensorProto.UINT8))
     assert head.probabilities
     np.testing.assert_array_equal(run(ir.to_proto(model), IMAGE).argmax(1), p[:, 0] > 0.4)
+
+
+def test_later_passes_can_rewrite_the_same_convolution() -> None:
+    """Both name their constants after it."""
+    _, z, model = rewritten(behind_logits(lambda b, z: b.add("Sigmoid", z), classes=1))
+    ConvToMatMul()(model)
+    assert "MatMul" in [node.op_type for node in model.graph]
+    found = run(ir.to_proto(model), IMAGE)
+    np.testing.assert_allclose(found, np.concatenate([-z / 2, z / 2], 1), atol=1e-6)
