@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import CheckpointError, printable
 from .base import SegmentationNet
@@ -18,12 +18,21 @@ Value = TypeVar("Value")
 _log = logging.getLogger(__name__)
 
 
-def read_tensors(path: Path, judge: Judge, *, raw: bool = False) -> dict[str, Tensor]:
+def read_tensors(
+    path: Path,
+    judge: Judge,
+    *,
+    raw: bool = False,
+    tell: bool = True,
+    integers: Container[str] = (),
+) -> dict[str, Tensor]:
     """The state dict of a file that fits best, see `unwrap`; a warning tells what was chosen.
 
     Args:
         judge: says how well tensors fit.
         raw: take the weights that are not averaged.
+        tell: warn; not if the file is read once more.
+        integers: keys that may hold integers, such as tables of indices.
 
     Raises:
         CheckpointError: see `read_weight_file`, `unwrap`, `check_tensors` and `check_types`.
@@ -32,8 +41,9 @@ def read_tensors(path: Path, judge: Judge, *, raw: bool = False) -> dict[str, Te
     found = unwrap(read_weight_file(path), judge, source=str(path), raw=raw)
     check_tensors(path, found.tensors)
     if found.fits:
-        check_types(path, found.tensors)
-    for notice in found.notices:
+        floats = {name: each for name, each in found.tensors.items() if name not in integers}
+        check_types(path, floats)
+    for notice in found.notices if tell else ():
         _log.warning("%s: %s", path, notice)
     return found.tensors
 
@@ -43,7 +53,7 @@ def without_counters(state: Mapping[str, Value]) -> dict[str, Value]:
     return {name: v for name, v in state.items() if not name.endswith("num_batches_tracked")}
 
 
-def shapes_of(net: SegmentationNet) -> dict[str, Sequence[int]]:
+def shapes_of(net: nn.Module) -> dict[str, Sequence[int]]:
     """Shapes by key of a net's state dict."""
     return {name: tensor.shape for name, tensor in net.state_dict().items()}
 
@@ -70,20 +80,31 @@ def mismatches(
     ]
 
 
-def check_fit(net: SegmentationNet, tensors: Mapping[str, Tensor], *, source: str) -> None:
+def check_fit(
+    net: nn.Module,
+    tensors: Mapping[str, Tensor],
+    *,
+    source: str,
+    title: str | None = None,
+    remedy: str = "",
+) -> None:
     """Compare a state dict with a net, which may live on the device "meta".
+
+    Args:
+        title: what the error calls the net; None for its class. remedy: ends the error.
 
     Raises:
         CheckpointError: names the keys that are missing or unknown, and the shapes that differ.
     """
     if complaints := mismatches(shapes_of(net), tensors):
-        raise CheckpointError(
-            f"{source} does not fit {type(net).__name__} with {net.num_classes} classes: it "
-            f"{'; it '.join(complaints)}."
-        )
+        name = title or type(net).__name__
+        if isinstance(net, SegmentationNet):
+            name += f" with {net.num_classes} classes"
+        message = f"{source} does not fit {name}: it {'; it '.join(complaints)}. {remedy}"
+        raise CheckpointError(message.rstrip())
 
 
-def load_weights(net: SegmentationNet, tensors: Mapping[str, Tensor], *, source: str) -> None:
+def load_weights(net: nn.Module, tensors: Mapping[str, Tensor], *, source: str) -> None:
     """Copy a state dict into a net as FP32.
 
     Raises:
