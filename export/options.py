@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from edgeunet.bundle.calibration_table import Method
-from edgeunet.bundle.manifest import Precision
+from edgeunet.bundle.manifest import MAX_CLASSES, Precision
 from edgeunet.data import cells
 from edgeunet.data.description import LAYOUT
 from edgeunet.data.fit import Reading
 from edgeunet.data.preparation import RAW, Preparation
 from edgeunet.errors import UsageError, printable
 from edgeunet.fields import described
+from edgeunet.files import read_file
 
 CalibMethod = Literal["auto", Method]
 _OTHERS = "Other people's nets"
+_LARGEST_NAMES = 2**16  # bytes of a file with the names of classes
 
 
 @dataclass(frozen=True)
@@ -114,10 +117,14 @@ class ExportOptions:
             'unet-mine-fp32'
             >>> edgeunet.ExportOptions("hf:models/segformer-b0").name
             'segformer-b0-fp32'
+            >>> edgeunet.ExportOptions("nets/mine.py:make_net").name
+            'mine-fp32'
         """
         if self.onnx is not None:
             return f"{self.onnx.stem}-{self.precision}"
         prefix, _, name = (self.model or "").rpartition(":")
+        if prefix.endswith(".py"):  # of a function in a file
+            name = prefix
         words = [Path(name.rstrip("/")).name.removesuffix(".py"), self.precision]
         weights = self.weights or (None if prefix else cells.NAME)
         if weights is not None:
@@ -161,6 +168,45 @@ def check_options(options: ExportOptions) -> None:
             f"got --calib-table and --calib-method {options.calib_method}. Leave one out: a table "
             "has its method already."
         )
+
+
+def class_names(given: Sequence[str]) -> tuple[str, ...]:
+    """Names of the classes by id, as `--classes` gives them: the names, or a file with one a line.
+
+    Empty lines at the end of a file do not count.
+
+    Raises:
+        UsageError: a file that is missing or no text, an empty name, or one that occurs twice.
+
+    Example:
+        >>> from edgeunet.exporting.options import class_names
+        >>> class_names(["road", " car"])
+        ('road', 'car')
+    """
+    names = list(given)
+    source = "--classes"
+    if len(names) == 1 and (Path(names[0]).is_file() or Path(names[0]).suffix):
+        source = printable(names[0])
+        try:
+            text = read_file(Path(names[0]), most=_LARGEST_NAMES).decode("utf-8-sig")
+        except OSError as error:
+            raise UsageError(
+                f"{source} cannot be read: {error.strerror or error}. Pass --classes with names, "
+                "or with a file that holds one a line."
+            ) from None
+        except ValueError:
+            raise UsageError(
+                f"{source} is no short UTF-8 text. Pass a file with one name a line."
+            ) from None
+        names = text.rstrip().splitlines()
+    names = [name.strip() for name in names]
+    if len(names) > MAX_CLASSES:
+        raise UsageError(f"{source} has {len(names)} names; {MAX_CLASSES} classes are possible.")
+    for index, name in enumerate(names):
+        if not name or name in names[:index]:
+            problem = f"{printable(name)!r} twice" if name else f"no name for class {index}"
+            raise UsageError(f"{source} has {problem}. Pass one name for each class.")
+    return tuple(names)
 
 
 def for_the_net(options: ExportOptions) -> ExportOptions:

@@ -8,8 +8,9 @@ import pytest
 
 from edgeunet.bundle.manifest import Precision
 from edgeunet.data.fit import Reading
+from edgeunet.errors import UsageError
 from edgeunet.exporting import ExportOptions, Preparation
-from edgeunet.exporting.options import for_the_net
+from edgeunet.exporting.options import class_names, for_the_net
 
 
 @pytest.mark.parametrize(
@@ -44,3 +45,32 @@ def test_what_is_said_of_the_frames_belongs_to_a_net_without_a_card() -> None:
     assert told.reading == Reading()
     kept = Preparation(("bgr",), mean=(0.5,))
     assert for_the_net(ExportOptions("unet", preparation=kept)).preparation == kept
+
+
+@pytest.mark.parametrize("text", ["road\ncar\n", "\ufeffroad\r\n car \r\n\r\n"])
+def test_names_of_classes_come_from_a_file(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "names.txt"
+    path.write_bytes(text.encode())
+    assert class_names([str(path)]) == ("road", "car")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"road\n\ncar", "no name for class 1"),
+        (b"road\nroad", "'road' twice"),
+        (b"\xff\xfe", "no short UTF-8 text"),
+        (b"a" * 2**17, "at most 65536"),
+        (b"\n".join(b"%d" % index for index in range(300)), "has 300 names; 256"),
+    ],
+)
+def test_files_without_names_are_refused(content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "names.txt"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=message):
+        class_names([str(path)])
+
+
+def test_missing_file_of_names_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"names.txt cannot be read: No such file"):
+        class_names(["names.txt"])
