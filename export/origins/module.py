@@ -57,7 +57,7 @@ class ModuleOrigin(Origin):
             card's classes. ShapeError: a size that it does not take.
     """
 
-    packages = ("torch",)
+    packages: tuple[str, ...] = ("torch",)
 
     def __init__(
         self,
