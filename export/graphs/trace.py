@@ -26,7 +26,9 @@ def exact_pooling() -> Iterator[None]:
 
     `torch.onnx.export` refuses such a pooling, as PSPNet's and UperNet's have it. The mean over
     each window is a product with two constant matrices: windows go from floor(i * side / size) to
-    ceil((i + 1) * side / size), as those of `torch.nn.AdaptiveAvgPool2d`.
+    ceil((i + 1) * side / size), as those of `torch.nn.AdaptiveAvgPool2d`. If the sizes divide, the
+    windows are equal; the exporter must be told how large they are, as it loses sight of sides
+    behind computed paddings.
     """
     pool = functional.adaptive_avg_pool2d
 
@@ -34,8 +36,11 @@ def exact_pooling() -> Iterator[None]:
         sides = (int(input.shape[-2]), int(input.shape[-1]))
         sizes = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * 2
         wanted = [side if size is None else size for side, size in zip(sides, sizes, strict=True)]
-        if not any(side % size for side, size in zip(sides, wanted, strict=True)):
+        if wanted == [1, 1]:
             return pool(input, output_size)
+        if not any(side % size for side, size in zip(sides, wanted, strict=True)):
+            windows = [side // size for side, size in zip(sides, wanted, strict=True)]
+            return functional.avg_pool2d(input, windows)
         rows, columns = (_windows(*pair).to(input) for pair in zip(sides, wanted, strict=True))
         return rows @ input @ columns.T
 

@@ -82,6 +82,22 @@ def test_pooling_to_any_size_is_exact(size: Any, tmp_path: Path) -> None:
     assert functional.adaptive_avg_pool2d.__module__ == "torch.nn.functional"
 
 
+class Padded(Pooling):
+    """Pools what the exporter does not know the sides of, as Swin's windows."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        rows = 8 - image.shape[2] % 8
+        return super().forward(functional.pad(image, (0, 0, 0, rows)))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_pooling_behind_computed_paddings_is_exact(size: int, tmp_path: Path) -> None:
+    net, image = Padded(size).eval(), torch.randn(2, 3, 16, 24)
+    trace(net, tmp_path / "net.onnx", height=16, width=24, channels=3)
+    (found,) = run(onnx.load(tmp_path / "net.onnx"), image.numpy())
+    np.testing.assert_allclose(found, net(image).numpy(), rtol=0, atol=1e-6)
+
+
 def test_what_cannot_be_traced_is_said_in_a_line(tmp_path: Path) -> None:
     class Fourier(nn.Module):
         def forward(self, image: Tensor) -> Tensor:
