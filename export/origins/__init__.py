@@ -19,6 +19,7 @@ Opener = Callable[[str, ExportOptions], Origin]
 
 # Prefix -> module and function. Modules are imported on first use, since each needs a library.
 ORIGINS: dict[str, tuple[str, str]] = {
+    "hf": (".hf", "open_hf"),
     "monai": (".monai", "open_monai"),
     "smp": (".smp", "open_smp"),
     "torchvision": (".torchvision", "open_torchvision"),
