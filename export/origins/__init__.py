@@ -21,6 +21,7 @@ Opener = Callable[[str, ExportOptions], Origin]
 ORIGINS: dict[str, tuple[str, str]] = {
     "hf": (".hf", "open_hf"),
     "monai": (".monai", "open_monai"),
+    "nnunet": (".nnunet", "open_nnunet"),
     "smp": (".smp", "open_smp"),
     "torchvision": (".torchvision", "open_torchvision"),
 }

@@ -12,8 +12,8 @@ from edgeunet.errors import CheckpointError, UsageError, printable
 
 from ..options import ExportOptions
 
-# Options that say what a net is or how it is fed, and how the command line calls them.
-_OPTIONS = {"weights": "weights", "arch": "arch", "head": "head", "raw": "raw"}
+# Options that say what a net is or how it is fed.
+_OPTIONS = ("weights", "arch", "head", "raw", "size")
 
 
 def folder_of(name: str, prefix: str, needed: Sequence[str]) -> Path:
@@ -65,14 +65,15 @@ def refuse_options(options: ExportOptions, told_by: str, *, but: Sequence[str] =
     """UsageError for options that a folder leaves no choice of.
 
     Args:
-        told_by: the file that says it. but: fields of the options that are read after all.
+        told_by: the file that says it. but: fields of the options, or of their preparation, that
+            are read after all.
     """
-    given = [flag for name, flag in _OPTIONS.items() if name not in but and getattr(options, name)]
+    given = [name for name in _OPTIONS if name not in but and getattr(options, name)]
     if options.preparation is not None:
         given += [
             field.name
             for field in fields(options.preparation)
-            if getattr(options.preparation, field.name) is not None
+            if field.name not in but and getattr(options.preparation, field.name) is not None
         ]
     if given:
         flags = ", ".join(f"--{flag}" for flag in given)

@@ -69,7 +69,7 @@ def open_hf(name: str, options: ExportOptions) -> ModuleOrigin:
         MissingDependencyError: transformers is not installed.
     """
     folder = folder_of(name, "hf", [_CONFIG, _PROCESSOR])
-    refuse_options(options, f"{folder}'s {_CONFIG} or {_PROCESSOR}")
+    refuse_options(options, f"{folder}'s {_CONFIG} or {_PROCESSOR}", but=["size"])
     for file, problem in _OTHER_FILES.items():
         if (folder / file).exists() and (file[0] == "a" or not (folder / _WEIGHTS).exists()):
             raise CheckpointError(f"{folder} {problem}.")

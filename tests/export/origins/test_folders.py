@@ -48,7 +48,9 @@ def test_pipes_and_missing_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_options_that_the_folder_tells_are_refused() -> None:
-    refuse_options(ExportOptions("hf:net", size=(32, 32), preparation=Preparation()), "it")
+    refuse_options(
+        ExportOptions("hf:net", size=(32, 32), preparation=Preparation()), "it", but=["size"]
+    )
     options = ExportOptions(
         "hf:net", "w.pth", arch=("a=1",), preparation=Preparation(std=(1.0,), filter="area")
     )
@@ -56,3 +58,6 @@ def test_options_that_the_folder_tells_are_refused() -> None:
         refuse_options(options, "it")
     with pytest.raises(UsageError, match="got --weights, --std, --filter"):
         refuse_options(options, "it", but=["arch"])
+    with pytest.raises(UsageError, match="got --size for hf:net"):
+        refuse_options(ExportOptions("hf:net", size=(32, 32)), "it")
+    refuse_options(options, "it", but=["weights", "arch", "std", "filter"])
