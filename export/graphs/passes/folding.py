@@ -194,7 +194,7 @@ def _fold(graph: ir.Graph, value: ir.Value, values: Array) -> None:
 
 
 def _constant_of(graph: ir.Graph, name: str, values: Array) -> ir.Value:
-    constant = ir.val(name, const_value=ir.tensor(np.ascontiguousarray(values), name=name))
+    constant = ir.val(name, const_value=ir.tensor(np.asarray(values, order="C"), name=name))
     graph.register_initializer(constant)
     return constant
 
