@@ -11,11 +11,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 from zoo_nets import SIZE, Architecture, Logits
@@ -102,9 +103,15 @@ def train(
 ) -> float:
     """Train to the last step, write the weights, and return the mIoU in percent.
 
+    Weights that the recipe has made already are kept.
+
     Args:
         cells: the data set, see `open_cells`. folder: of the weights and of the state.
     """
+    weights = weights_file(folder, architecture)
+    if weights.exists() and (about := _about(weights))["recipe"] == _fingerprint(recipe):
+        return float(about["miou"])
+    folder.mkdir(parents=True, exist_ok=True)
     dataset = open_cells(cells)
     net, stem = architecture.make(), file_stem(architecture.name)
     state, done = folder / f"{stem}.state.safetensors", 0
@@ -140,7 +147,7 @@ def train(
     miou = evaluate(net, spec, dataset)
     tensors = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
     text = json.dumps({"miou": miou, "recipe": _fingerprint(recipe)})
-    write_bytes(weights_file(folder, architecture), save(tensors, {"zoo": text}))
+    write_bytes(weights, save(tensors, {"zoo": text}))
     state.unlink()
     return miou
 
@@ -157,11 +164,9 @@ def file_stem(name: str) -> str:
 
 def load_trained(architecture: Architecture, folder: Path) -> tuple[nn.Module, float]:
     """The trained net in eval mode, and its mIoU in percent."""
-    net = architecture.make()
-    with safe_open(weights_file(folder, architecture), "pt") as file:
-        miou = json.loads(file.metadata()["zoo"])["miou"]
-        net.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-    return net.eval(), float(miou)
+    net, weights = architecture.make(), weights_file(folder, architecture)
+    net.load_state_dict(load_file(weights))
+    return net.eval(), float(_about(weights)["miou"])
 
 
 @torch.inference_mode()
@@ -197,6 +202,12 @@ def _refresh_statistics(net: nn.Module, crops: Crops, recipe: Recipe) -> None:
     update_bn(batches, net)
 
 
+def _about(path: Path) -> dict[str, Any]:
+    """What a file of this module says of itself."""
+    with safe_open(path, "pt") as file:
+        return dict(json.loads(file.metadata()["zoo"]))
+
+
 def _fingerprint(recipe: Recipe) -> str:
     return f"{recipe.steps}x{recipe.batch} {recipe.crop} lr {recipe.learning_rate}"
 
@@ -213,11 +224,9 @@ def _save(
 
 def _resume(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe) -> int:
     """Load a state; returns the number of steps done, 0 if it belongs to another recipe."""
-    with safe_open(path, "pt") as file:
-        about = json.loads(file.metadata()["zoo"])
-        if about["recipe"] != _fingerprint(recipe):
-            return 0
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    about, tensors = _about(path), load_file(path)
+    if about["recipe"] != _fingerprint(recipe):
+        return 0
     net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
     held: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
