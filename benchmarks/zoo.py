@@ -28,6 +28,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -149,17 +150,18 @@ def run_step(
         "OMP_NUM_THREADS": str(threads),
         "PYTHONPATH": os.pathsep.join([str(script.parents[1]), os.environ.get("PYTHONPATH", "")]),
     }
-    try:
-        done = subprocess.run(
-            command,
-            env=environment,
-            stdout=subprocess.PIPE,
-            timeout=limit,
-            text=True,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (memory, memory)),
-        )
-    except subprocess.TimeoutExpired:
-        return {"job": job, "name": name, "fault": f"took longer than {limit / 60:g} minutes"}
+    with TemporaryDirectory(prefix="edgeunet-zoo-") as scratch:  # outlives a process that is killed
+        try:
+            done = subprocess.run(
+                command,
+                env={**environment, "TMPDIR": scratch},
+                stdout=subprocess.PIPE,
+                timeout=limit,
+                text=True,
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (memory, memory)),
+            )
+        except subprocess.TimeoutExpired:
+            return {"job": job, "name": name, "fault": f"took longer than {limit / 60:g} minutes"}
     if done.returncode:
         fault = f"the process ended with code {done.returncode}; it may use {gigabytes:g} GB"
         return {"job": job, "name": name, "fault": fault}

@@ -71,7 +71,7 @@ def sweep(architecture: Architecture, folder: Path) -> Line:
     net = architecture.make()
     settle(net, architecture.spec, data)
     found: Line = {"parameters": sum(p.numel() for p in net.parameters())}
-    with TemporaryDirectory(prefix="edgeunet-zoo-") as scratch:
+    with TemporaryDirectory() as scratch:
         bundle, steps = Path(scratch) / "bundle", Steps()
         try:
             report = edgeunet.export(
@@ -111,7 +111,7 @@ def prove(architecture: Architecture, folder: Path) -> Line:
     """Export a trained net with the budget that a user has, and compare all graphs with PyTorch."""
     net, miou = load_trained(architecture, folder / "weights")
     data = open_cells(folder / "cells")
-    with TemporaryDirectory(prefix="edgeunet-zoo-") as scratch:
+    with TemporaryDirectory() as scratch:
         bundle, steps = Path(scratch) / "bundle", Steps()
         try:
             report = edgeunet.export(
@@ -220,7 +220,7 @@ def _build_for_rtx(bundle: Path) -> dict[str, str]:
         except MissingDependencyError:
             return {}
         except EdgeUNetError as error:
-            found[precision] = str(error)
+            found[precision] = str(error).replace(f"{bundle}/", "")
     return found
 
 
