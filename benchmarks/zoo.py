@@ -34,6 +34,7 @@ from typing import Any
 import click
 from zoo_nets import ZOO, Architecture
 from zoo_table import tables
+from zoo_train import kept_graphs
 
 Line = dict[str, Any]
 Job = str
@@ -76,6 +77,9 @@ def main(
         for job, net in _plan(chosen, trained=trained, timed=timed):
             if again or results.find(job, net.name) is None:
                 if job == "prove" and not _is_trained(results, net):
+                    continue
+                if job == "time" and kept_graphs(output, net) is None:
+                    click.echo(f"{net.name} was not exported: there is nothing to time.", err=True)
                     continue
                 line = run_step(job, net.name, output, threads=threads)
                 results.add(line)

@@ -22,7 +22,17 @@ import numpy.typing as npt
 import torch
 from torch import nn
 from zoo_nets import ZOO, Architecture, Logits
-from zoo_train import file_stem, load_trained, open_cells, recipe_of, settle, train
+from zoo_train import (
+    GRAPHS,
+    TRAINED_GRAPHS,
+    file_stem,
+    kept_graphs,
+    load_trained,
+    open_cells,
+    recipe_of,
+    settle,
+    train,
+)
 
 import edgeunet
 from edgeunet.bundle.bundle import Bundle, open_bundle
@@ -91,7 +101,7 @@ def sweep(architecture: Architecture, folder: Path) -> Line:
         found["agreement"] = _agreements(report)
         found["snr"] = _snr(net, open_bundle(bundle), architecture)
         found["rtx"] = _build_for_rtx(bundle)
-        _keep_graphs(bundle, folder / "graphs" / file_stem(architecture.name))
+        _keep_graphs(bundle, folder / GRAPHS / file_stem(architecture.name))
     return found
 
 
@@ -134,18 +144,14 @@ def prove(architecture: Architecture, folder: Path) -> Line:
             "snr": _snr(net, opened, architecture),
             "floats": [fallback.name for fallback in report.fallbacks],
         }
-        _keep_graphs(bundle, folder / "trained graphs" / file_stem(architecture.name))
+        _keep_graphs(bundle, folder / TRAINED_GRAPHS / file_stem(architecture.name))
     return found
 
 
 def time_graphs(architecture: Architecture, folder: Path, *, rounds: int = 8) -> Line:
     """Median milliseconds of the graphs that were kept, those of the trained net if there are."""
-    stem = file_stem(architecture.name)
-    kept = next(
-        (f for name in ("trained graphs", "graphs") if (f := folder / name / stem).exists()), None
-    )
-    if kept is None:
-        return {"refused": {"step": "time", "reason": "no graphs: run the sweep first"}}
+    kept = kept_graphs(folder, architecture)
+    assert kept is not None, "no graphs to time"
     threads = torch.get_num_threads()
     turns = cycle(_images(architecture))
     nets = {f: OrtNet(kept / flavour_file(f), flavour=f, threads=threads) for f in TIMED}
@@ -158,7 +164,7 @@ def time_graphs(architecture: Architecture, folder: Path, *, rounds: int = 8) ->
         "ms": medians,
         "threads": threads,
         "load": load,
-        "trained": kept.parent.name != "graphs",
+        "trained": kept.parent.name == TRAINED_GRAPHS,
     }
 
 

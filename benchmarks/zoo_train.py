@@ -35,6 +35,8 @@ from edgeunet.training.losses import Target, cross_entropy_dice
 from edgeunet.training.optimizer import adamw
 
 TRAIN_IMAGES, VAL_IMAGES = 240, 24
+GRAPHS, TRAINED_GRAPHS = "graphs", "trained graphs"
+"""Folders of the graphs that are timed."""
 STATISTICS_IMAGES = 32
 """Training images that the batch statistics are taken from."""
 
@@ -160,6 +162,12 @@ def weights_file(folder: Path, architecture: Architecture) -> Path:
 def file_stem(name: str) -> str:
     """A name as a file's."""
     return name.replace(":", "-").replace(" ", "-")
+
+
+def kept_graphs(folder: Path, architecture: Architecture) -> Path | None:
+    """Where graphs of a net are, those of the trained net if there are."""
+    places = (folder / kind / file_stem(architecture.name) for kind in (TRAINED_GRAPHS, GRAPHS))
+    return next((place for place in places if place.exists()), None)
 
 
 def load_trained(architecture: Architecture, folder: Path) -> tuple[nn.Module, float]:

@@ -179,6 +179,14 @@ def test_nets_are_proved_only_with_an_miou_that_means_something(
     assert [(at["job"], at["name"]) for at in lines] == ran
 
 
+def test_net_that_was_not_exported_is_not_timed(tmp_path: Path) -> None:
+    import zoo
+    from click.testing import CliRunner
+
+    done = CliRunner().invoke(zoo.main, ["--time", "--only", NAME, "-o", str(tmp_path), "--json"])
+    assert "nothing to time" in done.stderr and json.loads(done.stdout) == []
+
+
 def test_tables_tell_what_passed_what_was_refused_and_what_broke_a_promise() -> None:
     import zoo_table
 
