@@ -68,7 +68,7 @@ class Steps:
     """Follows the steps of an export, so that one that fails can be named."""
 
     def __init__(self) -> None:
-        self.last = "check"
+        self.last = _STEPS[0]  # opening the net checks and traces it
 
     def __call__(self, text: str) -> None:
         """Note a message of the export; not each is a step."""
@@ -142,7 +142,7 @@ def prove(architecture: Architecture, folder: Path) -> Line:
             "agreement": _agreements(report),
             "drop": {name: stage.drop for name, stage in _stages(report).items()},
             "snr": _snr(net, opened, architecture),
-            "floats": [fallback.name for fallback in report.fallbacks],
+            "floats": [fallback.layer for fallback in report.fallbacks],
         }
         _keep_graphs(bundle, folder / TRAINED_GRAPHS / file_stem(architecture.name))
     return found

@@ -147,7 +147,7 @@ def train(
     _refresh_statistics(net, crops, recipe)
     net.eval()
     miou = evaluate(net, spec, dataset)
-    tensors = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
+    tensors = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     text = json.dumps({"miou": miou, "recipe": _fingerprint(recipe)})
     write_bytes(weights, save(tensors, {"zoo": text}))
     state.unlink()
@@ -223,9 +223,10 @@ def _fingerprint(recipe: Recipe) -> str:
 def _save(
     path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, done: int
 ) -> None:
-    tensors: dict[str, Tensor] = {f"net.{k}": v.contiguous() for k, v in net.state_dict().items()}
+    # Clones, since nnU-Net's nets hold the same tensors under several names.
+    tensors: dict[str, Tensor] = {f"net.{k}": v.clone() for k, v in net.state_dict().items()}
     for number, values in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{number}.{k}": v.contiguous() for k, v in values.items()}
+        tensors |= {f"optimizer.{number}.{k}": v.clone() for k, v in values.items()}
     text = json.dumps({"done": done, "recipe": _fingerprint(recipe)})
     write_bytes(path, save(tensors, {"zoo": text}))
 
