@@ -33,7 +33,7 @@ from typing import Any
 
 import click
 from zoo_nets import ZOO, Architecture
-from zoo_table import tables
+from zoo_table import ENOUGH, tables
 from zoo_train import kept_graphs
 
 Line = dict[str, Any]
@@ -43,8 +43,6 @@ MINUTES: Mapping[Job, float] = {"sweep": 15, "train": 20, "prove": 30, "time": 5
 """Limit of a step, on a machine that does something else beside."""
 GIGABYTES = 16.0
 """Limit of a step's address space."""
-ENOUGH = 75.0
-"""mIoU in percent that a net must have before its losses mean something."""
 
 
 @click.command()
