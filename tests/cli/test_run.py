@@ -323,7 +323,7 @@ def test_flicker_is_told_only_where_something_was_smoothed(fp32_bundle: Path, im
     ("options", "words"),
     [
         (["--temporal", "1"], "0<=x<1"),
-        (["--temporal", "0.5", "--tile"], "frames in tiles are not smoothed"),
+        (["--temporal", "0.5", "--tile"], "frames in tiles or windows are not smoothed"),
     ],
 )
 def test_smoothing_that_cannot_be_touches_no_output(

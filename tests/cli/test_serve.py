@@ -31,7 +31,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--tile", "--temporal", "0.3"), "tiles are not smoothed"),
+        (("--tile", "--temporal", "0.3"), "frames in tiles or windows are not smoothed"),
         (("--overlap", "0.5"), "--overlap needs --tile"),
         (("--blend", "valid"), "--blend needs --tile"),
         (("--temporal", "1"), "--temporal"),

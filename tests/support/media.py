@@ -19,6 +19,8 @@ Frame = npt.NDArray[np.uint8]
 
 VIDEO_SIZE = (64, 96)
 VIDEO_RATE = Fraction(25)
+EXACT = 0x42002
+"""FFmpeg's accurate rounding and full chroma, by which all processors give the same colours."""
 
 
 def numbered_frame(index: int, size: tuple[int, int] = VIDEO_SIZE) -> Frame:
@@ -96,7 +98,11 @@ def decode(path: Path) -> tuple[list[Frame], Fraction]:
         stream = container.streams.video[0]
         rate = stream.average_rate
         assert rate is not None
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)], rate
+        pictures = [
+            frame.reformat(format="rgb24", interpolation=EXACT)
+            for frame in container.decode(stream)
+        ]
+    return [picture.to_ndarray() for picture in pictures], rate
 
 
 def moving_frame(index: int, size: tuple[int, int] = VIDEO_SIZE) -> Frame:

@@ -135,7 +135,10 @@ def test_frames_are_cut_into_tiles(fp32_bundle: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"temporal": 0.3, "options": LoadOptions(tiling=Tiling())}, "tiles are not smoothed"),
+        (
+            {"temporal": 0.3, "options": LoadOptions(tiling=Tiling())},
+            "frames in tiles or windows are not smoothed",
+        ),
         ({"temporal": 1.0}, "temporal is 1.0"),
         ({"batch": 99}, "batch is 99"),
         ({"options": LoadOptions(tiling=Tiling(batch=99))}, "batch is 99"),
