@@ -66,6 +66,7 @@ PACKAGES = (
         "smp",
         "export: smp:NET, smp:FOLDER",
     ),
+    Package("timm", "timm", "zoo", "benchmarks: encoders of nets"),
     Package("torchvision", "torchvision", "torchvision", "export: torchvision:NET"),
     Package("transformers", "transformers", "hf", "export: hf:FOLDER"),
     Package("packaging", "packaging", "trt", "build, run on a GPU: TensorRT versions"),

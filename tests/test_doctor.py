@@ -52,7 +52,7 @@ def test_missing_packages_are_told_with_their_command_in_columns(lacking: Lackin
     assert re.search(r"^av +missing +run, serve: .*; pip install 'edgeunet\[video\]'$", out, re.M)
     rows = out[out.index("onnxruntime") : out.index("on a GPU")].splitlines()
     rows = [row for row in rows if not row.startswith("note: ")]
-    columns = {re.match(r".{24}\S+ +", row).end() for row in rows}  # type: ignore[union-attr]
+    columns = {re.match(r".{31}\S+ +", row).end() for row in rows}  # type: ignore[union-attr]
     assert len(columns) == 1, rows
 
 

@@ -61,6 +61,8 @@ def of_size(folder: Path, height: int, width: int) -> Backend:
     card = Checkpoint.open(folder / CHECKPOINT_NAME).card
     step = 2 if card.model == "mobile_unet" else 1  # pixels of the input by pixel of the logits
     manifest = Manifest(
+        reference="checkpoint",
+        origin="PyTorch",
         model=card.model,
         arguments=card.arguments,
         weights="cells",

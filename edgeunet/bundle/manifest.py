@@ -328,8 +328,8 @@ class Manifest:
     max_batch: int
     files: dict[str, str]
     versions: dict[str, str]
-    reference: Kept = "checkpoint"
-    origin: str = "PyTorch"
+    reference: Kept
+    origin: str
     gate: tuple[float, ...] | None = None
     depths: dict[str, str] = field(default_factory=dict)
     frames: FrameStatistics | None = None

@@ -11,7 +11,7 @@ from ..errors import MissingDependencyError
 from ..extras import how_to_install
 from .common import Command, echo_json, json_option
 
-_WIDTH = 24  # columns of a name
+_WIDTH = 31  # columns of a name
 
 
 @click.command("doctor", cls=Command)

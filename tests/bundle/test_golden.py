@@ -19,6 +19,8 @@ from edgeunet.bundle.golden import Golden, check_golden, read_golden
 from edgeunet.bundle.manifest import InputSpec, Manifest
 
 MANIFEST = Manifest(
+    reference="checkpoint",
+    origin="PyTorch",
     model="unet",
     arguments={},
     weights="none",

@@ -7,8 +7,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from edgeunet.parity.html import render
+from edgeunet.pages import render
 from edgeunet.parity.roc import Roc
+from support.commands import ROOT
 
 CURVE = ((0.0, 0.0), (0.0, 0.5), (0.25, 1.0), (1.0, 1.0))
 
@@ -18,7 +19,7 @@ def roc(name: str = "cell", colour: tuple[int, int, int] = (32, 178, 170)) -> Ro
 
 
 def picture(*rocs: Roc) -> str:
-    return render("roc.svg", rocs=rocs)
+    return render(ROOT / "edgeunet" / "parity" / "templates" / "roc.svg", rocs=rocs)
 
 
 def elements(svg: str, tag: str) -> list[ElementTree.Element]:

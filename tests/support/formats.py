@@ -98,6 +98,8 @@ def manifests(draw: st.DrawFn) -> Manifest:
     count = len(card.classes)
     thresholds = st.lists(st.floats(0, 1), min_size=count, max_size=count).map(tuple)
     return Manifest(
+        reference="checkpoint",
+        origin="PyTorch",
         model=card.model,
         arguments=card.arguments,
         weights=draw(texts),

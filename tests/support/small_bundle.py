@@ -63,6 +63,8 @@ def write_bundle(
         split_flavours(root, flavours)
         names += [part_file(flavour, part) for flavour in flavours for part in PARTS]
     manifest = Manifest(
+        reference="checkpoint",
+        origin="PyTorch",
         model="unet",
         arguments={},
         weights="none",

@@ -24,6 +24,8 @@ def bundle_of(
     """A bundle of which there is no file; a value of 127.5 is 0 to its net."""
     names = tuple(f"class {index}" for index in range(classes))
     manifest = Manifest(
+        reference="checkpoint",
+        origin="PyTorch",
         model="unet",
         arguments={},
         weights="none",

@@ -8,10 +8,10 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from edgeunet.exporting.variants import ensemble_of
 
 from edgeunet.errors import UsageError
 from edgeunet.exporting import ExportOptions, export_bundle
+from edgeunet.exporting.origins.variants import ensemble_of
 from edgeunet.models.checkpoints import Checkpoint, save_checkpoint
 from edgeunet.models.depth import prune_depth
 from support.nested_nets import IMAGE, whole
