@@ -89,6 +89,8 @@ def how_to_install(module: str, extra: str) -> str:
     if extra in _EXTRAS_WITH_OPENCV and _has_other_opencv():
         package = find_package(module)
         return f"pip install {package.name if package else module}"
+    if extra == "quantize":  # most who lack it want to export a net in PyTorch
+        return "pip install 'edgeunet[export]', or 'edgeunet[quantize]' for ONNX files alone"
     return f"pip install 'edgeunet[{extra}]'"
 
 

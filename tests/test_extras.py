@@ -59,6 +59,15 @@ def opencv(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
     return install
 
 
+def test_extra_without_torch_is_named_beside_the_one_with_it(
+    opencv: Callable[[str | None], None],
+) -> None:
+    opencv("wheel")
+    assert how_to_install("onnx", "quantize") == (
+        "pip install 'edgeunet[export]', or 'edgeunet[quantize]' for ONNX files alone"
+    )
+
+
 @pytest.mark.parametrize("extra", ["cpu", "video", "export", "train"])
 def test_another_opencv_is_not_overwritten_by_that_of_an_extra(
     opencv: Callable[[str | None], None], extra: str
