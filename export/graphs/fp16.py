@@ -51,6 +51,8 @@ def half(source: Path, path: Path, *, opset: int | None = None) -> None:
     for node in model.graph:
         if node.op_type == "Cast" and node.attributes["to"].value == ir.DataType.FLOAT:
             node.attributes.add(ir.AttrInt64("to", ir.DataType.FLOAT16))
+        if node.op_type == "ConstantOfShape":
+            _fill_with_half(node)
         for value in node.outputs:
             if not value.is_graph_output():
                 value.type = value.shape = None  # inferred anew by `save`
@@ -67,6 +69,14 @@ def _to_half(value: ir.Value, *, is_scale: bool) -> ir.TensorProtocol:
     if is_scale and float(values.min()) < SMALLEST:
         raise ExportError(f"{name} holds {values.min():g}, which is 0 in FP16. Use FP32.")
     return ir.tensor(values.astype(np.float16), name=name)
+
+
+def _fill_with_half(node: ir.Node) -> None:
+    """Let a ConstantOfShape make FP16 instead of FP32, which it does without a value too."""
+    value = node.attributes.get("value")
+    filled = np.zeros(1, np.float32) if value is None else value.as_tensor().numpy()
+    if filled.dtype == np.float32:
+        node.attributes.add(ir.AttrTensor("value", ir.tensor(filled.astype(np.float16))))
 
 
 def _cast_ends(graph: ir.Graph) -> None:

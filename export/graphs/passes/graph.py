@@ -15,6 +15,8 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
+from edgeunet.errors import ExportError, first_line
+
 Array = npt.NDArray[Any]
 
 OPSET = 17
@@ -32,10 +34,15 @@ def save(model: ir.Model, path: Path) -> None:
     """Infer all types and shapes, check the model and write it.
 
     Raises:
-        InferenceError, ValidationError: the model is not valid ONNX.
+        ExportError: the model is not valid ONNX.
     """
-    proto = onnx.shape_inference.infer_shapes(ir.to_proto(model), strict_mode=True)
-    onnx.checker.check_model(proto, full_check=True)
+    try:
+        proto = onnx.shape_inference.infer_shapes(ir.to_proto(model), strict_mode=True)
+        onnx.checker.check_model(proto, full_check=True)
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
+        raise ExportError(
+            f"{path.name} would not be valid ONNX: {first_line(error)}. Please report this net."
+        ) from None
     onnx.save(proto, path)
 
 

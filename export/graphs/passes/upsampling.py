@@ -116,12 +116,18 @@ class ResizeToGather(MapPass):
         self._nodes = nodes
 
     def matches(self, node: ir.Node) -> bool:
-        """Every nearest Resize of rows and columns from a map of fixed size to another."""
+        """Every nearest Resize that makes a whole number of pixels of each, in fixed sizes.
+
+        By other scales, pixels lie as near to one neighbour as to another but for rounding.
+        """
         if not _resizes_by_scales(node, self._nodes):
             return False
         before, after = map_shape(node.inputs[0]), map_shape(node.outputs[0])
+        scales = constant(node.inputs[2])
         return (
-            attribute(node, "mode", "nearest") == "nearest"
+            scales is not None
+            and bool((scales == np.rint(scales)).all())
+            and attribute(node, "mode", "nearest") == "nearest"
             and attribute(node, "coordinate_transformation_mode", "half_pixel") in _PLACES
             and attribute(node, "nearest_mode", "round_prefer_floor") in _ROUNDINGS
             and bool(before and after)

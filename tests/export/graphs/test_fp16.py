@@ -94,3 +94,24 @@ def test_a_factor_that_is_called_a_scale_may_be_anything(value: float, tmp_path:
     onnx.save(chain(node, norm_scale=np.array([value])), tmp_path / "m.onnx")
     half(tmp_path / "m.onnx", tmp_path / "half.onnx")
     assert (tmp_path / "half.onnx").exists()
+
+
+@pytest.mark.parametrize("filled", [None, 0.5])
+def test_filled_tensors_become_fp16_too(filled: float | None, tmp_path: Path) -> None:
+    """An FP32 tensor would meet FP16 in the Add."""
+    value = {} if filled is None else {"value": helper.make_tensor("v", 1, [1], [filled])}
+    nodes = [
+        helper.make_node("Shape", ["image"], ["shape"]),
+        helper.make_node("ConstantOfShape", ["shape"], ["made"], **value),
+        helper.make_node("Add", ["image", "made"], ["logits"]),
+    ]
+    ends = [helper.make_tensor_value_info(name, 1, ["batch", 2]) for name in ("image", "logits")]
+    model = helper.make_model(
+        helper.make_graph(nodes, "filled", ends[:1], ends[1:]),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    onnx.save(model, tmp_path / "full.onnx")
+    half(tmp_path / "full.onnx", tmp_path / "half.onnx")
+    (found,) = run(onnx.load(tmp_path / "half.onnx"), np.ones((3, 2), np.float32))
+    assert (found == 1 + (filled or 0)).all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
@@ -107,16 +107,13 @@ def test_other_resizes_stay(scales: tuple[float, ...], changed: dict[str, str]) 
 @settings(deadline=None, max_examples=60)
 @given(
     sizes=st.tuples(st.integers(1, 9), st.integers(1, 9)),
-    targets=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    scales=st.tuples(st.integers(1, 7), st.integers(1, 7)),
     place=st.sampled_from(["asymmetric", "half_pixel"]),
     rounding=st.sampled_from(["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"]),
 )
 def test_nearest_pixels_are_gathered(
-    sizes: tuple[int, int], targets: tuple[int, int], place: str, rounding: str
+    sizes: tuple[int, int], scales: tuple[int, int], place: str, rounding: str
 ) -> None:
-    scales = tuple(new / old for old, new in zip(sizes, targets, strict=True))
-    exact = (float(np.float32(s)) * n for s, n in zip(scales, sizes, strict=True))
-    assume(all(size >= target for size, target in zip(exact, targets, strict=True)))
     model = resized(
         (2, *sizes),
         scales=(1, 1, *scales),
