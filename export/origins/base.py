@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from edgeunet.bundle.card import Card
 from edgeunet.bundle.manifest import InputSpec, Kept
+from edgeunet.data.datasets import default_palette
 from edgeunet.data.fit import Frame
+from edgeunet.errors import UsageError
 from edgeunet.parity.reference import Reference
+
+TWO_CLASSES = ("background", "foreground")
+"""What one channel decides between."""
 
 
 class Origin(Reference):
@@ -47,3 +52,33 @@ class Origin(Reference):
     def distance(self, frames: Iterable[Frame], spec: InputSpec) -> float:
         """How unlike the training data frames are, nats, see `distance_of`; NaN if unknown."""
         return math.nan
+
+
+def card_of(model: str, classes: Sequence[str], spec: InputSpec) -> Card:
+    """A card for a net of which no more is known."""
+    return Card(
+        model=model,
+        arguments={},
+        classes=tuple(classes),
+        palette=default_palette(len(classes)),
+        input=spec,
+        data="unknown",
+    )
+
+
+def named_classes(channels: int, names: Sequence[str], net: str) -> tuple[str, ...]:
+    """Names of the classes of so many channels; one channel decides between two.
+
+    Raises:
+        UsageError: another number of names.
+    """
+    count = max(2, channels)
+    if not names:
+        return TWO_CLASSES if channels == 1 else tuple(f"class {each}" for each in range(count))
+    given = (TWO_CLASSES[0], *names) if channels == len(names) == 1 else tuple(names)
+    if len(given) != count:
+        raise UsageError(
+            f"{net} has {count} classes, got {len(names)} names: {', '.join(names)}. Pass one name "
+            "for each."
+        )
+    return given

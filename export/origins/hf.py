@@ -17,9 +17,10 @@ from edgeunet.metrics import Mask
 from edgeunet.models.weight_files import check_tensors, check_types, read_weight_file
 
 from ..options import ExportOptions
+from .base import card_of
 from .folders import folder_of, read_object, refuse_options
 from .hf_processor import check_same_image, image_of, input_of, open_processor, settings_of
-from .module import ModuleOrigin, Segment, card_of
+from .module import ModuleOrigin, Segment
 
 _CONFIG, _PROCESSOR, _WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
 

@@ -32,7 +32,8 @@ from edgeunet.models.state_dict import check_fit, load_weights, read_tensors, wi
 from edgeunet.models.wrappers import Judge
 
 from ..options import ExportOptions, class_names
-from .module import ModuleOrigin, Segment, card_of, named_classes
+from .base import card_of, named_classes
+from .module import ModuleOrigin, Segment
 
 Make = Callable[[], nn.Module]
 

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from edgeunet.bundle.card import Card
 from edgeunet.bundle.manifest import InputSpec
-from edgeunet.data.datasets import default_palette
 from edgeunet.data.fit import Frame
 from edgeunet.errors import ExportError, ShapeError, UsageError, first_line
 from edgeunet.metrics import Mask
@@ -26,7 +25,7 @@ from edgeunet.runtime.frames import NetOutputs
 
 from ..graphs.passes.graph import load, save
 from ..graphs.trace import trace
-from .base import Origin
+from .base import Origin, card_of, named_classes
 from .distance import distance_of
 from .onnx_batch import check_batch
 from .onnx_classes import to_two_classes
@@ -136,40 +135,6 @@ def open_module(
     found = _run(_Chosen(_on_cpu(net), output), spec, name).shape[1]
     card = card_of(name, named_classes(found, classes, name), spec)
     return ModuleOrigin(net, card, output=output)
-
-
-def card_of(model: str, classes: Sequence[str], spec: InputSpec) -> Card:
-    """A card for a net of which no more is known."""
-    return Card(
-        model=model,
-        arguments={},
-        classes=tuple(classes),
-        palette=default_palette(len(classes)),
-        input=spec,
-        data="unknown",
-    )
-
-
-TWO_CLASSES = ("background", "foreground")
-"""What one channel decides between."""
-
-
-def named_classes(channels: int, names: Sequence[str], net: str) -> tuple[str, ...]:
-    """Names of the classes of so many channels; one channel decides between two.
-
-    Raises:
-        UsageError: another number of names.
-    """
-    count = max(2, channels)
-    if not names:
-        return TWO_CLASSES if channels == 1 else tuple(f"class {each}" for each in range(count))
-    given = (TWO_CLASSES[0], *names) if channels == len(names) == 1 else tuple(names)
-    if len(given) != count:
-        raise UsageError(
-            f"{net} has {count} classes, got {len(names)} names: {', '.join(names)}. Pass one name "
-            "for each."
-        )
-    return given
 
 
 class _Chosen(nn.Module):

@@ -27,8 +27,9 @@ from edgeunet.models.state_dict import mismatches
 from edgeunet.models.weight_files import check_tensors, check_types, read_weight_file
 
 from ..options import ExportOptions
+from .base import card_of
 from .folders import folder_of, read_object, refuse_options
-from .module import ModuleOrigin, Segment, card_of
+from .module import ModuleOrigin, Segment
 from .nnunet_predictor import SCHEMES, STEP, predict
 
 _PLANS, _DATASET = "plans.json", "dataset.json"

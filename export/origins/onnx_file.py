@@ -11,9 +11,7 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
-from edgeunet.bundle.card import Card
 from edgeunet.bundle.manifest import BYTE_LEVELS, RGB, InputSpec, depth_of, imagenet
-from edgeunet.data.datasets import default_palette
 from edgeunet.data.fit import Frame
 from edgeunet.data.preparation import Preparation
 from edgeunet.errors import BackendError, EdgeUNetError, ExportError, UsageError, first_line
@@ -24,7 +22,7 @@ from edgeunet.runtime.backends.ort import OrtNet
 from edgeunet.runtime.frames import NetOutputs
 
 from ..graphs.passes.graph import save
-from .base import Origin
+from .base import Origin, card_of, named_classes
 from .onnx_batch import check_batch
 from .onnx_classes import SMALLEST
 from .onnx_forms import Normalised, normalise
@@ -32,7 +30,6 @@ from .onnx_reading import open_graph
 
 Values = npt.NDArray[Any]
 
-_TWO = ("background", "foreground")
 _HALVES = np.array([-0.5, 0.5], np.float32).reshape(1, 2, 1, 1)  # of one channel, see onnx_classes
 _CLOSE = 1e-3
 """Largest difference of the logits, as a share of the largest, that another order of sums makes."""
@@ -77,14 +74,7 @@ class OnnxOrigin(Origin):
             names = _class_names(found, tuple(classes))
         except EdgeUNetError as error:
             raise type(error)(f"{path}: {error}") from None
-        card = Card(
-            model=f"onnx:{path.name}",
-            arguments={},
-            classes=names,
-            palette=default_palette(len(names)),
-            input=spec,
-            data="unknown",
-        )
+        card = card_of(f"onnx:{path.name}", names, spec)
         super().__init__(card, f"{path.name} on ONNX Runtime", weights=path.stem)
         self.found = found
         self.notes += [*found.told(), *notes]
@@ -308,16 +298,7 @@ def _for_each(values: Sequence[float], count: int) -> tuple[float, ...]:
 
 
 def _class_names(found: Normalised, given: tuple[str, ...]) -> tuple[str, ...]:
-    if given:
-        names = (_TWO[0], *given) if len(given) == 1 and found.classes == 2 else given
-        if len(names) != found.classes:
-            raise UsageError(
-                f"the graph has {found.classes} classes, got {len(given)} names: "
-                f"{', '.join(given)}. Pass one name for each."
-            )
-        return names
-    if len(found.metadata.classes) == found.classes:
-        return found.metadata.classes
-    if found.one_channel:
-        return _TWO
-    return tuple(f"class {index}" for index in range(found.classes))
+    """The given names, else those in the file's metadata if there is one for each class."""
+    told = found.metadata.classes if len(found.metadata.classes) == found.classes else ()
+    one = found.one_channel or (found.classes == 2 and len(given) == 1)
+    return named_classes(1 if one else found.classes, given or told, "the graph")
