@@ -23,6 +23,7 @@ from ..graphs import passes
 from ..graphs.fp16 import SMALLEST
 from ..graphs.passes.graph import constant, load, names, origin, save
 from .halves import avoid_halves
+from .pair_sums import limit_pairs
 from .placement import int8_nodes, outputs_before_float, tensorrt_nodes
 from .shared_ranges import Range, inherit_ranges, share_ranges
 
@@ -64,7 +65,10 @@ def quantize_for_cpu(
     ir.passes.Sequential(passes.CancelTransposes(), RemoveUnusedNodesPass())(model)
     parts = _parts(model, chosen, convolutions, outputs)
     # A Relu that only a Resize or MaxPool reads would else stay float, and its convolution with it.
-    options = {"ForceQuantizeNoInputCheck": True}
+    options = {
+        "ForceQuantizeNoInputCheck": True,
+        "TensorQuantOverrides": limit_pairs(model, parts),
+    }
     quantized = _quantized(model, ranges, parts, QuantType.QUInt8, options, outputs)
     ir.passes.Sequential(passes.RoundOnce(), passes.ConcatInInt8(), RemoveUnusedNodesPass())(
         quantized
