@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from ..graphs.passes.graph import constant, of_type, operand, producer
-from .quantizers import Q, dequantizer, parameters, quantizers
+from ..graphs.passes.graph import Array, attribute, constant, of_type, operand, producer
+from ..int8.pair_sums import LIMIT, largest_pair, terms_of
+from .quantizers import Q, dequantizer, element_type, parameters, quantizers
 from .rule import Broken, Rule
 
 _ACTIVATIONS = ("Relu", "Clip")
@@ -56,7 +57,47 @@ def resize_scales(graph: ir.Graph) -> Broken:
             )
 
 
+def narrow_sums(graph: ir.Graph) -> Broken:
+    """x86-64 processors without VNNI add pairs of products in 16 bits, which saturates.
+
+    ONNX Runtime's documentation, "Quantize ONNX models", on U8S8. See `int8.pair_sums`.
+    """
+    for node in of_type(graph, "Conv", "MatMul"):
+        weight = dequantizer(operand(node, 1))
+        if weight is None or dequantizer(operand(node, 0)) is None:
+            continue
+        integers = _integers(weight)
+        terms = None if integers is None else terms_of(node, integers)
+        if terms is not None and largest_pair(terms) > LIMIT:
+            yield (
+                node,
+                f"has weights that add up to more than {LIMIT} in a pair: on x86 processors "
+                "without VNNI its sums may saturate. Quantize with `edgeunet export`, or to 7 bits "
+                "(reduce_range).",
+            )
+
+
+def _integers(pair: ir.Node) -> Array | None:
+    """Signed 8-bit weights in front of a DQ, also those that a Q in front of it rounds."""
+    values = constant(operand(pair, 0))
+    quantizer = producer(operand(pair, 0), Q)
+    if quantizer is not None:
+        values, scale = constant(operand(quantizer, 0)), constant(operand(quantizer, 1))
+        if (
+            values is None
+            or scale is None
+            or element_type(operand(quantizer, 2)) != ir.DataType.INT8
+        ):
+            return None
+        shape = [1] * values.ndim
+        shape[attribute(quantizer, "axis", 1)] = -1
+        steps = values / (scale if scale.size == 1 else scale.reshape(shape))
+        values = np.clip(np.rint(steps), -128, 127).astype(np.int8)
+    return values if values is not None and values.dtype == np.int8 else None
+
+
 RULES = (
+    Rule("narrow-sums", "warning", ("ort-cpu",), narrow_sums),
     Rule("unfolded-activation", "warning", ("ort-cpu",), unfolded_activation),
     Rule("split-activation", "warning", ("ort-cpu",), split_activation),
     Rule("resize-two-scales", "warning", ("ort-cpu",), resize_scales),

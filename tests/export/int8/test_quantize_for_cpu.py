@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,14 @@ from edgeunet.exporting.graphs.passes import (
     ConcatInInt8,
 )
 from edgeunet.exporting.graphs.passes.graph import origin
+from edgeunet.exporting.int8.calibration.observe import activations
 from edgeunet.exporting.int8.quantize import passes_for_cpu, quantize_for_cpu
+from edgeunet.exporting.lint import lint
 from edgeunet.models import list_models
 from support.exports import table_of
 from support.graphs import run, traced
+from support.int8 import TABLE
+from support.lint_graphs.reports import broken
 from support.passes import assert_left_alone, rewritten_by
 
 
@@ -143,10 +148,15 @@ def test_concat_whose_output_stays_float_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("name", list_models())
-def test_all_passes_leave_every_variant_its_function(name: str, tmp_path: Path) -> None:
-    model = onnx.load(traced(name, tmp_path))
+def test_every_variant_keeps_its_function_and_is_summed_exactly(name: str, tmp_path: Path) -> None:
+    source, int8 = traced(name, tmp_path), tmp_path / "int8.onnx"
+    model = onnx.load(source)
     rewritten = rewritten_by(Sequential(*passes_for_cpu(), CancelTransposes()), model)
     image = np.random.default_rng(0).normal(size=(2, 3, 64, 96)).astype(np.float32)
     np.testing.assert_allclose(run(rewritten, image)[0], run(model, image)[0], atol=1e-4)
     names = {node.name for node in model.graph.node}
     assert {origin(node.name) for node in rewritten.graph.node} <= names
+
+    ranges = dict.fromkeys(["image", *activations(model)], (-1.0, 1.0))
+    quantize_for_cpu(source, int8, replace(TABLE, ranges=ranges))
+    assert "narrow-sums" not in broken(lint(int8, "ort-cpu"))
