@@ -12,8 +12,8 @@ from .extras import PACKAGES
 _CPUINFO = Path("/proc/cpuinfo")
 _BOARD = Path("/proc/device-tree/model")  # of ARM boards, whose cpuinfo names no processor
 _NO_VNNI = (
-    "this x86 processor has no VNNI: INT8 may saturate, and it is hardly faster than FP32. "
-    "Check with `edgeunet parity` and `edgeunet bench` before using it."
+    "this x86 processor has no VNNI: INT8 gains less over FP32 than on others. "
+    "`edgeunet bench` measures both; --precision chooses."
 )
 
 
@@ -82,8 +82,9 @@ def cores() -> int:
 def lacks_vnni() -> bool:
     """True on an x86-64 processor without VNNI instructions; False if Linux does not say.
 
-    ONNX Runtime then adds pairs of INT8 products in 16 bits, and large values overflow (its
-    documentation, "Quantize ONNX models", on U8S8).
+    ONNX Runtime then takes several instructions for an INT8 product, and adds pairs of them in 16
+    bits, which saturates if the weights allow it (its documentation, "Quantize ONNX models", on
+    U8S8). Those of a bundle do not.
     """
     flags = set(_cpu_field("flags").split())  # ARM has "Features"
     return bool(flags) and not flags & {"avx512_vnni", "avx_vnni"}

@@ -15,7 +15,7 @@ from edgeunet.bundle.bundle import Bundle, BundleFile
 from edgeunet.bundle.engines import engine_dtype
 from edgeunet.bundle.graphs import check_graph, read_graph
 from edgeunet.bundle.manifest import Flavour, Manifest, Precision
-from edgeunet.doctor import cores, lacks_vnni
+from edgeunet.doctor import cores
 from edgeunet.errors import BackendError, BundleError, MissingDependencyError, UsageError
 
 from ..frames import NetOutputs
@@ -210,8 +210,6 @@ def _session_options(threads: int | None, *, as_written: bool) -> onnxruntime.Se
     options.add_session_config_entry("session.load_model_format", "ONNX")
     if as_written:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    elif lacks_vnni():
-        options.add_session_config_entry("session.x64quantprecision", "1")
     if threads is not None:
         options.intra_op_num_threads = threads
     return options

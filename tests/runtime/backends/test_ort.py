@@ -1,4 +1,4 @@
-"""What ONNX Runtime is given: options by what the CPU has, and only content that was checked."""
+"""What ONNX Runtime is given: only content that was checked; and what comes of it."""
 
 from __future__ import annotations
 
@@ -23,27 +23,6 @@ from edgeunet.runtime.frames import Batch
 from edgeunet.runtime.options import Tiling
 from support.hostile_graphs import PLACES, external, model_of
 from support.small_bundle import write_bundle
-
-WIDE = "session.x64quantprecision"
-
-
-@pytest.mark.parametrize(
-    ("flavour", "lacking", "wide"),
-    [("int8.cpu", True, True), ("int8.cpu", False, False), ("int8", True, False)],
-)
-def test_wider_products_are_requested_only_without_vnni(
-    int8_bundle: Path, monkeypatch: pytest.MonkeyPatch, flavour: Flavour, lacking: bool, wide: bool
-) -> None:
-    """With VNNI they would cost more than half of the speed."""
-    monkeypatch.setattr(ort, "lacks_vnni", lambda: lacking)
-    path = open_bundle(int8_bundle).model_path(flavour)
-    with ort.OrtNet(path, flavour=flavour) as net:
-        options = net._first.get_session_options()
-        if wide:
-            assert options.get_session_config_entry(WIDE) == "1"
-        else:
-            with pytest.raises(RuntimeError, match=WIDE):
-                options.get_session_config_entry(WIDE)
 
 
 @pytest.mark.parametrize(
