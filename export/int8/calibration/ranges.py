@@ -19,16 +19,26 @@ METHODS: tuple[Method, ...] = get_args(Method)
 LEVELS = 128  # magnitudes in symmetric INT8, which TensorRT uses
 _STRIDE = 16  # bins between two candidate thresholds
 
-# An activation that is always zero has no range, and no scale that FP16 can hold. It gets this
-# range, which makes the symmetric scale the smallest normal FP16 number.
+# An activation that is always zero has no range, and no scale that FP16 can hold. Its range ends
+# here, which makes the symmetric scale the smallest normal FP16 number.
 _NARROWEST = 127 * 2.0**-14
 
 
 def ranges_of(statistics: Mapping[str, Statistics], method: Method) -> dict[str, Range]:
     """Range of every activation by one method."""
-    found = {name: _RULES[method](seen) for name, seen in statistics.items()}
-    narrow = {name for name, (low, high) in found.items() if max(-low, high) < _NARROWEST}
-    return {**found, **dict.fromkeys(narrow, (-_NARROWEST, _NARROWEST))}
+    return {name: _widened(_RULES[method](seen)) for name, seen in statistics.items()}
+
+
+def _widened(limits: Range) -> Range:
+    """The range, if it is too narrow up to `_NARROWEST` on the sides that have values.
+
+    A Relu's stays on its side of 0: ONNX Runtime drops a Relu that ends where the range does, and
+    runs a convolution in front of any other one in float.
+    """
+    low, high = limits
+    if max(-low, high) >= _NARROWEST:
+        return limits
+    return (-_NARROWEST if low < 0 else 0.0), (_NARROWEST if high > 0 or low == 0 else 0.0)
 
 
 def minmax(seen: Statistics) -> Range:
