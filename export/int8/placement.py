@@ -7,7 +7,14 @@ from collections.abc import Collection
 import onnx_ir as ir
 
 from ..graphs.passes.convolutions import end_of_conv
-from ..graphs.passes.graph import is_head, nodes_behind_heads, nodes_for, producer, reads_image
+from ..graphs.passes.graph import (
+    is_head,
+    nodes_behind_heads,
+    nodes_for,
+    origin,
+    producer,
+    reads_image,
+)
 
 _OPS = ("Conv", "Add", "BatchNormalization", "Concat", "DepthToSpace", "MaxPool", "Mul", "Resize")
 
@@ -126,4 +133,23 @@ def outputs_before_float(model: ir.Model, chosen: Collection[str]) -> list[str]:
         readers = {reader.op_type for reader in output.consumers() if reader.name not in possible}
         if readers - {"HardSigmoid", "Sigmoid", "Softmax", "Transpose"}:
             found.append(str(output.name))
+    return found
+
+
+def float_convolutions(
+    model: ir.Model, parts: Collection[str], possible: Collection[str], outputs: Collection[str]
+) -> list[ir.Node]:
+    """Convolutions among the nodes `parts` that ONNX Runtime computes in float in any case.
+
+    Those without an INT8 kernel, and those whose sums nobody quantizes: they are not among
+    `outputs`, and what reads them came from none of the nodes `possible`, see `int8_nodes`.
+    """
+    found = []
+    for node in model.graph:
+        if node.name not in parts or node.op_type not in ("Conv", "ConvTranspose"):
+            continue
+        output = end_of_conv(node).outputs[0]
+        read = any(origin(reader.name) in possible for reader in output.consumers())
+        if node.op_type == "ConvTranspose" or not (read or output.name in outputs):
+            found.append(node)
     return found

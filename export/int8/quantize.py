@@ -24,7 +24,7 @@ from ..graphs.fp16 import SMALLEST
 from ..graphs.passes.graph import constant, load, names, origin, save
 from .halves import avoid_halves
 from .pair_sums import limit_pairs
-from .placement import int8_nodes, outputs_before_float, tensorrt_nodes
+from .placement import float_convolutions, int8_nodes, outputs_before_float, tensorrt_nodes
 from .shared_ranges import Range, inherit_ranges, share_ranges
 
 
@@ -37,6 +37,8 @@ def passes_for_cpu(nodes: Collection[str] | None = None) -> list[ir.passes.PassB
     return [
         passes.BatchNormToConv(),
         passes.SpreadDepthToSpace(),
+        passes.DeconvToPhases(nodes),
+        passes.UpsampledConvToPhases(nodes),
         passes.ResizeToConv(nodes),
         passes.ResizeToGather(nodes),
         passes.WidenConvolutions(),
@@ -56,20 +58,28 @@ def quantize_for_cpu(
         nodes: names of the nodes that run in INT8, None for all of `int8_nodes`.
     """
     model = load(source)
-    chosen = int8_nodes(model) if nodes is None else nodes
+    possible = int8_nodes(model)
+    chosen = possible if nodes is None else nodes
     shared = avoid_halves(model, share_ranges(model, table.ranges, keep_clamps=True))
-    convolutions = {str(node.name) for node in model.graph if node.op_type == "Conv"}
+    convolutions = {
+        str(node.name) for node in model.graph if node.op_type in ("Conv", "ConvTranspose")
+    }
     outputs = outputs_before_float(model, chosen)
     ir.passes.Sequential(*passes_for_cpu(chosen))(model)
     ranges = inherit_ranges(model, shared)
     ir.passes.Sequential(passes.CancelTransposes(), RemoveUnusedNodesPass())(model)
     parts = _parts(model, chosen, convolutions, outputs)
+    # With quantized weights they would not take their fast form, and convert them in each call.
+    floats = float_convolutions(model, parts, possible, outputs)
+    for node in floats:
+        parts.remove(str(node.name))
     # A Relu that only a Resize or MaxPool reads would else stay float, and its convolution with it.
     options = {
         "ForceQuantizeNoInputCheck": True,
         "TensorQuantOverrides": limit_pairs(model, parts),
     }
-    quantized = _quantized(model, ranges, parts, QuantType.QUInt8, options, outputs)
+    tensors = [*outputs, *(name for node in floats for name in names(node.inputs[:1]))]
+    quantized = _quantized(model, ranges, parts, QuantType.QUInt8, options, tensors)
     ir.passes.Sequential(passes.RoundOnce(), passes.ConcatInInt8(), RemoveUnusedNodesPass())(
         quantized
     )

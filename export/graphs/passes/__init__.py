@@ -13,6 +13,7 @@ from .convolutions import (
 )
 from .folding import FoldShapes, Prepare
 from .layout import ChannelsLastStem, ExpandGates, SpreadDepthToSpace
+from .phases import DeconvToPhases, UpsampledConvToPhases
 from .upsampling import (
     DeconvToDepthToSpace,
     PixelShuffleToDepthToSpace,
@@ -28,6 +29,7 @@ __all__ = [
     "ConcatInInt8",
     "ConvToMatMul",
     "DeconvToDepthToSpace",
+    "DeconvToPhases",
     "ExpandGates",
     "FoldShapes",
     "PadToConv",
@@ -39,5 +41,6 @@ __all__ = [
     "RoundOnce",
     "SpreadDepthToSpace",
     "TransposeHead",
+    "UpsampledConvToPhases",
     "WidenConvolutions",
 ]

@@ -23,7 +23,7 @@ from .graph import (
 TILE = 16
 """Output channels, columns of a matrix, that ONNX Runtime's INT8 kernels for x86-64 compute at
 once. With fewer they fall back to slower ones: a 3x3 convolution to 8 channels took 2.2 times as
-long as one to 16. With at most 16 input channels, two tiles at once took a tenth less time."""
+long as one to 16."""
 
 _ACTIVATIONS = ("Clip", "Relu")
 
@@ -143,9 +143,8 @@ class WidenConvolutions(MapPass):
     def _columns(self, node: ir.Node) -> int:
         """Neighbours that fill the tile; 1 if the convolution stays as it is."""
         channels, _, width = map_shape(node.outputs[0]) or (TILE, 1, 1)
-        tile = TILE if weights(node)[0].shape[1] > TILE else 2 * TILE
         columns = 1
-        while 2 * columns * channels <= tile and width % (2 * columns) == 0:
+        while 2 * columns * channels <= TILE and width % (2 * columns) == 0:
             columns *= 2
         return columns
 

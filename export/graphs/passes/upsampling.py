@@ -120,37 +120,42 @@ class ResizeToGather(MapPass):
 
         By other scales, pixels lie as near to one neighbour as to another but for rounding.
         """
-        if not _resizes_by_scales(node, self._nodes):
-            return False
-        before, after = map_shape(node.inputs[0]), map_shape(node.outputs[0])
-        scales = constant(node.inputs[2])
-        return (
-            scales is not None
-            and bool((scales == np.rint(scales)).all())
-            and attribute(node, "mode", "nearest") == "nearest"
-            and attribute(node, "coordinate_transformation_mode", "half_pixel") in _PLACES
-            and attribute(node, "nearest_mode", "round_prefer_floor") in _ROUNDINGS
-            and bool(before and after)
-            and before[0] == after[0]
-        )
+        return _resizes_by_scales(node, self._nodes) and nearest_pixels(node) is not None
 
     def rewrite(self, node: ir.Node) -> None:
         """Columns first: there are fewer rows to copy."""
-        before, after = map_shape(node.inputs[0]), map_shape(node.outputs[0])
-        scales = constant(node.inputs[2])
-        assert scales is not None
-        place = _PLACES[attribute(node, "coordinate_transformation_mode", "half_pixel")]
-        rounding = _ROUNDINGS[attribute(node, "nearest_mode", "round_prefer_floor")]
-        rows, columns = (
-            np.clip(rounding(place(np.arange(new, dtype=np.float32), scale)), 0, old - 1)
-            for old, new, scale in zip(before[1:], after[1:], scales[2:], strict=True)
-        )
+        pixels = nearest_pixels(node)
+        assert pixels is not None
+        rows, columns = pixels
         chain = Chain(node, node.inputs[0])
         chain.add("Transpose", "channels_last", perm=[0, 2, 3, 1])
-        chain.add("Gather", "columns", columns.astype(np.int64), axis=2)
-        chain.add("Gather", "rows", rows.astype(np.int64), axis=1)
+        chain.add("Gather", "columns", columns, axis=2)
+        chain.add("Gather", "rows", rows, axis=1)
         chain.add("Transpose", "channels_first", perm=[0, 3, 1, 2])
         chain.replace_node()
+
+
+def nearest_pixels(resize: ir.Node) -> tuple[Array, Array] | None:
+    """Rows and columns of the source that a Resize takes, None if it does not take whole pixels.
+
+    Nor if a side does not grow by a whole number, or is not fixed: by other scales, pixels lie as
+    near to one neighbour as to another but for rounding.
+    """
+    before, after = map_shape(resize.inputs[0]), map_shape(resize.outputs[0])
+    scales = constant(resize.inputs[2])
+    place = _PLACES.get(attribute(resize, "coordinate_transformation_mode", "half_pixel"))
+    rounding = _ROUNDINGS.get(attribute(resize, "nearest_mode", "round_prefer_floor"))
+    if attribute(resize, "mode", "nearest") != "nearest" or place is None or rounding is None:
+        return None
+    if scales is None or (scales != np.rint(scales)).any() or not before or not after:
+        return None
+    if before[0] != after[0]:
+        return None
+    rows, columns = (
+        np.clip(rounding(place(np.arange(new, dtype=np.float32), scale)), 0, old - 1)
+        for old, new, scale in zip(before[1:], after[1:], scales[2:], strict=True)
+    )
+    return rows.astype(np.int64), columns.astype(np.int64)
 
 
 # Where the pixels of the result lie in the source, by the attribute of Resize, and what is nearest.

@@ -66,6 +66,20 @@ def test_nothing_is_turned_to_float_or_moved_without_need(name: str, tmp_path: P
     assert all("channels_last" in str(node.attribute) for node in reorders)
 
 
+def test_a_float_convolution_keeps_its_weights(tmp_path: Path) -> None:
+    """ONNX Runtime gives only those of constant float weights its fast form."""
+    source, int8 = traced("unet3p", tmp_path), tmp_path / "int8.onnx"
+    frames = [np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)]
+    quantize_for_cpu(source, int8, table_of(source, frames, InputSpec(height=64, width=96)))
+    graph = onnx.load(int8).graph
+    constants = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    (head,) = (node for node in graph.node if "logits" in node.output)
+    assert head.op_type in ("Conv", "ConvTranspose")
+    assert {constants[name] for name in head.input[1:]} == {onnx.TensorProto.FLOAT}
+    before = {out: node for node in graph.node for out in node.output}[head.input[0]]
+    assert before.op_type == "DequantizeLinear"
+
+
 def test_gates_multiply_rows(tmp_path: Path) -> None:
     nodes = optimized(traced("eff_unet", tmp_path, width=16), tmp_path)
     kinds = Counter(node.op_type for node in nodes)

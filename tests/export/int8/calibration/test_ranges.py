@@ -160,7 +160,21 @@ def test_a_dead_activation_gets_a_scale_that_fp16_holds(method: str) -> None:
     seen = seen_in([np.zeros((1, 2, 3, 3), np.float32)])
     low, high = ranges_of({"x": seen}, method)["x"]  # type: ignore[arg-type]
     assert np.float16(high / 127) >= np.finfo(np.float16).tiny
-    assert low == -high
+    assert low == 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_nearly_dead_activation_stays_on_its_side_of_zero(method: str) -> None:
+    """Or ONNX Runtime would keep the Relu, and run the convolution before it in float."""
+    values = np.linspace(0, 1e-4, 18, dtype=np.float32).reshape(1, 2, 3, 3)
+    ranges = {
+        name: ranges_of({"x": seen_in([of])}, method)["x"]  # type: ignore[arg-type]
+        for name, of in (("up", values), ("down", -values), ("both", values - np.float32(5e-5)))
+    }
+    low, high = ranges["both"]
+    assert -low == high > 1e-4
+    assert ranges["up"] == (0, high)
+    assert ranges["down"] == (low, 0)
 
 
 # What is remembered
