@@ -1,23 +1,22 @@
 """Milliseconds of another library's net on ONNX Runtime: FP32, its own INT8, and this package's.
 
     python benchmarks/foreign_int8.py [--arch Unet] [--encoder mobilenet_v2] [--size 352x480]
-                                      [--classes 11] [--threads 2] [--rounds 40]
+                                      [--classes 11] [--threads 2] [--rounds 8]
 
-The weights are random, with the batch statistics of the frames: they decide about accuracy, not
-about time. The graphs take turns, so that what else the machine does hits all alike; medians of the
-rounds. ONNX Runtime's own INT8 is `quantize_static` with Q/DQ, UINT8 activations and INT8 weights
-per channel, of the graph that `quant_pre_process` makes. Without VNNI, ONNX Runtime adds pairs of
-products in 16 bits, which saturates; "exact" is with the setting that forbids it. This package's
-weights never saturate.
+The weights are random: they decide about accuracy, not about time. The graphs take turns in blocks
+of calls, so that what else the machine does hits all alike. ONNX Runtime's own INT8 is
+`quantize_static` with Q/DQ, UINT8 activations and INT8 weights per channel, of the graph that
+`quant_pre_process` makes. Its graph runs again as "exact", with session.x64quantprecision: without
+VNNI, the defaults add pairs of products in 16 bits, which saturates. This package's weights do not
+let them.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
-import time
 import warnings
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +26,6 @@ import segmentation_models_pytorch as smp
 import torch
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
-from torch.optim.swa_utils import update_bn
 
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.cells import snapshots
@@ -37,6 +35,7 @@ from edgeunet.exporting.graphs.trace import OPSET
 from edgeunet.exporting.int8.calibration.calibrate import make_table
 from edgeunet.exporting.int8.calibration.observe import observe
 from edgeunet.exporting.int8.quantize import quantize_for_cpu
+from edgeunet.latency import median_latencies
 from edgeunet.runtime.backends.preprocess import Preprocessor
 
 FRAMES = 4
@@ -88,7 +87,7 @@ def main() -> None:
     parser.add_argument("--size", default="352x480")
     parser.add_argument("--classes", type=int, default=11)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=8)
     args = parser.parse_args()
     height, width = map(int, args.size.split("x"))
     torch.manual_seed(0)
@@ -96,7 +95,6 @@ def main() -> None:
     spec = InputSpec(height, width)
     frames = [f.image for f in snapshots(FRAMES, height=height, width=width, seed=1)]
     images = Preprocessor(spec)(frames)
-    update_bn([torch.from_numpy(images)], net)
     with tempfile.TemporaryDirectory(prefix="edgeunet-") as folder:
         fp32, ours, plain, theirs = (
             Path(folder) / f"{name}.onnx" for name in ("fp32", "ours", "plain", "theirs")
@@ -128,21 +126,17 @@ def main() -> None:
         }
         first = {"image": images[:1]}
         wanted = sessions["ONNX Runtime FP32"].run(None, first)[0]
-        times: dict[str, list[float]] = {name: [] for name in sessions}
-        for index in range(args.rounds):
-            for name, run in sessions.items():
-                start = time.perf_counter()
-                run.run(None, {"image": images[index % FRAMES][None]})
-                times[name].append(1e3 * (time.perf_counter() - start))
+        turns = cycle(images)
+        calls = {
+            name: (lambda run=run: run.run(None, {"image": next(turns)[None]}))
+            for name, run in sessions.items()
+        }
+        medians = median_latencies(calls, rounds=args.rounds)
         for name, run in sessions.items():
-            median = statistics.median(times[name])
-            gain = statistics.median(times["ONNX Runtime FP32"]) / median
+            gain = medians["ONNX Runtime FP32"] / medians[name]
             noise = float(np.square(run.run(None, first)[0] - wanted).mean())
             ratio = f"{10 * np.log10(np.square(wanted).mean() / noise):.1f} dB" if noise else "same"
-            print(
-                f"{name:28} median {median:7.1f} ms, least {min(times[name]):7.1f} ms, "
-                f"{gain:.2f} times FP32, {ratio}"
-            )
+            print(f"{name:28} {medians[name]:7.1f} ms, {gain:.2f} times FP32, {ratio}")
 
 
 if __name__ == "__main__":
