@@ -280,8 +280,8 @@ class _Writer:
             self.origin, options.data, options.reading, options.max_iou_drop, layout=options.layout
         )
         parity, worst = proof.measure(bundle)
-        if options.precision == "int8" and proof.excess(parity) > 0:
-            fallbacks = proof.repair(bundle, labelled=parity.labelled, report=report)
+        if options.precision == "int8" and proof.repairs(parity):
+            fallbacks = proof.repair(bundle, report=report)
             if fallbacks:
                 parity, worst = proof.measure(self._seal())
                 parity = replace(parity, fallbacks=fallbacks)

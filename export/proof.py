@@ -25,6 +25,7 @@ from edgeunet.parity.measure import TOLERANCES
 from edgeunet.parity.reference import Reference
 
 from .int8.budget import hold_budget
+from .int8.judge import Loss
 
 _FP16_CONVOLUTIONS = (1, 30)
 """ONNX Runtime that computes them right from computed weights. Before, depthwise ones are wrong by
@@ -53,7 +54,7 @@ class Proof:
     data: data set to measure on. None takes procedural frames for procedural weights, else the
     golden frames. layout: of the data set, see `open_dataset`. reading: what its images hold.
     max_iou_drop: IoU points that may be lost on labelled frames. Without labels, the promised
-    agreement must hold.
+    agreement must hold; with them, it should.
     """
 
     reference: Reference
@@ -77,19 +78,31 @@ class Proof:
             return max(drops) - self.max_iou_drop
         return 100 * max(stage.wanted - stage.agreement for stage in parity.deployed)
 
-    def repair(
-        self, bundle: Bundle, *, labelled: bool, report: Callable[[str], None]
-    ) -> tuple[Fallback, ...]:
+    @property
+    def allowed(self) -> Loss:
+        """What an INT8 graph may lose. Whoever allows more points than usual allows more pixels."""
+        agreement, points = TOLERANCES["int8"]
+        share = max(1.0, self.max_iou_drop / points)
+        return Loss(self.max_iou_drop, share * 100 * (1 - agreement))
+
+    def repairs(self, parity: ParityReport) -> bool:
+        """Whether INT8 loses more than `allowed`."""
+        losses = (
+            Loss(stage.drop, 100 * (1 - stage.agreement))
+            for stage in parity.deployed
+            if "int8" in stage.name
+        )
+        return any(loss.beyond(self.allowed) > 0 for loss in losses)
+
+    def repair(self, bundle: Bundle, *, report: Callable[[str], None]) -> tuple[Fallback, ...]:
         """Return layers of the INT8 graphs to float, see `hold_budget`.
 
         The bundle's manifest still describes the old graphs.
         """
         samples, _ = self._samples(bundle)
-        allowed = self.max_iou_drop if labelled else 100 * (1 - TOLERANCES["int8"][0])
         table = read_table(bundle.root / TABLE_NAME)
-        return hold_budget(
-            bundle.root, table, samples, self.reference.card, allowed=allowed, report=report
-        )
+        card = self.reference.card
+        return hold_budget(bundle.root, table, samples, card, allowed=self.allowed, report=report)
 
     def check(self, parity: ParityReport) -> None:
         """ParityError if the bundle is outside its budget, so that it is not written."""

@@ -58,7 +58,7 @@ class Fallback:
     """A layer of an INT8 graph that runs in float, because INT8 lost too much.
 
     cost: squared error of the logits, divided by their variance, if this layer alone is in INT8.
-    gain: points of mIoU that float won back; without labels, percent of the pixels.
+    gain: points of mIoU that float won back, or percent of the pixels if those were too few.
     """
 
     layer: str

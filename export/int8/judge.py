@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +82,24 @@ class Tally:
         return mean_iou(self._confusion) if labelled > 1 else None
 
 
+@dataclass(frozen=True)
+class Loss:
+    """What a graph loses, or may lose, against the reference graph.
+
+    points: of mIoU; None without labels, and if any loss is allowed. differ: percent of the pixels.
+    """
+
+    points: float | None
+    differ: float
+
+    def beyond(self, allowed: Loss) -> float:
+        """By how much the worse of the two is above what is allowed; below 0 if both are within."""
+        over = self.differ - allowed.differ
+        if self.points is None or allowed.points is None:
+            return over
+        return max(over, self.points - allowed.points)
+
+
 class Judge:
     """Measures how much graphs lose against the reference graph on the same samples.
 
@@ -122,12 +140,13 @@ class Judge:
             tally.add(mask, net(image, (mask.shape[0], mask.shape[1])), labels)
         return tally
 
-    def loss(self, path: Path, flavour: Flavour) -> float:
-        """Points of mIoU that a graph loses; without labels, percent of the pixels that differ."""
+    def loss(self, path: Path, flavour: Flavour) -> Loss:
+        """What a graph loses."""
         tally = self.tally(path, flavour)
+        differ = 100 * (1 - tally.agreement)
         if self.miou is None or tally.miou is None:
-            return 100 * (1 - tally.agreement)
-        return 100 * (self.miou - tally.miou)
+            return Loss(None, differ)
+        return Loss(100 * (self.miou - tally.miou), differ)
 
 
 def _seen(sample: ParitySample, spec: InputSpec) -> tuple[Size, Mask | None]:

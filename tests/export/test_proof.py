@@ -62,6 +62,35 @@ def test_points_over_the_budget_are_an_error(proof: Proof, parity: ParityReport)
         proof.check(bad)
 
 
+@pytest.mark.parametrize(
+    ("drop", "agreement", "allowed", "repaired"),
+    [
+        (0.4, 0.992, 0.5, False),
+        (0.4, 0.988, 0.5, True),
+        (0.6, 0.992, 0.5, True),
+        (0.6, 0.988, 1.0, False),
+        (0.1, 0.988, 0.2, True),
+    ],
+)
+def test_int8_is_repaired_if_points_or_pixels_are_short(
+    proof: Proof,
+    parity: ParityReport,
+    drop: float,
+    agreement: float,
+    allowed: float,
+    repaired: bool,
+) -> None:
+    """Pixels alone are no error: a bundle that no choice of layers repairs is written, and says so.
+
+    Twice the points allow twice the pixels.
+    """
+    proof = replace(proof, max_iou_drop=allowed)
+    int8 = losing(parity, name="int8", drop=drop, agreement=agreement)  # type: ignore[arg-type]
+    found = replace(int8, precision="int8")
+    assert proof.repairs(found) is repaired
+    assert (proof.excess(found) > 0) is (drop > allowed)
+
+
 def test_without_labels_the_agreement_counts(proof: Proof, parity: ParityReport) -> None:
     bad = replace(losing(parity, drop=None, agreement=0.9, wanted=0.99), labelled=False)
     assert proof.excess(bad) == pytest.approx(9)

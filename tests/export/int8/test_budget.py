@@ -20,7 +20,7 @@ from edgeunet.exporting.graphs.passes.graph import load
 from edgeunet.exporting.int8 import budget
 from edgeunet.exporting.int8.budget import Layer, hold_budget, layers_of, rank_layers
 from edgeunet.exporting.int8.emitters import CPU, TENSORRT, Emitter
-from edgeunet.exporting.int8.judge import Judge
+from edgeunet.exporting.int8.judge import Judge, Loss
 from edgeunet.exporting.int8.placement import int8_nodes, tensorrt_nodes
 from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.parity import golden_samples
@@ -133,16 +133,56 @@ def test_layers_are_ranked_in_the_graph_that_loses_more(
         asked.append(emitter)
         return []
 
-    def loss(_: Judge, path: Path, flavour: str) -> float:
-        return 3.0 if flavour == worst.flavour else 2.0
+    def loss(_: Judge, path: Path, flavour: str) -> Loss:
+        return Loss(3.0 if flavour == worst.flavour else 2.0, 0.0)
 
     monkeypatch.setattr(budget, "rank_layers", rank)
     monkeypatch.setattr(Judge, "loss", loss)
     table, said = read_table(int8_bundle / TABLE_NAME), list[str]()
     samples = list(golden_samples(bundle))[:1]
-    found = hold_budget(int8_bundle, table, samples, card, allowed=1.0, report=said.append)
+    found = hold_budget(
+        int8_bundle, table, samples, card, allowed=Loss(1.0, 1.0), report=said.append
+    )
     assert (found, asked) == ((), [worst])
     assert sum("3.00 points lost" in line for line in said) == 1, "measured twice"
+
+
+@pytest.mark.parametrize(
+    ("points", "floats"),
+    [(0.2, ["a", "b"]), (1.5, ["a", "b"]), (2.5, ["a"])],
+    ids=["pixels alone are short", "both are short", "pixels can not be held"],
+)
+def test_pixels_are_held_too_if_some_layers_do(
+    int8_bundle: Path, monkeypatch: pytest.MonkeyPatch, points: float, floats: list[str]
+) -> None:
+    """Layer a wins back the points, both win back the pixels, unless they can not be had."""
+    bundle = open_bundle(int8_bundle)
+    card = Checkpoint.open(int8_bundle / "checkpoint.safetensors").card
+    nodes = int8_nodes(load(int8_bundle / flavour_file("fp32")))
+    layers = {"a": Layer("a", (nodes[0],)), "b": Layer("b", (nodes[1],))}
+    written: list[tuple[str, ...]] = []
+    chosen: list[tuple[str, ...]] = []
+
+    def quantize(reference: Path, path: Path, table: object, *, nodes: tuple[str, ...]) -> None:
+        chosen.append(nodes)
+
+    def loss(_: Judge, path: Path, flavour: str) -> Loss:
+        left = sum(layer.readers[0] in chosen[-1] for layer in layers.values())
+        in_int8 = layers["a"].readers[0] in chosen[-1]
+        lowest = 1.5 if points > 2 else 0.5
+        return Loss(points if in_int8 else 0.1, lowest + 0.4 * left)
+
+    monkeypatch.setattr(budget, "CPU", replace(CPU, quantize=quantize))
+    monkeypatch.setattr(budget, "TENSORRT", replace(TENSORRT, quantize=quantize))
+    monkeypatch.setattr(budget, "rank_layers", lambda *_, **__: [(e, 1.0) for e in layers.values()])
+    monkeypatch.setattr(budget, "write_int8", lambda *_, nodes: written.append(nodes))
+    monkeypatch.setattr(Judge, "loss", loss)
+    table, samples = read_table(int8_bundle / TABLE_NAME), list(golden_samples(bundle))[:1]
+    allowed = Loss(0.5, 0.6)
+    found = hold_budget(int8_bundle, table, samples, card, allowed=allowed, report=str)
+    assert [fallback.layer for fallback in found] == floats
+    assert len(written) == 1
+    assert len(nodes) - len(written[0]) == len(floats)
 
 
 def test_layers_cover_all_int8_nodes(int8_bundle: Path) -> None:

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.bundle.manifest import InputSpec, flavour_file
 from edgeunet.bundle.steps import Window
-from edgeunet.exporting.int8.judge import Judge, Tally
+from edgeunet.exporting.int8.judge import Judge, Loss, Tally
 from edgeunet.metrics import IGNORE
 from edgeunet.parity import ParitySample, golden_samples
 
@@ -42,8 +42,8 @@ def test_a_graph_loses_nothing_against_itself_and_much_if_it_is_wrong(
     bundle = open_bundle(fp32_bundle)
     graph = fp32_bundle / flavour_file("fp32")
     judge = Judge(graph, golden_samples(bundle), bundle.manifest.input, gate=None)
-    assert judge.loss(graph, "fp32") == 0
-    assert judge.loss(wrong_bundle / flavour_file("fp32"), "fp32") > 10
+    assert judge.loss(graph, "fp32") == Loss(None, 0)
+    assert judge.loss(wrong_bundle / flavour_file("fp32"), "fp32").differ > 10
 
 
 def test_graphs_for_tensorrt_are_judged_with_the_ends_of_an_engine(tmp_path: Path) -> None:
@@ -63,8 +63,8 @@ def test_graphs_for_tensorrt_are_judged_with_the_ends_of_an_engine(tmp_path: Pat
     onnx.save(helper.make_model(model, opset_imports=[helper.make_opsetid("", 17)]), graph)
     sample = ParitySample("white", np.full((16, 16, 3), 255, np.uint8), None)
     judge = Judge(graph, [sample], InputSpec(16, 16), gate=None)
-    assert judge.loss(graph, "int8.cpu") == 0
-    assert judge.loss(graph, "int8") == judge.loss(graph, "int8.fp16") == 100
+    assert judge.loss(graph, "int8.cpu").differ == 0
+    assert judge.loss(graph, "int8").differ == judge.loss(graph, "int8.fp16").differ == 100
 
 
 def test_net_that_runs_on_windows_is_judged_on_the_middle_of_each_sample(tmp_path: Path) -> None:
