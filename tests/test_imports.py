@@ -42,6 +42,7 @@ RUNTIME_PARTS = {
     *("bundle", "data", "doctor", "errors", "extras", "fields", "files", "latency", "listing"),
     "metrics",
     "runtime",
+    "shapes",
 }
 PYTORCH_BACKEND = "edgeunet.runtime.backends.pytorch"
 GRAPH_CHANGES = "edgeunet.runtime.gpu.engine.precision"

@@ -9,10 +9,12 @@ import numpy as np
 from edgeunet.runtime.frames import Segmented
 from edgeunet.runtime.sinks import Sink
 from edgeunet.runtime.sources import SourceFrame
+from edgeunet.shapes.regions import Legend
 from support.media import Frame
 
 PALETTE = ((0, 0, 0), (255, 0, 0), (0, 0, 255))
 CLASSES = ("background", "cell", "film")
+LEGEND = Legend(CLASSES, PALETTE)
 
 
 def frame(size: tuple[int, int] = (64, 96), value: int = 100) -> Frame:
