@@ -70,7 +70,7 @@ class OverlayDirectory(MaskDirectory):
     """Writes one PNG for each frame, under half-transparent class colours."""
 
     def _encoded(self, segmented: Segmented) -> bytes:
-        picture = overlay(segmented.frame.image, segmented.mask, self._palette)
+        picture = overlay(segmented.frame.picture, segmented.mask, self._palette)
         return encode_picture(picture, ".png")
 
 
@@ -98,7 +98,7 @@ class OverlayPicture(Sink):
             self._picture = None
             self._stack.close()
             raise several_frames(self.path)
-        self._picture = overlay(segmented.frame.image, segmented.mask, self._palette)
+        self._picture = overlay(segmented.frame.picture, segmented.mask, self._palette)
 
     def close(self) -> None:
         """Write the picture, if there is one; a second call does nothing."""

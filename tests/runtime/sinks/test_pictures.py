@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from edgeunet.errors import OutputError, OutputExistsError, UsageError
+from edgeunet.runtime.frames import Segmented
 from edgeunet.runtime.sinks import (
     MaskDirectory,
     OverlayDirectory,
@@ -21,6 +22,7 @@ from edgeunet.runtime.sinks import (
     overlay,
 )
 from edgeunet.runtime.sinks.pictures import picture_name, picture_names
+from edgeunet.runtime.sources import SourceFrame
 from support.commands import visible
 from support.masks import PALETTE, frame, names, no_class, segmented, write
 from support.media import Frame, read_mask_png
@@ -61,6 +63,16 @@ def test_mask_that_is_a_view_keeps_its_ids(tmp_path: Path) -> None:
     mask = np.arange(12, dtype=np.uint8).reshape(3, 4).T
     (tmp_path / "a.png").write_bytes(encode_mask(mask, PALETTE))
     np.testing.assert_array_equal(read_mask_png(tmp_path / "a.png"), mask)
+
+
+def test_overlays_show_frames_of_other_depths_and_channels(tmp_path: Path) -> None:
+    deep = SourceFrame(0, "a.tif", np.full((4, 6, 1), 0.5, np.float32), levels=(0.0, 1.0))
+    with OverlayDirectory(tmp_path / "out", palette=PALETTE) as sink:
+        sink.write(Segmented(deep, no_class((4, 6))))
+    with OverlayPicture(tmp_path / "a.png", palette=PALETTE) as sink:
+        sink.write(Segmented(deep, no_class((4, 6))))
+    for path in (tmp_path / "out" / "a.png", tmp_path / "a.png"):
+        assert (np.asarray(Image.open(path)) == 128).all()
 
 
 def test_overlays_are_those_of_the_frames(tmp_path: Path) -> None:
