@@ -37,7 +37,7 @@ PACKAGES = (
     Package("onnxruntime", "onnxruntime", "cpu", "run, bench, serve, export, parity: CPU bundles"),
     Package("opencv-python-headless", "cv2", "cpu", "all but lint and models: images"),
     Package("av", "av", "video", "run, serve: videos and cameras (rtsp, http, v4l2)"),
-    Package("pycocotools", "pycocotools", "video", "run, serve: run lengths; data sets: polygons"),
+    Package("pycocotools", "pycocotools", "quantize", "data sets: polygons"),
     Package("jinja2", "jinja2", "quantize", "data, export, parity: reports as pages"),
     Package("pyyaml", "yaml", "quantize", "data sets of YOLO; export: bioimageio:PACKAGE"),
     Package("starlette", "starlette", "serve", "serve"),

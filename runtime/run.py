@@ -18,7 +18,7 @@ from .options import DEFAULTS, LoadOptions
 from .pipeline.stopping import stopping_on_signals
 from .pipeline.stopwatch import Stopwatch
 from .segmenter import Drop, Segmenter
-from .sinks import Output, Sink, check_output, open_sink
+from .sinks import Format, Output, Sink, check_output, open_sink
 from .sources import Frames, Source
 from .stream import StreamReport
 
@@ -61,6 +61,7 @@ def run(
     drop: Drop | None = None,
     temporal: float | None = None,
     overlay: bool = False,
+    format: Format | None = None,  # noqa: A002 - as the option is called
     skip_damaged: bool = False,
     force: bool = False,
     report: Callable[[int, int], None] = lambda written, frames: None,
@@ -73,7 +74,7 @@ def run(
 
     Args:
         source: see `Frames.open`, or an open source.
-        output, overlay, force: see `open_sink`. They are checked before anything is loaded.
+        output, overlay, format, force: see `open_sink`. They are checked before anything is loaded.
         backend, options: see `load`.
         batch, max_delay, drop, temporal: see `Segmenter.stream`.
         skip_damaged: see `Frames.read`; for an open source, it has its own setting.
@@ -95,6 +96,7 @@ def run(
             sources=() if known is None else known.files,
             several=known is None or known.info.live or known.info.frames != 1,
             overlay=overlay,
+            format=format,
             force=force,
         )
         segmenter = stack.enter_context(Segmenter.open(bundle, backend, options))
@@ -108,9 +110,12 @@ def run(
         )
         watch, flicker, failure = Stopwatch(), Flicker(), None
         started = time.perf_counter()
+        manifest = segmenter.manifest
         with (
             stopping_on_signals(stream.stop) as stopped,  # also while the sink is being closed
-            _open_sink(output, source, segmenter.manifest, overlay=overlay, force=force) as sink,
+            _open_sink(
+                output, source, manifest, overlay=overlay, format_=format, force=force
+            ) as sink,
         ):
             written, results = 0, stream.results()
             while True:
@@ -153,7 +158,13 @@ def run(
 
 @contextmanager
 def _open_sink(
-    output: Output, source: Source, manifest: Manifest, *, overlay: bool, force: bool
+    output: Output,
+    source: Source,
+    manifest: Manifest,
+    *,
+    overlay: bool,
+    format_: Format | None,
+    force: bool,
 ) -> Iterator[Sink]:
     with _as_output_error(output):
         sink = open_sink(
@@ -163,6 +174,7 @@ def _open_sink(
             palette=manifest.palette,
             sources=source.files,
             overlay=overlay,
+            format=format_,
             force=force,
         )
     try:

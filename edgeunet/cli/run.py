@@ -13,7 +13,7 @@ from ..errors import IncompleteError, UnfinishedError
 from ..runtime.options import LoadOptions
 from ..runtime.run import RunSummary, run
 from ..runtime.segmenter import Drop
-from ..runtime.sinks.opening import OUTPUTS
+from ..runtime.sinks.opening import OUTPUTS, Format
 from .bundle_options import StreamOptions
 from .common import (
     DIRECTORY,
@@ -39,6 +39,15 @@ from .options import options_from
     help=f"{OUTPUTS}.",
 )
 @option("--overlay", is_flag=True, help="Write overlays into the directory instead of masks.")
+@option(
+    "--format",
+    "format_",
+    type=Choice(get_args(Format)),
+    show_default="that of OUTPUT",
+    help="Write regions: COCO's JSON, a table of boxes and areas, or lines of polygons. Black "
+    "classes are background and left out. A directory gets one file for each video and one for all "
+    "images.",
+)
 @options_from(StreamOptions, "stream", section="Net")
 @options_from(LoadOptions, "options", section="Net")
 @options_from(Reading, "reading", section="Frames")
@@ -72,6 +81,7 @@ def command(
     max_delay: float | None,
     drop: Drop | None,
     overlay: bool,
+    format_: Format | None,
     skip_damaged: bool,
     force: bool,
     as_json: bool,
@@ -95,6 +105,7 @@ def command(
                 max_delay=None if max_delay is None else max_delay / 1000,
                 drop=drop,
                 overlay=overlay,
+                format=format_,
                 skip_damaged=skip_damaged,
                 force=force,
                 report=report,

@@ -1,17 +1,20 @@
-"""Outputs for masks: pictures, a video, JSON Lines, a raw pipe, a function, or none."""
+"""Outputs for masks: pictures, a video, JSON, tables, a raw pipe, a function, or none."""
 
 from __future__ import annotations
 
 from .base import CallbackSink, NullSink, Sink
-from .jsonlines import JsonLines
-from .opening import Output, check_output, open_sink
+from .jsonlines import JsonLines, PolygonLines
+from .opening import Format, Output, check_output, open_sink
 from .overlay import Palette, colourise, overlay
 from .pictures import MaskDirectory, OverlayDirectory, OverlayPicture, encode_mask
 from .pipe import RawPipe
+from .shapes import CocoFile, PerSource, RegionTable
 from .video import OverlayVideo, VideoWriter
 
 __all__ = [
     "CallbackSink",
+    "CocoFile",
+    "Format",
     "JsonLines",
     "MaskDirectory",
     "NullSink",
@@ -20,7 +23,10 @@ __all__ = [
     "OverlayPicture",
     "OverlayVideo",
     "Palette",
+    "PerSource",
+    "PolygonLines",
     "RawPipe",
+    "RegionTable",
     "Sink",
     "VideoWriter",
     "check_output",

@@ -1,25 +1,52 @@
-"""Masks as lines of JSON with run-length encodings."""
+"""Masks as lines of JSON: run lengths, or polygons."""
 
 from __future__ import annotations
 
-import importlib
 import json
+from abc import abstractmethod
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgeunet.errors import MissingDependencyError
-from edgeunet.files import check_file, claim
 from edgeunet.metrics import Mask
+from edgeunet.shapes.regions import Legend, Polygon, polygons_of
+from edgeunet.shapes.runs import compressed_runs
 
 from ..frames import Segmented
 from .base import Sink
+from .lines import LineFile
 
 
-class JsonLines(Sink):
+class _Lines(Sink):
+    """Writes one JSON object per frame, one a line; errors are those of `LineFile`."""
+
+    def __init__(self, path: Path, *, force: bool = False) -> None:
+        self._lines = LineFile(path, force=force)
+
+    def write(self, segmented: Segmented) -> None:
+        """Write one line; OSError if the disk is full."""
+        frame, presence = segmented.frame, segmented.presence
+        record = {
+            "frame": frame.index,
+            "name": frame.name,
+            "time": frame.time,
+            "presence": None if presence is None else [round(float(p), 6) for p in presence],
+            **self._shapes(segmented),
+        }
+        self._lines.write(json.dumps(record) + "\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._lines.close()
+
+    @abstractmethod
+    def _shapes(self, segmented: Segmented) -> dict[str, Any]:
+        """What the line tells of the mask."""
+
+
+class JsonLines(_Lines):
     """Writes one JSON object per frame, one a line; no line is left half-written.
 
     `frame`, `name`, `time` and `presence` come from `Segmented`, `segments` from `segments`.
@@ -30,45 +57,29 @@ class JsonLines(Sink):
     """
 
     def __init__(self, path: Path, *, classes: Sequence[str], force: bool = False) -> None:
-        import_coco()
-        check_file(path, force=force)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        super().__init__(path, force=force)
         self._classes = classes
-        self._file = path.open("ab", buffering=0)  # truncated only once it is ours alone
-        try:
-            claim(self._file.fileno(), path)
-            if path.is_file():  # a named pipe cannot be truncated
-                self._file.truncate(0)
-        except BaseException:
-            self._file.close()
-            raise
-        self._end = 0  # of the last whole line, in bytes
 
-    def write(self, segmented: Segmented) -> None:
-        """Write one line; OSError if the disk is full."""
-        frame, presence = segmented.frame, segmented.presence
-        record = {
-            "frame": frame.index,
-            "name": frame.name,
-            "time": frame.time,
-            "presence": None if presence is None else [round(float(p), 6) for p in presence],
-            "segments": segments(segmented.mask, self._classes),
+    def _shapes(self, segmented: Segmented) -> dict[str, Any]:
+        return {"segments": segments(segmented.mask, self._classes)}
+
+
+class PolygonLines(_Lines):
+    """Writes lines as `JsonLines` does, with `size` (height, width) and `polygons` of each region.
+
+    See `polygon_record`; black classes are left out. Errors are those of `JsonLines`.
+    """
+
+    def __init__(self, path: Path, *, legend: Legend, force: bool = False) -> None:
+        super().__init__(path, force=force)
+        self._legend = legend
+
+    def _shapes(self, segmented: Segmented) -> dict[str, Any]:
+        found = polygons_of(segmented.mask, self._legend, confidence=segmented.confidence)
+        return {
+            "size": list(segmented.mask.shape),
+            "polygons": [polygon_record(polygon) for polygon in found],
         }
-        line = json.dumps(record).encode() + b"\n"
-        rest = memoryview(line)
-        try:
-            # A nearly full disk takes a part without an error, and the next write fails.
-            while rest:
-                rest = rest[self._file.write(rest) :]
-        except OSError:
-            with suppress(OSError):  # a named pipe cannot be truncated
-                self._file.truncate(self._end)
-            raise
-        self._end += len(line)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
 
 
 def segments(mask: Mask, classes: Sequence[str]) -> list[dict[str, Any]]:
@@ -77,27 +88,45 @@ def segments(mask: Mask, classes: Sequence[str]) -> list[dict[str, Any]]:
     It has `category_id` and `category`, `area` in pixels, and `segmentation`: compressed run
     lengths in COCO's form, which `pycocotools.mask.decode` reads.
 
-    Raises:
-        MissingDependencyError: pycocotools is not installed.
+    Example:
+        >>> from edgeunet.runtime.sinks.jsonlines import segments
+        >>> segments(np.array([[0, 1, 1]], np.uint8), ["background", "cell"])[1]["segmentation"]
+        {'size': [1, 3], 'counts': '12'}
     """
-    coco = import_coco()
-    found = []
-    for class_id in map(int, np.unique(mask)):
-        runs = coco.encode(np.asfortranarray(mask == class_id, np.uint8))
-        found.append(
-            {
-                "category_id": class_id,
-                "category": classes[class_id] if class_id < len(classes) else "",
-                "area": int(coco.area(runs)),
-                "segmentation": {"size": list(mask.shape), "counts": runs["counts"].decode()},
-            }
-        )
-    return found
+    areas = np.bincount(mask.ravel(), minlength=256)
+    return [
+        {
+            "category_id": class_id,
+            "category": classes[class_id] if class_id < len(classes) else "",
+            "area": int(areas[class_id]),
+            "segmentation": {"size": list(mask.shape), "counts": counts},
+        }
+        for class_id, counts in compressed_runs(mask).items()
+    ]
 
 
-def import_coco() -> Any:
-    """Import pycocotools.mask, which only run lengths need."""
-    try:
-        return importlib.import_module("pycocotools.mask")
-    except ImportError:
-        raise MissingDependencyError("pycocotools", "video") from None
+def polygon_record(polygon: Polygon) -> dict[str, Any]:
+    """A region with its corners in pixels of the frame, see `Polygon`, for JSON.
+
+    `outline` and each of `holes` are lists of [x, y], not closed; `bbox` is x, y, width, height.
+
+    Example:
+        >>> from edgeunet.runtime.sinks.jsonlines import polygon_record
+        >>> from edgeunet.shapes.regions import Legend, polygons_of
+        >>> legend = Legend(["cell"], [(255, 0, 0)])
+        >>> (polygon,) = polygons_of(np.zeros((1, 2), np.uint8), legend)
+        >>> polygon_record(polygon)["bbox"]
+        [0, 0, 2, 1]
+    """
+    record = {
+        "category_id": polygon.class_id,
+        "category": polygon.label,
+        "area": polygon.area,
+        "bbox": list(polygon.box),
+        "centroid": [round(value, 2) for value in polygon.centroid],
+        "outline": polygon.outline.tolist(),
+        "holes": [hole.tolist() for hole in polygon.holes],
+    }
+    if polygon.confidence is not None:
+        record["score"] = round(polygon.confidence, 4)
+    return record

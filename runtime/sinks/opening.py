@@ -11,11 +11,12 @@ from typing import BinaryIO, Literal
 
 from edgeunet.errors import OutputError, UsageError
 from edgeunet.files import check_directory, check_file
+from edgeunet.shapes.regions import Legend
 
 from ..frames import Segmented
 from ..sources.redaction import redacted
 from .base import CallbackSink, NullSink, Sink
-from .jsonlines import JsonLines, import_coco
+from .jsonlines import JsonLines, PolygonLines
 from .overlay import Palette
 from .pictures import (
     PICTURE_SUFFIXES,
@@ -26,21 +27,29 @@ from .pictures import (
     several_frames,
 )
 from .pipe import RawPipe, mask_pixels, overlay_pixels
+from .shapes import CocoFile, PerSource, RegionTable, check_videos
 from .video import CONTAINERS, OverlayVideo
 
 Output = str | Callable[[Segmented], object]
-Kind = Literal["function", "none", "masks pipe", "overlay pipe", "video", "picture", "lines"]
+Format = Literal["coco", "csv", "polygons"]
+"""Forms that regions are written in: COCO's JSON, a table, or lines of JSON."""
+Kind = (
+    Format | Literal["function", "none", "masks pipe", "overlay pipe", "video", "picture", "lines"]
+)
 
 OUTPUTS = (
     "NAME.mp4, .mov, .mkv, .webm or .gif (overlay), NAME.png or .jpg (overlay of one image), "
-    "NAME.jsonl (run lengths), a directory (PNG masks; overlays with --overlay), pipe:masks or "
-    "pipe:overlay (raw bytes on stdout), or - (none)"
+    "NAME.jsonl (run lengths; polygons with --format), NAME.json (COCO), NAME.csv (boxes and "
+    "areas), a directory (PNG masks; overlays with --overlay; one file a video with --format), "
+    "pipe:masks or pipe:overlay (raw bytes on stdout), or - (none)"
 )
 """The outputs there are, for help and errors."""
 
 # As in the addresses of sources; C:/ is a drive, and 10:30.mp4 a time.
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _EXACT: dict[str, Kind] = {"-": "none", "pipe:masks": "masks pipe", "pipe:overlay": "overlay pipe"}
+_SUFFIXES: dict[Format, str] = {"coco": ".json", "csv": ".csv", "polygons": ".jsonl"}
+_KINDS: dict[str, Kind] = {".json": "coco", ".csv": "csv", ".jsonl": "lines"}
 
 
 def open_sink(
@@ -51,17 +60,21 @@ def open_sink(
     palette: Palette,
     sources: Iterable[Path] = (),
     overlay: bool = False,
+    format: Format | None = None,  # noqa: A002 - as the option is called
     force: bool = False,
 ) -> Sink:
     """Open the sink that an output names.
 
     Args:
         output: `NAME.mp4`, `.mov`, `.mkv`, `.webm` or `.gif` (overlay), `NAME.png` or `.jpg`
-            (overlay of one image), `NAME.jsonl` (run lengths), `pipe:masks` or `pipe:overlay` (raw
-            bytes on stdout), `-` (none), another name (a directory of PNG masks), or a function.
+            (overlay of one image), `NAME.jsonl` (run lengths), `NAME.json` (COCO), `NAME.csv`
+            (regions), `pipe:masks` or `pipe:overlay` (raw bytes on stdout), `-` (none), another
+            name (a directory of PNG masks), or a function.
         rate: frames per second of a video whose frames have no time; None: 10.
         sources: files that are read; the output must not be one of them or their directory.
         overlay: a directory gets overlays instead of masks.
+        format: `NAME.jsonl` gets "polygons", and a directory files of that format instead of masks:
+            one for each video, and one for all images.
 
     Raises:
         UsageError: an unknown kind of output, one that could replace a source, or pictures of two
@@ -76,10 +89,11 @@ def open_sink(
         'NullSink'
     """
     files = tuple(sources)
-    check_output(output, sources=files, overlay=overlay, force=force)
+    check_output(output, sources=files, overlay=overlay, format=format, force=force)
     if not isinstance(output, str):
         return CallbackSink(output)
     kind, path = _kind_of(output), Path(output)
+    legend = Legend(tuple(classes), tuple(palette))
     if kind == "none":
         return NullSink()
     if kind == "masks pipe":
@@ -90,10 +104,29 @@ def open_sink(
         return OverlayVideo(path, rate=rate or Fraction(10), palette=palette, force=force)
     if kind == "picture":
         return OverlayPicture(path, palette=palette, force=force)
-    if kind == "lines":
+    if kind == "lines" and format is None:
         return JsonLines(path, classes=classes, force=force)
+    if kind is not None:
+        video = files[0].name if len(files) == 1 else "frame"
+        return _regions(format or kind, path, legend, video, force=force)
+    if format is not None:
+
+        def make(path: Path, video: str) -> Sink:
+            return _regions(format, path, legend, video, force=force)
+
+        suffix = _SUFFIXES[format]
+        return PerSource(path, sources=files, suffix=suffix, make=make, force=force)
     directory = OverlayDirectory if overlay else MaskDirectory
     return directory(path, palette=palette, sources=files, force=force)
+
+
+def _regions(kind: Kind, path: Path, legend: Legend, video: str, *, force: bool) -> Sink:
+    """A file of regions."""
+    if kind == "coco":
+        return CocoFile(path, legend=legend, video=video, force=force)
+    if kind == "csv":
+        return RegionTable(path, legend=legend, force=force)
+    return PolygonLines(path, legend=legend, force=force)
 
 
 def check_output(
@@ -102,6 +135,7 @@ def check_output(
     sources: Iterable[Path] = (),
     several: bool = False,
     overlay: bool = False,
+    format: Format | None = None,  # noqa: A002 - as the option is called
     force: bool = False,
 ) -> None:
     """Refuse an output that cannot be written, without touching anything.
@@ -118,6 +152,8 @@ def check_output(
             f"--overlay is for a directory of pictures, and the output is {_shown(output)}. Leave "
             "it out, or pass -o DIR/."
         )
+    if format is not None:
+        _check_format(format, kind, output, overlay=overlay)
     if not isinstance(output, str) or kind in ("none", "masks pipe", "overlay pipe"):
         return
     path, files = Path(output), tuple(sources)
@@ -128,13 +164,27 @@ def check_output(
         )
     if kind is None:
         check_directory(path, force=force)
-        picture_names(files)
+        if format is None:
+            picture_names(files)
+        else:
+            check_videos(files, _SUFFIXES[format])
         return
     check_file(path, force=force)
     if kind == "picture" and (several or len(files) > 1):
         raise several_frames(path)
-    if kind == "lines":
-        import_coco()
+
+
+def _check_format(format_: Format, kind: Kind | None, output: Output, *, overlay: bool) -> None:
+    if format_ not in _SUFFIXES:
+        raise UsageError(f"format is {format_!r}; expected one of {', '.join(_SUFFIXES)}.")
+    if overlay:
+        raise UsageError(f"--overlay writes pictures, and --format {format_} none. Leave one out.")
+    suffix = _SUFFIXES[format_]
+    if kind is not None and _KINDS.get(suffix) != kind:
+        raise UsageError(
+            f"{format_} is written to NAME{suffix} or a directory, and the output is "
+            f"{_shown(output)}. Pass -o NAME{suffix}."
+        )
 
 
 def _kind_of(output: Output) -> Kind | None:
@@ -149,8 +199,8 @@ def _kind_of(output: Output) -> Kind | None:
         known = "video"
     elif suffix in PICTURE_SUFFIXES:
         known = "picture"
-    elif suffix == ".jsonl":
-        known = "lines"
+    elif suffix in _KINDS:
+        known = _KINDS[suffix]
     elif output == "" or (suffix and not Path(output).is_dir()):
         raise UsageError(f"{output or 'an empty name'} is no output; expected {OUTPUTS}.")
     # rtsp://camera and pipe:video would otherwise become directories.

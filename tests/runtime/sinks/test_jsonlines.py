@@ -1,10 +1,9 @@
-"""Sinks for programs: JSON Lines with COCO's run lengths, raw pipes, functions."""
+"""JSON Lines: COCO's run lengths, and polygons."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco
 
-from edgeunet.errors import OutputExistsError, UsageError
 from edgeunet.runtime.frames import Segmented
-from edgeunet.runtime.sinks import JsonLines
-from support.masks import CLASSES, segmented
+from edgeunet.runtime.sinks import JsonLines, PolygonLines
+from support.masks import CLASSES, LEGEND, segmented
 from support.media import Frame
 
 
@@ -25,16 +23,14 @@ def lines(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-# JSON Lines
-
-
-@given(
-    mask=hnp.arrays(
-        np.uint8,
-        hnp.array_shapes(min_dims=2, max_dims=2, max_side=12),
-        elements=st.sampled_from([0, 1, 2, 255]),
-    )
+masks = hnp.arrays(
+    np.uint8,
+    hnp.array_shapes(min_dims=2, max_dims=2, max_side=12),
+    elements=st.sampled_from([0, 1, 2, 255]),
 )
+
+
+@given(mask=masks)
 def test_cocos_own_reader_gives_the_mask_back(
     mask: Frame, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -69,48 +65,38 @@ def test_line_tells_frame_time_gate_and_class_names(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_line_is_there_as_soon_as_it_was_written(tmp_path: Path) -> None:
-    with JsonLines(tmp_path / "new" / "out.jsonl", classes=CLASSES) as sink:
-        for index in range(3):
-            sink.write(segmented(np.zeros((4, 6), np.uint8), index=index))
-            came = lines(tmp_path / "new" / "out.jsonl")
-            assert [record["frame"] for record in came] == list(range(index + 1))
+@given(mask=masks)
+def test_polygons_of_a_line_give_the_mask_back(
+    mask: Frame, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("lines") / "out.jsonl"
+    with PolygonLines(path, legend=LEGEND) as sink:
+        sink.write(segmented(mask, index=3, name="a.png"))
+    (record,) = lines(path)
+    assert (record["frame"], record["name"], record["size"]) == (3, "a.png", list(mask.shape))
+    back = np.zeros(mask.shape, np.uint8)
+    for polygon in record["polygons"]:  # type: ignore[attr-defined]
+        outer, *holes = (
+            filled(ring, mask.shape) for ring in [polygon["outline"], *polygon["holes"]]
+        )
+        inside = outer & ~np.any([np.zeros_like(outer), *holes], axis=0)
+        assert polygon["area"] == inside.sum()
+        assert polygon["category"] == CLASSES[polygon["category_id"]]
+        back[inside] = polygon["category_id"]
+    np.testing.assert_array_equal(back, np.where(mask == 255, 0, mask))
 
 
-def test_what_stands_is_kept(tmp_path: Path) -> None:
-    (tmp_path / "out.jsonl").write_text("old")
-    with pytest.raises(OutputExistsError, match="--force"):
-        JsonLines(tmp_path / "out.jsonl", classes=CLASSES)
-    with pytest.raises(UsageError, match="is a directory; expected a file"):
-        JsonLines(tmp_path, classes=CLASSES, force=True)
-    assert (tmp_path / "out.jsonl").read_text() == "old"
+def filled(ring: list[list[int]], size: tuple[int, int]) -> Frame:
+    (part,) = coco.frPyObjects([np.ravel(ring).astype(float).tolist()], *size)
+    return coco.decode(part).astype(bool)  # type: ignore[no-any-return]
 
 
-FILL = """
-import resource, signal, sys
-from pathlib import Path
-import numpy as np
-from edgeunet.runtime.frames import Segmented
-from edgeunet.runtime.sinks import JsonLines
-from edgeunet.runtime.sources import SourceFrame
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
-image, mask = np.zeros((4, 6, 3), np.uint8), np.zeros((4, 6), np.uint8)
-with JsonLines(Path(sys.argv[1]), classes=["background"]) as sink:
-    for index in range(100):
-        try:
-            sink.write(Segmented(SourceFrame(index, "", image), mask))
-        except OSError as error:
-            print(index, error.strerror)
-            break
-"""
-
-
-@pytest.mark.parametrize("size", [100, 1000, 1001])
-def test_full_disk_leaves_whole_lines_and_is_told_of(tmp_path: Path, size: int) -> None:
-    command = [sys.executable, "-c", FILL, str(tmp_path / "out.jsonl"), str(size)]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    content = (tmp_path / "out.jsonl").read_text()
-    assert content == "" or content.endswith("\n")
-    count = len(lines(tmp_path / "out.jsonl"))
-    assert said == f"{count} File too large\n"
+def test_confidence_is_told_of_polygons_if_it_is_known(tmp_path: Path) -> None:
+    mask = np.array([[0, 1, 1]], np.uint8)
+    known = replace(segmented(mask), confidence=np.array([[0, 255, 51]], np.uint8))
+    with PolygonLines(tmp_path / "out.jsonl", legend=LEGEND) as sink:
+        sink.write(known)
+        sink.write(segmented(mask))
+    first, second = (line["polygons"] for line in lines(tmp_path / "out.jsonl"))
+    assert [polygon["score"] for polygon in first] == [0.6]  # type: ignore[attr-defined]
+    assert "score" not in second[0]  # type: ignore[index]

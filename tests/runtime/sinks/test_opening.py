@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgeunet.errors import OutputError, OutputExistsError, UsageError
 from edgeunet.runtime.sinks import (
+    CocoFile,
     JsonLines,
     MaskDirectory,
     NullSink,
     OverlayDirectory,
     OverlayPicture,
     OverlayVideo,
+    PerSource,
+    PolygonLines,
+    RegionTable,
     check_output,
     open_sink,
 )
@@ -39,6 +44,8 @@ RATE = Fraction(25)
         ("out.JPG", OverlayPicture),
         ("out.jpeg", OverlayPicture),
         ("out.jsonl", JsonLines),
+        ("out.json", CocoFile),
+        ("out.CSV", RegionTable),
         ("10:30.mp4", OverlayVideo),
         ("cam:1.jsonl", JsonLines),
         ("out", MaskDirectory),
@@ -74,6 +81,50 @@ def test_directory_gets_overlays_if_they_are_wanted(tmp_path: Path) -> None:
 def test_overlay_is_for_directories(output: str) -> None:
     with pytest.raises(UsageError, match="--overlay is for a directory"):
         check_output(output, overlay=True)
+
+
+@pytest.mark.parametrize(
+    ("output", "form", "kind"),
+    [
+        ("out.json", "coco", CocoFile),
+        ("out.csv", "csv", RegionTable),
+        ("out.jsonl", "polygons", PolygonLines),
+        ("out", "coco", PerSource),
+        ("out", "polygons", PerSource),
+    ],
+)
+def test_format_chooses_what_is_written(tmp_path: Path, output: str, form: Any, kind: type) -> None:
+    with open_sink(
+        str(tmp_path / output), rate=RATE, classes=CLASSES, palette=PALETTE, format=form
+    ) as sink:
+        assert type(sink) is kind
+        write(sink, frame(), no_class())
+
+
+@pytest.mark.parametrize(
+    ("output", "form", "told"),
+    [
+        (
+            "out.json",
+            "csv",
+            r"csv is written to NAME\.csv or a directory, and the output is out.js",
+        ),
+        ("out.csv", "polygons", r"polygons is written to NAME\.jsonl"),
+        ("out.mp4", "coco", r"Pass -o NAME\.json\."),
+        ("-", "coco", "the output is -"),
+        ("pipe:masks", "csv", "the output is pipe:masks"),
+        (print, "csv", "the output is a function"),
+        ("out", "yolo", "format is 'yolo'; expected one of coco, csv, polygons"),
+    ],
+)
+def test_format_that_does_not_fit_the_output_is_refused(output: Any, form: Any, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        check_output(output, format=form)
+
+
+def test_overlay_and_a_format_are_two_outputs() -> None:
+    with pytest.raises(UsageError, match="Leave one out"):
+        check_output("out", overlay=True, format="csv")
 
 
 @pytest.mark.parametrize("output", ["out.avi", "out.xyz", "run/out.tiff", ""])
