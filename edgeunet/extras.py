@@ -46,6 +46,7 @@ PACKAGES = (
     Package("h11", "h11", "serve", "serve"),
     Package("pillow", "PIL", "cpu", "all but lint and models: images"),
     Package("tifffile", "tifffile", "tiff", "all but lint and models: TIFFs of many channels"),
+    Package("supervision", "supervision", "supervision", "results: to_supervision()"),
     Package("prometheus-client", "prometheus_client", "serve", "serve: /metrics"),
     Package("torch", "torch", "export", "export, parity, gate, models, train, prune: nets"),
     Package("safetensors", "safetensors", "export", "export, gate, models, train, prune: weights"),

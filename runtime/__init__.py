@@ -2,8 +2,8 @@
 
 from edgeunet.bundle.bundle import Bundle, open_bundle
 
-from .frames import Result
 from .options import Tiling
+from .results import Result
 from .segmenter import Segmenter, load
 
 __all__ = ["Bundle", "Result", "Segmenter", "Tiling", "load", "open_bundle"]

@@ -108,27 +108,6 @@ class Timings:
 
 
 @dataclass(frozen=True)
-class Result:
-    """Masks of some frames.
-
-    masks: (N, H, W) uint8 class ids at the frames' size.
-    presence: (N, C), None without a gate.
-    confidence: (N, H, W) uint8, the softmax of each pixel's class among the classes that the gate
-    leaves open, 255 for 1; None unless asked for.
-
-    Example:
-        >>> result = edgeunet.load(bundle)([frame])
-        >>> result.masks.shape == (1, *frame.shape[:2])
-        True
-    """
-
-    masks: npt.NDArray[np.uint8]
-    presence: npt.NDArray[np.float32] | None
-    timings: Timings
-    confidence: npt.NDArray[np.uint8] | None = None
-
-
-@dataclass(frozen=True)
 class Segmented:
     """A frame with its result.
 

@@ -15,8 +15,9 @@ from edgeunet.bundle.bundle import Bundle, open_bundle
 from edgeunet.bundle.golden import REQUIRED
 from edgeunet.bundle.manifest import Levels, Manifest, Precision
 from edgeunet.bundle.statistics import FirstFrames
-from edgeunet.data.fit import Fit, Frame, Reading
+from edgeunet.data.fit import Fit, Reading
 from edgeunet.errors import ParityError, UsageError
+from edgeunet.shapes.regions import Legend
 
 from .backends import Backend, create_backend
 from .backends.base import CLOSED, check_outputs
@@ -24,9 +25,10 @@ from .backends.preprocess import Preprocessor
 from .backends.smoothing import Smoother
 from .backends.steering import SteeredBackend
 from .backends.tiling import TiledBackend, by_windows
-from .frames import Batch, Result, Segmented, SourceFrame, Timings, one_size
+from .frames import Batch, SourceFrame, Timings, one_size
 from .options import DEFAULTS, LoadOptions, Tiling
 from .pipeline.stopping import Closing
+from .results import FrameResult, Result
 from .sources import Frames, IterableSource, Source
 from .sources.arrays import arrays_of
 from .stream import Feed, Stream
@@ -120,20 +122,20 @@ class Segmenter(Closing):
             sizes differ. SourceError: a file that cannot be read.
         """
         self._check_open()
-        images = [
-            self.fitted(each).image if isinstance(each, SourceFrame) else self._fit(each)
-            for each in arrays_of(frames)
+        fitted = [
+            self.fitted(each if isinstance(each, SourceFrame) else SourceFrame(index, "", each))
+            for index, each in enumerate(arrays_of(frames))
         ]
-        if not images:
+        if not fitted:
             raise UsageError("expected frames (H, W, C), got none.")
-        batches = _batches(self.backend, images, confidence=confidence)
-        return _joined([self.backend.segment(batch) for batch in batches])
+        batches = _batches(self.backend, fitted, confidence=confidence)
+        return _joined(self.manifest, [self.backend.segment(batch) for batch in batches])
 
-    def segment(self, frame: SourceFrame) -> Segmented:
+    def segment(self, frame: SourceFrame) -> FrameResult:
         """Segment one frame of a source; errors as of a call."""
         self._check_open()
-        fitted = self.fitted(frame)
-        return next(iter(self.backend.segment(Batch([fitted]))))
+        batch = self.backend.segment(Batch([self.fitted(frame)]))
+        return _joined(self.manifest, [batch])[0]
 
     def fitted(self, frame: SourceFrame) -> SourceFrame:
         """A frame of a source as the net takes it; FrameError if it does not fit."""
@@ -281,8 +283,10 @@ def load(
 def _golden_agreement(backend: Backend) -> float:
     bundle = backend.bundle
     golden = bundle.golden()
-    frames = list(golden.frames)  # fitted when they were written
-    masks = _joined([backend.segment(batch) for batch in _batches(backend, frames)]).masks
+    # Fitted when they were written.
+    frames = [SourceFrame(index, "", image) for index, image in enumerate(golden.frames)]
+    batches = [backend.segment(batch) for batch in _batches(backend, frames)]
+    masks = _joined(bundle.manifest, batches).masks
     precision = bundle.manifest.precision
     where, advice = f"{bundle.root} on {backend.name}", "`edgeunet parity` says where they differ."
     if (masks.shape, masks.dtype) != (golden.masks.shape, golden.masks.dtype):
@@ -314,25 +318,31 @@ def check_batch(batch: int, manifest: Manifest) -> None:
 
 
 def _batches(
-    backend: Backend, images: Sequence[Frame], *, confidence: bool = False
+    backend: Backend, frames: Sequence[SourceFrame], *, confidence: bool = False
 ) -> Iterator[Batch]:
     """Fitted frames of one size, in batches that the backend takes."""
-    one_size(images)
+    one_size([frame.image for frame in frames])
     limit = backend.bundle.manifest.max_batch
-    for at in range(0, len(images), limit):
-        yield Batch.of(images[at : at + limit], confidence=confidence)
+    for at in range(0, len(frames), limit):
+        yield Batch(frames[at : at + limit], confidence)
 
 
-def _joined(batches: Sequence[Batch]) -> Result:
+def _joined(manifest: Manifest, batches: Sequence[Batch]) -> Result:
+    frames = [frame for batch in batches for frame in batch.frames]
+    legend = Legend(manifest.classes, manifest.palette)
     if len(batches) == 1:  # no copy
         (only,) = batches
-        return Result(only.masks, only.presence, only.timings, only.confidence)
+        return Result(
+            only.masks, only.presence, only.timings, only.confidence, frames=frames, legend=legend
+        )
     timings = [(b.timings.preprocess, b.timings.infer, b.timings.postprocess) for b in batches]
     return Result(
         np.concatenate([batch.masks for batch in batches]),
         _concatenated([batch.presence for batch in batches]),
         Timings(*map(sum, zip(*timings, strict=True))),
         _concatenated([batch.confidence for batch in batches]),
+        frames=frames,
+        legend=legend,
     )
 
 

@@ -14,14 +14,16 @@ import cv2
 from edgeunet.bundle.statistics import FirstFrames
 from edgeunet.errors import EdgeUNetError, FrameError
 from edgeunet.metrics import Mask
+from edgeunet.shapes.regions import Legend
 
 from .backends import Backend
 from .backends.smoothing import Smoother
-from .frames import Batch, Segmented, SourceFrame
+from .frames import Batch, SourceFrame
 from .pipeline.channel import Channel, Interrupted, never
 from .pipeline.lease import Supply
 from .pipeline.stopping import Closing
 from .pipeline.stopwatch import StageReport, Stopwatch
+from .results import FrameResult
 from .sources import Source
 
 
@@ -72,8 +74,11 @@ class Stream(Closing, Iterator[tuple[SourceFrame, Mask]]):
         segmented = self._take()
         return segmented.frame, segmented.mask
 
-    def results(self) -> Iterator[Segmented]:
-        """Iterate with presence and confidence too. Iterating over either consumes the frames."""
+    def results(self) -> Iterator[FrameResult]:
+        """Iterate over results, with presence and confidence too, instead of pairs.
+
+        Iterating over either consumes the frames.
+        """
         return _Results(self._take)
 
     def stop(self) -> None:
@@ -98,7 +103,7 @@ class Stream(Closing, Iterator[tuple[SourceFrame, Mask]]):
             self._error = error
             self.close()
 
-    def _take(self) -> Segmented:
+    def _take(self) -> FrameResult:
         with self._taking:
             try:
                 return next(self._results)
@@ -124,13 +129,13 @@ class Stream(Closing, Iterator[tuple[SourceFrame, Mask]]):
         )
 
 
-class _Results(Iterator[Segmented]):
+class _Results(Iterator[FrameResult]):
     """Takes results from a stream, and keeps it alive."""
 
-    def __init__(self, take: Callable[[], Segmented]) -> None:
+    def __init__(self, take: Callable[[], FrameResult]) -> None:
         self._take = take
 
-    def __next__(self) -> Segmented:
+    def __next__(self) -> FrameResult:
         return self._take()
 
 
@@ -275,7 +280,7 @@ def _segmented(
     progress: _Progress,
     smoother: Smoother | None,
     first: FirstFrames,
-) -> Generator[Segmented, None, None]:
+) -> Generator[FrameResult, None, None]:
     with ExitStack() as stack:
         stack.enter_context(_one_opencv_thread())
         stack.callback(progress.end)
@@ -285,13 +290,15 @@ def _segmented(
         results = backend.stream(feed, smoother=smoother)
         stack.callback(results.close)
         stack.callback(feed.stop)  # first: the stages may be waiting for it
+        manifest = backend.bundle.manifest
+        legend = Legend(manifest.classes, manifest.palette)
         progress.started = time.perf_counter()
         for batch in results:
             progress.add(batch)
             for segmented in batch:
                 progress.segmented += 1
                 first.add(segmented.frame.image)
-                yield segmented
+                yield FrameResult(**vars(segmented), legend=legend)
 
 
 _opencv = threading.RLock()  # reentrant, since the garbage collector may end a stream anywhere
