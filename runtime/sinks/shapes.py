@@ -165,6 +165,7 @@ class PerSource(Sink):
         self.path, self._suffix, self._make = path, suffix, make
         self._alone = files[0].name if len(files) == 1 else "frame"
         self._sinks: dict[str, Sink] = {}
+        self._written: dict[Path, str] = {}
         self._begins = 0.0
         with ExitStack() as stack:
             stack.enter_context(locked(path, lock=path / ".edgeunet.lock"))
@@ -177,6 +178,9 @@ class PerSource(Sink):
             self._begins = segmented.frame.time or 0.0
             self._finish([name for name in self._sinks if name])  # videos come one after the other
             path = self.path / f"{Path(video).stem if video else _IMAGES}{self._suffix}"
+            if path in self._written:  # addresses of videos are not among the files
+                raise _one_file(self._written[path], video, path.name)
+            self._written[path] = video or "the images"
             self._sinks[video] = self._make(path, video)
         if video and segmented.frame.name:
             segmented = replace(segmented, frame=self._own(segmented.frame))
@@ -218,9 +222,12 @@ def check_videos(sources: Iterable[Path], suffix: str) -> None:
         if file.suffix.lower() not in VIDEO_SUFFIXES:
             continue
         if file.stem in named:
-            other = named[file.stem] or "the images"
-            raise UsageError(
-                f"{other} and {file} would both be written as {file.stem}{suffix}. Rename one, run "
-                f"them one after the other into two directories, or write one file, NAME{suffix}."
-            )
+            raise _one_file(named[file.stem] or "the images", file, f"{file.stem}{suffix}")
         named[file.stem] = file
+
+
+def _one_file(first: object, second: object, name: str) -> UsageError:
+    return UsageError(
+        f"{first} and {second} would both be written as {name}. Rename one, run them one after the "
+        f"other into two directories, or write one file, NAME{Path(name).suffix}."
+    )
