@@ -53,6 +53,22 @@ def test_run_writes_masks_in_order(fp32_bundle: Path, images: Path, tmp_path: Pa
             assert len(np.unique(wanted)) > 1, "one class alone shows nothing"
 
 
+def test_run_writes_a_file_of_coco_for_each_source(
+    fp32_bundle: Path, images: Path, tmp_path: Path
+) -> None:
+    clip = write_video(tmp_path / "clip.mp4", 3)
+    succeeds("run", fp32_bundle, clip, images / "1.png", "-o", tmp_path / "out", "--format", "coco")
+    assert visible(tmp_path / "out") == ["clip.json", "images.json"]
+    with load(fp32_bundle) as segmenter:
+        (wanted,) = segmenter([images / "1.png"])
+    written = json.loads((tmp_path / "out" / "images.json").read_text())
+    assert written["annotations"] == wanted.to_coco()["annotations"] != []
+    film = json.loads((tmp_path / "out" / "clip.json").read_text())
+    assert [image["file_name"] for image in film["images"]] == [
+        f"clip.mp4#{number}" for number in (1, 2, 3)
+    ]
+
+
 def test_run_writes_an_overlay_video(fp32_bundle: Path, tmp_path: Path) -> None:
     source = write_video(tmp_path / "clip.mp4", 6)
     result = call("run", fp32_bundle, source, "-o", tmp_path / "out.mp4")

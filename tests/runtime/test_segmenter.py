@@ -70,6 +70,23 @@ def source(frames: list[Frame], fault: Exception | None = None) -> Iterator[Sour
 # Calls
 
 
+def test_result_knows_frames_names_and_classes(segmenter: Segmenter, tmp_path: Path) -> None:
+    images = scenes(MAX_BATCH + 1)
+    write_png(tmp_path / "a.png", images[0])
+    result = segmenter([tmp_path / "a.png", *images[1:]])
+    assert [each.frame.name for each in result] == ["a.png", *[""] * MAX_BATCH]
+    for each, image in zip(result, images, strict=True):
+        np.testing.assert_array_equal(each.frame.image, image)
+        assert each.legend.classes == segmenter.manifest.classes
+        assert each.legend.palette == segmenter.manifest.palette
+    with segmenter.stream(images) as stream:
+        for each, streamed in zip(result, stream.results(), strict=True):
+            assert streamed.regions(background=True) == each.regions(background=True) != []
+    alone = segmenter.segment(SourceFrame(7, "b", images[0]))
+    assert alone.frame.index == 7
+    assert alone.regions() == result[0].regions()
+
+
 @settings(max_examples=10)
 @given(height=st.integers(1, 150), width=st.integers(1, 150), count=st.integers(1, 3))
 def test_masks_have_the_frames_size(
