@@ -189,6 +189,8 @@ def _write(
     report: Callable[[str], None],
 ) -> ParityReport:
     """Write a bundle, the last origin's, and before it one for each smaller depth."""
+    for each in origins:
+        each.make_graph()
     origin = origins[-1]
     for note in origin.notes:
         report(note)

@@ -38,6 +38,16 @@ class Origin(Reference):
         self.notes: list[str] = []
         """What a user should know about how it was opened; the export tells it first."""
 
+    def make_graph(self) -> None:
+        """Make what `write_graph` writes, as far as it is kept in memory, and complete the notes.
+
+        The export calls it first, so that a net that has no graph is refused before frames are
+        read.
+
+        Raises:
+            ExportError: see `write_graph`.
+        """
+
     @abstractmethod
     def write_graph(self, path: Path) -> None:
         """Write the reference graph, `image` (batch, C, H, W) -> `logits` (batch, classes, h, w).

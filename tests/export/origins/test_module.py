@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ import edgeunet
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.errors import EdgeUNetError, ExportError, OutputExistsError, ShapeError, UsageError
+from edgeunet.exporting.origins.module import open_module
 from edgeunet.runtime.segmenter import load
 
 SIZE = (32, 48)
@@ -111,6 +113,35 @@ def test_net_in_half_precision_is_exported_in_full(tmp_path: Path) -> None:
     net = Net().half()
     with written(net, tmp_path / "b"):
         assert {each.dtype for each in net.parameters()} == {torch.float16}
+
+
+def test_opening_runs_a_net_twice_copies_it_once_and_does_not_trace_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batches: list[int] = []
+    copies: list[object] = []
+    deepcopy = copy.deepcopy
+
+    def copied(each: Any, *memo: Any) -> Any:
+        if isinstance(each, Net):
+            copies.append(each)
+        return deepcopy(each, *memo)
+
+    def counted(logits: Tensor) -> Tensor:
+        batches.append(len(logits))
+        return logits
+
+    monkeypatch.setattr("edgeunet.exporting.origins.module.copy.deepcopy", copied)
+    monkeypatch.setattr("edgeunet.exporting.origins.module.trace", None)
+    net = Net(counted).half()
+    origin = open_module(net, size=SIZE, classes=CLASSES, spec=None, output=None)
+    assert origin.card.classes == CLASSES
+    assert (batches, copies) == ([1, 2], [net])
+
+
+def test_a_net_that_cannot_be_traced_is_refused_before_frames_are_read(tmp_path: Path) -> None:
+    message = refused(Branching().eval(), ExportError, tmp_path, calib=tmp_path / "none")
+    assert "cannot trace the net" in message
 
 
 class Multiple(nn.Module):
