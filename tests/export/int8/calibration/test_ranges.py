@@ -71,6 +71,16 @@ def test_percentile_is_the_widest_of_the_frames_quantiles(seed: int) -> None:
     assert percentile(seen_in(frames)) == pytest.approx((low, high), rel=1e-6)
 
 
+@given(seeds, st.integers(1, 5000), st.integers(0, 3))
+def test_quantiles_are_those_of_numpy(seed: int, size: int, digits: int) -> None:
+    """Of few values and of many, with ties at either end and without."""
+    rng = np.random.default_rng(seed)
+    values = np.round(rng.standard_t(2, size), digits).clip(*sorted(rng.uniform(-9, 9, 2)))
+    frame = values.astype(np.float32)
+    low, high = min(0.0, np.quantile(frame, 1e-4)), max(0.0, np.quantile(frame, 1 - 1e-4))
+    assert percentile(seen_in([frame])) == pytest.approx((low, high), rel=1e-6, abs=1e-6)
+
+
 def reference_threshold(counts: list[int], span: float) -> float:
     """`entropy_threshold` as pytorch-quantization writes it, one bin at a time."""
     bins = [counts[1], *counts[1:]]
