@@ -16,7 +16,7 @@ from edgeunet.parity import ParityReport
 from edgeunet.runtime.run import run
 from support.media import read_mask_png
 
-pytestmark = [pytest.mark.data, pytest.mark.slow]
+pytestmark = [pytest.mark.data, pytest.mark.slow(seconds=290)]
 
 
 def test_weights_keep_what_their_card_and_design_promise(camvid: Path, tmp_path: Path) -> None:

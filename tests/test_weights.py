@@ -42,9 +42,17 @@ def test_weights_are_finite_halves(model: str, tag: str) -> None:
         assert tensor.element_size() == 2, name
 
 
-@pytest.mark.slow
+SECONDS = {"unet3p": 120, "unetpp": 90, "resunet": 80, "eff_unet": 60}
+"""That exports take; those of other nets take less."""
+
+
 @pytest.mark.parametrize(
-    "model", [model for model, tag in TAGGED if tag == "cells" and model != "mobile_unet"]
+    "model",
+    [
+        pytest.param(model, marks=pytest.mark.slow(seconds=SECONDS.get(model, 40)))
+        for model, tag in TAGGED
+        if tag == "cells" and model != "mobile_unet"
+    ],
 )
 def test_default_weights_export_to_int8_within_tolerance(model: str, tmp_path: Path) -> None:
     report = export_bundle(tmp_path / "bundle", ExportOptions(model, precision="int8"))
