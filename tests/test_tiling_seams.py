@@ -19,7 +19,7 @@ import torch
 from edgeunet.bundle.bundle import CHECKPOINT_NAME, Bundle
 from edgeunet.bundle.card import Card
 from edgeunet.bundle.manifest import InputSpec, Manifest
-from edgeunet.data.cells import CLASSES, PALETTE, Scene, time_lapse
+from edgeunet.data.cells import CLASSES, PALETTE, Scene, time_lapse, write_dataset
 from edgeunet.exporting import ExportOptions, export_bundle
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import WEIGHTS_DIR, Checkpoint, save_checkpoint
@@ -177,10 +177,11 @@ def test_unpadded_net_gives_what_it_gives_for_the_whole_image(
 @pytest.mark.slow
 def test_bundles_of_two_sizes_agree(image: Frame, tmp_path: Path) -> None:
     """The same weights, exported at two sizes; and at the image's own, without tiles."""
+    write_dataset(tmp_path / "data", train=1, val=2, height=128, width=160)  # for a short proof
     masks = []
     for size, tiling in (((160, 224), Tiling()), ((256, 256), Tiling()), ((480, 608), None)):
         bundle = tmp_path / f"{size[0]}x{size[1]}"
-        export_bundle(bundle, ExportOptions("mobile_unet", size=size))
+        export_bundle(bundle, ExportOptions("mobile_unet", size=size, data=tmp_path / "data"))
         with load(bundle, tiling=tiling) as segmenter:
             masks.append(segmenter([image[:480, :608]]).masks[0])
     for one, other in combinations(masks, 2):

@@ -107,15 +107,15 @@ def test_badly_calibrated_layer_ranks_first(bundle: Path, spoiled: Path, emitter
     assert len(ranked) == len(layers_of(load(reference)))
 
 
-def test_layers_for_tensorrt_are_ranked_with_the_ends_of_an_engine(int8_bundle: Path) -> None:
+def test_layers_for_tensorrt_are_ranked_with_the_ends_of_an_engine(bundle: Path) -> None:
     """If nothing is in INT8, all that is lost is the rounding of the image and the logits."""
-    bundle = open_bundle(int8_bundle)
-    images = [Preprocessor(bundle.manifest.input)([bundle.golden().frames[0]])]
+    opened = open_bundle(bundle)
+    images = [Preprocessor(opened.manifest.input)([opened.golden().frames[0]])]
 
     def copy(source: Path, path: Path, *_: object, **__: object) -> None:
         shutil.copy(source, path)
 
-    table, reference = read_table(int8_bundle / TABLE_NAME), bundle.model_path("fp32")
+    table, reference = read_table(bundle / TABLE_NAME), opened.model_path("fp32")
     for emitter, lossless in ((CPU, True), (TENSORRT, False)):
         ranked = rank_layers(reference, table, images, emitter=replace(emitter, quantize=copy))
         assert {cost < 1e-12 for _, cost in ranked} == {lossless}
