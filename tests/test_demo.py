@@ -14,7 +14,7 @@ from edgeunet.errors import OutputExistsError, UsageError
 from edgeunet.runtime.sources import Frames, SourceInfo
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=80)
 def test_demo_exports_compares_and_segments(tmp_path: Path) -> None:
     result = demo(tmp_path / "demo")
     assert result.parity.first_failure is None, result.parity.table()
