@@ -1,4 +1,4 @@
-"""Strict decoding of JSON into frozen dataclasses.
+"""Reads JSON and YAML of unknown origin; strict decoding of JSON into frozen dataclasses.
 
 It knows what the project's own files need: nested dataclasses, tuples, dicts with string keys,
 Literals, optional values and scalars. An error names the path of the value that does not fit.
@@ -7,12 +7,14 @@ Literals, optional values and scalars. An error names the path of the value that
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import types
 import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..errors import MissingDependencyError
 from ..files import read_file
 
 T = TypeVar("T")
@@ -20,7 +22,11 @@ T = TypeVar("T")
 MAX_BYTES = 4 << 20
 MAX_DEPTH = 20
 """The most lists and objects inside each other."""
+MAX_YAML_BYTES = 1 << 20
+"""YAML takes a hundred times as long to read as JSON."""
 _MAX_DIGITS = 100
+_OPENING = ("[", "{", "<block mapping start>", "<block sequence start>")
+_CLOSING = ("]", "}", "<block end>")
 _SHOWN = 80  # characters of a value that an error quotes
 
 
@@ -48,6 +54,39 @@ def load_json(path: Path, *, most: int = MAX_BYTES) -> Any:
     except (OSError, ValueError) as error:
         raise SchemaError(f"cannot be read as JSON: {error}") from None
     return data
+
+
+def load_yaml(path: Path) -> Any:
+    """Read a YAML file of plain values whose author is not known; time and memory are bounded.
+
+    YAML 1.1: numbers such as `1e-3`, without a point, are texts.
+
+    Raises:
+        FileNotFoundError: no such file. MissingDependencyError: PyYAML is not installed.
+        SchemaError: as of `load_json`, or an alias, by which few bytes may become many values.
+    """
+    try:
+        yaml = importlib.import_module("yaml")
+    except ImportError:
+        raise MissingDependencyError("yaml") from None
+    try:
+        content = read_file(path, most=MAX_YAML_BYTES)
+        depth = 0
+        for token in yaml.scan(content):
+            if isinstance(token, yaml.AliasToken):
+                raise SchemaError("has an alias (*name); expected plain values")
+            depth += token.id in _OPENING
+            depth -= token.id in _CLOSING
+            if depth > MAX_DEPTH:  # the time to read it grows with the square of the depth
+                raise SchemaError(f"is nested more than {MAX_DEPTH} deep")
+        return yaml.safe_load(content)
+    except (FileNotFoundError, SchemaError):
+        raise
+    except RecursionError:
+        raise SchemaError("is nested too deeply") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        text = " ".join(str(error).split())
+        raise SchemaError(f"cannot be read as YAML: {text}") from None
 
 
 def _integer(text: str) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..bundle.manifest import BYTE_LEVELS, RGB, Filter, InputSpec, depth_of, imagenet
+from ..bundle.steps import ImageStatistics
 from ..errors import UsageError
 from ..fields import described
 from .fit import Reading
@@ -23,8 +24,10 @@ class Preparation:
     a wrong preparation, because both sides see the same input.
 
     channels: of the net, in its order; see `channel_names`. levels: raw values that mean 0 and 1.
-    mean, std: for values scaled to 0..1, either one for all channels or one for each.
+    mean, std: for values scaled to 0..1, or normalised by `statistics`; either one for all channels
+    or one for each.
     filter: see `edgeunet.data.resize`. Weights with a card may have another one than the card's.
+    statistics: what each image is normalised by, in place of the levels.
 
     Example:
         >>> from edgeunet.data.preparation import Preparation
@@ -50,6 +53,8 @@ class Preparation:
         "How pixels are resized, also for weights with a card; README compares them.",
         shown_default="the card's, or bilinear",
     )
+
+    statistics: ImageStatistics | None = None
 
     def __post_init__(self) -> None:
         reading = Reading(self.levels, self.channels)  # refuses what cannot be
@@ -78,6 +83,8 @@ class Preparation:
                 f"{path} takes {channels} channels; --channels {','.join(names)} does not fit."
             )
         mean, std = (0.0,) * channels, (1.0,) * channels
+        if self.statistics is not None:
+            scaling = (0.0, 1.0)
         if scaling is not None:
             mean, std = (scaling[0],) * channels, (scaling[1],) * channels
         elif set(names) == set(RGB):
@@ -90,6 +97,7 @@ class Preparation:
                 levels=(low, high),
                 depth=depth_of((low, high)),
                 filter=self.filter or "bilinear",
+                statistics=self.statistics,
                 mean=_for_each(self.mean, channels) or mean,
                 std=_for_each(self.std, channels) or std,
             )

@@ -233,6 +233,7 @@ def input_of(
         mean=given.mean or mean or None,
         std=given.std or std or None,
         filter=given.filter or usual.filter,
+        statistics=given.statistics or (None if given.mean or given.std else usual.statistics),
     )
     return merged.input(Path(title), options.size, channels, scaling)
 

@@ -87,6 +87,13 @@ def open_monai(name: str, options: ExportOptions) -> ModuleOrigin:
     net = loaded(lambda: cls(**arguments), title, path, raw=options.raw)
     values = _defaults(cls, arguments)
     channels, classes = values["in_channels"], values["out_channels"]
+    if bundle.overlapping and classes > 1:
+        raise UsageError(
+            f"{options.model} decides on each of its {classes} classes by itself "
+            f"({printable(bundle.overlapping)}), so that they may overlap; bundles have one class "
+            "for each pixel. Train with a softmax, or pass monai:NET with --weights for the class "
+            "of the largest logit."
+        )
     spec = input_of(options, title, channels, usual=bundle.preparation or _UNTOLD)
     notes = [f"{title}, {channels} channels, {classes} classes", *bundle.notes]
     own = preparation_of(options)

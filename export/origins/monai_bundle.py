@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from edgeunet.bundle.manifest import BYTE_LEVELS
-from edgeunet.bundle.schema import SchemaError, load_json
+from edgeunet.bundle.schema import SchemaError, load_json, load_yaml
+from edgeunet.bundle.steps import ImageStatistics
 from edgeunet.data.preparation import Preparation
 from edgeunet.errors import CheckpointError, UnknownNameError, UsageError, did_you_mean, printable
 
 from .arguments import Arguments
 
-_METADATA, _INFERENCE = "configs/metadata.json", "configs/inference.json"
+_METADATA = "configs/metadata.json"
+_INFERENCE = ("configs/inference.json", "configs/inference.yaml", "configs/inference.yml")
 _WEIGHTS = "models/model.pt"
 _MODULES = re.compile(r"monai\.networks\.nets(\.\w+)?\.(\w+)")
 _CONSTANT = re.compile(r"\$\s*(-?\d+(\.\d+)?|True|False|None)\s*")
@@ -39,7 +41,8 @@ _NEUTRAL = (
 class Bundle:
     """What a bundle says: its net and arguments, weights, classes, and how frames are prepared.
 
-    preparation: None if it does not say it. notes: what a user should know.
+    preparation: None if it does not say it. overlapping: what lets its classes overlap if there
+    are several, empty if nothing does. notes: what a user should know.
     """
 
     net: str = ""
@@ -47,11 +50,14 @@ class Bundle:
     weights: Path = Path()
     classes: tuple[str, ...] = ()
     preparation: Preparation | None = None
+    overlapping: str = ""
     notes: tuple[str, ...] = ()
 
 
 def read_bundle(folder: Path, nets: Collection[str]) -> Bundle:
-    """Read `configs/metadata.json` and `configs/inference.json`; the weights are `models/model.pt`.
+    """Read `configs/metadata.json` and `configs/inference.json` or `.yaml`.
+
+    The weights are `models/model.pt`.
 
     Args:
         nets: names of those that may be built.
@@ -61,7 +67,8 @@ def read_bundle(folder: Path, nets: Collection[str]) -> Bundle:
         UnknownNameError: a net that is not among `nets`. UsageError: a preparation that cannot be
             expressed.
     """
-    path = folder / _INFERENCE
+    path = next((folder / each for each in _INFERENCE if (folder / each).is_file()), None)
+    path = path or folder / _INFERENCE[0]
     metadata, config = _read(folder / _METADATA), _read(path)
     if "network_def" not in config:
         raise CheckpointError(f"{path} has no network_def; expected a bundle with one net.")
@@ -76,20 +83,28 @@ def read_bundle(folder: Path, nets: Collection[str]) -> Bundle:
     network = {key: value for key, value in network.items() if not key.startswith("_")}
     formats = metadata.get("network_data_format", {})
     preparation, notes = _preparation(config, path)
-    return Bundle(name, network, folder / _WEIGHTS, _classes(formats), preparation, notes)
+    return Bundle(
+        name,
+        network,
+        folder / _WEIGHTS,
+        _classes(formats),
+        preparation,
+        _overlapping(config, path),
+        notes,
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = load_json(path)
+        content = load_json(path) if path.suffix == ".json" else load_yaml(path)
     except (OSError, SchemaError) as error:
         reason = getattr(error, "strerror", None) or error
         raise CheckpointError(
             f"{path} cannot be read: {reason}. Pass a bundle of MONAI's model zoo with "
-            f"{_METADATA} and {_INFERENCE}, or monai:NET with --weights."
+            f"{_METADATA} and {_INFERENCE[0]} or .yaml, or monai:NET with --weights."
         ) from None
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path} is no JSON object.")
+        raise CheckpointError(f"{path} holds no object.")
     return content
 
 
@@ -161,6 +176,7 @@ def _preparation(
         return None, ()
     found = raw = Preparation(mean=(0.0,), std=(1 / 255,))
     notes: list[str] = []
+    resized = False
     steps = _resolved(entry.get("transforms", []), config, path)
     for step in steps if isinstance(steps, list) else []:
         given = step if isinstance(step, dict) else {"_target_": step}
@@ -169,6 +185,7 @@ def _preparation(
         if kind in _NEUTRAL:
             if kind == "Resize":
                 notes.append("its Resize is replaced by --size and --filter")
+                resized = True
             continue
         scaled = None
         if kind == "ScaleIntensityRange" and found == raw:
@@ -177,8 +194,12 @@ def _preparation(
                 notes.append(
                     "values outside of {:g} to {:g} are not clipped".format(*scaled.levels)
                 )
-        elif kind == "NormalizeIntensity" and (found == raw or found.std == (1.0,)):
+        elif kind == "NormalizeIntensity" and given.get("subtrahend") is not None:
             scaled = _normalised(given, found)
+        elif kind in _MEASURING and found == raw:
+            scaled = _MEASURING[kind](given)
+            if scaled is not None and resized:
+                notes.append("images are measured before they are resized, not after it")
         if scaled is None:
             raise _unsaid(path, name)
         found = scaled
@@ -201,14 +222,78 @@ def _ranged(given: Mapping[str, Any]) -> Preparation | None:
 def _normalised(given: Mapping[str, Any], before: Preparation) -> Preparation | None:
     """NormalizeIntensity with fixed numbers: (value - subtrahend) / divisor."""
     mean, std = _values(given.get("subtrahend")), _values(given.get("divisor", 1.0))
-    if mean is None or std is None or given.get("nonzero") or before.mean != (0.0,):
+    if mean is None or std is None or given.get("nonzero"):
         return None
-    (scale,) = before.std or (1.0,)  # 1 / 255 for raw bytes
+    every = [mean, std, before.mean or (0.0,), before.std or (1.0,)]  # of raw bytes 1 / 255
+    count = max(map(len, every))
+    if any(len(values) not in (1, count) for values in every):
+        return None
+    mean, std, middle, scale = (values * count if len(values) == 1 else values for values in every)
     return replace(
         before,
-        mean=tuple(value * scale for value in mean),
-        std=tuple(value * scale for value in std),
+        mean=tuple(m + value * s for m, value, s in zip(middle, mean, scale, strict=True)),
+        std=tuple(value * s for value, s in zip(std, scale, strict=True)),
     )
+
+
+# Scalings by what each image is itself. The divisor of a constant image is 1 in MONAI and small
+# here, which both give 0.
+
+
+def _deviations(given: Mapping[str, Any]) -> Preparation | None:
+    """NormalizeIntensity without numbers."""
+    if given.get("divisor") is not None:
+        return None
+    return Preparation(
+        statistics=ImageStatistics(
+            pixels="nonzero" if given.get("nonzero") else "all",
+            per_channel=bool(given.get("channel_wise")),
+        )
+    )
+
+
+def _percentiles(given: Mapping[str, Any]) -> Preparation | None:
+    """ScaleIntensityRangePercentiles: two percentiles become b_min and b_max."""
+    low, high = given.get("lower"), given.get("upper")
+    if not (isinstance(low, (int, float)) and isinstance(high, (int, float))):
+        return None
+    whole = (low, high) == (0, 100)  # nothing is outside
+    if not 0 <= low < high <= 100 or given.get("relative") or (given.get("clip") and not whole):
+        return None
+    return _from_to(given, given.get("b_min"), given.get("b_max"), (float(low), float(high)))
+
+
+def _extremes(given: Mapping[str, Any]) -> Preparation | None:
+    """ScaleIntensity: the smallest and the largest value become minv and maxv."""
+    if given.get("factor") is not None:
+        return None
+    return _from_to(given, given.get("minv", 0.0), given.get("maxv", 1.0), (0.0, 100.0))
+
+
+def _from_to(
+    given: Mapping[str, Any], first: Any, last: Any, percentiles: tuple[float, float]
+) -> Preparation | None:
+    """Two percentiles become `first` and `last`; None for 0 and 1."""
+    if first is None and last is None:
+        first, last = 0, 1
+    if not (isinstance(first, (int, float)) and isinstance(last, (int, float)) and first < last):
+        return None
+    return Preparation(
+        mean=(-first / (last - first),),
+        std=(1 / (last - first),),
+        statistics=ImageStatistics(
+            measure="range",
+            per_channel=bool(given.get("channel_wise")),
+            percentiles=percentiles,
+        ),
+    )
+
+
+_MEASURING = {
+    "NormalizeIntensity": _deviations,
+    "ScaleIntensity": _extremes,
+    "ScaleIntensityRangePercentiles": _percentiles,
+}
 
 
 def _values(given: Any) -> tuple[float, ...] | None:
@@ -219,10 +304,39 @@ def _values(given: Any) -> tuple[float, ...] | None:
 
 
 def _unsaid(path: Path, name: str) -> UsageError:
-    known = ("ScaleIntensityRanged", "NormalizeIntensityd")
+    known = ("NormalizeIntensityd", "ScaleIntensityd", "ScaleIntensityRanged")
     return UsageError(
         f"{path} prepares images by {printable(name)}, which cannot be done as it stands there."
-        f"{did_you_mean(name, known)} Possible are fixed scalings: ScaleIntensityRanged with b_min "
-        "and b_max, NormalizeIntensityd with subtrahend and divisor. Or pass monai:NET with "
-        "--arch, --weights, --mean and --std."
+        f"{did_you_mean(name, known)} Possible are ScaleIntensityRanged with b_min and b_max, or "
+        "one of NormalizeIntensityd, ScaleIntensityd and ScaleIntensityRangePercentilesd without "
+        "clip. Or pass monai:NET with --arch, --weights, --mean and --std."
     )
+
+
+# Post-processing
+
+
+def _overlapping(config: Mapping[str, Any], path: Path) -> str:
+    """What decides on each class by itself; empty if nothing does.
+
+    Raises:
+        UsageError: a threshold of probabilities that is not 0.5.
+    """
+    entry = config.get("postprocessing")
+    steps = entry.get("transforms") if isinstance(entry, dict) else None
+    found = ""
+    for step in steps if isinstance(steps, list) else []:  # others may be code, and are not read
+        given = step if isinstance(step, dict) else {}
+        name = str(given.get("_target_", ""))
+        kind = name.rpartition(".")[2].removesuffix("d")
+        if kind == "Activations" and given.get("sigmoid") is True:
+            found = f"{name} with sigmoid"
+        threshold = given.get("threshold") if kind == "AsDiscrete" else None
+        if isinstance(threshold, (int, float)) and threshold != 0.5:
+            raise UsageError(
+                f"{path} decides by {printable(name)} with threshold {threshold:g}; expected 0.5. "
+                "Add the difference of the logits to the bias of the last layer."
+            )
+        if threshold is not None:
+            found = found or f"{name} with threshold"
+    return found

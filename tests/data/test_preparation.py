@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgeunet.bundle.manifest import InputSpec
+from edgeunet.bundle.steps import ImageStatistics
 from edgeunet.data.preparation import Preparation
 from edgeunet.errors import UsageError
 
@@ -44,8 +45,14 @@ SIZE = (32, 48)
                 std=(1.0,),
             ),
         ),
+        (
+            Preparation(std=(2.0,), statistics=ImageStatistics()),
+            3,
+            (0.5, 0.25),
+            InputSpec(*SIZE, mean=(0.0,) * 3, std=(2.0,) * 3, statistics=ImageStatistics()),
+        ),
     ],
-    ids=["nothing", "the original code", "another order", "12 bit"],
+    ids=["nothing", "the original code", "another order", "12 bit", "measured"],
 )
 def test_input_is_what_was_said(
     said: Preparation, channels: int, scaling: tuple[float, float] | None, expected: InputSpec

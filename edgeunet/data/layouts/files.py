@@ -6,7 +6,6 @@ No name in a file leads out of the data set's folder, and no link is followed ou
 from __future__ import annotations
 
 import csv
-import importlib
 import os
 import posixpath
 import re
@@ -17,18 +16,15 @@ from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
-from ...bundle.schema import MAX_DEPTH, SchemaError, load_json
-from ...errors import DatasetError, MissingDependencyError, printable
+from ...bundle.schema import MAX_DEPTH, SchemaError, load_json, load_yaml
+from ...errors import DatasetError, printable
 from ...files import read_file
 from ...listing import natural_key
 
 MOST_BYTES = 512 << 20
 """Of an annotation file: COCO's own of 118 000 images has 470 MB."""
 
-_MOST_YAML = 1 << 20
 _LONGEST = 255  # characters of a file's name
-_OPENING = ("[", "{", "<block mapping start>", "<block sequence start>")
-_CLOSING = ("]", "}", "<block end>")
 
 
 def read_json(path: Path) -> Any:
@@ -107,29 +103,13 @@ def read_xml(path: Path) -> Node:
 
 
 def read_yaml(path: Path) -> Any:
-    """Content of a YAML file of plain values; DatasetError for aliases, which may grow."""
+    """Content of a YAML file of plain values; DatasetError as of `read_json`, or for aliases."""
     try:
-        yaml = importlib.import_module("yaml")
-    except ImportError:
-        raise MissingDependencyError("yaml") from None
-    content = _content(path, _MOST_YAML)
-    try:
-        depth = 0
-        for token in yaml.scan(content):
-            if isinstance(token, yaml.AliasToken):
-                raise DatasetError(
-                    f"{printable(path)} has an alias (*name); expected plain values."
-                )
-            depth += token.id in _OPENING
-            depth -= token.id in _CLOSING
-            if depth > MAX_DEPTH:  # the time to read it grows with the square of the depth
-                raise DatasetError(f"{printable(path)} is nested more than {MAX_DEPTH} deep.")
-        return yaml.safe_load(content)
-    except (yaml.YAMLError, ValueError) as error:
-        text = " ".join(str(error).split())
-        raise DatasetError(f"{printable(path)} cannot be read as YAML: {text}.") from None
-    except RecursionError:
-        raise DatasetError(f"{printable(path)} is nested too deeply.") from None
+        return load_yaml(path)
+    except FileNotFoundError:
+        raise DatasetError(f"{printable(path)} does not exist.") from None
+    except SchemaError as error:
+        raise DatasetError(f"{printable(path)} {error}.") from None
 
 
 def read_lines(path: Path) -> list[str]:
