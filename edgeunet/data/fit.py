@@ -275,9 +275,11 @@ def visible(frame: Frame, channels: Sequence[str], levels: Levels) -> npt.NDArra
     It shows red, green and blue; without them gray, or the first channel.
 
     Args:
-        channels: their names; () for gray or RGB.
+        channels: their names; () for gray or RGB. Frames of gray nets may have gray alone.
     """
-    names = tuple(channels) or (RGB if frame.shape[2] == len(RGB) else _GRAY)
+    names = tuple(channels)
+    if len(names) != frame.shape[2]:
+        names = RGB if frame.shape[2] == len(RGB) else _GRAY
     if set(RGB) <= set(names):
         shown = frame if names == RGB else frame[..., [names.index(each) for each in RGB]]
     else:

@@ -311,3 +311,5 @@ def test_visible_shows_rgb_or_gray_or_the_first_channel() -> None:
     assert visible(frame, ("a", "b", "c", "d"), (4000, 4095)).min() == 0
     plain = pixels(3)
     assert visible(plain, RGB, (0, 255)) is plain
+    gray = np.full((2, 3, 1), 7, np.uint8)  # of a gray net, which takes RGB too
+    assert visible(gray, RGB, (0, 255)).tolist() == np.full((2, 3, 3), 7).tolist()
