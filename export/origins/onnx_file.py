@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from edgeunet.data.fit import Frame
 from edgeunet.data.preparation import Preparation
 from edgeunet.errors import BackendError, EdgeUNetError, ExportError, UsageError, first_line
 from edgeunet.metrics import Mask
-from edgeunet.parity import plain
 from edgeunet.parity.reference import Images
 from edgeunet.runtime.backends.ort import OrtNet
 from edgeunet.runtime.frames import NetOutputs
@@ -29,6 +29,8 @@ from .onnx_forms import Normalised, normalise
 from .onnx_reading import open_graph
 
 Values = npt.NDArray[Any]
+
+_GRAPH = Path("the graph")  # for errors
 
 _HALVES = np.array([-0.5, 0.5], np.float32).reshape(1, 2, 1, 1)  # of one channel, see onnx_classes
 _CLOSE = 1e-3
@@ -48,6 +50,9 @@ class OnnxOrigin(Origin):
         output: which output, or value inside, is the logits; None for the only output.
         classes: names; () for those in the file's metadata, else numbers.
         preparation: of the frames, as far as the file does not tell it.
+        spec: how frames become the file's own input, if its package tells, instead.
+
+    path: what errors call the file.
 
     Raises:
         GraphError: a file that is damaged, not ONNX or unsafe. ExportError: a graph that cannot
@@ -62,6 +67,7 @@ class OnnxOrigin(Origin):
         output: str | None = None,
         classes: Sequence[str] = (),
         preparation: Preparation | None = None,
+        spec: InputSpec | None = None,
     ) -> None:
         file = open_graph(path)
         answer = output or str(file.model.graph.outputs[0].name)
@@ -70,7 +76,13 @@ class OnnxOrigin(Origin):
         )
         try:
             found = normalise(file.model, size=size, output=output)
-            spec, notes = _input_of(found, preparation)
+            notes: list[str] = []
+            if spec is None and preparation is not None and preparation.statistics is not None:
+                spec = preparation.input(_GRAPH, found.size, found.channels, None)
+            if spec is None:
+                spec, notes = _input_of(found, preparation)
+            else:
+                spec = _behind(found, spec)
             names = _class_names(found, tuple(classes))
         except EdgeUNetError as error:
             raise type(error)(f"{path}: {error}") from None
@@ -78,9 +90,9 @@ class OnnxOrigin(Origin):
         super().__init__(card, f"{path.name} on ONNX Runtime", weights=path.stem)
         self.found = found
         self.notes += [*found.told(), *notes]
-        self._path = path
+        self.path = path
         self._close = _CLOSE_HALF if half else _CLOSE
-        self._net = _session(file.original, [answer, found.head.value], path)
+        self._net = open_session(file.original, [answer, found.head.value], path)
         self._check()
 
     def infer(self, images: Images) -> NetOutputs:
@@ -89,8 +101,10 @@ class OnnxOrigin(Origin):
 
     def segment(self, frame: Frame) -> tuple[NetOutputs, Mask]:
         """See `Reference`."""
-        logits, ids = self._run(plain.to_input(frame, self.card.input))
+        logits, ids = self._run(self.prepare(frame))
         outputs, size = NetOutputs(logits, None), (frame.shape[0], frame.shape[1])
+        if self.card.input.window is not None and size != self.found.size:
+            return outputs, self.on_windows(self.whole(frame), frame)
         if size == ids.shape == self.found.size:
             return outputs, ids
         return outputs, self.decide(outputs, size)
@@ -101,14 +115,14 @@ class OnnxOrigin(Origin):
         try:
             check_batch(path)
         except ExportError as error:
-            raise ExportError(f"{self._path}: {error}") from None
+            raise ExportError(f"{self.path}: {error}") from None
         spec = self.card.input
         noise = _noise(2, len(spec.channels), spec)
         found, wanted = OrtNet(path).run(noise)[0], self.infer(noise).logits
         difference = _difference(found, wanted)
         if not difference <= self._close:
             raise ExportError(
-                f"{self._path}: the rewritten graph differs from the file by {difference:.2g} of "
+                f"{self.path}: the rewritten graph differs from the file by {difference:.2g} of "
                 "the largest logit. Please report this with the file."
             )
 
@@ -168,15 +182,15 @@ class OnnxOrigin(Origin):
             logits, ids = self._run(noise)
         except (BackendError, ValueError) as error:
             raise ExportError(
-                f"{self._path} does not run on ONNX Runtime as it came: {first_line(error)}. "
+                f"{self.path} does not run on ONNX Runtime as it came: {first_line(error)}. "
                 "Export it again."
             ) from None
         if not np.isfinite(logits).all():
-            raise ExportError(f"{self._path} gives logits that are not finite. Export it again.")
+            raise ExportError(f"{self.path} gives logits that are not finite. Export it again.")
         head = self.found.head
         if head.activation == head.decision == "none" and _are_probabilities(answer, head.axis):
             raise ExportError(
-                f"{self._path} puts out what looks like probabilities, but none of the known forms "
+                f"{self.path} puts out what looks like probabilities, but none of the known forms "
                 "of softmax and sigmoid is in front. Name the logits: --head NAME."
             )
         planes = np.sort(logits[0], axis=0)
@@ -184,13 +198,17 @@ class OnnxOrigin(Origin):
         wrong = int(((logits[0].argmax(0) != ids) & clear).sum())
         if wrong:
             raise ExportError(
-                f"{self._path}: {wrong} pixels of the answer are not what its logits say. Name the "
+                f"{self.path}: {wrong} pixels of the answer are not what its logits say. Name the "
                 "logits: --head NAME."
             )
 
 
-def _session(proto: onnx.ModelProto, outputs: list[str], path: Path) -> OrtNet:
-    """The graph as it is, with these values as its outputs."""
+def open_session(proto: onnx.ModelProto, outputs: Sequence[str], path: Path) -> OrtNet:
+    """The graph as it is, with these values as its outputs, in place of those that it has.
+
+    Raises:
+        ExportError: ONNX Runtime does not run it.
+    """
     known = {value.name: value for value in proto.graph.output}
     del proto.graph.output[:]
     for name in dict.fromkeys(outputs):
@@ -264,6 +282,28 @@ def _input_of(found: Normalised, given: Preparation | None) -> tuple[InputSpec, 
     if told.bgr and not (given and given.channels):
         notes.append("its metadata say that it takes blue, green, red")
     return spec, notes
+
+
+def _behind(found: Normalised, own: InputSpec) -> InputSpec:
+    """The input behind what the graph does with raw values, for one in front of it.
+
+    Raises:
+        UsageError: another number of channels.
+    """
+    inside, count = found.normalisation, len(own.channels)
+    if count != found.channels:
+        raise UsageError(f"the graph takes {found.channels} channels, got {count} names.")
+    if inside is None:
+        return replace(own, height=found.size[0], width=found.size[1])
+    each = zip(inside.gain, inside.shift, inside.order, strict=True)
+    values = [
+        (own.channels[at], own.mean[at] - shift * own.std[at] / gain, own.std[at] / gain)
+        for gain, shift, at in each
+    ]
+    names, mean, std = zip(*values, strict=True)
+    return replace(
+        own, height=found.size[0], width=found.size[1], channels=names, mean=mean, std=std
+    )
 
 
 def _statistics(

@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto
 
 from edgeunet.bundle.manifest import RGB
+from edgeunet.bundle.steps import ImageStatistics
 from edgeunet.data.preparation import Preparation
 from edgeunet.errors import ExportError, UsageError
 from edgeunet.exporting.origins.onnx_file import OnnxOrigin
@@ -75,6 +76,13 @@ def test_card(tmp_path: Path) -> None:
     np.testing.assert_allclose(spec.std, STD, atol=1e-6)
     assert origin.notes[0] == "input 'frame': NHWC uint8, 3 channels, 24x32"
     assert not any("assumed" in note for note in origin.notes)
+
+
+def test_images_are_measured_if_that_is_said(tmp_path: Path) -> None:
+    said = Preparation(statistics=ImageStatistics(), levels=(0, 4095))
+    spec = opened(FORMS["argmax"](), tmp_path, preparation=said).card.input
+    assert (spec.statistics, spec.mean, spec.std) == (said.statistics, (0,) * 3, (1,) * 3)
+    assert (spec.height, spec.width, spec.depth) == (*SIZE, "uint16")
 
 
 def test_what_is_assumed_is_told(tmp_path: Path) -> None:
