@@ -222,6 +222,10 @@ def _selection(options: ExportOptions, origin: Origin, report: Callable[[str], N
             f"INT8 needs frames like those of the application, and the {card.data} data does not "
             "come with the package. Pass --calib with a few dozen images, a data set or a video."
         )
+    if origin.frames:
+        numbers = tuple(range(len(origin.frames)))
+        own = FrameSet(f"frames that came with {card.model}", numbers, origin.frames)
+        return Selection(own, own, own)
     # Without calibration, four would do as golden frames, but not to tell what frames are like.
     count = CHOSEN + HELD_OUT if calibrates else CHOSEN
     drawn = list(cells.snapshots(count, height=card.input.height, width=card.input.width, seed=1))
@@ -325,8 +329,11 @@ class _Writer:
         return table
 
     def _write_golden(self) -> None:
-        frames = self.selection.chosen.alike(GOLDEN_FRAMES)
         origin, prepare = self.origin, Preprocessor(self.card.input)
+        chosen = self.selection.chosen
+        if chosen.frames is not origin.frames:
+            chosen = replace(chosen, frames=(*origin.frames, *chosen.frames))
+        frames = chosen.alike(GOLDEN_FRAMES)
         np.savez_compressed(
             self.folder / GOLDEN_NAME,
             frames=np.stack(frames),

@@ -37,6 +37,8 @@ class Origin(Reference):
         self.weights = weights
         self.notes: list[str] = []
         """What a user should know about how it was opened; the export tells it first."""
+        self.frames: tuple[Frame, ...] = ()
+        """Frames that came with it, fitted to the net; they become golden frames."""
 
     def make_graph(self) -> None:
         """Make what `write_graph` writes, as far as it is kept in memory, and complete the notes.
