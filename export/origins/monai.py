@@ -81,12 +81,8 @@ def open_monai(name: str, options: ExportOptions) -> ModuleOrigin:
     else:
         raise unknown_net("monai", name, NETS, folder=True)
     title = f"monai:{name}"
-    cls = getattr(library(_NETWORKS), name)
-    arguments = _arguments(cls, {**bundle.arguments, **arguments_of(options.arch)}, options, title)
-    arguments = _completed(cls, arguments, peek(path, lambda tensors: 0.0), title)
-    net = loaded(lambda: cls(**arguments), title, path, raw=options.raw)
-    values = _defaults(cls, arguments)
-    channels, classes = values["in_channels"], values["out_channels"]
+    given = {**bundle.arguments, **arguments_of(options.arch)}
+    net, channels, classes = build_monai(name, given, path, options)
     if bundle.overlapping and classes > 1:
         raise UsageError(
             f"{options.model} decides on each of its {classes} classes by itself "
@@ -111,6 +107,23 @@ def open_monai(name: str, options: ExportOptions) -> ModuleOrigin:
         weights=path.stem if not bundle.net else path.parents[1].resolve().name,
         notes=notes,
     )
+
+
+def build_monai(
+    name: str, given: Arguments, path: Path, options: ExportOptions
+) -> tuple[nn.Module, int, int]:
+    """One of `NETS` with the weights of a file, its number of channels, and that of its classes.
+
+    Raises:
+        As `open_monai`.
+    """
+    title = f"monai:{name}"
+    cls = getattr(library(_NETWORKS), name)
+    arguments = _arguments(cls, given, options, title)
+    arguments = _completed(cls, arguments, peek(path, lambda tensors: 0.0), title)
+    net = loaded(lambda: cls(**arguments), title, path, raw=options.raw)
+    values = _defaults(cls, arguments)
+    return net, values["in_channels"], values["out_channels"]
 
 
 def _arguments(cls: Any, given: Arguments, options: ExportOptions, title: str) -> Arguments:

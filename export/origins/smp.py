@@ -98,12 +98,9 @@ def open_smp(name: str, options: ExportOptions) -> ModuleOrigin:
         given = {**config, **given}
     else:
         raise unknown_net("smp", name, NETS, folder=True)
-    cls = getattr(library(_LIBRARY), name)
-    _check(cls, given)
-    pretrained, activation = given.pop("encoder_weights", None), given.pop("activation", None)
-    arguments = complete(cls, given, peek(path, judge, raw=raw), path)
+    pretrained, activation = given.get("encoder_weights"), given.get("activation")
+    net, arguments = build_smp(name, given, path, raw=raw)
     title = _described(name, arguments)
-    net = loaded(lambda: cls(**{**arguments, "encoder_weights": None}), title, path, raw=raw)
     channels, classes = arguments.get("in_channels", 3), arguments.get("classes", 1)
     usual = preprocessing(arguments["encoder_name"], pretrained) if channels == 3 else None
     spec = input_of(options, title, channels, usual=usual, scaling=None if usual else (0.0, 1.0))
@@ -129,6 +126,23 @@ def open_smp(name: str, options: ExportOptions) -> ModuleOrigin:
         segment=segment_by(net, spec, usual) if usual and as_usual else None,
         notes=notes,
     )
+
+
+def build_smp(
+    name: str, given: Arguments, path: Path, *, raw: bool = False
+) -> tuple[nn.Module, Arguments]:
+    """One of `NETS` with the weights of a file, without its activation, and all its arguments.
+
+    Raises:
+        As `open_smp`.
+    """
+    cls = getattr(library(_LIBRARY), name)
+    _check(cls, given)
+    own = {key: each for key, each in given.items() if key not in ("encoder_weights", "activation")}
+    arguments = complete(cls, own, peek(path, judge, raw=raw), path)
+    title = _described(name, arguments)
+    net = loaded(lambda: cls(**{**arguments, "encoder_weights": None}), title, path, raw=raw)
+    return net, arguments
 
 
 def preprocessing(encoder: str, pretrained: object = None) -> Preparation:
