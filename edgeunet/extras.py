@@ -39,7 +39,7 @@ PACKAGES = (
     Package("av", "av", "video", "run, serve: videos and cameras (rtsp, http, v4l2)"),
     Package("pycocotools", "pycocotools", "quantize", "data sets: polygons"),
     Package("jinja2", "jinja2", "quantize", "data, export, parity: reports as pages"),
-    Package("pyyaml", "yaml", "quantize", "data sets of YOLO; export: bioimageio:PACKAGE"),
+    Package("pyyaml", "yaml", "quantize", "data sets of YOLO; export: bioimageio:, monai:"),
     Package("starlette", "starlette", "serve", "serve"),
     Package("uvicorn", "uvicorn", "serve", "serve"),
     Package("anyio", "anyio", "serve", "serve"),

@@ -117,6 +117,8 @@ class ExportOptions:
             'unet-mine-fp32'
             >>> edgeunet.ExportOptions("hf:models/segformer-b0").name
             'segformer-b0-fp32'
+            >>> edgeunet.ExportOptions("bioimageio:nets/nuclei.zip").name
+            'nuclei-fp32'
             >>> edgeunet.ExportOptions("nets/mine.py:make_net").name
             'mine-fp32'
         """
@@ -125,7 +127,8 @@ class ExportOptions:
         prefix, _, name = (self.model or "").rpartition(":")
         if prefix.endswith(".py"):  # of a function in a file
             name = prefix
-        words = [Path(name.rstrip("/")).name.removesuffix(".py"), self.precision]
+        base = Path(name.rstrip("/")).name.removesuffix(".py").removesuffix(".zip")
+        words = [base, self.precision]
         weights = self.weights or (None if prefix else cells.NAME)
         if weights is not None:
             path = Path(weights)

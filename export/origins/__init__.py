@@ -19,6 +19,7 @@ Opener = Callable[[str, ExportOptions], Origin]
 
 # Prefix -> module and function. Modules are imported on first use, since each needs a library.
 ORIGINS: dict[str, tuple[str, str]] = {
+    "bioimageio": (".bioimageio", "open_bioimageio"),
     "hf": (".hf", "open_hf"),
     "monai": (".monai", "open_monai"),
     "nnunet": (".nnunet", "open_nnunet"),
