@@ -34,7 +34,7 @@ from edgeunet.bundle.schema import encode
 from edgeunet.bundle.statistics import FrameStatistics, statistics_of
 from edgeunet.data import cells
 from edgeunet.data.fit import Fit
-from edgeunet.errors import CalibrationError, ParityError
+from edgeunet.errors import CalibrationError, ParityError, UsageError
 from edgeunet.files import locked, new_directory, sha256, write_json
 from edgeunet.parity import ParityReport, left_out_text, write_html
 from edgeunet.runtime.backends.preprocess import Preprocessor
@@ -54,7 +54,7 @@ from .int8.calibration.frames import (
 )
 from .int8.emitters import write_int8
 from .lint import lint_flavours
-from .options import ExportOptions, check_options
+from .options import ExportOptions, check_frames, check_options
 from .origins import open_origin
 from .origins.base import Origin
 from .proof import Proof, check_simulator
@@ -110,6 +110,10 @@ def export_bundle(
         return _write(folder, Path(output).name, origins, options, report)
 
 
+OF_MODULES = ("calib_method", "calib_table", "layout", "max_batch", "max_iou_drop", "reading")
+"""Fields of `ExportOptions` that `export` takes beside its own arguments."""
+
+
 def export(
     net: nn.Module,
     path: str | Path,
@@ -141,10 +145,11 @@ def export(
         input: how frames become the net's input; None for RGB with ImageNet's statistics.
         output: name, or number, of the output that is the logits.
         report: called with the name of each step.
-        options: further fields of `ExportOptions`, such as `max_iou_drop`.
+        options: further fields of `ExportOptions`, those in `OF_MODULES`.
 
     Raises:
-        UsageError: a net in training mode, or an answer that is not logits. ShapeError: a size that
+        UsageError: a net in training mode, an answer that is not logits, or an option that is not
+            for modules. ShapeError: a size that
             it does not take; one that it takes is named. ExportError: a net that cannot be traced.
             See `export_bundle` for others.
 
@@ -157,6 +162,9 @@ def export(
     """
     from .origins.module import open_module
 
+    for name in sorted(options.keys() - set(OF_MODULES)):
+        taken = ", ".join(OF_MODULES)
+        raise UsageError(f"got {name}, and a module at hand takes {taken}. Leave it out.")
     chosen = ExportOptions(
         type(net).__name__,
         "memory",
@@ -166,6 +174,7 @@ def export(
         size=size,
         **options,
     )
+    check_frames(chosen)
     with _written(path, chosen, force) as folder:
         origin = open_module(net, size=size, classes=classes, spec=input, output=output)
         return _write(folder, Path(path).name, [origin], chosen, report)

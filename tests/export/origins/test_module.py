@@ -109,6 +109,23 @@ def test_input_says_how_frames_are_prepared(tmp_path: Path) -> None:
         edgeunet.export(Net(), tmp_path / "c", input=spec, size=(64, 64))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"arch": ("width=8",)}, "got arch, and a module at hand takes calib_method, calib_table"),
+        ({"depth": 2}, "got depth, and a module"),
+        ({"layout": "voc"}, "got --layout voc without a data set"),
+        ({"calib_table": "table.json"}, "got --calib-table without --int8"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    arguments: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=told):
+        edgeunet.export(Net(), tmp_path / "b", size=SIZE, **arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_net_in_half_precision_is_exported_in_full(tmp_path: Path) -> None:
     net = Net().half()
     with written(net, tmp_path / "b"):
