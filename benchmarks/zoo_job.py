@@ -109,7 +109,7 @@ def train_net(architecture: Architecture, folder: Path) -> Line:
     """Train from where an earlier run stopped."""
     miou = train(
         architecture,
-        open_cells(folder / "cells"),
+        folder / "cells",
         folder / "weights",
         recipe_of(architecture),
         report=lambda text: print(text, file=sys.stderr, flush=True),
