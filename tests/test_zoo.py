@@ -134,6 +134,17 @@ def test_training_that_was_stopped_resumes_to_the_same_weights(tiny: Any, tmp_pa
     assert not net.training and 0 < miou < 100
 
 
+def test_step_trains_on_the_cells_of_its_folder(
+    tiny: Any, job: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import zoo_train
+
+    zoo_train.open_cells(tmp_path / "cells", train=8, val=2)
+    recipe = zoo_train.Recipe(steps=1, batch=2, crop=(32, 32))
+    monkeypatch.setattr(job, "recipe_of", lambda net: recipe)
+    assert 0 <= job.run_job("train", NAME, tmp_path)["miou"] < 100
+
+
 @pytest.mark.parametrize(
     ("limits", "said"),
     [({"minutes": 1e-4}, "took longer than 0.0001 minutes"), ({"gigabytes": 0.25}, "ended with")],
