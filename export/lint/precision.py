@@ -60,6 +60,22 @@ def uint8_input(graph: ir.Graph) -> Broken:
                     )
 
 
+def uint8_inside(graph: ir.Graph) -> Broken:
+    """TensorRT "does not support UINT8 types for intermediate tensors" (parser of RTX 1.7).
+
+    The quantizers' own rules tell of uint8 that is quantized.
+    """
+    for node in graph.all_nodes():
+        for value in node.outputs:
+            quantizes = node.op_type.endswith("QuantizeLinear")
+            if value.dtype == ir.DataType.UINT8 and value.consumers() and not quantizes:
+                yield (
+                    node,
+                    f"makes the UINT8 tensor {value.name} for other nodes, and TensorRT takes "
+                    "UINT8 as input and output of the graph alone. Cast to UINT8 last.",
+                )
+
+
 def int64_output(graph: ir.Graph) -> Broken:
     """TensorRT 8 hands INT64 out as INT32, 10 and later as INT64: buffers of twice the size."""
     for value in graph.outputs:
@@ -93,6 +109,7 @@ RULES = (
     Rule("float-around-int8", "warning", STRONGLY_TYPED, float_around_int8),
     Rule("rtx-int8", "warning", ("rtx",), rtx_int8),
     Rule("uint8-input", "error", TENSORRT, uint8_input),
+    Rule("uint8-inside", "error", TENSORRT, uint8_inside),
     Rule("int64-output", "warning", TENSORRT, int64_output),
     Rule("dynamic-size", "warning", TENSORRT, dynamic_size),
 )

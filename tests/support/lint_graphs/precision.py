@@ -40,6 +40,18 @@ def uint8_input(bad: bool) -> Sketch:
     return sketch
 
 
+def uint8_inside(bad: bool) -> Sketch:
+    sketch = Sketch()
+    sketch.result = TensorProto.UINT8
+    if bad:
+        sketch.node("Cast", ["data"], "bytes", to=TensorProto.UINT8)
+        sketch.node("Transpose", ["bytes"], perm=[0, 3, 1, 2])
+    else:
+        sketch.node("Transpose", ["data"], "moved", perm=[0, 3, 1, 2])
+        sketch.node("Cast", ["moved"], to=TensorProto.UINT8)
+    return sketch
+
+
 def int64_output(bad: bool) -> Sketch:
     sketch = Sketch()
     sketch.node("ArgMax", ["data"], "result" if bad else "classes", axis=1)
@@ -61,6 +73,7 @@ CASES: list[Case] = [
     ("float-around-int8", {"trt11", "rtx"}, float_around_int8),
     ("rtx-int8", {"rtx"}, rtx_int8),
     ("uint8-input", TENSORRT, uint8_input),
+    ("uint8-inside", TENSORRT, uint8_inside),
     ("int64-output", TENSORRT, int64_output),
     ("dynamic-size", TENSORRT, dynamic_size),
 ]
