@@ -7,10 +7,11 @@ constants.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 from onnx import numpy_helper, shape_inference
@@ -206,15 +207,20 @@ def _scale(graph: ir.Graph, node: ir.Node, shapes: Mapping[str, tuple[int, ...]]
     plain = attribute(node, "axes", None) is None
     if operand(node, 3) is None or before is None or after is None or not plain:
         return False
+    constant = _constant_of(graph, f"{node.name}_scales", scales_between(before, after))
+    node.resize_inputs(3)
+    node.replace_input_with(2, constant)
+    return True
+
+
+def scales_between(before: Sequence[int], after: Sequence[int]) -> npt.NDArray[np.float32]:
+    """Scales by which a Resize of maps of one shape gives the other."""
     scales = [np.float32(new / old) for old, new in zip(before, after, strict=True)]
     for index, (old, new) in enumerate(zip(before, after, strict=True)):
         # Readers multiply in single or double precision, and a row less would be an error.
         while min(old * float(scales[index]), np.float32(old) * scales[index]) < new:
             scales[index] = np.nextafter(scales[index], np.float32(np.inf))
-    constant = _constant_of(graph, f"{node.name}_scales", np.array(scales, np.float32))
-    node.resize_inputs(3)
-    node.replace_input_with(2, constant)
-    return True
+    return np.array(scales, np.float32)
 
 
 def _copy_batch(graph: ir.Graph, node: ir.Node, first: _Evaluation, second: _Evaluation) -> bool:
