@@ -20,6 +20,7 @@ from edgeunet.bundle.manifest import (
     Precision,
     flavour_file,
     part_file,
+    pixels_file,
 )
 from edgeunet.bundle.schema import MAX_BYTES as MAX_JSON_BYTES
 from edgeunet.bundle.schema import SchemaError, load_json, read
@@ -110,6 +111,11 @@ class Bundle:
     def part_path(self, flavour: Flavour, part: Part) -> Path | None:
         """Path of one part of a graph, None if the graph has no parts."""
         name = part_file(flavour, part)
+        return self.root / name if name in self.manifest.files else None
+
+    def pixels_path(self, flavour: Flavour) -> Path | None:
+        """Path of a graph from frames to masks, None if the bundle was exported without it."""
+        name = pixels_file(flavour)
         return self.root / name if name in self.manifest.files else None
 
     def file(self, path: Path) -> BundleFile:

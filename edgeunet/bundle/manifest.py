@@ -119,6 +119,11 @@ def part_file(flavour: Flavour, part: Part) -> str:
     return f"model.{flavour}.{part}.onnx"
 
 
+def pixels_file(flavour: Flavour) -> str:
+    """File name, inside the bundle, of a graph that takes frames and gives masks."""
+    return f"model.{flavour}.pixels.onnx"
+
+
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:
     """How a frame becomes the net's input `image` (N, C, height, width).
