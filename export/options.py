@@ -17,8 +17,12 @@ from edgeunet.errors import UsageError, printable
 from edgeunet.fields import described
 from edgeunet.files import read_file
 
+from .graphs.pixels import PixelsForm
+
 CalibMethod = Literal["auto", Method]
+Pixels = Literal["fixed", "any"]
 _OTHERS = "Other people's nets"
+_PIXELS = "Graphs from pixels to masks"
 _LARGEST_NAMES = 2**16  # bytes of a file with the names of classes
 
 
@@ -90,6 +94,14 @@ class ExportOptions:
         0.5, "IoU points that the bundle may lose against the original.", metavar="POINTS"
     )
     reading: Reading = Reading()  # noqa: RUF009  # frozen
+    pixels: Pixels | None = described(
+        None,
+        "Write model.*.pixels.onnx too: frames of the net's size, or of any, to masks.",
+        section=_PIXELS,
+    )
+    pixels_confidence: bool = described(
+        False, "Let them put out the confidence of each pixel too.", section=_PIXELS
+    )
     onnx: Path | None = described(
         None, "ONNX file instead of --model.", metavar="FILE", section=_OTHERS
     )
@@ -105,6 +117,13 @@ class ExportOptions:
     head: str | None = described(
         None, "Output of the net that is the logits.", shown_default="the first", section=_OTHERS
     )
+
+    @property
+    def pixels_form(self) -> PixelsForm | None:
+        """Of the graphs from frames to masks; None without them."""
+        if self.pixels is None:
+            return None
+        return PixelsForm(any_size=self.pixels == "any", confidence=self.pixels_confidence)
 
     @property
     def name(self) -> str:
@@ -151,6 +170,8 @@ def check_options(options: ExportOptions) -> None:
             flag, net = name.replace("_", "-"), printable(options.onnx or options.model)
             whose = "one of our nets" if theirs else "other people's nets"
             raise UsageError(f"got --{flag} for {net}; it is for {whose}. Leave it out.")
+    if options.pixels_confidence and options.pixels is None:
+        raise UsageError("got --pixels-confidence without --pixels. Add --pixels fixed or any.")
     if options.depths and options.depth is not None:
         raise UsageError("got both depth and depths. Pass depths alone, with all of them.")
     if options.depths and options.calib_table is not None:

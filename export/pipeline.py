@@ -12,12 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeunet.bundle.bundle import (
-    REPORT_NAMES,
-    Bundle,
-    open_bundle,
-    strangers_in,
-)
+from edgeunet.bundle.bundle import REPORT_NAMES, Bundle, open_bundle, strangers_in
 from edgeunet.bundle.calibration_table import TABLE_NAME, CalibrationTable, read_table
 from edgeunet.bundle.card import Card
 from edgeunet.bundle.golden import GOLDEN_NAME
@@ -40,6 +35,7 @@ from edgeunet.parity import ParityReport, left_out_text, write_html
 from edgeunet.runtime.backends.preprocess import Preprocessor
 
 from .graphs.fp16 import half
+from .graphs.pixels import check_form, write_all_pixels
 from .graphs.split import split_flavours
 from .int8.calibration.calibrate import calibrate, check_table
 from .int8.calibration.check_frames import examine
@@ -110,7 +106,10 @@ def export_bundle(
         return _write(folder, Path(output).name, origins, options, report)
 
 
-OF_MODULES = ("calib_method", "calib_table", "layout", "max_batch", "max_iou_drop", "reading")
+OF_MODULES = (
+    *("calib_method", "calib_table", "layout", "max_batch", "max_iou_drop"),
+    *("pixels", "pixels_confidence", "reading"),
+)
 """Fields of `ExportOptions` that `export` takes beside its own arguments."""
 
 
@@ -174,6 +173,7 @@ def export(
         size=size,
         **options,
     )
+    check_options(chosen)
     check_frames(chosen)
     with _written(path, chosen, force) as folder:
         origin = open_module(net, size=size, classes=classes, spec=input, output=output)
@@ -198,9 +198,10 @@ def _write(
     report: Callable[[str], None],
 ) -> ParityReport:
     """Write a bundle, the last origin's, and before it one for each smaller depth."""
+    origin = origins[-1]
+    check_form(origin.card.input, options.pixels_form)
     for each in origins:
         each.make_graph()
-    origin = origins[-1]
     for note in origin.notes:
         report(note)
     selection = _selection(options, origin, report)
@@ -389,6 +390,7 @@ class _Writer:
         """Write the parts and the manifest of the current graphs, and open the bundle."""
         if self.card.gate is not None:
             split_flavours(self.folder, FLAVOURS[self.options.precision])
+        write_all_pixels(self.folder, self._manifest(), self.options.pixels_form)
         path = self.folder / MANIFEST_NAME
         path.unlink(missing_ok=True)
         write_json(path, encode(self._manifest()))

@@ -106,6 +106,13 @@ class Proof:
 
     def check(self, parity: ParityReport) -> None:
         """ParityError if the bundle is outside its budget, so that it is not written."""
+        for graph in parity.pixels:
+            if not graph.ok:
+                raise ParityError(
+                    f"the graph {graph.name} gives the runtime's class to {graph.agreement:.2%} of "
+                    f"the pixels of {parity.data}; expected {graph.wanted:.2%}. Export without "
+                    "--pixels, and please report this net. No bundle was written."
+                )
         if self.excess(parity) <= 0:
             return
         drops = [(stage.drop, stage.name) for stage in parity.deployed if stage.drop is not None]

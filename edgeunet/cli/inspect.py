@@ -46,6 +46,7 @@ def command(bundle: Path, as_json: bool) -> None:
             f"{flavour} ({(opened.root / flavour_file(flavour)).stat().st_size / 1e6:.1f} MB)"
             for flavour in manifest.flavours
         ),
+        "pixels": _pixels(opened),
         "versions": ", ".join(f"{name} {value}" for name, value in manifest.versions.items()),
     }
     for label, value in rows.items():
@@ -98,6 +99,12 @@ def _gate(manifest: Manifest) -> str:
     if manifest.arguments.get("cgm"):
         return "not calibrated, so unused; `edgeunet gate` calibrates the checkpoint"
     return "none"
+
+
+def _pixels(bundle: Bundle) -> str:
+    """Flavours that the bundle holds as graphs from frames to masks."""
+    flavours = [each for each in bundle.manifest.flavours if bundle.pixels_path(each) is not None]
+    return ", ".join(flavours) or "none; `edgeunet export --pixels fixed` writes graphs to masks"
 
 
 def _calibration(bundle: Bundle) -> str:

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ..bundle.bundle import Bundle
-from ..bundle.manifest import Flavour
 from ..data.datasets import is_dataset, open_dataset, read_labels
 from ..data.fit import Fit, visible
 from ..data.images import Rgb
@@ -39,6 +38,7 @@ from ..runtime.backends.tiling import by_windows
 from ..runtime.frames import Batch, Frame, NetOutputs
 from ..runtime.sources import Frames
 from .gate import GateCollector
+from .pixels import FLAVOURS, PixelsCollector
 from .reference import Reference, open_reference
 from .report import FrameReport, ParityReport, StageParity
 
@@ -53,7 +53,8 @@ TOLERANCES = {
 }
 """Stage -> (share of pixels that must agree with the reference, IoU points that it may lose)."""
 
-_SIMULATED: dict[str, Flavour] = {"trt int8": "int8", "trt int8.fp16": "int8.fp16"}
+_ONNXRUNTIME = ("auto", "onnxruntime")
+_SIMULATED = ("trt int8", "trt int8.fp16")
 WORST = 6
 """Frames shown in the report."""
 
@@ -189,7 +190,7 @@ class _Comparison:
     expected: confusion of labels and reference. labelled: whether the frames have labels.
     """
 
-    def __init__(self, stages: _Stages) -> None:
+    def __init__(self, stages: _Stages, pixels: PixelsCollector) -> None:
         manifest = stages.bundle.manifest
         self._stages = stages
         self._classes = len(manifest.classes)
@@ -197,6 +198,7 @@ class _Comparison:
         self.expected = self._no_pixels()
         self.stages: dict[str, _StageSums] = {}
         self.gate = GateCollector(stages.reference.card.gate, manifest.gate)
+        self.pixels = pixels
         self.labelled = False
 
     def add(self, index: int, sample: ParitySample) -> None:
@@ -211,6 +213,7 @@ class _Comparison:
             agreement = stage.add(truth, reference, mask, error)
         # The last stage is the candidate.
         self.gate.add(expected.presence, outputs.presence, sample.labels)
+        self.pixels.add(sample.image)
         spec = self._stages.bundle.manifest.input
         picture = visible(sample.image, spec.frame_channels, spec.levels)
         frame = WorstFrame(sample.name, agreement, picture, reference, mask)
@@ -244,6 +247,9 @@ def measure(
     "postprocessing" also its way from logits to masks, and "fp32", "fp16" and "int8" also the
     bundle's graphs. So the first stage out of tolerance shows where the fault is.
 
+    Graphs from frames to masks, if the bundle holds any, are compared with the runtime's way in the
+    same flavour.
+
     Args:
         reference: None takes what the bundle holds, see `open_reference`.
         backend: "auto" and "onnxruntime" compare the bundle's graphs on ONNX Runtime; another one
@@ -267,7 +273,8 @@ def measure(
     with ExitStack() as stack:
         wanted = open_reference(bundle) if reference is None else reference
         stages = _Stages(bundle, wanted, _backends(bundle, backend, stack, simulate=simulate))
-        comparison = _Comparison(stages)
+        on_cpu = stages.backends if backend in _ONNXRUNTIME else {}
+        comparison = _Comparison(stages, PixelsCollector(bundle, on_cpu, stack))
         for index, sample in enumerate(samples):
             comparison.add(index, sample)
             progress(index + 1)
@@ -299,6 +306,7 @@ def _report(comparison: _Comparison, stages: _Stages, data: str) -> ParityReport
         reference_miou=round(100 * mean_iou(expected), 3) if labelled else None,
         stages=tuple(_stage(stage, expected, labelled) for stage in sums),
         gate=comparison.gate.result(classes),
+        pixels=comparison.pixels.results(),
         worst=tuple(
             FrameReport(frame.name, round(frame.agreement, 6)) for frame in comparison.worst
         ),
@@ -315,17 +323,14 @@ def _backends(
 ) -> dict[str, Backend]:
     """Backend by stage: ONNX Runtime up to the bundle's precision, or the one that is named."""
     precision = bundle.manifest.precision
-    if backend not in ("auto", "onnxruntime"):
+    if backend not in _ONNXRUNTIME:
         return {precision: stack.enter_context(create_backend(backend, bundle))}
-    flavours: dict[str, Flavour] = {"fp32": "fp32"}
+    names = ["fp32"]
     if precision != "fp32":
-        flavours["fp16"] = "fp16"
+        names.append("fp16")
     if precision == "int8":
-        flavours |= {**(_SIMULATED if simulate else {}), "int8": "int8.cpu"}
-    return {
-        name: stack.enter_context(open_flavour(bundle, flavour))
-        for name, flavour in flavours.items()
-    }
+        names += [*(_SIMULATED if simulate else ()), "int8"]
+    return {name: stack.enter_context(open_flavour(bundle, FLAVOURS[name])) for name in names}
 
 
 def _stage(sums: _StageSums, expected: Matrix, labelled: bool) -> StageParity:

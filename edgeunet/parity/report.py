@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..bundle.schema import encode
 from ..errors import printable
 from .gate import GateParity
+from .pixels import PixelsParity
 
 NO_LABELS = "not checked: no labels; pass --data, a data set with masks"
 
@@ -75,6 +76,7 @@ class ParityReport:
     reference_iou, reference_miou: its own, in percent, None without labels.
     gate: of the candidate, None if the bundle runs ungated.
     fallbacks: layers that the export put back to float.
+    pixels: graphs from frames to masks, compared with the runtime.
     left_out: classes that no mIoU is averaged over, because no label has them.
     """
 
@@ -96,6 +98,7 @@ class ParityReport:
     environment: dict[str, str]
     fallbacks: tuple[Fallback, ...] = ()
     left_out: tuple[str, ...] = ()
+    pixels: tuple[PixelsParity, ...] = ()
 
     @property
     def averaged(self) -> int:
@@ -114,7 +117,9 @@ class ParityReport:
     @property
     def first_failure(self) -> str | None:
         """Name of the first stage out of tolerance, None if all are within."""
-        return next((stage.name for stage in self.stages if not stage.ok), None)
+        failed = [stage.name for stage in self.stages if not stage.ok]
+        failed += [graph.name for graph in self.pixels if not graph.ok]
+        return next(iter(failed), None)
 
     @property
     def budget(self) -> str:
@@ -141,6 +146,7 @@ class ParityReport:
         """JSON-ready form, including the verdicts."""
         data: dict[str, object] = encode(self)
         data["stages"] = [{**encode(stage), "ok": stage.ok} for stage in self.stages]
+        data["pixels"] = [{**encode(each), "ok": each.ok} for each in self.pixels]
         return {
             **data,
             "averaged": self.averaged if self.labelled else None,
@@ -168,6 +174,11 @@ class ParityReport:
                 f"{_points(stage.miou):>8}{_points(stage.drop):>7}{stage.boundary:>10.2%}"
                 f"{stage.logit_max:>11.3g}"
                 f"{stage.logit_mean:>9.2g}" + ("" if stage.ok else "  OUT OF TOLERANCE")
+            )
+        for each in self.pixels:
+            lines.append(
+                f"{each.name:<15}{each.agreement:>11.4%}{each.wanted:>9.2%}  of the runtime's "
+                f"masks; {each.differing} pixels differ" + ("" if each.ok else "  OUT OF TOLERANCE")
             )
         if self.left_out:
             lines.append(self.left_out_text())

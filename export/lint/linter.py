@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from edgeunet.bundle.manifest import Flavour, flavour_file
@@ -66,8 +66,16 @@ def lint_all(path: str | Path, targets: Iterable[Target]) -> tuple[LintReport, .
     )
 
 
-def lint_flavours(folder: Path, flavours: Iterable[Flavour]) -> None:
+def lint_flavours(
+    folder: Path,
+    flavours: Iterable[Flavour],
+    *,
+    file: Callable[[Flavour], str] = flavour_file,
+) -> None:
     """Check the graphs in a bundle's folder, each for the targets that it is meant for.
+
+    Args:
+        file: name of a flavour's graph, such as `pixels_file`.
 
     Raises:
         ExportError: one of its targets refuses or misreads a graph; names both, the rule and the
@@ -77,12 +85,12 @@ def lint_flavours(folder: Path, flavours: Iterable[Flavour]) -> None:
         >>> lint_flavours(bundle, ["fp32"])
     """
     for flavour in flavours:
-        for report in lint_all(folder / flavour_file(flavour), TARGETS[flavour]):
+        for report in lint_all(folder / file(flavour), TARGETS[flavour]):
             if not report.ok:
                 first, others = report.errors[0], len(report.errors) - 1
                 more = f" {others} more such errors." if others else ""
                 raise ExportError(
-                    f"the {flavour} graph breaks the rule {first.rule} of {report.target} at "
+                    f"{file(flavour)} breaks the rule {first.rule} of {report.target} at "
                     f"{first.node or 'the whole graph'}: {first.message}{more} No bundle was "
                     "written."
                 )

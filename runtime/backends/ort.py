@@ -112,6 +112,11 @@ class OrtNet(Net):
         self._lane: OrtNet | None = None
 
     @property
+    def input_shapes(self) -> dict[str, list[Any]]:
+        """Shapes of the graph's inputs by name, as the graph gives them: numbers and symbols."""
+        return {value.name: value.shape for value in _opened(self._first).get_inputs()}
+
+    @property
     def output_shapes(self) -> dict[str, list[Any]]:
         """Shapes of the graph's outputs by name, as the graph gives them: numbers and symbols."""
         return {value.name: value.shape for value in _opened(self._first).get_outputs()}
@@ -141,7 +146,7 @@ class OrtNet(Net):
                     f"{', '.join(shown) or 'none'}. Export the bundle again."
                 )
 
-    def run(self, image: npt.NDArray[np.float32]) -> Arrays:
+    def run(self, image: npt.NDArray[Any]) -> Arrays:
         """All outputs of the graph (of its first part if there are two), in their order."""
         return _run(self._first, [image], self._dtype)
 

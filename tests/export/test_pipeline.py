@@ -6,11 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from edgeunet.bundle.bundle import open_bundle
+from edgeunet.bundle.manifest import InputSpec
 from edgeunet.bundle.statistics import statistics_of
+from edgeunet.bundle.steps import Window
 from edgeunet.errors import OutputError, OutputExistsError, UsageError
-from edgeunet.exporting import ExportOptions, export_bundle
+from edgeunet.exporting import ExportOptions, export, export_bundle
 from edgeunet.files import locked
 from edgeunet.models.checkpoints import Checkpoint, save_checkpoint
 
@@ -28,6 +31,7 @@ from edgeunet.models.checkpoints import Checkpoint, save_checkpoint
             ExportOptions("unet", precision="int8", calib_table=Path("t.json"), calib_method="mse"),
             "got --calib-table and --calib-method mse",
         ),
+        (ExportOptions("unet", pixels_confidence=True), "without --pixels. Add --pixels fixed or"),
     ],
 )
 def test_options_that_exclude_each_other_are_refused(
@@ -35,6 +39,17 @@ def test_options_that_exclude_each_other_are_refused(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         export_bundle(tmp_path / "bundle", options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_input_that_no_pixels_graph_can_make_is_refused_before_frames_are_looked_at(
+    tmp_path: Path,
+) -> None:
+    net, spec = nn.Conv2d(3, 2, 1).eval(), InputSpec(16, 16, window=Window())
+    with pytest.raises(UsageError, match="windows every"):
+        export(net, tmp_path / "bundle", input=spec, pixels="fixed", calib=tmp_path / "absent")
+    with pytest.raises(UsageError, match="without --pixels"):
+        export(net, tmp_path / "bundle", size=(16, 16), pixels_confidence=True)
     assert list(tmp_path.iterdir()) == []
 
 

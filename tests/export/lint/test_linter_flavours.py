@@ -49,5 +49,5 @@ def test_graph_that_breaks_a_rule_ends_the_export_with_its_name(
     with pytest.raises(ExportError) as error:
         lint_flavours(tmp_path, FLAVOURS["int8"])
     text = str(error.value)
-    assert text.startswith(f"the int8 graph breaks the rule scale of trt8.6 at {node.name}: ")
+    assert text.startswith(f"model.int8.onnx breaks the rule scale of trt8.6 at {node.name}: ")
     assert text.endswith("No bundle was written.")

@@ -1,0 +1,113 @@
+"""Compares graphs from frames to masks with the runtime, which does the same around the net."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from ..bundle.bundle import Bundle
+from ..bundle.manifest import RGB, Flavour, InputSpec
+from ..data.resize import resize_frame
+from ..runtime.backends import Backend
+from ..runtime.backends.ort import OrtNet
+from ..runtime.frames import Batch, Frame
+
+FLAVOURS: Mapping[str, Flavour] = MappingProxyType(
+    {
+        "fp32": "fp32",
+        "fp16": "fp16",
+        "trt int8": "int8",
+        "trt int8.fp16": "int8.fp16",
+        "int8": "int8.cpu",
+    }
+)
+"""The graph that each stage runs on ONNX Runtime."""
+
+_WANTED = 0.999
+_WANTED_INT8 = 0.99
+"""In a quantized graph, a difference in the last bit can move a value to the next level. Those for
+TensorRT also round the image and the logits to FP16 in the runtime, as an engine does."""
+
+
+@dataclass(frozen=True)
+class PixelsParity:
+    """One graph from frames to masks, compared with the runtime in the same flavour.
+
+    agreement: share of equal pixels, 0..1. differing: number of the others. wanted: of agreement.
+    """
+
+    name: str
+    agreement: float
+    differing: int
+    wanted: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether enough pixels are equal."""
+        return self.agreement >= self.wanted
+
+
+class PixelsCollector:
+    """Runs the graphs that a bundle holds on frame after frame, beside backends of their flavours.
+
+    Graphs for frames of the net's size get frames that were resized to it, and so does the runtime.
+
+    Args:
+        backends: by stage, see `FLAVOURS`; empty compares nothing.
+        stack: closes the graphs.
+    """
+
+    def __init__(self, bundle: Bundle, backends: Mapping[str, Backend], stack: ExitStack) -> None:
+        self._spec = bundle.manifest.input
+        self._pairs: dict[str, tuple[OrtNet, Backend]] = {}
+        self._differing: dict[str, int] = {}
+        self._pixels = 0
+        for stage, backend in backends.items():
+            flavour = FLAVOURS[stage]
+            path = bundle.pixels_path(flavour)
+            if path is not None:
+                graph = stack.enter_context(OrtNet(bundle.file(path), flavour=flavour))
+                self._pairs[f"pixels {flavour}"] = graph, backend
+
+    def add(self, image: Frame) -> None:
+        """Compare on one frame (H, W, C)."""
+        frames: dict[bool, Frame] = {}
+        for name, (graph, backend) in self._pairs.items():
+            (shape,) = graph.input_shapes.values()
+            any_size = not isinstance(shape[1], int)
+            if any_size not in frames:
+                frames[any_size] = _frame_for(image, self._spec, any_size=any_size)
+            frame = frames[any_size]
+            masks, *_ = graph.run(frame[None])
+            expected = backend.segment(Batch.of([frame])).masks
+            differing = int(np.count_nonzero(masks != expected))
+            self._differing[name] = self._differing.get(name, 0) + differing
+        if frames:
+            # The graphs of a bundle are all of one form.
+            height, width, _ = next(iter(frames.values())).shape
+            self._pixels += height * width
+
+    def results(self) -> tuple[PixelsParity, ...]:
+        """For all frames so far."""
+        return tuple(
+            PixelsParity(
+                name=name,
+                agreement=1 - differing / self._pixels,
+                differing=differing,
+                wanted=_WANTED_INT8 if "int8" in name else _WANTED,
+            )
+            for name, differing in self._differing.items()
+        )
+
+
+def _frame_for(image: Frame, spec: InputSpec, *, any_size: bool) -> Frame:
+    """A frame as the graph takes it: of the net's size if it must be, and gray as RGB."""
+    if spec.frame_channels == RGB and image.shape[2] == 1:
+        image = np.repeat(image, len(RGB), axis=2)
+    if any_size:
+        return np.ascontiguousarray(image)
+    return resize_frame(image, (spec.height, spec.width), spec.filter)
