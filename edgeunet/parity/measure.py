@@ -248,7 +248,7 @@ def measure(
     bundle's graphs. So the first stage out of tolerance shows where the fault is.
 
     Graphs from frames to masks, if the bundle holds any, are compared with the runtime's way in the
-    same flavour.
+    same flavour, both on ONNX Runtime.
 
     Args:
         reference: None takes what the bundle holds, see `open_reference`.
