@@ -209,6 +209,11 @@ class Outlines:
 
     def _check(self, corners: Points, size: tuple[float, float], where: Callable[[], str]) -> None:
         height, width = size
+        if min(size) <= 0:
+            raise DatasetError(
+                f"{printable(self.path)}: the image of {where()} is said to be {height:g}x"
+                f"{width:g}; expected at least one pixel. Correct its height and width."
+            )
         (left, top), (right, bottom) = corners.min(0), corners.max(0)
         beyond = max(-left / width, -top / height, right / width - 1, bottom / height - 1)
         if right <= 0 or bottom <= 0 or left >= width or top >= height or beyond > 1:

@@ -175,6 +175,14 @@ def test_outlines_that_cannot_be_meant_are_refused(points: object, words: str) -
         Outlines(Path("a.json")).add(points, SIZE, name)
 
 
+@pytest.mark.parametrize("size", [(0, 64), (48, -1)])
+def test_images_without_pixels_are_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(
+        DatasetError, match=r"x\.json: the image of shape 1 is said to be .*one pixel"
+    ):
+        Outlines(Path("x.json")).add([1, 1, 5, 1, 5, 5], size, lambda: "shape 1")
+
+
 def test_shares_beyond_one_are_pixels() -> None:
     with pytest.raises(DatasetError, match="expected shares of width and height, 0 to 1"):
         Outlines(Path("a.txt")).add([10, 10, 20, 10, 20, 20], (1, 1), name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Iterator
@@ -170,7 +171,7 @@ def test_changed_json_is_read_or_refused(all_layouts: Path, layout: str, data: A
     for _ in range(data.draw(st.integers(1, 2))):
         found = list(places(content))
         where, key = found[data.draw(st.integers(0, len(found) - 1))]
-        where[key] = data.draw(LEAVES)
+        where[key] = copy.deepcopy(data.draw(LEAVES))  # a drawn list may hold itself else
     path.write_text(json.dumps(content))
     try:
         read_or_refuse(all_layouts / layout, layout)
