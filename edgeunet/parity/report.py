@@ -165,20 +165,21 @@ class ParityReport:
                 if self.reference_miou is None
                 else f"{self.reference} mIoU {self.reference_miou:.2f}"
             ),
-            f"{'stage':<15}{'agreement':>11}{'wanted':>9}{'mIoU':>8}{'drop':>7}{'boundary':>10}"
+            f"{'stage':<16}{'agreement':>11}{'wanted':>9}{'mIoU':>8}{'drop':>7}{'boundary':>10}"
             f"{'logit max':>11}{'mean':>9}",
         ]
         for stage in self.stages:
             lines.append(
-                f"{stage.name:<15}{stage.agreement:>11.4%}{stage.wanted:>9.2%}"
+                f"{stage.name:<16}{stage.agreement:>11.4%}{stage.wanted:>9.2%}"
                 f"{_points(stage.miou):>8}{_points(stage.drop):>7}{stage.boundary:>10.2%}"
                 f"{stage.logit_max:>11.3g}"
                 f"{stage.logit_mean:>9.2g}" + ("" if stage.ok else "  OUT OF TOLERANCE")
             )
         for each in self.pixels:
             lines.append(
-                f"{each.name:<15}{each.agreement:>11.4%}{each.wanted:>9.2%}  of the runtime's "
-                f"masks; {each.differing} pixels differ" + ("" if each.ok else "  OUT OF TOLERANCE")
+                f"{each.name:<16}{each.agreement:>11.4%}{each.wanted:>9.2%}  of the runtime's "
+                f"masks; pixels that differ: {each.differing}"
+                + ("" if each.ok else "  OUT OF TOLERANCE")
             )
         if self.left_out:
             lines.append(self.left_out_text())
