@@ -9,7 +9,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from .convolutions import end_of_conv
-from .graph import Chain, MapPass, attribute, map_shape, reads_image
+from .graph import Chain, MapPass, attribute, constant, map_shape, reads_image
 
 LONG = 256
 """Values from which on ONNX Runtime's INT8 kernels gain nothing by longer runs of them."""
@@ -59,9 +59,16 @@ class ExpandGates(MapPass):
 
 
 def _gates(mul: ir.Node) -> list[int]:
-    """Indices of the inputs that hold one factor a channel."""
+    """Indices of the inputs that hold one computed factor a channel.
+
+    A constant one has no range that its repetition could inherit.
+    """
     channels, _, _ = map_shape(mul.outputs[0])
-    return [i for i, value in enumerate(mul.inputs) if map_shape(value) == (channels, 1, 1)]
+    return [
+        i
+        for i, value in enumerate(mul.inputs)
+        if map_shape(value) == (channels, 1, 1) and constant(value) is None
+    ]
 
 
 class ChannelsLastStem(MapPass):

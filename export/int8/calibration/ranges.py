@@ -190,7 +190,12 @@ class Statistics:
     histogram: Histogram = field(default_factory=Histogram)
 
     def add(self, values: Values) -> bool:
-        """Add one frame's values, of any shape; if one is not finite, add none and return False."""
+        """Add one frame's values, of any shape; if one is not finite, add none and return False.
+
+        There may be none: some encoders have a stage without channels.
+        """
+        if not values.size:
+            return True
         lowest, highest = float(values.min()), float(values.max())  # both are NaN where any is
         if not np.isfinite([lowest, highest]).all():
             return False

@@ -59,6 +59,11 @@ def test_gates_are_expanded_to_rows(gate_first: bool) -> None:
     assert sizes[1:] == [6, 1, width]
 
 
+def test_constant_factors_are_left_alone() -> None:
+    model = chain(helper.make_node("Mul", ["x", "w"], ["logits"], name="mul"), w=weights(6, 1, 1))
+    assert_left_alone(ExpandGates(), model, images())
+
+
 @pytest.mark.parametrize("activation", ["Relu", "Sigmoid"])
 def test_stem_is_turned_there_and_back(activation: str) -> None:
     model = chain(

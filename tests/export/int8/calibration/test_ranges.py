@@ -220,6 +220,12 @@ def test_what_is_not_finite_is_reported_and_not_counted(value: float) -> None:
 # On trained weights
 
 
+def test_a_map_without_channels_counts_nothing() -> None:
+    seen = Statistics()
+    assert seen.add(np.zeros((1, 0, 3, 3), np.float32))
+    assert (seen.lowest, seen.highest, seen.histogram.counts.sum()) == (0, 0, 0)
+
+
 @pytest.mark.slow
 def test_mse_wins_back_what_tensorrt_loses_by_the_silu_of_eff_unet(tmp_path: Path) -> None:
     """A SiLU is as low as -0.28 and as high as 26: most of its values lie in a few levels."""
