@@ -22,7 +22,7 @@ from edgeunet.errors import (
 from ..options import ExportOptions, class_names
 from .base import Origin
 from .bioimageio_check import check_answer, check_input, frame_of, sides_of
-from .bioimageio_nets import Head, open_net
+from .bioimageio_nets import open_net
 from .bioimageio_package import Package, open_package, quoted
 from .bioimageio_rdf import Description, Tensor, read_description
 from .bioimageio_steps import (
@@ -30,6 +30,7 @@ from .bioimageio_steps import (
     Activation,
     Cast,
     Clip,
+    Head,
     Measured,
     Values,
     prepared,

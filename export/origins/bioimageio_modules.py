@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,13 +18,10 @@ from edgeunet.errors import CheckpointError
 from ..options import ExportOptions
 from .arguments import Arguments
 from .base import card_of, named_classes
-from .bioimageio_steps import Clip, Values
+from .bioimageio_steps import Clip, Head, Values
 from .module import ModuleOrigin, chosen_output
 from .monai import build_monai
 from .smp import build_smp
-
-if TYPE_CHECKING:
-    from .bioimageio_nets import Head
 
 _PACKAGES = {"monai": "monai", "smp": "segmentation-models-pytorch"}
 

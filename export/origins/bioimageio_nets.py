@@ -7,7 +7,6 @@ import re
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ from ..options import ExportOptions
 from .base import Origin
 from .bioimageio_package import File, Package, quoted
 from .bioimageio_rdf import Description
-from .bioimageio_steps import Clip, Values
+from .bioimageio_steps import Clip, Head, Values
 from .onnx_file import OnnxOrigin, open_session
 from .onnx_head import find_head
 from .onnx_reading import image_input, open_graph
@@ -32,22 +31,6 @@ if TYPE_CHECKING:
 
 _MONAI = re.compile(r"monai\.networks\.nets(\.\w+)?")
 _SMP = re.compile(r"segmentation_models_pytorch(\.\w+)*")
-
-
-@dataclass(frozen=True)
-class Head:
-    """What stands behind a net's output and decides.
-
-    channel: the only one of `channels` that is wanted, None for all. axis: of the channels.
-    sigmoid: whether it becomes a probability. threshold: what is above it is foreground, None if
-    nothing is told.
-    """
-
-    channel: int | None
-    channels: int
-    axis: int
-    sigmoid: bool
-    threshold: float | None
 
 
 class PackagedNet(ABC):

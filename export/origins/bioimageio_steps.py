@@ -74,6 +74,22 @@ class Clip:
 
 
 @dataclass(frozen=True)
+class Head:
+    """What stands behind a net's output and decides.
+
+    channel: the only one of `channels` that is wanted, None for all. axis: of the channels.
+    sigmoid: whether it becomes a probability. threshold: what is above it is foreground, None if
+    nothing is told.
+    """
+
+    channel: int | None
+    channels: int
+    axis: int
+    sigmoid: bool
+    threshold: float | None
+
+
+@dataclass(frozen=True)
 class Above:
     """Whether values are above a threshold."""
 
