@@ -6,7 +6,7 @@ Files are converted at the borders, `load` and `save`; everything between works 
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +223,21 @@ class MapPass(NodePass):
         inner = [v for node in model.graph for v in node.outputs if not v.is_graph_output()]
         if inner and all(value.shape is None for value in inner):
             raise ir.passes.PreconditionError("No shapes. Run onnx's shape inference first.")
+
+
+class Int8MapPass(MapPass):
+    """A `MapPass` for nodes that run in INT8; others stay as they are.
+
+    Args:
+        nodes: their names, None for all.
+    """
+
+    def __init__(self, nodes: Collection[str] | None = None) -> None:
+        self._nodes = nodes
+
+    def chosen(self, node: ir.Node) -> bool:
+        """Whether a node is one of them."""
+        return self._nodes is None or node.name in self._nodes
 
 
 class Chain:

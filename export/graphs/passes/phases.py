@@ -13,7 +13,6 @@ last row and column that are spread lie outside of the map, and are cut off.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from itertools import product
 
 import numpy as np
@@ -23,7 +22,7 @@ from .convolutions import end_of_conv
 from .graph import (
     Array,
     Chain,
-    MapPass,
+    Int8MapPass,
     attribute,
     is_head,
     is_plain_conv,
@@ -31,26 +30,20 @@ from .graph import (
     producer,
     weights,
 )
-from .upsampling import nearest_pixels
+from .upsampling import nearest_pixels, resizes_by_scales
 
 
-class UpsampledConvToPhases(MapPass):
+class UpsampledConvToPhases(Int8MapPass):
     """3x3 convolution of a map, part of which is doubled, -> 2x2 convolution of the small map.
 
     The part that is not doubled, a skip connection, is folded into channels: a block of 2x2 pixels
     becomes one. That takes 16 products for 9, where the doubled part takes 4 for 9. So the doubled
     part must have the more channels. The decoder of smp.Unet has 5 to 13 times as many.
-
-    Args:
-        nodes: names of the nodes that run in INT8, None for all; others stay.
     """
-
-    def __init__(self, nodes: Collection[str] | None = None) -> None:
-        self._nodes = nodes
 
     def matches(self, node: ir.Node) -> bool:
         """Plain convolutions with a border of 1 that read a doubled map, or a Concat with one."""
-        if not is_plain_conv(node) or not (self._nodes is None or node.name in self._nodes):
+        if not is_plain_conv(node) or not self.chosen(node):
             return False
         padded = attribute(node, "pads", ()) == (1, 1, 1, 1)
         if not padded or weights(node)[0].shape[2:] != (3, 3) or is_head(node):
@@ -84,21 +77,15 @@ class UpsampledConvToPhases(MapPass):
         _replace(node, node.inputs[0], np.concatenate(kernels, axis=3), bias)
 
 
-class DeconvToPhases(MapPass):
+class DeconvToPhases(Int8MapPass):
     """3x3 or 4x4 transposed convolution with stride 2 that doubles a map -> 2x2 convolution.
 
     ONNX Runtime has no INT8 kernel for ConvTranspose.
-
-    Args:
-        nodes: names of the nodes that run in INT8, None for all; others stay.
     """
-
-    def __init__(self, nodes: Collection[str] | None = None) -> None:
-        self._nodes = nodes
 
     def matches(self, node: ir.Node) -> bool:
         """Those whose border makes the result just twice as large as the map."""
-        if not (self._nodes is None or node.name in self._nodes) or node.op_type != "ConvTranspose":
+        if not self.chosen(node) or node.op_type != "ConvTranspose":
             return False
         if not map_shape(node.outputs[0]) or is_head(node):
             return False
@@ -135,8 +122,8 @@ def _parts(conv: ir.Node) -> tuple[ir.Node, list[ir.Value]]:
 
 def _doubling(value: ir.Value) -> ir.Node | None:
     """The Resize that repeats each pixel twice in both directions, None if it is something else."""
-    resize = producer(value, "Resize")
-    pixels = None if resize is None or len(resize.inputs) != 3 else nearest_pixels(resize)
+    resize = producer(value)
+    pixels = nearest_pixels(resize) if resize is not None and resizes_by_scales(resize) else None
     if resize is None or pixels is None:
         return None
     sizes = map_shape(resize.inputs[0])[1:]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 import numpy as np
 import onnx_ir as ir
@@ -10,7 +10,7 @@ import onnx_ir as ir
 from .graph import (
     Array,
     Chain,
-    MapPass,
+    Int8MapPass,
     NodePass,
     attribute,
     constant,
@@ -57,23 +57,17 @@ class DeconvToDepthToSpace(NodePass):
         chain.replace_node()
 
 
-class ResizeToConv(MapPass):
+class ResizeToConv(Int8MapPass):
     """Bilinear 2x upsampling -> repeated pixels and a depthwise convolution.
 
     Rows are repeated, for the neighbours of the two new rows differ. Of the columns, two new ones
     are computed as channels of an old one, as in `WidenConvolutions`. ONNX Runtime's Resize took
     four times as long on bytes as on floats; on floats, all pixels are converted before and after.
-
-    Args:
-        nodes: names of the nodes that run in INT8, None for all; others stay.
     """
-
-    def __init__(self, nodes: Collection[str] | None = None) -> None:
-        self._nodes = nodes
 
     def matches(self, node: ir.Node) -> bool:
         """Every Resize that doubles both sides of a map of fixed size, half-pixel bilinear."""
-        if not _resizes_by_scales(node, self._nodes):
+        if not (self.chosen(node) and resizes_by_scales(node)):
             return False
         scales = constant(node.inputs[2])
         return (
@@ -102,25 +96,19 @@ class ResizeToConv(MapPass):
         chain.replace_node()
 
 
-class ResizeToGather(MapPass):
+class ResizeToGather(Int8MapPass):
     """Resize to the nearest pixels -> one Gather for the columns and one for the rows.
 
     With channels last, ONNX Runtime copies runs of C bytes, then whole rows. Its Resize goes pixel
     by pixel, with channels first: 13 to 30 ms for a decoder whose Gathers take 2.
-
-    Args:
-        nodes: names of the nodes that run in INT8, None for all; others stay.
     """
-
-    def __init__(self, nodes: Collection[str] | None = None) -> None:
-        self._nodes = nodes
 
     def matches(self, node: ir.Node) -> bool:
         """Every nearest Resize that makes a whole number of pixels of each, in fixed sizes.
 
         By other scales, pixels lie as near to one neighbour as to another but for rounding.
         """
-        return _resizes_by_scales(node, self._nodes) and nearest_pixels(node) is not None
+        return self.chosen(node) and resizes_by_scales(node) and nearest_pixels(node) is not None
 
     def rewrite(self, node: ir.Node) -> None:
         """Columns first: there are fewer rows to copy."""
@@ -171,10 +159,9 @@ _ROUNDINGS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def _resizes_by_scales(node: ir.Node, nodes: Collection[str] | None) -> bool:
-    """Whether a node is a Resize by scales, of those with these names."""
-    by_scales = node.op_type == "Resize" and len(node.inputs) == 3  # a fourth is a size
-    return by_scales and (nodes is None or node.name in nodes)
+def resizes_by_scales(node: ir.Node) -> bool:
+    """Whether a node is a Resize by scales."""
+    return node.op_type == "Resize" and len(node.inputs) == 3  # a fourth is a size
 
 
 class PixelShuffleToDepthToSpace(NodePass):
