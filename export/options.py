@@ -179,11 +179,6 @@ def check_options(options: ExportOptions) -> None:
             "got depths and a calibration table, but a table belongs to the graph of one depth. "
             "Pass --calib with frames; all depths are calibrated on the same frames."
         )
-    check_frames(options)
-
-
-def check_frames(options: ExportOptions) -> None:
-    """UsageError for options of calibration and measurement that exclude each other."""
     folders = [path for path in (options.calib, options.data) if path is not None]
     if options.layout is not None and not any(path.is_dir() for path in folders):
         raise UsageError(

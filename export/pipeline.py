@@ -50,7 +50,7 @@ from .int8.calibration.frames import (
 )
 from .int8.emitters import write_int8
 from .lint import lint_flavours
-from .options import ExportOptions, check_frames, check_options
+from .options import ExportOptions, check_options
 from .origins import open_origin
 from .origins.base import Origin
 from .proof import Proof, check_simulator
@@ -174,7 +174,6 @@ def export(
         **options,
     )
     check_options(chosen)
-    check_frames(chosen)
     with _written(path, chosen, force) as folder:
         origin = open_module(net, size=size, classes=classes, spec=input, output=output)
         return _write(folder, Path(path).name, [origin], chosen, report)
