@@ -296,7 +296,7 @@ class _Writer:
         )
         parity, worst = proof.measure(bundle)
         if options.precision == "int8" and proof.repairs(parity):
-            fallbacks = proof.repair(bundle, report=report)
+            fallbacks = proof.repair(bundle, labelled=parity.labelled, report=report)
             if fallbacks:
                 parity, worst = proof.measure(self._seal())
                 parity = replace(parity, fallbacks=fallbacks)

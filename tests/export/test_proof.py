@@ -91,6 +91,17 @@ def test_int8_is_repaired_if_points_or_pixels_are_short(
     assert (proof.excess(found) > 0) is (drop > allowed)
 
 
+def test_without_labels_more_points_allow_no_more_pixels(
+    proof: Proof, parity: ParityReport
+) -> None:
+    """Or INT8 that layers in float could save would end the export without a try."""
+    proof = replace(proof, max_iou_drop=2.0)
+    int8 = losing(parity, name="int8", drop=None, agreement=0.985, wanted=0.99)  # type: ignore[arg-type]
+    found = replace(int8, precision="int8", labelled=False)
+    assert proof.excess(found) > 0
+    assert proof.repairs(found)
+
+
 def test_without_labels_the_agreement_counts(proof: Proof, parity: ParityReport) -> None:
     bad = replace(losing(parity, drop=None, agreement=0.9, wanted=0.99), labelled=False)
     assert proof.excess(bad) == pytest.approx(9)
