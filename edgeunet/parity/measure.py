@@ -274,7 +274,7 @@ def measure(
         wanted = open_reference(bundle) if reference is None else reference
         stages = _Stages(bundle, wanted, _backends(bundle, backend, stack, simulate=simulate))
         on_cpu = stages.backends if backend in _ONNXRUNTIME else {}
-        comparison = _Comparison(stages, PixelsCollector(bundle, on_cpu, stack))
+        comparison = _Comparison(stages, PixelsCollector.of_bundle(bundle, on_cpu, stack))
         for index, sample in enumerate(samples):
             comparison.add(index, sample)
             progress(index + 1)

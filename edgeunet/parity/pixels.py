@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -13,7 +14,7 @@ from ..bundle.bundle import Bundle
 from ..bundle.manifest import RGB, Flavour, InputSpec
 from ..data.resize import resize_frame
 from ..runtime.backends import Backend
-from ..runtime.backends.ort import OrtNet
+from ..runtime.backends.ort import OrtNet, open_flavour
 from ..runtime.frames import Batch, Frame
 
 FLAVOURS: Mapping[str, Flavour] = MappingProxyType(
@@ -52,26 +53,39 @@ class PixelsParity:
 
 
 class PixelsCollector:
-    """Runs the graphs that a bundle holds on frame after frame, beside backends of their flavours.
+    """Runs graphs on frame after frame, beside backends of their flavours.
 
     Graphs for frames of the net's size get frames that were resized to it, and so does the runtime.
 
     Args:
-        backends: by stage, see `FLAVOURS`; empty compares nothing.
-        stack: closes the graphs.
+        pairs: each graph, by name, and the backend that it must agree with. All graphs are of one
+            form.
     """
 
-    def __init__(self, bundle: Bundle, backends: Mapping[str, Backend], stack: ExitStack) -> None:
-        self._spec = bundle.manifest.input
-        self._pairs: dict[str, tuple[OrtNet, Backend]] = {}
+    def __init__(self, spec: InputSpec, pairs: Mapping[str, tuple[OrtNet, Backend]]) -> None:
+        self._spec = spec
+        self._pairs = pairs
         self._differing: dict[str, int] = {}
         self._pixels = 0
+
+    @classmethod
+    def of_bundle(
+        cls, bundle: Bundle, backends: Mapping[str, Backend], stack: ExitStack
+    ) -> PixelsCollector:
+        """For the graphs that a bundle holds.
+
+        Args:
+            backends: by stage, see `FLAVOURS`; empty compares nothing.
+            stack: closes the graphs.
+        """
+        pairs = {}
         for stage, backend in backends.items():
             flavour = FLAVOURS[stage]
             path = bundle.pixels_path(flavour)
             if path is not None:
                 graph = stack.enter_context(OrtNet(bundle.file(path), flavour=flavour))
-                self._pairs[f"pixels {flavour}"] = graph, backend
+                pairs[f"pixels {flavour}"] = graph, backend
+        return cls(bundle.manifest.input, pairs)
 
     def add(self, image: Frame) -> None:
         """Compare on one frame (H, W, C)."""
@@ -87,7 +101,6 @@ class PixelsCollector:
             differing = int(np.count_nonzero(masks != expected))
             self._differing[name] = self._differing.get(name, 0) + differing
         if frames:
-            # The graphs of a bundle are all of one form.
             height, width, _ = next(iter(frames.values())).shape
             self._pixels += height * width
 
@@ -102,6 +115,29 @@ class PixelsCollector:
             )
             for name, differing in self._differing.items()
         )
+
+
+def compare_pixels(bundle: Bundle, graph: Path, flavour: Flavour) -> PixelsParity:
+    """Compare a graph from frames to masks with the runtime, on a bundle's golden frames.
+
+    Args:
+        graph: made of the bundle's graph of that flavour, see `write_pixels`.
+
+    Example:
+        >>> from edgeunet.exporting import write_pixels
+        >>> from edgeunet.parity.pixels import compare_pixels
+        >>> from edgeunet.runtime import open_bundle
+        >>> opened = open_bundle(bundle)
+        >>> write_pixels(opened, "fp32", "cells.onnx")
+        >>> compare_pixels(opened, Path("cells.onnx"), "fp32").ok
+        True
+    """
+    with OrtNet(graph, flavour=flavour) as net, open_flavour(bundle, flavour) as backend:
+        collector = PixelsCollector(bundle.manifest.input, {f"pixels {flavour}": (net, backend)})
+        for frame in bundle.golden().frames:
+            collector.add(frame)
+        (found,) = collector.results()
+    return found
 
 
 def _frame_for(image: Frame, spec: InputSpec, *, any_size: bool) -> Frame:

@@ -1,0 +1,6 @@
+"""From a bundle to what other programs run: one file for each target, see `TARGETS`."""
+
+from .base import Deployment, Target
+from .deploy import TARGETS, DeployOptions, deploy
+
+__all__ = ["TARGETS", "DeployOptions", "Deployment", "Target", "deploy"]

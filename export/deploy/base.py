@@ -1,0 +1,103 @@
+"""What a target of `edgeunet deploy` is, and what it has to work with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from edgeunet.bundle.bundle import Bundle
+from edgeunet.bundle.manifest import Flavour
+from edgeunet.errors import ParityError
+from edgeunet.parity.pixels import compare_pixels
+
+from ..graphs.pixels import PixelsForm, write_pixels
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something that takes a net other than edgeunet's own runtime.
+
+    makes: what is written, for people. needs: what runs it.
+    flavours: graphs of a bundle that it can use, the best one first.
+    write: fills the folder of a deployment.
+    several: whether a deployment holds all of these graphs, not only the best.
+    takes_form: whether users choose the form of the graph from frames to masks.
+    """
+
+    name: str
+    makes: str
+    needs: str
+    flavours: tuple[Flavour, ...]
+    write: Callable[[Deployment], None]
+    several: bool = False
+    takes_form: bool = False
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A folder that is being made.
+
+    flavours: those to deploy, the best one first. folder: empty, under a temporary name.
+    form: of graphs from frames to masks, as the user chose it.
+    report: takes the name of each step.
+    """
+
+    bundle: Bundle
+    flavours: tuple[Flavour, ...]
+    folder: Path
+    form: PixelsForm
+    report: Callable[[str], None]
+
+    @property
+    def flavour(self) -> Flavour:
+        """The best one."""
+        return self.flavours[0]
+
+    def write_pixels(self, name: str, flavour: Flavour, form: PixelsForm | None = None) -> Path:
+        """Write a graph from frames to masks, and compare it with the runtime on golden frames.
+
+        Args:
+            name: of the file, relative to the folder.
+            form: None for the user's.
+
+        Raises:
+            UsageError: see `write_pixels`. ParityError: its masks are others than the runtime's.
+        """
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_pixels(self.bundle, flavour, path, form or self.form)
+        found = compare_pixels(self.bundle, path, flavour)
+        if not found.ok:
+            raise ParityError(
+                f"{name} gives {found.agreement:.3%} of the runtime's masks on the golden frames; "
+                f"expected {found.wanted:.2%}. `edgeunet parity {self.bundle.root}` says whether "
+                "the bundle itself is right."
+            )
+        self.report(f"{name}: {found.agreement:.3%} of the golden pixels as the runtime's")
+        return path
+
+    def write_template(self, template: str, name: str, /, **values: object) -> Path:
+        """Fill a file of `templates/` and write it.
+
+        Values are escaped only in HTML. In code, write texts of a bundle with `| tojson`.
+
+        Args:
+            template: such as "onnx/README.md". name: of the file, relative to the folder.
+        """
+        environment = Environment(
+            loader=FileSystemLoader(TEMPLATES),
+            autoescape=template.endswith(".html"),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+        )
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(environment.get_template(template).render(values), encoding="utf-8")
+        return path

@@ -1,0 +1,135 @@
+"""Writes a bundle's net for a consumer other than edgeunet's runtime: `edgeunet deploy`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeunet import __version__
+from edgeunet.bundle.bundle import Bundle, open_bundle
+from edgeunet.bundle.manifest import MANIFEST_NAME, Flavour
+from edgeunet.bundle.schema import SchemaError, load_json
+from edgeunet.errors import UnknownNameError, UsageError
+from edgeunet.fields import check, described
+from edgeunet.files import entries, locked, new_directory, sha256, write_json
+
+from ..graphs.pixels import PixelsForm
+from ..options import Pixels
+from . import onnx_file
+from .base import Deployment, Target
+
+TARGETS = {target.name: target for target in (onnx_file.TARGET,)}
+RECORD_NAME = "deployment.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeployOptions:
+    """How to deploy; the help texts of the fields say what each is."""
+
+    flavour: Flavour | None = described(
+        None, "Graph to deploy.", metavar="FLAVOUR", shown_default="the target's best"
+    )
+    pixels: Pixels | None = described(
+        None, "Size of the frames that the graph takes.", shown_default="fixed: the net's size"
+    )
+    confidence: bool = described(False, "The graph puts out the confidence of each pixel too.")
+
+
+def deploy(
+    bundle: str | Path,
+    to: str,
+    output: str | Path,
+    options: DeployOptions | None = None,
+    *,
+    force: bool = False,
+    report: Callable[[str], None] = lambda step: None,
+) -> tuple[Flavour, ...]:
+    """Write a folder for another consumer, whole or not at all.
+
+    Args:
+        bundle: directory of the bundle.
+        to: name of a target, one of `TARGETS`.
+        output: directory to write. `force` replaces an earlier deployment, nothing else.
+        options: None for the target's best graph.
+        report: called with each step.
+
+    Returns:
+        The graphs that were deployed, the best one first.
+
+    Raises:
+        UnknownNameError: no such target. BundleError: see `open_bundle`.
+        UsageError: a graph that the bundle does not have or the target cannot use, an option that
+            does nothing for the target, or an input that the target cannot prepare.
+        ParityError: what was written gives other masks than the runtime.
+        OutputExistsError, OutputError: see `output`.
+
+    Example:
+        >>> from edgeunet.exporting.deploy import deploy
+        >>> deploy(bundle, "onnx", "for-others")
+        ('fp32',)
+        >>> sorted(path.name for path in Path("for-others").iterdir())
+        ['README.md', 'deployment.json', 'model.onnx']
+    """
+    options = options or DeployOptions()
+    check(options)
+    if to not in TARGETS:
+        raise UnknownNameError("target", to, TARGETS)
+    target, opened, path = TARGETS[to], open_bundle(bundle), Path(output)
+    if not target.takes_form and (options.pixels is not None or options.confidence):
+        raise UsageError(
+            f"got pixels or confidence, and {to} has one form only. Leave them out; "
+            f"{', '.join(name for name, each in TARGETS.items() if each.takes_form)} take them."
+        )
+    flavours = _flavours(opened, target, options.flavour)
+    form = PixelsForm(any_size=options.pixels == "any", confidence=options.confidence)
+    with locked(path), new_directory(path, force=force, strangers=strangers_in) as folder:
+        target.write(Deployment(opened, flavours, folder, form, report))
+        write_json(folder / RECORD_NAME, _record(opened, target, flavours, folder))
+    return flavours
+
+
+def _flavours(bundle: Bundle, target: Target, wanted: Flavour | None) -> tuple[Flavour, ...]:
+    """The graphs to deploy, the best one first."""
+    held = bundle.manifest.flavours
+    usable = tuple(flavour for flavour in target.flavours if flavour in held)
+    if wanted is not None:
+        if wanted not in target.flavours:
+            raise UsageError(
+                f"got flavour {wanted}, and {target.name} takes {', '.join(target.flavours)}. Pass "
+                "one of these."
+            )
+        bundle.model_path(wanted)  # raises if the bundle was exported without it
+        return (wanted,)
+    if not usable:
+        raise UsageError(
+            f"{target.name} takes {', '.join(target.flavours)}, but {bundle.root} holds "
+            f"{', '.join(held)}. Export it again with --fp16 or --int8."
+        )
+    return usable if target.several else usable[:1]
+
+
+def _record(
+    bundle: Bundle, target: Target, flavours: tuple[Flavour, ...], folder: Path
+) -> dict[str, object]:
+    """What was deployed, and the hash of each file."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        "target": target.name,
+        "flavours": flavours,
+        "model": bundle.manifest.model,
+        "bundle": sha256(bundle.root / MANIFEST_NAME),
+        "edgeunet": __version__,
+        "files": {path.relative_to(folder).as_posix(): sha256(path) for path in files},
+    }
+
+
+def strangers_in(folder: Path) -> list[str]:
+    """Names in a folder that do not belong to a deployment; all of them if it is none."""
+    names = entries(folder)
+    try:
+        listed = load_json(folder / RECORD_NAME)["files"]
+        known = {RECORD_NAME, *(Path(name).parts[0] for name in listed)}
+    except (FileNotFoundError, SchemaError, TypeError, KeyError, IndexError):
+        return names
+    return [name for name in names if name not in known]
