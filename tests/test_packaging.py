@@ -70,7 +70,14 @@ def test_wheel_holds_weights_kernels_pages_and_the_typing_marker_and_nothing_els
     assert {"data.html", "gate.html", "parity.html", "roc.svg"} <= {
         Path(name).name for name in templates
     }
-    assert rest == {"edgeunet/py.typed", *weights, *kernels, *cubins, *page, *templates}
+    deploy = ROOT / "export" / "deploy"
+    deployed = {
+        f"edgeunet/exporting/deploy/{path.relative_to(deploy)}"
+        for path in (deploy / "templates").rglob("*")
+        if path.is_file()
+    }
+    kept = {"edgeunet/py.typed", *weights, *kernels, *cubins, *page, *templates, *deployed}
+    assert rest == kept
 
 
 @slow
