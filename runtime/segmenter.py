@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -47,6 +47,9 @@ class Segmenter(Closing):
     Frames are (H, W, C) of the channels and depth that the manifest's input names, such as RGB of
     8 bit. `Fit` says what else is taken.
 
+    One that `edgeunet.load` made can be pickled: each process that unpickles it opens the bundle
+    anew, by the same path and options. So joblib, Dask, Spark and `multiprocessing` can hand it on.
+
     Args:
         backend: the backend that segments. plain: the backends inside it that run one net the
             bundle's own way, which `self_check` checks; None if that is `backend` itself.
@@ -70,6 +73,7 @@ class Segmenter(Closing):
         self.backend = backend
         self.reading = reading or Reading()
         self._plain = plain or [backend]
+        self._opening: tuple[Path, str, LoadOptions] | None = None
         self._closed = False
         self._streams: WeakSet[Stream] = WeakSet()
         spec = bundle.manifest.input
@@ -81,7 +85,12 @@ class Segmenter(Closing):
         cls, bundle: str | Path, backend: str = "auto", options: LoadOptions = DEFAULTS
     ) -> Segmenter:
         """See `load`."""
-        opened = open_bundle(bundle)
+        segmenter = cls._opened(open_bundle(bundle), backend, options)
+        segmenter._opening = Path(bundle).resolve(), backend, options
+        return segmenter
+
+    @classmethod
+    def _opened(cls, opened: Bundle, backend: str, options: LoadOptions) -> Segmenter:
         if options.precision is not None:
             opened = opened.at(options.precision)
         if backend == "pytorch" and options.precision not in (None, "fp32"):
@@ -102,6 +111,16 @@ class Segmenter(Closing):
             return cls(opened, make(opened), plain=plain, reading=options.reading)
         steered = SteeredBackend(opened, make, target_fps=options.target_fps)
         return cls(opened, steered, plain=plain, reading=options.reading)
+
+    def __reduce__(self) -> tuple[Callable[..., Segmenter], tuple[Path, str, LoadOptions]]:
+        """Pickled as the call that opens it."""
+        self._check_open()
+        if self._opening is None:
+            raise UsageError(
+                "a segmenter on a backend of your own cannot be pickled; expected one that "
+                "`edgeunet.load` made. Open it in each process."
+            )
+        return Segmenter.open, self._opening
 
     @property
     def manifest(self) -> Manifest:

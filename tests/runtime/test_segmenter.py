@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import mmap
+import pickle
 import shutil
 import threading
 import time
@@ -27,7 +28,7 @@ from edgeunet.bundle.bundle import open_bundle
 from edgeunet.data.cells import snapshots
 from edgeunet.errors import BundleError, FrameError, ParityError, SourceError, UsageError
 from edgeunet.files import sha256
-from edgeunet.runtime import Segmenter, load
+from edgeunet.runtime import Segmenter, Tiling, load
 from edgeunet.runtime.backends import ort
 from edgeunet.runtime.backends.base import Net, NetBackend
 from edgeunet.runtime.frames import Batch, NetOutputs, SourceFrame
@@ -289,6 +290,31 @@ def test_memory_stays_when_bundles_are_loaded_and_closed(
     finally:
         gc.enable()
     assert memory - warm < 5
+
+
+def test_a_pickled_segmenter_is_opened_anew_with_its_options(
+    fp32_bundle: Path, frames: list[Frame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(fp32_bundle.parent)
+    with load(fp32_bundle.name, "onnxruntime", tiling=Tiling(overlap=0.5), threads=1) as segmenter:
+        pickled = pickle.dumps(segmenter)
+        expected = segmenter(frames)
+    monkeypatch.chdir(tmp_path)
+    with pickle.loads(pickled) as copy:
+        assert copy.backend.tiles
+        found = pickle.loads(pickle.dumps(copy(frames)))
+        np.testing.assert_array_equal(found.masks, expected.masks)
+        assert found.legend == expected.legend
+
+
+def test_a_segmenter_that_cannot_be_opened_anew_is_not_pickled(fp32_bundle: Path) -> None:
+    segmenter = load(fp32_bundle)
+    own = Segmenter(segmenter.bundle, segmenter.backend)
+    with pytest.raises(UsageError, match=r"a backend of your own cannot be pickled"):
+        pickle.dumps(own)
+    segmenter.close()
+    with pytest.raises(UsageError, match="closed"):
+        pickle.dumps(segmenter)
 
 
 def test_closes_its_backend(fp32_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
