@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..bundle.bundle import Bundle
 from ..bundle.manifest import RGB, Flavour, InputSpec
@@ -52,21 +54,42 @@ class PixelsParity:
         return self.agreement >= self.wanted
 
 
+MasksOf = Callable[[npt.NDArray[Any]], npt.NDArray[np.uint8]]
+"""Frames (N, H, W, C) -> masks (N, H, W)."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Something from frames to masks that must agree with a backend.
+
+    masks_of: frames (N, H, W, C) -> masks (N, H, W). any_size: whether frames may have any size.
+    """
+
+    masks_of: MasksOf
+    backend: Backend
+    any_size: bool = False
+
+    @classmethod
+    def of(cls, graph: OrtNet, backend: Backend) -> Candidate:
+        """A graph on ONNX Runtime."""
+        (shape,) = graph.input_shapes.values()
+        return cls(lambda frames: graph.run(frames)[0], backend, not isinstance(shape[1], int))
+
+
 class PixelsCollector:
     """Runs graphs on frame after frame, beside backends of their flavours.
 
     Graphs for frames of the net's size get frames that were resized to it, and so does the runtime.
 
     Args:
-        pairs: each graph, by name, and the backend that it must agree with. All graphs are of one
-            form.
+        candidates: what is compared, by name.
     """
 
-    def __init__(self, spec: InputSpec, pairs: Mapping[str, tuple[OrtNet, Backend]]) -> None:
+    def __init__(self, spec: InputSpec, candidates: Mapping[str, Candidate]) -> None:
         self._spec = spec
-        self._pairs = pairs
+        self._candidates = candidates
         self._differing: dict[str, int] = {}
-        self._pixels = 0
+        self._pixels: dict[str, int] = {}
 
     @classmethod
     def of_bundle(
@@ -78,38 +101,30 @@ class PixelsCollector:
             backends: by stage, see `FLAVOURS`; empty compares nothing.
             stack: closes the graphs.
         """
-        pairs = {}
+        candidates = {}
         for stage, backend in backends.items():
             flavour = FLAVOURS[stage]
             path = bundle.pixels_path(flavour)
             if path is not None:
                 graph = stack.enter_context(OrtNet(bundle.file(path), flavour=flavour))
-                pairs[f"pixels {flavour}"] = graph, backend
-        return cls(bundle.manifest.input, pairs)
+                candidates[f"pixels {flavour}"] = Candidate.of(graph, backend)
+        return cls(bundle.manifest.input, candidates)
 
     def add(self, image: Frame) -> None:
         """Compare on one frame (H, W, C)."""
-        frames: dict[bool, Frame] = {}
-        for name, (graph, backend) in self._pairs.items():
-            (shape,) = graph.input_shapes.values()
-            any_size = not isinstance(shape[1], int)
-            if any_size not in frames:
-                frames[any_size] = _frame_for(image, self._spec, any_size=any_size)
-            frame = frames[any_size]
-            masks, *_ = graph.run(frame[None])
-            expected = backend.segment(Batch.of([frame])).masks
-            differing = int(np.count_nonzero(masks != expected))
+        for name, candidate in self._candidates.items():
+            frame = _frame_for(image, self._spec, any_size=candidate.any_size)
+            expected = candidate.backend.segment(Batch.of([frame])).masks
+            differing = int(np.count_nonzero(candidate.masks_of(frame[None]) != expected))
             self._differing[name] = self._differing.get(name, 0) + differing
-        if frames:
-            height, width, _ = next(iter(frames.values())).shape
-            self._pixels += height * width
+            self._pixels[name] = self._pixels.get(name, 0) + expected.size
 
     def results(self) -> tuple[PixelsParity, ...]:
         """For all frames so far."""
         return tuple(
             PixelsParity(
                 name=name,
-                agreement=1 - differing / self._pixels,
+                agreement=1 - differing / self._pixels[name],
                 differing=differing,
                 wanted=_WANTED_INT8 if "int8" in name else _WANTED,
             )
@@ -133,10 +148,19 @@ def compare_pixels(bundle: Bundle, graph: Path, flavour: Flavour) -> PixelsParit
         True
     """
     with OrtNet(graph, flavour=flavour) as net, open_flavour(bundle, flavour) as backend:
-        collector = PixelsCollector(bundle.manifest.input, {f"pixels {flavour}": (net, backend)})
-        for frame in bundle.golden().frames:
-            collector.add(frame)
-        (found,) = collector.results()
+        return compare_masks(bundle, Candidate.of(net, backend), flavour)
+
+
+def compare_masks(bundle: Bundle, candidate: Candidate, flavour: Flavour) -> PixelsParity:
+    """Compare something from frames to masks with its backend, on a bundle's golden frames.
+
+    Args:
+        flavour: that both compute; it decides how many pixels must agree.
+    """
+    collector = PixelsCollector(bundle.manifest.input, {f"pixels {flavour}": candidate})
+    for frame in bundle.golden().frames:
+        collector.add(frame)
+    (found,) = collector.results()
     return found
 
 

@@ -1,6 +1,7 @@
 """From a bundle to what other programs run: one file for each target, see `TARGETS`."""
 
 from .base import Deployment, Target
-from .deploy import TARGETS, DeployOptions, deploy
+from .deploy import TARGETS, deploy
+from .options import DeployOptions
 
 __all__ = ["TARGETS", "DeployOptions", "Deployment", "Target", "deploy"]

@@ -14,6 +14,7 @@ from edgeunet.errors import ParityError
 from edgeunet.parity.pixels import compare_pixels
 
 from ..graphs.pixels import PixelsForm, write_pixels
+from .options import DeployOptions
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -26,7 +27,7 @@ class Target:
     flavours: graphs of a bundle that it can use, the best one first.
     write: fills the folder of a deployment.
     several: whether a deployment holds all of these graphs, not only the best.
-    takes_form: whether users choose the form of the graph from frames to masks.
+    options: fields of `DeployOptions` that it uses, beside the flavour.
     """
 
     name: str
@@ -35,7 +36,7 @@ class Target:
     flavours: tuple[Flavour, ...]
     write: Callable[[Deployment], None]
     several: bool = False
-    takes_form: bool = False
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,14 @@ class Deployment:
     """A folder that is being made.
 
     flavours: those to deploy, the best one first. folder: empty, under a temporary name.
-    form: of graphs from frames to masks, as the user chose it.
+    options: as the user chose them; the flavour is in `flavours`.
     report: takes the name of each step.
     """
 
     bundle: Bundle
     flavours: tuple[Flavour, ...]
     folder: Path
-    form: PixelsForm
+    options: DeployOptions
     report: Callable[[str], None]
 
     @property
@@ -63,14 +64,14 @@ class Deployment:
 
         Args:
             name: of the file, relative to the folder.
-            form: None for the user's.
+            form: None for what the options say.
 
         Raises:
             UsageError: see `write_pixels`. ParityError: its masks are others than the runtime's.
         """
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_pixels(self.bundle, flavour, path, form or self.form)
+        write_pixels(self.bundle, flavour, path, form or self.options.form)
         found = compare_pixels(self.bundle, path, flavour)
         if not found.ok:
             raise ParityError(

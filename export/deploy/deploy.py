@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from edgeunet import __version__
@@ -11,29 +10,14 @@ from edgeunet.bundle.bundle import Bundle, open_bundle
 from edgeunet.bundle.manifest import MANIFEST_NAME, Flavour
 from edgeunet.bundle.schema import SchemaError, load_json
 from edgeunet.errors import UnknownNameError, UsageError
-from edgeunet.fields import check, described
 from edgeunet.files import entries, locked, new_directory, sha256, write_json
 
-from ..graphs.pixels import PixelsForm
-from ..options import Pixels
 from . import onnx_file
 from .base import Deployment, Target
+from .options import DeployOptions, check_options
 
 TARGETS = {target.name: target for target in (onnx_file.TARGET,)}
 RECORD_NAME = "deployment.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeployOptions:
-    """How to deploy; the help texts of the fields say what each is."""
-
-    flavour: Flavour | None = described(
-        None, "Graph to deploy.", metavar="FLAVOUR", shown_default="the target's best"
-    )
-    pixels: Pixels | None = described(
-        None, "Size of the frames that the graph takes.", shown_default="fixed: the net's size"
-    )
-    confidence: bool = described(False, "The graph puts out the confidence of each pixel too.")
 
 
 def deploy(
@@ -72,19 +56,13 @@ def deploy(
         ['README.md', 'deployment.json', 'model.onnx']
     """
     options = options or DeployOptions()
-    check(options)
     if to not in TARGETS:
         raise UnknownNameError("target", to, TARGETS)
+    check_options(options, to, {name: each.options for name, each in TARGETS.items()})
     target, opened, path = TARGETS[to], open_bundle(bundle), Path(output)
-    if not target.takes_form and (options.pixels is not None or options.confidence):
-        raise UsageError(
-            f"got pixels or confidence, and {to} has one form only. Leave them out; "
-            f"{', '.join(name for name, each in TARGETS.items() if each.takes_form)} take them."
-        )
     flavours = _flavours(opened, target, options.flavour)
-    form = PixelsForm(any_size=options.pixels == "any", confidence=options.confidence)
     with locked(path), new_directory(path, force=force, strangers=strangers_in) as folder:
-        target.write(Deployment(opened, flavours, folder, form, report))
+        target.write(Deployment(opened, flavours, folder, options, report))
         write_json(folder / RECORD_NAME, _record(opened, target, flavours, folder))
     return flavours
 

@@ -13,7 +13,7 @@ NAME = "model.onnx"
 
 def write(deployment: Deployment) -> None:
     """Write the graph, and a page that says how to call it."""
-    manifest, form = deployment.bundle.manifest, deployment.form
+    manifest, form = deployment.bundle.manifest, deployment.options.form
     deployment.write_pixels(NAME, deployment.flavour)
     spec = manifest.input
     deployment.write_template(
@@ -39,5 +39,5 @@ TARGET = Target(
     needs="ONNX Runtime, or another program that reads ONNX (opset 17 and com.microsoft for INT8)",
     flavours=("int8.cpu", "fp32", *(f for f in get_args(Flavour) if f not in ("int8.cpu", "fp32"))),
     write=write,
-    takes_form=True,
+    options=("pixels", "confidence"),
 )

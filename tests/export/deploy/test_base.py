@@ -11,14 +11,14 @@ from jinja2 import UndefinedError
 
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.errors import ParityError
-from edgeunet.exporting.deploy import Deployment, base
+from edgeunet.exporting.deploy import Deployment, DeployOptions, base
 from edgeunet.exporting.graphs.pixels import PixelsForm, write_pixels
 from edgeunet.runtime import load
 from edgeunet.runtime.backends.ort import OrtNet
 
 
 def deployment(bundle: Path, folder: Path, steps: list[str]) -> Deployment:
-    return Deployment(open_bundle(bundle), ("fp32",), folder, PixelsForm(), steps.append)
+    return Deployment(open_bundle(bundle), ("fp32",), folder, DeployOptions(), steps.append)
 
 
 def test_graph_is_written_and_compared_with_the_runtime(fp32_bundle: Path, tmp_path: Path) -> None:
