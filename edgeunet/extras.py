@@ -6,7 +6,7 @@ import importlib.util
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, version
 
-_WITH_OPENCV = {"cpu", "export", "quantize", "train", "video", "zoo"}
+_WITH_OPENCV = {"cpu", "export", "openvino", "quantize", "train", "video", "zoo"}
 _LIBRARIES_OF_NETS = {"bioimageio", "hf", "monai", "nnunet", "smp", "torchvision"}
 _EXTRAS_WITH_OPENCV = _WITH_OPENCV | _LIBRARIES_OF_NETS  # [trt] has it on x86-64 only
 
@@ -47,6 +47,7 @@ PACKAGES = (
     Package("pillow", "PIL", "cpu", "all but lint and models: images"),
     Package("tifffile", "tifffile", "tiff", "all but lint and models: TIFFs of many channels"),
     Package("supervision", "supervision", "supervision", "results: to_supervision()"),
+    Package("openvino", "openvino", "openvino", "deploy: openvino"),
     Package("prometheus-client", "prometheus_client", "serve", "serve: /metrics"),
     Package("torch", "torch", "export", "export, parity, gate, models, train, prune: nets"),
     Package("safetensors", "safetensors", "export", "export, gate, models, train, prune: weights"),

@@ -25,6 +25,7 @@ SMALL = {
 SMALL_FOLDERS = {
     "edgeunet/cli",  # one file a command
     "edgeunet/data/layouts",  # one file a layout
+    "export/deploy",  # one file a target
 }
 
 

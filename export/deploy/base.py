@@ -10,8 +10,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.bundle.manifest import Flavour
-from edgeunet.errors import ParityError
-from edgeunet.parity.pixels import compare_pixels
+from edgeunet.errors import ParityError, printable
+from edgeunet.parity.pixels import Candidate, MasksOf, PixelsParity, compare_masks, compare_pixels
+from edgeunet.runtime.backends.ort import open_flavour
 
 from ..graphs.pixels import PixelsForm, write_pixels
 from .options import DeployOptions
@@ -72,7 +73,25 @@ class Deployment:
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         write_pixels(self.bundle, flavour, path, form or self.options.form)
-        found = compare_pixels(self.bundle, path, flavour)
+        self.require(name, compare_pixels(self.bundle, path, flavour))
+        return path
+
+    def prove(self, name: str, masks_of: MasksOf, flavour: Flavour) -> None:
+        """Compare what was written with the runtime, on golden frames.
+
+        Args:
+            name: of the file, relative to the folder. masks_of: runs it on frames of the form that
+            the options ask for. flavour: that it computes.
+
+        Raises:
+            ParityError: its masks are others than the runtime's.
+        """
+        with open_flavour(self.bundle, flavour) as backend:
+            candidate = Candidate(masks_of, backend, self.options.form.any_size)
+            self.require(name, compare_masks(self.bundle, candidate, flavour))
+
+    def require(self, name: str, found: PixelsParity) -> None:
+        """Report how many pixels agree; ParityError if they are too few."""
         if not found.ok:
             raise ParityError(
                 f"{name} gives {found.agreement:.3%} of the runtime's masks on the golden frames; "
@@ -80,7 +99,6 @@ class Deployment:
                 "the bundle itself is right."
             )
         self.report(f"{name}: {found.agreement:.3%} of the golden pixels as the runtime's")
-        return path
 
     def write_template(self, template: str, name: str, /, **values: object) -> Path:
         """Fill a file of `templates/` and write it.
@@ -98,7 +116,28 @@ class Deployment:
             lstrip_blocks=True,
             keep_trailing_newline=True,
         )
+        environment.filters["printable"] = printable
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(environment.get_template(template).render(values), encoding="utf-8")
         return path
+
+    def write_page(self, template: str, **values: object) -> None:
+        """Fill the README.md of a target whose graph goes from frames to masks."""
+        manifest, form = self.bundle.manifest, self.options.form
+        spec = manifest.input
+        self.write_template(
+            template,
+            "README.md",
+            model=manifest.model,
+            flavour=self.flavour,
+            size="any size, one in each batch" if form.any_size else f"{spec.height}x{spec.width}",
+            height=spec.height,
+            width=spec.width,
+            depth=spec.depth,
+            channels=spec.frame_channels,
+            classes=manifest.classes,
+            gated=manifest.gate is not None,
+            confidence=form.confidence,
+            **values,
+        )

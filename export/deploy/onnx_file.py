@@ -13,24 +13,8 @@ NAME = "model.onnx"
 
 def write(deployment: Deployment) -> None:
     """Write the graph, and a page that says how to call it."""
-    manifest, form = deployment.bundle.manifest, deployment.options.form
     deployment.write_pixels(NAME, deployment.flavour)
-    spec = manifest.input
-    deployment.write_template(
-        "onnx/README.md",
-        "README.md",
-        name=NAME,
-        model=manifest.model,
-        flavour=deployment.flavour,
-        size="any size, one in each batch" if form.any_size else f"{spec.height}x{spec.width}",
-        height=spec.height,
-        width=spec.width,
-        depth=spec.depth,
-        channels=spec.frame_channels,
-        classes=manifest.classes,
-        gated=manifest.gate is not None,
-        confidence=form.confidence,
-    )
+    deployment.write_page("onnx/README.md", name=NAME)
 
 
 TARGET = Target(

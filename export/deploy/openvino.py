@@ -1,0 +1,78 @@
+"""Target `openvino`: a model of OpenVINO from frames to masks, proved on its own runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from edgeunet.errors import ExportError, MissingDependencyError, first_line
+from edgeunet.parity.pixels import MasksOf
+
+from .base import Deployment, Target
+
+NAME = "model.xml"
+
+
+def write(deployment: Deployment) -> None:
+    """Convert the graph from frames to masks, run it, and write a page about it."""
+    try:
+        import openvino
+    except ModuleNotFoundError:
+        raise MissingDependencyError("openvino") from None
+    flavour = deployment.flavour
+    graph = deployment.write_pixels("model.onnx", flavour)
+    path = deployment.folder / NAME
+    try:
+        model = openvino.Core().read_model(graph)
+        _keep_metadata(model, graph)
+        # Weights stay as they are: in a graph of FP16 they have 16 bits already.
+        openvino.save_model(model, path, compress_to_fp16=False)
+        run = _runner(path)
+    except RuntimeError as error:  # whatever OpenVINO finds wrong
+        # The lines above the last say where in its sources.
+        reason = str(error).strip().rpartition("\n")[2]
+        raise ExportError(
+            f"OpenVINO {openvino.__version__} does not take the graph {flavour}: "
+            f"{first_line(reason)} Deploy another flavour, such as fp32."
+        ) from None
+    graph.unlink()
+    deployment.prove(NAME, run, flavour)
+    deployment.write_page("openvino/README.md", name=NAME)
+
+
+def _keep_metadata(model: Any, graph: Path) -> None:
+    """Give the model what the graph's metadata say, in the places where OpenVINO's tools look."""
+    for prop in onnx.load(graph).metadata_props:
+        group, _, key = prop.key.partition(" ")
+        if key:  # `model_info labels`, of the Model API
+            model.set_rt_info(prop.value, [group, key])
+        elif group.startswith("edgeunet_"):
+            model.set_rt_info(prop.value, ["edgeunet", group.removeprefix("edgeunet_")])
+
+
+def _runner(path: Path) -> MasksOf:
+    """The model on the CPU, in FP32: newer processors compute in BF16 unless that is asked for."""
+    import openvino
+
+    settings = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(path, "CPU", settings)
+
+    def run(frames: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+        masks: npt.NDArray[np.uint8] = compiled({"frames": frames})["masks"]
+        return masks
+
+    return run
+
+
+TARGET = Target(
+    name="openvino",
+    makes="a model of OpenVINO from frames to masks",
+    needs="OpenVINO (`pip install openvino`), also to deploy",
+    flavours=("int8.cpu", "fp32", "fp16"),
+    write=write,
+    options=("pixels", "confidence"),
+)
