@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from edgeunet.bundle.calibration_table import Method
 from edgeunet.bundle.manifest import MAX_CLASSES, Precision
@@ -13,8 +13,8 @@ from edgeunet.data import cells
 from edgeunet.data.description import LAYOUT
 from edgeunet.data.fit import Reading
 from edgeunet.data.preparation import RAW, Preparation
-from edgeunet.errors import UsageError, printable
-from edgeunet.fields import described
+from edgeunet.errors import UnknownNameError, UsageError, printable
+from edgeunet.fields import check, described
 from edgeunet.files import read_file
 
 from .graphs.pixels import PixelsForm
@@ -159,7 +159,10 @@ class ExportOptions:
 
 
 def check_options(options: ExportOptions) -> None:
-    """UsageError for options that exclude each other."""
+    """UsageError for options that exclude each other, or that are out of range."""
+    check(options)
+    if options.precision not in get_args(Precision):
+        raise UnknownNameError("precision", str(options.precision), get_args(Precision))
     if (options.model is None) == (options.onnx is None):
         got = "neither" if options.model is None else "both"
         raise UsageError(f"got {got} of --model and --onnx. Pass one of them.")

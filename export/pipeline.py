@@ -123,7 +123,7 @@ def export(
     calib: str | Path | None = None,
     data: str | Path | None = None,
     input: InputSpec | None = None,  # noqa: A002
-    output: str | None = None,
+    output: str | int | None = None,
     force: bool = False,
     report: Callable[[str], None] = lambda step: None,
     **options: Any,
@@ -227,9 +227,12 @@ def _selection(options: ExportOptions, origin: Origin, report: Callable[[str], N
             report(examine(origin.distance, candidates.descriptors, selection.typical, card.input))
         return selection
     if calibrates and card.data != cells.NAME:
+        lacking = (
+            "" if card.data == "unknown" else f", and the {card.data} data does not come along"
+        )
         raise CalibrationError(
-            f"INT8 needs frames like those of the application, and the {card.data} data does not "
-            "come with the package. Pass --calib with a few dozen images, a data set or a video."
+            f"INT8 needs frames like those of the application{lacking}. Pass --calib with a few "
+            "dozen images, a data set or a video."
         )
     if origin.frames:
         numbers = tuple(range(len(origin.frames)))

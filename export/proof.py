@@ -131,10 +131,15 @@ class Proof:
                 "bundle was written."
             )
         worst = min(parity.deployed, key=lambda stage: stage.agreement)
+        remedy = "Pass --data with labels to measure IoU instead."
+        if worst.name == "fp32":  # the same sums: no labels would help
+            remedy = (
+                "The graph is not the net: does its code branch on the values of an image, or on "
+                "its batch?"
+            )
         raise ParityError(
             f"{worst.name} agrees with {parity.reference} on {worst.agreement:.2%} of the pixels "
-            f"of {parity.data}; expected {worst.wanted:.2%}. Pass --data with labels to measure "
-            "IoU instead. No bundle was written."
+            f"of {parity.data}; expected {worst.wanted:.2%}. {remedy} No bundle was written."
         )
 
     def _samples(self, bundle: Bundle) -> tuple[Iterator[ParitySample], str]:

@@ -98,5 +98,10 @@ def trace(net: nn.Module, path: Path, *, height: int, width: int, channels: int)
             f"torch {torch.__version__} wrote opset {found}, expected {OPSET}. "
             "Install a version of torch whose exporter keeps to the opset."
         )
+    if not model.graph.inputs or not model.graph.inputs[0].uses():
+        raise ExportError(
+            "torch.onnx.export cannot trace the net: its answer in the graph does not depend "
+            "on the image. Keep NumPy, .item() and .tolist() out of forward."
+        )
     Prepare()(model)
     save(model, path)

@@ -19,8 +19,9 @@ from ..options import ExportOptions
 from .arguments import Arguments
 from .base import card_of, named_classes
 from .bioimageio_steps import Clip, Head, Values
-from .module import ModuleOrigin, chosen_output
+from .module import ModuleOrigin
 from .monai import build_monai
+from .outputs import chosen_output
 from .smp import build_smp
 
 _PACKAGES = {"monai": "monai", "smp": "segmentation-models-pytorch"}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import operator
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -31,13 +32,13 @@ from .distance import distance_of
 from .onnx_batch import check_batch
 from .onnx_classes import to_two_classes
 from .onnx_head import Head, cut_head
+from .outputs import chosen_output
 
 Segment = Callable[[Frame], Mask]
 """Frame (H, W, C) -> class ids (H, W), by the origin's own code."""
 
 _MULTIPLES = (2, 4, 8, 16, 32, 64, 128)
 _SAME = 1e-3  # of the largest logit: what the order of sums changes in FP32, and more
-_DICT_KEYS = ("out", "logits")
 _TINY = np.float32(1e-30)  # probabilities are raised to this before their logarithm
 
 
@@ -66,7 +67,7 @@ class ModuleOrigin(Origin):
         net: nn.Module,
         card: Card,
         *,
-        output: str | None = None,
+        output: str | int | None = None,
         segment: Segment | None = None,
         weights: str = "memory",
         title: str = "PyTorch",
@@ -118,25 +119,22 @@ def open_module(
     size: tuple[int, int] | None,
     classes: Sequence[str],
     spec: InputSpec | None,
-    output: str | None,
+    output: str | int | None,
 ) -> ModuleOrigin:
     """A module as `edgeunet.export` takes it.
 
     Raises:
         UsageError: no size, two that differ, or see `ModuleOrigin`.
     """
+    net = _unwrapped(net)
     name = type(net).__name__
-    if not isinstance(net, nn.Module):
-        raise UsageError(
-            f"got {name}; expected a torch.nn.Module. For a file of weights, use "
-            "edgeunet.export_bundle."
-        )
+    classes = _names(classes)
     if spec is None:
         if size is None:
             raise UsageError(
                 f"got no size for {name}. Pass size=(height, width) or input=InputSpec(…)."
             )
-        spec = InputSpec(*size)
+        spec = _spec_of(size)
     elif size is not None and size != (spec.height, spec.width):
         raise UsageError(
             f"got size {size[0]}x{size[1]} and an input of {spec.height}x{spec.width}. Pass one."
@@ -144,6 +142,51 @@ def open_module(
     probed = _Probed(net, output, spec, name)
     card = card_of(name, named_classes(probed.channels, classes, name), spec)
     return ModuleOrigin(probed, card)
+
+
+def _unwrapped(net: Any) -> nn.Module:
+    """The module without what compiles it or spreads it over devices, which cannot be traced.
+
+    Raises:
+        UsageError: anything that is not a module of Python code.
+    """
+    name = type(net).__name__
+    if isinstance(net, torch.jit.ScriptModule):
+        raise UsageError(
+            f"got {name}, which is TorchScript; expected the torch.nn.Module that it was made of. "
+            "Pass that, or write it as ONNX and use edgeunet export --onnx."
+        )
+    if not isinstance(net, nn.Module):
+        raise UsageError(
+            f"got {name}; expected a torch.nn.Module. For a file of weights, use "
+            "edgeunet.export_bundle."
+        )
+    inside = getattr(net, "_orig_mod", None)  # torch.compile's
+    if isinstance(net, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        inside = net.module
+    return _unwrapped(inside) if isinstance(inside, nn.Module) else net
+
+
+def _names(classes: Sequence[str]) -> tuple[str, ...]:
+    """UsageError for a text in place of names, and for a name that occurs twice."""
+    if isinstance(classes, str):
+        raise UsageError(f"got classes={classes!r}; expected a list with one name for each class.")
+    names = tuple(classes)
+    twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
+    if twice is not None:
+        raise UsageError(f"classes has {twice!r} twice. Pass one name for each class.")
+    return names
+
+
+def _spec_of(size: tuple[int, int]) -> InputSpec:
+    """RGB with ImageNet's statistics; UsageError for what is no height and width."""
+    try:
+        height, width = map(operator.index, size)
+        return InputSpec(height, width)
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"got size={size!r}; expected two positive numbers, size=(height, width)."
+        ) from None
 
 
 class _Probed(nn.Module):
@@ -158,12 +201,15 @@ class _Probed(nn.Module):
         UsageError, ShapeError: see `ModuleOrigin`.
     """
 
-    def __init__(self, net: nn.Module, output: str | None, spec: InputSpec, name: str) -> None:
+    def __init__(
+        self, net: nn.Module, output: str | int | None, spec: InputSpec, name: str
+    ) -> None:
         super().__init__()
-        if net.training:
+        training = _training(net)
+        if training is not None:
             raise UsageError(
-                f"{name} is in training mode, in which dropout and batch normalisation change its "
-                "answers. Call net.eval() first."
+                f"{f'{name}.{training}' if training else name} is in training mode, in which "
+                "dropout and batch normalisation change its answers. Call net.eval() first."
             )
         self.net = _on_cpu(net)
         self.output = output
@@ -197,63 +243,13 @@ def _logits_of(answer: Images, head: Head) -> Images:
     return np.asarray(both, np.float32)
 
 
-def chosen_output(answer: Any, output: str | None) -> Tensor:
-    """The tensor in what a net returns that is the logits.
-
-    Raises:
-        UsageError: no tensor of four dimensions is there, or not under that name.
-    """
-    if output is None:
-        found = answer
-        while not isinstance(found, Tensor):
-            found = _first(found)
-    else:
-        found = _named(answer, output)
-    if found.ndim != 4:
-        raise UsageError(
-            f"the net returns a tensor {_shape(found)}; expected logits (N, classes, h, w). If "
-            "another output is the logits, name it."
-        )
-    return found
-
-
-def _first(answer: Any) -> Any:
-    """What comes first, or what is called logits, in something that is not a tensor."""
-    logits = getattr(answer, "logits", None)
-    if logits is not None:
-        return logits
-    if isinstance(answer, Mapping) and answer:
-        return next(
-            (answer[key] for key in _DICT_KEYS if key in answer), next(iter(answer.values()))
-        )
-    if isinstance(answer, (tuple, list)) and answer:
-        return answer[0]
-    raise UsageError(
-        f"the net returns {_described(answer)}; expected logits (N, classes, h, w) in a tensor, "
-        "tuple, list or dict, or as .logits."
-    )
-
-
-def _named(answer: Any, output: str) -> Tensor:
-    found = None
-    if isinstance(answer, Mapping):
-        found = answer.get(output)
-    elif output.isdecimal() and isinstance(answer, (tuple, list)) and int(output) < len(answer):
-        found = answer[int(output)]
-    elif isinstance(getattr(answer, output, None), Tensor):
-        found = getattr(answer, output)
-    if not isinstance(found, Tensor):
-        raise UsageError(f"the net has no output {output!r}; it returns {_described(answer)}.")
-    return found
-
-
-def _described(answer: Any) -> str:
-    """What a net returned, in words."""
-    if isinstance(answer, Mapping):
-        return f"a dict of {', '.join(map(repr, answer)) or 'nothing'}"
-    if isinstance(answer, (tuple, list)):
-        return f"a {type(answer).__name__} of {len(answer)}"
-    return type(answer).__name__
+def _training(net: nn.Module) -> str | None:
+    """Name of the first module whose training mode changes answers, "" for the net itself."""
+    kinds = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+    for name, module in net.named_modules():
+        if module.training and (not name or isinstance(module, kinds)):
+            return str(name)
+    return None
 
 
 def _on_cpu(net: nn.Module) -> nn.Module:
@@ -307,19 +303,27 @@ def _run(net: nn.Module, spec: InputSpec, name: str, *, batch: int = 1) -> Tenso
     except Exception as error:  # whatever the net's code raises
         fitting = _fitting(net, spec)
         if fitting is None:
+            channels = _fitting_channels(net, spec)
+            takes = "" if channels is None else f" It takes {channels}: pass input=InputSpec(…)."
             raise ExportError(
                 f"{name} fails on an image of {spec.height}x{spec.width} with "
-                f"{len(spec.channels)} channels: {first_line(error)}"
+                f"{len(spec.channels)} channels: {_sentence(error)}{takes}"
             ) from None
         raise ShapeError(
-            f"{name} does not take {spec.height}x{spec.width}: {first_line(error)}. It takes "
+            f"{name} does not take {spec.height}x{spec.width}: {_sentence(error)} It takes "
             f"{fitting[0]}x{fitting[1]}."
         ) from None
 
 
-def _answer(net: nn.Module, spec: InputSpec, batch: int) -> Tensor:
+def _sentence(error: Exception) -> str:
+    """The first line of an error, with one full stop."""
+    return first_line(error).rstrip(". ") + "."
+
+
+def _answer(net: nn.Module, spec: InputSpec, batch: int, channels: int | None = None) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    image = torch.rand(1, len(spec.channels), spec.height, spec.width, generator=generator)
+    count = len(spec.channels) if channels is None else channels
+    image = torch.rand(1, count, spec.height, spec.width, generator=generator)
     other = torch.rand(batch - 1, *image.shape[1:], generator=generator)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the net's own affair
@@ -341,5 +345,13 @@ def _fitting(net: nn.Module, spec: InputSpec) -> tuple[int, int] | None:
     return None
 
 
-def _shape(tensor: Tensor) -> str:
-    return f"({', '.join(map(str, tensor.shape))})"
+def _fitting_channels(net: nn.Module, spec: InputSpec) -> int | None:
+    """The number of channels that the net's first convolution takes; None if that fails too."""
+    first = next((each for each in net.modules() if isinstance(each, nn.Conv2d)), None)
+    if first is None or first.in_channels == len(spec.channels):
+        return None
+    try:
+        _answer(net, spec, 1, first.in_channels)
+    except Exception:  # whatever the net's code raises
+        return None
+    return first.in_channels

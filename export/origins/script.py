@@ -18,7 +18,8 @@ from edgeunet.errors import UsageError, did_you_mean, first_line, printable
 from ..options import ExportOptions, class_names
 from .arguments import arguments_of
 from .library import input_of, loaded, origin_of, preparation_of, quiet
-from .module import ModuleOrigin, chosen_output
+from .module import ModuleOrigin
+from .outputs import chosen_output
 
 
 def open_script(path: Path, function: str, options: ExportOptions) -> ModuleOrigin:

@@ -38,7 +38,8 @@ from .library import (
     unknown_net,
     weights_of,
 )
-from .module import ModuleOrigin, Segment, chosen_output
+from .module import ModuleOrigin, Segment
+from .outputs import chosen_output
 from .smp_keys import complete, judge
 
 NETS = (

@@ -17,7 +17,14 @@ from torch import Tensor, nn
 import edgeunet
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.bundle.manifest import InputSpec
-from edgeunet.errors import EdgeUNetError, ExportError, OutputExistsError, ShapeError, UsageError
+from edgeunet.errors import (
+    EdgeUNetError,
+    ExportError,
+    OutputExistsError,
+    ParityError,
+    ShapeError,
+    UsageError,
+)
 from edgeunet.exporting.origins.module import open_module
 from edgeunet.runtime.segmenter import load
 
@@ -59,7 +66,7 @@ FORMS: dict[str, Callable[[Tensor], Any]] = {
     "tuple": lambda logits: (logits, logits.mean()),
     "list of lists": lambda logits: [[logits, -logits], -logits],
     "dict with out": lambda logits: OrderedDict(aux=-logits, out=logits),
-    "dict without": lambda logits: {"mask": logits, "aux": -logits},
+    "dict with one map": lambda logits: {"loss": logits.mean(), "mask": logits},
     "object with logits": lambda logits: SimpleNamespace(loss=None, logits=logits),
 }
 
@@ -80,13 +87,13 @@ def test_logits_are_found_in_what_the_net_returns(form: str, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("then", "output"),
     [
-        (lambda logits: (-logits, logits), "1"),
+        (lambda logits: (-logits, logits), 1),
         (lambda logits: {"out": -logits, "seg": logits}, "seg"),
         (lambda logits: SimpleNamespace(logits=-logits, masks=logits), "masks"),
     ],
 )
 def test_another_output_can_be_named(
-    then: Callable[[Tensor], Any], output: str, tmp_path: Path
+    then: Callable[[Tensor], Any], output: str | int, tmp_path: Path
 ) -> None:
     frame = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
     with (
@@ -169,16 +176,36 @@ class Multiple(nn.Module):
         return image + nn.functional.interpolate(small, scale_factor=16)
 
 
-class Changing(nn.Module):
-    def __init__(self) -> None:
+class Forgotten(nn.Module):
+    """One layer was left in training mode."""
+
+    def __init__(self, layer: nn.Module) -> None:
         super().__init__()
-        self.net = Net()
-        self.dropout = nn.Dropout()
+        self.net, self.layer = Net(), layer
         self.eval()
-        self.dropout.train()
+        self.layer.train()
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.dropout(self.net(image))
+        return self.layer(self.net(image))  # type: ignore[no-any-return]
+
+
+class Changing(nn.Module):
+    def forward(self, image: Tensor) -> Tensor:
+        return nn.functional.dropout(image, training=True)
+
+
+class Detached(nn.Module):
+    """The graph loses sight of the image."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return torch.from_numpy(image.numpy() * 1)
+
+
+class Undecided(nn.Module):
+    """The trace keeps one of two branches."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image if image.amax() > 1 else image.flip(1)
 
 
 class OverBatch(nn.Module):
@@ -207,15 +234,30 @@ def refused(net: Any, error: type[EdgeUNetError], path: Path, **arguments: Any) 
     ("net", "error", "message"),
     [
         (Net().train(), UsageError, "Net is in training mode"),
-        (Changing(), UsageError, "differently each time: is dropout left on?"),
+        (Forgotten(nn.Dropout()), UsageError, "Forgotten.layer is in training mode"),
+        (Forgotten(nn.BatchNorm2d(3)), UsageError, "Forgotten.layer is in training mode"),
+        (Changing().eval(), UsageError, "differently each time: is dropout left on?"),
         (OverBatch().eval(), UsageError, "differently in a batch of two"),
         (Branching().eval(), ExportError, "torch.onnx.export cannot trace the net: "),
+        (Detached().eval(), ExportError, "does not depend on the image. Keep NumPy"),
+        (Undecided().eval(), ParityError, "does its code branch on the values of an image"),
         (Net(lambda logits: None), UsageError, "the net returns NoneType; expected logits"),
         (Net(lambda logits: {}), UsageError, "the net returns a dict of nothing"),
         (Net(lambda logits: "mask"), UsageError, "the net returns str"),
         (Net(lambda logits: logits.mean((2, 3))), UsageError, r"a tensor (1, 3); expected"),
+        (Net(lambda logits: logits.argmax(1, True)), UsageError, "returns int64 values, which are"),
+        (
+            Net(lambda logits: {"aux": -logits, "seg": logits}),
+            UsageError,
+            "returns a dict of 'aux', 'seg'; expected one map, or one named 'out' or 'logits'",
+        ),
         (Net(lambda logits: logits / 0), UsageError, "logits that are not finite"),
         ("unet.pth", UsageError, "got str; expected a torch.nn.Module"),
+        (
+            torch.jit.trace(nn.Conv2d(3, 2, 1).eval(), torch.zeros(1, 3, *SIZE)),
+            UsageError,
+            "which is TorchScript; expected the torch.nn.Module that it was made of",
+        ),
     ],
 )
 def test_what_is_no_net_is_refused(
@@ -234,11 +276,38 @@ def test_a_net_that_takes_no_size_is_refused(tmp_path: Path) -> None:
     net = nn.Conv2d(4, 2, 1).eval()
     message = refused(net, ExportError, tmp_path)
     assert "Conv2d fails on an image of 32x48 with 3 channels" in message
+    assert message.endswith("It takes 4: pass input=InputSpec(…).")
+    assert ".." not in message
 
 
 def test_names_that_do_not_fit_the_channels_are_refused(tmp_path: Path) -> None:
     message = refused(Net(), UsageError, tmp_path, classes=["road", "car"])
     assert "Net has 3 classes, got 2 names: road, car" in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"classes": "abc"}, "got classes='abc'; expected a list"),
+        ({"classes": ["car", "car", "sky"]}, "classes has 'car' twice"),
+        *(
+            ({"size": size}, f"got size={size!r}; expected two positive numbers")
+            for size in (48, "48x64", (3, 32, 48), (0, 32), (32.5, 48))
+        ),
+        ({"precision": "INT8"}, "unknown precision 'INT8'. Known: fp16, fp32, int8."),
+        ({"max_batch": 0}, "max_batch is 0; expected at least 1"),
+    ],
+)
+def test_arguments_that_say_nothing_are_refused(
+    arguments: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    assert message in refused(Net(), UsageError, tmp_path, **arguments)
+
+
+def test_what_compiles_or_spreads_a_net_is_taken_off(tmp_path: Path) -> None:
+    net = nn.DataParallel(torch.compile(Net()))  # type: ignore[arg-type]
+    edgeunet.export(net, tmp_path / "b", size=SIZE)
+    assert open_bundle(tmp_path / "b").manifest.model == "Net"
 
 
 def test_output_that_is_not_there_is_refused(tmp_path: Path) -> None:
