@@ -84,7 +84,9 @@ class _Images:
     def sample(self, image: Node) -> Sample:
         """An image with its shapes."""
         name, subset = image.attributes.get("name", ""), image.attributes.get("subset", "")
-        places = [f"images/{name}", f"images/{subset}/{name}", f"{subset}/{name}", name]
+        places = [f"images/{name}", name]
+        if subset:  # exports of one task have none
+            places[1:1] = [f"images/{subset}/{name}", f"{subset}/{name}"]
         paths = [within(self._root, place, told_by=self._path) for place in places]
         file = next((path for path in paths if path.is_file()), None)
         if file is None:

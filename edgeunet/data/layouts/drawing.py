@@ -182,7 +182,7 @@ class Outlines:
     def add(
         self, points: object, size: tuple[float, float] | None, where: Callable[[], str]
     ) -> Points | None:
-        """The corners (N, 2); None for fewer than three, which cover nothing.
+        """The corners (N, 2); None if they cover nothing: fewer than three, or all on a border.
 
         Args:
             points: (x, y) pairs, or x and y in turn. size: (height, width) of the image, (1, 1) for
@@ -203,11 +203,13 @@ class Outlines:
         if len(corners) < 3:
             self.empty.append(where())
             return None
-        if size is not None:
-            self._check(corners, size, where)
+        if size is not None and not self._inside(corners, size, where):
+            self.empty.append(where())
+            return None
         return corners
 
-    def _check(self, corners: Points, size: tuple[float, float], where: Callable[[], str]) -> None:
+    def _inside(self, corners: Points, size: tuple[float, float], where: Callable[[], str]) -> bool:
+        """Whether a part is inside the image: what labels at its border leaves may be a line."""
         height, width = size
         if min(size) <= 0:
             raise DatasetError(
@@ -216,7 +218,7 @@ class Outlines:
             )
         (left, top), (right, bottom) = corners.min(0), corners.max(0)
         beyond = max(-left / width, -top / height, right / width - 1, bottom / height - 1)
-        if right <= 0 or bottom <= 0 or left >= width or top >= height or beyond > 1:
+        if right < 0 or bottom < 0 or left > width or top > height or beyond > 1:
             shares = size == (1, 1)
             advice = (
                 "expected shares of width and height, 0 to 1"
@@ -231,6 +233,7 @@ class Outlines:
         near = _NEAR if size != (1, 1) else 0.005
         if min(left, top) < -near or right > width + near or bottom > height + near:
             self.clipped.append(where())
+        return bool(right > 0 and bottom > 0 and left < width and top < height)
 
     def notices(self) -> list[str]:
         """What was clipped, and what covers nothing."""
@@ -247,7 +250,7 @@ def outline_notices(outlines: Iterable[Outlines]) -> list[str]:
     told = []
     for names, what in (
         (clipped, "clipped at the border of the image"),
-        (empty, "of fewer than three corners, which cover nothing"),
+        (empty, "of fewer than three corners or on a border, which cover nothing"),
     ):
         if names:
             more = ", ..." if len(names) > 1 else ""

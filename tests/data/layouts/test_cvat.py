@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,16 @@ def test_shapes_turn_about_their_centre(tmp_path: Path) -> None:
     assert (labels[12:32, 28:32] == 2).all()
     assert (labels[9:11, 45:59] == 1).all()
     assert (labels == 1).sum() >= np.pi * 32 * 0.9
+
+
+def test_images_of_one_task_have_no_subset(tmp_path: Path) -> None:
+    make_cvat(tmp_path)
+    for image in (tmp_path / "images").glob("*/*"):
+        image.rename(tmp_path / "images" / image.name)
+    path = tmp_path / "annotations.xml"
+    path.write_text(re.sub(r' subset="\w*"', "", path.read_text()))
+    (tmp_path / "dataset.json").write_text('{"layout": "cvat", "val": 0.5}')
+    assert open_dataset(tmp_path).samples("val")
 
 
 @pytest.mark.parametrize(

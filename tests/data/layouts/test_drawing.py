@@ -151,9 +151,11 @@ def test_clipped_and_empty_outlines_are_counted() -> None:
     assert outlines.add([[-5, 0], [9, 0], [9, 9]], SIZE, name) is not None
     assert outlines.add([0, 0, 9, 9], SIZE, name) is None
     assert outlines.add([[0, 0], [99, 0], [9, 9]], None, name) is not None
+    assert outlines.add([[0, 3], [0, 8], [0, 5]], SIZE, name) is None  # a line on the border
+    assert outlines.add([[30, 3], [30.5, 8], [30, 5]], SIZE, name) is None
     assert outlines.notices() == [
         "1 polygon clipped at the border of the image (shape 1)",
-        "1 polygon of fewer than three corners, which cover nothing (shape 1)",
+        "3 polygons of fewer than three corners or on a border, which cover nothing (shape 1, ...)",
     ]
 
 
