@@ -166,6 +166,7 @@ def check_options(options: ExportOptions) -> None:
     if (options.model is None) == (options.onnx is None):
         got = "neither" if options.model is None else "both"
         raise UsageError(f"got {got} of --model and --onnx. Pass one of them.")
+    _check_model(options.model)
     theirs = options.onnx is not None or ":" in (options.model or "")
     ours = ("depth", "depths", "ensemble", "num_classes")
     for name in ours if theirs else ("arch", "classes", "head"):
@@ -173,6 +174,14 @@ def check_options(options: ExportOptions) -> None:
             flag, net = name.replace("_", "-"), printable(options.onnx or options.model)
             whose = "one of our nets" if theirs else "other people's nets"
             raise UsageError(f"got --{flag} for {net}; it is for {whose}. Leave it out.")
+    if options.onnx is not None:
+        given = [name for name in ("weights", "arch", "raw") if getattr(options, name)]
+        if given:
+            flags = ", ".join(f"--{name}" for name in given)
+            raise UsageError(
+                f"got {flags} for {printable(options.onnx)}, which holds net and weights. Leave it "
+                "out."
+            )
     if options.pixels_confidence and options.pixels is None:
         raise UsageError("got --pixels-confidence without --pixels. Add --pixels fixed or any.")
     if options.depths and options.depth is not None:
@@ -194,6 +203,25 @@ def check_options(options: ExportOptions) -> None:
         raise UsageError(
             f"got --calib-table and --calib-method {options.calib_method}. Leave one out: a table "
             "has its method already."
+        )
+
+
+def _check_model(model: str | None) -> None:
+    """UsageError for a file or a folder in place of a name, with the option that takes it."""
+    if model is None or ":" in model:
+        return
+    path, shown = Path(model), printable(model)
+    if path.suffix == ".onnx":
+        raise UsageError(f"got --model {shown}, an ONNX file. Pass it as --onnx {shown}.")
+    if path.is_dir():
+        raise UsageError(
+            f"got --model {shown}, a folder; expected the prefix of what wrote it. Pass "
+            f"hf:{shown}, smp:{shown}, monai:{shown}, nnunet:{shown} or bioimageio:{shown}."
+        )
+    if path.is_file():
+        raise UsageError(
+            f"got --model {shown}, a file; expected the name of a net. Pass weights as --model "
+            f"NAME --weights {shown}, and code as --model {shown}:FUNCTION."
         )
 
 

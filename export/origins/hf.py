@@ -16,7 +16,7 @@ from edgeunet.errors import CheckpointError, MissingDependencyError, first_line,
 from edgeunet.metrics import Mask
 from edgeunet.models.weight_files import check_tensors, check_types, read_weight_file
 
-from ..options import ExportOptions
+from ..options import ExportOptions, class_names
 from .base import card_of
 from .folders import folder_of, read_object, refuse_options
 from .hf_processor import check_same_image, image_of, input_of, open_processor, settings_of
@@ -86,7 +86,8 @@ def open_hf(name: str, options: ExportOptions) -> ModuleOrigin:
         spec = input_of(settings_of(processor))
         check_same_image(processor, spec)
     classes, notes = _classes(net.config)
-    card = card_of(f"hf:{settings['model_type']}", options.classes or classes, spec)
+    names = class_names(options.classes) or classes
+    card = card_of(f"hf:{settings['model_type']}", names, spec)
     origin = ModuleOrigin(
         net,
         card,

@@ -26,7 +26,7 @@ from edgeunet.metrics import Mask
 from edgeunet.models.state_dict import mismatches
 from edgeunet.models.weight_files import check_tensors, check_types, read_weight_file
 
-from ..options import ExportOptions
+from ..options import ExportOptions, class_names
 from .base import card_of
 from .folders import folder_of, read_object, refuse_options
 from .module import ModuleOrigin, Segment
@@ -66,7 +66,7 @@ def open_nnunet(name: str, options: ExportOptions) -> ModuleOrigin:
     chosen = _choices(options.arch)
     try:
         plan = _plan(plans, chosen.get("configuration") or _configuration_of(folder))
-        classes = options.classes or _classes(dataset)
+        classes = class_names(options.classes) or _classes(dataset)
         spec, scheme, masked = _input(plan, plans, dataset, options)
         net = _unfilled(plan, inputs=len(spec.channels), classes=len(_classes(dataset)))
     except (KeyError, TypeError, ValueError, AttributeError) as error:

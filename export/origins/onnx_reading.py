@@ -36,6 +36,12 @@ _QUANTIZED = (
     *("ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger"),
     *("QLinearConv", "QLinearMatMul", "QuantizeLinear"),
 )
+# What a file is that begins so, and what to do.
+_OTHER_FILES = (
+    (b"version https://git-lfs", "a Git LFS pointer", "Run `git lfs pull` in its repository."),
+    (b"PK\3\4", "PyTorch's weights or an archive", "Pass weights by --model NAME --weights FILE."),
+    (b"<", "a web page", "Download the file that the page offers, not the page."),
+)
 _SPATIAL = ("Conv", "ConvTranspose", "MaxPool", "AveragePool")
 
 
@@ -70,7 +76,13 @@ def _parsed(path: Path) -> onnx.ModelProto:
     if not path.is_file():
         raise GraphError(f"{path} is not a file; expected an ONNX model.")
     try:
-        return onnx.load_model_from_string(read_file(path, most=MAX_BYTES))
+        content = read_file(path, most=MAX_BYTES)
+        for start, kind, remedy in _OTHER_FILES:
+            if content.startswith(start):
+                raise GraphError(f"{path} is {kind}, not an ONNX model. {remedy}")
+        return onnx.load_model_from_string(content)
+    except GraphError:
+        raise
     except OSError as error:
         raise GraphError(f"{path} cannot be read: {error}") from None
     except Exception as error:  # protocol buffers raise classes of their own

@@ -31,6 +31,11 @@ from edgeunet.models.checkpoints import Checkpoint, save_checkpoint
             ExportOptions("unet", precision="int8", calib_table=Path("t.json"), calib_method="mse"),
             "got --calib-table and --calib-method mse",
         ),
+        (ExportOptions(onnx=Path("a.onnx"), weights="b.pth"), "got --weights for a.onnx, which"),
+        (ExportOptions(onnx=Path("a.onnx"), arch=("a=1",)), "got --arch for a.onnx, which"),
+        (ExportOptions("nets/a.onnx"), "Pass it as --onnx nets/a.onnx"),
+        (ExportOptions(str(Path(__file__).parent)), "a folder; expected the prefix of what wrote"),
+        (ExportOptions(__file__), "Pass weights as --model NAME --weights"),
         (ExportOptions("unet", pixels_confidence=True), "without --pixels. Add --pixels fixed or"),
     ],
 )

@@ -259,6 +259,9 @@ def test_labels_with_holes_are_told(folder: Path, tmp_path: Path) -> None:
     assert origin.notes == ["id2label has holes: no channel belongs to 7 (sky)"]
     origin = opened(folder, classes=("a", "b", "c"))
     assert origin.card.classes == ("a", "b", "c")
+    (tmp_path / "names.txt").write_text("a\nb\nc\n")
+    origin = opened(folder, classes=(str(tmp_path / "names.txt"),))
+    assert origin.card.classes == ("a", "b", "c")
 
 
 def test_reduced_labels_are_told(folder: Path, tmp_path: Path) -> None:

@@ -257,6 +257,8 @@ def test_ignored_label_has_no_channel(tmp_path: Path) -> None:
     labels = {"background": 0, "road": 1, "car": 2, "ignore": 3}
     folder = results(tmp_path, dataset={"labels": labels})
     assert opened(folder).card.classes == ("background", "road", "car")
+    (folder / "names.txt").write_text("a\nb\nc\n")
+    assert opened(folder, classes=(str(folder / "names.txt"),)).card.classes == ("a", "b", "c")
 
 
 def test_folds_and_configurations_are_chosen(tmp_path: Path) -> None:

@@ -142,7 +142,13 @@ def test_weights_outside_the_folder_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "is not a file"), (b"\x0a\xff\xff", "is not an ONNX model"), (b"", "holds no graph")],
+    [
+        (None, "is not a file"),
+        (b"\x0a\xff\xff", "is not an ONNX model"),
+        (b"", "holds no graph"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer, not"),
+        (b"PK\3\4archive/data.pkl", r"is PyTorch's weights.*--model NAME --weights FILE"),
+    ],
 )
 def test_file_that_is_no_graph_is_refused(
     tmp_path: Path, content: bytes | None, message: str
