@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ..data.check import SHOWN, Contents, survey
+from ..data.check import SHOWN, Contents, advice_without_pixels, survey
 from ..data.datasets import SPLITS, open_dataset
 from ..data.layouts import LAYOUTS
 from ..errors import OutputError, OutputExistsError
@@ -62,6 +62,8 @@ def command(
         echo_json({**contents.to_json(), "problems": problems})
     else:
         _print(contents, found.problems, missing)
+        if missing:
+            echo(advice_without_pixels(dataset, missing))
         if output is not None:
             echo(f"wrote {output}")
     if found.problems or missing:
@@ -91,5 +93,7 @@ def _print(contents: Contents, problems: tuple[str, ...], missing: list[tuple[st
         echo(f"wrong: {problem}")
     if len(problems) > SHOWN:
         echo(f"and {len(problems) - SHOWN} more samples are wrong")
-    for split, name in missing:
+    for split, name in missing[:SHOWN]:
         echo(f"wrong: {name!r} has no pixel in {split}")
+    if len(missing) > SHOWN:
+        echo(f"and {len(missing) - SHOWN} more classes have no pixel")

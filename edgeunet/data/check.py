@@ -249,6 +249,15 @@ def _without_pixels(dataset: Dataset, contents: Contents, missing: list[tuple[st
     )
     if len(missing) > SHOWN:
         listed += f"\n  and {len(missing) - SHOWN} more"
+    advice = advice_without_pixels(dataset, missing)
+    return (
+        f"{dataset.root} cannot be trained on: a class has no pixel.{listed}\n{advice}\n"
+        f"{contents.table()}"
+    )
+
+
+def advice_without_pixels(dataset: Dataset, missing: list[tuple[str, str]]) -> str:
+    """What to do about classes without a pixel, given as (split, name)."""
     advice = (
         'Add images that show it to that split. Or leave it out: remove it from "classes" and its '
         'id from the masks, or merge it with another class in a view, a dataset.json of {"source": '
@@ -259,10 +268,7 @@ def _without_pixels(dataset: Dataset, contents: Contents, missing: list[tuple[st
             ' Pixels of 255 do not count here; if they are the class, set "mask_values": [0, 255] '
             'in dataset.json and remove "ignore".'
         )
-    return (
-        f"{dataset.root} cannot be trained on: a class has no pixel.{listed}\n{advice}\n"
-        f"{contents.table()}"
-    )
+    return advice
 
 
 class _Values:

@@ -43,7 +43,7 @@ def test_problems_end_with_an_error(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "wrong: " in result.stdout
     assert "holds class id 9" in result.stdout
-    assert "wrong: 'sea' has no pixel in val" in result.stdout
+    assert "wrong: 'sea' has no pixel in val\nAdd images that show it to that" in result.stdout
 
 
 def test_page_is_written_once(tmp_path: Path) -> None:
