@@ -3,7 +3,14 @@
 A pass changes the model that it is given, and checks what must hold before and after.
 """
 
-from .clean import CancelTransposes, Clean, ConcatInInt8, ResizeInFloat, RoundOnce
+from .clean import (
+    CancelTransposes,
+    Clean,
+    ConcatInInt8,
+    QuantizeConstants,
+    ResizeInFloat,
+    RoundOnce,
+)
 from .convolutions import (
     BatchNormToConv,
     ConvToMatMul,
@@ -35,6 +42,7 @@ __all__ = [
     "PadToConv",
     "PixelShuffleToDepthToSpace",
     "Prepare",
+    "QuantizeConstants",
     "ResizeInFloat",
     "ResizeToConv",
     "ResizeToGather",

@@ -5,6 +5,7 @@ What a pass leaves without readers, `RemoveUnusedNodesPass` removes.
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import (
     IdentityEliminationPass,
@@ -12,7 +13,7 @@ from onnx_ir.passes.common import (
     RemoveUnusedNodesPass,
 )
 
-from .graph import NodePass, attribute, constant, producer, remove
+from .graph import NodePass, attribute, constant, names, producer, remove, weights
 
 
 class Clean(ir.passes.Sequential):
@@ -113,6 +114,33 @@ def _quantizer(value: ir.Value | None) -> ir.Node | None:
     """The QuantizeLinear of the Q/DQ pair that puts out this value."""
     dequantize = producer(value, "DequantizeLinear")
     return None if dequantize is None else producer(dequantize.inputs[0], "QuantizeLinear")
+
+
+class QuantizeConstants(NodePass):
+    """Constants in front of a QuantizeLinear are held as the integers that it makes of them."""
+
+    def matches(self, node: ir.Node) -> bool:
+        """Every QuantizeLinear that reads nothing else, and says its zero points."""
+        return (
+            node.op_type == "QuantizeLinear"
+            and len(node.inputs) == 3
+            and all(constant(value) is not None for value in node.inputs)
+        )
+
+    def rewrite(self, node: ir.Node) -> None:
+        """Round as the operator does: to the nearest integer, halves to the even one."""
+        values, scales, zeros = weights(node)
+        shape = [1] * values.ndim
+        if scales.ndim:
+            shape[attribute(node, "axis", 1)] = -1
+        limits = np.iinfo(zeros.dtype)
+        steps = np.rint(values / scales.reshape(shape)) + zeros.reshape(shape)
+        integers = ir.tensor(steps.clip(limits.min, limits.max).astype(zeros.dtype))
+        held = ir.val(f"{names(node.inputs)[0]}_quantized", const_value=integers)
+        assert node.graph is not None
+        node.graph.register_initializer(held)
+        node.outputs[0].replace_all_uses_with(held)
+        remove(node)
 
 
 class RoundOnce(NodePass):

@@ -16,10 +16,11 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from edgeunet.exporting.graphs.passes import (
     CancelTransposes,
     Clean,
+    QuantizeConstants,
     ResizeInFloat,
     RoundOnce,
 )
-from support.graphs import ops, run
+from support.graphs import Array, ops, run
 from support.passes import assert_left_alone, assert_same, chain, images, paired, rewritten_by
 
 
@@ -98,6 +99,30 @@ def rounded_sum(*more: onnx.NodeProto, activation: str = "Relu") -> onnx.ModelPr
         *more,
         scale=np.array(0.05),
     )
+
+
+@pytest.mark.parametrize("zero", [np.zeros(2, np.int8), np.uint8(7)], ids=["channels", "tensor"])
+def test_constants_are_held_as_integers(zero: Array) -> None:
+    """Halves go to the even integer, and what is beyond all integers to the last."""
+    pairs = [
+        helper.make_node(kind, [source, "scale", "zero"], [target], axis=1)
+        for kind, source, target in (
+            ("QuantizeLinear", "constant", "levels"),
+            ("DequantizeLinear", "levels", "rounded"),
+        )
+    ]
+    values = np.array([[[-0.75, 0.25], [0.75, 900.0]], [[-900.0, 0.3], [1.0, 2.5]]])
+    scale = np.full(zero.shape, 0.5)
+    first = helper.make_node("QuantizeLinear", ["x", "step", ""], ["a"])
+    back = helper.make_node("DequantizeLinear", ["a", "step", ""], ["y"])
+    last = helper.make_node("Einsum", ["y", "rounded"], ["logits"], equation="nchw,abd->nbdh")
+    constants = {"constant": values, "scale": scale, "zero": zero, "step": np.array(0.1)}
+    model = chain(first, back, *pairs, last, **constants)
+    passes = ir.passes.Sequential(QuantizeConstants(), RemoveUnusedNodesPass())
+    found = rewritten_by(passes, model)
+    quantized = [n.input[0] for n in found.graph.node if n.op_type == "QuantizeLinear"]
+    assert quantized == ["x"]
+    np.testing.assert_array_equal(run(found, images())[0], run(model, images())[0])
 
 
 def test_an_activation_behind_a_sum_rounds_once() -> None:
