@@ -48,7 +48,7 @@ from .int8.calibration.frames import (
     drawn_selection,
     select,
 )
-from .int8.emitters import write_int8
+from .int8.emitters import write_half, write_int8
 from .lint import lint_flavours
 from .options import ExportOptions, check_options
 from .origins import open_origin
@@ -320,22 +320,24 @@ class _Writer:
             table = self._table()
             write_json(folder / TABLE_NAME, encode(table))
             self.report("INT8")
-            write_int8(folder, table)
+            if (folder / flavour_file("int8")).exists():  # the method was chosen by it
+                write_half(folder)
+            else:
+                write_int8(folder, table)
         self.report("lint")
         lint_flavours(folder, flavours)
 
     def _table(self) -> CalibrationTable:
         """The given calibration table of the reference graph, or a new one."""
-        reference, path = self.folder / flavour_file("fp32"), self.options.calib_table
+        folder, path, method = self.folder, self.options.calib_table, self.options.calib_method
+        reference = folder / flavour_file("fp32")
         if path is not None:
             table = read_table(path)
             check_table(table, reference, model=self.card.model, path=path)
             return table
         self.report(f"calibration on {len(self.selection.chosen)} frames")
-        method = self.options.calib_method
-        table = calibrate(
-            reference, self.selection, self.card, method=None if method == "auto" else method
-        )
+        asked = None if method == "auto" else method
+        table = calibrate(reference, self.selection, self.card, method=asked, folder=folder)
         left_out = left_out_text(table.left_out, classes=len(self.card.classes))
         self.report(f"calibrated by {table.method}" + (f", {left_out}" if left_out else ""))
         return table

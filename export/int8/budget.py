@@ -21,7 +21,7 @@ from edgeunet.runtime.backends.ort import OrtNet
 
 from ..graphs.passes.graph import load, producer
 from .calibration.selection import thinned
-from .emitters import CPU, TENSORRT, Emitter, write_int8
+from .emitters import COMPARED, CPU, Emitter, write_int8
 from .judge import Judge, Loss
 from .placement import int8_nodes
 
@@ -68,7 +68,7 @@ def hold_budget(
         def losses(chosen: tuple[str, ...]) -> dict[Emitter, Loss]:
             """What each kind of graph loses with these nodes in INT8."""
             found = {}
-            for emitter in (CPU, TENSORRT):
+            for emitter in COMPARED:
                 emitter.quantize(reference, path, table, nodes=chosen)
                 found[emitter] = judge.loss(path, emitter.flavour)
             floats = f"{len(nodes) - len(chosen)} of {len(nodes)} nodes in float"

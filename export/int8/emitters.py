@@ -31,6 +31,10 @@ CPU = Emitter(quantize_for_cpu, "int8.cpu")
 TENSORRT = Emitter(quantize_for_tensorrt, "int8")
 
 
+COMPARED = (CPU, TENSORRT)
+"""What measures how good ranges, or a choice of layers, are; the third graph holds the second's."""
+
+
 def write_int8(
     folder: Path, table: CalibrationTable, *, nodes: Collection[str] | None = None
 ) -> None:
@@ -39,7 +43,13 @@ def write_int8(
     Args:
         nodes: names of the nodes that may run in INT8, None for all.
     """
-    reference, signed = folder / flavour_file("fp32"), folder / flavour_file("int8")
-    quantize_for_cpu(reference, folder / flavour_file("int8.cpu"), table, nodes=nodes)
-    quantize_for_tensorrt(reference, signed, table, nodes=nodes)
-    half(signed, folder / flavour_file("int8.fp16"), opset=STRONGLY_TYPED_OPSET)
+    for emitter in COMPARED:
+        path = folder / flavour_file(emitter.flavour)
+        emitter.quantize(folder / flavour_file("fp32"), path, table, nodes=nodes)
+    write_half(folder)
+
+
+def write_half(folder: Path) -> None:
+    """Write the INT8 flavour with FP16 between, from TensorRT's in `folder`."""
+    signed, mixed = folder / flavour_file("int8"), folder / flavour_file("int8.fp16")
+    half(signed, mixed, opset=STRONGLY_TYPED_OPSET)

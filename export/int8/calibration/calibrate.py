@@ -11,11 +11,12 @@ import onnx
 
 from edgeunet.bundle.calibration_table import CalibrationTable, Method, MethodScore
 from edgeunet.bundle.card import Card
+from edgeunet.bundle.manifest import flavour_file
 from edgeunet.errors import CalibrationError, DatasetError
 from edgeunet.files import sha256
 from edgeunet.parity import ParitySample
 
-from ..emitters import CPU, TENSORRT
+from ..emitters import COMPARED
 from ..judge import Judge
 from .check_frames import check_classes
 from .frames import FrameSet, Selection
@@ -24,12 +25,18 @@ from .ranges import METHODS, ranges_of
 
 
 def calibrate(
-    graph: Path, selection: Selection, card: Card, *, method: Method | None
+    graph: Path,
+    selection: Selection,
+    card: Card,
+    *,
+    method: Method | None,
+    folder: Path | None = None,
 ) -> CalibrationTable:
     """Calibrate the reference graph on the chosen frames.
 
     Args:
         method: None chooses the one whose worst graph is best on the held-out frames, see `best`.
+        folder: receives the graphs that a method was chosen by, see `score_methods`.
 
     Raises:
         CalibrationError: an activation is not finite, or the net sees a single class.
@@ -48,7 +55,7 @@ def calibrate(
     }
     held_out = selection.held_out
     judge = Judge(graph, labelled_samples(held_out), card.input, gate=card.gate)
-    scores = score_methods(judge, tables)
+    scores = score_methods(judge, tables, folder)
     labels = "unlabelled" if held_out.mask is None else "labelled"
     same = held_out.numbers == selection.chosen.numbers
     kind = "the same that calibrated (there are no others)" if same else "held out"
@@ -95,7 +102,7 @@ and the one that agrees most with FP32 has the lowest mIoU."""
 
 
 def score_methods(
-    judge: Judge, tables: Mapping[Method, CalibrationTable]
+    judge: Judge, tables: Mapping[Method, CalibrationTable], folder: Path | None = None
 ) -> tuple[MethodScore, ...]:
     """Quantize the judge's reference graph with each method's table and compare the masks.
 
@@ -105,19 +112,27 @@ def score_methods(
     A method's mIoU is capped at the reference's. On so few frames a gain from clipping is luck, and
     would hide the harm that it does: on magnetic_tile, entropy gains 4.5 points on the held-out
     frames, and flips 1.6 % of the pixels of the validation split.
+
+    Args:
+        folder: receives the two graphs of the best method, named as in a bundle; None for none.
     """
     scores = []
-    with tempfile.TemporaryDirectory(prefix="edgeunet-") as folder:
-        path = Path(folder) / "int8.onnx"
+    with tempfile.TemporaryDirectory(prefix="edgeunet-", dir=folder) as scratch:
         for method, table in tables.items():
+            tried = Path(scratch) / method
+            tried.mkdir()
             found = []
-            for emitter in (CPU, TENSORRT):
+            for emitter in COMPARED:
+                path = tried / flavour_file(emitter.flavour)
                 emitter.quantize(judge.reference, path, table)
                 found.append(judge.tally(path, emitter.flavour))
             mious = [tally.miou for tally in found if tally.miou is not None]
             miou = round(100 * min(*mious, judge.miou), 3) if mious and judge.miou else None
             agreement = min(tally.agreement for tally in found)
             scores.append(MethodScore(method, miou, round(agreement, 6)))
+        if folder is not None:
+            for graph in (Path(scratch) / best(scores)).iterdir():
+                graph.rename(folder / graph.name)
     return tuple(scores)
 
 

@@ -89,7 +89,9 @@ def drawn(masks: list[Mask]) -> FrameSet:
     return FrameSet("cells", tuple(range(36)), frames, masks.__getitem__)
 
 
-def test_worse_ranges_measure_worse(int8_bundle: Path, drawn: FrameSet) -> None:
+def test_worse_ranges_measure_worse_and_the_best_graphs_are_kept(
+    int8_bundle: Path, drawn: FrameSet, tmp_path: Path
+) -> None:
     bundle = open_bundle(int8_bundle)
     good = read_table(int8_bundle / TABLE_NAME)
     narrow = {name: (low / 20, high / 20) for name, (low, high) in good.ranges.items()}
@@ -99,12 +101,15 @@ def test_worse_ranges_measure_worse(int8_bundle: Path, drawn: FrameSet) -> None:
     }
     graph = bundle.model_path("fp32")
     held_out = drawn_selection(drawn).held_out
-    scores = score_methods(judge_of(graph, held_out), tables)
+    scores = score_methods(judge_of(graph, held_out), tables, tmp_path)
     by_method = {found.method: found for found in scores}
     assert by_method["percentile"].agreement > 0.95
     assert by_method["minmax"].agreement < by_method["percentile"].agreement - 0.05
     assert all(found.miou is not None and 0 <= found.miou <= 100 for found in scores)
     assert best(scores) == "percentile"
+    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    names = ("model.int8.cpu.onnx", "model.int8.onnx")
+    assert kept == {name: (int8_bundle / name).read_bytes() for name in names}
 
 
 def test_a_method_is_as_good_as_its_worst_graph(
