@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,12 +47,27 @@ def open_onnxruntime(bundle: Bundle, options: LoadOptions) -> NetBackend:
     return open_flavour(bundle, _FLAVOUR[bundle.manifest.precision], threads=options.threads)
 
 
-def open_flavour(bundle: Bundle, flavour: Flavour, *, threads: int | None = None) -> NetBackend:
-    """Open one of the bundle's graphs, see `OrtNet`."""
+def open_flavour(
+    bundle: Bundle,
+    flavour: Flavour,
+    *,
+    threads: int | None = None,
+    rewritten: Callable[[bytes], bytes] | None = None,
+) -> NetBackend:
+    """Open one of the bundle's graphs, see `OrtNet`.
+
+    Args:
+        rewritten: makes of a graph another one that computes the same.
+    """
+
+    def graph(path: Path) -> Graph:
+        file = bundle.file(path)
+        return file if rewritten is None else rewritten(file.read())
+
     decoder = bundle.part_path(flavour, "decoder")
     net = OrtNet(
-        bundle.file(bundle.part_path(flavour, "encoder") or bundle.model_path(flavour)),
-        decoder=decoder and bundle.file(decoder),
+        graph(bundle.part_path(flavour, "encoder") or bundle.model_path(flavour)),
+        decoder=decoder and graph(decoder),
         gate=bundle.manifest.gate,
         threads=threads,
         flavour=flavour,
