@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from ..data.check import Contents
 from ..data.datasets import Dataset, open_dataset
 from ..data.fit import Reading
 from ..data.images import read_picture
-from ..errors import UsageError
+from ..errors import MissingDependencyError, UsageError
 from ..files import check_directory, locked
 from ..models import Card, Checkpoint, Preparation, model_class
 from ..models.checkpoints import has_card
@@ -69,10 +70,13 @@ def train(
     Raises:
         DatasetError: not a data set, or one that cannot be trained on. UsageError: images that do
             not say what their values or channels mean, see `input_for`. CheckpointError: `output`
-            belongs to another run, or `initial` does not fit. TrainingError: the loss is no longer
+            belongs to another run, or `initial` does not fit. MissingDependencyError: a loss of
+            torchmetrics, which is not installed. TrainingError: the loss is no longer
             finite. OutputError: another run trains into `output`. UsageError: it is a file.
     """
     check_directory(output, force=True)
+    if config.loss == "hybrid" and find_spec("torchmetrics") is None:
+        raise MissingDependencyError("torchmetrics")
     reading = Reading(
         None if levels is None else tuple(levels),
         None if channels is None else tuple(channels),

@@ -140,13 +140,17 @@ def test_errors_of_a_process_are_one_line_on_stderr(tmp_path: Path) -> None:
     assert re.fullmatch(rf"error: {tmp_path} is not a bundle: .*edgeunet export.*\n", err)
 
 
+UNET3P = ("--model", "unet3p", "--data", "nowhere", "-o", "never")
+"""Trains with a loss of torchmetrics."""
+
+
 @pytest.mark.parametrize(
     ("command", "module", "extra"),
     [
         (["run", "bundle", "source"], "cv2", "cpu"),
         (["bench", "bundle", "--json"], "cv2", "cpu"),
         (["models", "--json"], "torch", "export"),
-        (["train"], "torchmetrics", "train"),
+        (["train", *UNET3P], "torchmetrics", "train"),
         (["serve", "bundle", "source"], "starlette", "serve"),
     ],
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
 from ...errors import ShapeError
 from .target import Target, at_target_size, log_probability_of_truth, pixel_count
@@ -58,6 +57,9 @@ def ms_ssim(probability: Tensor, target: Target) -> Tensor:
     Raises:
         ShapeError: a side is shorter than 11 pixels.
     """
+    # torchmetrics loads torchvision and transformers if they are there: seconds, for this loss.
+    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
+
     truth = target.planes(probability.shape[1])
     side = min(truth.shape[2:])
     # torchmetrics needs the window to fit into a (scales - 1)²th of each side.
