@@ -11,9 +11,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .data.images import Rgb
 
+_SHARED = Path(__file__).parent / "templates"
+
 
 def render(template: Path, **values: object) -> str:
-    """Fill a template, which may include those beside it; what is put into it is escaped.
+    """Fill a template; what is put into it is escaped.
+
+    It may include those beside it, and `page.css`, the style that all pages share.
 
     Example:
         >>> from pathlib import Path; from edgeunet.pages import render
@@ -22,7 +26,7 @@ def render(template: Path, **values: object) -> str:
         '<p>&lt;cells&gt;, 25.0%</p>'
     """
     environment = Environment(
-        loader=FileSystemLoader(template.parent),
+        loader=FileSystemLoader([template.parent, _SHARED]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -63,11 +63,11 @@ def test_wheel_holds_weights_kernels_pages_and_the_typing_marker_and_nothing_els
     }
     assert {"index.html", "main.js", "style.css"} <= {Path(name).name for name in page}
     templates = {
-        f"edgeunet/{part}/templates/{path.name}"
-        for part in ("data", "parity")
-        for path in (ROOT / "edgeunet" / part / "templates").iterdir()
+        f"edgeunet/{folder}/{path.name}"
+        for folder in ("templates", "data/templates", "parity/templates")
+        for path in (ROOT / "edgeunet" / folder).iterdir()
     }
-    assert {"data.html", "gate.html", "parity.html", "roc.svg"} <= {
+    assert {"page.css", "data.html", "gate.html", "parity.html", "roc.svg"} <= {
         Path(name).name for name in templates
     }
     deploy = ROOT / "export" / "deploy"
