@@ -84,17 +84,14 @@ def sweep(architecture: Architecture, folder: Path) -> Line:
     with TemporaryDirectory() as scratch:
         bundle, steps = Path(scratch) / "bundle", Steps()
         try:
-            report = edgeunet.export(
+            report = _export(
                 net,
                 bundle,
-                size=architecture.size,
-                classes=CLASSES,
-                precision="int8",
-                calib=data.root,
+                architecture,
+                data.root,
+                steps,
                 calib_method="percentile",
-                data=data.root,
                 max_iou_drop=_ANY_LOSS,
-                report=steps,
             )
         except EdgeUNetError as error:
             return {**found, "refused": {"step": steps.last, "reason": str(error)}}
@@ -124,16 +121,7 @@ def prove(architecture: Architecture, folder: Path) -> Line:
     with TemporaryDirectory() as scratch:
         bundle, steps = Path(scratch) / "bundle", Steps()
         try:
-            report = edgeunet.export(
-                net,
-                bundle,
-                size=architecture.size,
-                classes=CLASSES,
-                precision="int8",
-                calib=data.root,
-                data=data.root,
-                report=steps,
-            )
+            report = _export(net, bundle, architecture, data.root, steps)
         except EdgeUNetError as error:
             return {"miou": miou, "refused": {"step": steps.last, "reason": str(error)}}
         opened = open_bundle(bundle)
@@ -178,6 +166,28 @@ def machine() -> dict[str, str]:
         "amx": "yes" if "amx_int8" in flags else "no",
         "architecture": platform.machine(),
     }
+
+
+def _export(
+    net: nn.Module,
+    bundle: Path,
+    architecture: Architecture,
+    cells: Path,
+    steps: Steps,
+    **options: Any,
+) -> ParityReport:
+    """Write a bundle of all graphs, calibrated and measured on a data set of cells."""
+    return edgeunet.export(
+        net,
+        bundle,
+        size=architecture.size,
+        classes=CLASSES,
+        precision="int8",
+        calib=cells,
+        data=cells,
+        report=steps,
+        **options,
+    )
 
 
 def _stages(report: ParityReport) -> dict[str, Any]:
