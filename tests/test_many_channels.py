@@ -23,6 +23,7 @@ from edgeunet.metrics import pixel_agreement
 from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.models.reference import reference_mask
 from edgeunet.parity import measure, samples_of
+from edgeunet.runtime.options import LoadOptions
 from edgeunet.runtime.run import run
 from edgeunet.runtime.segmenter import load
 from edgeunet.training.config import TrainConfig
@@ -35,6 +36,9 @@ NIR = (*RGB, "nir")
 CONFIG = TrainConfig(
     crop=(32, 64), epochs=30, batch_size=4, validate_every=10, learning_rate=1e-2, amp=False
 )
+
+
+EXACT = LoadOptions(precision="fp32")
 
 
 def scene(seed: int) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint8]]:
@@ -78,7 +82,7 @@ FORMS = {"rgb+nir": (slice(4), NIR), "gray": (slice(3, 4), ("gray",))}
 
 @pytest.fixture(scope="module", params=sorted(FORMS))
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data, and a bundle of each precision of a net trained on it."""
+    """A folder with data, and the bundle, of all precisions, of a net trained on it."""
     folder = tmp_path_factory.mktemp("many")
     bands, channels = FORMS[request.param]
     data = written(folder / "data", bands)
@@ -95,28 +99,29 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     assert (card.input.channels, card.input.levels) == (channels, (0, 4095))
     assert (card.input.depth, card.arguments["in_channels"]) == ("uint16", len(channels))
     assert card.metrics["iou"][1] > 60, "the fourth band was not used"
-    for precision in ("fp32", "int8"):
-        options = ExportOptions(
-            "mobile_unet",
-            weights=str(folder / "run" / "best.safetensors"),
-            precision=precision,  # type: ignore[arg-type]
-            calib=data,
-            data=data,
-            max_iou_drop=5.0,
-        )
-        export_bundle(folder / precision, options)
+    options = ExportOptions(
+        "mobile_unet",
+        weights=str(folder / "run" / "best.safetensors"),
+        precision="int8",
+        calib=data,
+        calib_method="percentile",
+        data=data,
+        max_iou_drop=5.0,
+    )
+    export_bundle(folder / "bundle", options)
     return folder
 
 
 def masks_of_the_reference(made: Path) -> dict[str, npt.NDArray[np.uint8]]:
-    opened = Checkpoint.open(made / "fp32" / CHECKPOINT_NAME)
+    opened = Checkpoint.open(made / "bundle" / CHECKPOINT_NAME)
     fit = Fit(opened.card.input)
     paths = sorted((made / "data" / "val" / "images").iterdir())
     return {p.stem: reference_mask(opened.net, fit.read(p), opened.card.input) for p in paths}
 
 
 def test_files_give_the_masks_of_pytorch(made: Path, tmp_path: Path) -> None:
-    summary = run(made / "fp32", made / "data" / "val" / "images", str(tmp_path / "masks"))
+    images, masks = made / "data" / "val" / "images", str(tmp_path / "masks")
+    summary = run(made / "bundle", images, masks, options=EXACT)
     assert summary.frames == 3
     wanted = np.stack(list(masks_of_the_reference(made).values()))
     found = np.stack([read_ids(path) for path in sorted((tmp_path / "masks").glob("*.png"))])
@@ -127,15 +132,15 @@ def test_arrays_give_the_masks_of_files_and_int8_is_near(made: Path) -> None:
     paths = sorted((made / "data" / "val" / "images").iterdir())
     frames = [read_picture(path).pixels for path in paths]
     wanted = np.stack(list(masks_of_the_reference(made).values()))
-    with load(made / "fp32") as segmenter:
+    with load(made / "bundle", precision="fp32") as segmenter:
         assert pixel_agreement(wanted, segmenter(frames).masks) >= 0.9999
-    with load(made / "int8") as segmenter:
+    with load(made / "bundle") as segmenter:
         assert segmenter.self_check() >= 0.98
         assert pixel_agreement(wanted, segmenter(frames).masks) >= 0.95
 
 
 def test_parity_holds_on_the_data(made: Path) -> None:
-    opened = open_bundle(made / "int8")
+    opened = open_bundle(made / "bundle")
     samples = samples_of(made / "data", num_classes=2, fit=Fit(opened.manifest.input))
     report, worst = measure(opened, samples, data="bands")
     fp32 = next(stage for stage in report.stages if stage.name == "fp32")
@@ -144,7 +149,7 @@ def test_parity_holds_on_the_data(made: Path) -> None:
 
 
 def test_golden_frames_keep_depth_and_channels(made: Path) -> None:
-    bundle = open_bundle(made / "fp32")
+    bundle = open_bundle(made / "bundle")
     frames = bundle.golden().frames
     assert frames.dtype == np.uint16
     assert frames.shape[3] == len(bundle.manifest.input.channels)
@@ -157,18 +162,18 @@ def test_frames_of_other_levels_are_told_or_refused(made: Path) -> None:
     labels = read_labels(sample, num_classes=2)
     unit = (frame / np.float32(4095)).astype(np.float32)
     eight = np.rint(unit * 255).astype(np.uint8)
-    with load(made / "fp32") as segmenter:
+    with load(made / "bundle", precision="fp32") as segmenter:
         wanted = segmenter([frame]).masks[0]
         for other in (unit, eight):
             with pytest.raises(FrameError, match=r"the net takes uint16.*--levels LO,HI"):
                 segmenter([other])
     assert pixel_agreement(labels, wanted) > 0.9
     for other, levels in ((unit, (0, 1)), (eight, (0, 255)), (frame, (0, 4095))):
-        with load(made / "fp32", levels=levels) as segmenter:
+        with load(made / "bundle", precision="fp32", levels=levels) as segmenter:
             assert segmenter.self_check() >= 0.999
             assert pixel_agreement(wanted, segmenter([other]).masks[0]) > 0.99
 
 
 def test_overlay_shows_the_frame(made: Path, tmp_path: Path) -> None:
-    run(made / "fp32", made / "data" / "val" / "images", str(tmp_path / "a.mp4"))
+    run(made / "bundle", made / "data" / "val" / "images", str(tmp_path / "a.mp4"))
     assert (tmp_path / "a.mp4").stat().st_size > 1000

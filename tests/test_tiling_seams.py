@@ -176,13 +176,12 @@ def test_unpadded_net_gives_what_it_gives_for_the_whole_image(
 
 @pytest.mark.slow
 def test_bundles_of_two_sizes_agree(image: Frame, tmp_path: Path) -> None:
-    """The same weights, exported at two sizes; and at the image's own, without tiles."""
+    """The same weights, exported at two sizes. Others compare with the image without tiles."""
     write_dataset(tmp_path / "data", train=1, val=2, height=128, width=160)  # for a short proof
     masks = []
-    for size, tiling in (((160, 224), Tiling()), ((256, 256), Tiling()), ((480, 608), None)):
+    for size in ((160, 224), (256, 256)):
         bundle = tmp_path / f"{size[0]}x{size[1]}"
         export_bundle(bundle, ExportOptions("mobile_unet", size=size, data=tmp_path / "data"))
-        with load(bundle, tiling=tiling) as segmenter:
+        with load(bundle, tiling=Tiling()) as segmenter:
             masks.append(segmenter([image[:480, :608]]).masks[0])
-    for one, other in combinations(masks, 2):
-        assert np.mean(one != other) < TOLERANCE
+    assert np.mean(masks[0] != masks[1]) < TOLERANCE

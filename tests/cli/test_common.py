@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from support.commands import data, fails
+from edgeunet.cli.common import Size
+from support.commands import fails
 
 
 @pytest.mark.parametrize("size", ["96", "96x", "ax64", "96,128"])
@@ -14,8 +15,6 @@ def test_size_in_another_form_is_refused(size: str) -> None:
     assert "HEIGHTxWIDTH" in message
 
 
-# The dataclasses of the commands
-
-
-def test_a_size_is_given_as_height_and_width() -> None:
-    assert data("models", "--size", "64X96") == data("models", "--size", "64x96")
+@pytest.mark.parametrize("text", ["64x96", "64X96"])
+def test_size_is_height_and_width(text: str) -> None:
+    assert Size().convert(text, None, None) == (64, 96)

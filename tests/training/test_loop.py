@@ -110,7 +110,7 @@ def test_killed_run_leaves_complete_files_and_can_be_resumed(data: Path, tmp_pat
     command = [
         *(sys.executable, "-m", "edgeunet", "train", "--model", "mobile_unet"),
         *("--data", str(data), "--width", "8", "--size", "64x64", "--crop", "64x64"),
-        *("--epochs", "200", "--batch", "4", "-o", str(tmp_path / "run")),
+        *("--epochs", "200", "--batch", "4", "--no-amp", "-o", str(tmp_path / "run")),
     ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -121,7 +121,7 @@ def test_killed_run_leaves_complete_files_and_can_be_resumed(data: Path, tmp_pat
     process.send_signal(signal.SIGKILL)
     process.wait()
     log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
-    config = TrainConfig(crop=(64, 64), epochs=200, batch_size=4)
+    config = TrainConfig(crop=(64, 64), epochs=200, batch_size=4, amp=False)
     trainer = Trainer(
         "mobile_unet",
         open_dataset(data),
