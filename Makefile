@@ -24,16 +24,16 @@ check: setup
 	$(BIN)/mypy
 
 # Threads, signals and cameras watch a clock, so their tests have the machine to themselves. The others
-# mostly compute, so they share the cores out among them. All parts use what the first one made.
+# mostly compute, so they share the cores out among them. They come first and make the bundles, which
+# the second part uses too.
 WATCH := tests/runtime/pipeline tests/runtime/serve tests/runtime/sinks tests/runtime/sources \
 	$(wildcard tests/runtime/test_*.py)
 SHARED := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal
 
 test: check
 	set -e; export EDGEUNET_MADE=$$(mktemp -d); trap 'rm -rf "$$EDGEUNET_MADE"' EXIT; \
-	$(BIN)/pytest -m "not slow" $(WATCH); \
-	$(SHARED) -m "not slow" $(addprefix --ignore=,$(WATCH)) tests; \
-	$(SHARED) -m slow
+	$(SHARED) $(addprefix --ignore=,$(WATCH)) tests; \
+	$(BIN)/pytest $(WATCH)
 
 # After a change to the CUDA kernels. Downloads 300 MB of compilers once.
 cubins: setup

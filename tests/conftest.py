@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from hypothesis import settings
@@ -60,6 +61,28 @@ def _seconds(item: pytest.Item) -> float:
 @pytest.fixture(scope="session", autouse=True)
 def _two_threads() -> None:
     torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread_beside_other_workers() -> Iterator[None]:
+    """Workers share the cores: threads of ONNX Runtime spin while they wait for each other."""
+    created = onnxruntime.InferenceSession.__init__
+
+    def create(
+        session: onnxruntime.InferenceSession,
+        graph: str | bytes | os.PathLike[str],
+        sess_options: onnxruntime.SessionOptions | None = None,
+        *more: Any,
+        **named: Any,
+    ) -> None:
+        options = sess_options or onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.intra_op_num_threads or 1
+        created(session, graph, options, *more, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            patch.setattr(onnxruntime.InferenceSession, "__init__", create)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -138,10 +161,13 @@ def checkpoint(made: Made) -> Path:
 
 
 @pytest.fixture(scope="session")
-def shallow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shallow(made: Made) -> Path:
     """A U-Net++ of depth 1: few layers, for what is done with each of them, or often."""
-    path = tmp_path_factory.mktemp("shallow") / "shallow.safetensors"
-    return train_tiny(path, "unetpp", steps=40, width=8, depth=1)
+
+    def make(folder: Path) -> None:
+        train_tiny(folder / "shallow.safetensors", "unetpp", steps=40, width=8, depth=1)
+
+    return made("shallow", make) / "shallow.safetensors"
 
 
 @pytest.fixture(scope="session")
@@ -157,18 +183,24 @@ def int8_bundle(checkpoint: Path, made: Made) -> Path:
 
 
 @pytest.fixture(scope="session")
-def depths_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def depths_checkpoint(made: Made) -> Path:
     """A U-Net++ of depth 3 with a head at each depth, of which the deepest was trained."""
-    path = tmp_path_factory.mktemp("depths") / "nested.safetensors"
-    return train_tiny(path, "unetpp", steps=40, width=4, depth=3)
+
+    def make(folder: Path) -> None:
+        train_tiny(folder / "nested.safetensors", "unetpp", steps=40, width=4, depth=3)
+
+    return made("nested", make) / "nested.safetensors"
 
 
 @pytest.fixture(scope="session")
-def depths_bundle(depths_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def depths_bundle(depths_checkpoint: Path, made: Made) -> Path:
     """The nested net at depths 1, 2 and 3, in FP32. Do not change it: copy it."""
-    output = tmp_path_factory.mktemp("depths") / "bundle"
-    export_bundle(output, ExportOptions("unetpp", str(depths_checkpoint), depths=(1, 2, 3)))
-    return output
+    options = ExportOptions("unetpp", str(depths_checkpoint), depths=(1, 2, 3))
+
+    def make(folder: Path) -> None:
+        export_bundle(folder / "bundle", options)
+
+    return made("depths", make) / "bundle"
 
 
 @pytest.fixture(scope="session")
