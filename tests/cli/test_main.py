@@ -19,6 +19,7 @@ COMMANDS = [
     "build",
     "data",
     "demo",
+    "deploy",
     "doctor",
     "export",
     "gate",
