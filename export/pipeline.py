@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from importlib.metadata import version
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from edgeunet.bundle.bundle import REPORT_NAMES, Bundle, open_bundle, strangers_in
-from edgeunet.bundle.calibration_table import TABLE_NAME, CalibrationTable, read_table
-from edgeunet.bundle.card import Card
-from edgeunet.bundle.golden import GOLDEN_NAME
+from edgeunet.bundle.bundle import strangers_in
 from edgeunet.bundle.manifest import (
     DEPTHS_DIR,
-    FLAVOURS,
-    MANIFEST_NAME,
     InputSpec,
-    Manifest,
     Precision,
-    flavour_file,
 )
-from edgeunet.bundle.schema import encode
-from edgeunet.bundle.statistics import FrameStatistics, statistics_of
 from edgeunet.data import cells
 from edgeunet.data.fit import Fit
-from edgeunet.errors import CalibrationError, ParityError, UsageError
-from edgeunet.files import locked, new_directory, sha256, write_json
-from edgeunet.parity import ParityReport, left_out_text, write_html
-from edgeunet.runtime.backends.preprocess import Preprocessor
+from edgeunet.errors import CalibrationError, UsageError
+from edgeunet.files import locked, new_directory
+from edgeunet.parity import ParityReport
 
-from .graphs.fp16 import half
-from .graphs.pixels import check_form, write_all_pixels
-from .graphs.split import split_flavours
-from .int8.calibration.calibrate import calibrate, check_table
+from .graphs.pixels import check_form
 from .int8.calibration.check_frames import examine
 from .int8.calibration.frames import (
     CHOSEN,
@@ -48,17 +31,14 @@ from .int8.calibration.frames import (
     drawn_selection,
     select,
 )
-from .int8.emitters import write_half, write_int8
-from .lint import lint_flavours
 from .options import ExportOptions, check_options
 from .origins import open_origin
 from .origins.base import Origin
-from .proof import Proof, check_simulator
+from .proof import check_simulator
+from .writer import BundleWriter
 
 if TYPE_CHECKING:
     from torch import nn
-
-GOLDEN_FRAMES = 4
 
 
 def export_bundle(
@@ -204,7 +184,7 @@ def _write(
     for note in origin.notes:
         report(note)
     selection = _selection(options, origin, report)
-    whole = _Writer(folder, name, origin, options, selection, report)
+    whole = BundleWriter(folder, name, origin, options, selection, report)
     for shallow in origins[:-1]:
         place = f"{DEPTHS_DIR}/{shallow.card.arguments['depth']}"
         (folder / place).mkdir(parents=True)
@@ -247,155 +227,3 @@ def _selection(options: ExportOptions, origin: Origin, report: Callable[[str], N
     return drawn_selection(
         FrameSet("procedural cells", tuple(range(count)), images, masks.__getitem__)
     )
-
-
-@dataclass(frozen=True)
-class _Writer:
-    """Writes one net as a bundle into `folder`, which is empty and is to be called `name`.
-
-    selection: frames to calibrate with and to take golden frames from.
-    """
-
-    folder: Path
-    name: str
-    origin: Origin
-    options: ExportOptions
-    selection: Selection
-    report: Callable[[str], None]
-
-    @property
-    def card(self) -> Card:
-        """Of the net."""
-        return self.origin.card
-
-    def write_depth(self) -> ParityReport:
-        """Call `write` for one of several depths, and name the depth in reports and errors."""
-        depth = f"depth {self.card.arguments['depth']}"
-        self.report(depth)
-        try:
-            parity = self.write()
-        except ParityError as error:
-            raise ParityError(f"{depth}: {error}") from None
-        found = parity.candidate
-        miou = "" if found.miou is None else f"mIoU {found.miou:.2f}, "
-        if parity.left_out:
-            miou += f"{parity.left_out_text()}, "
-        self.report(f"{depth}: {miou}{found.agreement:.2%} of the pixels as {parity.reference}'s")
-        return parity
-
-    def write(self) -> ParityReport:
-        """Write the bundle and verify it."""
-        folder, card, options, report = self.folder, self.card, self.options, self.report
-        report("trace")
-        self.origin.write_graph(folder / flavour_file("fp32"))
-        self._write_flavours()
-        report("golden frames")
-        self.origin.save(folder)
-        self._write_golden()
-        bundle = self._seal()
-        report("parity")
-        proof = Proof(
-            self.origin, options.data, options.reading, options.max_iou_drop, layout=options.layout
-        )
-        parity, worst = proof.measure(bundle)
-        if options.precision == "int8" and proof.repairs(parity):
-            fallbacks = proof.repair(bundle, labelled=parity.labelled, report=report)
-            if fallbacks:
-                parity, worst = proof.measure(self._seal())
-                parity = replace(parity, fallbacks=fallbacks)
-        proof.check(parity)
-        parity = replace(parity, bundle=self.name)
-        report_json, report_html = (folder / name for name in REPORT_NAMES)
-        write_json(report_json, parity.to_json())
-        write_html(report_html, parity, worst, card.palette)
-        return parity
-
-    def _write_flavours(self) -> None:
-        """Write all graphs but the reference, and lint all."""
-        folder, flavours = self.folder, FLAVOURS[self.options.precision]
-        if "fp16" in flavours:
-            self.report("FP16")
-            half(folder / flavour_file("fp32"), folder / flavour_file("fp16"))
-        if "int8" in flavours:
-            table = self._table()
-            write_json(folder / TABLE_NAME, encode(table))
-            self.report("INT8")
-            if (folder / flavour_file("int8")).exists():  # the method was chosen by it
-                write_half(folder)
-            else:
-                write_int8(folder, table)
-        self.report("lint")
-        lint_flavours(folder, flavours)
-
-    def _table(self) -> CalibrationTable:
-        """The given calibration table of the reference graph, or a new one."""
-        folder, path, method = self.folder, self.options.calib_table, self.options.calib_method
-        reference = folder / flavour_file("fp32")
-        if path is not None:
-            table = read_table(path)
-            check_table(table, reference, model=self.card.model, path=path)
-            return table
-        self.report(f"calibration on {len(self.selection.chosen)} frames")
-        asked = None if method == "auto" else method
-        table = calibrate(reference, self.selection, self.card, method=asked, folder=folder)
-        left_out = left_out_text(table.left_out, classes=len(self.card.classes))
-        self.report(f"calibrated by {table.method}" + (f", {left_out}" if left_out else ""))
-        return table
-
-    def _write_golden(self) -> None:
-        origin, prepare = self.origin, Preprocessor(self.card.input)
-        chosen = self.selection.chosen
-        if chosen.frames is not origin.frames:
-            chosen = replace(chosen, frames=(*origin.frames, *chosen.frames))
-        frames = chosen.alike(GOLDEN_FRAMES)
-        np.savez_compressed(
-            self.folder / GOLDEN_NAME,
-            frames=np.stack(frames),
-            masks=np.stack([origin.segment(frame)[1] for frame in frames]),
-            logits=np.concatenate([origin.infer(prepare([frame])).logits for frame in frames]),
-        )
-
-    def _manifest(self) -> Manifest:
-        folder, card, options = self.folder, self.card, self.options
-        with np.load(folder / GOLDEN_NAME, allow_pickle=False) as golden:
-            height, width = golden["logits"].shape[2:]
-        files = sorted(path.name for path in folder.iterdir() if path.is_file())
-        depths = sorted((folder / DEPTHS_DIR).glob(f"*/{MANIFEST_NAME}"))
-        packages = ("edgeunet", *self.origin.packages, "onnx", "onnxruntime", "numpy")
-        return Manifest(
-            model=card.model,
-            arguments=card.arguments,
-            weights=self.origin.weights,
-            reference=self.origin.kept,
-            origin=self.origin.title,
-            precision=options.precision,
-            classes=card.classes,
-            palette=card.palette,
-            input=card.input,
-            logits_size=(height, width),
-            max_batch=options.max_batch,
-            gate=card.gate,
-            files={name: sha256(folder / name) for name in files},
-            depths={path.parent.name: sha256(path) for path in depths},
-            frames=self._statistics(),
-            versions={
-                "python": platform.python_version(),
-                **{name: version(name) for name in packages},
-            },
-        )
-
-    def _statistics(self) -> FrameStatistics | None:
-        """Of the frames that calibrate or are golden; procedural ones are like procedural only."""
-        if self.selection.procedural and self.card.data != cells.NAME:
-            return None
-        return statistics_of(self.selection.frames, levels=self.card.input.levels)
-
-    def _seal(self) -> Bundle:
-        """Write the parts and the manifest of the current graphs, and open the bundle."""
-        if self.card.gate is not None:
-            split_flavours(self.folder, FLAVOURS[self.options.precision])
-        write_all_pixels(self.folder, self._manifest(), self.options.pixels_form)
-        path = self.folder / MANIFEST_NAME
-        path.unlink(missing_ok=True)
-        write_json(path, encode(self._manifest()))
-        return open_bundle(self.folder)

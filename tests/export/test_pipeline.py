@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from torch import nn
 
-from edgeunet.bundle.bundle import open_bundle
 from edgeunet.bundle.manifest import InputSpec
-from edgeunet.bundle.statistics import statistics_of
 from edgeunet.bundle.steps import Window
 from edgeunet.errors import OutputError, OutputExistsError, UsageError
 from edgeunet.exporting import ExportOptions, export, export_bundle
 from edgeunet.files import locked
-from edgeunet.models.checkpoints import Checkpoint, save_checkpoint
 
 
 @pytest.mark.parametrize(
@@ -77,21 +73,3 @@ def test_the_output_is_looked_at_before_anything_else(tmp_path: Path) -> None:
     ):
         export_bundle(tmp_path / "bundle", options)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-def test_bundle_says_what_its_frames_were_like(fp32_bundle: Path) -> None:
-    bundle = open_bundle(fp32_bundle)
-    found, golden = bundle.manifest.frames, statistics_of(bundle.golden().frames)
-    assert found is not None
-    for wide, narrow in zip(
-        found.mean + found.deviation, golden.mean + golden.deviation, strict=True
-    ):
-        assert wide[0] <= narrow[0] <= narrow[1] <= wide[1]
-
-
-def test_procedural_frames_do_not_speak_for_other_data(checkpoint: Path, tmp_path: Path) -> None:
-    opened = Checkpoint.open(checkpoint)
-    save_checkpoint(tmp_path / "mine.safetensors", opened.net, replace(opened.card, data="mine"))
-    options = ExportOptions("mobile_unet", str(tmp_path / "mine.safetensors"))
-    export_bundle(tmp_path / "bundle", options)
-    assert open_bundle(tmp_path / "bundle").manifest.frames is None
