@@ -32,6 +32,13 @@ class DeployOptions:
         None, "Size of the frames that the graph takes.", shown_default="fixed: the net's size"
     )
     confidence: bool = described(False, "The graph puts out the confidence of each pixel too.")
+    authors: tuple[str, ...] = described((), "Who made the net, for bioimageio.", metavar="NAME,…")
+    cite: str | None = described(
+        None, "What to cite, with a DOI or an address behind it, for bioimageio.", metavar="TEXT"
+    )
+    license: str | None = described(
+        None, "SPDX identifier of the net's licence, for bioimageio.", metavar="NAME"
+    )
 
     @property
     def form(self) -> PixelsForm:
