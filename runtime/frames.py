@@ -14,6 +14,7 @@ from edgeunet.bundle.manifest import BYTE_LEVELS, Levels
 from edgeunet.data.fit import Frame as Frame
 from edgeunet.data.fit import visible
 from edgeunet.data.images import Rgb
+from edgeunet.data.tiff import Georeference
 from edgeunet.errors import FrameError
 from edgeunet.metrics import Mask
 
@@ -29,6 +30,7 @@ class SourceFrame:
     pixel_aspect: width of a pixel divided by its height; 1 for square pixels.
     channels: their names, () if the source does not name them.
     levels: raw values that mean black and white.
+    georeference: where its pixels lie on the earth, if its file is a GeoTIFF.
     """
 
     index: int
@@ -38,6 +40,7 @@ class SourceFrame:
     pixel_aspect: Fraction = Fraction(1)
     channels: tuple[str, ...] = ()
     levels: Levels = BYTE_LEVELS
+    georeference: Georeference | None = None
 
     @property
     def picture(self) -> Rgb:

@@ -10,7 +10,8 @@ damage within the pixels of a JPEG: libjpeg conceals it. TIFFs that neither of t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -63,6 +64,7 @@ Rgb = npt.NDArray[np.uint8]
 
 Pixels = npt.NDArray[np.generic]
 
+_log = logging.getLogger(__name__)
 _BY_PILLOW = frozenset({"AVIF", "GIF"})
 
 
@@ -73,10 +75,12 @@ class Picture:
     pixels: (H, W, C) in the file's own depth, one of `DEPTHS`; may be a view with gaps.
     channels: a name for each, ("red", "green", "blue") or ("gray",), with "alpha" last if there is
     one; other names come from the file. () if the file does not name them.
+    georeference: of a GeoTIFF.
     """
 
     pixels: Pixels
     channels: tuple[str, ...]
+    georeference: tiff.Georeference | None = None
 
 
 def decode(
@@ -120,6 +124,8 @@ def decode(
             f"{name} holds {found.pixels.dtype} values; expected {', '.join(DEPTHS)}. Save it as "
             "one of these."
         )
+    if kind == "TIFF":
+        found = replace(found, georeference=_georeference(content, page, name))
     return found
 
 
@@ -262,6 +268,17 @@ def _decode_tiff(content: bytes, page: int, name: str) -> Picture:
     found = Picture(_named(pixels).pixels[..., :3], _named(pixels).channels[:3])
     named = len(chosen.channels) == len(found.channels)
     return Picture(found.pixels, chosen.channels) if named else found
+
+
+def _georeference(content: bytes, page: int, name: str) -> tiff.Georeference | None:
+    chosen = tiff.read_pages(content)[page]
+    found = tiff.georeference_of(content, chosen)
+    if found is not None and chosen.orientation != 1:
+        _log.warning(
+            "%s is turned by its tag Orientation: masks get no georeference. Save it upright.", name
+        )
+        return None
+    return found
 
 
 def _decoded(content: bytes, flags: int, *, name: str) -> Pixels | None:

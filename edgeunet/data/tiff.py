@@ -41,18 +41,45 @@ _SIZES = {1: "B", 3: "H", 4: "I", 16: "Q"}  # of the types that the tags below m
 _NUMBERS = frozenset({254, 256, 257, 258, 259, 262, 274, 277, 284, 322, 323, 338, 339})
 _GDAL_METADATA = 42112
 _MOST_NUMBERS, _MOST_TEXT = 1024, 1 << 20
+_SHORT, _ASCII, _DOUBLE = 3, 2, 12
+_GEO = {
+    33550: _DOUBLE,  # ModelPixelScale
+    33922: _DOUBLE,  # ModelTiepoint
+    34264: _DOUBLE,  # ModelTransformation
+    34735: _SHORT,  # GeoKeyDirectory
+    34736: _DOUBLE,  # GeoDoubleParams
+    34737: _ASCII,  # GeoAsciiParams
+    50844: _DOUBLE,  # RPCCoefficient
+}
+"""Type of each tag that says where an image lies: OGC GeoTIFF 1.1, and GDAL's for RPCs."""
+_BYTES = {_SHORT: 2, _ASCII: 1, _DOUBLE: 8}
+_MOST_GEO = 1 << 16
 _FORMATS = {1: "uint", 2: "int", 3: "float", 5: "complexint", 6: "complex"}
 _NAME = re.compile(r"[a-z0-9][a-z0-9 _.-]*", re.ASCII)
 _DESCRIPTION = re.compile(r'<Item name="DESCRIPTION" sample="(\d+)"[^>]*>([^<]{1,80})</Item>')
 
 
 @dataclass(frozen=True)
+class Georeference:
+    """Where an image lies on the earth, as a GeoTIFF says it: values or a text by tag.
+
+    They hold for a picture of the same size that is not turned, such as a mask.
+    """
+
+    tags: dict[int, tuple[float, ...] | str]
+
+
+@dataclass(frozen=True)
 class Page:
-    """One directory of a TIFF. start: its place in the file. texts, numbers: its tags."""
+    """One directory of a TIFF. start: its place in the file. numbers, metadata: its tags.
+
+    geo: tags of a georeference, each with the number and the place of its values.
+    """
 
     start: int
     numbers: dict[int, tuple[int, ...]] = field(default_factory=dict)
     metadata: str = ""
+    geo: tuple[tuple[int, int, int], ...] = ()
 
     def _number(self, tag: int, default: int) -> int:
         return (self.numbers.get(tag) or (default,))[0]
@@ -146,6 +173,24 @@ def starting_with(content: bytes, page: Page) -> bytes:
     return content[:place] + start + content[place + len(start) :]
 
 
+def georeference_of(content: bytes, page: Page) -> Georeference | None:
+    """Where a page lies on the earth; None if it does not say so, or is damaged."""
+    order = "<" if content[:2] == b"II" else ">"
+    tags: dict[int, tuple[float, ...] | str] = {}
+    try:
+        for tag, length, place in page.geo:
+            kind = _GEO[tag]
+            if kind == _ASCII:
+                (text,) = struct.unpack_from(f"{length}s", content, place)
+                tags[tag] = text.rstrip(b"\0").decode("ascii", "replace")
+            else:
+                letter = "H" if kind == _SHORT else "d"
+                tags[tag] = struct.unpack_from(f"{order}{length}{letter}", content, place)
+    except (struct.error, OverflowError):
+        return None
+    return Georeference(tags) if tags else None
+
+
 def decode_by_tifffile(content: bytes, page: Page, *, name: str) -> npt.NDArray[np.generic]:
     """Pixels (H, W, C) of the file's first page, upright.
 
@@ -197,7 +242,7 @@ def _read_page(content: bytes, at: int, order: str, big: bool) -> tuple[Page, in
     if count > 4096:
         raise struct.error("too many tags")
     numbers: dict[int, tuple[int, ...]] = {}
-    metadata = ""
+    metadata, geo = "", []
     for place in range(first, first + count * step, step):
         tag, kind, length = entry.unpack_from(content, place)
         inside = place + entry.size
@@ -209,6 +254,10 @@ def _read_page(content: bytes, at: int, order: str, big: bool) -> tuple[Page, in
         elif tag == _GDAL_METADATA and value < length <= _MOST_TEXT:
             (inside,) = struct.unpack_from(order + ("Q" if big else "I"), content, inside)
             metadata = content[inside : inside + length].decode("utf-8", "replace")
+        elif kind == _GEO.get(tag) and 0 < length <= _MOST_GEO:
+            if length * _BYTES[kind] > value:
+                (inside,) = struct.unpack_from(order + ("Q" if big else "I"), content, inside)
+            geo.append((tag, length, inside))  # read when it is asked for: pages may be many
     end = first + count * step
     (following,) = struct.unpack_from(order + ("Q" if big else "I"), content, end)
-    return Page(at, numbers, metadata), following
+    return Page(at, numbers, metadata, tuple(geo)), following

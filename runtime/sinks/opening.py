@@ -40,8 +40,8 @@ Kind = (
 OUTPUTS = (
     "NAME.mp4, .mov, .mkv, .webm or .gif (overlay), NAME.png or .jpg (overlay of one image), "
     "NAME.jsonl (run lengths; polygons with --format), NAME.json (COCO), NAME.csv (boxes and "
-    "areas), a directory (PNG masks; overlays with --overlay; one file a video with --format), "
-    "pipe:masks or pipe:overlay (raw bytes on stdout), or - (none)"
+    "areas), a directory (masks as PNG, of GeoTIFFs as GeoTIFF; overlays with --overlay; one "
+    "file a video with --format), pipe:masks or pipe:overlay (raw bytes on stdout), or - (none)"
 )
 """The outputs there are, for help and errors."""
 
@@ -69,7 +69,7 @@ def open_sink(
         output: `NAME.mp4`, `.mov`, `.mkv`, `.webm` or `.gif` (overlay), `NAME.png` or `.jpg`
             (overlay of one image), `NAME.jsonl` (run lengths), `NAME.json` (COCO), `NAME.csv`
             (regions), `pipe:masks` or `pipe:overlay` (raw bytes on stdout), `-` (none), another
-            name (a directory of PNG masks), or a function.
+            name (a directory of masks: PNG, or GeoTIFF of a GeoTIFF), or a function.
         rate: frames per second of a video whose frames have no time; None: 10.
         sources: files that are read; the output must not be one of them or their directory.
         overlay: a directory gets overlays instead of masks.

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from edgeunet.data.tiff import Georeference
 from edgeunet.errors import UsageError
 from edgeunet.files import check_directory, check_file, locked, write_bytes
 from edgeunet.listing import IMAGE_SUFFIXES
@@ -28,6 +29,8 @@ _PAGE = re.compile(r"(.+)#(\d+)", re.DOTALL)  # of a file with several
 
 class MaskDirectory(Sink):
     """Writes one PNG of class ids for each frame; see `encode_mask` and `picture_name`.
+
+    Frames with a georeference become GeoTIFFs, with the same ids and colours.
 
     Args:
         sources: the files that are read. Two images of one name but for the suffix are refused.
@@ -55,23 +58,27 @@ class MaskDirectory(Sink):
 
     def write(self, segmented: Segmented) -> None:
         """Write the next picture."""
-        name = picture_name(segmented.frame.name, segmented.frame.index)
-        self._files.write(name, self._encoded(segmented))
+        frame, picture = segmented.frame, self._drawn(segmented)
+        name = picture_name(frame.name, frame.index)
+        if frame.georeference is None:
+            self._files.write(name, _saved(picture, "PNG", compress_level=1))
+        else:
+            content = encode_geotiff(picture, frame.georeference)
+            self._files.write(f"{name.removesuffix('.png')}.tif", content)
 
     def close(self) -> None:
         """Give the directory free; a second call does nothing."""
         self._stack.close()
 
-    def _encoded(self, segmented: Segmented) -> bytes:
-        return encode_mask(segmented.mask, self._palette)
+    def _drawn(self, segmented: Segmented) -> Image.Image:
+        return _mask_picture(segmented.mask, self._palette)
 
 
 class OverlayDirectory(MaskDirectory):
-    """Writes one PNG for each frame, under half-transparent class colours."""
+    """Writes each frame, under half-transparent class colours, as `MaskDirectory` does."""
 
-    def _encoded(self, segmented: Segmented) -> bytes:
-        picture = overlay(segmented.frame.picture, segmented.mask, self._palette)
-        return encode_picture(picture, ".png")
+    def _drawn(self, segmented: Segmented) -> Image.Image:
+        return Image.fromarray(overlay(segmented.frame.picture, segmented.mask, self._palette))
 
 
 class OverlayPicture(Sink):
@@ -167,10 +174,14 @@ def encode_mask(mask: Mask, palette: Palette) -> bytes:
         >>> read_ids(Path("mask.png")).tolist()
         [[0, 1]]
     """
-    ids = np.ascontiguousarray(mask)
-    picture = Image.frombuffer("P", (ids.shape[1], ids.shape[0]), ids, "raw", "P", 0, 1)
-    picture.putpalette(colour_table(palette).tobytes())
-    return _saved(picture, "PNG", compress_level=1)
+    return _saved(_mask_picture(mask, palette), "PNG", compress_level=1)
+
+
+def encode_geotiff(picture: Image.Image, georeference: Georeference) -> bytes:
+    """A picture as TIFF that lies where a GeoTIFF of the same size lies."""
+    # Pillow writes floats as doubles, whole numbers as shorts and texts as ASCII, which is right.
+    options = {"tiffinfo": georeference.tags, "compression": "tiff_adobe_deflate"}
+    return _saved(picture, "TIFF", **options)
 
 
 def encode_picture(picture: Frame, suffix: str) -> bytes:
@@ -181,7 +192,15 @@ def encode_picture(picture: Frame, suffix: str) -> bytes:
     return _saved(opened, "JPEG", quality=92, subsampling=0)  # class colours have sharp edges
 
 
-def _saved(picture: Image.Image, kind: str, **options: int) -> bytes:
+def _mask_picture(mask: Mask, palette: Palette) -> Image.Image:
+    """Class ids (H, W) with the colours of their classes."""
+    ids = np.ascontiguousarray(mask)
+    picture = Image.frombuffer("P", (ids.shape[1], ids.shape[0]), ids, "raw", "P", 0, 1)
+    picture.putpalette(colour_table(palette).tobytes())
+    return picture
+
+
+def _saved(picture: Image.Image, kind: str, **options: object) -> bytes:
     file = io.BytesIO()
     picture.save(file, kind, **options)
     return file.getvalue()

@@ -146,7 +146,13 @@ class Images(Source):
 
 
 def _frame_of(picture: Picture, index: int, name: str) -> SourceFrame:
-    return SourceFrame(index, name, picture.pixels, channels=picture.channels)
+    return SourceFrame(
+        index,
+        name,
+        picture.pixels,
+        channels=picture.channels,
+        georeference=picture.georeference,
+    )
 
 
 def _pages(content: bytes, where: str) -> int:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeunet.data.images import RGB, Picture, count_pages, decode, probe
-from edgeunet.data.tiff import read_pages, upright
+from edgeunet.data.tiff import georeference_of, read_pages, upright
 from edgeunet.errors import EdgeUNetError, MissingDependencyError, SourceError
 
 VALUES = np.random.default_rng(0).integers(0, 4096, (20, 24, 7))
@@ -25,6 +25,22 @@ def written(pixels: npt.NDArray[Any], **options: Any) -> bytes:
     content = io.BytesIO()
     tifffile.imwrite(content, pixels, **options)
     return content.getvalue()
+
+
+UTM: dict[int, tuple[int, Any]] = {
+    33550: (12, (0.5, 0.5, 0.0)),
+    33922: (12, (0.0, 0.0, 0.0, 412345.5, 5412345.25, 0.0)),
+    34735: (3, (1, 1, 0, 2, 1024, 0, 1, 1, 3072, 0, 1, 32633)),
+    34737: (2, "WGS 84 / UTM zone 33N|"),
+}
+"""Tags of a GeoTIFF, with their types."""
+
+
+def georeferenced(pixels: npt.NDArray[Any], tags: Any = None, **options: Any) -> bytes:
+    listed = [
+        (tag, kind, len(values), values, True) for tag, (kind, values) in (tags or UTM).items()
+    ]
+    return written(pixels, extratags=listed, photometric="minisblack", **options)
 
 
 def read(content: bytes, page: int = 0) -> Picture:
@@ -153,3 +169,35 @@ def test_damage_ends_in_pixels_or_an_error(content: bytes, garbage: bytes, where
     except EdgeUNetError:
         return
     assert found.pixels.ndim == 3
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("channels", [1, 5])
+def test_georeference_is_read(order: Any, big: bool, channels: int) -> None:
+    pixels = VALUES[..., :channels].squeeze().astype(np.uint16)
+    content = georeferenced(pixels, bigtiff=big, byteorder=order)
+    found = read(content).georeference
+    assert found is not None
+    assert found.tags == {tag: values for tag, (_, values) in UTM.items()}
+    assert read(written(pixels[..., :1])).georeference is None
+
+
+def test_georeference_of_an_image_that_is_turned_is_left_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pixels = VALUES[..., 0].astype(np.uint8)
+    turned = {**UTM, 274: (3, (6,))}
+    found = read(georeferenced(pixels, turned))
+    assert found.georeference is None
+    assert found.pixels.shape[:2] == pixels.shape[::-1]
+    assert "a.tif is turned by its tag Orientation: masks get no georeference" in caplog.text
+
+
+@given(place=st.integers(0, 400), value=st.binary(min_size=1, max_size=8))
+def test_damaged_georeference_is_no_other_error(place: int, value: bytes) -> None:
+    content = bytearray(georeferenced(VALUES[..., 0].astype(np.uint8)))
+    content[place : place + len(value)] = value
+    for page in read_pages(bytes(content)):
+        found = georeference_of(bytes(content), page)
+        assert found is None or set(found.tags) <= set(UTM)

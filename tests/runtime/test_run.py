@@ -14,7 +14,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 
+from edgeunet.data.images import read_ids, read_picture
 from edgeunet.errors import IncompleteError, SourceError
 from edgeunet.runtime.frames import Segmented
 from edgeunet.runtime.run import RunSummary, run
@@ -34,6 +36,29 @@ def test_run_calls_a_function(fp32_bundle: Path, images: Path) -> None:
     summary = run(fp32_bundle, images, came.append)
     assert [segmented.frame.name for segmented in came] == [f"{index}.png" for index in range(5)]
     assert summary.frames == 5
+
+
+def test_masks_of_geotiffs_keep_their_georeference(
+    fp32_bundle: Path, images: Path, tmp_path: Path
+) -> None:
+    tags = {
+        33550: (12, (0.5, 0.5, 0.0)),
+        33922: (12, (0.0, 0.0, 0.0, 412345.5, 5412345.25, 0.0)),
+        34735: (3, (1, 1, 0, 1, 3072, 0, 1, 32633)),
+    }
+    tifffile.imwrite(
+        tmp_path / "field.tif",
+        read_picture(images / "0.png").pixels,
+        photometric="rgb",
+        extratags=[(tag, kind, len(values), values, True) for tag, (kind, values) in tags.items()],
+    )
+    run(fp32_bundle, tmp_path / "field.tif", str(tmp_path / "out"))
+    run(fp32_bundle, images / "0.png", str(tmp_path / "plain"))
+    with tifffile.TiffFile(tmp_path / "out" / "field.tif") as mask:
+        found = mask.pages[0].tags
+        assert {tag: found[tag].value for tag in tags} == {tag: tags[tag][1] for tag in tags}
+    expected = read_ids(tmp_path / "plain" / "0.png")
+    np.testing.assert_array_equal(read_ids(tmp_path / "out" / "field.tif"), expected)
 
 
 def test_error_of_the_function_is_the_callers(fp32_bundle: Path, images: Path) -> None:

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
+from edgeunet.data.images import decode, read_ids, read_picture
+from edgeunet.data.tiff import Georeference
 from edgeunet.errors import OutputError, OutputExistsError, UsageError
 from edgeunet.runtime.frames import Segmented
 from edgeunet.runtime.sinks import (
@@ -73,6 +75,35 @@ def test_overlays_show_frames_of_other_depths_and_channels(tmp_path: Path) -> No
         sink.write(Segmented(deep, no_class((4, 6))))
     for path in (tmp_path / "out" / "a.png", tmp_path / "a.png"):
         assert (np.asarray(Image.open(path)) == 128).all()
+
+
+@pytest.mark.parametrize("directory", [MaskDirectory, OverlayDirectory])
+def test_pictures_of_a_geotiff_lie_where_it_lies(
+    directory: type[MaskDirectory], tmp_path: Path
+) -> None:
+    """GDAL reads the tags: those that Pillow wrote are the file's own, bit for bit."""
+    georeference = Georeference(
+        {
+            34264: tuple(np.random.default_rng(0).normal(0, 1e6, 16).tolist()),
+            34735: (1, 1, 0, 1, 1024, 0, 1, 1),
+            34737: "WGS 84|",
+        }
+    )
+    mask = np.arange(24, dtype=np.uint8).reshape(4, 6) % 3
+    shown = SourceFrame(0, "field.tif#2", frame((4, 6)), georeference=georeference)
+    with directory(tmp_path / "out", palette=PALETTE) as sink:
+        sink.write(Segmented(shown, mask))
+        write(sink, frame((4, 6)), mask, index=1)
+    assert visible(tmp_path / "out") == ["000001.png", "field-2.tif"]
+    path = tmp_path / "out" / "field-2.tif"
+    assert decode(path.read_bytes(), name="mask").georeference == georeference
+    if directory is MaskDirectory:
+        np.testing.assert_array_equal(read_ids(path), mask)
+        with Image.open(path) as picture:
+            np.testing.assert_array_equal(picture.convert("RGB"), colourise(mask, PALETTE))
+    else:
+        drawn = overlay(frame((4, 6)), mask, PALETTE)
+        np.testing.assert_array_equal(read_picture(path).pixels, drawn)
 
 
 def test_overlays_are_those_of_the_frames(tmp_path: Path) -> None:
