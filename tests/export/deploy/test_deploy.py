@@ -57,6 +57,9 @@ def test_best_graph_is_deployed_or_the_one_asked_for(int8_bundle: Path, tmp_path
         ("onx", {}, "unknown target 'onx'. Did you mean 'onnx'?"),
         ("onnx", {"flavour": "int8"}, "expected a bundle with int8, but"),
         ("onnx", {"flavour": "int7"}, "unknown flavour 'int7'"),
+        ("onnx", {"license": "MIT"}, "onnx does not use it; bioimageio does. Leave it out."),
+        ("bioimageio", {}, "Pass --license with an SPDX identifier"),
+        ("bioimageio", {"pixels": "any"}, "bioimageio does not use it; onnx does"),
     ],
 )
 def test_refused(
