@@ -11,7 +11,9 @@ It is written as 0.5.3, whose names of files are plain texts: QuPath's reader ta
 
 from __future__ import annotations
 
+import keyword
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,6 +136,26 @@ def channels_of(spec: InputSpec) -> tuple[str, ...]:
     return RGB if set(spec.channels) == set(RGB) else spec.channels
 
 
+def identifiers(names: Sequence[str]) -> list[str]:
+    """Names as format 0.5.3 has those of channels: each an identifier of its own.
+
+    Example:
+        >>> from edgeunet.exporting.deploy.bioimageio_rdf import identifiers
+        >>> identifiers(["red cell", "red-cell", "2nd"])
+        ['red_cell', 'red_cell_2', 'c_2nd']
+    """
+    found: list[str] = []
+    for name in names:
+        plain = re.sub(r"\W+", "_", name) or "c"
+        plain = plain if plain.isidentifier() and not keyword.iskeyword(plain) else f"c_{plain}"
+        number, chosen = 1, plain
+        while chosen in found:
+            number += 1
+            chosen = f"{plain}_{number}"
+        found.append(chosen)
+    return found
+
+
 def scaling_of(spec: InputSpec) -> tuple[Numbers, Numbers]:
     """Gain and shift of each channel of the net, in its order, behind the steps."""
     if spec.statistics is None:
@@ -211,7 +233,7 @@ def describe_model(
         "id": IMAGE,
         "axes": [
             batch,
-            {"type": "channel", "channel_names": list(channels_of(spec))},
+            {"type": "channel", "channel_names": identifiers(channels_of(spec))},
             *({"type": "space", "id": axis, "size": size} | tiles for axis, size in sides.items()),
         ],
         "data": {"type": "float32"},
@@ -222,7 +244,7 @@ def describe_model(
         "id": PROBABILITIES,
         "axes": [
             batch,
-            {"type": "channel", "channel_names": list(manifest.classes)},
+            {"type": "channel", "channel_names": identifiers(manifest.classes)},
             *(
                 {"type": "space", "id": axis, "size": {"tensor_id": IMAGE, "axis_id": axis}}
                 | ({"halo": halos[axis]} if halos[axis] else {})
@@ -245,6 +267,10 @@ def describe_model(
         "inputs": [image],
         "outputs": [probabilities],
         "weights": {"onnx": {**_file(folder, "weights.onnx"), "opset_version": opset}},
+        # As they are called: channels must be identifiers.
+        "config": {
+            "edgeunet": {"channels": list(channels_of(spec)), "classes": list(manifest.classes)}
+        },
     }
 
 

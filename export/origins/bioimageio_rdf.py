@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgeunet.errors import CheckpointError, UsageError, first_line
@@ -160,6 +160,9 @@ def read_description(package: Package) -> Description:
             raise CheckpointError(
                 f"the net has {len(inputs)} inputs ({names}); expected one, the image."
             )
+        named = (content.get("config") or {}).get("edgeunet") or {}
+        inputs = [_renamed(each, named.get("channels")) for each in inputs]
+        outputs = [_renamed(each, named.get("classes")) for each in outputs]
         for tensor in (*inputs, *outputs):
             _check_axes(tensor)
         if set(inputs[0].sizes) != {"y", "x"}:
@@ -276,6 +279,14 @@ def _newer(given: Mapping[str, Any], content: Mapping[str, Any], kind: str, inde
         offset,
         tuple(values) if all(isinstance(each, str) for each in values) else (),
     )
+
+
+def _renamed(tensor: Tensor, names: Any) -> Tensor:
+    """With the names that edgeunet wrote: the format's own must be identifiers."""
+    fits = isinstance(names, list) and len(names) == len(tensor.channels)
+    if not fits or not all(isinstance(name, str) for name in names):
+        return tensor
+    return replace(tensor, channels=tuple(names))
 
 
 def _check_axes(tensor: Tensor) -> None:

@@ -96,6 +96,8 @@ def test_our_own_origin_opens_the_package_again(form: str, tmp_path: Path) -> No
     named = described["inputs"][0]["axes"][1]["channel_names"]
     assert named == (["red", "green", "blue"] if len(named) == 3 else list(made["channels"]))
 
+    answered = described["outputs"][0]["axes"][1]["channel_names"]
+    assert answered == ["a", "b_", "c_0o17"]  # format 0.5.3 takes identifiers alone
     export_bundle(tmp_path / "again", ExportOptions(f"bioimageio:{tmp_path / 'out/package.zip'}"))
     masks, expected = (
         segmented(tmp_path / name, frames_of(bundle)) for name in ("again", "bundle")

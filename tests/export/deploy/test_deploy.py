@@ -59,7 +59,7 @@ def test_best_graph_is_deployed_or_the_one_asked_for(int8_bundle: Path, tmp_path
         ("onnx", {"flavour": "int7"}, "unknown flavour 'int7'"),
         ("onnx", {"license": "MIT"}, "onnx does not use it; bioimageio does. Leave it out."),
         ("bioimageio", {}, "Pass --license with an SPDX identifier"),
-        ("bioimageio", {"pixels": "any"}, "bioimageio does not use it; onnx does"),
+        ("bioimageio", {"pixels": "any"}, "bioimageio does not use it; onnx"),
     ],
 )
 def test_refused(
