@@ -21,7 +21,7 @@ from ..data.preparation import RAW
 from ..errors import UsageError
 from ..fields import described
 from ..training.config import Progress, TrainConfig
-from ..training.train import input_of, train
+from ..training.train import input_of, open_start, train
 from .common import DIRECTORY, Command, echo_json, json_option, option
 from .options import options_from
 
@@ -149,18 +149,20 @@ def _check(
     model: str, data: str, layout: str | None, options: TrainOptions, *, as_json: bool
 ) -> None:
     """Print what a data set holds; the errors are those that training would end with."""
+    reading = Reading(options.levels, options.channels)
+    start = open_start(model, options.initial, size=options.size, reading=reading, raw=options.raw)
     dataset = open_dataset(data, layout)
     contents = check_dataset(dataset)
-    if options.initial is None:  # else the weights say what the values mean
-        input_of(
-            model,
-            dataset,
-            size=options.size,
-            reading=Reading(options.levels, options.channels),
-            resize=options.resize,
-            fill=options.fill,
-            filter=options.filter,
-        )
+    input_of(
+        model,
+        dataset,
+        size=options.size,
+        reading=reading,
+        resize=options.resize,
+        fill=options.fill,
+        filter=options.filter,
+        start=None if start is None else start.card.input,
+    )
     if as_json:
         echo_json(contents.to_json())
     else:

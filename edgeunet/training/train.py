@@ -82,12 +82,7 @@ def train(
         None if channels is None else tuple(channels),
     )
     # Before any data is drawn, so that bad weights are refused at once; `_input` sets the size.
-    start = None
-    if initial is not None:
-        told = None if has_card(initial, model) else Preparation(reading.channels, reading.levels)
-        start = Checkpoint.open(initial, model, size=size or CELLS_SIZE, preparation=told, raw=raw)
-    elif raw:
-        raise UsageError("got --raw without --weights. Pass the checkpoint to start from, too.")
+    start = open_start(model, initial, size=size, reading=reading, raw=raw)
     dataset = _open_data(data, output)
     card = None if start is None else start.card
     spec = input_of(
@@ -124,6 +119,27 @@ def train(
             if encoder is not None:
                 trainer.start_encoder_from(encoder)
         return trainer.run(report)
+
+
+def open_start(
+    model: str,
+    initial: str | Path | None,
+    *,
+    size: tuple[int, int] | None,
+    reading: Reading,
+    raw: bool,
+) -> Checkpoint | None:
+    """The weights to start from, see `train`; None for random ones.
+
+    Raises:
+        CheckpointError: weights that do not fit the model. UsageError: `raw` without weights.
+    """
+    if initial is None:
+        if raw:
+            raise UsageError("got --raw without --weights. Pass the checkpoint to start from, too.")
+        return None
+    told = None if has_card(initial, model) else Preparation(reading.channels, reading.levels)
+    return Checkpoint.open(initial, model, size=size or CELLS_SIZE, preparation=told, raw=raw)
 
 
 def input_of(

@@ -102,6 +102,11 @@ def open_hf(name: str, options: ExportOptions) -> ModuleOrigin:
         )
     if options.size is not None:
         notes.append(f"frames are stretched to --size, in place of what {_PROCESSOR} says")
+    if type(processor).__name__.endswith("Pil"):
+        notes.append(
+            f"frames are prepared as {type(processor).__name__} does, by Pillow; what transformers "
+            "takes by default, torchvision, rounds some pixels otherwise"
+        )
     origin.notes += notes
     return origin
 

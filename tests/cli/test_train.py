@@ -87,3 +87,11 @@ def test_filter_goes_from_training_into_the_bundle(tmp_path: Path, how: str) -> 
     other = tmp_path / "other"
     succeeds("export", *model, *weights, *data, "--filter", "area", "-o", other)
     assert json.loads((other / "manifest.json").read_text())["input"]["filter"] == "area"
+
+
+def test_check_opens_the_weights_too(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data", train=2, val=2, height=64, width=96)
+    (tmp_path / "start.pth").write_text("version https://git-lfs.github.com/spec/v1\n")
+    check = ("train", "--model", "mobile_unet", "--data", tmp_path / "data", "--check")
+    assert "start.pth" in fails(1, *check, "--weights", tmp_path / "start.pth")
+    assert "got --raw without --weights" in fails(2, *check, "--raw")

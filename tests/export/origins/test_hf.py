@@ -256,7 +256,9 @@ def test_labels_with_holes_are_told(folder: Path, tmp_path: Path) -> None:
     names = {0: "road", 1: "car", 7: "sky"}
     origin = opened(changed(folder, tmp_path / "a", "config.json", id2label=names))
     assert origin.card.classes == ("road", "car", "class 2")
-    assert origin.notes == ["id2label has holes: no channel belongs to 7 (sky)"]
+    holes, *others = origin.notes
+    assert holes == "id2label has holes: no channel belongs to 7 (sky)"
+    assert ["by Pillow; what transformers takes by default" in note for note in others] == [True]
     origin = opened(folder, classes=("a", "b", "c"))
     assert origin.card.classes == ("a", "b", "c")
     (tmp_path / "names.txt").write_text("a\nb\nc\n")
