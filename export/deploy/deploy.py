@@ -12,11 +12,14 @@ from edgeunet.bundle.schema import SchemaError, load_json
 from edgeunet.errors import UnknownNameError, UsageError
 from edgeunet.files import entries, locked, new_directory, sha256, write_json
 
-from . import bioimageio, onnx_file, openvino
+from . import bioimageio, onnx_file, openvino, triton
 from .base import Deployment, Target
 from .options import DeployOptions, check_options
 
-TARGETS = {target.name: target for target in (onnx_file.TARGET, openvino.TARGET, bioimageio.TARGET)}
+TARGETS = {
+    target.name: target
+    for target in (onnx_file.TARGET, openvino.TARGET, bioimageio.TARGET, triton.TARGET)
+}
 RECORD_NAME = "deployment.json"
 
 
