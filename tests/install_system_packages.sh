@@ -13,6 +13,8 @@ packages=(
     # tests/support/arm.py
     qemu-user
 )
+# tests/export/deploy/test_web.py. NodeSource's Node.js brings npm too, and Debian's conflicts with it.
+command -v npm >/dev/null || packages+=(npm)
 
 missing=()
 for package in "${packages[@]}"; do

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 from edgeunet.bundle.manifest import Flavour
 from edgeunet.errors import UsageError
@@ -38,6 +39,12 @@ class DeployOptions:
     )
     license: str | None = described(
         None, "SPDX identifier of the net's licence, for bioimageio.", metavar="NAME"
+    )
+    package: Path | None = described(
+        None,
+        "What `npm pack` wrote of onnxruntime-web, for web.",
+        metavar="FILE",
+        shown_default="fetched by npm",
     )
 
     @property

@@ -124,7 +124,7 @@ class Page:
 
 
 @contextmanager
-def chromium(profile: Path) -> Iterator[Page]:
+def chromium(profile: Path, *flags: str) -> Iterator[Page]:
     """A browser with a page; skips where there is none."""
     binary = shutil.which("chromium") or shutil.which("chromium-browser")
     if binary is None:
@@ -134,7 +134,7 @@ def chromium(profile: Path) -> Iterator[Page]:
         binary, "--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu",
         "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking",
         "--disable-component-update", "--disable-sync", "--hide-scrollbars",
-        f"--user-data-dir={profile}", "about:blank",
+        f"--user-data-dir={profile}", *flags, "about:blank",
     ]  # fmt: skip
     process = subprocess.Popen(
         ["bash", "-c", f'exec "$@" 3<&{to_browser[0]} 4>&{from_browser[1]}', "chromium", *command],
