@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,8 @@ class SourceFrame:
     channels: their names, () if the source does not name them.
     levels: raw values that mean black and white.
     georeference: where its pixels lie on the earth, if its file is a GeoTIFF.
+    source: name of its source in a stream of several. read_at: when the stream had read it, by
+    `time.perf_counter`.
     """
 
     index: int
@@ -41,6 +44,8 @@ class SourceFrame:
     channels: tuple[str, ...] = ()
     levels: Levels = BYTE_LEVELS
     georeference: Georeference | None = None
+    source: str = ""
+    read_at: float | None = field(default=None, compare=False)
 
     @property
     def picture(self) -> Rgb:
@@ -123,31 +128,60 @@ class Segmented:
     presence: npt.NDArray[np.float32] | None = None
     confidence: npt.NDArray[np.uint8] | None = None
 
+    @property
+    def source(self) -> str:
+        """Name of the frame's source in a stream of several; else empty."""
+        return self.frame.source
+
+
+@dataclass(eq=False)
+class Run:
+    """Frames side by side in a batch that have one size and depth, with their masks.
+
+    at: where they stand in the batch. frames: the n frames. size: their height and width.
+    masks: (n, H, W). confidence: (n, H, W), None unless asked for.
+    """
+
+    at: slice
+    frames: Sequence[SourceFrame]
+    size: tuple[int, int]
+    masks: npt.NDArray[np.uint8] = field(init=False, repr=False)
+    confidence: npt.NDArray[np.uint8] | None = None
+
+    @property
+    def pixels(self) -> list[Frame]:
+        """The frames' images."""
+        return [frame.image for frame in self.frames]
+
 
 @dataclass(eq=False)
 class Batch:
-    """Frames of one size on their way from a source to a sink; each stage adds what it computes.
+    """Frames on their way from sources to sinks; each stage adds what it computes.
 
-    frames: the N frames. wants_confidence: whether to compute `confidence`.
+    frames: the N frames, of any sizes. wants_confidence: whether to compute `confidence`.
+    sources: number of sources that give frames, of which this batch need not have all.
+    runs: the frames by size, which post-processing gives masks and confidence.
     images: net input (N, C, h, w), added by preprocessing. outputs: added by the net. Both are
     dropped once the masks exist.
-    masks, presence, confidence: see `Result`, added by post-processing.
+    presence: see `Result`, added by post-processing.
 
     Raises:
-        FrameError: the frames' sizes or depths differ, or there is no frame.
+        FrameError: there is no frame. In `size`, `masks` and `confidence`: sizes or depths differ.
     """
 
     frames: Sequence[SourceFrame]
     wants_confidence: bool = False
+    sources: int = 1
+    runs: Sequence[Run] = field(init=False)
     images: npt.NDArray[np.float32] = field(init=False, repr=False)
     outputs: NetOutputs = field(init=False, repr=False)
-    masks: npt.NDArray[np.uint8] = field(init=False, repr=False)
     presence: npt.NDArray[np.float32] | None = None
-    confidence: npt.NDArray[np.uint8] | None = None
     timings: Timings = field(default_factory=Timings)
 
     def __post_init__(self) -> None:
-        self.size = one_size(self.pixels)
+        self.runs = _runs(self.frames)
+        if not self.runs:
+            one_size([])  # raises
 
     @classmethod
     def of(cls, images: Sequence[Frame], *, confidence: bool = False) -> Batch:
@@ -160,15 +194,46 @@ class Batch:
         """The frames' images."""
         return [frame.image for frame in self.frames]
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of all frames."""
+        return self._only.size
+
+    @property
+    def masks(self) -> npt.NDArray[np.uint8]:
+        """Masks (N, H, W) of frames of one size."""
+        return self._only.masks
+
+    @property
+    def confidence(self) -> npt.NDArray[np.uint8] | None:
+        """Confidence (N, H, W) of frames of one size, None unless asked for."""
+        return self._only.confidence
+
+    @property
+    def _only(self) -> Run:
+        one_size(self.pixels)
+        return self.runs[0]
+
     def __len__(self) -> int:
         return len(self.frames)
 
     def __iter__(self) -> Iterator[Segmented]:
         """Each frame with its mask, once there are masks."""
-        for index, frame in enumerate(self.frames):
-            presence = None if self.presence is None else self.presence[index]
-            confidence = None if self.confidence is None else self.confidence[index]
-            yield Segmented(frame, self.masks[index], presence, confidence)
+        for run in self.runs:
+            for index, frame in enumerate(run.frames):
+                presence = None if self.presence is None else self.presence[run.at.start + index]
+                confidence = None if run.confidence is None else run.confidence[index]
+                yield Segmented(frame, run.masks[index], presence, confidence)
+
+
+def _runs(frames: Sequence[SourceFrame]) -> list[Run]:
+    runs, start = list[Run](), 0
+    for form, group in groupby(frames, lambda frame: (frame.image.shape, frame.image.dtype)):
+        alike = list(group)
+        height, width = form[0][:2]
+        runs.append(Run(slice(start, start + len(alike)), alike, (height, width)))
+        start += len(alike)
+    return runs
 
 
 def one_size(frames: Sequence[Frame]) -> tuple[int, int]:

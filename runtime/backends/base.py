@@ -83,7 +83,7 @@ class Backend(Closing, ABC):
         """`segment` for each batch, in order, with several in flight.
 
         Args:
-            smoother: smooths the logits over time, frame by frame.
+            smoother: smooths the logits of each source over time, frame by frame.
         """
 
     def net_alone(self, batch: Batch) -> Callable[[], object]:
@@ -172,11 +172,13 @@ class NetBackend(Backend):
         logits, presence = batch.outputs
         if smoother is not None:
             decided = self.postprocess.decided(presence, len(logits))
-            logits = smoother(batch.images, logits, decided=decided, size=batch.size)
-        batch.masks = self.postprocess(logits, presence, batch.size)
+            logits = smoother(batch.frames, batch.images, logits, decided=decided)
         batch.presence = presence
-        if batch.wants_confidence:
-            batch.confidence = self.postprocess.confidence(logits, presence, batch.size)
+        for run in batch.runs:
+            outputs = logits[run.at], None if presence is None else presence[run.at]
+            run.masks = self.postprocess(*outputs, run.size)
+            if batch.wants_confidence:
+                run.confidence = self.postprocess.confidence(*outputs, run.size)
         del batch.images, batch.outputs  # large, and sinks do not need them
         batch.timings.postprocess = time.perf_counter() - started
         return batch

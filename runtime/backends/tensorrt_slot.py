@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
+from edgeunet.data.resize import Size
 from edgeunet.errors import BackendError, UsageError
 
-from ..frames import Batch, Frame, NetOutputs, Timings
+from ..frames import Batch, NetOutputs, Run, Timings
 from ..gpu.cuda import CudaDevice, Staging
 from ..gpu.engine.execution import Execution, LoadedEngine
 from ..gpu.kernels import FilterTables, Kernels
@@ -22,6 +23,17 @@ from .base import Net
 from .postprocess import open_classes
 
 _SMALL = ("presence", "decision")  # see `CudaDevice.stage`
+_ALIGNMENT = 256  # bytes, as of memory that CUDA allocates
+_ROW = np.dtype(np.int32)
+
+
+def _places(lengths: Iterable[int]) -> tuple[list[int], int]:
+    """Aligned places for parts of so many bytes one behind the other, and the bytes of all."""
+    places, end = list[int](), 0
+    for length in lengths:
+        places.append(-(-end // _ALIGNMENT) * _ALIGNMENT)
+        end = places[-1] + length
+    return places, end
 
 
 class Slot(Closing):
@@ -48,8 +60,7 @@ class Slot(Closing):
         self._limit = engines[0].max_batch
         self._in_parts = len(engines) > 1
         self._staged: dict[str, Staging] = {}
-        self._tables: FilterTables | None = None  # for frames of `_tables_size`
-        self._tables_size = (0, 0)
+        self._tables: dict[Size, tuple[FilterTables, int]] = {}  # with their places in "tables"
         with ExitStack() as stack:
             self._stream = stack.enter_context(device.stream())
             # At the start, and after preprocessing, inference and post-processing.
@@ -76,15 +87,18 @@ class Slot(Closing):
         self._check(len(batch))
         self._batch = batch
         self._wanted = ("masks", "confidence") if batch.wants_confidence else ("masks",)
-        self._count, self._size = len(batch), batch.size
-        frame = batch.pixels[0]  # all have one form
-        nbytes = self._count * frame.nbytes
+        self._count = len(batch)
+        places, nbytes = _places(sum(frame.nbytes for frame in run.pixels) for run in batch.runs)
         staging = self._staging("frames", nbytes)
-        host = staging.host[:nbytes].view(frame.dtype).reshape(self._count, *frame.shape)
-        np.stack(batch.pixels, out=host)
+        for run, place in zip(batch.runs, places, strict=True):
+            frame = run.pixels[0]  # all have one form
+            host = staging.host[place : place + len(run.frames) * frame.nbytes]
+            np.stack(run.pixels, out=host.view(frame.dtype).reshape(-1, *frame.shape))
         self._marks[0].record(self._stream)
         staging.upload(nbytes, self._stream)
-        self._queue_images(staging.address, frame)
+        self._prepare_tables({run.size for run in batch.runs})
+        for run, place in zip(batch.runs, places, strict=True):
+            self._queue_images(staging.address + place, run)
         self._marks[1].record(self._stream)
         self._executions[0].enqueue(self._count)
         if "presence" in self._tensors:
@@ -101,13 +115,12 @@ class Slot(Closing):
             self._decode()
         started, prepared, inferred, done = self._marks
         done.synchronize()
-        shape = (self._count, *self._size)
-        planes = {
-            name: self._staged[name].host[: math.prod(shape)].reshape(shape).copy()
-            for name in self._wanted
-        }
         batch = self._batch
-        batch.masks, batch.confidence = planes["masks"], planes.get("confidence")
+        for run, place in zip(batch.runs, self._mask_places()[0], strict=True):
+            shape = (len(run.frames), *run.size)
+            for name in self._wanted:
+                plane = self._staged[name].host[place : place + math.prod(shape)]
+                setattr(run, name, plane.reshape(shape).copy())
         if "presence" in self._tensors:
             batch.presence = self._fetched("presence", self._count)
         batch.timings = Timings(
@@ -159,7 +172,7 @@ class Slot(Closing):
         if len(undecided):
             # Use few sizes, since each has a context and a graph. Nothing reads the extra rows.
             self._executions[1].enqueue(min(1 << (len(undecided) - 1).bit_length(), self._limit))
-        rows = np.full(self._count, -1, np.int32)
+        rows = np.full(self._count, -1, _ROW)
         rows[undecided] = np.arange(len(undecided))
         nbytes = rows.nbytes + presence.nbytes
         decision = self._staging("decision", nbytes)
@@ -168,57 +181,66 @@ class Slot(Closing):
         decision.upload(nbytes, self._stream)
         self._queue_masks(rows=decision.address, presence=decision.address + rows.nbytes)
 
-    def _queue_images(self, frames: int, form: Frame) -> None:
-        """Queue the pre-processing of frames like `form` at an address of the device."""
-        tables = self._filter_tables()
-        if tables is None:
-            queue = self._kernels.preprocess
-        else:
-            at = self._staged["tables"].address
+    def _queue_images(self, frames: int, run: Run) -> None:
+        """Queue the pre-processing of a run's frames at an address of the device."""
+        queue, form, image = self._kernels.preprocess, run.pixels[0], self._tensors["image"]
+        if run.size in self._tables:
+            tables, place = self._tables[run.size]
+            at = self._staged["tables"].address + place
             queue = partial(self._kernels.resample, tables=tables, at=at)
         queue(
             frames,
-            self._size,
-            count=self._count,
-            images=self._at["image"],
-            dtype=self._tensors["image"].dtype,
+            run.size,
+            count=len(run.frames),
+            images=self._at["image"] + run.at.start * image.frame_bytes,
+            dtype=image.dtype,
             stream=self._stream,
             frame_dtype=form.dtype,
             channels=form.shape[2],
         )
 
-    def _filter_tables(self) -> FilterTables | None:
-        """The tables for the batch's size, on the device; None if the filter needs none."""
-        if self._size != self._tables_size:
-            self._tables = self._kernels.tables(self._size)
-            if self._tables is not None:
-                content = self._tables.content
-                staging = self._staging("tables", content.nbytes)
-                staging.host[: content.nbytes] = content
-                staging.upload(content.nbytes, self._stream)
-            self._tables_size = self._size
-        return self._tables
+    def _prepare_tables(self, sizes: set[Size]) -> None:
+        """Bring the tables of these sizes to the device, if the filter needs any."""
+        if sizes <= self._tables.keys():
+            return
+        made = {size: tables for size in sizes if (tables := self._kernels.tables(size))}
+        places, nbytes = _places(tables.content.nbytes for tables in made.values())
+        self._tables = dict(zip(made, zip(made.values(), places, strict=True), strict=True))
+        if made:
+            staging = self._staging("tables", nbytes)
+            for tables, place in self._tables.values():
+                staging.host[place : place + tables.content.nbytes] = tables.content
+            staging.upload(nbytes, self._stream)
 
     def _queue_masks(self, *, rows: int, presence: int) -> None:
-        logits = self._tensors["logits"]
-        pixels = self._count * math.prod(self._size)
-        planes = {name: self._staging(name, pixels) for name in self._wanted}
+        """Queue the post-processing, see `Kernels.postprocess` for rows and presence."""
+        logits, runs = self._tensors["logits"], self._batch.runs
+        places, nbytes = self._mask_places()
+        planes = {name: self._staging(name, nbytes) for name in self._wanted}
         self._marks[2].record(self._stream)
-        self._kernels.postprocess(
-            self._at["logits"],
-            logits.dtype,
-            rows=rows,
-            presence=presence,
-            logits_size=(logits.shape[1], logits.shape[2]),
-            count=self._count,
-            masks=planes["masks"].address,
-            size=self._size,
-            stream=self._stream,
-            confidence=planes["confidence"].address if "confidence" in planes else 0,
-        )
+        for run, place in zip(runs, places, strict=True):
+            first = run.at.start
+            # Without rows, frame n has row n of the logits.
+            skipped = 0 if rows else first * logits.frame_bytes
+            self._kernels.postprocess(
+                self._at["logits"] + skipped,
+                logits.dtype,
+                rows=rows and rows + first * _ROW.itemsize,
+                presence=presence and presence + first * self._tensors["presence"].shape[0] * 4,
+                logits_size=(logits.shape[1], logits.shape[2]),
+                count=len(run.frames),
+                masks=planes["masks"].address + place,
+                size=run.size,
+                stream=self._stream,
+                confidence=planes["confidence"].address + place if "confidence" in planes else 0,
+            )
         for staging in planes.values():
-            staging.download(pixels, self._stream)
+            staging.download(nbytes, self._stream)
         self._marks[3].record(self._stream)
+
+    def _mask_places(self) -> tuple[list[int], int]:
+        """Where each run's masks begin, and the bytes of all."""
+        return _places(len(run.frames) * math.prod(run.size) for run in self._batch.runs)
 
     def _fetch(self, name: str, count: int) -> None:
         """Queue a copy of a tensor's first frames to the host. `_fetched` returns them."""

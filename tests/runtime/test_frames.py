@@ -1,4 +1,4 @@
-"""Frames: their conversion to RGB, and batches of one size."""
+"""Frames: their conversion to RGB, and batches of any sizes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def frames(*sizes: tuple[int, int]) -> list[SourceFrame]:
 def test_each_frame_gets_its_share(confidence: bool) -> None:
     batch = Batch(frames((4, 6), (4, 6)), confidence)
     assert len(batch) == 2 and batch.size == (4, 6)
-    batch.masks = np.arange(48, dtype=np.uint8).reshape(2, 4, 6)
+    batch.runs[0].masks = np.arange(48, dtype=np.uint8).reshape(2, 4, 6)
     batch.presence = np.array([[0.1, 0.2], [0.3, 0.4]], np.float32)
     if confidence:
-        batch.confidence = 255 - batch.masks
+        batch.runs[0].confidence = 255 - batch.masks
     for index, segmented in enumerate(batch):
         assert segmented.frame is batch.frames[index]
         np.testing.assert_array_equal(segmented.mask, batch.masks[index])
@@ -37,14 +37,29 @@ def test_each_frame_gets_its_share(confidence: bool) -> None:
 
 def test_without_a_gate_there_is_no_presence() -> None:
     batch = Batch.of([frame.image for frame in frames((2, 3))])
-    batch.masks = np.zeros((1, 2, 3), np.uint8)
+    batch.runs[0].masks = np.zeros((1, 2, 3), np.uint8)
     assert next(iter(batch)).presence is None
 
 
-@pytest.mark.parametrize(("sizes", "words"), [([(4, 6), (4, 7)], "4x6, 4x7"), ([], "got none")])
-def test_a_batch_has_one_size(sizes: list[tuple[int, int]], words: str) -> None:
-    with pytest.raises(FrameError, match=words):
-        Batch(frames(*sizes))
+def test_batch_of_several_sizes_has_runs() -> None:
+    batch = Batch(frames((4, 6), (2, 3), (2, 3), (4, 6)))
+    assert [(run.at.start, len(run.frames), run.size) for run in batch.runs] == [
+        (0, 1, (4, 6)), (1, 2, (2, 3)), (3, 1, (4, 6))
+    ]  # fmt: skip
+    batch.presence = np.arange(4, dtype=np.float32)[:, None]
+    for number, run in enumerate(batch.runs):
+        run.masks = np.full((len(run.frames), *run.size), number, np.uint8)
+    assert [(each.frame.index, each.mask.shape, each.mask[0, 0]) for each in batch] == [
+        (0, (4, 6), 0), (1, (2, 3), 1), (2, (2, 3), 1), (3, (4, 6), 2)
+    ]  # fmt: skip
+    assert [float(each.presence[0]) for each in batch if each.presence is not None] == [0, 1, 2, 3]
+    with pytest.raises(FrameError, match="2x3, 4x6"):
+        _ = batch.masks
+
+
+def test_batch_without_a_frame_is_refused() -> None:
+    with pytest.raises(FrameError, match="got none"):
+        Batch([])
 
 
 # one_size

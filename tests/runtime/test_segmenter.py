@@ -504,7 +504,8 @@ class Fixed(NetBackend):
         self.fixed = opened.golden().masks if masks is None else masks
 
     def segment(self, batch: Batch) -> Batch:
-        batch.masks = self.fixed[: len(batch)]
+        (run,) = batch.runs
+        run.masks = self.fixed[: len(batch)]
         return batch
 
 

@@ -81,15 +81,16 @@ class TiledBackend(Wrapper):
 
     def segment(self, batch: Batch) -> Batch:
         """See `Backend`."""
-        shape = (len(batch), *batch.size)
-        batch.masks = np.empty(shape, np.uint8)
-        batch.confidence = np.empty(shape, np.uint8) if batch.wants_confidence else None
         presences = []
-        for index, frame in enumerate(batch.pixels):
-            confidence = None if batch.confidence is None else batch.confidence[index]
-            presence = self._segment(frame, batch.masks[index], confidence, batch)
-            if presence is not None:
-                presences.append(presence)
+        for run in batch.runs:
+            shape = (len(run.frames), *run.size)
+            run.masks = np.empty(shape, np.uint8)
+            run.confidence = np.empty(shape, np.uint8) if batch.wants_confidence else None
+            for index, frame in enumerate(run.pixels):
+                confidence = None if run.confidence is None else run.confidence[index]
+                presence = self._segment(frame, run.masks[index], confidence, batch)
+                if presence is not None:
+                    presences.append(presence)
         batch.presence = np.stack(presences) if presences else None
         return batch
 

@@ -205,6 +205,20 @@ def test_stream_is_segment_for_each_batch(
         np.testing.assert_array_equal(result.masks, backend.segment(Batch.of(batch)).masks)
 
 
+def test_frames_of_several_sizes_are_those_of_each_alone(
+    backend: NetBackend, frames: list[npt.NDArray[np.uint8]]
+) -> None:
+    mixed = [frames[0], frames[1][:50, 3:74], frames[2][:50, 3:74], frames[3][:33]]
+    (streamed,) = backend.stream([Batch.of(mixed, confidence=True)])
+    for found in (backend.segment(Batch.of(mixed, confidence=True)), streamed):
+        for frame, result in zip(mixed, found, strict=True):
+            alone = backend.segment(Batch.of([frame], confidence=True))
+            assert np.mean(result.mask != alone.masks[0]) <= 1e-3
+            assert result.confidence is not None and alone.confidence is not None
+            assert np.abs(result.confidence.astype(int) - alone.confidence[0]).max() <= 1
+            assert len(np.unique(result.mask)) > 1, "one class alone shows nothing"
+
+
 def test_smoothed_stream_is_that_of_smoothed_logits(
     backend: NetBackend, bundle: Bundle, frames: list[npt.NDArray[np.uint8]]
 ) -> None:
@@ -216,7 +230,9 @@ def test_smoothed_stream_is_that_of_smoothed_logits(
     for batch, result in zip(batches, results, strict=True):
         images = backend.preprocess(batch)
         logits = backend.net.infer(images).logits
-        smoothed = smoother(images, logits, decided=np.zeros(len(batch), bool), size=size)
+        smoothed = smoother(
+            Batch.of(batch).frames, images, logits, decided=np.zeros(len(batch), bool)
+        )
         np.testing.assert_array_equal(result.masks, backend.postprocess(smoothed, None, size))
         plain.append(backend.postprocess(logits, None, size))
     masks = np.concatenate([result.masks for result in results])

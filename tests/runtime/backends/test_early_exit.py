@@ -122,6 +122,16 @@ def test_stream_gives_the_same(backend: NetBackend, images: list[Frame]) -> None
         np.testing.assert_array_equal(result.masks, backend.segment(Batch.of(group)).masks)
 
 
+def test_frames_of_several_sizes_keep_their_own_gates(
+    backend: NetBackend, images: list[Frame]
+) -> None:
+    mixed = [image if index % 2 else image[:50] for index, image in enumerate(images[:4])]
+    for each in backend.segment(Batch.of(mixed)):
+        alone = backend.segment(Batch([each.frame]))
+        assert np.mean(each.mask != alone.masks[0]) <= 1e-3
+        np.testing.assert_allclose(each.presence, alone.presence[0], atol=1e-4)
+
+
 def test_integrated_gpu_gives_the_same_bits(bundle: Bundle, images: list[Frame]) -> None:
     """It shares the memory of presence and decisions with the host, and nothing else."""
     groups = [images[start : start + 4] for start in range(0, len(images), 4)]

@@ -15,6 +15,7 @@ from edgeunet.bundle.manifest import InputSpec, channel_names
 from edgeunet.errors import UsageError
 from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.runtime.backends.smoothing import Smoother
+from edgeunet.runtime.frames import SourceFrame
 
 SIZE = (32, 48)
 SPEC = InputSpec(height=32, width=48)
@@ -38,12 +39,15 @@ def smooth(
     *,
     decided: list[bool] | None = None,
     size: tuple[int, int] = SIZE,
+    sources: str = "",
 ) -> Logits:
+    """sources: of each frame, a letter."""
+    frame, names = np.zeros((*size, 3), np.uint8), sources or "-" * len(logits)
     return smoother(
+        [SourceFrame(index, "", frame, source=name) for index, name in enumerate(names)],
         still(len(logits)) if images is None else images,
         logits,
         decided=np.array(decided or [False] * len(logits)),
-        size=size,
     )
 
 
@@ -117,6 +121,16 @@ def test_begins_anew_where_the_size_changes() -> None:
     smooth(smoother, steps([0, 0]))
     assert smooth(smoother, steps([8]), size=(64, 96))[0, 0, 0, 0] == 8
     assert smooth(smoother, steps([0]), size=(64, 96))[0, 0, 0, 0] == 4
+
+
+def test_each_source_has_its_own_past() -> None:
+    images = np.concatenate([still(1, value) for value in (100, 200, 100, 200, 100, 200)])
+    smoother = Smoother(SPEC, 0.5)
+    came = smooth(smoother, steps([8, 0, 0, 8, 0, 8]), images, sources="ababab")
+    assert came[:, 0, 0, 0].tolist() == [8, 0, 4, 4, 2, 6]
+    smoother.forget("a")
+    came = smooth(smoother, steps([8, 8]), images[:2], sources="ab")
+    assert came[:, 0, 0, 0].tolist() == [8, 7]
 
 
 def test_frame_that_the_gate_decided_is_no_past() -> None:

@@ -54,6 +54,7 @@ def test_tables_follow_the_size_of_the_frames(
     filtered = replace(bundle, manifest=replace(bundle.manifest, input=spec))
     sizes = [(64, 96), (130, 200), (130, 200), (50, 71), (130, 200)]
     batches = [frames(2, size, seed) for seed, size in enumerate(sizes)]
+    mixed = Batch.of([batches[0][0], batches[3][0], batches[1][0], batches[3][1]])
     with (
         create_backend("onnxruntime", filtered) as reference,
         gpu_machine(integrated=integrated),
@@ -62,6 +63,9 @@ def test_tables_follow_the_size_of_the_frames(
         wanted = [reference.segment(Batch.of(batch)).masks for batch in batches]
         found = [backend.segment(Batch.of(batch)).masks for batch in batches]
         streamed = [batch.masks for batch in backend.stream(map(Batch.of, batches))]
+        for each in backend.segment(mixed):
+            alone = reference.segment(Batch([each.frame])).masks[0]
+            assert np.mean(each.mask != alone) <= 1e-3
     for masks in (found, streamed):
         for here, there in zip(masks, wanted, strict=True):
             assert np.mean(here != there) <= 1e-3
