@@ -63,7 +63,7 @@ class LoadOptions:
         tiling: how to cut frames into tiles of the net's input size, for frames larger than that;
             None resizes each frame to the input size.
         target_fps: frames per second to hold, by switching between the depths that the bundle
-            carries; None runs the deepest.
+            carries; of each of several sources. None runs the deepest.
         device: index of the GPU; None for the first.
         dla: core of the Deep Learning Accelerator, TensorRT only; None for the GPU.
         threads: CPU threads of ONNX Runtime; None for all cores.
@@ -90,7 +90,8 @@ class LoadOptions:
     target_fps: float | None = field(
         default=None,
         metadata=describe(
-            "Frame rate to hold, by switching between the depths that the bundle carries.",
+            "Frame rate to hold, by switching between the depths that the bundle carries; of each "
+            "source.",
             gt=0,
             lt=math.inf,
             metavar="FPS",

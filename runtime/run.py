@@ -17,9 +17,10 @@ from .frames import Ignored
 from .options import DEFAULTS, LoadOptions
 from .pipeline.stopping import stopping_on_signals
 from .pipeline.stopwatch import Stopwatch
-from .segmenter import Drop, Segmenter
+from .segmenter import Segmenter
 from .sinks import Format, Output, Sink, check_output, open_sink
 from .sources import Frames, Source
+from .sources.feed import Drop
 from .stream import StreamReport
 
 
@@ -56,7 +57,7 @@ def run(
     *,
     backend: str = "auto",
     options: LoadOptions = DEFAULTS,
-    batch: int = 1,
+    batch: int | None = None,
     max_delay: float | None = None,
     drop: Drop | None = None,
     temporal: float | None = None,

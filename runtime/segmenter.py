@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 from weakref import WeakSet
 
 import numpy as np
@@ -29,14 +29,12 @@ from .frames import Batch, SourceFrame, Timings, one_size
 from .options import DEFAULTS, LoadOptions, Tiling
 from .pipeline.stopping import Closing
 from .results import FrameResult, Result
-from .sources import Frames, IterableSource, Source
 from .sources.arrays import arrays_of
-from .stream import Feed, Stream
+from .sources.feed import Drop, Feed
+from .sources.named import Given, inputs_of
+from .stream import Stream
 
 T = TypeVar("T", bound=np.generic)
-Drop = Literal["oldest", "none"]
-# Seconds that a live frame waits for its batch to fill; a shorter delay is not noticed.
-_LIVE_DELAY = 0.05
 
 
 class Segmenter(Closing):
@@ -165,42 +163,57 @@ class Segmenter(Closing):
 
     def stream(
         self,
-        source: str | Path | Iterable[object],
+        source: Given | Mapping[str, Given],
         *,
-        batch: int = 1,
+        batch: int | None = None,
         max_delay: float | None = None,
         drop: Drop | None = None,
         temporal: float | None = None,
         confidence: bool = False,
+        skip_damaged: bool = False,
     ) -> Stream:
         """Yield (frame, mask (H, W)) in order, computed ahead of the consumer.
 
         If the source raises, earlier frames are delivered first, then the error. If the first
         frames are unlike those that the bundle was made with, a warning says so.
 
+        Several sources by name share the net: each is read in a thread of its own, and those that
+        have a frame take turns in every batch, whatever their frames' sizes. Results come in the
+        order of their source, which `frame.source` and `result.source` name, as soon as they are
+        there, so that a slow or lost source holds up no other. A source that fails ends alone, and
+        one error behind all results names it; `Stream.report` has the counts and latency of each.
+
         Args:
             source: what `Frames.open` takes, or your own frames: anything that yields what a call
-                takes, see `arrays_of`, or `SourceFrame`s, which also have a time and a name.
-            batch: frames per call of the net; a batch ends early when the frames' size changes.
+                takes, see `arrays_of`, or `SourceFrame`s, which also have a time and a name. Or
+                several of these by name.
+            batch: frames per call of the net. None: one, or one of each of several sources, as far
+                as the bundle takes them.
             max_delay: longest time in seconds to wait for a batch to fill. None: 0.05 for a live
-                source, otherwise no limit.
-            drop: which frames to drop if the consumer cannot keep up with the source. None:
-                "oldest" for a live source, "none" otherwise.
+                source and for several, otherwise no limit.
+            drop: which frames to drop if the consumer cannot keep up with a source. None: "oldest"
+                for a live source, "none" otherwise.
             temporal: share of the past in the logits of each frame, see `Smoother`; None: none.
             confidence: `Stream.results` also has the confidence of each pixel.
+            skip_damaged: see `Frames.read`.
 
         Raises:
-            UsageError: not a source, a batch that the bundle does not take, a negative delay,
-            dropping frames of a file, smoothing of tiles or out of range. While the stream is
-            read, as of a call.
+            UsageError: not a source, one source under two names, a batch that the bundle does not
+            take, a negative delay, dropping frames of a file, smoothing of tiles or out of range.
+            While the stream is read, as of a call.
 
         Example:
             >>> with edgeunet.load(bundle) as segmenter, segmenter.stream([frame]) as stream:
             ...     [(frame.index, mask.shape == frame.image.shape[:2]) for frame, mask in stream]
             [(0, True)]
+            >>> cameras = {"door": [frame, frame], "yard": [frame[:40]]}
+            >>> with edgeunet.load(bundle) as segmenter, segmenter.stream(cameras) as stream:
+            ...     sorted((each.source, each.mask.shape[0]) for each in stream.results())
+            [('door', 64), ('door', 64), ('yard', 40)]
         """
         self._check_open()
-        check_batch(batch, self.manifest)
+        if batch is not None:
+            check_batch(batch, self.manifest)
         if max_delay is not None and not max_delay >= 0:  # NaN too
             raise UsageError(f"max_delay is {max_delay}; expected 0 seconds or more.")
         if drop not in (None, *get_args(Drop)):
@@ -210,25 +223,33 @@ class Segmenter(Closing):
             raise UsageError(
                 "frames in tiles or windows are not smoothed over time. Leave out the smoothing."
             )
-        frames = Frames.open(source).read() if isinstance(source, (str, Path)) else source
-        if not isinstance(frames, Source):
-            frames = IterableSource(frames)
-        live = frames.info.live
-        if drop == "oldest" and frames.files:
-            if frames is not source:
-                frames.close()
-            raise UsageError("files are read in full; drop='oldest' is for live sources.")
+        inputs = inputs_of(source, skip_damaged=skip_damaged)
+        files = [name for name, each in inputs.items() if each.files]
+        if drop == "oldest" and files:
+            for each in inputs.values():
+                if each.source is not None and each.source is not source:
+                    each.source.close()
+            whose = f" ({', '.join(files)})" if len(inputs) > 1 else ""
+            raise UsageError(f"files are read in full{whose}; drop='oldest' is for live sources.")
         feed = Feed(
-            frames,
+            inputs,
             fit=self.fitted,
-            batch=batch,
-            max_delay=_LIVE_DELAY if live and max_delay is None else max_delay,
-            drop_oldest=(drop or ("oldest" if live else "none")) == "oldest",
+            batch=min(len(inputs), self.manifest.max_batch) if batch is None else batch,
+            max_delay=max_delay,
+            drop=drop,
             confidence=confidence,
         )
-        stream = Stream(self.backend, feed, smoother, self._first)
+        stream = Stream(self.backend, feed, smoother, self._first_frames(inputs))
         self._streams.add(stream)
         return stream
+
+    def _first_frames(self, names: Iterable[str]) -> Mapping[str, FirstFrames]:
+        """What compares the first frames of each source: one for all streams of a single one."""
+        several = list(names)
+        if len(several) == 1:
+            return {several[0]: self._first}
+        expected, levels = self.manifest.frames, self.manifest.input.levels
+        return {name: FirstFrames(expected, levels=levels, name=name) for name in several}
 
     def self_check(self) -> float:
         """Share of golden pixels that agree with the reference's masks, at the worst depth.

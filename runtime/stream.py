@@ -1,42 +1,67 @@
-"""A source through a backend: decoding, preprocessing, net and post-processing in parallel."""
+"""Sources through a backend: decoding, preprocessing, net and post-processing in parallel."""
 
 from __future__ import annotations
 
 import threading
 import time
 import weakref
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import cv2
 
 from edgeunet.bundle.statistics import FirstFrames
-from edgeunet.errors import EdgeUNetError, FrameError
+from edgeunet.errors import EdgeUNetError
 from edgeunet.metrics import Mask
 from edgeunet.shapes.regions import Legend
 
 from .backends import Backend
 from .backends.smoothing import Smoother
 from .frames import Batch, SourceFrame
-from .pipeline.channel import Channel, Interrupted, never
-from .pipeline.lease import Supply
 from .pipeline.stopping import Closing
 from .pipeline.stopwatch import StageReport, Stopwatch
 from .results import FrameResult
 from .sources import Source
+from .sources.feed import Feed, Reader, told
+
+
+@dataclass(frozen=True)
+class SourceReport:
+    """What became of one source of a stream.
+
+    read, segmented, dropped, skipped, reconnects: see `StreamReport`. latency_p50, latency_p99:
+    milliseconds from when a frame was read until its result was delivered, of the last frames.
+    live: whether it is; False before it is open. whole: it was read to its own end.
+    unlike: how its first frames differ from those that the bundle was made with, None if they do
+    not, or if that is not known. error: why it failed, None if it did not.
+    `read` is `segmented` plus `dropped` plus the frames under way.
+    """
+
+    read: int
+    segmented: int
+    dropped: int
+    skipped: int
+    reconnects: int
+    latency_p50: float
+    latency_p99: float
+    live: bool
+    whole: bool
+    unlike: str | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True)
 class StreamReport:
     """What a stream has done so far.
 
-    read: frames taken from the source. segmented: frames with a mask. dropped: frames that newer
-    ones replaced. skipped: damaged frames that the source left out. reconnects: how often a live
-    source reconnected. seconds: time since the first frame was requested. stages: by name.
-    unlike: how the first frames differ from those that the bundle was made with, None if they do
-    not, or if that is not known.
-    `read` is `segmented` plus `dropped` plus the frames under way.
+    read: frames taken from the sources. segmented: frames with a mask. dropped: frames that newer
+    ones replaced. skipped: damaged frames that the sources left out. reconnects: how often live
+    sources reconnected. seconds: time since the first frame was requested. stages: by name.
+    unlike: see `SourceReport`. sources: by name, "" if there is one without.
+    fairness: 1 if the net took the same share of the frames of each of several sources, 1 / N if it
+    took those of one of N alone (the index of Jain, Chiu and Hawe, DEC-TR-301, 1984); None before
+    there are two with a frame.
     """
 
     read: int
@@ -46,26 +71,32 @@ class StreamReport:
     reconnects: int
     seconds: float
     stages: dict[str, StageReport]
-    unlike: str | None = None
+    unlike: str | None
+    sources: dict[str, SourceReport]
+    fairness: float | None
 
 
 class Stream(Closing, Iterator[tuple[SourceFrame, Mask]]):
-    """Pairs of frame and mask (H, W), in order, computed ahead of the consumer.
+    """Pairs of frame and mask (H, W), in order of each source, computed ahead of the consumer.
 
     Each stage has its own thread, with bounded queues between them. If one raises, earlier pairs
-    are delivered first, then the error. Closing or dropping the stream ends all threads and closes
-    the source.
+    are delivered first, then the error; see `Feed` for errors of one of several sources. Closing or
+    dropping the stream ends all threads and closes the sources.
     """
 
     def __init__(
-        self, backend: Backend, feed: Feed, smoother: Smoother | None, first: FirstFrames
+        self,
+        backend: Backend,
+        feed: Feed,
+        smoother: Smoother | None,
+        first: Mapping[str, FirstFrames],
     ) -> None:
         self._feed, self._first = feed, first
-        self._progress = _Progress()
+        self._progress = _Progress(list(feed.readers))
         # Holds no reference to this object, so that dropping the stream ends it.
         self._results = _segmented(backend, feed, self._progress, smoother, first)
         # Also if it never started, in which case its `finally` does not run.
-        weakref.finalize(self._results, feed.source.close).atexit = False
+        weakref.finalize(self._results, feed.free).atexit = False
         self._taking = threading.RLock()
         self._ended = False
         self._error: EdgeUNetError | None = None
@@ -86,7 +117,7 @@ class Stream(Closing, Iterator[tuple[SourceFrame, Mask]]):
         self._feed.stop()
 
     def close(self) -> None:
-        """End all stages, and close the source.
+        """End all stages, and close the sources.
 
         If Ctrl-C interrupts the wait for the stages, the reading thread frees the source after its
         current frame.
@@ -95,13 +126,29 @@ class Stream(Closing, Iterator[tuple[SourceFrame, Mask]]):
         with self._taking:  # another thread may be waiting for a frame; it gets one, or the end
             self._ended = True
             self._results.close()
-        self._feed.source.close()
+        self._feed.free()
 
     def abort(self, error: EdgeUNetError) -> None:
         """Close the stream if it has not ended; whoever asks for more frames gets this error."""
         if not self._ended:
             self._error = error
             self.close()
+
+    def fail(self, source: str, error: Exception) -> None:
+        """Give up one of the sources, with the error of whoever takes its results.
+
+        Its results that are under way still come.
+        """
+        self._feed.readers[source].fail(error)
+
+    def is_finished(self, source: str) -> bool:
+        """Whether all results of one of the sources were delivered."""
+        return self._progress.is_finished(self._feed.readers[source])
+
+    @property
+    def sources(self) -> dict[str, Source | None]:
+        """The sources by name, None for those that are not open yet."""
+        return {name: reader.source for name, reader in self._feed.readers.items()}
 
     def _take(self) -> FrameResult:
         with self._taking:
@@ -115,18 +162,56 @@ class Stream(Closing, Iterator[tuple[SourceFrame, Mask]]):
 
     def report(self) -> StreamReport:
         """Counts and times so far; may be called from any thread."""
-        progress, source = self._progress, self._feed.source
-        stages = {"decode": self._feed.decoding, **progress.stages}
+        progress = self._progress
+        stages = {name: watch.report() for name, watch in progress.stages.items()}
+        sources = {name: self._report_of(reader) for name, reader in self._feed.readers.items()}
         return StreamReport(
             read=self._feed.read,
             segmented=progress.segmented,
-            dropped=self._feed.dropped,
-            skipped=source.skipped,
-            reconnects=source.reconnects,
+            dropped=sum(each.dropped for each in sources.values()),
+            skipped=sum(each.skipped for each in sources.values()),
+            reconnects=sum(each.reconnects for each in sources.values()),
             seconds=progress.seconds,
-            stages={name: watch.report() for name, watch in stages.items()},
-            unlike=self._first.difference,
+            stages={"decode": self._feed.decoding, **stages},
+            unlike=_joined({name: each.unlike for name, each in sources.items()}),
+            sources=sources,
+            fairness=_fairness(sources.values()),
         )
+
+    def _report_of(self, reader: Reader) -> SourceReport:
+        latency, source = self._progress.latencies[reader.name].report(), reader.source
+        return SourceReport(
+            read=reader.read,
+            segmented=self._progress.counts[reader.name],
+            dropped=reader.dropped,
+            skipped=0 if source is None else source.skipped,
+            reconnects=0 if source is None else source.reconnects,
+            latency_p50=latency.p50,
+            latency_p99=latency.p99,
+            live=reader.live,
+            whole=reader.whole,
+            unlike=self._first[reader.name].difference,
+            error=None if reader.error is None else told(reader.error),
+        )
+
+
+def _joined(told: Mapping[str, str | None]) -> str | None:
+    """What is told of some sources, with their names if there are several."""
+    found = [
+        words if len(told) == 1 else f"{name}: {words}" for name, words in told.items() if words
+    ]
+    return "; ".join(found) or None
+
+
+def _fairness(sources: Iterable[SourceReport]) -> float | None:
+    """See `StreamReport`."""
+    shares = [
+        each.segmented / (each.segmented + each.dropped)
+        for each in sources
+        if each.segmented + each.dropped
+    ]
+    squares = sum(share * share for share in shares)
+    return sum(shares) ** 2 / (len(shares) * squares) if len(shares) > 1 and squares else None
 
 
 class _Results(Iterator[FrameResult]):
@@ -139,124 +224,15 @@ class _Results(Iterator[FrameResult]):
         return self._take()
 
 
-class Feed(Closing, Supply[Batch]):
-    """Reads a source in its own thread and hands out batches of frames of one size, in order.
+class _Progress:
+    """What the consumer's thread counts. started, ended: by `time.perf_counter`.
 
-    If the source raises, the frames read before are delivered first, then the error.
-
-    Attributes:
-        source: the source. read: number of frames taken from it.
-
-    Args:
-        fit: turns a frame into one that the net takes, in the reading thread.
-        batch: largest number of frames in a batch; it ends early when the frames' size changes.
-        max_delay: seconds that a batch's first frame waits for the others; None: no limit.
-        drop_oldest: keep the newest frames if the consumer is slower than the source.
-        confidence: see `Batch.wants_confidence`.
+    counts: frames segmented, by source. latencies: seconds from reading to delivery, by source.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        *,
-        fit: Callable[[SourceFrame], SourceFrame],
-        batch: int,
-        max_delay: float | None,
-        drop_oldest: bool,
-        confidence: bool = False,
-    ) -> None:
-        self.source = source
-        self._fit = fit
-        self.read = 0
-        self.decoding = Stopwatch()
-        self._batch = batch
-        self._max_delay = max_delay
-        self._confidence = confidence
-        # A live source's newest batch, or the batch after the one that is being prepared.
-        self._channel: Channel[SourceFrame] = Channel(batch, drop_oldest=drop_oldest)
-        self._taking = threading.Lock()
-        self._next: SourceFrame | None = None
-        self._thread = threading.Thread(target=self._produce, name="edgeunet-decode", daemon=True)
-
-    @property
-    def dropped(self) -> int:
-        """Frames that newer ones replaced."""
-        return self._channel.dropped
-
-    def take(self, interrupted: Callable[[], bool] = never) -> Batch:
-        """See `Supply`."""
-        with self._taking:
-            if self._thread.ident is None:
-                self._thread.start()
-            if interrupted():
-                raise Interrupted
-            frames = [self._next or self._channel.get(interrupted=interrupted)]
-            self._next = None
-            due = None if self._max_delay is None else time.monotonic() + self._max_delay
-            while len(frames) < self._batch:
-                left = None if due is None else max(0, due - time.monotonic())
-                try:
-                    frame = self._channel.get(left, interrupted)
-                except Exception:  # the end, the delay, or an error, which is raised again later
-                    break
-                if _form(frame) != _form(frames[0]):
-                    self._next = frame
-                    break
-                frames.append(frame)
-            return Batch(frames, self._confidence)
-
-    def wake(self) -> None:
-        """See `Supply`."""
-        self._channel.wake()
-
-    def stop(self) -> None:
-        """Read no more; the frames that were read are delivered."""
-        self.source.stop()
-        self._channel.end()
-
-    def close(self) -> None:
-        """Stop, and wait for the source to finish its current frame."""
-        self.stop()
-        if self._thread.ident is not None:
-            self._thread.join(self.source.close_timeout)
-
-    def _produce(self) -> None:
-        error: BaseException | None = None
-        try:
-            while True:
-                with self.decoding.lap():
-                    frame = next(self.source, None)
-                    if frame is None:
-                        break
-                    frame = self._fitted(frame)  # under the same name: the raw one may be large
-                if frame is None:
-                    continue
-                if not self._channel.put(frame):
-                    break
-                self.read += 1
-        except BaseException as raised:
-            error = raised
-        self._channel.end(error)
-
-    def _fitted(self, frame: SourceFrame) -> SourceFrame | None:
-        """The frame as the net takes it, None if the source goes on without it."""
-        try:
-            return self._fit(frame)
-        except FrameError as error:
-            self.source.reject(error)
-            return None
-
-
-def _form(frame: SourceFrame) -> tuple[object, ...]:
-    """What all frames of a batch have in common."""
-    return frame.image.shape, frame.image.dtype
-
-
-class _Progress:
-    """What the consumer's thread counts. started, ended: by `time.perf_counter`."""
-
-    def __init__(self) -> None:
-        self.segmented = 0
+    def __init__(self, sources: Sequence[str]) -> None:
+        self.counts = dict.fromkeys(sources, 0)
+        self.latencies = {name: Stopwatch() for name in sources}
         self.started: float | None = None
         self.ended: float | None = None
         self.stages = {name: Stopwatch() for name in ("preprocess", "infer", "postprocess")}
@@ -264,6 +240,14 @@ class _Progress:
     @property
     def seconds(self) -> float:
         return 0.0 if self.started is None else (self.ended or time.perf_counter()) - self.started
+
+    @property
+    def segmented(self) -> int:
+        return sum(self.counts.values())
+
+    def is_finished(self, reader: Reader) -> bool:
+        done = self.counts[reader.name] + reader.dropped
+        return reader.ended and reader.read == done
 
     def end(self) -> None:
         self.ended = time.perf_counter()
@@ -273,19 +257,25 @@ class _Progress:
             lanes = batch.timings.lanes if name == "infer" else 1
             watch.add(getattr(batch.timings, name), frames=len(batch), threads=lanes)
 
+    def deliver(self, frame: SourceFrame) -> None:
+        self.counts[frame.source] += 1
+        if frame.read_at is not None:
+            self.latencies[frame.source].add(time.perf_counter() - frame.read_at)
+
 
 def _segmented(
     backend: Backend,
     feed: Feed,
     progress: _Progress,
     smoother: Smoother | None,
-    first: FirstFrames,
+    first: Mapping[str, FirstFrames],
 ) -> Generator[FrameResult, None, None]:
     with ExitStack() as stack:
         stack.enter_context(_one_opencv_thread())
         stack.callback(progress.end)
-        stack.callback(first.end)
-        stack.callback(feed.source.close)
+        for each in first.values():
+            stack.callback(each.end)
+        stack.callback(feed.free)
         stack.enter_context(feed)
         results = backend.stream(feed, smoother=smoother)
         stack.callback(results.close)
@@ -296,9 +286,13 @@ def _segmented(
         for batch in results:
             progress.add(batch)
             for segmented in batch:
-                progress.segmented += 1
-                first.add(segmented.frame.image)
+                progress.deliver(segmented.frame)
+                first[segmented.source].add(segmented.frame.image)
                 yield FrameResult(**vars(segmented), legend=legend)
+            if smoother is not None:
+                for name, reader in feed.readers.items():
+                    if progress.is_finished(reader):
+                        smoother.forget(name)
 
 
 _opencv = threading.RLock()  # reentrant, since the garbage collector may end a stream anywhere

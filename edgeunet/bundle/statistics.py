@@ -74,11 +74,13 @@ class FirstFrames:
 
     Args:
         expected: None if the bundle does not say; then nothing is compared.
-        levels: values of black and white.
+        levels: values of black and white. name: of the frames' source, for the warning.
     """
 
-    def __init__(self, expected: FrameStatistics | None, *, levels: Range = (0, 255)) -> None:
-        self._expected, self._levels = expected, levels
+    def __init__(
+        self, expected: FrameStatistics | None, *, levels: Range = (0, 255), name: str = ""
+    ) -> None:
+        self._expected, self._levels, self._name = expected, levels, name
         self._seen: list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]] = []
         self.difference: str | None = None
 
@@ -102,9 +104,10 @@ class FirstFrames:
         self.difference = " and ".join(part for part in parts if part) or None
         if self.difference is not None:
             _log.warning(
-                "The frames are unlike those that this bundle was made with: %s. The masks are "
+                "The frames%s are unlike those that this bundle was made with: %s. The masks are "
                 "probably wrong. Use weights that were trained on such frames: `edgeunet models` "
                 "lists those of the package, `edgeunet train` makes others.",
+                self._name and f" of {self._name}",
                 self.difference,
             )
 

@@ -22,7 +22,12 @@ class StreamOptions:
     """How `run` and `serve` feed the net; None in overlap and blend is the default of `Tiling`."""
 
     backend: str = described("auto", _BACKENDS, metavar="NAME")
-    batch: int = described(1, "Frames, or tiles, per call of the net.", ge=1)
+    batch: int | None = described(
+        None,
+        "Frames, or tiles, per call of the net.",
+        ge=1,
+        shown_default="1, or one frame of each source",
+    )
     temporal: float | None = described(
         None,
         "Share of earlier frames in each frame's logits, such as 0.3; reduces flicker.",
@@ -63,7 +68,7 @@ class StreamOptions:
         if self.tile:
             given: dict[str, Any] = {"overlap": self.overlap, "blend": self.blend}
             chosen = {name: value for name, value in given.items() if value is not None}
-            tiling = Tiling(batch=self.batch, **chosen)
+            tiling = Tiling(batch=self.batch or 1, **chosen)
         return {
             "backend": self.backend,
             "options": replace(options, tiling=tiling, reading=reading),

@@ -12,8 +12,8 @@ from ..data.fit import Reading
 from ..errors import IncompleteError, UnfinishedError
 from ..runtime.options import LoadOptions
 from ..runtime.run import RunSummary, run
-from ..runtime.segmenter import Drop
 from ..runtime.sinks.opening import OUTPUTS, Format
+from ..runtime.sources.feed import Drop
 from .bundle_options import StreamOptions
 from .common import (
     DIRECTORY,

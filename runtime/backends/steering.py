@@ -34,7 +34,7 @@ class SteeredBackend(Wrapper):
     Args:
         bundle: one that carries several depths.
         make: opens the backend of a depth's bundle.
-        target_fps: frames per second to hold, positive and finite.
+        target_fps: frames per second to hold, positive and finite; of each of several sources.
 
     Raises:
         UsageError: a bundle of one depth.
@@ -113,7 +113,9 @@ class SteeredBackend(Wrapper):
     def _observe(self, depth: int, batch: Batch, seconds: float, *, elapsed: float) -> None:
         with self._observing:
             self._frames[depth] += len(batch)
-            self._controller.observe(depth, seconds, elapsed=elapsed, frames=len(batch))
+            # The rate is that of each source, so a frame of each must fit into its time.
+            frames = len(batch) / batch.sources
+            self._controller.observe(depth, seconds, elapsed=elapsed, frames=frames)
 
 
 def _stages(batch: Batch) -> tuple[float, float, float]:
@@ -160,7 +162,7 @@ class _Costs(NamedTuple):
 
     work: float
     elapsed: float
-    frames: int
+    frames: float
 
 
 class DepthController:
@@ -216,14 +218,14 @@ class DepthController:
         frames = sum(batch.frames for batch in self._window)
         return cost if frames * max(cost, self.allowed) >= WINDOW else None
 
-    def observe(self, depth: int, work: float, *, elapsed: float, frames: int) -> None:
+    def observe(self, depth: int, work: float, *, elapsed: float, frames: float) -> None:
         """Add a batch, and choose the depth.
 
         Args:
             depth: the batch's; ignored if the depth has changed since.
             work: seconds that it took: of the slowest stage if stages overlap, otherwise of all.
             elapsed: seconds since the batch before.
-            frames: in the batch.
+            frames: in the batch; of several sources, divided by their number.
         """
         if depth != self.depth:
             return

@@ -24,17 +24,10 @@ def never() -> bool:
 
 
 class Channel(Generic[T]):
-    """Up to `depth` items in order.
+    """Up to `depth` items in order; the producer of more waits."""
 
-    Args:
-        drop_oldest: if the channel is full, drop the oldest item for the new one and count it in
-            `dropped`; otherwise the producer waits.
-    """
-
-    def __init__(self, depth: int, *, drop_oldest: bool = False) -> None:
-        self.dropped = 0
+    def __init__(self, depth: int) -> None:
         self._depth = depth
-        self._drop_oldest = drop_oldest
         self._items: deque[T] = deque()
         self._ended = False
         self._error: BaseException | None = None
@@ -44,9 +37,6 @@ class Channel(Generic[T]):
     def put(self, item: T) -> bool:
         """Add an item; False if the channel has ended, and the item was not taken."""
         with self._changed:
-            if self._drop_oldest and len(self._items) == self._depth and not self._ended:
-                self._items.popleft()
-                self.dropped += 1
             self._changed.wait_for(lambda: self._ended or len(self._items) < self._depth)
             if self._ended:
                 return False

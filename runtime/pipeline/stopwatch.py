@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -48,6 +48,11 @@ class Stopwatch:
 
     def report(self) -> StageReport:
         """The times so far."""
-        laps = list(self._laps) or [0.0]
+        return self.joined([self])
+
+    @staticmethod
+    def joined(watches: Sequence[Stopwatch]) -> StageReport:
+        """The times of several threads, each with its own watch, of which there is at least one."""
+        laps = [lap for watch in watches for lap in list(watch._laps)] or [0.0]
         p50, p99 = (1000 * float(np.percentile(laps, p)) for p in (50, 99))
-        return StageReport(self._busy, p50, p99)
+        return StageReport(sum(watch._busy for watch in watches) / len(watches), p50, p99)

@@ -87,7 +87,7 @@ class Player(Closing):
         reopen: Callable[[], Source],
         *,
         publish: Callable[[Segmented], None],
-        batch: int = 1,
+        batch: int | None = None,
         temporal: float | None = None,
         quiet: float = QUIET,
         retry: float = _RETRY_FIRST,

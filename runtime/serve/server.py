@@ -97,7 +97,7 @@ def open_service(
     token: str | None = None,
     backend: str = "auto",
     options: LoadOptions = DEFAULTS,
-    batch: int = 1,
+    batch: int | None = None,
     temporal: float | None = None,
     bounds: Bounds = Bounds(),  # noqa: B008  # frozen
     board: Board = Board(),  # noqa: B008  # holds a path alone

@@ -34,8 +34,9 @@ Kind = Literal["image", "folder", "glob", "dataset", "archive", "video", "severa
 class Frames:
     """Frames at a path or address, or at several, which `read` opens, each time anew.
 
-    where: the path, glob or address. files: the image files, in natural order, the archive or the
-    video; empty for addresses, and for a data set with no image beside its `dataset.json`.
+    where: the path, glob or address. parts: the sources of several. files: the image files, in
+    natural order, the archive or the video; empty for addresses, and for a data set with no image
+    beside its `dataset.json`.
     beside: what a folder or glob holds beside the frames.
 
     Example:
@@ -52,7 +53,7 @@ class Frames:
     files: tuple[Path, ...] = ()
     beside: Listing = NOTHING
     _connect: Callable[[], Connection] | None = field(default=None, repr=False)
-    _parts: tuple[Frames, ...] = field(default=(), repr=False)
+    parts: tuple[Frames, ...] = field(default=(), repr=False)
 
     @classmethod
     def open(cls, source: str | Path | Sequence[str | Path]) -> Frames:
@@ -72,21 +73,22 @@ class Frames:
                 a camera beside other sources.
             SourceError: missing or empty, or neither images nor a video.
         """
-        frames = _open_one(source) if isinstance(source, (str, Path)) else _open_all(source)
-        frames._tell_of_others()
+        frames = find_frames(source) if isinstance(source, (str, Path)) else _open_all(source)
+        frames.tell_of_others()
         return frames
 
-    def _tell_of_others(self) -> None:
+    def tell_of_others(self) -> None:
+        """Warn of what lies beside images and is not read."""
         if told := self.beside.skipped():
             _log.warning("%s: not read: %s.", self.name, told)
-        for part in self._parts:
-            part._tell_of_others()
+        for part in self.parts:
+            part.tell_of_others()
 
     @property
     def name(self) -> str:
         """What a report calls the frames."""
         if self.kind == "several":
-            return f"{len(self._parts)} sources"
+            return f"{len(self.parts)} sources"
         is_address = scheme_of(self.where) is not None
         return printable(redacted(self.where) if is_address else Path(self.where).absolute().name)
 
@@ -97,7 +99,7 @@ class Frames:
     @property
     def remote(self) -> bool:
         """Whether `read` connects to a camera or to another machine."""
-        return scheme_of(self.where) is not None or any(part.remote for part in self._parts)
+        return scheme_of(self.where) is not None or any(part.remote for part in self.parts)
 
     def read(self, *, skip_damaged: bool = False) -> Source:
         """Open the frames; they come in order, files in natural order of their names.
@@ -114,12 +116,12 @@ class Frames:
         """
         if self._connect is not None:
             return LiveSource(self.where, self._connect)
-        if self._parts:
+        if self.parts:
             parts = [
                 Part(part.name, partial(part.read, skip_damaged=skip_damaged))
-                for part in self._parts
+                for part in self.parts
             ]
-            timed = all(part.kind == "video" for part in self._parts)
+            timed = all(part.kind == "video" for part in self.parts)
             return Several(parts, files=self.files, ignored=self._ignored, timed=timed)
         if self.kind == "video":
             return _video(self.where, skip_damaged)
@@ -138,14 +140,15 @@ class Frames:
         )
 
 
-def _open_one(source: str | Path) -> Frames:
+def find_frames(source: str | Path) -> Frames:
+    """As `Frames.open` for one path or address, without its warning."""
     where, path = str(source), Path(source)
     if scheme_of(source) is not None:
         if is_film(where):
             return Frames(where, "video")
         return Frames(where, "live", _connect=connector(source, timeouts=Timeouts()))
     if path.is_char_device():
-        return _open_one(f"v4l2://{path.absolute()}")
+        return find_frames(f"v4l2://{path.absolute()}")
     if path.is_dir():
         return _folder(path)
     if path.is_file():
@@ -153,9 +156,9 @@ def _open_one(source: str | Path) -> Frames:
     if path.exists():
         raise SourceError(f"{printable(path)} is neither a file nor a folder.")
     if where.startswith("/dev/video"):  # not plugged in
-        return _open_one(f"v4l2://{where}")
+        return find_frames(f"v4l2://{where}")
     if where.isascii() and where.isdigit():
-        return _open_one(f"v4l2:///dev/video{int(where)}")
+        return find_frames(f"v4l2:///dev/video{int(where)}")
     return _matches(source)
 
 
@@ -163,11 +166,13 @@ def _open_all(sources: Sequence[str | Path]) -> Frames:
     """One, or several in a row."""
     if not sources:
         raise UsageError("expected a source, got none.")
-    parts = [_open_one(source) for source in sources]
-    return parts[0] if len(parts) == 1 else _joined(parts, "several")
+    parts = [find_frames(source) for source in sources]
+    return parts[0] if len(parts) == 1 else in_a_row(parts)
 
 
-def _joined(parts: Sequence[Frames], where: str) -> Frames:
+def in_a_row(parts: Sequence[Frames]) -> Frames:
+    """Frames of several sources, one after the other; UsageError if one has no end."""
+    where = "several"
     for part in parts:
         if part.kind == "live":
             raise UsageError(f"{part.name} has no end, so nothing can follow it. Pass it alone.")
@@ -179,9 +184,9 @@ def _joined(parts: Sequence[Frames], where: str) -> Frames:
             files = tuple(sorted(files, key=natural_key))
         return Frames(where, "glob", files, _beside_all(parts))
     # A glob of videos is several parts already; the others keep what lies beside them.
-    beside = _beside_all([part for part in parts if part._parts])
-    flat = tuple(each for part in parts for each in part._parts or (part,))
-    return Frames(where, "several", files, beside, _parts=flat)
+    beside = _beside_all([part for part in parts if part.parts])
+    flat = tuple(each for part in parts for each in part.parts or (part,))
+    return Frames(where, "several", files, beside, parts=flat)
 
 
 def _beside_all(parts: Sequence[Frames]) -> Listing:
@@ -233,7 +238,7 @@ def _matches(source: str | Path) -> Frames:
     if all(file.suffix.lower() in IMAGE_SUFFIXES for file in read):
         return Frames(str(source), "glob", tuple(read), beside)
     parts = tuple(_file(file) for file in read)
-    return Frames(str(source), "several", tuple(read), beside, _parts=parts)
+    return Frames(str(source), "several", tuple(read), beside, parts=parts)
 
 
 def _is_read(file: Path) -> bool:

@@ -87,6 +87,24 @@ def wanted(bundle: Bundle, frames: list[Frame]) -> dict[int, Masks]:
     return masks
 
 
+@pytest.mark.parametrize(("sources", "depth"), [(1, 3), (2, 2), (4, 1)])
+def test_rate_is_that_of_each_source(
+    bundle: Bundle, frames: list[Frame], sources: int, depth: int
+) -> None:
+    """A frame of each must fit into 40 ms; it takes the net 8 ms a step of depth."""
+    costs = {each: 0.008 * each for each in (1, 2, 3)}
+    batch = Batch(
+        [SourceFrame(index, "", frames[index]) for index in range(sources)], sources=sources
+    )
+    with SteeredBackend(bundle, ort, target_fps=25) as backend:
+        backend._controller = DepthController(25, costs)
+        assert backend.depth == 3
+        for _ in range(40):
+            seconds = costs[backend.depth] * sources
+            backend._observe(backend.depth, batch, seconds, elapsed=seconds)
+        assert backend.depth == depth
+
+
 def filmed(
     frames: list[Frame], count: int, at: Callable[[int], object] = lambda index: None
 ) -> Iterator[SourceFrame]:
