@@ -9,11 +9,12 @@ from typing import cast, get_args
 import click
 
 from ..data.fit import Reading
-from ..errors import IncompleteError, UnfinishedError
+from ..errors import IncompleteError, UnfinishedError, printable
 from ..runtime.options import LoadOptions
 from ..runtime.run import RunSummary, run
 from ..runtime.sinks.opening import OUTPUTS, Format
 from ..runtime.sources.feed import Drop
+from ..runtime.stream import SourceReport, StreamReport
 from .bundle_options import StreamOptions
 from .common import (
     DIRECTORY,
@@ -45,8 +46,7 @@ from .options import options_from
     type=Choice(get_args(Format)),
     show_default="that of OUTPUT",
     help="Write regions: COCO's JSON, a table of boxes and areas, or lines of polygons. Black "
-    "classes are background and left out. A directory gets one file for each video and one for all "
-    "images.",
+    "classes are background and left out. A directory gets one file for each source.",
 )
 @options_from(StreamOptions, "stream", section="Net")
 @options_from(LoadOptions, "options", section="Net")
@@ -55,7 +55,7 @@ from .options import options_from
     "--max-delay",
     type=click.FloatRange(0),
     metavar="MS",
-    show_default="50 for live sources, else no limit",
+    show_default="50 for live and several sources, else no limit",
     help="Longest time to wait for a batch to fill.",
 )
 @option(
@@ -86,14 +86,17 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Segment images, videos or a camera.
+    """Segment images, videos and cameras.
 
-    SOURCE is an image, a folder, archive (.zip, .tar) or glob of images, or a video. Several of
-    them are read one after the other. Or it is one camera or stream, such as 0, csi://0 or
-    rtsp://HOST/PATH.
+    SOURCE is an image, a folder, archive (.zip, .tar) or glob of images, a video, or a camera or
+    stream, such as 0, csi://0 or rtsp://HOST/PATH.
+
+    Several share the net and are read side by side, each into OUTPUT/NAME: its own name, or that in
+    NAME=SOURCE. Images given one by one are one source. If OUTPUT is one file, sources with an end
+    are read one after the other; OUTPUT with {source} is a file of each, such as {source}.mp4.
 
     Ctrl-C and SIGTERM end the run; the frames already read are still written. The exit code is 1 if
-    a frame or a file could not be read; the others are written.
+    a frame, a file or a source could not be read; the others are written.
     """
     failure = None
     try:
@@ -120,26 +123,61 @@ def command(
         click.echo(_words(summary, output), err=piped)
     if failure is not None:
         raise failure
-    if summary.stopped and not summary.live:
-        raise UnfinishedError(f"stopped by a signal after {summary.frames} frames.")
+    if summary.unfinished:
+        several = len(summary.stream.sources) > 1
+        whose = f", before the end of {', '.join(summary.unfinished)}" if several else ""
+        raise UnfinishedError(f"stopped by a signal after {summary.frames} frames{whose}.")
 
 
 def _words(summary: RunSummary, output: str) -> str:
-    """Frames segmented and lost, and how busy each stage was."""
+    """Frames segmented and lost, of each source too, and how busy each stage was."""
     stream = summary.stream
-    lost = {
-        "dropped": stream.dropped,
-        "damaged and skipped": stream.skipped,
-        "reconnects": stream.reconnects,
-    }
     depths = ", ".join(f"{depth}: {frames}" for depth, frames in summary.depths.items())
+    several = stream.sources if len(stream.sources) > 1 else {}
     lines = [
         f"{summary.frames} frames in {summary.seconds:.1f} s, {summary.rate:.1f} frames/s on "
         f"{summary.backend}" + ("" if output == "-" or not summary.frames else f", wrote {output}"),
         depths and f"frames at depth {depths}",
-        ", ".join(f"{name}: {count}" for name, count in lost.items() if count),
+        _lost(stream),
+        *(_of_source(name, each, summary) for name, each in several.items()),
+        _fairness(stream),
         str(summary.ignored) and f"not read: {summary.ignored}",
         "" if summary.flicker is None else f"flicker: {summary.flicker:.2%} of static pixels",
         "busy: " + ", ".join(f"{name} {share:.0%}" for name, share in summary.busy.items()),
     ]
     return "\n".join(line for line in lines if line)
+
+
+def _lost(report: StreamReport | SourceReport) -> str:
+    """Counts of what went wrong, as far as it did."""
+    lost = {
+        "dropped": report.dropped,
+        "damaged and skipped": report.skipped,
+        "reconnects": report.reconnects,
+    }
+    return ", ".join(f"{name}: {count}" for name, count in lost.items() if count)
+
+
+def _of_source(name: str, report: SourceReport, summary: RunSummary) -> str:
+    """What became of one of several sources."""
+    latency = f"latency {report.latency_p50:.0f} ms, 99 % within {report.latency_p99:.0f} ms"
+    parts = [
+        f"{report.segmented} frames",
+        f"{report.segmented / summary.seconds:.1f} frames/s",
+        latency if report.segmented else "",
+        _lost(report),
+        report.error and f"failed: {report.error}",
+    ]
+    return printable(f"  {name}: {', '.join(part for part in parts if part)}")
+
+
+def _fairness(stream: StreamReport) -> str:
+    """Whether the net took the same share of the frames of each of several sources."""
+    if stream.fairness is None:
+        return ""
+    counts = [each for each in stream.sources.values() if each.segmented + each.dropped]
+    shares = [each.segmented / (each.segmented + each.dropped) for each in counts]
+    return (
+        f"fairness {stream.fairness:.2f}: {min(shares):.0%} to {max(shares):.0%} of the frames of "
+        "each source segmented"
+    )

@@ -8,7 +8,7 @@ from .opening import Format, Output, check_output, open_sink
 from .overlay import Palette, colourise, overlay
 from .pictures import MaskDirectory, OverlayDirectory, OverlayPicture, encode_mask
 from .pipe import RawPipe
-from .shapes import CocoFile, PerSource, RegionTable
+from .shapes import CocoFile, RegionTable
 from .video import OverlayVideo, VideoWriter
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "OverlayPicture",
     "OverlayVideo",
     "Palette",
-    "PerSource",
     "PolygonLines",
     "RawPipe",
     "RegionTable",

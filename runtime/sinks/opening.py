@@ -27,7 +27,7 @@ from .pictures import (
     several_frames,
 )
 from .pipe import RawPipe, mask_pixels, overlay_pixels
-from .shapes import CocoFile, PerSource, RegionTable, check_videos
+from .shapes import CocoFile, RegionTable
 from .video import CONTAINERS, OverlayVideo
 
 Output = str | Callable[[Segmented], object]
@@ -41,14 +41,15 @@ OUTPUTS = (
     "NAME.mp4, .mov, .mkv, .webm or .gif (overlay), NAME.png or .jpg (overlay of one image), "
     "NAME.jsonl (run lengths; polygons with --format), NAME.json (COCO), NAME.csv (boxes and "
     "areas), a directory (masks as PNG, of GeoTIFFs as GeoTIFF; overlays with --overlay; one "
-    "file a video with --format), pipe:masks or pipe:overlay (raw bytes on stdout), or - (none)"
+    "file with --format), pipe:masks or pipe:overlay (raw bytes on stdout), or - (none)"
 )
 """The outputs there are, for help and errors."""
 
 # As in the addresses of sources; C:/ is a drive, and 10:30.mp4 a time.
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+IMAGES = "images"
 _EXACT: dict[str, Kind] = {"-": "none", "pipe:masks": "masks pipe", "pipe:overlay": "overlay pipe"}
-_SUFFIXES: dict[Format, str] = {"coco": ".json", "csv": ".csv", "polygons": ".jsonl"}
+SUFFIXES: dict[Format, str] = {"coco": ".json", "csv": ".csv", "polygons": ".jsonl"}
 _KINDS: dict[str, Kind] = {".json": "coco", ".csv": "csv", ".jsonl": "lines"}
 
 
@@ -73,8 +74,8 @@ def open_sink(
         rate: frames per second of a video whose frames have no time; None: 10.
         sources: files that are read; the output must not be one of them or their directory.
         overlay: a directory gets overlays instead of masks.
-        format: `NAME.jsonl` gets "polygons", and a directory files of that format instead of masks:
-            one for each video, and one for all images.
+        format: `NAME.jsonl` gets "polygons", and a directory one file of that format instead of
+            masks, with the name of the only source or `images`.
 
     Raises:
         UsageError: an unknown kind of output, one that could replace a source, or pictures of two
@@ -92,7 +93,7 @@ def open_sink(
     check_output(output, sources=files, overlay=overlay, format=format, force=force)
     if not isinstance(output, str):
         return CallbackSink(output)
-    kind, path = _kind_of(output), Path(output)
+    kind, path = kind_of(output), Path(output)
     legend = Legend(tuple(classes), tuple(palette))
     if kind == "none":
         return NullSink()
@@ -106,21 +107,16 @@ def open_sink(
         return OverlayPicture(path, palette=palette, force=force)
     if kind == "lines" and format is None:
         return JsonLines(path, classes=classes, force=force)
-    if kind is not None:
+    if kind is None and format is not None:
+        path /= f"{files[0].stem if len(files) == 1 else IMAGES}{SUFFIXES[format]}"
+    if kind is not None or format is not None:
         video = files[0].name if len(files) == 1 else "frame"
         return _regions(format or kind, path, legend, video, force=force)
-    if format is not None:
-
-        def make(path: Path, video: str) -> Sink:
-            return _regions(format, path, legend, video, force=force)
-
-        suffix = _SUFFIXES[format]
-        return PerSource(path, sources=files, suffix=suffix, make=make, force=force)
     directory = OverlayDirectory if overlay else MaskDirectory
     return directory(path, palette=palette, sources=files, force=force)
 
 
-def _regions(kind: Kind, path: Path, legend: Legend, video: str, *, force: bool) -> Sink:
+def _regions(kind: Kind | None, path: Path, legend: Legend, video: str, *, force: bool) -> Sink:
     """A file of regions."""
     if kind == "coco":
         return CocoFile(path, legend=legend, video=video, force=force)
@@ -146,7 +142,7 @@ def check_output(
     Raises:
         See `open_sink`; and UsageError for several frames into one picture.
     """
-    kind = _kind_of(output)
+    kind = kind_of(output)
     if overlay and kind is not None:
         raise UsageError(
             f"--overlay is for a directory of pictures, and the output is {_shown(output)}. Leave "
@@ -157,29 +153,32 @@ def check_output(
     if not isinstance(output, str) or kind in ("none", "masks pipe", "overlay pipe"):
         return
     path, files = Path(output), tuple(sources)
-    if any(path.resolve() in (file.resolve(), file.parent.resolve()) for file in files):
-        raise UsageError(
-            f"{output} is the source or its directory; writing there could replace the source. "
-            "Choose another output."
-        )
+    check_not_source(path, files)
     if kind is None:
         check_directory(path, force=force)
         if format is None:
             picture_names(files)
-        else:
-            check_videos(files, _SUFFIXES[format])
         return
     check_file(path, force=force)
     if kind == "picture" and (several or len(files) > 1):
         raise several_frames(path)
 
 
+def check_not_source(path: Path, files: Iterable[Path]) -> None:
+    """Refuse an output that is one of the files that are read, or a folder of them."""
+    if any(path.resolve() in (file.resolve(), file.parent.resolve()) for file in files):
+        raise UsageError(
+            f"{path} is the source or its directory; writing there could replace the source. "
+            "Choose another output."
+        )
+
+
 def _check_format(format_: Format, kind: Kind | None, output: Output, *, overlay: bool) -> None:
-    if format_ not in _SUFFIXES:
-        raise UsageError(f"format is {format_!r}; expected one of {', '.join(_SUFFIXES)}.")
+    if format_ not in SUFFIXES:
+        raise UsageError(f"format is {format_!r}; expected one of {', '.join(SUFFIXES)}.")
     if overlay:
         raise UsageError(f"--overlay writes pictures, and --format {format_} none. Leave one out.")
-    suffix = _SUFFIXES[format_]
+    suffix = SUFFIXES[format_]
     if kind is not None and _KINDS.get(suffix) != kind:
         raise UsageError(
             f"{format_} is written to NAME{suffix} or a directory, and the output is "
@@ -187,7 +186,7 @@ def _check_format(format_: Format, kind: Kind | None, output: Output, *, overlay
         )
 
 
-def _kind_of(output: Output) -> Kind | None:
+def kind_of(output: Output) -> Kind | None:
     """What an output is; None: a directory. UsageError if it is nothing that can be written."""
     if not isinstance(output, str):
         return "function"

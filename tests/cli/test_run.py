@@ -458,8 +458,67 @@ def test_several_sources_are_read_in_a_row(fp32_bundle: Path, images: Path, tmp_
     ]  # fmt: skip
 
 
-def test_camera_beside_a_file_is_refused(fp32_bundle: Path, images: Path) -> None:
-    assert "has no end" in fails(2, "run", fp32_bundle, images, "0")
+def test_several_sources_are_told_apart(fp32_bundle: Path, images: Path, tmp_path: Path) -> None:
+    door = write_video(tmp_path / "door.mp4", 6)
+    cut = cut_to(write_video(tmp_path / "cut.mp4", 12, size=(80, 64), index_first=True), 0.6)
+    output = tmp_path / "out"
+    command = ("run", fp32_bundle, door, f"yard={cut}", images, "-o", output)
+    result = call(*command)
+    assert result.exit_code == 1
+    head, first, second, third, fair, busy, *rest = result.stdout.splitlines()
+    assert rest == []
+    assert re.fullmatch(rf"\d+ frames in .* on onnxruntime, wrote {output}", head)
+    told = r"latency \d+ ms, 99 % within \d+ ms"
+    assert re.fullmatch(rf"  door: 6 frames, [\d.]+ frames/s, {told}", first)
+    assert re.fullmatch(rf"  yard: \d+ frames, .*, {told}, failed: .*cut\.mp4 is .*", second)
+    assert third.startswith(f"  {images.name}: 5 frames, ")
+    assert fair == "fairness 1.00: 100% to 100% of the frames of each source segmented"
+    assert busy.startswith("busy: decode ")
+    assert "error: 1 of 3 sources failed; the others are done. The first: yard: " in result.stderr
+    assert visible(output) == sorted(["door", "yard", images.name])
+    assert visible(output / images.name) == [f"{index}.png" for index in range(5)]
+    assert "exists already" in fails(2, *command)
+    tables = ("run", fp32_bundle, door, images, "-o", tmp_path / "csv", "--format", "csv")
+    summary = data(*tables, "--temporal", "0.5")
+    assert visible(tmp_path / "csv") == sorted(["door.csv", f"{images.name}.csv"])
+    assert {name: each["read"] for name, each in summary["stream"]["sources"].items()} == {
+        "door": 6, images.name: 5
+    }  # fmt: skip
+    assert summary["stream"]["fairness"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("sources", "options", "words"),
+    [
+        (["a.mp4", "0"], ["-o", "out.mp4"], "v4l2:///dev/video0 is read beside the other sources"),
+        (["a.mp4", "x=b.mp4"], ["-o", "out.json"], "x is read beside the other sources, and out"),
+        (["a.mp4", "rtsp://h/1"], ["-o", "pipe:masks"], "pipe:masks is one output"),
+        (["a.mp4", "a.mp4"], ["-o", "out"], "a.mp4 is given twice"),
+        (["a.mp4", "a/a.mp4"], ["-o", "out"], "both called a"),
+        (["a.mp4", "b.mp4"], ["-o", "."], "is the source or its directory"),
+        (["a.mp4", "b.mp4"], ["-o", "a"], "a exists already"),
+        (["a.mp4", "b.mp4"], ["-o", "{source}.mp4"], "a.mp4 is the source"),
+        (["a.mp4", "b.mp4"], ["-o", "{source}.csv", "--format", "coco"], "coco is written to"),
+        (["a.mp4", "b.mp4"], ["-o", "{source}.png"], "one picture, but the source has several"),
+        (["a.mp4", "b.mp4"], ["-o", "out", "--drop", "oldest"], "read in full (a, b)"),
+        (["a.mp4", "-"], ["-o", "out"], "- does not exist"),
+    ],
+)
+def test_several_sources_that_cannot_run_are_refused_before_anything_is_written(
+    fp32_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sources: list[str],
+    options: list[str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.mp4", "b.mp4", "a/a.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"none")
+    code = 1 if "-" in sources else 2
+    assert words in fails(code, "run", fp32_bundle, *sources, *options)
+    assert names(tmp_path) == ["a", "a.mp4", "b.mp4"]
 
 
 def test_images_of_an_archive_that_would_be_one_file_are_refused(

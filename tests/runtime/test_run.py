@@ -124,6 +124,104 @@ def test_error_of_the_source_is_not_blamed_on_the_output(fp32_bundle: Path, tmp_
     assert visible(tmp_path / "masks") == ["000000.png"]
 
 
+# Several sources
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*.png"))
+    }
+
+
+def test_eight_films_at_once_are_those_of_each_alone(fp32_bundle: Path, tmp_path: Path) -> None:
+    films = [
+        write_video(
+            tmp_path / f"{number}.mp4",
+            3 + number % 3,
+            size=(64 + 16 * (number % 3), 96),
+            first=number,
+        )
+        for number in range(8)
+    ]
+    summary = run(fp32_bundle, films, str(tmp_path / "all"))
+    together, alone = files_of(tmp_path / "all"), {}
+    for film in films:
+        run(fp32_bundle, film, str(tmp_path / film.stem))
+        one = files_of(tmp_path / film.stem)
+        alone.update({f"{film.stem}/{name}": content for name, content in one.items()})
+    assert together == alone
+    assert len(set(alone.values())) > len(alone) / 2, "the films are the same"
+    sources = summary.stream.sources
+    assert {name: each.segmented for name, each in sources.items()} == {
+        str(number): 3 + number % 3 for number in range(8)
+    }
+    assert summary.frames == len(alone)
+    assert summary.stream.fairness == pytest.approx(1)
+
+
+class Slow(Source):
+    """Two frames, and a long time between them."""
+
+    info = SourceInfo(2, None)
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+
+    def _read(self) -> Generator[SourceFrame, None, None]:
+        yield SourceFrame(0, "", np.zeros((64, 96, 3), np.uint8))
+        time.sleep(self._seconds)
+        yield SourceFrame(1, "", np.zeros((64, 96, 3), np.uint8))
+
+
+def test_slow_and_broken_sources_hold_up_no_other(fp32_bundle: Path, tmp_path: Path) -> None:
+    times: dict[tuple[str, int], float] = {}
+
+    def note(segmented: Segmented) -> None:
+        times[segmented.source, segmented.frame.index] = time.monotonic()
+
+    film = write_video(tmp_path / "film.mp4", 12, size=(80, 64))
+    with pytest.raises(IncompleteError) as told:
+        run(fp32_bundle, {"slow": Slow(3), "gone": Gone(), "film": film}, note)
+    assert str(told.value) == (
+        "1 of 3 sources failed; the others are done. The first: gone: ConnectionResetError: "
+        "Connection reset by peer"
+    )
+    film_frames = [("film", index) for index in range(12)]
+    assert set(times) == {*film_frames, ("gone", 0), ("slow", 0), ("slow", 1)}
+    # The others are done long before the slow one goes on.
+    others = [at for (source, _), at in times.items() if source != "slow"]
+    assert times["slow", 1] - max(others) > 1
+    summary = told.value.summary
+    assert isinstance(summary, RunSummary)
+    sources = summary.stream.sources
+    assert [each.segmented for each in sources.values()] == [2, 1, 12]
+    assert sources["gone"].error == "ConnectionResetError: Connection reset by peer"
+    assert [each.whole for each in sources.values()] == [True, False, True]
+    assert 0 < sources["film"].latency_p50 <= sources["film"].latency_p99
+
+
+def test_source_that_cannot_be_written_ends_alone(fp32_bundle: Path, tmp_path: Path) -> None:
+    sizes = tmp_path / "sizes"
+    sizes.mkdir()
+    for index, height in enumerate((64, 64, 80)):
+        cv2.imwrite(str(sizes / f"{index}.png"), np.full((height, 96, 3), 90, np.uint8))
+    film = write_video(tmp_path / "film.mp4", 9)
+    with pytest.raises(IncompleteError, match=r"1 of 2 .*: sizes: frame size changed") as told:
+        run(fp32_bundle, [sizes, film], str(tmp_path / "{source}-out.mp4"))
+    assert len(decode(tmp_path / "film-out.mp4")[0]) == 9
+    assert len(decode(tmp_path / "sizes-out.mp4")[0]) == 2
+    assert isinstance(told.value.summary, RunSummary)
+    assert told.value.summary.frames == 11
+
+
+def test_all_lost_ends_the_run(fp32_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(IncompleteError, match=r"^2 of 2 sources failed\. The first: a: Conn"):
+        run(fp32_bundle, {"a": Gone(), "b": Gone()}, str(tmp_path / "masks"))
+    assert visible(tmp_path / "masks") == ["a", "b"]
+
+
 def test_signal_while_the_video_is_closed_leaves_it_whole(
     fp32_bundle: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,8 +42,9 @@ def write_video(
     rate: Fraction = VIDEO_RATE,
     index_first: bool = False,
     intra: bool = False,
+    first: int = 0,
 ) -> Path:
-    """H.264 video of numbered frames.
+    """H.264 video of numbered frames, from the number `first` on.
 
     index_first: the `moov` box before the pictures, not after them. intra: no frame needs another.
     """
@@ -52,7 +53,7 @@ def write_video(
         stream.height, stream.width = size
         stream.pix_fmt = "yuv420p"
         stream.options = {"crf": "10", **({"g": "1"} if intra else {})}
-        for index in range(count):
+        for index in range(first, first + count):
             picture = av.VideoFrame.from_ndarray(numbered_frame(index, size), format="rgb24")
             container.mux(stream.encode(picture))
         container.mux(stream.encode())

@@ -17,7 +17,6 @@ from edgeunet.runtime.sinks import (
     OverlayDirectory,
     OverlayPicture,
     OverlayVideo,
-    PerSource,
     PolygonLines,
     RegionTable,
     check_output,
@@ -89,8 +88,8 @@ def test_overlay_is_for_directories(output: str) -> None:
         ("out.json", "coco", CocoFile),
         ("out.csv", "csv", RegionTable),
         ("out.jsonl", "polygons", PolygonLines),
-        ("out", "coco", PerSource),
-        ("out", "polygons", PerSource),
+        ("out", "coco", CocoFile),
+        ("out", "polygons", PolygonLines),
     ],
 )
 def test_format_chooses_what_is_written(tmp_path: Path, output: str, form: Any, kind: type) -> None:

@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from edgeunet.errors import OutputError, OutputExistsError, UsageError
+from edgeunet.errors import OutputError, OutputExistsError
 from edgeunet.runtime.sinks import CocoFile, RegionTable, open_sink
-from edgeunet.runtime.sinks.shapes import COLUMNS, check_videos
+from edgeunet.runtime.sinks.shapes import COLUMNS
 from support.masks import CLASSES, LEGEND, PALETTE, names, segmented
 from support.media import Frame
 
@@ -165,30 +165,8 @@ def read_names(path: Path) -> list[tuple[int, str]]:
     return [(record["frame"], record["name"]) for record in records]
 
 
-@pytest.mark.parametrize(
-    ("form", "suffix"), [("coco", ".json"), ("csv", ".csv"), ("polygons", ".jsonl")]
-)
-def test_directory_has_a_file_for_each_video_and_one_for_images(
-    tmp_path: Path, form: Any, suffix: str
-) -> None:
-    sources = [Path("a.png"), Path("x.mp4"), Path("y.mkv"), Path("b.tif")]
-    came = ["a.png", "x.mp4#1", "x.mp4#2", "y.mkv#1", "y.mkv#3", "b.tif#1"]
-    with open_sink(
-        str(tmp_path / "out"),
-        rate=None, classes=CLASSES, palette=PALETTE, sources=sources, format=form,
-    ) as sink:  # fmt: skip
-        for index, name in enumerate(came):
-            sink.write(segmented(blobs(), index=index, name=name, time=index / 10))
-    found = {name: read_names(tmp_path / "out" / name) for name in names(tmp_path / "out")}
-    assert found == {
-        f"images{suffix}": [(0, "a.png"), (5, "b.tif#1")],
-        f"x{suffix}": [(0, "x.mp4#1"), (1, "x.mp4#2")],
-        f"y{suffix}": [(0, "y.mkv#1"), (2, "y.mkv#3")],
-    }
-
-
-@pytest.mark.parametrize(("sources", "name"), [(["dir/x.mp4"], "x.csv"), ([], "frame.csv")])
-def test_directory_has_a_file_for_frames_without_a_name(
+@pytest.mark.parametrize(("sources", "name"), [(["dir/x.mp4"], "x.csv"), ([], "images.csv")])
+def test_directory_has_a_file_of_the_name_of_its_source(
     tmp_path: Path, sources: list[str], name: str
 ) -> None:
     out = tmp_path / "out"
@@ -200,20 +178,3 @@ def test_directory_has_a_file_for_frames_without_a_name(
             sink.write(segmented(blobs(), index=index, time=5.0 + index))
     rows = table(out / name)
     assert {(row["frame"], row["time"]) for row in rows} == {("0", "5.0"), ("1", "6.0")}
-
-
-@pytest.mark.parametrize("videos", [["a/x.mp4", "b/x.mp4"], ["x.mp4", "x.mkv"], ["images.mp4"]])
-def test_videos_that_would_become_one_file_are_refused(videos: list[str]) -> None:
-    with pytest.raises(UsageError, match=r"would both be written as (x|images)\.csv"):
-        check_videos(map(Path, videos), ".csv")
-    check_videos(map(Path, ["x.mp4", "y.mp4", "x.png", "images.png"]), ".csv")
-
-
-def test_videos_of_two_addresses_do_not_replace_each_other(tmp_path: Path) -> None:
-    with open_sink(
-        str(tmp_path), rate=None, classes=CLASSES, palette=PALETTE, format="csv", force=True
-    ) as sink:
-        sink.write(segmented(blobs(), name="http://a/x.mp4#1"))
-        with pytest.raises(UsageError, match=r"http://a/x\.mp4 and http://b/x\.mp4 would both"):
-            sink.write(segmented(blobs(), name="http://b/x.mp4#1"))
-    assert {row["name"] for row in table(tmp_path / "x.csv")} == {"http://a/x.mp4#1"}
