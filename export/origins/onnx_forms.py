@@ -12,11 +12,11 @@ from onnx_ir.passes.common import LiftConstantsToInitializersPass, NameFixPass
 from edgeunet.bundle.manifest import MAX_CLASSES, RGB
 from edgeunet.errors import ExportError
 
-from ..graphs.passes import Clean, Prepare
+from ..graphs.passes import Clean, FoldAffine, Prepare
 from ..graphs.passes.graph import producer
 from .onnx_batch import BATCH, check_symbolic, free_batch
 from .onnx_classes import to_two_classes
-from .onnx_fold import ExplicitPads, FoldAffine
+from .onnx_fold import ExplicitPads
 from .onnx_head import Head, cut_head
 from .onnx_image import (
     Layout,

@@ -3,6 +3,8 @@
 A pass changes the model that it is given, and checks what must hold before and after.
 """
 
+from .activations import HardSwishInInt8, PReluToLeakyRelu
+from .affine import FoldAffine
 from .clean import (
     CancelTransposes,
     Clean,
@@ -19,10 +21,18 @@ from .convolutions import (
     WidenConvolutions,
 )
 from .folding import FoldShapes, Prepare
-from .layout import ChannelsLastStem, ExpandGates, SpreadDepthToSpace
+from .layout import (
+    ChannelsLastStem,
+    ExpandGates,
+    MapsOfTokens,
+    ResizeChannelsLast,
+    SpreadDepthToSpace,
+    TokensOfMaps,
+)
 from .phases import DeconvToPhases, UpsampledConvToPhases
 from .upsampling import (
     DeconvToDepthToSpace,
+    DropResize,
     PixelShuffleToDepthToSpace,
     ResizeToConv,
     ResizeToGather,
@@ -37,17 +47,24 @@ __all__ = [
     "ConvToMatMul",
     "DeconvToDepthToSpace",
     "DeconvToPhases",
+    "DropResize",
     "ExpandGates",
+    "FoldAffine",
     "FoldShapes",
+    "HardSwishInInt8",
+    "MapsOfTokens",
+    "PReluToLeakyRelu",
     "PadToConv",
     "PixelShuffleToDepthToSpace",
     "Prepare",
     "QuantizeConstants",
+    "ResizeChannelsLast",
     "ResizeInFloat",
     "ResizeToConv",
     "ResizeToGather",
     "RoundOnce",
     "SpreadDepthToSpace",
+    "TokensOfMaps",
     "TransposeHead",
     "UpsampledConvToPhases",
     "WidenConvolutions",

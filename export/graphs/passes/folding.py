@@ -17,10 +17,12 @@ import onnx_ir as ir
 from onnx import numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
+from .activations import PReluToLeakyRelu
+from .affine import FoldAffine
 from .clean import Clean
 from .convolutions import PadToConv
 from .graph import Array, attribute, operand
-from .upsampling import DeconvToDepthToSpace, PixelShuffleToDepthToSpace
+from .upsampling import DeconvToDepthToSpace, DropResize, PixelShuffleToDepthToSpace
 
 _BATCHES = (2, 3)
 """Batches that a graph is tried with: what is the same with both does not depend on the batch."""
@@ -39,6 +41,9 @@ class Prepare(ir.passes.Sequential):
             Clean(),
             FoldShapes(),
             PadToConv(),
+            DropResize(),
+            FoldAffine(),
+            PReluToLeakyRelu(),
             PixelShuffleToDepthToSpace(),
             DeconvToDepthToSpace(),
             Clean(),

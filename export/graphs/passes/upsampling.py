@@ -16,6 +16,7 @@ from .graph import (
     constant,
     map_shape,
     producer,
+    remove,
     weights,
 )
 
@@ -26,6 +27,26 @@ _DEFAULTS = {"pads": (0,) * 4, "dilations": (1, 1), "group": 1, "output_padding"
 # column to the left, this one and the one to the right, for the left and the right new column.
 _ROWS = [0.25, 0.5, 0.25]
 _COLUMNS = [[0.25, 0.75, 0], [0, 0.75, 0.25]]
+
+
+class DropResize(NodePass):
+    """A Resize to the size that the map has -> nothing.
+
+    Decoders that bring all levels to one size resize the finest one as well.
+    """
+
+    def matches(self, node: ir.Node) -> bool:
+        """Every Resize by scales of 1, unless it crops."""
+        scales = constant(node.inputs[2]) if resizes_by_scales(node) else None
+        crops = attribute(node, "coordinate_transformation_mode", "") == "tf_crop_and_resize"
+        inner = not node.outputs[0].is_graph_output()
+        return scales is not None and inner and not crops and bool((scales == 1).all())
+
+    def rewrite(self, node: ir.Node) -> None:
+        """Read what it reads."""
+        assert node.inputs[0] is not None
+        node.outputs[0].replace_all_uses_with(node.inputs[0])
+        remove(node)
 
 
 class DeconvToDepthToSpace(NodePass):

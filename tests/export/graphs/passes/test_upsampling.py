@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeunet.exporting.graphs.passes import (
     DeconvToDepthToSpace,
+    DropResize,
     PixelShuffleToDepthToSpace,
     ResizeToConv,
     ResizeToGather,
@@ -183,3 +184,15 @@ def shuffle(source: str) -> onnx.NodeProto:
     return helper.make_node(
         "DepthToSpace", [source], ["logits"], name="shuffle", blocksize=2, mode="CRD"
     )
+
+
+@pytest.mark.parametrize("mode", ["linear", "nearest", "cubic"])
+def test_a_resize_to_the_same_size_is_dropped(mode: str) -> None:
+    resize = helper.make_node("Resize", ["x", "", "scales"], ["y"], name="up", mode=mode)
+    last = helper.make_node("Neg", ["y"], ["logits"], name="last")
+    model = chain(resize, last, scales=np.float32([1, 1, 1, 1]))
+    found = rewritten_by(DropResize(), model)
+    assert ops(found) == {"Einsum", "Neg"}
+    assert_same(found, model)
+    other = chain(resize, last, scales=np.float32([1, 1, 1, 2]))
+    assert_left_alone(DropResize(), other, images())
