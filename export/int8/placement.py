@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from ..graphs.passes.convolutions import end_of_conv
 from ..graphs.passes.graph import (
+    attribute,
     is_head,
     nodes_behind_heads,
     nodes_for,
@@ -15,6 +16,7 @@ from ..graphs.passes.graph import (
     producer,
     reads_image,
 )
+from ..graphs.passes.phases import doubles_map
 
 _OPS = ("Conv", "Add", "BatchNormalization", "Concat", "DepthToSpace", "MaxPool", "Mul", "Resize")
 
@@ -75,7 +77,8 @@ def _joined_to_convolutions(graph: ir.Graph) -> set[ir.Node]:
     """Nodes with INT8 kernels that read only what convolutions, or such nodes, put out.
 
     Between float nodes, as in a transformer's block or a GELU, a sum in INT8 would only be rounded.
-    A factor and a summand for each channel behind a normalisation are a part of it.
+    A factor and a summand for each channel behind a normalisation are a part of it. A Concat that
+    only convolutions read joins bytes: its result would be rounded all the same.
     """
     found: set[ir.Node] = set()
     joined: set[ir.Value] = set()
@@ -85,7 +88,12 @@ def _joined_to_convolutions(graph: ir.Graph) -> set[ir.Node]:
         inside = bool(read) and joined.issuperset(read)
         if node.op_type in ("Add", "Mul") and len(read) == 1 and read[0] in normalised:
             normalised.update(node.outputs)
-        elif node.op_type in _OPS and (inside or node.op_type == "Conv"):
+        elif (
+            node.op_type == "Conv"
+            or (inside and node.op_type in _OPS)
+            or doubles_map(node)
+            or _feeds_convolutions(node)
+        ):
             found.add(node)
         elif node.op_type in _NORMALISATIONS:
             normalised.update(node.outputs)
@@ -97,17 +105,24 @@ def _joined_to_convolutions(graph: ir.Graph) -> set[ir.Node]:
     return found
 
 
+def _feeds_convolutions(node: ir.Node) -> bool:
+    """Whether a node is a Concat that only convolutions read."""
+    readers = {reader.op_type for reader in node.outputs[0].consumers()}
+    return node.op_type == "Concat" and readers == {"Conv"}
+
+
 def tensorrt_nodes(model: ir.Model) -> list[str]:
     """Those of `int8_nodes` that TensorRT runs in INT8, and faster for it.
 
-    Not a Resize: TensorRT wants it in front of the Q/DQ pair that the next convolution reads. Not
-    the Mul of a SiLU: TensorRT fuses it with the Sigmoid if no pair stands between the two. Not a
+    Not a ConvTranspose: its INT8 kernels are slower than those for FP16 in several releases. Not a
+    Resize: TensorRT wants it in front of the Q/DQ pair that the next convolution reads. Not the Mul
+    of a SiLU: TensorRT fuses it with the Sigmoid if no pair stands between the two. Not a
     BatchNormalization: TensorRT fuses it with what stands before it.
     """
     floats = {
         node.name
         for node in model.graph
-        if node.op_type in ("BatchNormalization", "Resize")
+        if node.op_type in ("BatchNormalization", "ConvTranspose", "Resize")
         or (node.op_type == "Mul" and _is_silu(node))
     }
     return [name for name in int8_nodes(model) if name not in floats]
@@ -127,7 +142,8 @@ def outputs_before_float(model: ir.Model, chosen: Collection[str]) -> list[str]:
     """
     found, possible = [], set(int8_nodes(model))
     for node in model.graph:
-        if node.op_type != "Conv" or node.name not in chosen or is_head(node):
+        convolves = node.op_type in ("Conv", "ConvTranspose")
+        if not convolves or node.name not in chosen or is_head(node):
             continue
         output = end_of_conv(node).outputs[0]
         readers = {reader.op_type for reader in output.consumers() if reader.name not in possible}
@@ -153,3 +169,14 @@ def float_convolutions(
         if node.op_type == "ConvTranspose" or not (read or output.name in outputs):
             found.append(node)
     return found
+
+
+def float_resizes(model: ir.Model, parts: Collection[str]) -> list[ir.Node]:
+    """Resizes among the nodes `parts` that ONNX Runtime is slower with in INT8: bilinear ones."""
+    return [
+        node
+        for node in model.graph
+        if node.name in parts
+        and node.op_type == "Resize"
+        and attribute(node, "mode", "nearest") == "linear"
+    ]

@@ -24,8 +24,14 @@ from ..graphs.fp16 import SMALLEST
 from ..graphs.passes.graph import constant, load, names, operand, origin, save
 from .halves import avoid_halves
 from .pair_sums import limit_pairs
-from .placement import float_convolutions, int8_nodes, outputs_before_float, tensorrt_nodes
-from .shared_ranges import Range, inherit_ranges, share_ranges
+from .placement import (
+    float_convolutions,
+    float_resizes,
+    int8_nodes,
+    outputs_before_float,
+    tensorrt_nodes,
+)
+from .shared_ranges import Range, cut_unused, inherit_ranges, share_ranges
 
 
 def passes_for_cpu(nodes: Collection[str] | None = None) -> list[ir.passes.PassBase]:
@@ -41,10 +47,13 @@ def passes_for_cpu(nodes: Collection[str] | None = None) -> list[ir.passes.PassB
         passes.UpsampledConvToPhases(nodes),
         passes.ResizeToConv(nodes),
         passes.ResizeToGather(nodes),
+        passes.ResizeChannelsLast(),
         passes.WidenConvolutions(),
         passes.TransposeHead(),
         passes.ConvToMatMul(),
         passes.ExpandGates(),
+        passes.MapsOfTokens(),
+        passes.TokensOfMaps(),
         passes.ChannelsLastStem(),
     ]
 
@@ -60,7 +69,8 @@ def quantize_for_cpu(
     model = load(source)
     possible = int8_nodes(model)
     chosen = possible if nodes is None else nodes
-    shared = avoid_halves(model, share_ranges(model, table.ranges, keep_clamps=True))
+    seen = cut_unused(model, table.ranges)
+    shared = avoid_halves(model, share_ranges(model, seen, keep_clamps=True))
     convolutions = {
         str(node.name) for node in model.graph if node.op_type in ("Conv", "ConvTranspose")
     }
@@ -70,7 +80,7 @@ def quantize_for_cpu(
     ir.passes.Sequential(passes.CancelTransposes(), RemoveUnusedNodesPass())(model)
     parts = _parts(model, chosen, convolutions, outputs)
     # With quantized weights they would not take their fast form, and convert them in each call.
-    floats = float_convolutions(model, parts, possible, outputs)
+    floats = [*float_convolutions(model, parts, possible, outputs), *float_resizes(model, parts)]
     for node in floats:
         parts.remove(str(node.name))
     # A Relu that only a Resize or MaxPool reads would else stay float, and its convolution with it.
@@ -84,6 +94,7 @@ def quantize_for_cpu(
         passes.QuantizeConstants(),
         passes.RoundOnce(),
         passes.ConcatInInt8(),
+        passes.HardSwishInInt8(),
         RemoveUnusedNodesPass(),
     )(quantized)
     save(quantized, path)

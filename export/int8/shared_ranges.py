@@ -69,6 +69,27 @@ def inherit_ranges(model: ir.Model, ranges: Mapping[str, Range]) -> dict[str, Ra
     return known
 
 
+_ENDS: Mapping[str, float] = {"HardSwish": -3.0}
+"""Below, these put out the same 0 for every value."""
+
+
+def cut_unused(model: ir.Model, ranges: Mapping[str, Range]) -> dict[str, Range]:
+    """The ranges without the values that all readers of a tensor take for the same.
+
+    A HardSwish makes 0 of all that is below -3, and its convolutions reach far below. What is left
+    of the range gets finer levels.
+    """
+    cut = dict(ranges)
+    for node in model.graph:
+        name = str(node.outputs[0].name)
+        readers = {reader.op_type for reader in node.outputs[0].consumers()}
+        if name in ranges and readers and readers <= _ENDS.keys():
+            low, high = ranges[name]
+            end = min(_ENDS[reader] for reader in readers)
+            cut[name] = (max(low, end), max(high, 0.0))
+    return cut
+
+
 def _meeting(node: ir.Node) -> tuple[list[str], list[str]]:
     """Inputs and outputs of a node that should have one range."""
     if node.op_type == "Concat":

@@ -85,29 +85,34 @@ class DeconvToPhases(Int8MapPass):
 
     def matches(self, node: ir.Node) -> bool:
         """Those whose border makes the result just twice as large as the map."""
-        if not self.chosen(node) or node.op_type != "ConvTranspose":
-            return False
-        if not map_shape(node.outputs[0]) or is_head(node):
-            return False
-        given = {name: attribute(node, name, value) for name, value in _DOUBLING.items()}
-        size = [values.shape[2:] for values in weights(node)[:1]]
-        extra = attribute(node, "output_padding", (0, 0))
-        return given == _DOUBLING and (size, extra) in (
-            ([(4, 4)], (0, 0)),
-            ([(3, 3)], (1, 1)),
-        )
+        return self.chosen(node) and doubles_map(node)
 
     def rewrite(self, node: ir.Node) -> None:
-        """Row r of the kernel goes to row 2i - 1 + r of the result, where i is the pixel's."""
+        """Row r of the kernel goes to row 2i - 1 + r of the result, where i is the pixel's.
+
+        So row 2a - 1 reads rows 2 and 0 of the kernel for the pixels a - 1 and a, and row 2a reads
+        3 and 1. A kernel of three rows needs no pixel but a for row 2a: there rows 2a and 2a + 1
+        are one window's, and nothing is computed outside of the map.
+        """
         weight, *bias = weights(node)  # (I, O, k, k)
-        padded = np.zeros((*weight.shape[:2], 4, 4), weight.dtype)
-        padded[:, :, : weight.shape[2], : weight.shape[3]] = weight
-        # Phase 0 (row 2a - 1) reads row 2 of pixel a - 1 and row 0 of pixel a; phase 1, 3 and 1.
-        kernel = padded[:, :, [[2, 0], [3, 1]]][..., [[2, 0], [3, 1]]]  # (I, O, py, a, px, b)
-        _replace(node, node.inputs[0], kernel.transpose(2, 4, 1, 0, 3, 5), bias)
+        small = weight.shape[2] == 3
+        padded = np.pad(weight, [(0, 0), (0, 0), (0, small), (0, small)])
+        rows = [[1, 3], [2, 0]] if small else [[2, 0], [3, 1]]
+        kernel = padded[:, :, rows][..., rows]  # (I, O, py, a, px, b)
+        _replace(node, node.inputs[0], kernel.transpose(2, 4, 1, 0, 3, 5), bias, inside=small)
 
 
 _DOUBLING = {"strides": (2, 2), "pads": (1, 1, 1, 1), "dilations": (1, 1), "group": 1}
+
+
+def doubles_map(node: ir.Node) -> bool:
+    """Whether a node is a transposed convolution that `DeconvToPhases` takes; not a last one."""
+    if node.op_type != "ConvTranspose" or not map_shape(node.outputs[0]) or is_head(node):
+        return False
+    given = {name: attribute(node, name, value) for name, value in _DOUBLING.items()}
+    size = [values.shape[2:] for values in weights(node)[:1]]
+    extra = attribute(node, "output_padding", (0, 0))
+    return given == _DOUBLING and (size, extra) in (([(4, 4)], (0, 0)), ([(3, 3)], (1, 1)))
 
 
 def _parts(conv: ir.Node) -> tuple[ir.Node, list[ir.Value]]:
@@ -167,11 +172,19 @@ def _blocks(reader: ir.Node, part: ir.Value, name: str) -> ir.Value:
     return chain.output
 
 
-def _replace(node: ir.Node, source: ir.Value | None, kernel: Array, bias: list[Array]) -> None:
+def _replace(
+    node: ir.Node,
+    source: ir.Value | None,
+    kernel: Array,
+    bias: list[Array],
+    *,
+    inside: bool = False,
+) -> None:
     """Put a convolution of all phases in place of the node, and spread them behind its activation.
 
     Args:
         kernel: (2, 2, O, I, 2, 2), phases first.
+        inside: windows start at their pixel, else at the one above and to the left.
     """
     channels, height, width = map_shape(node.outputs[0])
     conv = Chain(node, source)
@@ -181,17 +194,20 @@ def _replace(node: ir.Node, source: ir.Value | None, kernel: Array, bias: list[A
         kernel.reshape(4 * channels, *kernel.shape[3:]),
         *(np.tile(values, 4) for values in bias),
         kernel_shape=[2, 2],
-        pads=[1, 1, 1, 1],
+        pads=[0, 0, 1, 1] if inside else [1, 1, 1, 1],
     )
     conv.replace_node()
     conv.nodes[0].outputs[0].shape = None
     end = end_of_conv(conv.nodes[0])
     chain = Chain(conv.nodes[0], end.outputs[0])
-    chain.add("Transpose", "channels_last", perm=[0, 2, 3, 1])
-    chain.add("Reshape", "columns", [-1, width // 2 + 1, 2, 2 * channels])
-    chain.add("Transpose", "interleaved", perm=[0, 2, 1, 3])
-    chain.add("Reshape", "rows", [-1, height + 2, (width + 2) * channels])
-    chain.add("Slice", "cut", [1, channels], [height + 1, (width + 1) * channels], [1, 2])
-    chain.add("Reshape", "pixels", [-1, height, width, channels])
-    chain.add("Transpose", "channels_first", perm=[0, 3, 1, 2])
+    if inside:
+        chain.spread((channels, height, width), block=(2, 2))
+    else:
+        chain.add("Transpose", "channels_last", perm=[0, 2, 3, 1])
+        chain.add("Reshape", "columns", [-1, width // 2 + 1, 2, 2 * channels])
+        chain.add("Transpose", "interleaved", perm=[0, 2, 1, 3])
+        chain.add("Reshape", "rows", [-1, height + 2, (width + 2) * channels])
+        chain.add("Slice", "cut", [1, channels], [height + 1, (width + 1) * channels], [1, 2])
+        chain.add("Reshape", "pixels", [-1, height, width, channels])
+        chain.add("Transpose", "channels_first", perm=[0, 3, 1, 2])
     chain.insert_behind(end, "phases")

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from edgeunet.bundle.manifest import flavour_file
 from edgeunet.exporting.graphs.passes import Prepare
-from edgeunet.exporting.graphs.passes.graph import load, save
+from edgeunet.exporting.graphs.passes.graph import load, producer, save
 from edgeunet.exporting.int8.placement import int8_nodes
 from edgeunet.exporting.int8.quantize import quantize_for_cpu, quantize_for_tensorrt
 from edgeunet.runtime.backends.ort import OrtNet
@@ -116,6 +116,49 @@ def test_convolutions_in_front_of_float_nodes_run_in_int8(mixed: Path, tmp_path:
     for path, flavour in ((cpu, "int8.cpu"), (signed, "int8")):
         found = OrtNet(path, flavour=flavour).run(image)[0]
         assert np.abs(found - wanted).max() < 0.05, flavour
+
+
+class Doubled(nn.Module):
+    """A decoder whose transposed convolutions stand before normalisations, as MONAI's and smp's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, stride=2, padding=1)
+        self.down = nn.Conv2d(16, 16, 3, stride=2, padding=1)
+        self.instance = nn.Sequential(nn.InstanceNorm2d(16), nn.PReLU())
+        self.up = nn.ConvTranspose2d(32, 8, 3, stride=2, padding=1, output_padding=1)
+        self.norms = nn.ModuleList([nn.InstanceNorm2d(8), nn.BatchNorm2d(8).eval()])
+        self.last = nn.ConvTranspose2d(8, 8, 4, stride=2, padding=1)
+        self.head = nn.Conv2d(8, 3, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.instance(self.down(functional.hardswish(self.stem(image))))
+        x = self.norms[0](self.up(torch.cat([x, functional.relu(-x)], 1)))
+        return self.head(functional.relu(self.norms[1](self.last(x))))
+
+
+def test_transposed_convolutions_run_in_int8_where_the_cpu_gains(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    path, cpu, signed = (tmp_path / f"{name}.onnx" for name in ("net", "cpu", "signed"))
+    net = Doubled()
+    net.norms[1].running_var.fill_(0.5)
+    save(Prepare()(ir.from_proto(traced(net, 32, 48))).model, path)
+    names = {node.op_type for node in load(path).graph}
+    assert names.isdisjoint({"BatchNormalization", "PRelu"})
+    table = observed_table(path)
+    quantize_for_cpu(path, cpu, table)
+    quantize_for_tensorrt(path, signed, table)
+    ran = optimised(cpu, tmp_path / "optimised.onnx")
+    assert ran["QLinearConv"] == 3
+    assert ran["ConvTranspose"] == 0
+    floats = [node for node in load(signed).graph if node.op_type == "ConvTranspose"]
+    assert len(floats) == 2
+    assert not any(producer(node.inputs[1]) for node in floats), "their weights stay as they are"
+    image = smooth_image(32, 48)
+    wanted = OrtNet(path).run(image)[0]
+    for graph_path, flavour in ((cpu, "int8.cpu"), (signed, "int8")):
+        found = OrtNet(graph_path, flavour=flavour).run(image)[0]
+        assert np.abs(found - wanted).max() < 0.05 * np.abs(wanted).max(), flavour
 
 
 def optimised(path: Path, target: Path) -> Counter[str]:

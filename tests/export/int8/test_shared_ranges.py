@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from edgeunet.exporting.int8.shared_ranges import inherit_ranges, share_ranges
+from edgeunet.exporting.int8.shared_ranges import cut_unused, inherit_ranges, share_ranges
 
 IMAGE = [1, 2, 4, 4]
 LISTS = ("shape", "rows")
@@ -102,3 +102,19 @@ def test_what_is_moved_has_the_range_of_where_it_goes_or_else_comes_from() -> No
     assert found.pop("made") == found.pop("turned") == found.pop("flat") == (-1.0, 2.0)
     assert set(found) == {"kept", "gathered", "y"}
     assert set(found.values()) == {(0.0, 3.0)}
+
+
+def test_levels_are_not_spent_on_what_a_hardswish_makes_zero() -> None:
+    ranges = {"c": (-20.0, 6.0), "d": (-2.0, 6.0), "e": (-20.0, -1.0), "f": (-20.0, 6.0)}
+    names = {"c": "HardSwish", "d": "HardSwish", "e": "HardSwish", "f": "Sigmoid"}
+    swishes = [node(kind, name, f"{name}_out") for name, kind in names.items()]
+    read_twice = [node("Conv", "x w", "g"), node("HardSwish", "g", "h"), node("Neg", "g", "y")]
+    convs = [node("Conv", "x w", name) for name in names]
+    found = cut_unused(graph(*convs, *swishes, *read_twice), {**ranges, "g": (-9.0, 9.0)})
+    assert found == {
+        "c": (-3.0, 6.0),
+        "d": (-2.0, 6.0),
+        "e": (-3.0, 0.0),
+        "f": (-20.0, 6.0),
+        "g": (-9.0, 9.0),
+    }

@@ -134,11 +134,16 @@ def test_other_heads_stay_convolutions(kernel: tuple[int, int], changed: dict[st
     assert_left_alone(TransposeHead(), model, images())
 
 
-def test_head_with_many_classes_stays_a_convolution() -> None:
+@pytest.mark.parametrize(("outputs", "turned"), [(4, True), (5, False), (BLOCK, False)])
+def test_heads_with_fewer_classes_than_inputs_are_turned(outputs: int, turned: bool) -> None:
     node = helper.make_node("Conv", ["x", "w"], ["logits"], name="head", pads=[1] * 4)
-    assert_left_alone(TransposeHead(), chain(node, w=weights(BLOCK, 6, 3, 3)), images())
-    few = chain(node, w=weights(BLOCK - 1, 6, 3, 3))
-    assert "ConvTranspose" in ops(rewritten_by(TransposeHead(), few))
+    model = chain(node, w=weights(outputs, 6, 3, 3))
+    if turned:
+        found = rewritten_by(TransposeHead(), model)
+        assert "ConvTranspose" in ops(found)
+        assert_same(found, model)
+    else:
+        assert_left_alone(TransposeHead(), model, images())
 
 
 def test_heads_behind_a_resize_and_a_sum_are_found() -> None:
