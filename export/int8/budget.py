@@ -21,7 +21,7 @@ from edgeunet.runtime.backends.ort import OrtNet
 
 from ..graphs.passes.graph import load, producer
 from .calibration.selection import thinned
-from .emitters import COMPARED, CPU, Emitter, write_int8
+from .emitters import COMPARED, CPU, TENSORRT, Emitter, write_int8
 from .judge import Judge, Loss
 from .placement import int8_nodes
 
@@ -49,12 +49,16 @@ def hold_budget(
     If no choice of layers keeps enough pixels, one is searched that holds the mIoU alone. If there
     is none either, or the mIoU holds as it is, the graphs stay unchanged.
 
+    The layers are chosen for the graphs that lose more. The others keep those of them in INT8 that
+    they do not need in float: each layer between INT8 ones costs conversions.
+
     Args:
         samples: frames to measure on.
         allowed: what may be lost.
 
     Returns:
-        The layers in float, the most costly first; empty if the graphs are unchanged.
+        The layers that are in float in a graph, the most costly first; empty if the graphs are
+        unchanged.
     """
     reference = folder / flavour_file("fp32")
     held = thinned(samples, SAMPLES, kept=lambda sample: sample)
@@ -80,21 +84,28 @@ def hold_budget(
         worst = max(whole, key=lambda emitter: whole[emitter].beyond(allowed))
         ranked = rank_layers(reference, table, judge.images[:RANKED_ON], emitter=worst)
         for aim in (allowed, replace(allowed, differ=100.0)):
-            placement = find_float_layers(
-                ranked,
-                nodes,
-                lambda chosen, aim=aim: max(  # type: ignore[misc]
-                    loss.beyond(aim) for loss in losses(tuple(chosen)).values()
-                ),
-                allowed=0.0,
-                fewest=ceil(SMALLEST_SHARE * len(nodes)),
-            )
+            tried: list[tuple[str, ...]] = []
+
+            def beyond(
+                chosen: Sequence[str],
+                aim: Loss = aim,
+                tried: list[tuple[str, ...]] = tried,
+            ) -> float:
+                tried.append(tuple(chosen))
+                return max(loss.beyond(aim) for loss in losses(tried[-1]).values())
+
+            fewest = ceil(SMALLEST_SHARE * len(nodes))
+            placement = find_float_layers(ranked, nodes, beyond, allowed=0.0, fewest=fewest)
             if placement.loss <= 0:
                 break
         else:
             return ()
+        enough = {
+            emitter: next(chosen for chosen in tried if losses(chosen)[emitter].beyond(aim) <= 0)
+            for emitter in COMPARED
+        }
     if placement.fallbacks:
-        write_int8(folder, table, nodes=placement.nodes)
+        write_int8(folder, table, cpu=enough[CPU], tensorrt=enough[TENSORRT])
     return placement.fallbacks
 
 

@@ -36,14 +36,19 @@ COMPARED = (CPU, TENSORRT)
 
 
 def write_int8(
-    folder: Path, table: CalibrationTable, *, nodes: Collection[str] | None = None
+    folder: Path,
+    table: CalibrationTable,
+    *,
+    cpu: Collection[str] | None = None,
+    tensorrt: Collection[str] | None = None,
 ) -> None:
     """Write the INT8 flavours beside the reference graph in `folder`.
 
     Args:
-        nodes: names of the nodes that may run in INT8, None for all.
+        cpu, tensorrt: names of the nodes that may run in INT8 in the graphs for either, None for
+            all.
     """
-    for emitter in COMPARED:
+    for emitter, nodes in zip(COMPARED, (cpu, tensorrt), strict=True):
         path = folder / flavour_file(emitter.flavour)
         emitter.quantize(folder / flavour_file("fp32"), path, table, nodes=nodes)
     write_half(folder)
