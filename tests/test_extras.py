@@ -17,6 +17,7 @@ from edgeunet.errors import MissingDependencyError
 from edgeunet.extras import PACKAGES, find_package, how_to_install
 from support.commands import ROOT
 from support.project import extras as wanted_extras
+from support.project import module_files
 
 
 def test_every_extra_that_a_module_may_lack_is_known() -> None:
@@ -27,7 +28,7 @@ def test_every_extra_that_a_module_may_lack_is_known() -> None:
     optional = {package.module for package in PACKAGES}
     known = needed | with_onnx | loaded_late | optional | sys.stdlib_module_names
     for folder in ("edgeunet", "export", "runtime"):
-        for path in (ROOT / folder).rglob("*.py"):
+        for path in module_files(ROOT / folder):
             for name in imported_by(path):
                 assert name in known, f"{path} imports {name}"
 

@@ -15,6 +15,7 @@ import pytest
 
 import edgeunet
 from support.media import write_video
+from support.project import module_files
 
 ROOT = Path(__file__).parents[1]
 # What only building or running an engine needs.
@@ -189,7 +190,7 @@ def test_every_file_is_found_as_a_module() -> None:
             (["exporting"], ROOT / "export"),
             (["runtime"], ROOT / "runtime"),
         )
-        for path in folder.rglob("*.py")
+        for path in module_files(folder)
     }
     files = {name.removesuffix(".__init__") for name in files} - {"edgeunet"}
     assert set(MODULES) == files
@@ -224,7 +225,7 @@ def runtime_files() -> dict[str, Path]:
     return {
         ".".join(["edgeunet.runtime", *path.relative_to(ROOT / "runtime").with_suffix("").parts]):
         path
-        for path in sorted((ROOT / "runtime").rglob("*.py"))
+        for path in module_files(ROOT / "runtime")
     }  # fmt: skip
 
 

@@ -8,16 +8,14 @@ from pathlib import Path
 import pytest
 
 from support.commands import ROOT
+from support.project import module_files
 
 # Folder of the product -> folder of its tests, which mirrors it.
 FOLDERS = {"edgeunet": "tests", "export": "tests/export", "runtime": "tests/runtime"}
 FACES = ("__init__", "__main__")
 
 # Module -> the file that has its tests, if that is not the file of its name; say why.
-COVERED: dict[str, str] = {
-    # Copied into deployments, where Triton imports it.
-    "export/deploy/templates/triton/model.py": "tests/export/deploy/test_triton.py",
-}
+COVERED: dict[str, str] = {}
 
 SMALLEST, LARGEST = 40, 400
 # Small files that are a subject of their own.
@@ -37,7 +35,7 @@ def modules() -> list[str]:
     return [
         path.relative_to(ROOT).as_posix()
         for folder in FOLDERS
-        for path in sorted((ROOT / folder).rglob("*.py"))
+        for path in module_files(ROOT / folder)
         if path.stem not in FACES
     ]
 

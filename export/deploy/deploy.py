@@ -17,8 +17,7 @@ from .base import Deployment, Target
 from .options import DeployOptions, check_options
 
 TARGETS = {
-    each.TARGET.name: each.TARGET
-    for each in (bioimageio, cpp, onnx_file, openvino, triton, web)
+    each.TARGET.name: each.TARGET for each in (bioimageio, cpp, onnx_file, openvino, triton, web)
 }
 RECORD_NAME = "deployment.json"
 

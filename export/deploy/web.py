@@ -40,7 +40,7 @@ _RUNTIME = (
     "ort-wasm-simd-threaded.asyncify.mjs",
     "ort-wasm-simd-threaded.asyncify.wasm",
 )
-_OWN = ("check.js", "edgeunet.js", "films.js", "main.js", "png.js", "worker.js")
+_OWN = ("check.js", "edgeunet.js", "films.js", "main.js", "png.js", "serve.py", "worker.js")
 _OF_SERVE = ("icon.svg", "legend.js", "view.js")
 _SERVE_PAGE = Path(edgeunet.runtime.__file__).parent / "serve" / "page"
 _NPM_SECONDS = 600
@@ -68,7 +68,6 @@ def write(deployment: Deployment) -> None:
     )
     for name in _OWN:
         shutil.copyfile(TEMPLATES / "web" / name, folder / name)
-    shutil.copyfile(TEMPLATES / "web" / "serve.py.template", folder / "serve.py")
     for name in _OF_SERVE:
         shutil.copyfile(_SERVE_PAGE / name, folder / name)
     sheets = (_SERVE_PAGE / "style.css", TEMPLATES / "web" / "style.css")

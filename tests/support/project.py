@@ -15,6 +15,11 @@ FOLDERS = {"edgeunet": "edgeunet", "export": "edgeunet/exporting", "runtime": "e
 _FILES = ["pyproject.toml", "README.md", "LICENSE"]
 
 
+def module_files(folder: Path) -> list[Path]:
+    """Python files of a folder that are modules; those among templates go into deployments."""
+    return sorted(path for path in folder.rglob("*.py") if "templates" not in path.parts)
+
+
 def extras() -> dict[str, list[str]]:
     """Extra -> what pyproject.toml wants for it."""
     text = (ROOT / "pyproject.toml").read_text()
