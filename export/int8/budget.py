@@ -21,7 +21,7 @@ from edgeunet.runtime.backends.ort import OrtNet
 
 from ..graphs.passes.graph import load, producer
 from .calibration.selection import thinned
-from .emitters import COMPARED, CPU, TENSORRT, Emitter, write_int8
+from .emitters import COMPARED, CPU, Emitter, write_int8
 from .judge import Judge, Loss
 from .placement import int8_nodes
 
@@ -100,12 +100,12 @@ def hold_budget(
                 break
         else:
             return ()
-        enough = {
-            emitter: next(chosen for chosen in tried if losses(chosen)[emitter].beyond(aim) <= 0)
+        cpu, tensorrt = (
+            next(chosen for chosen in tried if losses(chosen)[emitter].beyond(aim) <= 0)
             for emitter in COMPARED
-        }
+        )
     if placement.fallbacks:
-        write_int8(folder, table, cpu=enough[CPU], tensorrt=enough[TENSORRT])
+        write_int8(folder, table, cpu=cpu, tensorrt=tensorrt)
     return placement.fallbacks
 
 

@@ -103,7 +103,11 @@ def test_without_labels_more_points_allow_no_more_pixels(
 
 
 def test_without_labels_the_agreement_counts(proof: Proof, parity: ParityReport) -> None:
-    bad = replace(losing(parity, drop=None, agreement=0.9, wanted=0.99), labelled=False)
+    few = {"drop": None, "agreement": 0.9, "wanted": 0.99}
+    bad = replace(losing(parity, **few), labelled=False)
     assert proof.excess(bad) == pytest.approx(9)
-    with pytest.raises(ParityError, match=r"on 90\.00% of the pixels.*Pass --data with labels"):
+    with pytest.raises(ParityError, match=r"^fp32 .* on 90\.00% of .*The graph is not the net"):
         proof.check(bad)
+    int8 = losing(parity, name="int8", **few)  # type: ignore[arg-type]
+    with pytest.raises(ParityError, match=r"^int8 .*; expected 99\.00%\. Pass --data with labels"):
+        proof.check(replace(int8, precision="int8", labelled=False))
