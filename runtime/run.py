@@ -143,6 +143,7 @@ def run(
                 force=force,
             ),
             is_finished=stream.is_finished,
+            fail=stream.fail,
         )
         flickers = {name: Flicker() for name in given} if temporal is not None else {}
         watch, started = Stopwatch(), time.perf_counter()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from edgeunet.errors import OutputError, UsageError, printable
+from edgeunet.errors import EdgeUNetError, OutputError, UsageError, printable
 from edgeunet.files import check_directory
 
 from ..frames import Segmented
@@ -87,14 +87,16 @@ def check_apart(
         files: that the sources read. images: names of those that are one image.
 
     Raises:
-        As `check_output`.
+        As `check_output`; and UsageError for an output of one source that another one reads.
     """
+    read = [path for paths in files.values() for path in paths]
     if is_apart(output) and PLACE not in str(output) and output != "-":
         folder = Path(str(output))
-        for paths in files.values():
-            check_not_source(folder, paths)
+        check_not_source(folder, read)
         check_directory(folder, force=force)
     for name, each in outputs.items():
+        if isinstance(each, str) and kind_of(each) not in ("none", "masks pipe", "overlay pipe"):
+            check_not_source(Path(each), read)
         check_output(
             each,
             sources=files[name],
@@ -113,7 +115,8 @@ class Apart(Closing):
 
     Args:
         outputs: of the sources by name, for errors. make: opens the sink of a source.
-        is_finished: whether no frame of a source will come.
+        is_finished: whether no frame of a source will come. fail: called with the name of such a
+            source and the error if its sink cannot be closed; the others are written.
 
     Raises:
         OutputError: while writing, a sink cannot write, for example because the disk is full.
@@ -125,15 +128,20 @@ class Apart(Closing):
         make: Callable[[str], Sink],
         *,
         is_finished: Callable[[str], bool],
+        fail: Callable[[str, EdgeUNetError], object],
     ) -> None:
         self._outputs, self._make, self._is_finished = outputs, make, is_finished
+        self._fail = fail
         self._sinks: dict[str, Sink] = {}
 
     def open(self, source: str) -> Sink:
         """The sink of a source."""
         if source not in self._sinks:
             for name in [name for name in self._sinks if self._is_finished(name)]:
-                self.finish(name)
+                try:
+                    self.finish(name)
+                except EdgeUNetError as error:
+                    self._fail(name, error)
             with _as_output_error(self._outputs[source]):
                 self._sinks[source] = self._make(source)
         return self._sinks[source]

@@ -66,6 +66,14 @@ def test_folder_of_a_source_or_one_that_holds_something_is_refused(tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
 
 
+@pytest.mark.parametrize("output", ["{source}.mp4", "{source}"])
+def test_output_that_another_source_reads_is_refused(output: str, tmp_path: Path) -> None:
+    files = {"x": [tmp_path / "a.mp4", tmp_path / "a" / "1.png"], "a": [tmp_path / "b.mp4"]}
+    with pytest.raises(UsageError, match="is the source or its directory"):
+        check(tmp_path / output, files, force=True)
+    check(tmp_path / "out" / output, files, force=True)
+
+
 class Noted(Sink):
     def __init__(self, name: str, notes: list[str]) -> None:
         self.name, self.notes = name, notes
@@ -85,11 +93,17 @@ def result(source: str, index: int) -> Segmented:
     return Segmented(SourceFrame(index, "", image, source=source), image[..., 0])
 
 
+def unexpected(source: str, error: Exception) -> None:
+    raise AssertionError(source) from error
+
+
 def test_sinks_of_sources_that_ended_are_closed_before_another_opens() -> None:
     notes: list[str] = []
     ended: set[str] = set()
     outputs = dict.fromkeys("abc", "out")
-    with Apart(outputs, lambda name: Noted(name, notes), is_finished=ended.__contains__) as sinks:
+    with Apart(
+        outputs, lambda name: Noted(name, notes), is_finished=ended.__contains__, fail=unexpected
+    ) as sinks:
         for name, index in (("a", 0), ("b", 0), ("a", 1)):
             sinks.write(result(name, index))
         ended.add("a")
@@ -103,3 +117,25 @@ def test_sinks_of_sources_that_ended_are_closed_before_another_opens() -> None:
         *("open a", "a0", "open b", "b0", "a1", "b1", "close a", "open c", "c0", "close c"),
         "close b",
     ]
+
+
+class Unclosed(Noted):
+    def close(self) -> None:
+        raise OSError(28, "No space left on device")
+
+
+def test_sink_that_cannot_be_closed_fails_its_own_source_only() -> None:
+    notes: list[str] = []
+    failed: dict[str, Exception] = {}
+    sinks = Apart(
+        {"a": "a.mp4", "b": "b.mp4"},
+        lambda name: (Unclosed if name == "a" else Noted)(name, notes),
+        is_finished="a".__eq__,
+        fail=failed.__setitem__,
+    )
+    with sinks:
+        sinks.write(result("a", 0))
+        sinks.write(result("b", 0))
+    assert notes == ["open a", "a0", "open b", "b0", "close b"]
+    assert list(failed) == ["a"]
+    assert str(failed["a"]).startswith("a.mp4 cannot be written: No space left on device")
