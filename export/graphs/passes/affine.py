@@ -68,10 +68,12 @@ def _folded(node: ir.Node) -> tuple[ir.Node, Array, Array] | None:
     found = weights(conv)
     if not found or len(found) != len([value for value in conv.inputs if value is not None]) - 1:
         return None
+    if found[0].ndim != 4:  # in one dimension, as over channels, or in three
+        return None
     groups = attribute(conv, "group", 1)
     count = len(found[0]) if conv.op_type == "Conv" else found[0].shape[1] * groups
     if node.op_type == "BatchNormalization":
-        if len(weights(node)) != 4:
+        if len(weights(node)) != 4 or attribute(node, "training_mode", 0):
             return None
         scale, bias, mean, variance = (values.astype(np.float64) for values in weights(node))
         gain = scale / np.sqrt(variance + attribute(node, "epsilon", 1e-5))

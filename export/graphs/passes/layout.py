@@ -192,6 +192,8 @@ class ResizeChannelsLast(MapPass):
         """Every bilinear Resize of `BLOCK` or more channels between the ends of the net."""
         if not resizes_by_scales(node) or attribute(node, "mode", "nearest") != "linear":
             return False
+        if attribute(node, "coordinate_transformation_mode", "") == "tf_crop_and_resize":
+            return False
         channels, *_ = map_shape(node.outputs[0]) or (0,)
         scales = constant(node.inputs[2])
         fixed = scales is not None and scales.size == 4 and scales[:2].tolist() == [1, 1]

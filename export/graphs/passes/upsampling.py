@@ -216,7 +216,7 @@ class PixelShuffleToDepthToSpace(NodePass):
 def _convolution_before(node: ir.Node) -> ir.Node | None:
     """The convolution with constant weights whose channels only this node reads."""
     before = producer(node.inputs[0], "Clip", "Conv", "Relu")
-    while before is not None and len(before.outputs[0].uses()) == 1:
+    while before is not None and _is_read_once(before.outputs[0]):
         if before.op_type == "Conv":
             group = attribute(before, "group", 1)
             fixed = all(
@@ -225,3 +225,7 @@ def _convolution_before(node: ir.Node) -> ir.Node | None:
             return before if fixed and group == 1 else None
         before = producer(before.inputs[0], "Clip", "Conv", "Relu")
     return None
+
+
+def _is_read_once(value: ir.Value) -> bool:
+    return len(value.uses()) == 1 and not value.is_graph_output()

@@ -71,3 +71,18 @@ def test_what_is_no_scale_and_shift_stays(what: str) -> None:
         b.add("Mul", y, b.add("Sigmoid", "x"))
     before = [node.op_type for node in b.nodes]
     assert [node.op_type for node in rewritten(b, image(5, 6)).graph] == before
+
+
+@pytest.mark.parametrize("op", ["BatchNormalization", "Mul"])
+def test_convolution_over_one_dimension_keeps_what_is_behind_it(op: str) -> None:
+    b = Builder()
+    y = b.add("Conv", "x", b.const(RNG.normal(size=(4, 4, 3))), pads=[1, 1])
+    y = (
+        normalisation(b, y, 4)
+        if op == "BatchNormalization"
+        else b.add(op, y, b.const(np.float32(2)))
+    )
+    b.add("Unsqueeze", y, b.const(np.array([3])))
+    before = [node.op_type for node in b.nodes]
+    given = image(5, 6)[..., 0]
+    assert [node.op_type for node in rewritten(b, given).graph] == before

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from edgeunet.exporting.graphs.passes import (
     ChannelsLastStem,
@@ -145,4 +145,12 @@ def test_a_bilinear_resize_goes_by_pixels(place: str) -> None:
     ids=["few channels", "nearest", "behind the head"],
 )
 def test_other_resizes_go_by_channels(model: onnx.ModelProto) -> None:
+    assert_left_alone(ResizeChannelsLast(), model, images())
+
+
+def test_a_resize_that_crops_goes_by_channels() -> None:
+    model = enlarged(8, coordinate_transformation_mode="tf_crop_and_resize")
+    model.graph.node[2].input[1] = "roi"
+    roi = np.float32([0, 0, 0, 0.25, 1, 1, 1, 0.75])
+    model.graph.initializer.append(numpy_helper.from_array(roi, "roi"))
     assert_left_alone(ResizeChannelsLast(), model, images())

@@ -180,6 +180,13 @@ def test_pixel_shuffle_of_what_others_read_stays() -> None:
     assert_left_alone(PixelShuffleToDepthToSpace(), model, images())
 
 
+def test_pixel_shuffle_of_an_output_stays() -> None:
+    conv = helper.make_node("Conv", ["x", "w"], ["y"], name="conv", pads=[1] * 4)
+    model = chain(conv, shuffle("y"), w=weights(12, 6, 3, 3))
+    model.graph.output.append(helper.make_tensor_value_info("y", 1, ["n", 12, None, None]))
+    assert_left_alone(PixelShuffleToDepthToSpace(), model, images())
+
+
 def shuffle(source: str) -> onnx.NodeProto:
     return helper.make_node(
         "DepthToSpace", [source], ["logits"], name="shuffle", blocksize=2, mode="CRD"
