@@ -23,7 +23,6 @@ Given = str | Path | Frames | Iterable[object]
 NAME = re.compile(r"\w[\w.-]*")
 """A name that can be one of a file too."""
 
-_NAMED = re.compile(rf"({NAME.pattern})=(.+)", re.DOTALL)
 _IMAGES = "images"
 
 
@@ -159,11 +158,22 @@ def one_by_one(sources: Sequence[str | Path], output: object) -> Frames:
 
 
 def split_name(source: str | Path) -> tuple[str, str | Path]:
-    """The name in `NAME=SOURCE`, empty if there is none or a file of that name, and the source."""
-    match = None if isinstance(source, Path) else _NAMED.fullmatch(source)
-    if match is None or Path(source).exists():
+    """The name in `NAME=SOURCE`, empty if there is none or a file of that name, and the source.
+
+    Raises:
+        UsageError: what stands before a source that is there is no name.
+    """
+    if isinstance(source, Path) or scheme_of(source) is not None or Path(source).exists():
         return "", source
-    return match[1], match[2]
+    name, equals, where = source.partition("=")
+    if equals and where and NAME.fullmatch(name):
+        return name, where
+    if equals and where and (Path(where).exists() or scheme_of(where) is not None):
+        raise UsageError(
+            f"{printable(name)!r} is no name of a source; expected letters, digits, '_', and behind"
+            " the first also '.' and '-'."
+        )
+    return "", source
 
 
 def name_of(frames: Frames) -> str:

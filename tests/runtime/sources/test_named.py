@@ -93,6 +93,14 @@ def test_file_whose_name_looks_like_one_is_a_file() -> None:
         named(["a.mp4", "y=z.mp4"])
 
 
+@pytest.mark.parametrize("name", ["", "my door", "../x", "a/b", "-x"])
+@pytest.mark.parametrize("where", ["a.mp4", "rtsp://10.0.0.5/1?x=y"])
+@pytest.mark.usefixtures("place")
+def test_what_is_no_name_is_refused(name: str, where: str) -> None:
+    with pytest.raises(UsageError, match=r" is no name of a source; expected letters, digits"):
+        named([f"{name}={where}", "b.mkv"])
+
+
 @pytest.mark.parametrize("beside", ["rtsp://10.0.0.5/1", "door=b.mkv"])
 @pytest.mark.usefixtures("place")
 def test_camera_in_a_row_is_refused(beside: str) -> None:
