@@ -273,6 +273,8 @@ def _decode_tiff(content: bytes, page: int, name: str) -> Picture:
 def _georeference(content: bytes, page: int, name: str) -> tiff.Georeference | None:
     chosen = tiff.read_pages(content)[page]
     found = tiff.georeference_of(content, chosen)
+    if found is None and chosen.geo:
+        _log.warning("%s has a damaged georeference: masks get none.", name)
     if found is not None and chosen.orientation != 1:
         _log.warning(
             "%s is turned by its tag Orientation: masks get no georeference. Save it upright.", name

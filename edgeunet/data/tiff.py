@@ -73,13 +73,13 @@ class Georeference:
 class Page:
     """One directory of a TIFF. start: its place in the file. numbers, metadata: its tags.
 
-    geo: tags of a georeference, each with the number and the place of its values.
+    geo: tags of a georeference, each with type, number and place of its values, as the file says.
     """
 
     start: int
     numbers: dict[int, tuple[int, ...]] = field(default_factory=dict)
     metadata: str = ""
-    geo: tuple[tuple[int, int, int], ...] = ()
+    geo: tuple[tuple[int, int, int, int], ...] = ()
 
     def _number(self, tag: int, default: int) -> int:
         return (self.numbers.get(tag) or (default,))[0]
@@ -174,12 +174,13 @@ def starting_with(content: bytes, page: Page) -> bytes:
 
 
 def georeference_of(content: bytes, page: Page) -> Georeference | None:
-    """Where a page lies on the earth; None if it does not say so, or is damaged."""
+    """Where a page lies on the earth; None if it does not say so, or one of the tags is damaged."""
     order = "<" if content[:2] == b"II" else ">"
     tags: dict[int, tuple[float, ...] | str] = {}
     try:
-        for tag, length, place in page.geo:
-            kind = _GEO[tag]
+        for tag, kind, length, place in page.geo:
+            if kind != _GEO[tag] or not 0 < length <= _MOST_GEO:
+                return None  # the others alone would be another place
             if kind == _ASCII:
                 (text,) = struct.unpack_from(f"{length}s", content, place)
                 tags[tag] = text.rstrip(b"\0").decode("ascii", "replace")
@@ -254,10 +255,10 @@ def _read_page(content: bytes, at: int, order: str, big: bool) -> tuple[Page, in
         elif tag == _GDAL_METADATA and value < length <= _MOST_TEXT:
             (inside,) = struct.unpack_from(order + ("Q" if big else "I"), content, inside)
             metadata = content[inside : inside + length].decode("utf-8", "replace")
-        elif kind == _GEO.get(tag) and 0 < length <= _MOST_GEO:
-            if length * _BYTES[kind] > value:
+        elif tag in _GEO:
+            if length * _BYTES[_GEO[tag]] > value:
                 (inside,) = struct.unpack_from(order + ("Q" if big else "I"), content, inside)
-            geo.append((tag, length, inside))  # read when it is asked for: pages may be many
+            geo.append((tag, kind, length, inside))  # read when asked for: pages may be many
     end = first + count * step
     (following,) = struct.unpack_from(order + ("Q" if big else "I"), content, end)
     return Page(at, numbers, metadata, tuple(geo)), following

@@ -194,6 +194,19 @@ def test_georeference_of_an_image_that_is_turned_is_left_out(
     assert "a.tif is turned by its tag Orientation: masks get no georeference" in caplog.text
 
 
+@pytest.mark.parametrize("kind", [0, 3, 11, 12])
+@pytest.mark.parametrize("count", [0, 2, 1 << 17, (1 << 32) - 1])
+def test_georeference_of_which_a_tag_is_damaged_is_left_out(
+    kind: int, count: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = bytearray(georeferenced(VALUES[..., 0].astype(np.uint8)))
+    place = content.index(struct.pack("<HH", 33550, 12))
+    struct.pack_into("<HI", content, place + 2, kind, count)
+    damaged = (kind, count) != (12, 2)
+    assert (read(bytes(content)).georeference is None) == damaged
+    assert ("a.tif has a damaged georeference: masks get none." in caplog.text) == damaged
+
+
 @given(place=st.integers(0, 400), value=st.binary(min_size=1, max_size=8))
 def test_damaged_georeference_is_no_other_error(place: int, value: bytes) -> None:
     content = bytearray(georeferenced(VALUES[..., 0].astype(np.uint8)))
