@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import re
 import types
 import typing
 from pathlib import Path
@@ -27,6 +28,7 @@ MAX_YAML_BYTES = 1 << 20
 _MAX_DIGITS = 100
 _OPENING = ("[", "{", "<block mapping start>", "<block sequence start>")
 _CLOSING = ("]", "}", "<block end>")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _SHOWN = 80  # characters of a value that an error quotes
 
 
@@ -39,14 +41,16 @@ def load_json(path: Path, *, most: int = MAX_BYTES) -> Any:
 
     Raises:
         FileNotFoundError: no such file.
-        SchemaError: no regular file, more than `most` bytes, not JSON, nested too deeply, or an
-            integer of too many digits. The message continues a sentence that begins with the file's
-            name.
+        SchemaError: no regular file, more than `most` bytes, not JSON, nested too deeply, an
+            integer of too many digits, or half of a surrogate pair, which UTF-8 cannot hold. The
+            message continues a sentence that begins with the file's name.
     """
     try:
         text = read_file(path, most=most).decode("utf-8-sig")  # some editors write a mark
         data = json.loads(text, parse_int=_integer)
         _check_depth(data)
+        if _SURROGATE.search(text):
+            json.dumps(data, ensure_ascii=False).encode()  # raises if one is alone
     except FileNotFoundError:
         raise
     except RecursionError:

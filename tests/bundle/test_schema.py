@@ -169,6 +169,7 @@ def unreadable(path: Path) -> str:
         (b"[" + b"1," * 3_000_000 + b"1]", "it has 6000003 bytes; expected at most 4194304"),
         (b'"\xff"', "can't decode byte 0xff"),
         (b"", "Expecting value"),
+        (rb'["a\ud800"]', "surrogates not allowed"),
     ],
 )
 def test_hostile_json_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
