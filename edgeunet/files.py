@@ -28,12 +28,8 @@ _log = logging.getLogger(__name__)
 # What a killed process leaves behind has such a name. Nothing else is ever removed.
 _TEMPORARY = re.compile(r"\.edgeunet-[0-9a-f]{16}\.tmp")
 _AT_FDCWD, _NO_REPLACE, _EXCHANGE = -100, 1, 2  # of Linux, for renameat2
-_KINDS = {
-    stat.S_IFDIR: "a directory",
-    stat.S_IFIFO: "a pipe",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
+_DEVICES = dict.fromkeys((stat.S_IFCHR, stat.S_IFBLK), "a device")
+_KINDS = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a pipe", **_DEVICES}
 
 
 def write_bytes(path: Path, content: bytes, *, sync: bool = True) -> None:
@@ -166,8 +162,9 @@ def check_new_directory(
 
     Raises:
         OutputExistsError: `path` exists and `force` is false.
-        UsageError: it exists and holds more than such an output.
+        UsageError: it exists and holds more than such an output, or it has no name, as `.`.
     """
+    _check_name(path)
     if not os.path.lexists(path):
         return
     if not force:
@@ -281,6 +278,12 @@ def check_directory(path: Path, *, force: bool) -> None:
         raise OutputExistsError(path)
 
 
+def _check_name(path: Path) -> None:
+    """Refuse a path that nothing can be renamed to."""
+    if path.name in ("", ".."):
+        raise UsageError(f"the output '{path}' has no name of its own. Choose a new folder in it.")
+
+
 def _check_parents(path: Path) -> None:
     """Refuse a new path whose nearest existing folder is a file or cannot be written."""
     if path.exists():
@@ -308,8 +311,12 @@ def locked(
         waiting: wait for a writer to end, after this was called, instead of raising.
 
     Raises:
-        OutputError: the output has a writer already.
+        OutputError: the output has a writer already, or its folder cannot be written.
+        UsageError: the output is below a file, or has no name.
     """
+    if lock is None:
+        _check_name(output)
+        _check_parents(output)
     path = output.with_name(f".{output.name}.lock") if lock is None else lock
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:

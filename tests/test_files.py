@@ -430,6 +430,26 @@ def test_second_writer_may_wait_for_the_first(tmp_path: Path) -> None:
     assert entries(tmp_path) == []
 
 
+@pytest.mark.parametrize("output", [".", "", "..", "/"])
+def test_output_without_a_name_is_refused(output: str) -> None:
+    with pytest.raises(UsageError, match="has no name of its own"), locked(Path(output)):
+        pass
+    with (
+        pytest.raises(UsageError, match="has no name of its own"),
+        new_directory(Path(output), force=True),
+    ):
+        pass
+
+
+def test_lock_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(UsageError, match="file is a file; a cannot be written in it"),
+        locked(tmp_path / "file" / "a"),
+    ):
+        pass
+
+
 def test_lock_of_a_dead_process_is_not_in_the_way(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path / "out")], stdout=subprocess.PIPE, text=True
