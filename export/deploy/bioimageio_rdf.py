@@ -108,7 +108,7 @@ def check_input(spec: InputSpec) -> None:
         problem = _unmeasured(spec.statistics, spec.depth)
     if problem:
         raise UsageError(
-            f"the net {problem}. `edgeunet run` and --to onnx do not need this format."
+            f"the net {problem}. `edgeunet run` and `edgeunet deploy --to triton` take it."
         )
 
 

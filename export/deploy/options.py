@@ -67,5 +67,8 @@ def check_options(options: DeployOptions, to: str, taken: Mapping[str, tuple[str
         name, given = field.name, getattr(options, field.name)
         if name in (*_FOR_ALL, *taken[to]) or given == field.default:
             continue
-        takers = ", ".join(target for target, names in taken.items() if name in names)
-        raise UsageError(f"got {name}, and {to} does not use it; {takers} does. Leave it out.")
+        takers = [target for target, names in taken.items() if name in names]
+        do = "does" if len(takers) == 1 else "do"
+        raise UsageError(
+            f"got {name}, and {to} does not use it; {', '.join(takers)} {do}. Leave it out."
+        )

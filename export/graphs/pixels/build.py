@@ -97,6 +97,11 @@ def write_all_pixels(folder: Path, manifest: Manifest, form: PixelsForm | None) 
     lint_flavours(folder, manifest.flavours, file=pixels_file)
 
 
+_WITHOUT_GRAPH = (
+    "`edgeunet run` and the Python backend of `edgeunet deploy --to triton` need no such graph, and"
+)
+
+
 def check_form(spec: InputSpec, form: PixelsForm | None) -> None:
     """Refuse what a graph cannot do to frames.
 
@@ -112,13 +117,13 @@ def check_form(spec: InputSpec, form: PixelsForm | None) -> None:
     if spec.window is not None:
         raise UsageError(
             f"expected a net that sees whole frames, but this one sees {spec.window.describe()}, "
-            "and a graph cannot cut those. Leave the pixels graph out; `edgeunet run` cuts windows."
+            f"and a graph cannot cut those. {_WITHOUT_GRAPH} cut windows."
         )
     if spec.statistics is not None:
         raise UsageError(
             "expected an input that fixed numbers normalise, but this one is normalised by the "
-            f"{spec.statistics.describe()} of each image, and a pixels graph has fixed numbers "
-            "alone. Leave it out; `edgeunet run` measures images."
+            f"{spec.statistics.describe()} of each image, and a graph from pixels to masks has "
+            f"fixed numbers alone. {_WITHOUT_GRAPH} measure images."
         )
     size = (spec.height, spec.width)
     resizes = form.any_size or spec.fitted_size(*size) != size
