@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,8 @@ from ..graphs.pixels import PixelsForm, write_pixels
 from .options import DeployOptions
 
 TEMPLATES = Path(__file__).parent / "templates"
+# What Markdown reads as more than text. An underscore within a word is plain.
+_MARKS = re.compile(r"[\\`*~|\[\]]|(?<![^\W_])_|_(?![^\W_])")
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ class Deployment:
     def write_template(self, template: str, name: str, /, **values: object) -> Path:
         """Fill a file of `templates/` and write it.
 
-        Values are escaped only in HTML. In code, write texts of a bundle with `| tojson`.
+        Values are escaped in HTML and Markdown. In code, write texts of a bundle with `| tojson`.
 
         Args:
             template: such as "onnx/README.md". name: of the file, relative to the folder.
@@ -111,12 +115,12 @@ class Deployment:
         environment = Environment(
             loader=FileSystemLoader(TEMPLATES),
             autoescape=template.endswith(".html"),
+            finalize={".md": in_markdown, ".html": printable}.get(Path(template).suffix),
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
             keep_trailing_newline=True,
         )
-        environment.filters["printable"] = printable
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(environment.get_template(template).render(values), encoding="utf-8")
@@ -141,3 +145,14 @@ class Deployment:
             confidence=form.confidence,
             **values,
         )
+
+
+def in_markdown(value: object) -> str:
+    r"""Text of unknown origin as Markdown shows it: on one line, without markup of its own.
+
+    Example:
+        >>> from edgeunet.exporting.deploy.base import in_markdown
+        >>> in_markdown("<b>red_cell</b>") == "&lt;b&gt;red_cell&lt;/b&gt;"
+        True
+    """
+    return _MARKS.sub(r"\\\g<0>", html.escape(printable(value), quote=False))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgeunet import __version__
-from edgeunet.bundle.bundle import Bundle, open_bundle
+from edgeunet.bundle.bundle import ENGINES_DIR, Bundle, open_bundle
 from edgeunet.bundle.manifest import MANIFEST_NAME, Flavour
 from edgeunet.bundle.schema import SchemaError, load_json
 from edgeunet.errors import UnknownNameError, UsageError
@@ -20,6 +20,7 @@ TARGETS = {
     each.TARGET.name: each.TARGET for each in (bioimageio, cpp, onnx_file, openvino, triton, web)
 }
 RECORD_NAME = "deployment.json"
+_MADE = {ENGINES_DIR, "__pycache__"}
 
 
 def deploy(
@@ -105,11 +106,26 @@ def _record(
 
 
 def strangers_in(folder: Path) -> list[str]:
-    """Names in a folder that do not belong to a deployment; all of them if it is none."""
+    """Names in a folder that do not belong to a deployment; all of them if it is none.
+
+    What programs make of a deployment as they run, engines and compiled Python, belongs to it.
+    """
     names = entries(folder)
     try:
-        listed = load_json(folder / RECORD_NAME)["files"]
-        known = {RECORD_NAME, *(Path(name).parts[0] for name in listed)}
+        listed = {Path(name) for name in load_json(folder / RECORD_NAME)["files"]}
+        known = {RECORD_NAME, *(path.parts[0] for path in listed)}
     except (FileNotFoundError, SchemaError, TypeError, KeyError, IndexError):
         return names
-    return [name for name in names if name not in known]
+    strangers = [name for name in names if name not in known]
+    for path in sorted(folder.rglob("*")):
+        inner = path.relative_to(folder)
+        folders = inner.parts[:-1]
+        if (
+            folders
+            and folders[0] in known
+            and not _MADE.intersection(folders)
+            and inner not in listed
+            and (path.is_symlink() or not path.is_dir())
+        ):
+            strangers.append(inner.as_posix())
+    return strangers

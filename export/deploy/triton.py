@@ -19,7 +19,7 @@ from typing import Final
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.bundle.manifest import DEPTHS_DIR, MANIFEST_NAME, Flavour
 from edgeunet.bundle.schema import MAX_BYTES
-from edgeunet.errors import UsageError
+from edgeunet.errors import UsageError, printable
 from edgeunet.files import read_file, write_bytes
 from edgeunet.runtime import load
 
@@ -145,7 +145,7 @@ def _configure(
         **interface,
     )
     if interface["gated"]:
-        names = [" ".join(name.split()) or "_" for name in manifest.classes]
+        names = [printable(" ".join(name.split())) or "_" for name in manifest.classes]
         path = deployment.folder / folder / "labels.txt"
         path.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 

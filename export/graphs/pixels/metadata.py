@@ -18,6 +18,7 @@ import math
 
 from edgeunet.bundle.manifest import RGB, Flavour, InputSpec, Manifest
 from edgeunet.bundle.schema import encode
+from edgeunet.errors import printable
 
 _RESIZE_TYPES = {
     "stretch": "standard",
@@ -30,7 +31,7 @@ _OF_FILES = ("files", "depths")  # their hashes cannot be in one of the files
 def metadata_of(
     manifest: Manifest, flavour: Flavour, *, any_size: bool, confidence: bool
 ) -> dict[str, str]:
-    """All keys with their values.
+    """All keys with their values, without control characters: tools print them, or write XML.
 
     Example:
         >>> from edgeunet.exporting.graphs.pixels.metadata import metadata_of
@@ -51,13 +52,14 @@ def metadata_of(
         },
         "confidence": confidence,
     }
-    return {
+    values = {
         "edgeunet_manifest": json.dumps(kept),
         "edgeunet_pixels": json.dumps(pixels),
         **_model_api(manifest),
         **_ultralytics(manifest, any_size=any_size),
         **_deepness(manifest),
     }
+    return {key: printable(value) for key, value in values.items()}
 
 
 def _model_api(manifest: Manifest) -> dict[str, str]:

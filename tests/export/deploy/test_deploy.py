@@ -4,16 +4,43 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import pytest
+import yaml
 
 from edgeunet.bundle.manifest import FLAVOURS
-from edgeunet.errors import OutputExistsError, UnknownNameError, UsageError
-from edgeunet.exporting.deploy import TARGETS, DeployOptions, deploy
-from edgeunet.files import sha256
-from support.small_bundle import names
+from edgeunet.errors import BundleError, OutputExistsError, UnknownNameError, UsageError
+from edgeunet.exporting.deploy import TARGETS, DeployOptions, deploy, web
+from edgeunet.files import sha256, write_json
+from support.small_bundle import names, write_bundle
 
 EVERY = pytest.mark.parametrize("target", list(TARGETS))
+HOSTILE = "a\n# \x1b[31m<script>alert(1)</script> [b](c) `d` {{ 7*7 }} \"' \\ | \N{MICROBE}"
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Deploys a tiny bundle, whose manifest is changed, to `out`; web without its runtime."""
+    monkeypatch.setattr(web, "_package", lambda deployment: b"")
+    monkeypatch.setattr(web, "_write_runtime", lambda folder, package: write_json(folder / "a", 0))
+
+    def write(target: str, *, damaged: bool = False, **changed: Any) -> Path:
+        if target == "openvino":
+            pytest.importorskip("openvino", reason="needs the extra [openvino]")
+        gated = "input" not in changed  # a gate does not fit windows
+        bundle = write_bundle(tmp_path / "bundle", precision="fp32", gated=gated)
+        manifest = json.loads((bundle / "manifest.json").read_text())
+        manifest["input"] |= changed.pop("input", {})
+        (bundle / "manifest.json").write_text(json.dumps(manifest | changed))
+        for graph in bundle.glob("*.onnx") if damaged else ():
+            graph.write_bytes(graph.read_bytes()[:-1] + b"x")
+        options = DeployOptions(license="MIT" if target == "bioimageio" else None)
+        deploy(bundle, target, tmp_path / "out", options, force=True)
+        return tmp_path / "out"
+
+    return write
 
 
 @EVERY
@@ -31,6 +58,51 @@ def test_target_has_a_file_of_its_own_and_a_page(target: str) -> None:
     module = Path(TARGETS[target].write.__code__.co_filename)
     assert module.parent.name == "deploy"
     assert (module.parent / "templates" / target / "README.md").is_file()
+
+
+@EVERY
+def test_texts_of_a_bundle_are_only_texts(write: Any, target: str) -> None:
+    plain = (write(target) / "README.md").read_text().count("\n")
+    output = write(target, model=HOSTILE, weights=HOSTILE, classes=[HOSTILE, f"{HOSTILE} 2"])
+    assert (output / "README.md").read_text().count("\n") == plain
+    read = {".json": json.loads, ".xml": ElementTree.fromstring, ".yaml": yaml.safe_load}
+    for path in output.rglob("*"):
+        if path.suffix not in (".html", ".md", ".pbtxt", ".txt", *read):
+            continue
+        text = path.read_text(encoding="utf-8")
+        assert "\x1b" not in text, path
+        if path.suffix in (".html", ".md"):
+            assert "<script>alert" not in text, path
+            assert "[b](c)" not in text or path.suffix == ".html", path
+        read.get(path.suffix, str)(text)
+
+
+@EVERY
+@pytest.mark.parametrize(
+    ("changed", "takers"),
+    [
+        ({"statistics": {}}, {"triton", "bioimageio"}),
+        ({"window": {"blend": "gaussian"}}, {"triton"}),
+    ],
+)
+def test_input_that_a_target_cannot_make_is_refused(
+    write: Any, tmp_path: Path, target: str, changed: dict[str, Any], takers: set[str]
+) -> None:
+    if target in takers:
+        write(target, input=changed)
+        return
+    with pytest.raises(UsageError, match=r"normalised|windows"):
+        write(target, input=changed)
+    assert not (tmp_path / "out").exists()
+
+
+@EVERY
+def test_damaged_bundle_is_refused_and_nothing_is_left(
+    write: Any, tmp_path: Path, target: str
+) -> None:
+    with pytest.raises(BundleError, match="has SHA-256"):
+        write(target, damaged=True)
+    assert {name.partition("/")[0] for name in names(tmp_path)} == {"bundle"}
 
 
 def test_what_was_deployed_is_recorded(fp32_bundle: Path, tmp_path: Path) -> None:
@@ -59,7 +131,11 @@ def test_best_graph_is_deployed_or_the_one_asked_for(int8_bundle: Path, tmp_path
         ("onnx", {"flavour": "int7"}, "unknown flavour 'int7'"),
         ("onnx", {"license": "MIT"}, "onnx does not use it; bioimageio does. Leave it out."),
         ("bioimageio", {}, "Pass --license with an SPDX identifier"),
-        ("bioimageio", {"pixels": "any"}, "bioimageio does not use it; onnx"),
+        (
+            "bioimageio",
+            {"pixels": "any"},
+            "bioimageio does not use it; onnx, openvino, triton do. ",
+        ),
     ],
 )
 def test_refused(
@@ -81,6 +157,23 @@ def test_only_an_earlier_deployment_is_replaced(fp32_bundle: Path, tmp_path: Pat
     with pytest.raises(UsageError, match=r"holds 'mine\.txt'"):
         deploy(fp32_bundle, "onnx", output, force=True)
     assert (output / "mine.txt").read_text() == "kept"
+
+
+def test_files_that_were_put_into_a_deployments_folders_are_kept(
+    write: Any, tmp_path: Path
+) -> None:
+    output = write("triton")
+    (place,) = output.glob("python/*/1")
+    (place / "__pycache__").mkdir()
+    (place / "__pycache__" / "model.pyc").touch()
+    (place / "bundle" / "engines").mkdir()
+    (place / "bundle" / "engines" / "a.engine").touch()
+    write("triton")  # what the server made is no reason to refuse
+    (output / "onnx" / "mine").mkdir()
+    (output / "onnx" / "mine" / "config.pbtxt").write_text("kept")
+    with pytest.raises(UsageError, match=r"holds 'onnx/mine/config\.pbtxt'"):
+        write("triton")
+    assert (output / "onnx" / "mine" / "config.pbtxt").read_text() == "kept"
 
 
 def test_nothing_is_left_of_a_deployment_that_fails(
