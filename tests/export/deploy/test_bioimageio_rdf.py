@@ -44,7 +44,7 @@ MEASURED = ImageStatistics(adds_epsilon=True)
 )
 def test_input_that_the_format_cannot_describe(changes: dict[str, object], message: str) -> None:
     known: dict[str, object] = {"height": 64, "width": 96, **changes}
-    with pytest.raises(UsageError, match="`edgeunet run` and .* --to triton") as refusal:
+    with pytest.raises(UsageError, match=r"`edgeunet run` and .* --to triton") as refusal:
         check_input(InputSpec(**known))  # type: ignore[arg-type]
     assert message in str(refusal.value)
 

@@ -21,5 +21,5 @@ def test_option_that_does_nothing_for_a_target_is_refused() -> None:
     check_options(DeployOptions(flavour="fp32", pixels="any", confidence=True), "one", taken)
     with pytest.raises(UsageError, match=r"^got confidence, and two does not use it; one does\. L"):
         check_options(DeployOptions(pixels="any", confidence=True), "two", taken)
-    with pytest.raises(UsageError, match=r"^got pixels, and three does not use it; one, two does"):
+    with pytest.raises(UsageError, match=r"^got pixels, and three does not use it; one, two do\."):
         check_options(DeployOptions(pixels="fixed"), "three", taken)
