@@ -125,8 +125,11 @@ def test_masks_are_those_of_the_reference(
     found = WindowedBackend(net).segment(Batch.of([frame])).masks[0]
     spec = bundle.manifest.input
     whole = to_whole(frame, spec)[0].numpy()
-    expected = mask_of(lambda images: net.infer(images).logits, whole, frame, spec)
-    assert (found == expected).mean() >= 0.999
+    first = mask_of(lambda images: net.infer(images).logits, whole, frame, spec)
+    turned = mask_of(lambda images: net.infer(images).logits[:, ::-1], whole, frame, spec)
+    last = len(bundle.manifest.classes) - 1 - turned
+    # Where two classes have the same logits, either is right.
+    assert ((found == first) | (found == last)).mean() >= 0.999
 
 
 class Small(StandIn):
