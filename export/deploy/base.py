@@ -94,13 +94,17 @@ class Deployment:
             candidate = Candidate(masks_of, backend, self.options.form.any_size)
             self.require(name, compare_masks(self.bundle, candidate, flavour))
 
-    def require(self, name: str, found: PixelsParity) -> None:
-        """Report how many pixels agree; ParityError if they are too few."""
+    def require(self, name: str, found: PixelsParity, *, how: str = "") -> None:
+        """Report how many pixels agree; ParityError if they are too few.
+
+        Args:
+            name: of the file. how: words behind it in the error, if it does not run alone.
+        """
         if not found.ok:
             raise ParityError(
-                f"{name} gives {found.agreement:.3%} of the runtime's masks on the golden frames; "
-                f"expected {found.wanted:.2%}. `edgeunet parity {self.bundle.root}` says whether "
-                "the bundle itself is right."
+                f"{name}{how} gives {found.agreement:.3%} of the runtime's masks on the golden "
+                f"frames; expected {found.wanted:.2%}. `edgeunet parity {self.bundle.root}` says "
+                "whether the bundle itself is right."
             )
         self.report(f"{name}: {found.agreement:.3%} of the golden pixels as the runtime's")
 

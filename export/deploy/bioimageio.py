@@ -15,8 +15,8 @@ import onnx_ir as ir
 from edgeunet.bundle.manifest import InputSpec, Manifest
 from edgeunet.data.fit import Frame, gray_of, visible
 from edgeunet.data.resize import resize_frame
-from edgeunet.errors import ParityError
 from edgeunet.files import write_bytes
+from edgeunet.parity.pixels import PixelsParity
 from edgeunet.runtime.backends.ort import OrtNet, open_flavour
 from edgeunet.runtime.frames import Batch
 from edgeunet.runtime.sinks.overlay import overlay
@@ -141,14 +141,8 @@ def _write_tensors(deployment: Deployment) -> None:
                 picture = visible(frame, spec.frame_channels, spec.levels)
                 cover = _cover(picture, overlay(picture, mask, bundle.manifest.palette))
                 write_bytes(folder / "cover.png", cover)
-    agreement = equal / pixels
-    if agreement < _WANTED:
-        raise ParityError(
-            f"{WEIGHTS} with the steps of {DESCRIPTION} gives {agreement:.3%} of the runtime's "
-            f"masks on the golden frames; expected {_WANTED:.2%}. `edgeunet parity {bundle.root}` "
-            "says whether the bundle itself is right."
-        )
-    deployment.report(f"{WEIGHTS}: {agreement:.3%} of the golden pixels as the runtime's")
+    found = PixelsParity(WEIGHTS, equal / pixels, pixels - equal, _WANTED)
+    deployment.require(WEIGHTS, found, how=f" with the steps of {DESCRIPTION}")
 
 
 def _frames(frames: npt.NDArray[Any], spec: InputSpec) -> Iterator[Frame]:
