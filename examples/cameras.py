@@ -17,6 +17,8 @@ import edgeunet
 
 def main(bundle: str | Path, *named: str) -> dict[str, int]:
     """Segment sources given as NAME=SOURCE; the number of frames of each."""
+    if not named or not all("=" in each for each in named):
+        sys.exit(f"expected NAME=SOURCE, one or several, got {' '.join(named) or 'none'}")
     sources = dict(each.split("=", 1) for each in named)
     frames: Counter[str] = Counter()
     with edgeunet.load(bundle) as segmenter, segmenter.stream(sources) as stream:
