@@ -11,6 +11,9 @@ damage within the pixels of a JPEG: libjpeg conceals it. TIFFs that neither of t
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -288,12 +291,41 @@ def _decoded(content: bytes, flags: int, *, name: str) -> Pixels | None:
     if not content:
         return None
     try:
-        return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+        with _WARNINGS.unheard():
+            return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error as error:
         raise SourceError(
             f"{name} cannot be read as an image: OpenCV says {error.err}. It takes 2^30 pixels; "
             "the environment variable OPENCV_IO_MAX_IMAGE_PIXELS allows more."
         ) from None
+
+
+class _Warnings:
+    """OpenCV's warnings, of the whole process: it has one for each unknown tag of a TIFF."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0  # other threads decode, too
+        self._level = 0
+
+    @contextmanager
+    def unheard(self) -> Iterator[None]:
+        """Off as long as a thread is inside; then as before."""
+        with self._lock:
+            if not self._inside:
+                self._level = cv2.utils.logging.getLogLevel()
+                cv2.utils.logging.setLogLevel(min(self._level, cv2.utils.logging.LOG_LEVEL_ERROR))
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if not self._inside:
+                    cv2.utils.logging.setLogLevel(self._level)
+
+
+_WARNINGS = _Warnings()
 
 
 def _unreadable(name: str, reason: str | None) -> SourceError:

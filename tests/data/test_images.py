@@ -8,6 +8,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -282,6 +283,22 @@ def test_damaged_strip_of_a_tiff_is_refused(compression: str) -> None:
     content = bytearray(encoded("tiff", compression=compression))
     content[600:640] = bytes(40)
     assert "cannot be read as an image: decoder error" in refusal(bytes(content))
+
+
+def test_opencv_says_nothing_of_tags_that_it_does_not_know(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    tags = {33550: (1.0, 1.0, 0.0), 33922: (0.0, 0.0, 0.0, 5.0, 8.0, 0.0)}
+    content = encoded("tiff", tiffinfo=tags)
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_WARNING)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            for found in threads.map(pixels_of, [content] * 16):
+                np.testing.assert_array_equal(found, COLOURS)
+        assert cv2.utils.logging.getLogLevel() == cv2.utils.logging.LOG_LEVEL_WARNING
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    assert capfd.readouterr().err == ""
 
 
 def test_reason_is_told() -> None:
