@@ -129,7 +129,8 @@ def check_form(spec: InputSpec, form: PixelsForm | None) -> None:
     resizes = form.any_size or spec.fitted_size(*size) != size
     if resizes and spec.filter != "bilinear":
         remedy = (
-            "Ask for frames of the net's size, and resize them before."
+            "A graph for frames of the net's size resizes none, for targets that take one; "
+            "`edgeunet run` and `edgeunet deploy --to cpp` resize by every filter."
             if form.any_size
             else "Export with a --size of multiples of 8, so that no frame of it is resized."
         )

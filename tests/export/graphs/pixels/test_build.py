@@ -92,7 +92,7 @@ def _changed(bundle: Path, **changes: object) -> Bundle:
     [
         ({"window": Window()}, FORMS[0], "windows every 0.5 of their side.*edgeunet run"),
         ({"statistics": ImageStatistics()}, FORMS[0], "mean and deviation of each channel of each"),
-        ({"filter": "pillow"}, FORMS[1], "filter pillow.*opset 17 has bilinear alone. Ask for"),
+        ({"filter": "pillow"}, FORMS[1], "filter pillow.*opset 17 has bilinear alone. A graph for"),
         ({"filter": "area", "height": 52, "resize": "pad"}, FORMS[0], "area.*multiples of 8"),
     ],
 )
