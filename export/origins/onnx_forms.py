@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +12,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import LiftConstantsToInitializersPass, NameFixPass
 
 from edgeunet.bundle.manifest import MAX_CLASSES, RGB
-from edgeunet.errors import ExportError
+from edgeunet.errors import ExportError, UsageError
 
 from ..graphs.passes import Clean, FoldAffine, Prepare
 from ..graphs.passes.graph import producer
@@ -140,6 +142,7 @@ def normalise(
     image = image_input(model)
     name, dtype = str(image.name), image.dtype
     layout, channels = find_layout(image)
+    chosen = size
     size, batch_is_one = input_size(image, layout, size or _open_size(image, metadata))
     channels = _channels(image, layout, channels)
     head = cut_head(model, chosen_output(model, output))
@@ -151,7 +154,16 @@ def normalise(
     to_contract(model, layout, (channels, *size), batch=1)
     forget_shapes(model)
     _channels_first_output(model, head)
-    model = inferred(model)
+    try:
+        model = inferred(model)
+    except ExportError as error:
+        fitting = None if chosen is None else _fitting_size(model, size)
+        if fitting is None:
+            raise
+        raise UsageError(
+            f"--size {size[0]}x{size[1]} does not fit the graph; expected one that does, such "
+            f"as --size {fitting[0]}x{fitting[1]}. ({error})"
+        ) from None
     DropCasts()(model)
     free_batch(model, fixed=batch_is_one)
     ir.passes.Sequential(ExplicitPads(), SinkTransposes(), Clean())(model)
@@ -182,6 +194,20 @@ def _open_size(image: ir.Value, metadata: Metadata) -> tuple[int, int] | None:
     assert image.shape is not None
     open_sides = sum(not isinstance(side, int) for side in image.shape[1:])
     return metadata.size if open_sides >= 2 else None
+
+
+def _fitting_size(model: ir.Model, size: tuple[int, int]) -> tuple[int, int] | None:
+    """The next size that the graph takes, with sides that can be halved; None if there is none."""
+    (image,) = model.graph.inputs
+    kept = image.shape
+    assert kept is not None
+    for step in (2**power for power in range(1, 8)):
+        height, width = (math.ceil(side / step) * step for side in size)
+        image.shape = ir.Shape([*kept[:2], height, width])
+        with suppress(ExportError):
+            inferred(model)
+            return height, width
+    return None
 
 
 def _channels(image: ir.Value, layout: Layout, found: int | None) -> int:

@@ -226,3 +226,25 @@ def test_size_that_is_open_must_be_told() -> None:
     onnx.helper.set_model_props(form.model, {"imgsz": "[24, 32]"})
     model = ir.from_proto(onnx.shape_inference.infer_shapes(form.model))
     assert normalise(model).size == SIZE
+
+
+def test_size_that_the_graph_cannot_halve_is_answered_with_one_that_it_can() -> None:
+    net = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        net (float[N, 3, H, W] image, float[4, 3, 1, 1] w, float[3, 3, 2, 2] up)
+            => (float[N, 4, h, w] y)
+        {
+            half = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (image)
+            again = ConvTranspose <strides = [2, 2]> (half, up)
+            both = Add (again, image)
+            y = Conv (both, w)
+        }
+    """)
+    weights = {"w": (4, 3, 1, 1), "up": (3, 3, 2, 2)}
+    for name, shape in weights.items():
+        values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+        net.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+    del net.graph.input[1:]
+    with pytest.raises(UsageError, match=r"--size 25x32 does not fit .* --size 26x32\."):
+        normalise(ir.from_proto(net), size=(25, 32))
+    assert normalise(ir.from_proto(net), size=(26, 32)).size == (26, 32)
