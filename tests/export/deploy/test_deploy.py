@@ -14,6 +14,7 @@ from edgeunet.bundle.manifest import FLAVOURS
 from edgeunet.errors import BundleError, OutputExistsError, UnknownNameError, UsageError
 from edgeunet.exporting.deploy import TARGETS, DeployOptions, deploy, web
 from edgeunet.files import sha256, write_json
+from support.commands import ROOT
 from support.small_bundle import names, write_bundle
 
 EVERY = pytest.mark.parametrize("target", list(TARGETS))
@@ -58,6 +59,13 @@ def test_target_has_a_file_of_its_own_and_a_page(target: str) -> None:
     module = Path(TARGETS[target].write.__code__.co_filename)
     assert module.parent.name == "deploy"
     assert (module.parent / "templates" / target / "README.md").is_file()
+
+
+@EVERY
+def test_target_has_a_short_example(target: str) -> None:
+    found = [path for path in (ROOT / "examples" / target).iterdir() if path.is_file()]
+    assert found
+    assert all(len(path.read_text(encoding="utf-8").splitlines()) <= 60 for path in found)
 
 
 @EVERY

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import runpy
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.errors import ExportError, MissingDependencyError, ParityError
@@ -15,6 +17,8 @@ from edgeunet.exporting.deploy import DeployOptions, deploy
 from edgeunet.exporting.deploy import openvino as openvino_target
 from edgeunet.parity.pixels import MasksOf
 from edgeunet.runtime import load
+from support.commands import ROOT
+from support.media import numbered_frame, write_png
 from support.small_bundle import names
 
 openvino = pytest.importorskip("openvino", reason="needs the extra [openvino]")
@@ -46,6 +50,20 @@ def test_frames_of_any_size(fp32_bundle: Path, tmp_path: Path) -> None:
     frames = np.zeros((2, 50, 70, 3), np.uint8)
     answers = model({"frames": frames})
     assert answers["masks"].shape == answers["confidence"].shape == (2, 50, 70)
+
+
+def test_example_writes_the_runtimes_masks(fp32_bundle: Path, tmp_path: Path) -> None:
+    deploy(fp32_bundle, "openvino", tmp_path / "out", DeployOptions(pixels="any"))
+    frames = [numbered_frame(1, (60, 44)), numbered_frame(2, (96, 64))]
+    images = [write_png(tmp_path / f"{i}.png", frame) for i, frame in enumerate(frames)]
+    main = runpy.run_path(str(ROOT / "examples/openvino/segment.py"))["main"]
+    main(str(tmp_path / "out/model.xml"), str(tmp_path / "masks"), *map(str, images))
+    with load(fp32_bundle) as segmenter:
+        for image, frame in zip(images, frames, strict=True):
+            expected = segmenter(frame[None]).masks[0]
+            found = np.asarray(Image.open(tmp_path / "masks" / image.name))
+            assert found.shape == expected.shape
+            assert (found == expected).mean() >= 0.999
 
 
 def test_other_masks_are_refused(
