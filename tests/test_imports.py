@@ -79,8 +79,9 @@ def test_import_of_the_package_loads_nothing_heavy() -> None:
     assert parts(modules) == set()
 
 
-def test_command_line_itself_loads_nothing_heavy() -> None:
-    modules = loaded_by("from edgeunet.cli import main; main(['--version'], standalone_mode=False)")
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_command_line_itself_loads_nothing_heavy(option: str) -> None:
+    modules = loaded_by(f"from edgeunet.cli import main; main(['{option}'], standalone_mode=False)")
     assert "edgeunet.cli.main" in modules
     assert tops(modules) & HEAVY == set()
 

@@ -30,6 +30,7 @@ from ..models.structure import structure_of
 from ..models.summary import count
 from ..runtime.backends.ort import OrtNet
 from ..training.config import Progress
+from .channels import prune_channels
 from .finetune import finetune
 
 FINETUNE_EPOCHS = 20
@@ -249,8 +250,6 @@ def _by_channels(
 def _fewer_channels(
     source: Checkpoint, dataset: Dataset, ratio: float, record: dict[str, Any], report: Report
 ) -> _Stage:
-    from .channels import prune_channels  # seconds to load, which `edgeunet --help` does without
-
     card = source.card
     report("choosing channels by the loss on training images")
     pruned = prune_channels(source.net, dataset, ratio=ratio, spec=card.input)

@@ -8,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 import edgeunet
+from edgeunet.cli import main
 from edgeunet.extras import PACKAGES
 from support.commands import ROOT, call, fails, finish, start, succeeds
 
@@ -40,6 +42,15 @@ COMMANDS = [
 def test_help_lists_all_commands() -> None:
     listed = re.findall(r"^  (\w+)  +[A-Z]", succeeds("--help").stdout, re.MULTILINE)
     assert sorted(listed) == COMMANDS
+
+
+def test_help_has_the_first_sentence_of_each_command() -> None:
+    shown = " ".join(succeeds("--help").stdout.split())
+    with click.Context(main) as context:
+        for name in COMMANDS:
+            command = main.get_command(context, name)
+            assert command is not None
+            assert f" {name} {command.get_short_help_str(80)}" in shown
 
 
 def test_help_has_a_section_for_each_kind_of_command() -> None:
@@ -165,7 +176,7 @@ def test_missing_extra_is_named(command: list[str], module: str, extra: str) -> 
 def test_without_extras_help_and_doctor_work() -> None:
     without = sorted(package.module for package in PACKAGES)
     processes = [start("--help", without=without), start("doctor", without=without)]
-    for process, words in zip(processes, ("not available", "python"), strict=True):
+    for process, words in zip(processes, ("Train a variant", "python"), strict=True):
         code, out, err = finish(process)
         assert (code, err) == (0, "")
         assert words in out
@@ -175,11 +186,11 @@ def test_a_package_that_cannot_be_loaded_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open', name='cv2')")
     paths = os.pathsep.join([str(tmp_path), str(ROOT)])
     environment = {**os.environ, "PYTHONPATH": paths}
-    asked = [("run", "bundle", "source"), ("--help",)]
+    asked = [("run", "bundle", "source"), ("run", "--help")]
     runs, helps = [finish(start(*command, env=environment)) for command in asked]
     told = "cv2 is installed, but cannot be loaded: libGL.so.1: cannot open. "
     assert runs[:2] == (1, "") and runs[2].startswith(f"error: {told}")
-    assert helps[0] == 0 and "(not available)" in helps[1]
+    assert helps[0] == 0 and "Not available: cv2 is installed" in helps[1]
 
 
 def test_errors_print_names_with_escapes(tmp_path: Path) -> None:
