@@ -7,13 +7,17 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from edgeunet.bundle.bundle import Bundle
-from edgeunet.bundle.manifest import Flavour
+from edgeunet.bundle.manifest import DEPTHS_DIR, MANIFEST_NAME, Flavour, Precision
+from edgeunet.bundle.schema import MAX_BYTES
 from edgeunet.errors import ParityError, printable
+from edgeunet.files import read_file, write_bytes
 from edgeunet.parity.pixels import Candidate, MasksOf, PixelsParity, compare_masks, compare_pixels
+from edgeunet.runtime import load
 from edgeunet.runtime.backends.ort import open_flavour
 
 from ..graphs.pixels import PixelsForm, write_pixels
@@ -94,6 +98,26 @@ class Deployment:
             candidate = Candidate(masks_of, backend, self.options.form.any_size)
             self.require(name, compare_masks(self.bundle, candidate, flavour))
 
+    def copy_bundle(self, name: str, flavour: Flavour) -> Path:
+        """Copy the bundle, for edgeunet's own runtime, and compare its masks with the reference's.
+
+        Engines stay behind: they are code for one machine.
+
+        Args:
+            name: of the folder, relative to the deployment's. flavour: whose precision is checked.
+
+        Raises:
+            BundleError: a file is not the one that the manifest lists.
+            ParityError: other masks of the golden frames than the bundle promises.
+        """
+        path = self.folder / name
+        _copy(self.bundle, path)
+        precision = cast(Precision, flavour.partition(".")[0])
+        with load(path, "onnxruntime", precision=precision) as segmenter:
+            agreement = segmenter.self_check()
+        self.report(f"{name}: {agreement:.3%} of the golden pixels as the reference's")
+        return path
+
     def require(self, name: str, found: PixelsParity, *, how: str = "") -> None:
         """Report how many pixels agree; ParityError if they are too few.
 
@@ -149,6 +173,17 @@ class Deployment:
             confidence=form.confidence,
             **values,
         )
+
+
+def _copy(bundle: Bundle, folder: Path) -> None:
+    """Copy what the manifests list, and compare each file with its hash."""
+    folder.mkdir(parents=True)
+    for name in bundle.manifest.files:
+        write_bytes(folder / name, bundle.file(bundle.root / name).read())
+    manifest = read_file(bundle.root / MANIFEST_NAME, most=MAX_BYTES)
+    write_bytes(folder / MANIFEST_NAME, manifest)
+    for depth, shallower in bundle.shallower.items():
+        _copy(shallower, folder / DEPTHS_DIR / str(depth))
 
 
 def in_markdown(value: object) -> str:

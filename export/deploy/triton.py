@@ -13,15 +13,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from pathlib import Path
 from typing import Final
 
-from edgeunet.bundle.bundle import Bundle
-from edgeunet.bundle.manifest import DEPTHS_DIR, MANIFEST_NAME, Flavour
-from edgeunet.bundle.schema import MAX_BYTES
+from edgeunet.bundle.manifest import Flavour
 from edgeunet.errors import UsageError, printable
-from edgeunet.files import read_file, write_bytes
-from edgeunet.runtime import load
 
 from ..graphs.pixels import check_form
 from .base import TEMPLATES, Deployment, Target
@@ -82,10 +77,7 @@ def _write_python(deployment: Deployment, folder: str) -> None:
     """A copy of the bundle, which must give the masks that it promises, and what runs it."""
     place = deployment.folder / folder / "1"
     precision = deployment.flavour.partition(".")[0]
-    _copy(deployment.bundle, place / "bundle")
-    with load(place / "bundle", "onnxruntime", precision=precision) as segmenter:  # type: ignore[arg-type]
-        agreement = segmenter.self_check()
-    deployment.report(f"{folder}: {agreement:.3%} of the golden pixels as the reference's")
+    deployment.copy_bundle(f"{folder}/1/bundle", deployment.flavour)
     shutil.copyfile(TEMPLATES / "triton" / "model.py", place / "model.py")
     _configure(
         deployment,
@@ -96,20 +88,6 @@ def _write_python(deployment: Deployment, folder: str) -> None:
         warms_up=False,
         parameters={"backend": "auto", "precision": precision},
     )
-
-
-def _copy(bundle: Bundle, folder: Path) -> None:
-    """Copy what the manifests list, and compare each file with its hash.
-
-    Engines stay behind: they are code for one machine.
-    """
-    folder.mkdir(parents=True)
-    for name in bundle.manifest.files:
-        write_bytes(folder / name, bundle.file(bundle.root / name).read())
-    manifest = read_file(bundle.root / MANIFEST_NAME, most=MAX_BYTES)
-    write_bytes(folder / MANIFEST_NAME, manifest)
-    for depth, shallower in bundle.shallower.items():
-        _copy(shallower, folder / DEPTHS_DIR / str(depth))
 
 
 def _configure(
