@@ -5,6 +5,11 @@ set -euo pipefail
 packages=(
     # tests/runtime/serve/test_page.py
     chromium
+    # tests/support/gstreamer.py
+    gir1.2-gst-plugins-base-1.0
+    gstreamer1.0-python3-plugin-loader
+    gstreamer1.0-tools
+    python3-gst-1.0
     # tests/support/rtsp_server.py
     gir1.2-gst-rtsp-server-1.0
     gstreamer1.0-plugins-base

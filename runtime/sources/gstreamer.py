@@ -1,4 +1,4 @@
-"""Cameras read by a GStreamer pipeline through OpenCV, above all those of a Jetson."""
+"""GStreamer: cameras read by a pipeline through OpenCV, and the formats that nets take."""
 
 from __future__ import annotations
 
@@ -9,17 +9,43 @@ from fractions import Fraction
 import cv2
 import numpy as np
 
-from edgeunet.errors import SourceError
+from edgeunet.bundle.manifest import InputSpec
+from edgeunet.errors import SourceError, UsageError
 
 from ..frames import Frame
 from .live import Connection, Timeouts
 from .redaction import redacted
+
+_USUAL = {"red", "green", "blue", "gray"}
 
 
 def has_gstreamer() -> bool:
     """Whether OpenCV can read pipelines: built with GStreamer, and 4.7 or newer."""
     version = [int(number) for number in re.findall(r"\d+", cv2.__version__)[:2]]
     return version >= [4, 7] and cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER)
+
+
+def formats_of(spec: InputSpec) -> tuple[str, ...]:
+    """Formats of frames that a net takes, the best one first.
+
+    Raises:
+        UsageError: GStreamer has none.
+
+    Example:
+        >>> from edgeunet.bundle.manifest import InputSpec
+        >>> from edgeunet.runtime.sources.gstreamer import formats_of
+        >>> formats_of(InputSpec(64, 96))
+        ('RGB', 'GRAY8')
+    """
+    gray = spec.channels == ("gray",)
+    if spec.depth == "uint8" and set(spec.channels) <= _USUAL:
+        return ("GRAY8", "RGB") if gray else ("RGB", "GRAY8")
+    if spec.depth == "uint16" and gray:
+        return ("GRAY16_LE",)
+    raise UsageError(
+        f"the net takes {', '.join(spec.channels)} of {spec.depth}; GStreamer carries RGB or "
+        "gray of 8 bit, or gray of 16 bit. Use `edgeunet run` for this net."
+    )
 
 
 class Pipeline(Connection):

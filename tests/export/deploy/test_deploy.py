@@ -89,8 +89,8 @@ def test_texts_of_a_bundle_are_only_texts(write: Any, target: str) -> None:
 @pytest.mark.parametrize(
     ("changed", "takers"),
     [
-        ({"statistics": {}}, {"triton", "bioimageio"}),
-        ({"window": {"blend": "gaussian"}}, {"triton"}),
+        ({"statistics": {}}, {"triton", "bioimageio", "gstreamer"}),
+        ({"window": {"blend": "gaussian"}}, {"triton", "gstreamer"}),
     ],
 )
 def test_input_that_a_target_cannot_make_is_refused(
