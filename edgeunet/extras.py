@@ -46,6 +46,7 @@ PACKAGES = (
     Package("h11", "h11", "serve", "serve"),
     Package("pillow", "PIL", "cpu", "all but lint and models: images"),
     Package("tifffile", "tifffile", "tiff", "all but lint and models: TIFFs of many channels"),
+    Package("rosbags", "rosbags", "ros", "run, serve: bags of ROS"),
     Package("supervision", "supervision", "supervision", "results: to_supervision()"),
     Package("openvino", "openvino", "openvino", "deploy: openvino"),
     Package("prometheus-client", "prometheus_client", "serve", "serve: /metrics"),

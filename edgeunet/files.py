@@ -106,7 +106,7 @@ def temporary_file(
         'text'
     """
     sweep(folder)
-    path, handle = _new_temporary(folder, directory=False)
+    path, handle = new_temporary(folder, directory=False)
     try:
         yield Temporary(path, handle)
     finally:
@@ -114,7 +114,7 @@ def temporary_file(
         os.close(handle)  # last, which ends the lock
 
 
-def _new_temporary(folder: Path, *, directory: bool) -> tuple[Path, int]:
+def new_temporary(folder: Path, *, directory: bool) -> tuple[Path, int]:
     """An empty file or directory with a handle that locks it."""
     while True:
         path = folder / f".edgeunet-{secrets.token_hex(8)}.tmp"
@@ -195,7 +195,7 @@ def new_directory(
     check_new_directory(path, force=force, strangers=strangers)
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_stale(path.parent)
-    temporary, handle = _new_temporary(path.parent, directory=True)
+    temporary, handle = new_temporary(path.parent, directory=True)
     try:
         yield temporary
         check_new_directory(path, force=force, strangers=strangers)

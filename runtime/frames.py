@@ -21,6 +21,20 @@ from edgeunet.metrics import Mask
 
 
 @dataclass(frozen=True)
+class Stamp:
+    """What a message of a robot says of its frame.
+
+    topic: that it was published on. frame_id: name of the camera's coordinates. time: that of its
+    header, 0 if it has none; logged: when it was recorded or received. Both are nanoseconds.
+    """
+
+    topic: str
+    frame_id: str
+    time: int
+    logged: int
+
+
+@dataclass(frozen=True)
 class SourceFrame:
     """One frame.
 
@@ -32,6 +46,7 @@ class SourceFrame:
     channels: their names, () if the source does not name them.
     levels: raw values that mean black and white.
     georeference: where its pixels lie on the earth, if its file is a GeoTIFF.
+    stamp: of a message of ROS.
     source: name of its source in a stream of several. read_at: when the stream had read it, by
     `time.perf_counter`.
     """
@@ -44,6 +59,7 @@ class SourceFrame:
     channels: tuple[str, ...] = ()
     levels: Levels = BYTE_LEVELS
     georeference: Georeference | None = None
+    stamp: Stamp | None = None
     source: str = ""
     read_at: float | None = field(default=None, compare=False)
 

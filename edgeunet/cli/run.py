@@ -88,8 +88,9 @@ def command(
 ) -> None:
     """Segment images, videos and cameras.
 
-    SOURCE is an image, a folder, archive (.zip, .tar) or glob of images, a video, or a camera or
-    stream, such as 0, csi://0 or rtsp://HOST/PATH.
+    SOURCE is an image, a folder, archive (.zip, .tar) or glob of images, a video, a bag of ROS
+    (.bag, .mcap, bag:FILE?topic=/image), or a camera or stream, such as 0, csi://0 or
+    rtsp://HOST/PATH.
 
     Several share the net and are read side by side, each into OUTPUT/NAME: its own name, or that in
     NAME=SOURCE. Images given one by one are one source. If OUTPUT is one file, sources with an end

@@ -27,6 +27,7 @@ from .pictures import (
     several_frames,
 )
 from .pipe import RawPipe, mask_pixels, overlay_pixels
+from .ros import BAG_SUFFIX, MaskBag
 from .shapes import CocoFile, RegionTable
 from .video import CONTAINERS, OverlayVideo
 
@@ -34,14 +35,16 @@ Output = str | Callable[[Segmented], object]
 Format = Literal["coco", "csv", "polygons"]
 """Forms that regions are written in: COCO's JSON, a table, or lines of JSON."""
 Kind = (
-    Format | Literal["function", "none", "masks pipe", "overlay pipe", "video", "picture", "lines"]
+    Format
+    | Literal["function", "none", "masks pipe", "overlay pipe", "video", "picture", "lines", "bag"]
 )
 
 OUTPUTS = (
     "NAME.mp4, .mov, .mkv, .webm or .gif (overlay), NAME.png or .jpg (overlay of one image), "
     "NAME.jsonl (run lengths; polygons with --format), NAME.json (COCO), NAME.csv (boxes and "
-    "areas), a directory (masks as PNG, of GeoTIFFs as GeoTIFF; overlays with --overlay; one "
-    "file with --format), pipe:masks or pipe:overlay (raw bytes on stdout), or - (none)"
+    "areas), NAME.mcap (masks for ROS 2), a directory (masks as PNG, of GeoTIFFs as GeoTIFF; "
+    "overlays with --overlay; one file with --format), pipe:masks or pipe:overlay (raw bytes on "
+    "stdout), or - (none)"
 )
 """The outputs there are, for help and errors."""
 
@@ -50,7 +53,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 IMAGES = "images"
 _EXACT: dict[str, Kind] = {"-": "none", "pipe:masks": "masks pipe", "pipe:overlay": "overlay pipe"}
 SUFFIXES: dict[Format, str] = {"coco": ".json", "csv": ".csv", "polygons": ".jsonl"}
-_KINDS: dict[str, Kind] = {".json": "coco", ".csv": "csv", ".jsonl": "lines"}
+_KINDS: dict[str, Kind] = {".json": "coco", ".csv": "csv", ".jsonl": "lines", BAG_SUFFIX: "bag"}
 
 
 def open_sink(
@@ -69,9 +72,10 @@ def open_sink(
     Args:
         output: `NAME.mp4`, `.mov`, `.mkv`, `.webm` or `.gif` (overlay), `NAME.png` or `.jpg`
             (overlay of one image), `NAME.jsonl` (run lengths), `NAME.json` (COCO), `NAME.csv`
-            (regions), `pipe:masks` or `pipe:overlay` (raw bytes on stdout), `-` (none), another
-            name (a directory of masks: PNG, or GeoTIFF of a GeoTIFF), or a function.
-        rate: frames per second of a video whose frames have no time; None: 10.
+            (regions), `NAME.mcap` (masks for ROS 2), `pipe:masks` or `pipe:overlay` (raw bytes on
+            stdout), `-` (none), another name (a directory of masks: PNG, or GeoTIFF of a GeoTIFF),
+            or a function.
+        rate: frames per second of a video or bag whose frames have no time; None: 10.
         sources: files that are read; the output must not be one of them or their directory.
         overlay: a directory gets overlays instead of masks.
         format: `NAME.jsonl` gets "polygons", and a directory one file of that format instead of
@@ -103,6 +107,8 @@ def open_sink(
         return RawPipe(_stdout(), overlay_pixels(palette))
     if kind == "video":
         return OverlayVideo(path, rate=rate or Fraction(10), palette=palette, force=force)
+    if kind == "bag":
+        return MaskBag(path, rate=rate or Fraction(10), classes=classes, force=force)
     if kind == "picture":
         return OverlayPicture(path, palette=palette, force=force)
     if kind == "lines" and format is None:

@@ -17,7 +17,7 @@ from .gstreamer import Pipeline
 from .live import Connection, Timeouts
 from .redaction import redacted
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?=/)|(gst):")  # C:/ is a drive
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?=/)|(bag|gst):")  # C:/ is a drive
 
 FORMS = (
     "rtsp://HOST/…, http://HOST/… (MJPEG), v4l2:///dev/video0, csi://0 or gst:PIPELINE (GStreamer)"

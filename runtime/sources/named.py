@@ -187,6 +187,8 @@ def name_of(frames: Frames) -> str:
         path = Path(where).absolute()
         if frames.kind in ("folder", "dataset"):
             return printable(path.name) or "root"
+        if frames.topic:
+            return printable(f"{path.stem}-{_slug(frames.topic)}")
         double = next((end for end in ARCHIVE_SUFFIXES if path.name.lower().endswith(end)), "")
         return printable(path.name[: -len(double)] if double else path.stem)
     if scheme == "gst":
@@ -196,8 +198,12 @@ def name_of(frames: Frames) -> str:
         return Path(place).name
     if frames.kind == "video":
         return Path(place).stem
-    slug = re.sub(r"[^\w.]+", "-", place).strip("-.")
+    slug = _slug(place)
     return f"csi{slug}" if scheme == "csi" else slug
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^\w.]+", "-", text).strip("-.")
 
 
 def _identity(source: Given) -> Hashable:
@@ -205,5 +211,6 @@ def _identity(source: Given) -> Hashable:
     if isinstance(source, (str, Path)):
         return str(source) if scheme_of(source) is not None else Path(source).resolve()
     if isinstance(source, Frames):
-        return tuple(path.resolve() for path in source.files) or source.where
+        files = tuple(path.resolve() for path in source.files)
+        return (*files, source.topic) if files else source.where
     return id(source)

@@ -21,12 +21,13 @@ from .containers import VIDEO_SUFFIXES, is_film
 from .images import Images, archived_images, image_files
 from .live import Connection, LiveSource, Timeouts
 from .redaction import redacted
+from .ros import BAG_SUFFIXES, Bag, bag_files, is_bag, split_bag
 from .several import Part, Several
 from .video import VideoFile
 
 _log = logging.getLogger(__name__)
 
-Kind = Literal["image", "folder", "glob", "dataset", "archive", "video", "several", "live"]
+Kind = Literal["image", "folder", "glob", "dataset", "archive", "video", "bag", "several", "live"]
 """What a path or address may mean. dataset: a folder with a `dataset.json`."""
 
 
@@ -35,8 +36,8 @@ class Frames:
     """Frames at a path or address, or at several, which `read` opens, each time anew.
 
     where: the path, glob or address. parts: the sources of several. files: the image files, in
-    natural order, the archive or the video; empty for addresses, and for a data set with no image
-    beside its `dataset.json`.
+    natural order, the archive, the video or the bag; empty for addresses, and for a data set with
+    no image beside its `dataset.json`. topic: of a bag; empty for its only one.
     beside: what a folder or glob holds beside the frames.
 
     Example:
@@ -54,6 +55,7 @@ class Frames:
     beside: Listing = NOTHING
     _connect: Callable[[], Connection] | None = field(default=None, repr=False)
     parts: tuple[Frames, ...] = field(default=(), repr=False)
+    topic: str = ""
 
     @classmethod
     def open(cls, source: str | Path | Sequence[str | Path]) -> Frames:
@@ -63,8 +65,10 @@ class Frames:
 
         Args:
             source: one or several of: an image, a folder, archive (ZIP, TAR) or glob of images, a
-                data set, a video file, `http(s)://HOST/film.mp4`, `http(s)://HOST/stream.m3u8`; or
-                a camera or stream, alone: `rtsp://…`, `http://…` (MJPEG), `0`, `/dev/video0`,
+                data set, a bag of ROS (`.bag`, `.mcap`, `.db3`, a folder of rosbag2, or with a
+                topic `bag:FILE?topic=/image`), a video file, `http(s)://HOST/film.mp4`,
+                `http(s)://HOST/stream.m3u8`; or a camera or stream, alone: `rtsp://…`,
+                `http://…` (MJPEG), `0`, `/dev/video0`,
                 `v4l2:///dev/video0?size=1280x720&rate=30&format=mjpeg`,
                 `csi://0?size=1280x720&rate=30` or `gst:PIPELINE ! appsink`.
 
@@ -125,6 +129,8 @@ class Frames:
             return Several(parts, files=self.files, ignored=self._ignored, timed=timed)
         if self.kind == "video":
             return _video(self.where, skip_damaged)
+        if self.kind == "bag":
+            return Bag(Path(self.where), self.topic, skip_damaged=skip_damaged)
         if self.kind == "archive":
             return _archive(self.files[0], skip_damaged)
         if not self.files:
@@ -143,6 +149,11 @@ class Frames:
 def find_frames(source: str | Path) -> Frames:
     """As `Frames.open` for one path or address, without its warning."""
     where, path = str(source), Path(source)
+    if scheme_of(source) == "bag":
+        path, topic = split_bag(where)
+        if not path.exists():
+            raise SourceError(f"{printable(path)} does not exist.")
+        return _bag(path, topic)
     if scheme_of(source) is not None:
         if is_film(where):
             return Frames(where, "video")
@@ -150,7 +161,7 @@ def find_frames(source: str | Path) -> Frames:
     if path.is_char_device():
         return find_frames(f"v4l2://{path.absolute()}")
     if path.is_dir():
-        return _folder(path)
+        return _bag(path) if is_bag(path) else _folder(path)
     if path.is_file():
         return _file(path)
     if path.exists():
@@ -199,12 +210,24 @@ def _file(path: Path) -> Frames:
         return Frames(str(path), "video", (path,))
     if is_archive(path):
         return Frames(str(path), "archive", (path,))
+    if is_bag(path):
+        return _bag(path)
     if suffix not in IMAGE_SUFFIXES:
         raise SourceError(
             f"{printable(path)} is neither an image ({', '.join(sorted(IMAGE_SUFFIXES))}), a video "
-            f"({', '.join(sorted(VIDEO_SUFFIXES))}) nor an archive ({', '.join(ARCHIVE_SUFFIXES)})."
+            f"({', '.join(sorted(VIDEO_SUFFIXES))}), an archive ({', '.join(ARCHIVE_SUFFIXES)}) "
+            f"nor a bag ({', '.join(BAG_SUFFIXES)})."
         )
     return Frames(str(path), "image", (path,))
+
+
+def _bag(path: Path, topic: str = "") -> Frames:
+    if not is_bag(path):
+        raise SourceError(
+            f"{printable(path)} is no bag; expected a file {', '.join(BAG_SUFFIXES)}, or a folder "
+            "of rosbag2 with its metadata.yaml."
+        )
+    return Frames(str(path), "bag", bag_files(path), topic=topic)
 
 
 def _folder(path: Path) -> Frames:
@@ -233,7 +256,7 @@ def _matches(source: str | Path) -> Frames:
     beside = Listing(others=tuple(file for file in files if not _is_read(file)))
     if not read:
         raise SourceError(
-            f"{printable(source)} matches no image, video or archive: {beside.skipped()}."
+            f"{printable(source)} matches no image, video, archive or bag: {beside.skipped()}."
         )
     if all(file.suffix.lower() in IMAGE_SUFFIXES for file in read):
         return Frames(str(source), "glob", tuple(read), beside)
@@ -242,7 +265,8 @@ def _matches(source: str | Path) -> Frames:
 
 
 def _is_read(file: Path) -> bool:
-    return file.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES or is_archive(file)
+    known = file.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
+    return known or is_archive(file) or is_bag(file)
 
 
 def _video(where: str, skip_damaged: bool) -> Source:
