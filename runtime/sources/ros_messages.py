@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edgeunet.data.headers import format_of
 from edgeunet.data.images import Picture, decode
@@ -111,14 +112,19 @@ def mask_topic(topic: str) -> str:
 
 def mask_fields(mask: Mask) -> dict[str, Any]:
     """Fields of `sensor_msgs/Image` for a mask (H, W): class ids as mono8; all but the header."""
-    height, width = mask.shape
+    return image_fields(mask, "mono8")
+
+
+def image_fields(pixels: npt.NDArray[np.uint8], encoding: str) -> dict[str, Any]:
+    """Fields of `sensor_msgs/Image` for 8-bit pixels (H, W) or (H, W, C); all but the header."""
+    height, width = pixels.shape[:2]
     return {
         "height": height,
         "width": width,
-        "encoding": "mono8",
+        "encoding": encoding,
         "is_bigendian": 0,
-        "step": width,
-        "data": np.ascontiguousarray(mask).reshape(-1),
+        "step": pixels.size // height,
+        "data": np.ascontiguousarray(pixels).reshape(-1),
     }
 
 
