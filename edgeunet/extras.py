@@ -6,7 +6,17 @@ import importlib.util
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, version
 
-_WITH_OPENCV = {"cpu", "export", "openvino", "quantize", "train", "video", "zoo"}
+_WITH_OPENCV = {
+    "cpu",
+    "executorch",
+    "export",
+    "litert",
+    "openvino",
+    "quantize",
+    "train",
+    "video",
+    "zoo",
+}
 _LIBRARIES_OF_NETS = {"bioimageio", "hf", "monai", "nnunet", "smp", "torchvision"}
 _EXTRAS_WITH_OPENCV = _WITH_OPENCV | _LIBRARIES_OF_NETS  # [trt] has it on x86-64 only
 
@@ -49,6 +59,8 @@ PACKAGES = (
     Package("rosbags", "rosbags", "ros", "run, serve: bags of ROS"),
     Package("supervision", "supervision", "supervision", "results: to_supervision()"),
     Package("openvino", "openvino", "openvino", "deploy: openvino"),
+    Package("litert-torch", "litert_torch", "litert", "deploy: litert"),
+    Package("executorch", "executorch", "executorch", "deploy: executorch"),
     Package("prometheus-client", "prometheus_client", "serve", "serve: /metrics"),
     Package("torch", "torch", "export", "export, parity, gate, models, train, prune: nets"),
     Package("safetensors", "safetensors", "export", "export, gate, models, train, prune: weights"),

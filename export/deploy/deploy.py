@@ -12,13 +12,13 @@ from edgeunet.bundle.schema import SchemaError, load_json
 from edgeunet.errors import UnknownNameError, UsageError
 from edgeunet.files import entries, locked, new_directory, sha256, write_json
 
-from . import bioimageio, cpp, gstreamer, onnx_file, openvino, triton, web
+from . import bioimageio, cpp, executorch, gstreamer, litert, onnx_file, openvino, triton, web
 from .base import Deployment, Target
 from .options import DeployOptions, check_options
 
 TARGETS = {
     each.TARGET.name: each.TARGET
-    for each in (bioimageio, cpp, gstreamer, onnx_file, openvino, triton, web)
+    for each in (bioimageio, cpp, executorch, gstreamer, litert, onnx_file, openvino, triton, web)
 }
 RECORD_NAME = "deployment.json"
 _MADE = {ENGINES_DIR, "__pycache__"}
