@@ -17,9 +17,11 @@ from edgeunet.errors import ExportError, printable
 
 from .passes.clean import QuantizeConstants
 from .passes.folding import FoldShapes
-from .passes.graph import attribute, constant, of_type, producer
+from .passes.graph import attribute, constant, of_type, operand, producer
 from .torch_maps import Call, NotTakenError
 from .torch_operators import OPERATORS
+
+REMEDY = "`--to onnx` and `--to openvino` take the graph as it is."
 
 
 class TorchGraph(nn.Module):
@@ -62,7 +64,7 @@ class TorchGraph(nn.Module):
                     f"counterpart in this conversion. {REMEDY}"
                 )
         zeros = {
-            node.inputs[2]
+            operand(node, 2)
             for node in self._nodes
             if node.op_type in ("DequantizeLinear", "QuantizeLinear")
         }
@@ -94,9 +96,6 @@ class TorchGraph(nn.Module):
         return {name: values[value] for name, value in self._outputs.items()}
 
 
-REMEDY = "`--to onnx`, `openvino` and `ncnn` take the graph as it is."
-
-
 def _prepared(model: onnx.ModelProto, *, rounded: bool) -> ir.Model:
     """For a batch of 1, with constants in place of all that the size decides."""
     prepared = ir.from_proto(model)
@@ -121,7 +120,7 @@ def _float_weights(graph: ir.Graph) -> None:
         weight = producer(node.inputs[1], "DequantizeLinear")
         if weight is None or _is_quantized(node.outputs[0]):
             continue
-        held, scale, zero = (constant(value) for value in weight.inputs)
+        held, scale, zero = (constant(operand(weight, index)) for index in range(3))
         if held is None or scale is None or zero is None:
             continue
         shape = [1] * held.ndim
