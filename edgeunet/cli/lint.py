@@ -20,11 +20,12 @@ from .common import DIRECTORY, Choice, Command, echo, echo_json, json_option, op
     type=Choice(get_args(Target)),
     multiple=True,
     required=True,
-    help="Builder that will read the file. Repeat the option for several.",
+    help="Builder that will read the file; nvinfer is DeepStream's plug-in on TensorRT 10. Repeat "
+    "the option for several.",
 )
 @json_option
 def command(file: Path, targets: tuple[Target, ...], as_json: bool) -> None:
-    """Find what TensorRT or ONNX Runtime would refuse or misread.
+    """Find what TensorRT, DeepStream or ONNX Runtime would refuse or misread.
 
     The exit code is 1 if a target would.
     """

@@ -8,9 +8,9 @@ from pathlib import Path
 from edgeunet.bundle.manifest import Flavour, flavour_file
 from edgeunet.errors import ExportError
 
-from . import onnx_runtime, operators, placement, precision, quantizers, resize
+from . import nvinfer, onnx_runtime, operators, placement, precision, quantizers, resize
 from .loading import load_model
-from .rule import EVERY, STRONGLY_TYPED, WEAKLY_TYPED, LintReport, Rule, Target
+from .rule import BUILT_ON, EVERY, STRONGLY_TYPED, WEAKLY_TYPED, LintReport, Rule, Target
 
 RULES: tuple[Rule, ...] = (
     *operators.RULES,
@@ -18,6 +18,7 @@ RULES: tuple[Rule, ...] = (
     *placement.RULES,
     *resize.RULES,
     *precision.RULES,
+    *nvinfer.RULES,
     *onnx_runtime.RULES,
 )
 
@@ -59,7 +60,10 @@ def lint_all(path: str | Path, targets: Iterable[Target]) -> tuple[LintReport, .
             path.name,
             target,
             tuple(
-                found for rule in RULES if target in rule.targets for found in rule.findings(graph)
+                found
+                for rule in RULES
+                if {target, BUILT_ON.get(target)}.intersection(rule.targets)
+                for found in rule.findings(graph)
             ),
         )
         for target in targets

@@ -49,7 +49,7 @@ def rtx_int8(graph: ir.Graph) -> Broken:
 
 def uint8_input(graph: ir.Graph) -> Broken:
     """TensorRT: UINT8 is for network inputs and outputs; all but a Cast is refused."""
-    for value in _fed(graph):
+    for value in fed(graph):
         if value.dtype == ir.DataType.UINT8:
             for node in value.consumers():
                 if node.op_type != "Cast":
@@ -89,7 +89,7 @@ def int64_output(graph: ir.Graph) -> Broken:
 
 def dynamic_size(graph: ir.Graph) -> Broken:
     """TensorRT needs a range for each dynamic size and tunes for one of it; the DLA takes none."""
-    for value in _fed(graph):
+    for value in fed(graph):
         shape = value.shape
         if shape is not None and len(shape) == 4 and any(shape.is_dynamic(axis) for axis in (2, 3)):
             yield (
@@ -99,7 +99,7 @@ def dynamic_size(graph: ir.Graph) -> Broken:
             )
 
 
-def _fed(graph: ir.Graph) -> list[ir.Value]:
+def fed(graph: ir.Graph) -> list[ir.Value]:
     """The inputs without initializers, which files before IR version 4 list as well."""
     return [value for value in graph.inputs if not value.is_initializer()]
 

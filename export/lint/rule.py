@@ -10,8 +10,13 @@ import onnx_ir as ir
 
 from edgeunet.bundle.schema import encode
 
-Target = Literal["trt8.6", "trt10", "trt11", "rtx", "ort-cpu"]
-"""Who reads the file: TensorRT by major version, TensorRT-RTX, ONNX Runtime on a CPU."""
+Target = Literal["trt8.6", "trt10", "trt11", "rtx", "nvinfer", "ort-cpu"]
+"""Who reads the file: TensorRT by major version, TensorRT-RTX, NVIDIA DeepStream's plug-in, ONNX
+Runtime on a CPU."""
+
+BUILT_ON: dict[Target, Target] = {"nvinfer": "trt10"}
+"""Whose rules hold for a target as well: DeepStream 7.1 to 9.2 bring TensorRT 10. Its releases 6.1
+to 7.0 bring 8.4 to 8.6, which has rules of its own."""
 
 Severity = Literal["error", "warning"]
 """error: the target refuses the file or computes something else. warning: slow or inexact."""

@@ -3,7 +3,7 @@
 One file for each file of rules.
 """
 
-from . import onnx_runtime, operators, placement, precision, quantizers, resize
+from . import nvinfer, onnx_runtime, operators, placement, precision, quantizers, resize
 from .sketch import Case, Draw, Sketch
 
 __all__ = ["CASES", "Draw", "Sketch"]
@@ -14,5 +14,6 @@ CASES: list[Case] = [
     *placement.CASES,
     *resize.CASES,
     *precision.CASES,
+    *nvinfer.CASES,
     *onnx_runtime.CASES,
 ]

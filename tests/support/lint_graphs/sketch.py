@@ -23,6 +23,8 @@ class Sketch:
         self.data = data
         self.shape: list[Any] = [1, 4, 8, 8]
         self.result = TensorProto.FLOAT
+        self.more_inputs: dict[str, list[Any]] = {}
+        self.more_outputs: list[str] = []
         self.domains: tuple[str, ...] = ()
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
@@ -64,8 +66,14 @@ class Sketch:
         return self.node("Resize", [source, "", scales], output, mode="linear", **given)
 
     def model(self) -> onnx.ModelProto:
-        inputs = [helper.make_tensor_value_info("data", self.data, self.shape)]
-        outputs = [helper.make_tensor_value_info("result", self.result, None)]
+        inputs = [
+            helper.make_tensor_value_info(name, self.data, shape)
+            for name, shape in {"data": self.shape, **self.more_inputs}.items()
+        ]
+        outputs = [
+            helper.make_tensor_value_info(name, self.result, None)
+            for name in ("result", *self.more_outputs)
+        ]
         graph = helper.make_graph(self.nodes, "sketch", inputs, outputs, self.constants)
         opsets = [("", self.opset), *((domain, 1) for domain in self.domains)]
         return helper.make_model(
