@@ -23,8 +23,8 @@ from edgeunet.runtime.sinks.overlay import overlay
 from edgeunet.runtime.sinks.pictures import encode_picture
 
 from ..graphs.passes.graph import save
-from ..graphs.pixels.geometry import Nodes, resized
-from ..graphs.pixels.masks import gated
+from ..graphs.pixels.geometry import Nodes
+from ..graphs.pixels.masks import probabilities
 from ..origins.bioimageio_steps import applied, steps_of
 from .base import Deployment, Target
 from .bioimageio_rdf import (
@@ -104,13 +104,9 @@ def to_probabilities(model: ir.Model, manifest: Manifest) -> ir.Model:
     graph.inputs[:] = [given]
     graph.insert_before(graph[0], nodes.take())
 
-    if manifest.gate is not None:
-        logits = gated(nodes, logits, presence[0], manifest.gate)
-    count = len(manifest.classes)
-    before, after = np.array(manifest.logits_size), np.array(size)
-    found = nodes("Softmax", resized(nodes, logits, before, after, channels=count), axis=1)
+    found = probabilities(nodes, logits, presence, manifest)
     found.name, found.type = PROBABILITIES, kind
-    found.shape = ir.Shape(["batch", count, *size])
+    found.shape = ir.Shape(["batch", len(manifest.classes), *size])
     graph.extend(nodes.take())
     graph.outputs[:] = [found]
     return model

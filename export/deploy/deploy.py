@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from edgeunet import __version__
@@ -12,16 +13,40 @@ from edgeunet.bundle.schema import SchemaError, load_json
 from edgeunet.errors import UnknownNameError, UsageError
 from edgeunet.files import entries, locked, new_directory, sha256, write_json
 
-from . import bioimageio, cpp, executorch, gstreamer, litert, onnx_file, openvino, triton, web
+from . import (
+    bioimageio,
+    cpp,
+    deepstream,
+    executorch,
+    gstreamer,
+    litert,
+    onnx_file,
+    openvino,
+    triton,
+    web,
+)
 from .base import Deployment, Target
 from .options import DeployOptions, check_options
 
 TARGETS = {
     each.TARGET.name: each.TARGET
-    for each in (bioimageio, cpp, executorch, gstreamer, litert, onnx_file, openvino, triton, web)
+    for each in (
+        bioimageio,
+        cpp,
+        deepstream,
+        executorch,
+        gstreamer,
+        litert,
+        onnx_file,
+        openvino,
+        triton,
+        web,
+    )
 }
 RECORD_NAME = "deployment.json"
 _MADE = {ENGINES_DIR, "__pycache__"}
+# Behind the name of the graph that nvinfer built it of, and beside that.
+_ENGINE = re.compile(r"_b\d+_(gpu|dla)\d+_\w+\.engine", re.ASCII)
 
 
 def deploy(
@@ -106,6 +131,10 @@ def _record(
     }
 
 
+def _is_engine(name: str, known: Iterable[str]) -> bool:
+    return any(name.startswith(graph) and _ENGINE.fullmatch(name, len(graph)) for graph in known)
+
+
 def strangers_in(folder: Path) -> list[str]:
     """Names in a folder that do not belong to a deployment; all of them if it is none.
 
@@ -117,7 +146,7 @@ def strangers_in(folder: Path) -> list[str]:
         known = {RECORD_NAME, *(path.parts[0] for path in listed)}
     except (FileNotFoundError, SchemaError, TypeError, KeyError, IndexError):
         return names
-    strangers = [name for name in names if name not in known]
+    strangers = [name for name in names if name not in known and not _is_engine(name, known)]
     for path in sorted(folder.rglob("*")):
         inner = path.relative_to(folder)
         folders = inner.parts[:-1]

@@ -39,13 +39,31 @@ def read_frames(
     """Add what `Preprocessor` does, and return the value that takes the place of `image`.
 
     Args:
-        frames: (N, H, W, channels) in FP32. image: the net's input.
+        frames: (N, H, W, channels) in FP32. folds: see `read_planes`.
+    """
+    planes = nodes("Transpose", frames, perm=[0, 3, 1, 2])
+    return read_planes(nodes, planes, image, spec, geometry, folds=folds)
+
+
+def read_planes(
+    nodes: Nodes,
+    planes: ir.Value,
+    image: ir.Value,
+    spec: InputSpec,
+    geometry: Geometry,
+    *,
+    folds: bool,
+) -> ir.Value:
+    """As `read_frames`, of frames whose channels come first.
+
+    Args:
+        planes: (N, channels, H, W) in FP32, raw values. image: the net's input.
         folds: whether the first convolution may do the normalisation. It rounds differently then,
             in the last bit. In a quantized graph that moves values from one level to the next: on
             frames of CamVid 0.1 to 0.2 % of the pixels changed, and two passes over the image that
             remain otherwise take 0.1 ms of 17.
     """
-    maps = _channels(nodes, nodes("Transpose", frames, perm=[0, 3, 1, 2]), spec)
+    maps = _channels(nodes, planes, spec)
     fixed = isinstance(geometry.size, np.ndarray)
     if geometry.fitted is not geometry.size:
         count = len(spec.channels)
@@ -54,7 +72,7 @@ def read_frames(
         )
     if spec.fill is not None:  # a raw value, and one for all channels
         maps = _padded(nodes, maps, geometry, spec.fill)
-    conv = _first_convolution(image) if folds else None
+    conv = first_convolution(image) if folds else None
     maps = _normalised(nodes, maps, conv, spec, geometry)
     return maps if spec.fill is not None else _padded(nodes, maps, geometry, 0.0)
 
@@ -90,11 +108,11 @@ def _normalised(
     gain, shift = (values.astype(np.float64) for values in scaling(spec))
     pads_with_mean = geometry.before is not None and spec.fill is None
     if conv is None:
-        scaled = nodes("Mul", maps, _per_channel(gain))
-        return nodes("Add", scaled, _per_channel(shift))
+        scaled = nodes("Mul", maps, per_channel(gain))
+        return nodes("Add", scaled, per_channel(shift))
     weight = constant(conv.inputs[1])
     assert weight is not None
-    set_constant(conv, 1, (weight * _per_channel(gain)).astype(np.float32))
+    set_constant(conv, 1, (weight * per_channel(gain)).astype(np.float32))
     if not pads_with_mean and not _pads(conv):
         moved = np.einsum("oihw,i->o", weight.astype(np.float64), shift)
         bias = constant(conv.inputs[2]) if len(conv.inputs) > 2 else np.float32(0)
@@ -102,14 +120,15 @@ def _normalised(
         set_constant(conv, 2, (bias + moved).astype(np.float32))
         return maps
     # The convolution pads with 0, which must go on to mean the mean: 0 stays 0 if it is scaled.
-    return nodes("Sub", maps, _per_channel(-shift / gain))
+    return nodes("Sub", maps, per_channel(-shift / gain))
 
 
-def _per_channel(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+def per_channel(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """As (1, C, 1, 1)."""
     return values.astype(np.float32).reshape(1, -1, 1, 1)
 
 
-def _first_convolution(image: ir.Value) -> ir.Node | None:
+def first_convolution(image: ir.Value) -> ir.Node | None:
     """The FP32 convolution of constant weights that alone reads the image; None if others do.
 
     FP16 would lose small weights once they are multiplied by the gain, and what quantizes the image

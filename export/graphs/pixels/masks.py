@@ -66,6 +66,21 @@ def confidence(
     return nodes("Cast", scaled, to=ir.DataType.UINT8)
 
 
+def probabilities(
+    nodes: Nodes, logits: ir.Value, presence: Sequence[ir.Value], manifest: Manifest
+) -> ir.Value:
+    """Softmax over the classes (N, C, H, W) at the size of the net's input, after the gate.
+
+    Args:
+        logits: (N, C, h, w). presence: the graph's second output if it has one.
+    """
+    spec, count = manifest.input, len(manifest.classes)
+    if manifest.gate is not None:
+        logits = gated(nodes, logits, presence[0], manifest.gate)
+    before, after = np.array(manifest.logits_size), np.array((spec.height, spec.width))
+    return nodes("Softmax", resized(nodes, logits, before, after, channels=count), axis=1)
+
+
 def covered_logits(nodes: Nodes, logits: ir.Value, geometry: Geometry) -> ir.Value:
     """The logits that the frame covers, not the padding."""
     if geometry.first is None:
