@@ -32,6 +32,7 @@ from .layout import (
 from .phases import DeconvToPhases, UpsampledConvToPhases
 from .upsampling import (
     DeconvToDepthToSpace,
+    DepthToSpaceToPixelShuffle,
     DropResize,
     PixelShuffleToDepthToSpace,
     ResizeToConv,
@@ -47,6 +48,7 @@ __all__ = [
     "ConvToMatMul",
     "DeconvToDepthToSpace",
     "DeconvToPhases",
+    "DepthToSpaceToPixelShuffle",
     "DropResize",
     "ExpandGates",
     "FoldAffine",

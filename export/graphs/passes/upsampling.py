@@ -17,6 +17,7 @@ from .graph import (
     map_shape,
     producer,
     remove,
+    set_constant,
     weights,
 )
 
@@ -192,25 +193,32 @@ class PixelShuffleToDepthToSpace(NodePass):
     nothing. DCR mode keeps the channels of a pixel together, as kernels with channels last do.
     """
 
+    modes = ("CRD", "DCR")
+    """Before and after."""
+
     def matches(self, node: ir.Node) -> bool:
         """Every one behind a convolution, or its activation, whose output nothing else reads."""
-        crd = node.op_type == "DepthToSpace" and attribute(node, "mode", "DCR") == "CRD"
-        return crd and _convolution_before(node) is not None
+        before = node.op_type == "DepthToSpace" and attribute(node, "mode", "DCR") == self.modes[0]
+        return before and _convolution_before(node) is not None
 
     def rewrite(self, node: ir.Node) -> None:
-        """Channel c of place p in the block moves from c * P + p to p * C + c."""
+        """Channel c of place p in the block moves from c * P + p to p * C + c, or back."""
         conv = _convolution_before(node)
-        assert conv is not None and conv.graph is not None
+        assert conv is not None
         places = attribute(node, "blocksize", 1) ** 2
-        node.attributes.add(ir.AttrString("mode", "DCR"))
-        for index, name in ((1, "weight"), (2, "bias"))[: len(conv.inputs) - 1]:
+        node.attributes.add(ir.AttrString("mode", self.modes[1]))
+        sides = (-1, places) if self.modes[0] == "CRD" else (places, -1)
+        for index in range(1, len(conv.inputs)):
             values = constant(conv.inputs[index])
             if values is not None:
-                parted = values.reshape(-1, places, *values.shape[1:])
-                moved = np.ascontiguousarray(parted.swapaxes(0, 1).reshape(values.shape))
-                value = ir.val(f"{conv.name}_shuffled_{name}", const_value=ir.tensor(moved))
-                conv.graph.register_initializer(value)
-                conv.replace_input_with(index, value)
+                parted = values.reshape(*sides, *values.shape[1:])
+                set_constant(conv, index, parted.swapaxes(0, 1).reshape(values.shape))
+
+
+class DepthToSpaceToPixelShuffle(PixelShuffleToDepthToSpace):
+    """DepthToSpace in DCR mode -> CRD mode behind permuted channels, as ncnn's PixelShuffle is."""
+
+    modes = ("DCR", "CRD")
 
 
 def _convolution_before(node: ir.Node) -> ir.Node | None:

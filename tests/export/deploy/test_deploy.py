@@ -18,7 +18,12 @@ from support.commands import ROOT
 from support.small_bundle import names, write_bundle
 
 EVERY = pytest.mark.parametrize("target", list(TARGETS))
-NEEDED = {"executorch": "executorch.exir", "litert": "litert_torch", "openvino": "openvino"}
+NEEDED = {
+    "executorch": ["executorch.exir"],
+    "litert": ["litert_torch"],
+    "ncnn": ["ncnn", "pnnx"],
+    "openvino": ["openvino"],
+}
 HOSTILE = "a\n# \x1b[31m<script>alert(1)</script> [b](c) `d` {{ 7*7 }} \"' \\ | \N{MICROBE}"
 
 
@@ -29,8 +34,8 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(web, "_write_runtime", lambda folder, package: write_json(folder / "a", 0))
 
     def write(target: str, *, damaged: bool = False, **changed: Any) -> Path:
-        if target in NEEDED:
-            pytest.importorskip(NEEDED[target], reason=f"needs the extra [{target}]")
+        for package in NEEDED.get(target, ()):
+            pytest.importorskip(package, reason=f"needs the extra [{target}]")
         gated = "input" not in changed  # a gate does not fit windows
         bundle = write_bundle(tmp_path / "bundle", precision="fp32", gated=gated)
         manifest = json.loads((bundle / "manifest.json").read_text())

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeunet.exporting.graphs.passes import (
     DeconvToDepthToSpace,
+    DepthToSpaceToPixelShuffle,
     DropResize,
     PixelShuffleToDepthToSpace,
     ResizeToConv,
@@ -162,9 +163,13 @@ def test_pixel_shuffle_reads_permuted_channels(activation: str | None, bias: boo
     nodes.append(shuffle("z" if activation else "y"))
     model = chain(*nodes, **constants)
     rewritten = rewritten_by(PixelShuffleToDepthToSpace(), model)
-    (node,) = (node for node in rewritten.graph.node if node.op_type == "DepthToSpace")
-    assert {a.name: a.s for a in node.attribute}["mode"] == b"DCR"
-    assert_same(rewritten, model)
+    for shuffled, mode in (
+        (rewritten, b"DCR"),
+        (rewritten_by(DepthToSpaceToPixelShuffle(), rewritten), b"CRD"),
+    ):
+        (node,) = (node for node in shuffled.graph.node if node.op_type == "DepthToSpace")
+        assert {a.name: a.s for a in node.attribute}["mode"] == mode
+        assert_same(shuffled, model)
 
 
 def test_pixel_shuffle_of_what_others_read_stays() -> None:
