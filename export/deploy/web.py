@@ -41,7 +41,7 @@ _RUNTIME = (
     "ort-wasm-simd-threaded.asyncify.wasm",
 )
 _OWN = ("check.js", "edgeunet.js", "films.js", "main.js", "png.js", "serve.py", "worker.js")
-_OF_SERVE = ("icon.svg", "legend.js", "view.js")
+_OF_SERVE = ("icon.svg", "legend.js", "look.js", "view.js")
 _SERVE_PAGE = Path(edgeunet.runtime.__file__).parent / "serve" / "page"
 _NPM_SECONDS = 600
 _LARGEST_PACKAGE = 1 << 28

@@ -1,6 +1,6 @@
 // The page: shows the stream, a paused picture or an uploaded image, with status and controls.
 
-import { Legend } from "./legend.js";
+import { Look, saveCanvas, takeFiles } from "./look.js";
 import { showNumbers } from "./numbers.js";
 import { readPicture, readPictures } from "./records.js";
 import { View } from "./view.js";
@@ -8,8 +8,7 @@ import { View } from "./view.js";
 const byId = (id) => document.getElementById(id);
 const stage = byId("stage");
 const view = new View(byId("canvas"));
-let classes = [];
-let legend = null;
+const look = new Look(view);
 let limits = null;
 let mode = "live"; // "live", "paused" or "image"
 let watching = null; // AbortController of the stream
@@ -24,7 +23,7 @@ if (location.search.includes("token=")) history.replaceState(null, "", location.
 
 function show(picture) {
   view.show(picture);
-  legend?.update(picture.meta, mode === "image");
+  look.update(picture.meta, mode === "image");
   if (shaped !== mode) {
     shaped = mode;
     const [height, width] = picture.meta.size;
@@ -98,9 +97,9 @@ async function poll() {
     const stats = await response.json();
     server = serverState(stats);
     limits = stats.upload;
-    if (!legend) setUp(stats);
+    if (!look.classes.length) setUp(stats);
     showNumbers(stats);
-    describe();
+    if (view.picture) look.describe(view.picture.meta.shares);
   } catch (error) {
     server = AWAY;
   }
@@ -116,24 +115,8 @@ function setUp(stats) {
   byId("what").replaceChildren(strong, ` · ${parts.join(" · ")}`);
   byId("what").title = source;
   document.title = `${name} – edgeunet`;
-  // A black class is the background. Drawing it would only darken the picture.
-  classes = stats.classes.map((item) => ({ ...item, shown: item.colour.some((value) => value > 0) }));
-  restoreSettings();
-  legend = new Legend(byId("legend"), classes, { change: settingsChanged, point: (id) => view.look({ spotlight: id }) });
-  legend.refresh();
-  view.classes = classes;
-  const gated = classes.some(({ threshold }) => threshold !== null);
-  byId("legend-note").textContent = gated ? "Bar: presence by the gate. Below the mark, the class is closed." : "";
-  if (view.picture) legend.update(view.picture.meta, true);
-}
-
-/** Describe the canvas for screen readers. */
-function describe() {
-  if (!view.picture) return;
-  const { shares } = view.picture.meta;
-  const largest = classes.map(({ name }, id) => [name, shares[id]]).sort((a, b) => b[1] - a[1]).slice(0, 4);
-  const words = largest.filter(([, share]) => share > 0).map(([name, share]) => `${name} ${Math.round(100 * share)} %`);
-  byId("canvas").setAttribute("aria-label", `Segmented picture: ${words.join(", ")}`);
+  look.start(stats.classes, `edgeunet:${stats.classes.map((item) => item.name).join()}`);
+  if (view.picture) look.update(view.picture.meta, true);
 }
 
 // Touch screens cannot drop files.
@@ -144,80 +127,13 @@ function hint(text = INVITATION, tone = "") {
   byId("hint").dataset.tone = tone;
 }
 
-// Settings of the viewer, kept in this browser
-
-const storageKey = () => `edgeunet:${classes.map(({ name }) => name).join()}`;
-
-function settingsChanged() {
-  view.refresh();
-  const look = { opacity: byId("opacity").value, hidden: classes.filter(({ shown }) => !shown).map(({ name }) => name) };
-  try {
-    localStorage.setItem(storageKey(), JSON.stringify(look));
-  } catch { /* storage is switched off */ }
-}
-
-function restoreSettings() {
-  try {
-    const look = JSON.parse(localStorage.getItem(storageKey()));
-    if (!look) return;
-    for (const item of classes) item.shown = !look.hidden.includes(item.name);
-    byId("opacity").value = look.opacity;
-    setOpacity();
-  } catch { /* as above */ }
-}
-
-function setOpacity() {
-  const percent = Number(byId("opacity").value);
-  byId("opacity-value").textContent = `${percent} %`;
-  view.look({ opacity: percent / 100 });
-}
-
-function switchAll(shown) {
-  for (const item of classes) item.shown = shown;
-  legend?.refresh();
-  settingsChanged();
-}
-
-byId("opacity").addEventListener("input", setOpacity);
-byId("opacity").addEventListener("change", settingsChanged);
-byId("all").addEventListener("click", () => switchAll(true));
-byId("none").addEventListener("click", () => switchAll(false));
-for (const radio of document.querySelectorAll("[name=style]")) {
-  radio.addEventListener("change", () => view.look({ style: radio.value }));
-}
-
 // Buttons
 
 byId("pause").addEventListener("click", () => setMode(mode === "paused" ? "live" : "paused"));
 byId("back").addEventListener("click", () => setMode("live"));
 byId("fullscreen").addEventListener("click", () => stage.requestFullscreen());
 byId("fullscreen").hidden = !document.fullscreenEnabled;
-byId("save").addEventListener("click", () => {
-  byId("canvas").toBlob((blob) => {
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(blob);
-    link.download = `edgeunet-${new Date().toISOString().replace(/[:.]/g, "-")}.png`;
-    link.click();
-    URL.revokeObjectURL(link.href);
-  });
-});
-
-// The class under the pointer
-
-stage.addEventListener("pointermove", (event) => {
-  const item = classes[view.classAt(event.clientX, event.clientY)];
-  const tag = byId("tag");
-  tag.hidden = !item;
-  if (!item) return;
-  const swatch = document.createElement("i");
-  swatch.style.setProperty("--class", `rgb(${item.colour.join(" ")})`);
-  tag.replaceChildren(swatch, item.name);
-  const box = stage.getBoundingClientRect();
-  const x = Math.min(event.clientX - box.left + 14, box.width - tag.offsetWidth - 4);
-  const y = Math.min(event.clientY - box.top + 16, box.height - tag.offsetHeight - 4);
-  tag.style.transform = `translate(${x}px, ${y}px)`;
-});
-stage.addEventListener("pointerleave", () => (byId("tag").hidden = true));
+byId("save").addEventListener("click", () => saveCanvas(byId("canvas"), "edgeunet"));
 
 // Uploads
 
@@ -240,31 +156,7 @@ async function segment(file) {
   }
 }
 
-byId("file").addEventListener("change", (event) => {
-  const [file] = event.target.files;
-  if (file) segment(file);
-  event.target.value = "";
-});
-let inside = 0; // elements that a dragged file has entered but not left
-const holdsFile = (event) => event.dataTransfer?.types.includes("Files");
-addEventListener("dragenter", (event) => {
-  if (holdsFile(event) && ++inside) byId("drop").hidden = false;
-});
-addEventListener("dragleave", (event) => {
-  if (holdsFile(event) && --inside <= 0) byId("drop").hidden = true;
-});
-addEventListener("dragover", (event) => event.preventDefault());
-addEventListener("drop", (event) => {
-  event.preventDefault();
-  inside = 0;
-  byId("drop").hidden = true;
-  const [file] = event.dataTransfer.files;
-  if (file) segment(file);
-});
-addEventListener("paste", (event) => {
-  const [file] = event.clipboardData.files;
-  if (file) segment(file);
-});
+takeFiles(segment);
 
 // A hidden page must not cost the server anything.
 document.addEventListener("visibilitychange", () => {

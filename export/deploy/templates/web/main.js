@@ -1,16 +1,15 @@
 // The page: shows an image, a film or the camera under the classes that the net finds.
 
 import { Segmenter } from "./edgeunet.js";
-import { Legend } from "./legend.js";
 import { startFilm, startCamera } from "./films.js";
+import { Look, save, saveCanvas, store, stored, takeFiles } from "./look.js";
 import { View } from "./view.js";
 
 const byId = (id) => document.getElementById(id);
 const stage = byId("stage");
 const view = new View(byId("canvas"));
+const look = new Look(view);
 let net = null;
-let classes = [];
-let legend = null;
 let moving = null; // the film or camera that plays
 let latest = null; // the newest result
 let job = 0; // counts what was opened: a result of something older is not shown
@@ -20,11 +19,11 @@ let job = 0; // counts what was opened: a result of something older is not shown
 function show(result) {
   latest = result;
   view.show({ frame: result.frame, ids: result.mask, meta: { size: [result.height, result.width] } });
-  legend.update(result, moving === null);
+  look.update(result, moving === null);
   byId("notice").hidden = true;
   stage.dataset.stale = "false";
   byId("save").disabled = byId("save-mask").disabled = false;
-  describe();
+  look.describe(result.shares);
 }
 
 /** Give the stage the shape of what is opened. */
@@ -167,13 +166,6 @@ function facts(rows) {
   );
 }
 
-/** Describe the canvas for screen readers. */
-function describe() {
-  const largest = classes.map(({ name }, id) => [name, latest.shares[id]]).sort((a, b) => b[1] - a[1]).slice(0, 4);
-  const words = largest.filter(([, share]) => share > 0).map(([name, share]) => `${name} ${Math.round(100 * share)} %`);
-  byId("canvas").setAttribute("aria-label", `Segmented picture: ${words.join(", ")}`);
-}
-
 function element(kind, text = "", name = "") {
   const made = document.createElement(kind);
   made.textContent = text;
@@ -184,7 +176,7 @@ function element(kind, text = "", name = "") {
 // The net
 
 async function load() {
-  const saved = stored("net");
+  const saved = stored(keyOf("net"));
   const report = (text) => notice(text, "This takes a moment. Later visits start at once.", { busy: true });
   try {
     net = await Segmenter.load("model/", { use: saved?.use, report });
@@ -196,22 +188,11 @@ async function load() {
   if (saved?.use === net.current.name) {
     for (const choice of net.choices) Object.assign(choice, saved.timings[choice.name]);
   }
-  setUp();
+  look.start(net.classes, keyOf("look"));
   netChanged();
   invite();
   byId("camera").disabled = false;
   status("Ready", "quiet");
-}
-
-function setUp() {
-  // A black class is the background. Drawing it would only darken the picture.
-  classes = net.classes.map((item) => ({ ...item, shown: item.colour.some((value) => value > 0) }));
-  restoreLook();
-  legend = new Legend(byId("legend"), classes, { change: lookChanged, point: (id) => view.look({ spotlight: id }) });
-  legend.refresh();
-  view.classes = classes;
-  const gated = classes.some(({ threshold }) => threshold !== null);
-  byId("legend-note").textContent = gated ? "Bar: presence by the gate. Below the mark, the class is closed." : "";
 }
 
 /** Show the graphs with their times, and remember which one is used. */
@@ -223,7 +204,7 @@ function netChanged() {
   const gpu = net.gpu ? "" : " WebGPU: not in this browser.";
   byId("net-note").textContent = `Times of one ${net.about.size[1]}×${net.about.size[0]} frame. WebAssembly: ${threads}${alone}.${gpu}`;
   const timings = Object.fromEntries(net.choices.map(({ name, milliseconds, problem }) => [name, { milliseconds, problem }]));
-  store("net", { use: net.current?.name, timings });
+  store(keyOf("net"), { use: net.current?.name, timings });
 }
 
 function choiceRow(choice) {
@@ -263,56 +244,8 @@ async function change(action) {
 
 byId("measure").addEventListener("click", () => change((report) => net.measure(report)));
 
-// Settings, kept in this browser
-
+// The name under which this browser keeps something of the page.
 const keyOf = (what) => `edgeunet:${document.title}:${location.pathname}:${what}`;
-
-function store(what, value) {
-  try {
-    localStorage.setItem(keyOf(what), JSON.stringify(value));
-  } catch { /* storage is switched off */ }
-}
-
-function stored(what) {
-  try {
-    return JSON.parse(localStorage.getItem(keyOf(what)));
-  } catch {
-    return null;
-  }
-}
-
-function lookChanged() {
-  view.refresh();
-  store("look", { opacity: byId("opacity").value, hidden: classes.filter(({ shown }) => !shown).map(({ name }) => name) });
-}
-
-function restoreLook() {
-  const look = stored("look");
-  if (!look) return;
-  for (const item of classes) item.shown = !look.hidden.includes(item.name);
-  byId("opacity").value = look.opacity;
-  setOpacity();
-}
-
-function setOpacity() {
-  const percent = Number(byId("opacity").value);
-  byId("opacity-value").textContent = `${percent} %`;
-  view.look({ opacity: percent / 100 });
-}
-
-function switchAll(shown) {
-  for (const item of classes) item.shown = shown;
-  legend?.refresh();
-  lookChanged();
-}
-
-byId("opacity").addEventListener("input", setOpacity);
-byId("opacity").addEventListener("change", lookChanged);
-byId("all").addEventListener("click", () => switchAll(true));
-byId("none").addEventListener("click", () => switchAll(false));
-for (const radio of document.querySelectorAll("[name=style]")) {
-  radio.addEventListener("change", () => view.look({ style: radio.value }));
-}
 
 // Buttons
 
@@ -335,60 +268,14 @@ byId("camera").addEventListener("click", async () => {
 });
 byId("fullscreen").addEventListener("click", () => stage.requestFullscreen());
 byId("fullscreen").hidden = !document.fullscreenEnabled;
-byId("save").addEventListener("click", () => byId("canvas").toBlob((blob) => save(blob, "picture")));
+byId("save").addEventListener("click", () => saveCanvas(byId("canvas"), "picture"));
 byId("save-mask").addEventListener("click", async () => save(await latest.toPng(), "mask"));
-
-function save(blob, what) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = `${what}-${new Date().toISOString().replace(/[:.]/g, "-")}.png`;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-}
-
-// The class under the pointer
-
-stage.addEventListener("pointermove", (event) => {
-  const item = classes[view.classAt(event.clientX, event.clientY)];
-  const tag = byId("tag");
-  tag.hidden = !item;
-  if (!item) return;
-  const swatch = document.createElement("i");
-  swatch.style.setProperty("--class", `rgb(${item.colour.join(" ")})`);
-  tag.replaceChildren(swatch, item.name);
-  const box = stage.getBoundingClientRect();
-  const x = Math.min(event.clientX - box.left + 14, box.width - tag.offsetWidth - 4);
-  const y = Math.min(event.clientY - box.top + 16, box.height - tag.offsetHeight - 4);
-  tag.style.transform = `translate(${x}px, ${y}px)`;
-});
-stage.addEventListener("pointerleave", () => (byId("tag").hidden = true));
 
 // Files
 
 const ready = load(); // files that come before wait for it
 
-async function take(files) {
+takeFiles(async (file) => {
   await ready;
-  if (net && files.length) open(files[0]);
-}
-
-byId("file").addEventListener("change", (event) => {
-  take([...event.target.files]);
-  event.target.value = "";
+  if (net) open(file);
 });
-let inside = 0; // elements that a dragged file has entered but not left
-const holdsFile = (event) => event.dataTransfer?.types.includes("Files");
-addEventListener("dragenter", (event) => {
-  if (holdsFile(event) && ++inside) byId("drop").hidden = false;
-});
-addEventListener("dragleave", (event) => {
-  if (holdsFile(event) && --inside <= 0) byId("drop").hidden = true;
-});
-addEventListener("dragover", (event) => event.preventDefault());
-addEventListener("drop", (event) => {
-  event.preventDefault();
-  inside = 0;
-  byId("drop").hidden = true;
-  take([...event.dataTransfer.files]);
-});
-addEventListener("paste", (event) => take([...event.clipboardData.files]));
