@@ -53,6 +53,7 @@ PACKAGES = (
     Package("pyyaml", "yaml", "quantize", "data sets of YOLO; export: bioimageio:, monai:"),
     Package("starlette", "starlette", "serve", "serve"),
     Package("uvicorn", "uvicorn", "serve", "serve"),
+    Package("websockets", "websockets", "serve", "serve"),
     Package("anyio", "anyio", "serve", "serve"),
     Package("h11", "h11", "serve", "serve"),
     Package("pillow", "PIL", "cpu", "all but lint and models: images"),

@@ -13,13 +13,14 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from ..frames import Segmented
 from ..sinks import encode_mask
 from ..sinks.jsonlines import segments
+from .camera import Cameras, no_websocket
 from .connections import CONNECTIONS, STALL, Connections
 from .guard import Guard
 from .hub import VIEWERS
@@ -49,6 +50,11 @@ class Bounds:
     stall: float = STALL
     uploads: Limits = field(default_factory=Limits)
 
+    @property
+    def message(self) -> int:
+        """Most bytes of a camera's frame: one of each viewer is as much as may arrive at once."""
+        return max(1, min(self.uploads.size, self.uploads.arriving // self.viewers))
+
 
 class Pages:
     """What the routes answer with."""
@@ -74,11 +80,14 @@ class Pages:
             wrap=jpeg_part,
             idle=None,
         )
+        self._cameras = Cameras(
+            self._hub, uploads, {"record": self._camera_record, "png": self._camera_png}
+        )
         self._registry = make_registry(telemetry, uploads)
         # One at a time: it counts the pixels of a frame, and other answers need threads too.
         self._one_measures = CapacityLimiter(1)
 
-    def routes(self) -> list[Route | Mount]:
+    def routes(self) -> list[BaseRoute]:
         """All routes."""
         return [
             Route("/", self._page),
@@ -86,6 +95,8 @@ class Pages:
             Route("/stream", self._records, methods=["GET"]),
             Route("/stream.mjpg", self._jpegs, methods=["GET"]),
             Route("/segment", self._segment, methods=["POST"]),
+            WebSocketRoute("/camera", self._cameras.serve),
+            WebSocketRoute("/{other:path}", no_websocket),
             Route("/healthz", self._health),
             Route("/metrics", self._metrics),
             Mount("/static", StaticFiles(directory=PAGE)),
@@ -138,6 +149,12 @@ class Pages:
                 "segments": segments(segmented.mask, self._manifest.classes),
             }
         )
+
+    def _camera_record(self, segmented: Segmented, seconds: float) -> bytes:
+        return self._record(segmented, picture=False, milliseconds=round(1000 * seconds, 3))
+
+    def _camera_png(self, segmented: Segmented, seconds: float) -> bytes:
+        return encode_mask(segmented.mask, self._manifest.palette)
 
     async def _health(self, request: Request) -> Response:
         status = self._telemetry.player.status

@@ -9,7 +9,10 @@ import resource
 import socket
 import time
 from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import h11
@@ -26,8 +29,6 @@ REQUEST_TIMEOUT = 20.0
 _CHECK_EVERY = 0.5
 # Connections of an address that do not give way while another address holds more.
 _KEPT = 8
-# Seconds after which a connection that was accepted is known, or never will be.
-_SOON = 0.1
 # Bytes that are parsed at once. h11 limits a head that is incomplete, to 16 KiB, but parses any
 # head that arrives in one piece.
 _PIECE = 16_384
@@ -54,18 +55,34 @@ def network_of(host: str) -> str:
     return str(ipaddress.ip_network((int(address), 64), strict=False))
 
 
-@dataclass
-class _Connection:
+class _Accepted(socket.socket):
+    """A socket that says when it is closed: a handshake of TLS may end before HTTP begins."""
+
+    when_closed: Callable[[], None] | None = None
+
+    def close(self) -> None:
+        super().close()
+        told, self.when_closed = self.when_closed, None
+        if told is not None:
+            told()
+
+
+@dataclass(eq=False)
+class Connection:
     """A connection, and what it has done.
 
-    requests: being answered, several if pipelined. idle_since: when the last one ended. heard: when
-    the client last sent something, or an answer ended. cut: whether it is ending.
+    transport, parser: of HTTP; None before it begins, as in a handshake of TLS. requests: being
+    answered, several if pipelined. receiving: whether a WebSocket waits for the next message.
+    idle_since: when the last request ended. heard: when the client last sent something, or an
+    answer ended. cut: whether it is ending.
     """
 
-    transport: asyncio.Transport
-    parser: h11.Connection
     network: str
+    socket: socket.socket
+    transport: asyncio.Transport | None = None
+    parser: h11.Connection | None = None
     requests: int = 0
+    receiving: bool = False
     idle_since: float = field(default_factory=time.monotonic)
     heard: float = field(default_factory=time.monotonic)
     cut: bool = False
@@ -73,12 +90,17 @@ class _Connection:
     @property
     def waits(self) -> bool:
         """Whether the server waits for the client: for a request, or for the rest of one."""
-        return self.requests == 0 or self.parser.their_state is h11.SEND_BODY
+        half = self.parser is not None and self.parser.their_state is h11.SEND_BODY
+        return self.requests == 0 or self.receiving or half
 
     def abort(self) -> None:
         """Drop the connection, and what is still to be sent: closing would wait for the client."""
         self.cut = True
-        self.transport.abort()
+        if self.transport is not None:
+            self.transport.abort()
+        else:  # asyncio reads the end, and closes it
+            with suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RDWR)
 
 
 class Connections:
@@ -97,10 +119,9 @@ class Connections:
         self.most = most if files == resource.RLIM_INFINITY else min(most, files // 2)
         self._most_of_one = max(1, self.most // 2)
         self._stall = stall
-        self._open: dict[Address, _Connection] = {}
+        self._open: dict[Address, Connection] = {}
         # Open ones by network, from the moment when they are accepted until they are closed.
         self._held: Counter[str] = Counter()
-        self._admitted_at = float("-inf")
 
     @property
     def count(self) -> int:
@@ -110,29 +131,28 @@ class Connections:
     def make_way(self) -> bool:
         """Whether the next connection must wait for the next turn of the event loop.
 
-        If it is full, one is cut, which frees its file descriptor in the next turn. If it is half
-        full, each new one must be known before the next is accepted, since it may have to give way.
+        If it is full, one is cut, which frees its file descriptor in one of the next turns.
         """
-        becomes_known = time.monotonic() - self._admitted_at < _SOON
-        if becomes_known and self.count >= self._most_of_one and self.count > len(self._open):
-            return True
-        return self.count >= self.most and self.cut_silent()
+        if self.count < self.most:
+            return False
+        return any(connection.cut for connection in self._open.values()) or self.cut_silent()
 
     @property
     def transports(self) -> list[asyncio.Transport]:
         """The transports of all open connections."""
-        return [connection.transport for connection in self._open.values()]
+        found = (connection.transport for connection in self._open.values())
+        return [transport for transport in found if transport is not None]
 
     def cut_all(self) -> None:
         """Cut every connection."""
-        for connection in self._open.values():
+        for connection in list(self._open.values()):
             connection.abort()
 
     async def cut_idle(self) -> None:
         """Cut connections on which no request arrives in time; runs until cancelled.
 
         Uvicorn's keep-alive timeout stops at the first byte of a request, this one at the end of
-        its head.
+        its head. It also ends handshakes of TLS, and answers that nobody reads.
         """
         while True:
             for connection in list(self._open.values()):
@@ -158,25 +178,43 @@ class Connections:
             oldest.abort()
         return oldest is not None
 
-    def admit(self, network: str) -> bool:
-        """Count a new connection, for which one of the same network may have to give way.
+    def admit(self, accepted: socket.socket, address: Address) -> socket.socket | None:
+        """Take a new connection, for which one of the same network may have to give way.
 
         Returns:
-            Whether there is room for it.
+            The socket to use in its place, None if there is no room for it.
         """
+        network = network_of(address[0])
         if self.count >= self.most:
-            return False
+            return None
         if self._held[network] >= self._most_of_one and not self.cut_silent(network):
-            return False
+            return None
+        taken = _Accepted(accepted.family, accepted.type, accepted.proto, accepted.detach())
+        connection = Connection(network, taken)
+        taken.when_closed = partial(self._closed, address, connection)
+        self._open[address] = connection
         self._held[network] += 1
-        self._admitted_at = time.monotonic()
-        return True
+        return taken
+
+    def _closed(self, address: Address, connection: Connection) -> None:
+        # The client may have opened another one from the same port.
+        if self._open.get(address) is connection:
+            del self._open[address]
+        self._held[connection.network] -= 1
+        if not self._held[connection.network]:
+            del self._held[connection.network]
+
+    def of(self, transport: asyncio.Transport) -> Connection:
+        """The connection that a transport belongs to."""
+        address = transport.get_extra_info("peername")[:2]
+        found = self._open.get(address)
+        return found or Connection(network_of(address[0]), transport.get_extra_info("socket"))
 
     def watch(self, app: ASGIApp) -> ASGIApp:
         """Wrap `app`: its connection is not idle meanwhile, and cut if the client reads nothing."""
 
         async def watched(scope: Scope, receive: Receive, send: Send) -> None:
-            connection = self._open.get(scope["client"]) if scope["type"] == "http" else None
+            connection = None if scope["type"] == "lifespan" else self._open.get(scope["client"])
             if connection is None:
                 await app(scope, receive, send)
                 return
@@ -187,9 +225,16 @@ class Connections:
                 if timeout.cancelled_caught:
                     connection.abort()  # the application sees that, and ends
 
+            async def receive_noted() -> Message:
+                connection.receiving = scope["type"] == "websocket"
+                try:
+                    return await receive()
+                finally:
+                    connection.receiving = False
+
             connection.requests += 1
             try:
-                await app(scope, receive, send_in_time)
+                await app(scope, receive_noted, send_in_time)
             finally:
                 connection.requests -= 1
                 connection.idle_since = connection.heard = time.monotonic()
@@ -198,14 +243,13 @@ class Connections:
 
     def protocol(self) -> type[asyncio.Protocol]:
         """An HTTP/1.1 protocol for `uvicorn.Config(http=...)` that lists its connections here."""
-        opened, held = self._open, self._held
+        connection_of = self.of
 
         class Protocol(H11Protocol):
             def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
                 super().connection_made(transport)
-                self._address = transport.get_extra_info("peername")[:2]
-                self._entry = _Connection(transport, self.conn, network_of(self._address[0]))
-                opened[self._address] = self._entry
+                self._entry = connection_of(transport)
+                self._entry.transport, self._entry.parser = transport, self.conn
 
             def data_received(self, data: bytes) -> None:
                 self._entry.heard = time.monotonic()
@@ -221,15 +265,6 @@ class Connections:
             def _gets_chunks(self) -> bool:
                 in_body = self.conn.their_state is h11.SEND_BODY
                 return in_body and any(name == b"transfer-encoding" for name, _ in self.headers)
-
-            def connection_lost(self, exc: Exception | None) -> None:
-                # The client may have opened another one from the same port.
-                if opened.get(self._address) is self._entry:
-                    del opened[self._address]
-                held[self._entry.network] -= 1
-                if not held[self._entry.network]:
-                    del held[self._entry.network]
-                super().connection_lost(exc)
 
         return Protocol
 
@@ -260,7 +295,8 @@ class Listener(socket.socket):
             if error.errno in _OUT_OF_DESCRIPTORS and self.connections.cut_silent():
                 raise BlockingIOError from None
             raise  # asyncio logs it, and waits for a second
-        if not self.connections.admit(network_of(address[0])):
+        taken = self.connections.admit(accepted, address[:2])
+        if taken is None:
             accepted.close()
             raise ConnectionAbortedError
-        return accepted, address
+        return taken, address

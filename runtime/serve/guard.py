@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from anyio import sleep
 from starlette.datastructures import MutableHeaders
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -85,11 +85,15 @@ class Guard:
         self._throttle = Throttle()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse, or pass on; `request.state.trusted` says whether the request has the token."""
-        if scope["type"] != "http":
+        """Refuse, or pass on; `request.state.trusted` says whether the request has the token.
+
+        Also requests to open a WebSocket, which browsers let any page send, with the cookies of
+        this server: only the check of Origin keeps other pages out.
+        """
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        request = Request(scope)
+        request = HTTPConnection(scope)
         throttled = request.state.trusted = False
         try:
             request.state.trusted = await self._is_trusted(request)
@@ -98,7 +102,7 @@ class Guard:
         logs_in = self._token is not None and "token" in request.query_params
 
         async def guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 headers = MutableHeaders(scope=message)
                 headers.update(_SECURITY_HEADERS)
                 if logs_in and request.state.trusted:
@@ -109,7 +113,7 @@ class Guard:
         refusal = _THROTTLED if throttled else self._refusal(request)
         await (refusal or self._app)(scope, receive, guarded)
 
-    async def _is_trusted(self, request: Request) -> bool:
+    async def _is_trusted(self, request: HTTPConnection) -> bool:
         """Whether the request brings the token or the cookie, or needs none.
 
         Raises:
@@ -125,7 +129,7 @@ class Guard:
         (self._throttle.was_right if trusted else self._throttle.was_wrong)(network)
         return trusted
 
-    def _refusal(self, request: Request) -> Response | None:
+    def _refusal(self, request: HTTPConnection) -> Response | None:
         host = request.headers.get("host", "")
         if self._token is None and not is_loopback(_split(f"//{host}").hostname or ""):
             return _error(
@@ -141,7 +145,8 @@ class Guard:
                 "or EDGEUNET_TOKEN."
             )  # fmt: skip
         origin = request.headers.get("origin")
-        if request.method != "GET" and origin is not None and _split(origin).netloc != host:
+        only_reads = request.scope["type"] == "http" and request.scope["method"] == "GET"
+        if not only_reads and origin is not None and _split(origin).netloc != host:
             return _error(403, f"got a request from a page of {origin}; only this server's own "
                           "page may send it.")  # fmt: skip
         path = request.scope["path"]
@@ -151,7 +156,7 @@ class Guard:
         if path == "/":
             page = self._login_page.substitute(unless_wrong="" if wrong else "hidden")
             return HTMLResponse(page, 401, headers={"Cache-Control": "no-store"})
-        message = _login_help(request.method, wrong=wrong)
+        message = _login_help(wrong=wrong, in_query=_takes_token_in_query(request))
         return _error(401, message, {"WWW-Authenticate": "Bearer"})
 
 
@@ -163,16 +168,20 @@ def _split(url: str) -> SplitResult:
         return SplitResult("", "", "", "", "")
 
 
-def _tokens(request: Request) -> list[str]:
+def _takes_token_in_query(request: HTTPConnection) -> bool:
+    return request.scope["type"] == "websocket" or bool(request.scope["method"] == "GET")
+
+
+def _tokens(request: HTTPConnection) -> list[str]:
     """Tokens that someone entered. Cookies do not count: one may be left from an earlier start."""
     scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
     tokens = [bearer.strip() if scheme.lower() == "bearer" else ""]
-    if request.method == "GET":
+    if _takes_token_in_query(request):
         tokens.append(request.query_params.get("token", ""))
     return [token for token in tokens if token]
 
 
-def _cookie(request: Request, name: str) -> str:
+def _cookie(request: HTTPConnection, name: str) -> str:
     """A cookie, empty if there is none. Python's parser takes quadratic time for some headers."""
     for cookie in request.headers.get("cookie", "").split(";"):
         key, _, value = cookie.partition("=")
@@ -181,10 +190,10 @@ def _cookie(request: Request, name: str) -> str:
     return ""
 
 
-def _login_help(method: str, *, wrong: bool) -> str:
+def _login_help(*, wrong: bool, in_query: bool) -> str:
     if wrong:
         return "wrong token. If the server made it, it is new after each start."
-    also = "or add ?token=TOKEN to the address" if method == "GET" else "?token= is for GET only"
+    also = "or add ?token=TOKEN to the address" if in_query else "?token= is for GET only"
     return f"this server needs its token. Send the header Authorization: Bearer TOKEN; {also}."
 
 

@@ -48,6 +48,8 @@ class _Collector(Collector):
         yield _gauge("temperature_celsius", "Sensors of the board.", "sensor", board.temperatures)
         yield _gauge("power_watts", "Power rails of the board.", "rail", board.power)
         yield _counter("uploads", "Uploaded images.", "outcome", self._uploads.counts)
+        text = "Frames of browsers' cameras."
+        yield _counter("camera_frames", text, "outcome", self._uploads.frames)
 
     def _stream(self) -> Iterator[Metric]:
         sample = self._telemetry.now

@@ -26,13 +26,14 @@ IDLE_RECORD = _LENGTHS.pack(0, 0, 0)
 """An empty record: the stream is alive, but has nothing new."""
 
 
-def record(segmented: Segmented, *, classes: int, **more: Any) -> bytes:
+def record(segmented: Segmented, *, classes: int, picture: bool = True, **more: Any) -> bytes:
     """What the page reads: three lengths (32 bit, big-endian), then JSON, JPEG and class ids.
 
     The class ids are (height, width) uint8, deflated. A browser inflates them to the exact bytes;
     it may change the pixels of a PNG (colour profiles, noise against tracking).
     The JSON holds `size` ([height, width] of JPEG and class ids), `full` (size of the frame), the
     frame's `index`, `name` and `time`, `shares` (of all pixels, by class), `presence`, and `more`.
+    Without `picture` the JPEG has no bytes: for a browser that has the frame.
     """
     frame, mask = reduced(segmented.frame.picture, segmented.mask)
     presence = segmented.presence
@@ -46,7 +47,8 @@ def record(segmented: Segmented, *, classes: int, **more: Any) -> bytes:
         "presence": None if presence is None else [round(float(p), 4) for p in presence],
         **more,
     }
-    parts = (json.dumps(meta).encode(), jpeg(frame), zlib.compress(mask.tobytes(), 1))
+    shown = jpeg(frame) if picture else b""
+    parts = (json.dumps(meta).encode(), shown, zlib.compress(mask.tobytes(), 1))
     return _LENGTHS.pack(*map(len, parts)) + b"".join(parts)
 
 

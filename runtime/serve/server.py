@@ -25,6 +25,7 @@ from .hub import Hub
 from .player import Looped, Player, open_playing
 from .telemetry import About, Board, Telemetry
 from .uploads import Uploads
+from .websocket import websocket_protocol
 
 # Seconds that the end of the server may take at most.
 _END_TIMEOUT = 4
@@ -39,12 +40,15 @@ class Server(uvicorn.Server):
         yield
 
 
-def _make_server(app: ASGIApp, connections: Connections) -> Server:
+def _make_server(app: ASGIApp, connections: Connections, bounds: Bounds) -> Server:
     config = uvicorn.Config(
         connections.watch(app),
         loop="asyncio",
         http=connections.protocol(),
-        ws="none",
+        ws=websocket_protocol(connections),
+        ws_max_size=bounds.message,
+        ws_ping_interval=None,  # a client that is gone is known by the frames that it does not send
+        ws_per_message_deflate=False,  # images are compressed already; messages could be bombs
         lifespan="on",
         interface="asgi3",
         log_config=None,
@@ -146,7 +150,7 @@ def open_service(
         app = make_app(telemetry, connections, uploads, token=token, cookie=cookie)
         yield Service(
             page_url(host, port, token if made else None),
-            _make_server(app, connections),
+            _make_server(app, connections, bounds),
             hub,
             player,
             uploads,

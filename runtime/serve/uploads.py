@@ -1,4 +1,4 @@
-"""Uploaded images: refused early if they are too large, segmented one at a time."""
+"""Uploaded images, and frames of browsers' cameras: segmented one at a time."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, TypeVar
 
-from anyio import CancelScope, fail_after
+from anyio import CancelScope, CapacityLimiter, fail_after
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -20,6 +21,8 @@ from edgeunet.errors import EdgeUNetError, FrameError, SourceError
 from ..frames import Segmented
 from .connections import network_of
 from .worker import ShareFull, Worker, WorkerClosed, WorkerFull
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -55,14 +58,19 @@ class Uploads:
 
     Attributes:
         counts: uploads by outcome.
+        frames: frames of cameras by outcome.
     """
 
     def __init__(self, segment: Callable[[Picture], Segmented], limits: Limits) -> None:
         self.limits = limits
         self.counts = {"segmented": 0, "refused": 0}
+        self.frames = {"segmented": 0, "refused": 0}
         self._segment_image = segment
         self._arriving = _Arriving(limits.arriving)
-        self._worker: Worker[Response] = Worker(limits.waiting, name="edgeunet-upload")
+        self._worker: Worker[Any] = Worker(limits.waiting, name="edgeunet-upload")
+        # Of all cameras, one frame has a place in the worker's queue. The others wait for that in
+        # turn: so each camera gets the same share, and all together leave uploads theirs.
+        self._one_camera = CapacityLimiter(1)
 
     @property
     def ended(self) -> bool:
@@ -85,24 +93,60 @@ class Uploads:
         owner = network_of(request.client.host) if request.client else ""
         try:
             body = await self._body(request, owner)
-            response = await self._answered(body, answer, owner)
+            response = await self._answered(body, answer, owner, self.limits.work)
         except Refusal:
             self.counts["refused"] += 1
             raise
         self.counts["segmented"] += 1
         return response
 
+    async def segment_frame(self, body: bytes, answer: Callable[[Segmented, float], T]) -> T:
+        """Segment a frame of a camera, of which each client has one here at most.
+
+        Args:
+            answer: see `segment`.
+
+        Raises:
+            Refusal: the frame is no image, the net fails, or it takes too long.
+        """
+        seconds = self.limits.work
+        until = time.monotonic() + seconds
+        try:
+            if not body:
+                raise Refusal(415, "expected an image file in a binary message.")
+            try:
+                with fail_after(seconds):
+                    await self._one_camera.acquire()
+            except TimeoutError:
+                raise _too_slow(seconds) from None
+            try:
+                # A client that leaves keeps its turn until its frame is done, or many that come
+                # and go would fill the queue.
+                with CancelScope(shield=True):
+                    made = await self._answered(body, answer, None, until - time.monotonic())
+            finally:
+                self._one_camera.release()
+        except Refusal:
+            self.frames["refused"] += 1
+            raise
+        self.frames["segmented"] += 1
+        return made
+
     def close(self) -> None:
         """Refuse all uploads, also those that wait for their answer."""
         self._worker.close()
 
     async def _answered(
-        self, body: bytes, answer: Callable[[Segmented, float], Response], owner: str
-    ) -> Response:
-        seconds = self.limits.work
+        self,
+        body: bytes,
+        answer: Callable[[Segmented, float], T],
+        owner: str | None,
+        seconds: float,
+    ) -> T:
         job = partial(self._segmented, body, answer, until=time.monotonic() + seconds)
         try:
-            return await self._worker.run(job, owner=owner, seconds=seconds)
+            made: T = await self._worker.run(job, owner=owner, seconds=seconds)
+            return made
         except WorkerFull:
             count = self._worker.most
             raise Refusal(503, f"{count} images are waiting already; try again later.") from None
@@ -113,7 +157,7 @@ class Uploads:
         except WorkerClosed:
             raise Refusal(503, "the server ends.") from None
         except TimeoutError:
-            raise _too_slow(seconds) from None
+            raise _too_slow(self.limits.work) from None
 
     async def _body(self, request: Request, owner: str) -> bytes:
         announced = request.headers.get("content-length", "0")
@@ -150,8 +194,8 @@ class Uploads:
                        f"{size}. Make it smaller.")  # fmt: skip
 
     def _segmented(
-        self, body: bytes, answer: Callable[[Segmented, float], Response], *, until: float
-    ) -> Response:
+        self, body: bytes, answer: Callable[[Segmented, float], T], *, until: float
+    ) -> T:
         image = decoded(body, pixels=self.limits.pixels)
         started = time.perf_counter()
         if time.monotonic() > until:  # nobody waits for the answer

@@ -31,7 +31,7 @@ class WorkerClosed(Exception):  # noqa: N818  # becomes an answer
 @dataclass(frozen=True)
 class _Job(Generic[T]):
     work: Callable[[], T]
-    owner: str
+    owner: str | None
     result: asyncio.Future[T]
 
 
@@ -42,13 +42,14 @@ class Worker(Generic[T]):
     give up, and the end of the process waits for no job; a `ThreadPoolExecutor` would.
 
     Args:
-        most: jobs at once, the one that runs included. One owner may have half of them.
+        most: jobs with an owner at once, the one that runs included. One owner may have half of
+            them.
     """
 
     def __init__(self, most: int, *, name: str) -> None:
         self.most = most
         self.most_of_one = max(1, most // 2)
-        self._held: Counter[str] = Counter()  # jobs by owner, until they have ended
+        self._held: Counter[str | None] = Counter()  # jobs by owner, until they have ended
         self._queue: SimpleQueue[_Job[T] | None] = SimpleQueue()
         self._waiting: set[asyncio.Future[T]] = set()
         self._closed = False
@@ -59,8 +60,12 @@ class Worker(Generic[T]):
         """Number of jobs that wait or run."""
         return self._held.total()
 
-    async def run(self, work: Callable[[], T], *, owner: str, seconds: float) -> T:
+    async def run(self, work: Callable[[], T], *, owner: str | None, seconds: float) -> T:
         """Run a job, and return what it returns.
+
+        Args:
+            owner: whose share of the places the job takes; None for none, if the caller itself
+                bounds its jobs.
 
         Raises:
             WorkerFull: too many jobs wait. ShareFull: too many of this owner.
@@ -70,9 +75,9 @@ class Worker(Generic[T]):
         """
         if self._closed:
             raise WorkerClosed
-        if self.jobs >= self.most:
+        if owner is not None and self.jobs - self._held[None] >= self.most:
             raise WorkerFull
-        if self._held[owner] >= self.most_of_one:
+        if owner is not None and self._held[owner] >= self.most_of_one:
             raise ShareFull
         self._loop = asyncio.get_running_loop()
         if self._thread.ident is None:
@@ -110,7 +115,7 @@ class Worker(Generic[T]):
 
     def _end(
         self,
-        owner: str,
+        owner: str | None,
         result: asyncio.Future[T],
         outcome: T | None,
         error: BaseException | None,

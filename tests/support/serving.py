@@ -133,7 +133,7 @@ def running(service: Service) -> Iterator[Client]:
         assert not client.thread.is_alive(), "the server did not end"
 
 
-def read_record(response: Any) -> Record:
+def read_record(response: Any, *, picture: bool = True) -> Record:
     """The next record that is not empty."""
     while True:
         lengths = struct.unpack(">III", read_exactly(response, 12))
@@ -141,9 +141,12 @@ def read_record(response: Any) -> Record:
         if meta:
             break
     about = json.loads(meta)
+    pixels = np.frombuffer(zlib.decompress(ids), np.uint8).reshape(about["size"])
+    if not picture:
+        assert jpeg == b""
+        return Record(about, np.zeros((0, 0, 3), np.uint8), pixels)
     frame = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
     assert frame is not None
-    pixels = np.frombuffer(zlib.decompress(ids), np.uint8).reshape(about["size"])
     return Record(about, frame[..., ::-1].astype(np.uint8), pixels)
 
 

@@ -1,0 +1,318 @@
+"""Frames of a browser's camera over WebSockets, and clients that break the rules."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.frames import Frame as WireFrame
+from websockets.frames import Opcode
+from websockets.sync.client import ClientConnection, connect
+
+from edgeunet.runtime.frames import Frame
+from edgeunet.runtime.serve.app import Bounds
+from edgeunet.runtime.serve.uploads import Limits
+from edgeunet.runtime.serve.websocket import MOST_FRAMES
+from support.bombs import jpeg_of_scans, png_of_size
+from support.media import write_video
+from support.serving import WAIT, Client, png, read_record, serving, wait_for
+
+TOKEN = "an open secret"
+HANDSHAKE = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec_WebSocket_Version": "13",
+    "Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+OPENING = "\r\n".join(
+    ["GET /camera HTTP/1.1", "Host: localhost"]
+    + [f"{name.replace('_', '-')}: {value}" for name, value in HANDSHAKE.items()]
+    + ["", ""]
+).encode()
+BOUNDS = Bounds(
+    viewers=4, stall=1.0, uploads=Limits(arriving=400_000, pixels=1_000_000, seconds=1.0)
+)
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_video(tmp_path_factory.mktemp("film") / "film.mp4")
+
+
+@pytest.fixture(scope="module")
+def server(fp32_bundle: Path, film: Path) -> Iterator[Client]:
+    with serving(fp32_bundle, film, bounds=BOUNDS) as client:
+        yield client
+        assert client.ask("/healthz").status == 200
+
+
+@pytest.fixture(scope="module")
+def picture(images: Path) -> Frame:
+    with Image.open(images / "1.png") as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def camera(client: Client, path: str = "/camera", **options: object) -> ClientConnection:
+    url = f"ws://{client.host}:{client.port}{path}"
+    return connect(url, open_timeout=WAIT, close_timeout=0.1, compression=None, **options)  # type: ignore[arg-type]
+
+
+def ask(camera: ClientConnection, message: bytes | str) -> bytes | str:
+    camera.send(message)
+    return camera.recv(WAIT)
+
+
+def end_of(camera: ClientConnection) -> tuple[int | None, str | None]:
+    """Code and reason with which the server closes, after whatever it sends before."""
+    with suppress(ConnectionClosed):
+        while True:
+            camera.recv(WAIT)
+    return camera.close_code, camera.close_reason
+
+
+def jpeg(frame: Frame) -> bytes:
+    encoded = io.BytesIO()
+    Image.fromarray(frame).save(encoded, "jpeg", quality=85)
+    return encoded.getvalue()
+
+
+def test_masks_are_those_of_uploads(server: Client, picture: Frame) -> None:
+    bodies = [png(picture), jpeg(picture), png(picture[:31, 5:])]
+    with camera(server) as records, camera(server, "/camera?answer=png") as pngs:
+        for body in bodies:
+            upload = server.ask("/segment", method="POST", body=body, Accept="image/png")
+            with Image.open(io.BytesIO(upload.body)) as image:
+                wanted = np.asarray(image)
+            assert ask(pngs, body) == upload.body
+            answer = ask(records, body)
+            assert isinstance(answer, bytes)
+            record = read_record(io.BytesIO(answer), picture=False)
+            np.testing.assert_array_equal(record.ids, wanted)
+            assert record.meta["milliseconds"] > 0
+    assert len(np.unique(wanted)) > 1
+    metrics = server.ask("/metrics").body.decode()
+    assert 'edgeunet_camera_frames_total{outcome="segmented"} 6' in metrics
+
+
+# Messages
+
+
+@pytest.mark.parametrize(
+    ("message", "status", "word"),
+    [
+        ("a text", 415, "in a binary message"),
+        (b"", 415, "in a binary message"),
+        (b"GIF89a is not taken", 415, "no image"),
+        (png_of_size(40_000, 40_000), 413, "1600 million pixels"),
+        (jpeg_of_scans(101), 422, "more than 100 scans"),
+        (png(np.random.default_rng(0).integers(0, 255, (99, 99, 3), np.uint8))[:9999], 422, "read"),
+    ],
+    ids=["text", "empty", "gif", "bomb", "scans", "cut"],
+)
+def test_bad_frame_is_told_and_the_next_is_answered(
+    server: Client, picture: Frame, message: bytes | str, status: int, word: str
+) -> None:
+    with camera(server) as client:
+        told = json.loads(ask(client, message))
+        assert told["status"] == status
+        assert word in told["error"]
+        assert isinstance(ask(client, png(picture)), bytes)
+
+
+@given(st.binary(max_size=60))
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+def test_any_bytes_of_the_protocol_disturb_nobody(server: Client, noise: bytes) -> None:
+    """Neither in the place of a frame nor, unmasked, in that of a message."""
+    with server.raw(send=OPENING) as client:
+        assert client.recv(4096).startswith(b"HTTP/1.1 101")
+        with suppress(ConnectionError):
+            client.sendall(noise)
+            client.shutdown(socket.SHUT_WR)
+    wait_for(lambda: server.ask("/stats").json["viewers"] == 0)
+
+
+def test_message_in_many_parts_is_one(server: Client, picture: Frame) -> None:
+    body = png(picture)
+    parts = [body[at : at + 997] for at in range(0, len(body), 997)]
+    with camera(server) as client:
+        client.send(iter(parts))
+        assert isinstance(client.recv(WAIT), bytes)
+
+
+def wire(opcode: Opcode, data: bytes = b"", *, fin: bool = True) -> bytes:
+    return WireFrame(opcode, data, fin).serialize(mask=True)
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "reason"),
+    [
+        (wire(Opcode.BINARY, bytes(100_001)), 1009, "exceeds limit of 100000 bytes"),
+        (
+            wire(Opcode.BINARY, bytes(60_000), fin=False) + wire(Opcode.CONT, bytes(60_000)),
+            1009,
+            "exceeds limit of 100000 bytes",
+        ),
+        (wire(Opcode.PING) * (MOST_FRAMES + 1), 1008, "too many frames"),
+        (
+            wire(Opcode.BINARY, fin=False) + wire(Opcode.CONT, fin=False) * 5 * MOST_FRAMES,
+            1008,
+            "too many frames",
+        ),
+        (wire(Opcode.BINARY, b"no image") * 2, 1008, "before the answer"),
+        (wire(Opcode.CONT, b"of nothing"), 1002, ""),
+        (WireFrame(Opcode.BINARY, b"unmasked").serialize(mask=False), 1002, ""),
+        (b"", 1008, "no whole frame came within 1 s"),
+        (wire(Opcode.BINARY, bytes(1000))[:500], 1008, "no whole frame came within 1 s"),
+    ],
+    ids=["huge", "huge parts", "pings", "parts", "two", "rest", "unmasked", "idle", "half"],
+)
+def test_client_that_breaks_a_rule_is_closed_with_the_reason(
+    server: Client, caplog: pytest.LogCaptureFixture, sent: bytes, code: int, reason: str
+) -> None:
+    with camera(server) as client:
+        with suppress(ConnectionError):
+            client.socket.sendall(sent)
+        found, told = end_of(client)
+    assert found == code
+    assert reason in (told or "")
+    assert [record for record in caplog.records if record.name != "edgeunet.data.fit"] == []
+
+
+def test_client_that_reads_nothing_is_cut(fp32_bundle: Path, film: Path, picture: Frame) -> None:
+    message = wire(Opcode.BINARY, png(picture.repeat(16, axis=0).repeat(16, axis=1)))
+    with (
+        serving(fp32_bundle, film, bounds=Bounds(viewers=2, stall=0.5)) as client,
+        socket.socket() as lazy,
+    ):
+        connections, frames = client.service.connections, client.service.uploads.frames
+        lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        lazy.connect((client.host, client.port))
+        lazy.sendall(OPENING)
+        wait_for(lambda: connections.transports)
+        (transport,) = connections.transports
+        transport.set_write_buffer_limits(high=0)
+        sending = transport.get_extra_info("socket")
+        sending.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        with suppress(ConnectionError):
+            while connections.count:
+                before = frames["segmented"]
+                lazy.sendall(message)
+                wait_for(lambda: frames["segmented"] > before or not connections.count)  # noqa: B023
+        assert frames["segmented"] > 1
+        wait_for(lambda: client.ask("/stats").json["viewers"] == 0)
+
+
+# Who may come in
+
+
+def refused(client: Client, path: str = "/camera", **options: object) -> tuple[int, str]:
+    with pytest.raises(InvalidStatus) as caught:
+        camera(client, path, **options)
+    response = caught.value.response
+    assert response.headers["Content-Security-Policy"]
+    return response.status_code, json.loads(response.body or b"")["error"]
+
+
+def test_upgrade_needs_token_and_own_origin(fp32_bundle: Path, film: Path, picture: Frame) -> None:
+    body = png(picture)
+    with serving(fp32_bundle, film, token=TOKEN) as client:
+        own = f"http://{client.host}:{client.port}"
+        page = client.ask("/?token=an+open+secret")
+        cookie = {"Cookie": page.headers["set-cookie"].split(";")[0]}
+        assert refused(client) == (401, refused(client, origin=own)[1])
+        assert "Authorization: Bearer TOKEN; or add ?token=" in refused(client)[1]
+        for origin in ("http://evil.example", "null", "http://127.0.0.1:1"):
+            status, why = refused(client, origin=origin, additional_headers=cookie)
+            assert (status, "only this server's own page" in why) == (403, True)
+        bearer = {"Authorization": f"Bearer {TOKEN}"}
+        for path, options in (
+            ("/camera", {"additional_headers": bearer}),
+            ("/camera?token=an+open+secret", {}),
+            ("/camera", {"additional_headers": cookie, "origin": own}),
+        ):
+            with camera(client, path, **options) as let_in:
+                assert isinstance(ask(let_in, body), bytes)
+
+
+def test_wrong_upgrades_are_refused(server: Client, caplog: pytest.LogCaptureFixture) -> None:
+    assert refused(server, "/camera?answer=gif") == (
+        400, "expected answer=record or answer=png, got answer=gif."
+    )  # fmt: skip
+    for path in ("/stats", "/static/main.js", "/stream", "/"):
+        assert refused(server, path) == (404, f"{path} takes no WebSocket; /camera does.")
+    upgrade = {"Upgrade": "websocket", "Connection": "Upgrade"}
+    assert server.ask("/camera", **upgrade).status == 400
+    assert server.ask("/camera", **{**HANDSHAKE, "Host": "evil.example"}).status == 403
+    assert server.ask("/camera", method="POST", body=b"", **upgrade).status in (400, 405)
+    assert caplog.records == []
+
+
+# Many clients
+
+
+def test_cameras_take_turns_and_leave_uploads_their_places(
+    fp32_bundle: Path, film: Path, picture: Frame
+) -> None:
+    body = png(picture)
+    uploads = Limits(waiting=2)
+    with (
+        serving(fp32_bundle, film, bounds=Bounds(viewers=3, uploads=uploads)) as client,
+        ExitStack() as stack,
+    ):
+        cameras = [stack.enter_context(camera(client)) for _ in range(3)]
+        counts = [0, 0, 0]
+        for each in cameras:
+            each.send(body)
+        until = time.monotonic() + 1
+        while time.monotonic() < until:
+            for index, each in enumerate(cameras):
+                with suppress(TimeoutError):
+                    assert isinstance(each.recv(0.001), bytes), "a frame was refused"
+                    counts[index] += 1
+                    each.send(body)
+        assert client.ask("/segment", method="POST", body=body).status == 200
+        assert min(counts) > 0.5 * max(counts), counts
+        assert end_of(stack.enter_context(camera(client)))[0] == 1013
+        cameras[0].close()
+        wait_for(lambda: client.ask("/stats").json["viewers"] == 2)
+
+
+def test_end_of_the_server_is_told_within_a_second(
+    fp32_bundle: Path, film: Path, picture: Frame
+) -> None:
+    with serving(fp32_bundle, film) as client, camera(client) as idle, camera(client) as busy:
+        assert isinstance(ask(idle, png(picture)), bytes)
+        busy.send(jpeg_of_scans(100, (5000, 5000)))  # a second
+        time.sleep(0.2)
+        client.service.stop()
+        started = time.monotonic()
+        for each in (idle, busy):
+            assert end_of(each) == (1001, "the server ends")
+        assert time.monotonic() - started < 1
+
+
+def test_client_that_leaves_midway_frees_its_place(
+    fp32_bundle: Path, film: Path, picture: Frame
+) -> None:
+    with serving(fp32_bundle, film, bounds=Bounds(viewers=1)) as client:
+        for sent in (b"", png(picture), os.urandom(30)):
+            gone = camera(client)
+            if sent:
+                gone.send(sent)
+            gone.socket.close()
+            wait_for(lambda: client.ask("/stats").json["viewers"] == 0)
+        with camera(client) as last:
+            assert isinstance(ask(last, png(picture)), bytes)
+        wait_for(lambda: client.service.connections.count == 0)
