@@ -39,6 +39,19 @@ from .options import options_from
     show_default="a new one if it is needed",
     help="Secret that clients must send.",
 )
+@option(
+    "--certificate",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Serve https with this certificate (PEM). Phones give their camera to https alone.",
+)
+@option(
+    "--key",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    show_default="in the certificate's file",
+    help="The certificate's private key (PEM).",
+)
 @options_from(StreamOptions, "stream", section="Net")
 @options_from(LoadOptions, "options", section="Net")
 @options_from(Reading, "reading", section="Frames")
@@ -48,6 +61,8 @@ def command(
     port: int,
     host: str,
     token: str | None,
+    certificate: Path | None,
+    key: Path | None,
     options: LoadOptions,
     reading: Reading,
     stream: StreamOptions,
@@ -55,10 +70,20 @@ def command(
     """Show a segmented camera or video on a web page.
 
     SOURCE is what `edgeunet run` takes; a file plays in a loop. The server also segments images
-    that are sent to it. Ctrl-C and SIGTERM end it.
+    that are sent to it, and what the camera of the device sees that opens the page. Ctrl-C and
+    SIGTERM end it.
     """
     chosen = stream.arguments(options, reading)
-    with open_service(bundle, source, host=host, port=port, token=token, **chosen) as service:
+    with open_service(
+        bundle,
+        source,
+        host=host,
+        port=port,
+        token=token,
+        certificate=certificate,
+        key=key,
+        **chosen,
+    ) as service:
         click.echo(f"open {service.url}", err=True)
         service.run()
     if not service.ended:

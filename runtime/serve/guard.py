@@ -107,7 +107,9 @@ class Guard:
                 headers.update(_SECURITY_HEADERS)
                 if logs_in and request.state.trusted:
                     cookie = f"{self._cookie}={self._cookie_value}"
-                    headers.append("Set-Cookie", f"{cookie}; Path=/; HttpOnly; SameSite=Strict")
+                    secure = "; Secure" if scope["scheme"] == "https" else ""
+                    attributes = f"Path=/; HttpOnly; SameSite=Strict{secure}"
+                    headers.append("Set-Cookie", f"{cookie}; {attributes}")
             await send(message)
 
         refusal = _THROTTLED if throttled else self._refusal(request)
@@ -213,7 +215,7 @@ _THROTTLED = _error(
 _OUTSIDE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 
 
-def page_url(host: str, port: int, token: str | None) -> str:
+def page_url(host: str, port: int, token: str | None, *, scheme: str = "http") -> str:
     """The address that opens the page of a server listening on `host`, with its token if given.
 
     A server that listens on all addresses gets the address of this machine in its LAN. The host
@@ -225,7 +227,7 @@ def page_url(host: str, port: int, token: str | None) -> str:
         name = _own_address(family) or socket.gethostname()
     if ":" in name:
         name = f"[{name}]"
-    return f"http://{name}:{port}/" + (f"?token={token}" if token else "")
+    return f"{scheme}://{name}:{port}/" + (f"?token={token}" if token else "")
 
 
 def _own_address(family: socket.AddressFamily) -> str | None:

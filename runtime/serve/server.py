@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from .guard import choose_token, page_url
 from .hub import Hub
 from .player import Looped, Player, open_playing
 from .telemetry import About, Board, Telemetry
+from .tls import load_certificate
 from .uploads import Uploads
 from .websocket import websocket_protocol
 
@@ -40,7 +42,9 @@ class Server(uvicorn.Server):
         yield
 
 
-def _make_server(app: ASGIApp, connections: Connections, bounds: Bounds) -> Server:
+def _make_server(
+    app: ASGIApp, connections: Connections, bounds: Bounds, tls: ssl.SSLContext | None
+) -> Server:
     config = uvicorn.Config(
         connections.watch(app),
         loop="asyncio",
@@ -58,6 +62,8 @@ def _make_server(app: ASGIApp, connections: Connections, bounds: Bounds) -> Serv
         proxy_headers=False,  # would replace the client's address, by which connections are known
         timeout_graceful_shutdown=_END_TIMEOUT,
     )
+    config.load()
+    config.ssl = tls
     return Server(config)
 
 
@@ -99,6 +105,8 @@ def open_service(
     host: str = "127.0.0.1",
     port: int = 8080,
     token: str | None = None,
+    certificate: Path | None = None,
+    key: Path | None = None,
     backend: str = "auto",
     options: LoadOptions = DEFAULTS,
     batch: int | None = None,
@@ -113,17 +121,21 @@ def open_service(
         port: 0 for a free one.
         backend, options: see `load`.
         token: None makes one if the host requires it.
+        certificate, key: files for https, see `load_certificate`. None serves http.
         batch, temporal: see `Segmenter.stream`.
         bounds: limits on viewers and uploads.
         board: its temperatures and power.
 
     Raises:
-        UsageError: an address that cannot be bound, a token that is too short, or what `load` and
-            `Segmenter.stream` refuse.
+        UsageError: an address that cannot be bound, a token that is too short, or what
+            `load_certificate`, `load` and `Segmenter.stream` refuse.
         SourceError: a file that cannot be read.
         ParityError: the backend's masks differ from the reference.
     """
     token, made = choose_token(host, token)
+    if key is not None and certificate is None:
+        raise UsageError(f"got the key {key} without a certificate. Pass --certificate too.")
+    tls = None if certificate is None else load_certificate(certificate, key)
     with ExitStack() as stack:
         connections = Connections(bounds.connections, stall=bounds.stall)
         listening = stack.enter_context(_listening(host, port, connections))
@@ -149,8 +161,8 @@ def open_service(
         cookie = f"edgeunet_{port}"  # browsers share cookies between the ports of a host
         app = make_app(telemetry, connections, uploads, token=token, cookie=cookie)
         yield Service(
-            page_url(host, port, token if made else None),
-            _make_server(app, connections, bounds),
+            page_url(host, port, token if made else None, scheme="https" if tls else "http"),
+            _make_server(app, connections, bounds, tls),
             hub,
             player,
             uploads,

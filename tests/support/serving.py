@@ -9,6 +9,7 @@ import json
 import re
 import resource
 import socket
+import ssl
 import struct
 import subprocess
 import threading
@@ -56,7 +57,12 @@ class Record:
 
 
 class Client:
-    """Sends requests over its own sockets."""
+    """Sends requests over its own sockets.
+
+    tls: what it trusts; None for plain HTTP.
+    """
+
+    tls: ssl.SSLContext | None = None
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -65,6 +71,10 @@ class Client:
 
     def connect(self, source: str = "127.0.0.1") -> http.client.HTTPConnection:
         """A connection from one of this machine's own addresses, 127.0.0.0/8."""
+        if self.tls is not None:
+            return http.client.HTTPSConnection(
+                self.host, self.port, timeout=WAIT, source_address=(source, 0), context=self.tls
+            )
         return http.client.HTTPConnection(
             self.host, self.port, timeout=WAIT, source_address=(source, 0)
         )
