@@ -59,12 +59,15 @@ class Bounds:
 class Pages:
     """What the routes answer with."""
 
-    def __init__(self, telemetry: Telemetry, connections: Connections, uploads: Uploads) -> None:
+    def __init__(
+        self, telemetry: Telemetry, connections: Connections, uploads: Uploads, message: int
+    ) -> None:
         self._telemetry = telemetry
         self._hub = telemetry.hub
         self._connections = connections
         self._manifest = telemetry.about.manifest
         self._uploads = uploads
+        self._message = message
         self._record = partial(record, classes=len(self._manifest.classes))
         self._records = PictureStream(
             self._hub,
@@ -125,7 +128,7 @@ class Pages:
 
     async def _stats(self, request: Request) -> Response:
         limits = self._uploads.limits
-        upload = {"size": limits.size, "pixels": limits.pixels}
+        upload = {"size": limits.size, "pixels": limits.pixels, "frame": self._message}
         return JSONResponse({**self._telemetry.stats(), "upload": upload}, headers=_NO_STORE)
 
     async def _segment(self, request: Request) -> Response:
@@ -181,11 +184,17 @@ def make_app(
     connections: Connections,
     uploads: Uploads,
     *,
+    message: int,
     token: str | None,
     cookie: str,
 ) -> ASGIApp:
-    """The whole application; see `Guard` for token and cookie."""
-    pages = Pages(telemetry, connections, uploads)
+    """The whole application.
+
+    Args:
+        message: most bytes of a camera's frame, which the server enforces.
+        token, cookie: see `Guard`.
+    """
+    pages = Pages(telemetry, connections, uploads, message)
     app = Starlette(
         routes=pages.routes(), lifespan=pages.lifespan, exception_handlers={Refusal: _refused}
     )

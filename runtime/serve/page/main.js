@@ -1,5 +1,6 @@
 // The page: shows the stream, a paused picture or an uploaded image, with status and controls.
 
+import { Camera, obstacle } from "./camera.js";
 import { Look, saveCanvas, takeFiles } from "./look.js";
 import { showNumbers } from "./numbers.js";
 import { readPicture, readPictures } from "./records.js";
@@ -10,7 +11,8 @@ const stage = byId("stage");
 const view = new View(byId("canvas"));
 const look = new Look(view);
 let limits = null;
-let mode = "live"; // "live", "paused" or "image"
+let camera = null; // of this device
+let mode = "live"; // "live", "paused", "image" or "camera"
 let watching = null; // AbortController of the stream
 let server = { text: "Connecting", tone: "quiet", title: "Connecting", reason: "", stale: true };
 let refused = ""; // why the server refuses another viewer
@@ -56,8 +58,11 @@ function setMode(next) {
   if (mode === "live" && !document.hidden) watch();
   else watching?.abort();
   byId("pause").setAttribute("aria-pressed", String(mode === "paused"));
-  byId("pause").hidden = mode === "image";
-  byId("back").hidden = mode !== "image";
+  if (mode !== "camera") camera?.stop();
+  byId("pause").hidden = mode === "image" || mode === "camera";
+  byId("back").hidden = mode !== "image" && mode !== "camera";
+  byId("camera").setAttribute("aria-pressed", String(mode === "camera"));
+  byId("pace").hidden = byId("switch").hidden = true;
   if (mode === "live") hint();
   showStatus();
 }
@@ -65,7 +70,7 @@ function setMode(next) {
 // Status and texts
 
 function showStatus() {
-  const pill = { live: null, paused: ["Paused", "accent"], image: ["Your image", "accent"] }[mode];
+  const pill = { live: null, paused: ["Paused", "accent"], image: ["Your image", "accent"], camera: ["Your camera", "good"] }[mode];
   const [text, tone] = pill ?? (refused ? ["Full", "warn"] : [server.text, server.tone]);
   if (byId("status-text").textContent !== text) byId("status-text").textContent = text;
   byId("status").dataset.tone = tone;
@@ -127,6 +132,38 @@ function hint(text = INVITATION, tone = "") {
   byId("hint").dataset.tone = tone;
 }
 
+// The camera of this device
+
+async function startCamera() {
+  const problem = obstacle();
+  if (problem || !limits) return hint(problem || "The server does not answer.", "bad");
+  setMode("camera");
+  camera ??= new Camera(byId("video"), limits.frame, {
+    show,
+    tell: (text) => hint(text || "Frames go to the server, which keeps none.", text ? "bad" : ""),
+    pace: (rate, there, inNet) => {
+      byId("pace").hidden = false;
+      byId("pace").textContent = `${rate.toFixed(1)} frames/s, ${there.toFixed(0)} ms to the mask, ${inNet.toFixed(0)} of them in the net`;
+    },
+  });
+  hint("Waiting for the camera …");
+  try {
+    await camera.start();
+    if (mode === "camera") byId("switch").hidden = !(await camera.hasOthers());
+  } catch (error) {
+    if (mode !== "camera") return;
+    setMode("live");
+    hint(error.message, "bad");
+  }
+}
+
+byId("camera").addEventListener("click", () => (mode === "camera" ? setMode("live") : startCamera()));
+byId("switch").addEventListener("click", async () => {
+  byId("switch").disabled = true;
+  await camera.switch().catch((error) => mode === "camera" && hint(error.message, "bad"));
+  byId("switch").disabled = false;
+});
+
 // Buttons
 
 byId("pause").addEventListener("click", () => setMode(mode === "paused" ? "live" : "paused"));
@@ -158,14 +195,20 @@ async function segment(file) {
 
 takeFiles(segment);
 
-// A hidden page must not cost the server anything.
-document.addEventListener("visibilitychange", () => {
-  if (document.hidden) watching?.abort();
-  else if (mode === "live") watch();
-});
-// Neither must a page that the browser keeps for its back button.
-addEventListener("pagehide", () => watching?.abort());
-addEventListener("pageshow", (event) => event.persisted && mode === "live" && watch());
+// A hidden page must not cost the server anything, nor one that the browser keeps for its back button.
+function rest() {
+  watching?.abort();
+  camera?.stop();
+}
+
+function resume() {
+  if (mode === "live") watch();
+  else if (mode === "camera") startCamera();
+}
+
+document.addEventListener("visibilitychange", () => (document.hidden ? rest() : resume()));
+addEventListener("pagehide", rest);
+addEventListener("pageshow", (event) => event.persisted && resume());
 setInterval(() => document.hidden || poll(), 1000);
 hint();
 poll();

@@ -1,4 +1,4 @@
-// Records of /stream and /segment: three lengths (32 bit, big-endian), then JSON, JPEG, class ids.
+// Records of /stream, /segment and /camera: three lengths (32 bit, big-endian), then JSON, JPEG, class ids.
 
 const HEAD = 12;
 
@@ -59,12 +59,23 @@ function split(bytes, [meta, jpeg, ids]) {
 
 /** The picture in a record: `meta`, `frame` (ImageBitmap) and `ids` (one byte per pixel). */
 async function decode(record) {
-  const inflated = new Blob([record.ids]).stream().pipeThrough(new DecompressionStream("deflate"));
   const [frame, ids] = await Promise.all([
     createImageBitmap(new Blob([record.jpeg], { type: "image/jpeg" })),
-    new Response(inflated).arrayBuffer(),
+    inflate(record.ids),
   ]);
-  return { meta: record.meta, frame, ids: new Uint8Array(ids) };
+  return { meta: record.meta, frame, ids };
+}
+
+async function inflate(ids) {
+  const inflated = new Blob([ids]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Uint8Array(await new Response(inflated).arrayBuffer());
+}
+
+/** The picture of a frame and a record without a JPEG, as an ArrayBuffer. */
+export async function readMask(buffer, frame) {
+  const bytes = new Uint8Array(buffer);
+  const record = split(bytes, lengthsOf(bytes));
+  return { meta: record.meta, frame, ids: await inflate(record.ids) };
 }
 
 /** The single record of a response. */

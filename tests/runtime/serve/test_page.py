@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -16,11 +18,13 @@ from edgeunet.runtime.options import LoadOptions
 from edgeunet.runtime.serve import server as server_module
 from edgeunet.runtime.serve.server import open_service
 from edgeunet.runtime.sources import Frames, Source
+from support.certificates import make_certificate
 from support.chromium import Page, chromium
 from support.media import write_png, write_video
-from support.serving import Client, running, serving
+from support.serving import Client, read_record, running, serving
 
 TOKEN = "of the page"
+ELSEWHERE = "board.test"
 # [height, width] of the canvas, and all its pixels as numbers. They are read from a copy, because
 # reading a canvas changes how the browser draws it.
 PIXELS = """(() => {
@@ -50,8 +54,19 @@ def server(fp32_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with chromium(tmp_path_factory.mktemp("profile")) as page:
+def browser(tmp_path_factory: pytest.TempPathFactory, cells: Path) -> Iterator[Page]:
+    """With a camera that shows cells, and a host that is not this machine to the browser."""
+    film = tmp_path_factory.mktemp("camera") / "camera.y4m"
+    (frame,) = Frames.open(cells).read()
+    planes = cv2.cvtColor(frame.image, cv2.COLOR_RGB2YUV_I420).tobytes()
+    film.write_bytes(b"YUV4MPEG2 W96 H64 F25:1 Ip A1:1 C420\n" + 5 * (b"FRAME\n" + planes))
+    flags = (
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-video-capture={film}",
+        f"--host-resolver-rules=MAP {ELSEWHERE} 127.0.0.1",
+        "--ignore-certificate-errors",
+    )
+    with chromium(tmp_path_factory.mktemp("profile"), *flags) as page:
         yield page
 
 
@@ -155,6 +170,66 @@ def test_switches_and_opacity_change_the_picture(
     assert 0 < changed.sum() < np.any(half != bare, axis=2).sum()
     page.run("document.querySelector('#none').click()")
     np.testing.assert_array_equal(pixels(page), bare)
+
+
+CAMERA = "document.querySelector('#camera').click()"
+PACE = "document.querySelector('#pace').textContent"
+# Keeps the frame that the page sends last.
+TAP = """(() => {
+    const send = WebSocket.prototype.send;
+    WebSocket.prototype.send = function(blob) { window.sent = blob; send.call(this, blob); };
+})()"""
+SENT = "window.sent.arrayBuffer().then(buffer => Array.from(new Uint8Array(buffer)))"
+
+
+def test_camera_of_the_device_is_shown_under_its_masks(page: Page, server: Client) -> None:
+    page.run(CAMERA)
+    page.wait(f"{HINT}.startsWith('The browser refuses the camera. Allow it')")
+    origin = f"http://{server.host}:{server.port}"
+    page.call("Browser.grantPermissions", permissions=["videoCapture"], origin=origin)
+    page.run(TAP)
+    page.run(CAMERA)
+    page.wait(f"{PACE}.includes('ms to the mask')")
+    assert page.run("document.querySelector('#status-text').textContent") == "Your camera"
+    page.wait("fetch('stats').then(r => r.json()).then(s => s.viewers === 1)")
+    body = bytes(page.run(SENT))
+    headers = {"Authorization": f"Bearer {TOKEN}", "Accept": "application/octet-stream"}
+    answer = server.ask("/segment", method="POST", body=body, **headers)
+    wanted = read_record(io.BytesIO(answer.body)).ids
+    assert {1, 2} <= set(np.unique(wanted))
+    set_opacity(page, 100)
+    shown = pixels(page)
+    for class_id in (1, 2):
+        colours = shown[wanted == class_id]
+        np.testing.assert_array_equal(colours, np.broadcast_to(PALETTE[class_id], colours.shape))
+    page.run(CAMERA)
+    page.wait("document.querySelector('#status-text').textContent === 'Playing'")
+    page.wait("fetch('stats').then(r => r.json()).then(s => s.viewers === 1)")
+    assert page.run("document.querySelector('#video').srcObject") is None
+    page.errors.clear()
+
+
+def test_camera_needs_https_and_says_so(
+    browser: Page, fp32_bundle: Path, cells: Path, tmp_path: Path
+) -> None:
+    certificate = make_certificate(tmp_path)
+    secure = {"certificate": certificate, "key": tmp_path / "key.pem"}
+    with serving(fp32_bundle, cells, token=TOKEN) as client:
+        browser.open(f"http://{ELSEWHERE}:{client.port}/?token=of+the+page")
+        browser.wait(f"document.readyState === 'complete' && {SHOWN}")
+        browser.run(CAMERA)
+        browser.wait(f"{HINT}.includes('Start the server with --certificate and --key')")
+    with serving(fp32_bundle, cells, token=TOKEN, **secure) as client:
+        origin = f"https://{ELSEWHERE}:{client.port}"
+        browser.call("Browser.grantPermissions", permissions=["videoCapture"], origin=origin)
+        browser.open(f"{origin}/?token=of+the+page", width=390, height=844)
+        browser.wait(f"document.readyState === 'complete' && {SHOWN}")
+        browser.run(CAMERA)
+        browser.wait(f"{PACE}.includes('ms to the mask')")
+        assert browser.run("document.documentElement.scrollWidth") <= 390
+        client.service.stop()
+        browser.wait(f"{HINT} === 'No answer from the server: the server ends.'")
+        browser.open("about:blank")
 
 
 def test_switches_work_with_the_keyboard(page: Page) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import ssl
-import subprocess
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -17,26 +15,18 @@ from edgeunet.runtime.serve import connections as connections_module
 from edgeunet.runtime.serve.app import Bounds
 from edgeunet.runtime.serve.server import open_service
 from edgeunet.runtime.serve.tls import load_certificate
+from support.certificates import make_certificate, openssl
 from support.serving import Client, is_closed, read_record, serving, wait_for
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """certificate.pem and key.pem, and others that do not fit."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("no openssl, which makes the certificate; apt install openssl")
     folder = tmp_path_factory.mktemp("tls")
-
-    def run(*words: str) -> None:
-        subprocess.run([openssl, *words], cwd=folder, check=True, capture_output=True)
-
-    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    alternative = ("-addext", "subjectAltName=IP:127.0.0.1")
-    for name in ("", "other-"):
-        out = ("-keyout", f"{name}key.pem", "-out", f"{name}certificate.pem")
-        run("req", "-x509", *curve, "-days", "2", "-subj", "/CN=edgeunet", *alternative, *out)
-    run("pkey", "-in", "key.pem", "-aes256", "-passout", "pass:secret", "-out", "locked.pem")
+    make_certificate(folder)
+    make_certificate(folder, "other-")
+    locked = ("-aes256", "-passout", "pass:secret", "-out", "locked.pem")
+    openssl(folder, "pkey", "-in", "key.pem", *locked)
     both = (folder / "certificate.pem").read_text() + (folder / "key.pem").read_text()
     (folder / "both.pem").write_text(both)
     broken = "-----BEGIN CERTIFICATE-----\nbm90aGluZw==\n-----END CERTIFICATE-----\n"
