@@ -13,9 +13,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
+from starlette.routing import BaseRoute, Mount, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
+
+from edgeunet import __version__
 
 from ..frames import Segmented
 from ..sinks import encode_mask
@@ -25,14 +27,42 @@ from .connections import CONNECTIONS, STALL, Connections
 from .guard import Guard
 from .hub import VIEWERS
 from .metrics import make_registry
+from .openapi import JSON, Answer, Endpoint, Parameter, describe, errors
 from .picture_stream import BOUNDARY, PictureStream, jpeg_part
 from .pictures import IDLE_RECORD, overlaid, record
+from .schemas import HEALTH, SEGMENTED, STATS, TEXT
 from .telemetry import Telemetry
 from .uploads import Limits, Refusal, Uploads
 
 PAGE = Path(__file__).parent / "page"
 _RECORD = "application/octet-stream"
 _NO_STORE = {"Cache-Control": "no-store"}
+_RECORDS = (
+    "A record: three lengths (32 bit, big-endian), then JSON, a JPEG and the class ids, a byte a "
+    "pixel, deflated. Three zeros are a sign of life."
+)
+_UPLOAD_ERRORS = errors(
+    {
+        400: "The connection closed before the image had arrived.",
+        408: "The image took too long to arrive.",
+        413: "Too many bytes or pixels.",
+        415: "No image of a known format, or a form.",
+        422: "An image that is damaged, slow to decode, or that the net does not take.",
+        429: "Too many images from this address wait, or too many wrong tokens.",
+        500: "The net failed.",
+        503: "Too many images wait, this one took too long, or the server ends.",
+    }
+)
+_ABOUT = """Segments the stream of a source, images, and frames of browsers' cameras.
+
+**WebSocket `/camera`.** Send an image file (JPEG, PNG, WebP …) of up to {frame} bytes as one
+binary message. The answer is a binary message: a record as of `/segment`, without the JPEG, or with
+`?answer=png` the mask as a PNG; or a text, `{{"error": …, "status": …}}`, after which the next
+frame may come. Send the next frame when the answer has come. A client that does not wait, or sends
+no frame for {patience:.0f} s, is closed with code 1008, one for which there is no room with 1013,
+and all with 1001 when the server ends. The token comes as in other requests. Each frame goes
+through the deepest net by itself: it is not smoothed over time, and holds no rate.
+"""
 # Seconds that answers may still take when the server ends. Then all connections are cut.
 _GRACE = 1.0
 
@@ -57,17 +87,28 @@ class Bounds:
 
 
 class Pages:
-    """What the routes answer with."""
+    """What the routes answer with.
+
+    Args:
+        bounds: limits of the server, which others enforce.
+        cookie: that of `Guard`; None if the server needs no token.
+    """
 
     def __init__(
-        self, telemetry: Telemetry, connections: Connections, uploads: Uploads, message: int
+        self,
+        telemetry: Telemetry,
+        connections: Connections,
+        uploads: Uploads,
+        bounds: Bounds,
+        cookie: str | None,
     ) -> None:
         self._telemetry = telemetry
         self._hub = telemetry.hub
         self._connections = connections
         self._manifest = telemetry.about.manifest
         self._uploads = uploads
-        self._message = message
+        self._bounds = bounds
+        self._cookie = cookie
         self._record = partial(record, classes=len(self._manifest.classes))
         self._records = PictureStream(
             self._hub,
@@ -90,18 +131,81 @@ class Pages:
         # One at a time: it counts the pixels of a frame, and other answers need threads too.
         self._one_measures = CapacityLimiter(1)
 
+    def endpoints(self) -> list[Endpoint]:
+        """All routes but that of the WebSocket, with what /openapi.json says of them."""
+        full = errors({503: "Too many viewers."})
+        html = Answer("The page.", {"text/html": TEXT})
+        well = Answer("Frames flow, or have not had time to.", {JSON: HEALTH})
+        return [
+            Endpoint(
+                "/",
+                self._page,
+                "The page.",
+                {200: html, 401: Answer("A form for the token.", {"text/html": TEXT})},
+            ),
+            Endpoint("/stats", self._stats, "Numbers.", {200: Answer("Numbers.", {JSON: STATS})}),
+            Endpoint(
+                "/stream",
+                self._records,
+                "The newest frames and their masks, as records, without end.",
+                {200: Answer(_RECORDS, {_RECORD: {}}), **full},
+            ),
+            Endpoint(
+                "/stream.mjpg",
+                self._jpegs,
+                "The newest frames with the classes in colour, without end.",
+                {200: Answer("JPEGs.", {"multipart/x-mixed-replace": {}}), **full},
+            ),
+            Endpoint(
+                "/segment",
+                self._segment,
+                "Segments an image file. Accept chooses the answer: JSON, the mask as a PNG, or "
+                "a record.",
+                {
+                    200: Answer(_RECORDS, {JSON: SEGMENTED, "image/png": {}, _RECORD: {}}),
+                    **_UPLOAD_ERRORS,
+                },
+                method="POST",
+                body=("image/*", _RECORD),
+            ),
+            Endpoint(
+                "/healthz",
+                self._health,
+                "Whether frames flow.",
+                {200: well, 503: Answer("No frames.", {JSON: HEALTH})},
+                free=True,
+            ),
+            Endpoint(
+                "/metrics",
+                self._metrics,
+                "Numbers for Prometheus.",
+                {200: Answer("Prometheus's text format.", {"text/plain": TEXT})},
+            ),
+            Endpoint(
+                "/openapi.json",
+                self._openapi,
+                "This description.",
+                {200: Answer("OpenAPI 3.1.", {JSON: {"type": "object"}})},
+            ),
+            Endpoint(
+                "/static/{file}",
+                None,
+                "A file of the page.",
+                {
+                    200: Answer("The file.", {"text/*": {}, "image/*": {}}),
+                    404: Answer("There is no such file.", {"text/plain": TEXT}),
+                },
+                parameters=(Parameter("file", "Its name.", TEXT, "path"),),
+                free=True,
+            ),
+        ]
+
     def routes(self) -> list[BaseRoute]:
         """All routes."""
         return [
-            Route("/", self._page),
-            Route("/stats", self._stats),
-            Route("/stream", self._records, methods=["GET"]),
-            Route("/stream.mjpg", self._jpegs, methods=["GET"]),
-            Route("/segment", self._segment, methods=["POST"]),
+            *(route for endpoint in self.endpoints() for route in endpoint.routes()),
             WebSocketRoute("/camera", self._cameras.serve),
             WebSocketRoute("/{other:path}", no_websocket),
-            Route("/healthz", self._health),
-            Route("/metrics", self._metrics),
             Mount("/static", StaticFiles(directory=PAGE)),
         ]
 
@@ -128,8 +232,29 @@ class Pages:
 
     async def _stats(self, request: Request) -> Response:
         limits = self._uploads.limits
-        upload = {"size": limits.size, "pixels": limits.pixels, "frame": self._message}
+        upload = {"size": limits.size, "pixels": limits.pixels, "frame": self._bounds.message}
         return JSONResponse({**self._telemetry.stats(), "upload": upload}, headers=_NO_STORE)
+
+    async def _openapi(self, request: Request) -> Response:
+        limits = self._uploads.limits
+        document = describe(
+            self.endpoints(),
+            title=f"edgeunet serve: {self._manifest.model}",
+            version=__version__,
+            text=_ABOUT.format(frame=self._bounds.message, patience=limits.seconds),
+            cookie=self._cookie,
+            limits={
+                "viewers": self._bounds.viewers,
+                "connections": self._connections.most,
+                "upload bytes": limits.size,
+                "upload pixels": limits.pixels,
+                "upload seconds": limits.seconds,
+                "uploads waiting": limits.waiting,
+                "seconds until the answer": limits.work,
+                "camera frame bytes": self._bounds.message,
+            },
+        )
+        return JSONResponse(document, headers=_NO_STORE)
 
     async def _segment(self, request: Request) -> Response:
         accept = request.headers.get("accept", "")
@@ -184,17 +309,17 @@ def make_app(
     connections: Connections,
     uploads: Uploads,
     *,
-    message: int,
+    bounds: Bounds,
     token: str | None,
     cookie: str,
 ) -> ASGIApp:
     """The whole application.
 
     Args:
-        message: most bytes of a camera's frame, which the server enforces.
+        bounds: see `Pages`.
         token, cookie: see `Guard`.
     """
-    pages = Pages(telemetry, connections, uploads, message)
+    pages = Pages(telemetry, connections, uploads, bounds, None if token is None else cookie)
     app = Starlette(
         routes=pages.routes(), lifespan=pages.lifespan, exception_handlers={Refusal: _refused}
     )

@@ -159,9 +159,7 @@ def open_service(
         about = About(segmenter.manifest, redacted(source), live)
         telemetry = Telemetry(about, player, hub, board)
         cookie = f"edgeunet_{port}"  # browsers share cookies between the ports of a host
-        app = make_app(
-            telemetry, connections, uploads, message=bounds.message, token=token, cookie=cookie
-        )
+        app = make_app(telemetry, connections, uploads, bounds=bounds, token=token, cookie=cookie)
         yield Service(
             page_url(host, port, token if made else None, scheme="https" if tls else "http"),
             _make_server(app, connections, bounds, tls),

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -301,6 +302,8 @@ def test_end_of_the_server_is_told_within_a_second(
         for each in (idle, busy):
             assert end_of(each) == (1001, "the server ends")
         assert time.monotonic() - started < 1
+    # A thread within C++ at the end of the tests would abort them.
+    wait_for(lambda: "edgeunet-upload" not in {each.name for each in threading.enumerate()})
 
 
 def test_client_that_leaves_midway_frees_its_place(
