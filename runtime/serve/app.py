@@ -162,7 +162,9 @@ class Pages:
                 "Segments an image file. Accept chooses the answer: JSON, the mask as a PNG, or "
                 "a record.",
                 {
-                    200: Answer(_RECORDS, {JSON: SEGMENTED, "image/png": {}, _RECORD: {}}),
+                    200: Answer(
+                        f"The mask. {_RECORDS}", {JSON: SEGMENTED, "image/png": {}, _RECORD: {}}
+                    ),
                     **_UPLOAD_ERRORS,
                 },
                 method="POST",

@@ -59,7 +59,10 @@ def test_command_passes_its_options_on(
     tiles = ("--tile", "--overlap", "0.5", "--blend", "valid")
     succeeds("serve", fp32_bundle, film, "--batch", "4", "--temporal", "0.3", "--target-fps", "9")
     succeeds("serve", fp32_bundle, film, "--batch", "4", *tiles)
-    plain, tiled = came
+    succeeds("serve", fp32_bundle, film, "--certificate", "c.pem", "--key", "k.pem")
+    plain, tiled, secured = came
+    assert (plain["certificate"], plain["key"]) == (None, None)
+    assert (secured["certificate"], secured["key"]) == (Path("c.pem"), Path("k.pem"))
     assert (plain["batch"], plain["temporal"]) == (4, 0.3)
     assert plain["options"] == LoadOptions(target_fps=9)
     assert tiled["batch"] == 1  # the tiles fill the net's batch
@@ -100,5 +103,8 @@ def test_given_token_is_not_printed(
 def test_command_explains_wrong_arguments(fp32_bundle: Path, film: Path) -> None:
     assert "does not exist" in fails(1, "serve", fp32_bundle, "absent.mp4", "--port", "0")
     assert "is not a directory" in fails(1, "serve", "absent", film, "--port", "0")
+    assert "c.pem: expected a certificate as PEM: No such file" in fails(
+        2, "serve", fp32_bundle, film, "--certificate", "c.pem", "--port", "0"
+    )
     assert "at least 8" in fails(2, "serve", fp32_bundle, film, "--token", "1234", "--port", "0")
     assert call("serve", "--help").exit_code == 0
