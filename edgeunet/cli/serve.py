@@ -18,7 +18,7 @@ from .options import options_from
 
 @click.command("serve", cls=Command)
 @click.argument("bundle", type=DIRECTORY)
-@click.argument("source")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @option(
     "--port",
     metavar="N",
@@ -57,7 +57,7 @@ from .options import options_from
 @options_from(Reading, "reading", section="Frames")
 def command(
     bundle: Path,
-    source: str,
+    sources: tuple[str, ...],
     port: int,
     host: str,
     token: str | None,
@@ -67,16 +67,19 @@ def command(
     reading: Reading,
     stream: StreamOptions,
 ) -> None:
-    """Show a segmented camera or video on a web page.
+    """Show segmented cameras and videos on a web page.
 
-    SOURCE is what `edgeunet run` takes; a file plays in a loop. The server also segments images
-    that are sent to it, and what the camera of the device sees that opens the page. Ctrl-C and
-    SIGTERM end it.
+    SOURCE is what `edgeunet run` takes; a file plays in a loop. Several share the net and are shown
+    side by side, each under its own name, or that in NAME=SOURCE. One that is lost is opened again,
+    and holds up no other.
+
+    The server also segments images that are sent to it, and what the camera of the device sees that
+    opens the page. Ctrl-C and SIGTERM end it.
     """
     chosen = stream.arguments(options, reading)
     with open_service(
         bundle,
-        source,
+        sources,
         host=host,
         port=port,
         token=token,

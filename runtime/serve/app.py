@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from anyio import CapacityLimiter, create_task_group, sleep, to_thread
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -18,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from edgeunet import __version__
+from edgeunet.errors import printable
 
 from ..frames import Segmented
 from ..sinks import encode_mask
@@ -25,11 +27,11 @@ from ..sinks.jsonlines import segments
 from .camera import Cameras, no_websocket
 from .connections import CONNECTIONS, STALL, Connections
 from .guard import Guard
-from .hub import VIEWERS
+from .hub import VIEWERS, Encoding
 from .metrics import make_registry
 from .openapi import JSON, Answer, Endpoint, Parameter, describe, errors
 from .picture_stream import BOUNDARY, PictureStream, jpeg_part
-from .pictures import IDLE_RECORD, overlaid, record
+from .pictures import IDLE_RECORD, LONGEST_OF_MANY, overlaid, record
 from .schemas import HEALTH, SEGMENTED, STATS, TEXT
 from .telemetry import Telemetry
 from .uploads import Limits, Refusal, Uploads
@@ -63,6 +65,8 @@ no frame for {patience:.0f} s, is closed with code 1008, one for which there is 
 and all with 1001 when the server ends. The token comes as in other requests. Each frame goes
 through the deepest net by itself: it is not smoothed over time, and holds no rate.
 """
+# Pictures of each source per second if they are shown beside others.
+_RATE_OF_MANY = 10.0
 # Seconds that answers may still take when the server ends. Then all connections are cut.
 _GRACE = 1.0
 
@@ -103,29 +107,32 @@ class Pages:
         cookie: str | None,
     ) -> None:
         self._telemetry = telemetry
-        self._hub = telemetry.hub
+        self._hubs = telemetry.hubs
         self._connections = connections
         self._manifest = telemetry.about.manifest
         self._uploads = uploads
         self._bounds = bounds
         self._cookie = cookie
         self._record = partial(record, classes=len(self._manifest.classes))
+        self._alone = Encoding(self._record)
+        self._of_many = Encoding(partial(self._record, longest=LONGEST_OF_MANY), rate=_RATE_OF_MANY)
+        self._overlaid = Encoding(partial(overlaid, palette=self._manifest.palette))
         self._records = PictureStream(
-            self._hub,
-            self._record,
+            self._hubs,
+            self._choose_records,
             media_type=_RECORD,
             wrap=lambda content: content,
             idle=IDLE_RECORD,
         )
         self._jpegs = PictureStream(
-            self._hub,
-            partial(overlaid, palette=self._manifest.palette),
+            self._hubs,
+            self._choose_jpegs,
             media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY}",
             wrap=jpeg_part,
             idle=None,
         )
         self._cameras = Cameras(
-            self._hub, uploads, {"record": self._camera_record, "png": self._camera_png}
+            self._hubs, uploads, {"record": self._camera_record, "png": self._camera_png}
         )
         self._registry = make_registry(telemetry, uploads)
         # One at a time: it counts the pixels of a frame, and other answers need threads too.
@@ -134,8 +141,10 @@ class Pages:
     def endpoints(self) -> list[Endpoint]:
         """All routes but that of the WebSocket, with what /openapi.json says of them."""
         full = errors({503: "Too many viewers."})
+        unknown = errors({404: "No source has this name."})
+        sources = Parameter("source", "Name of a source; the first if it is missing.", TEXT)
         html = Answer("The page.", {"text/html": TEXT})
-        well = Answer("Frames flow, or have not had time to.", {JSON: HEALTH})
+        well = Answer("Frames of a source flow, or have not had time to.", {JSON: HEALTH})
         return [
             Endpoint(
                 "/",
@@ -148,13 +157,20 @@ class Pages:
                 "/stream",
                 self._records,
                 "The newest frames and their masks, as records, without end.",
-                {200: Answer(_RECORDS, {_RECORD: {}}), **full},
+                {200: Answer(_RECORDS, {_RECORD: {}}), **full, **unknown},
+                parameters=(sources,),
             ),
             Endpoint(
                 "/stream.mjpg",
                 self._jpegs,
                 "The newest frames with the classes in colour, without end.",
-                {200: Answer("JPEGs.", {"multipart/x-mixed-replace": {}}), **full},
+                {
+                    200: Answer("JPEGs.", {"multipart/x-mixed-replace": {}}),
+                    **full,
+                    **unknown,
+                    **errors({400: "More than one source."}),
+                },
+                parameters=(sources,),
             ),
             Endpoint(
                 "/segment",
@@ -174,7 +190,8 @@ class Pages:
                 "/healthz",
                 self._health,
                 "Whether frames flow.",
-                {200: well, 503: Answer("No frames.", {JSON: HEALTH})},
+                {200: well, 503: Answer("No frames of any source.", {JSON: HEALTH}), **unknown},
+                parameters=(sources,),
                 free=True,
             ),
             Endpoint(
@@ -214,7 +231,7 @@ class Pages:
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         """What runs as long as the server."""
-        self._hub.bind()
+        self._hubs.bind()
         with closing(self._uploads):
             async with create_task_group() as tasks:
                 tasks.start_soon(self._telemetry.run)
@@ -224,10 +241,35 @@ class Pages:
                 tasks.cancel_scope.cancel()
 
     async def _cut_all_at_end(self) -> None:
-        await self._hub.wait_closed()
+        await self._hubs.wait_closed()
         self._uploads.close()
         await sleep(_GRACE)
         self._connections.cut_all()
+
+    def _chosen(self, request: Request) -> list[str]:
+        """The sources that a request names, or the first."""
+        names = list(dict.fromkeys(request.query_params.getlist("source"))) or [
+            next(iter(self._hubs))
+        ]
+        for name in names:
+            if name not in self._hubs:
+                known = ", ".join(self._hubs)
+                raise Refusal(
+                    404, f"no source is called {printable(name[:80])}; there are: {known}."
+                )
+        return names
+
+    def _choose_records(self, request: Request) -> tuple[list[str], Encoding]:
+        names = self._chosen(request)
+        return names, self._alone if len(names) == 1 else self._of_many
+
+    def _choose_jpegs(self, request: Request) -> tuple[list[str], Encoding]:
+        names = self._chosen(request)
+        if len(names) > 1:
+            raise Refusal(
+                400, f"motion JPEG shows one source; got {len(names)}. Pass one ?source=."
+            )
+        return names, self._overlaid
 
     async def _page(self, request: Request) -> Response:
         return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
@@ -287,11 +329,17 @@ class Pages:
         return encode_mask(segmented.mask, self._manifest.palette)
 
     async def _health(self, request: Request) -> Response:
-        status = self._telemetry.player.status
-        answer: dict[str, str] = {"status": "ok" if status.well else status.state}
-        if request.state.trusted:  # the reason may name files
-            answer["reason"] = status.reason
-        return JSONResponse(answer, 200 if status.well else 503, headers=_NO_STORE)
+        asked = list(self._hubs)
+        if "source" in request.query_params and request.state.trusted:
+            asked = self._chosen(request)
+        statuses = {name: self._telemetry.player.status(name) for name in asked}
+        unwell = {name: status for name, status in statuses.items() if not status.well}
+        lost = len(unwell) == len(statuses)  # a restart would hold up those that are well
+        state = "ok" if not unwell else next(iter(unwell.values())).state if lost else "degraded"
+        answer: dict[str, Any] = {"status": state}
+        if request.state.trusted:  # names and reasons may tell of files
+            answer["unwell"] = {name: status.reason for name, status in unwell.items()}
+        return JSONResponse(answer, 503 if lost else 200, headers=_NO_STORE)
 
     async def _metrics(self, request: Request) -> Response:
         limiter = self._one_measures

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..frames import Segmented
-from .hub import Hub, HubFull
+from .hub import HubFull, Hubs
 from .uploads import Refusal, Uploads
 
 Encode = Callable[[Segmented, float], bytes]
@@ -34,8 +34,8 @@ class Cameras:
         encodings: by the names that `?answer=` takes, the default first.
     """
 
-    def __init__(self, hub: Hub, uploads: Uploads, encodings: dict[str, Encode]) -> None:
-        self._hub = hub
+    def __init__(self, hubs: Hubs, uploads: Uploads, encodings: dict[str, Encode]) -> None:
+        self._hubs = hubs
         self._uploads = uploads
         self._encodings = encodings
 
@@ -51,8 +51,8 @@ class Cameras:
         with suppress(WebSocketDisconnect):
             await socket.accept()
             try:
-                with self._hub.viewer():
-                    await _Conversation(socket, self._hub, self._uploads, encode).run()
+                with self._hubs.viewer():
+                    await _Conversation(socket, self._hubs, self._uploads, encode).run()
             except HubFull:  # pages get the reason of a close, and nothing of a refusal
                 full = "too many viewers; close one or try again later"
                 await socket.close(TRY_AGAIN_LATER, full)
@@ -75,9 +75,9 @@ class _End:
 class _Conversation:
     """One client and its frames."""
 
-    def __init__(self, socket: WebSocket, hub: Hub, uploads: Uploads, encode: Encode) -> None:
+    def __init__(self, socket: WebSocket, hubs: Hubs, uploads: Uploads, encode: Encode) -> None:
         self._socket = socket
-        self._hub = hub
+        self._hubs = hubs
         self._uploads = uploads
         self._encode = encode
         self._patience = uploads.limits.seconds
@@ -136,6 +136,6 @@ class _Conversation:
             await self._socket.send_json(answer)
 
     async def _end_with_server(self) -> None:
-        await self._hub.wait_closed()
+        await self._hubs.wait_closed()
         self._end = _End(GOING_AWAY, "the server ends")
         self._waiting.cancel()

@@ -29,8 +29,7 @@ class _Collector(Collector):
         self._uploads = uploads
 
     def collect(self) -> Iterator[Metric]:
-        about = self._telemetry.about
-        manifest = about.manifest
+        manifest = self._telemetry.about.manifest
         yield InfoMetricFamily(
             "edgeunet",
             "The bundle and what runs it.",
@@ -39,11 +38,11 @@ class _Collector(Collector):
                 "weights": manifest.weights,
                 "precision": manifest.precision,
                 "backend": self._telemetry.player.backend,
-                "source": about.source,
             },
         )
-        yield from self._stream()
-        yield from self._frame()
+        yield from self._sources()
+        yield from self._net()
+        yield from self._frames()
         board = self._telemetry.now.board
         yield _gauge("temperature_celsius", "Sensors of the board.", "sensor", board.temperatures)
         yield _gauge("power_watts", "Power rails of the board.", "rail", board.power)
@@ -51,20 +50,34 @@ class _Collector(Collector):
         text = "Frames of browsers' cameras."
         yield _counter("camera_frames", text, "outcome", self._uploads.frames)
 
-    def _stream(self) -> Iterator[Metric]:
-        sample = self._telemetry.now
-        totals = sample.totals
-        well = float(self._telemetry.player.status.well)
-        yield GaugeMetricFamily("edgeunet_up", "1 while frames flow, else 0.", well)
-        yield GaugeMetricFamily("edgeunet_fps", "Frames segmented per second.", sample.fps)
-        yield GaugeMetricFamily(
-            "edgeunet_viewers", "Streams being watched.", self._telemetry.hub.viewers
+    def _sources(self) -> Iterator[Metric]:
+        telemetry, sample = self._telemetry, self._telemetry.now
+        hubs, counts = telemetry.hubs, sample.totals.sources
+        well = {name: float(telemetry.player.status(name).well) for name in counts}
+        yield _gauge("up", "1 while frames flow, else 0.", "source", well)
+        yield _gauge("fps", "Frames segmented per second.", "source", sample.fps)
+        viewers = {name: hub.viewers for name, hub in hubs.items()}
+        yield _gauge("viewers", "Streams that show the source.", "source", viewers)
+        reconnects = {name: each.reconnects for name, each in counts.items()}
+        yield _counter("reconnects", "Times that the source came back.", "source", reconnects)
+        frames = CounterMetricFamily(
+            "edgeunet_frames", "Frames by fate.", labels=["source", "fate"]
         )
-        yield CounterMetricFamily(
-            "edgeunet_reconnects", "Times that the source came back.", totals.reconnects
+        latency = GaugeMetricFamily(
+            "edgeunet_latency_seconds",
+            "Time from reading a frame to its mask, over the last 1000 frames.",
+            labels=["source", "quantile"],
         )
-        frames = {name: getattr(totals, name) for name in _FATES}
-        yield _counter("frames", "Frames by fate.", "fate", frames)
+        for name, each in counts.items():
+            for fate in _FATES:
+                frames.add_metric([name, fate], getattr(each, fate))
+            latency.add_metric([name, "0.5"], each.latency_p50 / 1000)
+            latency.add_metric([name, "0.99"], each.latency_p99 / 1000)
+        yield frames
+        yield latency
+
+    def _net(self) -> Iterator[Metric]:
+        totals = self._telemetry.now.totals
         depths = {str(depth): count for depth, count in self._telemetry.player.depths.items()}
         yield _counter("depth_frames", "Frames by the depth that segmented them.", "depth", depths)
         yield _counter("stage_busy_seconds", "Time that a stage worked.", "stage", totals.busy)
@@ -78,18 +91,27 @@ class _Collector(Collector):
             times.add_metric([name, "0.99"], stage.p99 / 1000)
         yield times
 
-    def _frame(self) -> Iterator[Metric]:
-        """The classes in the newest frame, measured when Prometheus asks."""
-        frame = self._telemetry.hub.frame
-        if frame is None:
-            return
+    def _frames(self) -> Iterator[Metric]:
+        """The classes in the newest frames, measured when Prometheus asks."""
         classes = self._telemetry.about.manifest.classes
-        by_class = dict(zip(classes, shares(frame.mask, len(classes)), strict=True))
-        yield _gauge("class_share", "Share of the newest frame's pixels.", "class", by_class)
-        if frame.presence is not None:
-            presence = dict(zip(classes, map(float, frame.presence), strict=True))
-            text = "Presence by the gate in the newest frame."
-            yield _gauge("class_presence", text, "class", presence)
+        labels = ["source", "class"]
+        share = GaugeMetricFamily(
+            "edgeunet_class_share", "Share of the newest frame's pixels.", labels=labels
+        )
+        presence = GaugeMetricFamily(
+            "edgeunet_class_presence", "Presence by the gate in the newest frame.", labels=labels
+        )
+        for source, hub in self._telemetry.hubs.items():
+            if (frame := hub.frame) is None:
+                continue
+            for name, value in zip(classes, shares(frame.mask, len(classes)), strict=True):
+                share.add_metric([source, name], value)
+            for name, present in zip(
+                classes, frame.presence if frame.presence is not None else (), strict=False
+            ):
+                presence.add_metric([source, name], float(present))
+        yield share
+        yield presence
 
 
 def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
 from anyio import fail_after
+from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from .hub import Encode, Hub, HubClosed, HubFull
+from .hub import Encoding, HubClosed, HubFull, Hubs
 
 # Seconds without a new picture after which the viewer gets a sign of life. Sending it also shows
 # whether the viewer is still there.
@@ -21,25 +22,26 @@ BOUNDARY = "edgeunet-frame"
 class PictureStream:
     """An ASGI application that sends the newest picture, then the next newer one, and so on.
 
-    A viewer that reads slowly skips pictures: the next is chosen after the last has left.
-    `Connections` cuts one that reads nothing.
+    Of several sources, those that have a newer picture take turns. A viewer that reads slowly skips
+    pictures: the next is chosen after the last has left. `Connections` cuts one that reads nothing.
 
     Args:
+        choose: the sources that a request asks for, and how to encode them.
         wrap: turns a picture into an item of the response.
         idle: the item sent if there is nothing new; None sends the last one again.
     """
 
     def __init__(
         self,
-        hub: Hub,
-        encode: Encode,
+        hubs: Hubs,
+        choose: Callable[[Request], tuple[Sequence[str], Encoding]],
         *,
         media_type: str,
         wrap: Callable[[bytes], bytes],
         idle: bytes | None,
     ) -> None:
-        self._hub = hub
-        self._encode = encode
+        self._hubs = hubs
+        self._choose = choose
         self._media_type = media_type
         self._wrap = wrap
         self._idle = idle
@@ -49,30 +51,34 @@ class PictureStream:
         respond = partial(
             StreamingResponse, headers={"Cache-Control": "no-store"}, media_type=self._media_type
         )
+        names, encoding = self._choose(Request(scope))
         if scope["method"] == "HEAD":
             await respond(())(scope, receive, send)
             return
         try:
-            with self._hub.viewer():
-                await respond(self._items())(scope, receive, send)
+            with self._hubs.viewer(names):
+                await respond(self._items(names, encoding))(scope, receive, send)
         except HubFull:
             message = "too many viewers. Close one of them or try again later."
             full = JSONResponse({"error": message}, 503, headers={"Retry-After": "10"})
             await full(scope, receive, send)
 
-    async def _items(self) -> AsyncIterator[bytes]:
-        number, item = 0, b""
+    async def _items(self, names: Sequence[str], encoding: Encoding) -> AsyncIterator[bytes]:
+        seen, item = dict.fromkeys(names, 0), b""
         with suppress(HubClosed):
             while True:
                 # Sending nothing waits for room. The newest picture is chosen after that.
                 yield b""
                 try:
                     with fail_after(_IDLE):
-                        picture = await self._hub.newest(self._encode, after=number)
+                        name = await self._hubs.news(seen)
+                        picture = await self._hubs[name].newest(encoding)
                 except TimeoutError:
                     yield item if self._idle is None else self._idle
                 else:
-                    number, item = picture.number, self._wrap(picture.content)
+                    del seen[name]
+                    seen[name] = picture.number  # the last in turn
+                    item = self._wrap(picture.content)
                     yield item
 
 

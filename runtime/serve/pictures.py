@@ -17,8 +17,10 @@ from edgeunet.metrics import Mask
 from ..frames import Segmented
 from ..sinks import Palette, overlay
 
-# Browsers rarely show more, and phones have less to load.
 LONGEST_SIDE = 1280
+"""Of a picture. Browsers rarely show more, and phones have less to load."""
+LONGEST_OF_MANY = 480
+"""Of a picture that is shown beside those of other sources."""
 _JPEG_QUALITY = 82
 # The lengths of the three parts that follow: JSON, JPEG, class ids.
 _LENGTHS = struct.Struct(">III")
@@ -26,18 +28,27 @@ IDLE_RECORD = _LENGTHS.pack(0, 0, 0)
 """An empty record: the stream is alive, but has nothing new."""
 
 
-def record(segmented: Segmented, *, classes: int, picture: bool = True, **more: Any) -> bytes:
+def record(
+    segmented: Segmented,
+    *,
+    classes: int,
+    longest: int = LONGEST_SIDE,
+    picture: bool = True,
+    **more: Any,
+) -> bytes:
     """What the page reads: three lengths (32 bit, big-endian), then JSON, JPEG and class ids.
 
     The class ids are (height, width) uint8, deflated. A browser inflates them to the exact bytes;
     it may change the pixels of a PNG (colour profiles, noise against tracking).
-    The JSON holds `size` ([height, width] of JPEG and class ids), `full` (size of the frame), the
-    frame's `index`, `name` and `time`, `shares` (of all pixels, by class), `presence`, and `more`.
+    The JSON holds `size` ([height, width] of JPEG and class ids; neither is above `longest`),
+    `full` (size of the frame), the frame's `source`, `index`, `name` and `time`, `shares` (of all
+    pixels, by class), `presence`, and `more`.
     Without `picture` the JPEG has no bytes: for a browser that has the frame.
     """
-    frame, mask = reduced(segmented.frame.picture, segmented.mask)
+    frame, mask = reduced(segmented.frame.picture, segmented.mask, longest)
     presence = segmented.presence
     meta = {
+        "source": segmented.source,
         "index": segmented.frame.index,
         "name": segmented.frame.name,
         "time": segmented.frame.time,
@@ -65,10 +76,12 @@ def jpeg(frame: Rgb) -> bytes:
     return encoded.tobytes()
 
 
-def reduced(frame: Rgb, mask: Mask) -> tuple[Rgb, npt.NDArray[np.uint8]]:
-    """Shrink frame and mask until no side is longer than `LONGEST_SIDE`."""
+def reduced(
+    frame: Rgb, mask: Mask, longest: int = LONGEST_SIDE
+) -> tuple[Rgb, npt.NDArray[np.uint8]]:
+    """Shrink frame and mask until no side is longer than `longest`."""
     height, width = mask.shape
-    scale = LONGEST_SIDE / max(height, width)
+    scale = longest / max(height, width)
     if scale >= 1:
         return frame, mask
     size = (max(1, round(width * scale)), max(1, round(height * scale)))

@@ -1,77 +1,80 @@
-"""Plays a source through the net in a thread, and starts again after failures.
+"""Plays sources through one net in a thread, and starts again after failures of the net.
 
-The only module of the server that opens and reads a stream of the runtime.
+The only module of the server that reads a stream of the runtime.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, field, replace
-from fractions import Fraction
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
 
 from edgeunet.data.images import Picture
-from edgeunet.errors import EdgeUNetError, SourceError
 
 from ..frames import Segmented
 from ..pipeline.stopping import Closing
 from ..pipeline.stopwatch import StageReport
 from ..segmenter import Segmenter
-from ..sources import Frames, Source, SourceFrame, SourceInfo, redacted
-from ..stream import Stream
+from ..sources import Source, SourceFrame
+from ..stream import SourceReport, Stream
+from .reopening import RETRY_FIRST, RETRY_LAST, Health, Reopened, Status
 
-State = Literal["starting", "playing", "waiting", "failed"]
-_log = logging.getLogger(__name__)
 # Seconds without a frame after which the status becomes "waiting".
 QUIET = 5.0
-# Seconds to wait before the first retry, and at most. The wait doubles with each failure.
-_RETRY_FIRST, _RETRY_LAST = 1.0, 30.0
 # Seconds that closing waits for the thread. A camera may block it for longer.
 _CLOSE_TIMEOUT = 3.0
 
 
 @dataclass(frozen=True)
-class Status:
-    """State of the stream. reason: why it does not play. retrying: whether it will try again."""
-
-    state: State
-    reason: str = ""
-    retrying: bool = False
-
-    @property
-    def well(self) -> bool:
-        """Whether frames flow, or have not had time to."""
-        return self.state in ("starting", "playing")
-
-
-@dataclass(frozen=True)
-class Totals:
-    """Counts since the server started, over all attempts; see `StreamReport`.
-
-    busy: seconds that each stage worked. stages: latencies in the current attempt.
-    """
+class Counts:
+    """Of one source since the server started; see `SourceReport`. Latency: of late."""
 
     read: int = 0
     segmented: int = 0
     dropped: int = 0
     skipped: int = 0
     reconnects: int = 0
+    latency_p50: float = 0.0
+    latency_p99: float = 0.0
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Counts by source since the server started.
+
+    busy: seconds that each stage worked. stages: latencies since the net last failed.
+    """
+
+    sources: Mapping[str, Counts]
     busy: dict[str, float] = field(default_factory=dict)
     stages: dict[str, StageReport] = field(default_factory=dict)
 
+    @property
+    def segmented(self) -> int:
+        """Frames of all sources."""
+        return sum(each.segmented for each in self.sources.values())
+
+
+@dataclass
+class _Played:
+    """A source. health: what its reader knows. delivered: whether a frame came out of the net."""
+
+    opening: Callable[[], Source]
+    health: Health
+    delivered: bool = False
+    last_frame_at: float = 0.0
+
 
 class Player(Closing):
-    """Plays a source through a segmenter until it is closed.
+    """Plays sources through a segmenter until it is closed, all through the same net.
 
-    A source that ends or fails is opened again after a while. Only a file that never gave a frame
-    is not, because it would fail again in the same place.
+    Each source is a `Reopened`. If the net fails, all are opened again after a while.
 
     Args:
-        reopen: opens the source, once for each attempt.
+        sources: opens each, by name, once for each attempt; see `open_playing`.
+        live: names of those that are known to be cameras before they are open.
         publish: called with each segmented frame, in the player's thread.
         batch, temporal: see `Segmenter.stream`.
         quiet: seconds without a frame after which the status becomes "waiting".
@@ -84,13 +87,14 @@ class Player(Closing):
     def __init__(
         self,
         segmenter: Segmenter,
-        reopen: Callable[[], Source],
+        sources: Mapping[str, Callable[[], Source]],
         *,
         publish: Callable[[Segmented], None],
+        live: frozenset[str] = frozenset(),
         batch: int | None = None,
         temporal: float | None = None,
         quiet: float = QUIET,
-        retry: float = _RETRY_FIRST,
+        retry: float = RETRY_FIRST,
     ) -> None:
         self._segmenter = segmenter
         # Single images get the deepest net: they have no rate to hold, and must not steer it.
@@ -98,22 +102,24 @@ class Player(Closing):
         self._deepest = Segmenter(deepest.bundle, deepest, reading=segmenter.reading)
         self._open_stream = partial(segmenter.stream, batch=batch, temporal=temporal)
         self._open_stream([]).close()  # refuses wrong arguments here, before the thread runs
-        self._reopen = reopen
+        self._sources = {
+            name: _Played(opening, Health(name in live)) for name, opening in sources.items()
+        }
         self._publish = publish
         self._quiet = quiet
         self._retry = retry
         self._lock = threading.Lock()
-        self._past = Totals()
+        self._past = Totals({name: Counts() for name in sources})
         self._stream: Stream | None = None
+        self._opened: list[Reopened] = []
         self._failure: Status | None = None
-        self._last_frame_at = time.monotonic()
-        self._had_frames = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="edgeunet-serve", daemon=True)
 
     def start(self) -> None:
         """Start playing."""
-        self._last_frame_at = time.monotonic()
+        for played in self._sources.values():
+            played.health.since = time.monotonic()
         self._thread.start()
 
     def stop(self) -> None:
@@ -125,8 +131,8 @@ class Player(Closing):
 
     @property
     def ended(self) -> bool:
-        """Whether the thread has ended, so that the segmenter may be closed."""
-        return not self._thread.is_alive()
+        """Whether all threads have ended, so that the segmenter may be closed."""
+        return not self._thread.is_alive() and not any(each.hangs for each in self._opened)
 
     def close(self) -> None:
         """Stop, and wait for the thread to end, for a few seconds at most."""
@@ -134,17 +140,21 @@ class Player(Closing):
         if self._thread.ident is not None:
             self._thread.join(_CLOSE_TIMEOUT)
 
-    @property
-    def status(self) -> Status:
-        """State of the stream at this moment."""
-        failure = self._failure  # the player's thread may reset it
+    def status(self, source: str) -> Status:
+        """State of a source at this moment."""
+        played = self._sources[source]
+        failure = self._failure or played.health.failure  # their threads may reset them
         if failure is not None:
             return failure
-        quiet = time.monotonic() - self._last_frame_at
+        quiet = time.monotonic() - max(played.last_frame_at, played.health.since)
         if quiet < self._quiet:
-            return Status("playing" if self._had_frames else "starting")
-        what = "no frame for" if self._had_frames else "no frame yet, after"
+            return Status("playing" if played.delivered else "starting")
+        what = "no frame for" if played.delivered else "no frame yet, after"
         return Status("waiting", f"{what} {quiet:.0f} s", retrying=True)
+
+    def health(self, source: str) -> Health:
+        """What is known of a source."""
+        return self._sources[source].health
 
     @property
     def backend(self) -> str:
@@ -169,43 +179,31 @@ class Player(Closing):
         delay = self._retry
         while not self._stopping.is_set():
             before = self._past.segmented
-            failure = self._play_once()
-            if self._stopping.is_set():
-                return
-            self._failure = failure
-            if not failure.retrying:
-                return
-            delay = self._retry if self._past.segmented > before else min(2 * delay, _RETRY_LAST)
+            try:
+                self._play()
+                return  # stopped, or no source can ever be played, and each says why
+            except Exception as error:
+                if self._stopping.is_set():
+                    return
+                self._failure = Status.of(error)
+            delay = self._retry if self._past.segmented > before else min(2 * delay, RETRY_LAST)
             self._stopping.wait(delay)
 
-    def _play_once(self) -> Status:
-        """Open the source and play it to its end; return why it ended."""
-        from_file = False
-        try:
-            with self._reopen() as source:
-                from_file = isinstance(source, Looped)
-                self._play(source)
-        except EdgeUNetError as error:
-            reason = redacted(str(error))
-            _log.warning("%s", reason)
-            unplayable = from_file and isinstance(error, SourceError) and not self._had_frames
-            return Status("failed", reason, retrying=not unplayable)
-        except Exception as error:
-            _log.exception("the stream failed")
-            return Status("failed", f"{type(error).__name__}; see the server's log", True)
-        return Status("failed", "the source ended", True)
-
-    def _play(self, source: Source) -> None:
-        with self._open_stream(source) as stream:
+    def _play(self) -> None:
+        """Play all sources until all end or the net fails."""
+        sources = {
+            name: Reopened(played.opening, played.health, retry=self._retry)
+            for name, played in self._sources.items()
+        }
+        self._opened = [*(each for each in self._opened if each.hangs), *sources.values()]
+        with self._open_stream(sources) as stream:
             self._stream = stream
             try:
                 if self._stopping.is_set():  # `stop` came before there was a stream
                     return
                 for segmented in stream.results():
-                    if self._failure is not None:
-                        with self._lock:
-                            self._past = replace(self._past, reconnects=self._past.reconnects + 1)
-                    self._last_frame_at, self._had_frames = time.monotonic(), True
+                    played = self._sources[segmented.source]
+                    played.last_frame_at, played.delivered = time.monotonic(), True
                     self._failure = None
                     self._publish(segmented)
             finally:
@@ -216,70 +214,17 @@ class Player(Closing):
 def _added(past: Totals, stream: Stream) -> Totals:
     report = stream.report()
     busy = {name: past.busy.get(name, 0.0) + stage.busy for name, stage in report.stages.items()}
-    return Totals(
-        read=past.read + report.read,
-        segmented=past.segmented + report.segmented,
-        dropped=past.dropped + report.dropped,
-        skipped=past.skipped + report.skipped,
-        reconnects=past.reconnects + report.reconnects,
-        busy=busy,
-        stages=report.stages,
+    sources = {name: _sum(past.sources[name], more) for name, more in report.sources.items()}
+    return Totals(sources, busy, report.stages)
+
+
+def _sum(past: Counts, more: SourceReport) -> Counts:
+    return Counts(
+        read=past.read + more.read,
+        segmented=past.segmented + more.segmented,
+        dropped=past.dropped + more.dropped,
+        skipped=past.skipped + more.skipped,
+        reconnects=past.reconnects + more.reconnects,
+        latency_p50=more.latency_p50,
+        latency_p99=more.latency_p99,
     )
-
-
-# Images per second: they have no rate of their own.
-_IMAGE_RATE = Fraction(1)
-
-
-def open_playing(source: str) -> Source:
-    """Open a source; a live one as it is, anything else in real time and in a loop.
-
-    Raises:
-        See `Frames.open`.
-    """
-    frames = Frames.open(source)
-    opened = frames.read(skip_damaged=True)
-    return opened if opened.info.live else Looped(frames, opened)
-
-
-class Looped(Source):
-    """Plays a source that has an end over and over, at its own rate; images one per second.
-
-    It counts as live: if the net is slower than the film, frames are dropped. Damaged frames are
-    left out.
-    """
-
-    def __init__(self, frames: Frames, opened: Source) -> None:
-        super().__init__()
-        self._file = frames
-        self._opened = opened
-        self._period = 1 / float(opened.info.rate or _IMAGE_RATE)
-        self.info = SourceInfo(0, opened.info.rate, live=True)
-
-    def _read(self) -> Generator[SourceFrame, None, None]:
-        index, due = 0, time.monotonic()
-        while True:
-            first = index
-            for frame in self._opened:
-                # After a delay the film goes on at its own rate. It does not catch up.
-                due = max(due, time.monotonic() - self._period)
-                if self._stopped.wait(max(0.0, due - time.monotonic())):
-                    return
-                yield replace(frame, index=index, time=index * self._period)
-                index += 1
-                due += self._period
-            self.skipped += self._opened.skipped
-            self._opened.close()
-            if index == first:
-                raise SourceError(f"{self._file.name} holds no frame.")
-            self._opened = self._file.read(skip_damaged=True)
-
-    def stop(self) -> None:
-        """See `Source`."""
-        super().stop()
-        self._opened.stop()
-
-    def close(self) -> None:
-        """Close the file."""
-        super().close()
-        self._opened.close()

@@ -69,15 +69,23 @@ SEGMENTED = record_of(
 )
 
 HEALTH = record_of(
-    {"status": {"enum": ["ok", "waiting", "failed"]}, "reason": TEXT},
-    "`reason` comes with the token alone: it may name files.",
-    optional="reason",
+    {
+        "status": {"enum": ["ok", "degraded", "waiting", "failed"]},
+        "unwell": by_name(
+            TEXT, "Why, by source. It comes with the token alone: it may name files."
+        ),
+    },
+    "degraded: some sources give frames, some do not.",
+    optional="unwell",
 )
 
+_TIMES = record_of({"p50": NUMBER, "p99": NUMBER}, "Milliseconds.")
 _STAGE = record_of({"p50": NUMBER, "p99": NUMBER, "busy": SHARE}, "Milliseconds; share of time.")
-
-STATS = record_of(
+_SOURCE = record_of(
     {
+        "name": TEXT,
+        "where": {**TEXT, "description": "What the name stands for, without passwords."},
+        "live": FLAG,
         "status": record_of(
             {
                 "state": {"enum": ["starting", "playing", "waiting", "failed"]},
@@ -86,12 +94,24 @@ STATS = record_of(
                 "well": FLAG,
             }
         ),
+        "fps": {**NUMBER, "description": "Frames segmented per second."},
+        "latency": {**_TIMES, "description": "Milliseconds from reading a frame to its mask."},
+        "frames": record_of(
+            dict.fromkeys(("read", "segmented", "dropped", "skipped", "reconnects"), COUNT)
+        ),
+        "viewers": COUNT,
+        "encode": _TIMES,
+    }
+)
+
+STATS = record_of(
+    {
         "model": TEXT,
         "weights": TEXT,
         "precision": TEXT,
         "backend": TEXT,
         "input": SIZE,
-        "source": record_of({"name": TEXT, "live": FLAG}),
+        "sources": list_of(_SOURCE, "In the order that they were given."),
         "classes": list_of(
             record_of(
                 {
@@ -104,13 +124,8 @@ STATS = record_of(
         ),
         "uptime": {**NUMBER, "description": "Seconds."},
         "viewers": COUNT,
-        "fps": {**NUMBER, "description": "Frames segmented per second."},
-        "frames": record_of(
-            dict.fromkeys(("read", "segmented", "dropped", "skipped", "reconnects"), COUNT)
-        ),
         "depths": by_name(COUNT, "Frames by the depth of the net, if it holds a rate."),
         "stages": by_name(_STAGE, "By stage."),
-        "encode": record_of({"p50": NUMBER, "p99": NUMBER}, "Milliseconds."),
         "board": record_of(
             {
                 "temperatures": by_name(NUMBER, "Degrees Celsius by sensor."),

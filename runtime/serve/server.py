@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,12 +18,13 @@ from edgeunet.errors import UsageError
 from ..options import DEFAULTS, LoadOptions
 from ..pipeline.stopping import stopping_on_signals
 from ..segmenter import Segmenter
-from ..sources import redacted
+from ..sources.named import named
 from .app import Bounds, make_app
 from .connections import Connections, Listener
 from .guard import choose_token, page_url
-from .hub import Hub
-from .player import Looped, Player, open_playing
+from .hub import Hubs
+from .player import Player
+from .reopening import open_playing
 from .telemetry import About, Board, Telemetry
 from .tls import load_certificate
 from .uploads import Uploads
@@ -73,7 +74,7 @@ class Service:
 
     url: str
     server: Server
-    hub: Hub
+    hubs: Hubs
     player: Player
     uploads: Uploads
     connections: Connections
@@ -93,14 +94,14 @@ class Service:
     def stop(self) -> None:
         """Make `run` end within seconds; safe in signal handlers and from any thread."""
         self.server.should_exit = True
-        self.hub.close()
+        self.hubs.close()
         self.player.stop()
 
 
 @contextmanager
 def open_service(
     bundle: str | Path,
-    source: str,
+    sources: Sequence[str | Path],
     *,
     host: str = "127.0.0.1",
     port: int = 8080,
@@ -117,6 +118,7 @@ def open_service(
     """A service whose port is open and whose backend passed its self-check; freed at the end.
 
     Args:
+        sources: what `named` takes: cameras, files and folders, side by side, with their names.
         host: address to listen on. All but this machine's own require a token.
         port: 0 for a free one.
         backend, options: see `load`.
@@ -140,15 +142,18 @@ def open_service(
         connections = Connections(bounds.connections, stall=bounds.stall)
         listening = stack.enter_context(_listening(host, port, connections))
         port = listening.getsockname()[1]
-        with open_playing(source) as opened:  # a missing file fails here, before the bundle loads
-            live = not isinstance(opened, Looped)
+        frames = named(sources)
+        for each in frames.values():
+            if not each.remote:  # a file that cannot be read fails here, before the bundle loads
+                open_playing(each).close()
         segmenter = Segmenter.open(bundle, backend, options)
         segmenter.self_check()
-        hub = Hub(viewers=bounds.viewers)
+        hubs = Hubs(frames, viewers=bounds.viewers)
         player = Player(
             segmenter,
-            partial(open_playing, source),
-            publish=hub.publish,
+            {name: partial(open_playing, each) for name, each in frames.items()},
+            live=frozenset(name for name, each in frames.items() if each.kind == "live"),
+            publish=hubs.publish,
             batch=batch,
             temporal=temporal,
         )
@@ -156,14 +161,14 @@ def open_service(
         # A thread that still works uses the backend: freeing it would crash.
         stack.callback(lambda: segmenter.close() if player.ended and uploads.ended else None)
         stack.enter_context(player)
-        about = About(segmenter.manifest, redacted(source), live)
-        telemetry = Telemetry(about, player, hub, board)
+        about = About(segmenter.manifest, {name: each.name for name, each in frames.items()})
+        telemetry = Telemetry(about, player, hubs, board)
         cookie = f"edgeunet_{port}"  # browsers share cookies between the ports of a host
         app = make_app(telemetry, connections, uploads, bounds=bounds, token=token, cookie=cookie)
         yield Service(
             page_url(host, port, token if made else None, scheme="https" if tls else "http"),
             _make_server(app, connections, bounds, tls),
-            hub,
+            hubs,
             player,
             uploads,
             connections,

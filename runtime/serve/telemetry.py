@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,29 +14,31 @@ from anyio import sleep, to_thread
 
 from edgeunet.bundle.manifest import Manifest
 
-from .hub import Hub
+from ..pipeline.stopwatch import StageReport
+from .hub import Hubs
 from .player import Player, Totals
 
 # Rates are taken over this many samples: steady to read, and at most some seconds old.
 _SAMPLES = 6
 _EVERY = 1.0
+FATES = ("read", "segmented", "dropped", "skipped", "reconnects")
+"""What is counted of each source."""
 
 
 @dataclass(frozen=True)
 class About:
-    """What never changes. source: its name without secrets. live: whether it is a camera."""
+    """What never changes. sources: what each name stands for, without secrets."""
 
     manifest: Manifest
-    source: str
-    live: bool
+    sources: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One moment. fps: frames segmented per second. busy: share of the time, by stage."""
+    """One moment. fps: frames segmented per second, by source. busy: share of time, by stage."""
 
     totals: Totals
-    fps: float
+    fps: dict[str, float]
     busy: dict[str, float]
     board: BoardReport
 
@@ -44,10 +46,10 @@ class Sample:
 class Telemetry:
     """Samples the player and the board. `now` is the newest sample."""
 
-    def __init__(self, about: About, player: Player, hub: Hub, board: Board) -> None:
+    def __init__(self, about: About, player: Player, hubs: Hubs, board: Board) -> None:
         self.about = about
         self.player = player
-        self.hub = hub
+        self.hubs = hubs
         self._board = board
         self._started = time.monotonic()
         self._history: deque[tuple[float, Totals]] = deque(maxlen=_SAMPLES)
@@ -69,29 +71,26 @@ class Telemetry:
             name: (value - before.busy.get(name, 0.0)) / seconds
             for name, value in totals.busy.items()
         }
-        fps = (totals.segmented - before.segmented) / seconds
+        fps = {
+            name: (counts.segmented - before.sources[name].segmented) / seconds
+            for name, counts in totals.sources.items()
+        }
         return Sample(totals, fps, busy, board)
 
     def stats(self) -> dict[str, Any]:
         """What the page polls, JSON-ready."""
-        manifest, sample, status = self.about.manifest, self.now, self.player.status
+        manifest, sample = self.about.manifest, self.now
         stages = {
-            name: {
-                "p50": round(stage.p50, 3),
-                "p99": round(stage.p99, 3),
-                "busy": round(sample.busy.get(name, 0.0), 4),
-            }
+            name: {**quantiles(stage), "busy": round(sample.busy.get(name, 0.0), 4)}
             for name, stage in sample.totals.stages.items()
         }
-        encoding = self.hub.encoding
         return {
-            "status": {**asdict(status), "well": status.well},
             "model": manifest.model,
             "weights": manifest.weights,
             "precision": manifest.precision,
             "backend": self.player.backend,
             "input": [manifest.input.height, manifest.input.width],
-            "source": {"name": self.about.source, "live": self.about.live},
+            "sources": [self._of_source(name) for name in self.about.sources],
             "classes": [
                 {"name": name, "colour": colour, "threshold": threshold}
                 for name, colour, threshold in zip(
@@ -102,20 +101,40 @@ class Telemetry:
                 )
             ],
             "uptime": round(time.monotonic() - self._started, 1),
-            "viewers": self.hub.viewers,
-            "fps": round(sample.fps, 2),
-            "frames": {
-                name: getattr(sample.totals, name)
-                for name in ("read", "segmented", "dropped", "skipped", "reconnects")
-            },
+            "viewers": self.hubs.viewers,
             "depths": self.player.depths,
             "stages": stages,
-            "encode": {"p50": round(encoding.p50, 3), "p99": round(encoding.p99, 3)},
             "board": {
                 "temperatures": {k: round(v, 1) for k, v in sample.board.temperatures.items()},
                 "power": {k: round(v, 3) for k, v in sample.board.power.items()},
             },
         }
+
+    def _of_source(self, name: str) -> dict[str, Any]:
+        status, hub, counts = (
+            self.player.status(name),
+            self.hubs[name],
+            self.now.totals.sources[name],
+        )
+        return {
+            "name": name,
+            "where": self.about.sources[name],
+            "live": self.player.health(name).live,
+            "status": {**asdict(status), "well": status.well},
+            "fps": round(self.now.fps[name], 2),
+            "latency": {
+                "p50": round(counts.latency_p50, 3),
+                "p99": round(counts.latency_p99, 3),
+            },
+            "frames": {fate: getattr(counts, fate) for fate in FATES},
+            "viewers": hub.viewers,
+            "encode": quantiles(hub.encoding),
+        }
+
+
+def quantiles(stage: StageReport) -> dict[str, float]:
+    """Milliseconds, JSON-ready."""
+    return {"p50": round(stage.p50, 3), "p99": round(stage.p99, 3)}
 
 
 SYS_CLASS = Path("/sys/class")

@@ -15,7 +15,7 @@ import subprocess
 import threading
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,13 +27,39 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from edgeunet.errors import SourceError
 from edgeunet.runtime.frames import Frame, Segmented
 from edgeunet.runtime.serve.server import Service, open_service
-from edgeunet.runtime.sources import SourceFrame
+from edgeunet.runtime.sources import Source, SourceFrame, SourceInfo
 from support.commands import start
 from support.media import numbered_frame
 
 WAIT = 30.0  # seconds; the machine may be busy
+
+
+CAMERA = "rtsp://admin:hunter2@10.0.0.7:554/stream"
+
+
+class Camera(Source):
+    """Frames as fast as they are read, then an error, an end, or silence."""
+
+    def __init__(self, frames: int, after: str, *, channels: int = 3) -> None:
+        super().__init__()
+        self.info = SourceInfo(0, None, live=True)
+        self._count = frames
+        self._after = after
+        self._channels = channels
+
+    def _read(self) -> Generator[SourceFrame, None, None]:
+        for index in range(self._count):
+            yield SourceFrame(index, "", np.full((8, 8, self._channels), 9 * index % 256, np.uint8))
+            time.sleep(0.002)
+        if self._after == "error":
+            raise SourceError(f"{CAMERA} is gone: connection reset.")
+        if self._after == "bug":
+            raise ZeroDivisionError
+        if self._after == "silence":
+            self._stopped.wait()
 
 
 @dataclass(frozen=True)
@@ -121,10 +147,10 @@ class Client:
 
 
 @contextmanager
-def serving(bundle: Path, source: object, **arguments: Any) -> Iterator[Client]:
+def serving(bundle: Path, *sources: object, **arguments: Any) -> Iterator[Client]:
     """A server on a free port."""
     with (
-        open_service(bundle, str(source), port=0, **arguments) as service,
+        open_service(bundle, [str(source) for source in sources], port=0, **arguments) as service,
         running(service) as client,
     ):
         yield client
@@ -143,15 +169,16 @@ def running(service: Service) -> Iterator[Client]:
         assert not client.thread.is_alive(), "the server did not end"
 
 
-def read_record(response: Any, *, picture: bool = True) -> Record:
-    """The next record that is not empty."""
+def read_record(response: Any, *, planes: int = 1, picture: bool = True) -> Record:
+    """The next record that is not empty; of two nets, the ids are (2 H, W)."""
     while True:
         lengths = struct.unpack(">III", read_exactly(response, 12))
         meta, jpeg, ids = (read_exactly(response, length) for length in lengths)
         if meta:
             break
     about = json.loads(meta)
-    pixels = np.frombuffer(zlib.decompress(ids), np.uint8).reshape(about["size"])
+    height, width = about["size"]
+    pixels = np.frombuffer(zlib.decompress(ids), np.uint8).reshape(planes * height, width)
     if not picture:
         assert jpeg == b""
         return Record(about, np.zeros((0, 0, 3), np.uint8), pixels)
@@ -199,15 +226,15 @@ def png(image: Frame) -> bytes:
     return encoded.getvalue()
 
 
-def segmented(index: int = 0, size: tuple[int, int] = (4, 6)) -> Segmented:
+def segmented(index: int = 0, size: tuple[int, int] = (4, 6), source: str = "a") -> Segmented:
     mask = np.full(size, index % 3, np.uint8)
-    return Segmented(SourceFrame(index, "", numbered_frame(index, size)), mask)
+    return Segmented(SourceFrame(index, "", numbered_frame(index, size), source=source), mask)
 
 
 def stats_with_frames(server: Client) -> Any:
     """`/stats` once it counts frames: it is sampled once a second."""
     until = time.monotonic() + WAIT
-    while not (stats := server.ask("/stats").json)["frames"]["segmented"]:
+    while not (stats := server.ask("/stats").json)["sources"][0]["frames"]["segmented"]:
         assert time.monotonic() < until, "no frame was counted"
         time.sleep(0.05)
     return stats

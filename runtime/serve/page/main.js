@@ -2,13 +2,15 @@
 
 import { Camera, obstacle } from "./camera.js";
 import { Look, saveCanvas, takeFiles } from "./look.js";
-import { showNumbers } from "./numbers.js";
+import { resetCurve, showNumbers } from "./numbers.js";
 import { readPicture, readPictures } from "./records.js";
+import { Sources, Views, focused, stateOf, stateOfAll } from "./sources.js";
 import { View } from "./view.js";
 
 const byId = (id) => document.getElementById(id);
 const stage = byId("stage");
-const view = new View(byId("canvas"));
+const sources = new Sources(byId("picker"), byId("grid"), chose);
+const view = new Views(new View(byId("canvas")), sources);
 const look = new Look(view);
 let limits = null;
 let camera = null; // of this device
@@ -16,30 +18,50 @@ let mode = "live"; // "live", "paused", "image" or "camera"
 let watching = null; // AbortController of the stream
 let server = { text: "Connecting", tone: "quiet", title: "Connecting", reason: "", stale: true };
 let refused = ""; // why the server refuses another viewer
-let shaped = ""; // the mode whose first picture set the aspect ratio of the stage
+let shaped = ""; // the mode and source whose first picture set the aspect ratio of the stage
 
 // The token is in a cookie now. Remove it from the address, so that nobody copies it by accident.
-if (location.search.includes("token=")) history.replaceState(null, "", location.pathname);
+if (location.search.includes("token=")) history.replaceState(null, "", location.pathname + location.hash);
 
 // Pictures
 
 function show(picture) {
+  if (showsAll()) {
+    sources.show(picture);
+    look.update(sources.meta);
+    return;
+  }
   view.show(picture);
   look.update(picture.meta, mode === "image");
-  if (shaped !== mode) {
-    shaped = mode;
+  const shape = `${mode}/${picture.meta.source}`;
+  if (shaped !== shape) {
+    shaped = shape;
     const [height, width] = picture.meta.size;
     document.documentElement.style.setProperty("--ratio", width / height);
   }
   showStatus();
 }
 
+/** Whether the grid of all sources is shown. */
+function showsAll() {
+  return mode !== "image" && sources.known && sources.chosen === null;
+}
+
+/** The viewer chose another source, or all. */
+function chose() {
+  view.forget();
+  resetCurve();
+  setMode("live");
+  poll();
+}
+
 async function watch() {
   watching?.abort();
+  if (!sources.known) return; // `setUp` calls again
   const control = (watching = new AbortController());
   for (let wait = 1000; !control.signal.aborted; wait = Math.min(2 * wait, 8000)) {
     try {
-      const response = await fetch("stream", { signal: control.signal, cache: "no-store" });
+      const response = await fetch(`stream?${sources.query}`, { signal: control.signal, cache: "no-store" });
       refused = response.status === 503 ? (await response.json()).error : "";
       showStatus();
       if (response.ok) {
@@ -70,6 +92,8 @@ function setMode(next) {
 // Status and texts
 
 function showStatus() {
+  stage.hidden = byId("save").hidden = showsAll();
+  byId("grid").hidden = !stage.hidden;
   const pill = { live: null, paused: ["Paused", "accent"], image: ["Your image", "accent"], camera: ["Your camera", "good"] }[mode];
   const [text, tone] = pill ?? (refused ? ["Full", "warn"] : [server.text, server.tone]);
   if (byId("status-text").textContent !== text) byId("status-text").textContent = text;
@@ -81,16 +105,8 @@ function showStatus() {
   byId("notice-title").textContent = refused ? "The server is full" : waitsForFirst ? "Waiting for the first frame" : server.title;
   byId("notice-text").textContent = refused || (waitsForFirst ? "" : server.reason);
   byId("spinner").hidden = server.tone === "bad" || Boolean(refused);
+  if (refused || server === AWAY) sources.halt(refused || server.title);
   byId("side").dataset.old = String(server === AWAY);
-}
-
-function serverState({ status, source }) {
-  const { state, reason, retrying } = status;
-  if (state === "playing") return { text: source.live ? "Live" : "Playing", tone: "good", title: "", reason: "", stale: false };
-  if (state === "starting") return { text: "Starting", tone: "quiet", title: "Starting", reason: "", stale: true };
-  if (state === "waiting") return { text: "No frames", tone: "warn", title: "No frames from the source", reason, stale: true };
-  if (retrying) return { text: "Reconnecting", tone: "warn", title: "Source lost. Trying again", reason, stale: true };
-  return { text: "Stopped", tone: "bad", title: "Source failed", reason, stale: true };
 }
 
 const AWAY = { text: "No server", tone: "bad", title: "The server does not answer", reason: "This page continues when the server is back.", stale: true };
@@ -100,11 +116,13 @@ async function poll() {
     const response = await fetch("stats", { cache: "no-store" });
     if (response.status === 401) location.reload();
     const stats = await response.json();
-    server = serverState(stats);
     limits = stats.upload;
-    if (!look.classes.length) setUp(stats);
-    showNumbers(stats);
-    if (view.picture) look.describe(view.picture.meta.shares);
+    if (!sources.known) setUp(stats);
+    const { chosen } = sources;
+    sources.update(stats.sources);
+    server = chosen === null ? stateOfAll(stats.sources) : stateOf(stats.sources.find(({ name }) => name === chosen));
+    showNumbers(focused(stats, chosen));
+    if (view.picture && !showsAll()) look.describe(view.picture.meta.shares);
   } catch (error) {
     server = AWAY;
   }
@@ -112,16 +130,17 @@ async function poll() {
 }
 
 function setUp(stats) {
-  const source = stats.source.name;
-  const name = source.includes("://") ? source : source.split("/").filter(Boolean).pop();
+  sources.setUp(stats.sources);
+  const wheres = stats.sources.map(({ where }) => where);
+  const name = wheres.length === 1 ? wheres[0] : `${wheres.length} sources`;
   const strong = document.createElement("b");
   strong.textContent = name;
   const parts = [stats.model, stats.precision.toUpperCase(), stats.backend, stats.input.join("×")];
   byId("what").replaceChildren(strong, ` · ${parts.join(" · ")}`);
-  byId("what").title = source;
+  byId("what").title = wheres.join("\n");
   document.title = `${name} – edgeunet`;
   look.start(stats.classes, `edgeunet:${stats.classes.map((item) => item.name).join()}`);
-  if (view.picture) look.update(view.picture.meta, true);
+  if (mode === "live" && !document.hidden) watch();
 }
 
 // Touch screens cannot drop files.
@@ -168,7 +187,7 @@ byId("switch").addEventListener("click", async () => {
 
 byId("pause").addEventListener("click", () => setMode(mode === "paused" ? "live" : "paused"));
 byId("back").addEventListener("click", () => setMode("live"));
-byId("fullscreen").addEventListener("click", () => stage.requestFullscreen());
+byId("fullscreen").addEventListener("click", () => (showsAll() ? byId("grid") : stage).requestFullscreen());
 byId("fullscreen").hidden = !document.fullscreenEnabled;
 byId("save").addEventListener("click", () => saveCanvas(byId("canvas"), "edgeunet"));
 
@@ -212,4 +231,3 @@ addEventListener("pageshow", (event) => event.persisted && resume());
 setInterval(() => document.hidden || poll(), 1000);
 hint();
 poll();
-if (!document.hidden) watch();

@@ -16,6 +16,11 @@ export function showNumbers(stats) {
   board(stats.board);
 }
 
+/** Forget the curve, when the numbers become those of another source. */
+export function resetCurve() {
+  history.length = 0;
+}
+
 function curve(fps) {
   history.push(fps);
   if (history.length > HISTORY) history.shift();
@@ -66,7 +71,7 @@ function busyCell(share) {
   return cell(line);
 }
 
-function frames({ frames: counts, depths, viewers }) {
+function frames({ frames: counts, depths, viewers, latency }) {
   const lost = counts.read ? ` (${((100 * counts.dropped) / counts.read).toFixed(1)} %)` : "";
   facts(byId("frames"), [
     ["Read", number(counts.read)],
@@ -75,6 +80,7 @@ function frames({ frames: counts, depths, viewers }) {
     ["Dropped for newer frames", number(counts.dropped) + (counts.dropped ? lost : "")],
     ["Damaged, skipped", number(counts.skipped), counts.skipped ? "warn" : null],
     ["Reconnects", number(counts.reconnects), counts.reconnects ? "warn" : null],
+    ["Latency, 99 % within", counts.segmented ? `${milliseconds(latency.p50)}, ${milliseconds(latency.p99)} ms` : "–"],
     ["Watching now", number(viewers)],
   ]);
 }

@@ -84,20 +84,23 @@ export async function readPicture(response) {
   return decode(split(bytes, lengthsOf(bytes)));
 }
 
-/** Calls `show` with each picture until the response ends. Skips pictures that are out of date. */
+/**
+ * Calls `show` with each picture until the response ends. Skips pictures that are out of date: of
+ * each source, the newest is kept.
+ */
 export async function readPictures(response, show) {
   const reader = response.body.getReader();
   const splitter = new Splitter();
-  let newest = null;
+  const newest = new Map(); // by source
   let busy = false;
   let failure = null;
 
   async function work() {
     busy = true;
     try {
-      while (newest) {
-        const record = newest;
-        newest = null;
+      while (newest.size) {
+        const [[source, record]] = newest;
+        newest.delete(source);
         show(await decode(record));
       }
     } catch (error) {
@@ -111,7 +114,7 @@ export async function readPictures(response, show) {
     const { done, value } = await reader.read();
     if (failure) throw failure;
     if (done) return;
-    for (const record of splitter.take(value)) newest = record;
-    if (newest && !busy) work();
+    for (const record of splitter.take(value)) newest.set(record.meta.source, record);
+    if (newest.size && !busy) work();
   }
 }

@@ -14,6 +14,7 @@ import pytest
 from edgeunet.runtime import load
 from edgeunet.runtime.serve.app import Bounds
 from edgeunet.runtime.serve.telemetry import Board
+from edgeunet.runtime.sources import Frames
 from support.media import VIDEO_SIZE, decode
 from support.serving import (
     Client,
@@ -22,6 +23,7 @@ from support.serving import (
     resident,
     serving,
     stats_with_frames,
+    wait_for,
 )
 
 FRAMES = 12
@@ -77,7 +79,7 @@ def test_presence_comes_with_each_frame(gated_bundle: Path, film: Path) -> None:
         metrics = client.ask("/metrics").body.decode()
     assert len(record.meta["presence"]) == 3
     assert [item["threshold"] is None for item in classes] == [False] * 3
-    assert 'edgeunet_class_presence{class="cell"}' in metrics
+    assert 'edgeunet_class_presence{class="cell",source="film"}' in metrics
 
 
 def test_overlay_comes_as_motion_jpeg(server: Client) -> None:
@@ -115,20 +117,22 @@ def test_stats_describe_stream_and_board(server: Client, film: Path) -> None:
     with server.stream() as response:
         read_record(response)
         stats = stats_with_frames(server)
-    assert stats["status"]["state"] == "playing"
-    assert stats["source"] == {"name": str(film), "live": False}
+    (source,) = stats["sources"]
+    assert source["status"]["state"] == "playing"
+    assert (source["name"], source["where"], source["live"]) == ("film", film.name, False)
     assert [item["name"] for item in stats["classes"]] == ["background", "cell", "dividing"]
     assert set(stats["stages"]) == {"decode", "preprocess", "infer", "postprocess"}
     assert all(0 < stage["p50"] <= stage["p99"] for stage in stats["stages"].values())
-    assert stats["encode"]["p50"] > 0
-    frames = stats["frames"]
+    assert source["encode"]["p50"] > 0
+    assert 0 < source["latency"]["p50"] <= source["latency"]["p99"]
+    frames = source["frames"]
     assert 0 < frames["segmented"] <= frames["read"]
     assert stats["board"]["temperatures"] == {"cpu": 51.5}
 
 
 def test_health_is_ok_while_frames_flow(server: Client) -> None:
     answer = server.ask("/healthz")
-    assert (answer.status, answer.json) == (200, {"status": "ok", "reason": ""})
+    assert (answer.status, answer.json) == (200, {"status": "ok", "unwell": {}})
 
 
 @pytest.mark.parametrize(
@@ -204,3 +208,65 @@ def test_distinct_query_strings_take_no_memory(server: Client) -> None:
     before = resident()
     ask(range(150, 450))
     assert resident() - before < 8_000_000
+
+
+# Several sources
+
+
+@pytest.fixture(scope="module")
+def several(fp32_bundle: Path, film: Path, images: Path) -> Iterator[Client]:
+    """A film, images, and a camera that refuses its port."""
+    camera = "door=rtsp://admin:hunter2@127.0.0.1:1/main"
+    with serving(fp32_bundle, film, f"yard={images}", camera) as client:
+        yield client
+
+
+def test_sources_share_the_net_and_one_stream(
+    several: Client, fp32_bundle: Path, images: Path
+) -> None:
+    seen: set[str] = set()
+    with load(fp32_bundle) as segmenter, several.stream("/stream?source=film&source=yard") as many:
+        while seen != {"film", "yard"}:
+            seen.add(read_record(many).meta["source"])
+        with several.stream("/stream?source=yard") as one:
+            record = read_record(one)
+            assert several.ask("/stats").json["viewers"] == 2
+        frames = [each.image for each in Frames.open(images).read()]
+        wanted = segmenter([frames[record.meta["index"] % len(frames)]]).masks[0]
+    np.testing.assert_array_equal(record.ids, wanted)
+    with several.stream() as first:
+        assert read_record(first).meta["source"] == "film"
+
+
+def test_each_source_has_its_own_state(several: Client) -> None:
+    stats_with_frames(several)
+    wait_for(lambda: several.ask("/healthz?source=door").status == 503)
+    door = several.ask("/healthz?source=door").json
+    assert door["status"] == "failed"
+    assert "refuses port 1" in door["unwell"]["door"]
+    health = several.ask("/healthz")
+    assert (health.status, health.json["status"]) == (200, "degraded")
+    assert list(health.json["unwell"]) == ["door"]
+    sources = several.ask("/stats").json["sources"]
+    states = {each["name"]: each["status"]["well"] for each in sources}
+    assert states == {"film": True, "yard": True, "door": False}
+    metrics = several.ask("/metrics").body.decode()
+    assert 'edgeunet_up{source="film"} 1.0' in metrics
+    assert 'edgeunet_up{source="door"} 0.0' in metrics
+    assert "hunter2" not in metrics + str(door) + str(sources)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("/stream?source=barn", 404, "no source is called barn; there are: film, yard, door."),
+        ("/stream.mjpg?source=%0a", 404, "no source is called"),
+        ("/healthz?source=", 404, "no source is called"),
+        ("/stream.mjpg?source=film&source=yard", 400, "motion JPEG shows one source; got 2"),
+    ],
+)
+def test_requests_for_other_sources_are_refused(
+    several: Client, path: str, status: int, words: str
+) -> None:
+    answer = several.ask(path)
+    assert (answer.status, words in answer.json["error"]) == (status, True), answer.json

@@ -25,9 +25,11 @@ def test_metrics_parse_as_prometheus(server: Client) -> None:
     assert answer.headers["content-type"].startswith("text/plain")
     families = {f.name: f for f in text_string_to_metric_families(answer.body.decode())}
     assert families["edgeunet_up"].samples[0].value == 1
-    fates = {s.labels["fate"]: s.value for s in families["edgeunet_frames"].samples}
-    assert set(fates) == {"read", "segmented", "dropped", "skipped"}
-    assert fates["segmented"] > 0
+    frames = families["edgeunet_frames"].samples
+    fates = {(s.labels["source"], s.labels["fate"]): s.value for s in frames}
+    wanted = {("film", fate) for fate in ("read", "segmented", "dropped", "skipped")}
+    assert set(fates) == wanted
+    assert fates["film", "segmented"] > 0
     shares = [s.value for s in families["edgeunet_class_share"].samples]
     assert sum(shares) == pytest.approx(1, abs=1e-3)
     assert families["edgeunet_temperature_celsius"].samples[0].value == 51.5

@@ -86,7 +86,7 @@ def test_each_route_answers_as_described(server: Client, document: dict[str, Any
     def full() -> bool:
         """Whether no part of the numbers is empty: an empty object would fit anything."""
         stats = server.ask("/stats", **LOGIN).json
-        return bool(stats["stages"] and stats["board"]["temperatures"] and stats["encode"]["p50"])
+        return bool(stats["stages"] and stats["board"]["temperatures"] and stats["sources"][0]["encode"]["p50"])
 
     with server.stream(**LOGIN) as response:
         response.read(1000)

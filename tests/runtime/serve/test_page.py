@@ -292,13 +292,13 @@ def test_failure_is_shown_until_frames_come(
 ) -> None:
     opened, here = server_module.open_playing, True
 
-    def open_camera(source: str) -> Source:
+    def open_camera(frames: Frames) -> Source:
         if here:
-            return opened(source)
+            return opened(frames)
         raise SourceError("the camera is away.")
 
     monkeypatch.setattr(server_module, "open_playing", open_camera)
-    with open_service(fp32_bundle, str(images), port=0) as service:
+    with open_service(fp32_bundle, [str(images)], port=0) as service:
         here = False
         with running(service) as client:
             browser.open(f"http://{client.host}:{client.port}/")
@@ -314,7 +314,7 @@ def test_failure_is_shown_until_frames_come(
 def test_depths_are_listed_deepest_first(browser: Page, depths_bundle: Path, images: Path) -> None:
     with serving(depths_bundle, images, options=LoadOptions(target_fps=0.5)) as client:
         browser.open(f"http://{client.host}:{client.port}/")
-        browser.wait("document.querySelectorAll('#frames dt').length === 9")
+        browser.wait("document.querySelectorAll('#frames dt').length === 10")
         terms = browser.run("Array.from(document.querySelectorAll('#frames dt'), t => t.innerText)")
         assert terms[1:5] == ["Segmented", "at depth 3", "at depth 2", "at depth 1"]
         browser.open("about:blank")

@@ -7,18 +7,20 @@ import time
 from collections.abc import MutableMapping
 from typing import Any
 
-from edgeunet.runtime.serve.hub import Hub
+from edgeunet.runtime.serve.hub import Encoding, Hubs
 from edgeunet.runtime.serve.picture_stream import PictureStream
 from support.serving import segmented, soon
+
+SCOPE = {"type": "http", "method": "GET", "query_string": b"", "headers": []}
 
 
 def test_slow_viewer_skips_to_the_newest_picture() -> None:
     sent: list[bytes] = []
 
     async def watch() -> None:
-        hub = Hub()
-        hub.bind()
-        hub.publish(segmented(1))
+        hubs = Hubs(["a"])
+        hubs.bind()
+        hubs.publish(segmented(1))
         room, full = asyncio.Event(), asyncio.Event()
 
         async def send(event: MutableMapping[str, Any]) -> None:
@@ -28,20 +30,20 @@ def test_slow_viewer_skips_to_the_newest_picture() -> None:
             if event.get("body"):
                 sent.append(event["body"])
                 if len(sent) == 2:
-                    hub.close()
+                    hubs.close()
 
         async def receive() -> MutableMapping[str, Any]:
             await asyncio.Event().wait()
             raise AssertionError
 
         stream = PictureStream(
-            hub, lambda item: b"%d" % item.frame.index,
+            hubs, lambda request: (["a"], Encoding(lambda item: b"%d" % item.frame.index)),
             media_type="x", wrap=lambda content: content, idle=b"-",
         )  # fmt: skip
-        watching = asyncio.ensure_future(stream({"type": "http", "method": "GET"}, receive, send))
+        watching = asyncio.ensure_future(stream(SCOPE, receive, send))
         await soon(full.wait())
         for index in range(2, 9):
-            hub.publish(segmented(index))
+            hubs.publish(segmented(index))
             await asyncio.sleep(0.01)
         room.set()
         await soon(watching)
@@ -54,8 +56,8 @@ def test_viewer_may_leave_at_the_moment_a_picture_comes() -> None:
     """A lost cancellation would serve the viewer for ever."""
 
     async def watch(pause: float) -> None:
-        hub = Hub()
-        hub.bind()
+        hubs = Hubs(["a"])
+        hubs.bind()
         left, begun = asyncio.Event(), asyncio.Event()
 
         async def send(event: MutableMapping[str, Any]) -> None:
@@ -66,17 +68,17 @@ def test_viewer_may_leave_at_the_moment_a_picture_comes() -> None:
             return {"type": "http.disconnect"}
 
         stream = PictureStream(
-            hub, lambda item: b"picture",
+            hubs, lambda request: (["a"], Encoding(lambda item: b"picture")),
             media_type="x", wrap=lambda content: content, idle=b"-",
         )  # fmt: skip
-        watching = asyncio.ensure_future(stream({"type": "http", "method": "GET"}, receive, send))
+        watching = asyncio.ensure_future(stream(SCOPE, receive, send))
         await begun.wait()
-        hub.publish(segmented(1))
+        hubs.publish(segmented(1))
         await asyncio.sleep(pause)
         left.set()
         time.sleep(0.001)  # the picture is ready at the next step of the loop
         await soon(watching)
-        assert hub.viewers == 0
+        assert hubs.viewers == 0
 
     for index in range(200):
         asyncio.run(watch(index * 2e-6))

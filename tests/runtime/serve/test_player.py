@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
+import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -17,34 +17,22 @@ from edgeunet.runtime import load
 from edgeunet.runtime.frames import Segmented
 from edgeunet.runtime.segmenter import Segmenter
 from edgeunet.runtime.serve import server as server_module
-from edgeunet.runtime.serve.player import Looped, Player, Totals, open_playing
-from edgeunet.runtime.sources import Source, SourceFrame, SourceInfo
-from support.media import VIDEO_RATE, cut_to, number_of, write_png, write_video
-from support.serving import Client, no_descriptors, read_record, serving, wait_for
+from edgeunet.runtime.serve.player import Counts, Player
+from edgeunet.runtime.serve.reopening import open_playing
+from edgeunet.runtime.sources import Frames, Source
+from support.media import cut_to, write_video
+from support.serving import (
+    CAMERA,
+    WAIT,
+    Camera,
+    Client,
+    no_descriptors,
+    read_record,
+    serving,
+    wait_for,
+)
 
 FRAMES = 6
-CAMERA = "rtsp://admin:hunter2@10.0.0.7:554/stream"
-
-
-class Camera(Source):
-    """Frames as fast as they are read, then an error, an end, or silence."""
-
-    def __init__(self, frames: int, after: str) -> None:
-        super().__init__()
-        self.info = SourceInfo(0, None, live=True)
-        self._count = frames
-        self._after = after
-
-    def _read(self) -> Generator[SourceFrame, None, None]:
-        for index in range(self._count):
-            yield SourceFrame(index, "", np.full((8, 8, 3), 9 * index, np.uint8))
-            time.sleep(0.002)
-        if self._after == "error":
-            raise SourceError(f"{CAMERA} is gone: connection reset.")
-        if self._after == "bug":
-            raise ZeroDivisionError
-        if self._after == "silence":
-            self._stopped.wait()
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +43,12 @@ def segmenter(fp32_bundle: Path) -> Iterator[Segmenter]:
 
 @contextmanager
 def playing(
-    segmenter: Segmenter, sources: Callable[[], Source]
+    segmenter: Segmenter, *sources: Callable[[], Source]
 ) -> Iterator[tuple[Player, list[Segmented]]]:
+    """Sources, called a, b and so on."""
     published: list[Segmented] = []
-    with Player(segmenter, sources, publish=published.append, quiet=0.3, retry=0.05) as player:
+    named = dict(zip("abcd", sources, strict=False))
+    with Player(segmenter, named, publish=published.append, quiet=0.3, retry=0.05) as player:
         player.start()
         yield player, published
     assert player.ended
@@ -73,10 +63,10 @@ def test_live_source_is_opened_again(segmenter: Segmenter, after: str) -> None:
         return attempts[-1]
 
     with playing(segmenter, open_camera) as (player, published):
-        wait_for(lambda: len(attempts) == 3 and player.status.state == "playing")
-        wait_for(lambda: player.totals().reconnects == 2)
+        wait_for(lambda: len(attempts) == 3 and player.status("a").state == "playing")
+        wait_for(lambda: player.totals().sources["a"].reconnects == 2)
     assert len(published) >= 3
-    totals = player.totals()
+    totals = player.totals().sources["a"]
     assert totals.segmented == len(published)
     assert totals.read == totals.segmented + totals.dropped
 
@@ -86,8 +76,8 @@ def test_reason_of_a_failure_hides_the_password(segmenter: Segmenter) -> None:
         return Camera(1, "error")
 
     with playing(segmenter, open_camera) as (player, _):
-        wait_for(lambda: player.status.state == "failed")
-        status = player.status
+        wait_for(lambda: player.status("a").state == "failed")
+        status = player.status("a")
     assert status.retrying
     assert not status.well
     assert status.reason == "rtsp://***@10.0.0.7:554/stream is gone: connection reset."
@@ -95,17 +85,17 @@ def test_reason_of_a_failure_hides_the_password(segmenter: Segmenter) -> None:
 
 def test_silent_camera_is_reported(segmenter: Segmenter) -> None:
     with playing(segmenter, lambda: Camera(2, "silence")) as (player, _):
-        wait_for(lambda: player.status.state == "playing")
-        wait_for(lambda: player.status.state == "waiting")
-        assert "no frame for" in player.status.reason
-        assert not player.status.well
+        wait_for(lambda: player.status("a").state == "playing")
+        wait_for(lambda: player.status("a").state == "waiting")
+        assert "no frame for" in player.status("a").reason
+        assert not player.status("a").well
 
 
 def test_camera_without_any_frame_is_reported(segmenter: Segmenter) -> None:
     with playing(segmenter, lambda: Camera(0, "silence")) as (player, _):
-        assert player.status.state == "starting"
-        wait_for(lambda: player.status.state == "waiting")
-        assert "no frame yet" in player.status.reason
+        assert player.status("a").state == "starting"
+        wait_for(lambda: player.status("a").state == "waiting")
+        assert "no frame yet" in player.status("a").reason
 
 
 def test_camera_that_does_not_answer_at_first_is_retried(segmenter: Segmenter) -> None:
@@ -127,21 +117,21 @@ def test_file_damaged_at_its_first_frame_is_final(segmenter: Segmenter, tmp_path
     folder = tmp_path / "pictures"
     folder.mkdir()
     (folder / "0.png").write_bytes(b"no picture")
-    with playing(segmenter, lambda: open_playing(str(folder))) as (player, published):
-        wait_for(lambda: player.status.state == "failed")
+    with playing(segmenter, lambda: open_playing(Frames.open(folder))) as (player, published):
+        wait_for(lambda: player.status("a").state == "failed")
         wait_for(lambda: player.ended)
-        assert "0.png" in player.status.reason
-        assert not player.status.retrying
+        assert "0.png" in player.status("a").reason
+        assert not player.status("a").retrying
     assert not published
 
 
 def test_file_damaged_later_plays_again(segmenter: Segmenter, tmp_path: Path) -> None:
     path = cut_to(write_video(tmp_path / "clip.mp4", 12, index_first=True), 0.6)
-    with playing(segmenter, lambda: open_playing(str(path))) as (player, published):
-        wait_for(lambda: player.status.state == "failed")
-        assert "clip.mp4 is" in player.status.reason
-        assert player.status.retrying
-        wait_for(lambda: player.totals().reconnects >= 2)
+    with playing(segmenter, lambda: open_playing(Frames.open(path))) as (player, published):
+        wait_for(lambda: player.status("a").state == "failed")
+        assert "clip.mp4 is" in player.status("a").reason
+        assert player.status("a").retrying
+        wait_for(lambda: player.totals().sources["a"].reconnects >= 2)
     assert published
 
 
@@ -152,7 +142,7 @@ def test_file_that_cannot_be_opened_again_is_retried(
     path = write_video(tmp_path / "clip.mp4", FRAMES)
     away = tmp_path / "away.mp4"
     with (
-        playing(segmenter, lambda: open_playing(str(path))) as (player, published),
+        playing(segmenter, lambda: open_playing(Frames.open(path))) as (player, published),
         ExitStack() as stack,
     ):
         wait_for(lambda: published)
@@ -160,14 +150,14 @@ def test_file_that_cannot_be_opened_again_is_retried(
             path.rename(away)
         else:
             stack.enter_context(no_descriptors())
-        wait_for(lambda: player.status.state == "failed")
-        assert player.status.retrying
+        wait_for(lambda: player.status("a").state == "failed")
+        assert player.status("a").retrying
         if lacks == "file":
             away.rename(path)
         else:
             stack.close()
         before = len(published)
-        wait_for(lambda: len(published) > before and player.status.well)
+        wait_for(lambda: len(published) > before and player.status("a").well)
 
 
 def test_backend_failure_on_a_file_is_retried(
@@ -183,7 +173,7 @@ def test_backend_failure_on_a_file_is_retried(
         return infer(images)  # type: ignore[arg-type]
 
     monkeypatch.setattr(lane, "infer_gated", fails_once)
-    with playing(segmenter, lambda: open_playing(str(path))) as (_, published):
+    with playing(segmenter, lambda: open_playing(Frames.open(path))) as (_, published):
         wait_for(lambda: published)
 
 
@@ -197,50 +187,85 @@ def test_failed_attempts_do_not_count_as_reconnects(segmenter: Segmenter) -> Non
 
     with playing(segmenter, open_camera) as (player, published):
         wait_for(lambda: published)
-        wait_for(lambda: player.totals().reconnects == 1)
+        wait_for(lambda: player.totals().sources["a"].reconnects == 1)
 
 
 def test_totals_never_decrease(segmenter: Segmenter) -> None:
-    seen: list[Totals] = []
+    seen: list[Counts] = []
     with playing(segmenter, lambda: Camera(3, "end")) as (player, _):
-        while player.totals().reconnects < 4:
-            seen.append(player.totals())
+        while player.totals().sources["a"].reconnects < 4:
+            seen.append(player.totals().sources["a"])
     for name in ("read", "segmented", "dropped", "reconnects"):
         values = [getattr(totals, name) for totals in seen]
         assert values == sorted(values), name
 
 
-# Files that play like cameras
+# Several sources
 
 
-def test_file_plays_in_a_loop_at_its_own_rate(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "clip.mp4", FRAMES)
-    with open_playing(str(path)) as source:
-        assert isinstance(source, Looped)
-        assert source.info.live
-        started = time.monotonic()
-        frames = [next(source) for _ in range(2 * FRAMES + 1)]
-        seconds = time.monotonic() - started
-    assert [frame.index for frame in frames] == list(range(2 * FRAMES + 1))
-    assert [number_of(frame.image) for frame in frames] == [*range(FRAMES), *range(FRAMES), 0]
-    assert frames[5].time == pytest.approx(5 / VIDEO_RATE)
-    assert seconds >= 2 * FRAMES / VIDEO_RATE * 0.99  # a busy machine may take longer
+def test_lost_source_is_reopened_alone(segmenter: Segmenter) -> None:
+    """Neither one that fails again and again nor one that hangs holds up the others."""
+    opened = {"steady": 0, "failing": 0}
+    hung = threading.Event()
+
+    def steady() -> Source:
+        opened["steady"] += 1
+        return Camera(10_000, "silence")
+
+    def failing() -> Source:
+        opened["failing"] += 1
+        return Camera(2, "error")
+
+    def hangs() -> Source:
+        hung.wait(WAIT)
+        raise SourceError("it never answered.")
+
+    try:
+        with playing(segmenter, steady, failing, hangs) as (player, published):
+            wait_for(lambda: player.totals().sources["b"].reconnects >= 2)
+            wait_for(lambda: player.status("c").state == "waiting")
+            wait_for(lambda: player.status("b").state == "failed")
+            assert player.status("a").state == "playing"
+            counts = player.totals().sources
+            assert counts["c"] == Counts()
+            indices = [each.frame.index for each in published if each.source == "b"]
+            assert indices == sorted(set(indices)), "numbers go on after a failure"
+            assert indices[-1] >= 4
+            hung.set()
+    finally:
+        hung.set()
+    assert opened["steady"] == 1
+    assert opened["failing"] >= 3
 
 
-def test_file_stops_at_once(tmp_path: Path, images: Path) -> None:
-    with open_playing(str(images)) as source:
-        next(source)
-        source.stop()
-        assert next(source, None) is None
+def test_close_leaves_a_hung_camera_behind(segmenter: Segmenter) -> None:
+    hung = threading.Event()
+
+    def hangs() -> Source:
+        hung.wait(WAIT)
+        raise SourceError("it never answered.")
+
+    cameras = {"a": hangs, "b": lambda: Camera(2, "silence")}
+    player = Player(segmenter, cameras, publish=lambda segmented: None)
+    player.start()
+    wait_for(lambda: player.status("b").state == "playing")
+    started = time.monotonic()
+    player.close()
+    assert time.monotonic() - started < 3
+    assert not player.ended, "a thread still hangs in the camera"
+    hung.set()
+    wait_for(lambda: player.ended)
 
 
-def test_image_that_cannot_be_read_is_left_out_each_time(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"none")
-    write_png(tmp_path / "b.png", np.full((4, 6), 7, np.uint8))
-    with open_playing(str(tmp_path)) as source:
-        assert next(source).name == "b.png"
-        assert next(source).name == "b.png"
-        assert source.skipped == 1, "of the first round"
+def test_frames_that_the_net_does_not_take_are_a_failure_of_their_source(
+    segmenter: Segmenter,
+) -> None:
+    flat = Camera(3, "silence", channels=2)
+    with playing(segmenter, lambda: flat, lambda: Camera(3, "silence")) as (player, published):
+        wait_for(lambda: player.status("a").state == "failed")
+        assert "2 channels" in player.status("a").reason
+        wait_for(lambda: any(each.source == "b" for each in published))
+        assert player.totals().sources["a"].read == 0
 
 
 # What the server reports
@@ -257,9 +282,11 @@ def test_failed_camera_is_reported_and_the_server_stays(
         health, stats = client.ask("/healthz"), client.ask("/stats")
         metrics = client.ask("/metrics").body.decode()
         assert health.json["status"] == "failed"
-        assert "is gone" in health.json["reason"]
-        assert stats.json["source"] == {"name": "rtsp://***@10.0.0.7:554/stream", "live": True}
-        assert "edgeunet_up 0.0" in metrics
+        assert "is gone" in health.json["unwell"]["10.0.0.7-554-stream"]
+        (source,) = stats.json["sources"]
+        assert source["where"] == "rtsp://***@10.0.0.7:554/stream"
+        assert source["live"]
+        assert 'edgeunet_up{source="10.0.0.7-554-stream"} 0.0' in metrics
         for text in (health.body, stats.body, metrics.encode(), client.ask("/").body):
             assert b"hunter2" not in text
         assert_still_segments(client)

@@ -26,7 +26,7 @@ def test_taken_port_is_a_usage_error(fp32_bundle: Path, film: Path) -> None:
         wanted = rf"cannot listen on 127.0.0.1:{client.port}: .*--port"
         with (
             pytest.raises(UsageError, match=wanted),
-            open_service(fp32_bundle, str(film), port=client.port),
+            open_service(fp32_bundle, [str(film)], port=client.port),
         ):
             pass
 
@@ -43,7 +43,7 @@ def test_wrong_source_token_or_host_fails_at_once(
     fp32_bundle: Path, film: Path, source: str, arguments: dict[str, Any], error: type[Exception]
 ) -> None:
     name = str(film) if source == "film" else source
-    with pytest.raises(error), open_service(fp32_bundle, name, port=0, **arguments):
+    with pytest.raises(error), open_service(fp32_bundle, [name], port=0, **arguments):
         pass
 
 

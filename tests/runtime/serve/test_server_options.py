@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from edgeunet.runtime import Tiling, load
 from edgeunet.runtime.options import LoadOptions
 from edgeunet.runtime.serve.player import Player
 from edgeunet.runtime.serve.server import open_service
-from edgeunet.runtime.sources import Frames
+from edgeunet.runtime.sources import Frames, Source, SourceFrame, SourceInfo
 from support.media import write_png, write_video
 from support.serving import WAIT, Client, png, read_record, serving, stats_with_frames, wait_for
 
@@ -92,6 +93,20 @@ def test_depths_are_not_counted_without_a_target_rate(depths_bundle: Path, film:
 # Smoothing and tiles
 
 
+class Awaited(Source):
+    """The frames of a folder, each once all before were segmented: none is dropped."""
+
+    def __init__(self, folder: Path, published: list[Any]) -> None:
+        super().__init__()
+        self.info = SourceInfo(0, None, live=True)
+        self._folder, self._published = folder, published
+
+    def _read(self) -> Generator[SourceFrame, None, None]:
+        for count, frame in enumerate(Frames.open(self._folder).read()):
+            wait_for(lambda count=count: len(self._published) >= count)  # type: ignore[misc]
+            yield frame
+
+
 def test_frames_are_smoothed_over_time(fp32_bundle: Path, tmp_path: Path) -> None:
     film = tmp_path / "film"
     film.mkdir()
@@ -106,7 +121,10 @@ def test_frames_are_smoothed_over_time(fp32_bundle: Path, tmp_path: Path) -> Non
         assert any(map(np.any, (a != b for a, b in zip(wanted, plain, strict=True)))), "no change"
         published: list[Any] = []
         with Player(
-            segmenter, lambda: Frames.open(film).read(), publish=published.append, temporal=0.9
+            segmenter,
+            {"film": lambda: Awaited(film, published)},
+            publish=published.append,
+            temporal=0.9,
         ) as player:
             player.start()
             wait_for(lambda: len(published) >= FRAMES)
@@ -150,6 +168,6 @@ def test_wrong_arguments_are_refused_at_the_start(
 ) -> None:
     with (
         pytest.raises(UsageError, match=words),
-        open_service(fp32_bundle, str(film), port=0, **arguments),
+        open_service(fp32_bundle, [str(film)], port=0, **arguments),
     ):
         pass
