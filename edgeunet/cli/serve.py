@@ -52,6 +52,19 @@ from .options import options_from
     show_default="in the certificate's file",
     help="The certificate's private key (PEM).",
 )
+@option(
+    "--compare",
+    metavar="BUNDLE",
+    type=DIRECTORY,
+    help="Show a second bundle beside the first, on the same frames, at its own precision.",
+)
+@option(
+    "--record",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    show_default="no recording",
+    help="Let viewers record films into this folder.",
+)
 @options_from(StreamOptions, "stream", section="Net")
 @options_from(LoadOptions, "options", section="Net")
 @options_from(Reading, "reading", section="Frames")
@@ -63,6 +76,8 @@ def command(
     token: str | None,
     certificate: Path | None,
     key: Path | None,
+    compare: Path | None,
+    record: Path | None,
     options: LoadOptions,
     reading: Reading,
     stream: StreamOptions,
@@ -85,6 +100,8 @@ def command(
         token=token,
         certificate=certificate,
         key=key,
+        compare=compare,
+        record=record,
         **chosen,
     ) as service:
         click.echo(f"open {service.url}", err=True)

@@ -26,6 +26,11 @@ class StageReport:
     p50: float
     p99: float
 
+    @property
+    def quantiles(self) -> dict[str, float]:
+        """p50 and p99, rounded for JSON."""
+        return {"p50": round(self.p50, 3), "p99": round(self.p99, 3)}
+
 
 class Stopwatch:
     """Adds up laps; one thread adds, any may read."""

@@ -32,6 +32,7 @@ from .metrics import make_registry
 from .openapi import JSON, Answer, Endpoint, Parameter, describe, errors
 from .picture_stream import BOUNDARY, PictureStream, jpeg_part
 from .pictures import IDLE_RECORD, LONGEST_OF_MANY, overlaid, record
+from .record_route import RecordRoute
 from .schemas import HEALTH, SEGMENTED, STATS, TEXT
 from .telemetry import Telemetry
 from .uploads import Limits, Refusal, Uploads
@@ -115,7 +116,9 @@ class Pages:
         self._cookie = cookie
         self._record = partial(record, classes=len(self._manifest.classes))
         self._alone = Encoding(self._record)
-        self._of_many = Encoding(partial(self._record, longest=LONGEST_OF_MANY), rate=_RATE_OF_MANY)
+        self._of_many = Encoding(
+            partial(self._record, longest=LONGEST_OF_MANY, alone=True), rate=_RATE_OF_MANY
+        )
         self._overlaid = Encoding(partial(overlaid, palette=self._manifest.palette))
         self._records = PictureStream(
             self._hubs,
@@ -137,6 +140,7 @@ class Pages:
         self._registry = make_registry(telemetry, uploads)
         # One at a time: it counts the pixels of a frame, and other answers need threads too.
         self._one_measures = CapacityLimiter(1)
+        self._record_route = RecordRoute(telemetry, self._chosen)
 
     def endpoints(self) -> list[Endpoint]:
         """All routes but that of the WebSocket, with what /openapi.json says of them."""
@@ -186,6 +190,7 @@ class Pages:
                 method="POST",
                 body=("image/*", _RECORD),
             ),
+            self._record_route.endpoint(sources),
             Endpoint(
                 "/healthz",
                 self._health,

@@ -43,6 +43,7 @@ class _Collector(Collector):
         yield from self._sources()
         yield from self._net()
         yield from self._frames()
+        yield from self._added()
         board = self._telemetry.now.board
         yield _gauge("temperature_celsius", "Sensors of the board.", "sensor", board.temperatures)
         yield _gauge("power_watts", "Power rails of the board.", "rail", board.power)
@@ -112,6 +113,22 @@ class _Collector(Collector):
                 presence.add_metric([source, name], float(present))
         yield share
         yield presence
+
+    def _added(self) -> Iterator[Metric]:
+        """What the server does only if it was asked to."""
+        comparison, recordings = self._telemetry.comparison, self._telemetry.recordings
+        if comparison is not None:
+            shares = {name: comparison.agreement(name) for name in self._telemetry.hubs}
+            known = {name: share for name, share in shares.items() if share is not None}
+            text = "Share of the pixels to which both nets give one class, over the last seconds."
+            yield _gauge("agreement", text, "source", known)
+        if recordings is not None:
+            reports = recordings.report()
+            active = {name: float(each["active"]) for name, each in reports.items()}
+            yield _gauge("recording", "1 while the source is recorded.", "source", active)
+            dropped = {name: float(each["dropped"]) for name, each in reports.items()}
+            text = "Frames that the source's recording lacks: its encoder was too slow."
+            yield _gauge("recording_dropped", text, "source", dropped)
 
 
 def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:

@@ -16,6 +16,7 @@ from edgeunet.metrics import Mask
 
 from ..frames import Segmented
 from ..sinks import Palette, overlay
+from .comparison import Compared
 
 LONGEST_SIDE = 1280
 """Of a picture. Browsers rarely show more, and phones have less to load."""
@@ -34,6 +35,7 @@ def record(
     classes: int,
     longest: int = LONGEST_SIDE,
     picture: bool = True,
+    alone: bool = False,
     **more: Any,
 ) -> bytes:
     """What the page reads: three lengths (32 bit, big-endian), then JSON, JPEG and class ids.
@@ -44,6 +46,8 @@ def record(
     `full` (size of the frame), the frame's `source`, `index`, `name` and `time`, `shares` (of all
     pixels, by class), `presence`, and `more`.
     Without `picture` the JPEG has no bytes: for a browser that has the frame.
+    Of two nets, the ids of the second follow, and `compared` holds its `shares` and the `agreement`
+    of all pixels; not if `alone`.
     """
     frame, mask = reduced(segmented.frame.picture, segmented.mask, longest)
     presence = segmented.presence
@@ -59,7 +63,15 @@ def record(
         **more,
     }
     shown = jpeg(frame) if picture else b""
-    parts = (json.dumps(meta).encode(), shown, zlib.compress(mask.tobytes(), 1))
+    ids = mask.tobytes()
+    if isinstance(segmented, Compared) and not alone:
+        other = segmented.other.mask
+        ids += smaller_mask(other, longest).tobytes()
+        meta["compared"] = {
+            "agreement": round(segmented.agreement, 5),
+            "shares": shares(other, classes),
+        }
+    parts = (json.dumps(meta).encode(), shown, zlib.compress(ids, 1))
     return _LENGTHS.pack(*map(len, parts)) + b"".join(parts)
 
 
@@ -80,14 +92,21 @@ def reduced(
     frame: Rgb, mask: Mask, longest: int = LONGEST_SIDE
 ) -> tuple[Rgb, npt.NDArray[np.uint8]]:
     """Shrink frame and mask until no side is longer than `longest`."""
+    ids = smaller_mask(mask, longest)
+    if ids is mask:
+        return frame, mask
+    small = cv2.resize(frame, ids.shape[::-1], interpolation=cv2.INTER_AREA)
+    return small, ids  # type: ignore[return-value]
+
+
+def smaller_mask(mask: Mask, longest: int) -> npt.NDArray[np.uint8]:
+    """A mask whose sides are at most `longest`, itself if they are."""
     height, width = mask.shape
     scale = longest / max(height, width)
     if scale >= 1:
-        return frame, mask
+        return mask
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-    ids = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
-    return small, ids  # type: ignore[return-value]
+    return cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)  # type: ignore[return-value]
 
 
 def shares(mask: Mask, classes: int) -> list[float]:

@@ -104,6 +104,34 @@ _SOURCE = record_of(
     }
 )
 
+RECORDINGS = by_name(
+    record_of(
+        {
+            "active": FLAG,
+            "finishing": FLAG,
+            "kind": {"enum": ["overlay", "mask"]},
+            "seconds": NUMBER,
+            "frames": COUNT,
+            "dropped": {**COUNT, "description": "Frames for which the encoder was too slow."},
+            "files": COUNT,
+            "file": or_null({**TEXT, "description": "The newest that is complete."}),
+            "error": or_null(TEXT),
+        }
+    ),
+    "By source, the last of each.",
+)
+
+_COMPARED = record_of(
+    {
+        "bundles": list_of(
+            record_of({"name": TEXT, "model": TEXT, "precision": TEXT}), "Both.", length=2
+        ),
+        "backend": TEXT,
+        "stages": by_name(_TIMES, "Milliseconds of the second net, by stage."),
+        "agreement": by_name(or_null(SHARE), "Share of the pixels of late, by source."),
+    }
+)
+
 STATS = record_of(
     {
         "model": TEXT,
@@ -126,6 +154,8 @@ STATS = record_of(
         "viewers": COUNT,
         "depths": by_name(COUNT, "Frames by the depth of the net, if it holds a rate."),
         "stages": by_name(_STAGE, "By stage."),
+        "recordings": or_null(RECORDINGS),
+        "compare": or_null(_COMPARED),
         "board": record_of(
             {
                 "temperatures": by_name(NUMBER, "Degrees Celsius by sensor."),

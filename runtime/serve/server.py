@@ -6,7 +6,7 @@ import socket
 import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,15 +15,18 @@ from starlette.types import ASGIApp
 
 from edgeunet.errors import UsageError
 
+from ..frames import Segmented
 from ..options import DEFAULTS, LoadOptions
 from ..pipeline.stopping import stopping_on_signals
 from ..segmenter import Segmenter
 from ..sources.named import named
 from .app import Bounds, make_app
+from .comparison import Comparison, check_options
 from .connections import Connections, Listener
 from .guard import choose_token, page_url
 from .hub import Hubs
 from .player import Player
+from .recording import Recordings
 from .reopening import open_playing
 from .telemetry import About, Board, Telemetry
 from .tls import load_certificate
@@ -77,6 +80,7 @@ class Service:
     hubs: Hubs
     player: Player
     uploads: Uploads
+    recordings: Recordings | None
     connections: Connections
     listening: Listener
 
@@ -89,7 +93,8 @@ class Service:
     @property
     def ended(self) -> bool:
         """Whether no thread works any more. One may hang in a camera, or still decode an upload."""
-        return self.player.ended and self.uploads.ended
+        recorded = self.recordings is None or self.recordings.ended
+        return self.player.ended and self.uploads.ended and recorded
 
     def stop(self) -> None:
         """Make `run` end within seconds; safe in signal handlers and from any thread."""
@@ -112,6 +117,8 @@ def open_service(
     options: LoadOptions = DEFAULTS,
     batch: int | None = None,
     temporal: float | None = None,
+    compare: str | Path | None = None,
+    record: Path | None = None,
     bounds: Bounds = Bounds(),  # noqa: B008  # frozen
     board: Board = Board(),  # noqa: B008  # holds a path alone
 ) -> Iterator[Service]:
@@ -125,6 +132,8 @@ def open_service(
         token: None makes one if the host requires it.
         certificate, key: files for https, see `load_certificate`. None serves http.
         batch, temporal: see `Segmenter.stream`.
+        compare: a second bundle that segments the same frames, at its own precision.
+        record: folder for films; None: nothing can be recorded.
         bounds: limits on viewers and uploads.
         board: its temperatures and power.
 
@@ -138,6 +147,8 @@ def open_service(
     if key is not None and certificate is None:
         raise UsageError(f"got the key {key} without a certificate. Pass --certificate too.")
     tls = None if certificate is None else load_certificate(certificate, key)
+    if compare is not None:
+        check_options(options, temporal)
     with ExitStack() as stack:
         connections = Connections(bounds.connections, stall=bounds.stall)
         listening = stack.enter_context(_listening(host, port, connections))
@@ -149,20 +160,43 @@ def open_service(
         segmenter = Segmenter.open(bundle, backend, options)
         segmenter.self_check()
         hubs = Hubs(frames, viewers=bounds.viewers)
+        recordings = None if record is None else Recordings(record, segmenter.manifest.palette)
+        if recordings is not None:
+            stack.enter_context(recordings)  # ends after the player, which gives it frames
+        comparison = None
+        if compare is not None:
+            second = Segmenter.open(compare, backend, replace(options, precision=None))
+            second.self_check()
+            comparison = Comparison(
+                segmenter.manifest,
+                second,
+                bundles=(Path(bundle).resolve().name, Path(compare).resolve().name),
+                sources=frames,
+            )
+
+        def publish(segmented: Segmented) -> None:
+            if recordings is not None:
+                recordings.offer(segmented)
+            hubs.publish(segmented if comparison is None else comparison(segmented))
+
         player = Player(
             segmenter,
             {name: partial(open_playing, each) for name, each in frames.items()},
             live=frozenset(name for name, each in frames.items() if each.kind == "live"),
-            publish=hubs.publish,
+            publish=publish,
             batch=batch,
             temporal=temporal,
         )
         uploads = Uploads(player.segment, bounds.uploads)
         # A thread that still works uses the backend: freeing it would crash.
         stack.callback(lambda: segmenter.close() if player.ended and uploads.ended else None)
+        if comparison is not None:
+            stack.callback(lambda: comparison.close() if player.ended else None)
         stack.enter_context(player)
         about = About(segmenter.manifest, {name: each.name for name, each in frames.items()})
-        telemetry = Telemetry(about, player, hubs, board)
+        telemetry = Telemetry(
+            about, player, hubs, board, recordings=recordings, comparison=comparison
+        )
         cookie = f"edgeunet_{port}"  # browsers share cookies between the ports of a host
         app = make_app(telemetry, connections, uploads, bounds=bounds, token=token, cookie=cookie)
         yield Service(
@@ -171,6 +205,7 @@ def open_service(
             hubs,
             player,
             uploads,
+            recordings,
             connections,
             listening,
         )

@@ -14,9 +14,10 @@ from anyio import sleep, to_thread
 
 from edgeunet.bundle.manifest import Manifest
 
-from ..pipeline.stopwatch import StageReport
+from .comparison import Comparison
 from .hub import Hubs
 from .player import Player, Totals
+from .recording import Recordings
 
 # Rates are taken over this many samples: steady to read, and at most some seconds old.
 _SAMPLES = 6
@@ -44,12 +45,26 @@ class Sample:
 
 
 class Telemetry:
-    """Samples the player and the board. `now` is the newest sample."""
+    """Samples the player and the board. `now` is the newest sample.
 
-    def __init__(self, about: About, player: Player, hubs: Hubs, board: Board) -> None:
+    recordings, comparison: None if the server was started without them.
+    """
+
+    def __init__(
+        self,
+        about: About,
+        player: Player,
+        hubs: Hubs,
+        board: Board,
+        *,
+        recordings: Recordings | None = None,
+        comparison: Comparison | None = None,
+    ) -> None:
         self.about = about
         self.player = player
         self.hubs = hubs
+        self.recordings = recordings
+        self.comparison = comparison
         self._board = board
         self._started = time.monotonic()
         self._history: deque[tuple[float, Totals]] = deque(maxlen=_SAMPLES)
@@ -81,7 +96,7 @@ class Telemetry:
         """What the page polls, JSON-ready."""
         manifest, sample = self.about.manifest, self.now
         stages = {
-            name: {**quantiles(stage), "busy": round(sample.busy.get(name, 0.0), 4)}
+            name: {**stage.quantiles, "busy": round(sample.busy.get(name, 0.0), 4)}
             for name, stage in sample.totals.stages.items()
         }
         return {
@@ -104,6 +119,8 @@ class Telemetry:
             "viewers": self.hubs.viewers,
             "depths": self.player.depths,
             "stages": stages,
+            "recordings": None if self.recordings is None else self.recordings.report(),
+            "compare": None if self.comparison is None else self.comparison.report(),
             "board": {
                 "temperatures": {k: round(v, 1) for k, v in sample.board.temperatures.items()},
                 "power": {k: round(v, 3) for k, v in sample.board.power.items()},
@@ -128,13 +145,8 @@ class Telemetry:
             },
             "frames": {fate: getattr(counts, fate) for fate in FATES},
             "viewers": hub.viewers,
-            "encode": quantiles(hub.encoding),
+            "encode": hub.encoding.quantiles,
         }
-
-
-def quantiles(stage: StageReport) -> dict[str, float]:
-    """Milliseconds, JSON-ready."""
-    return {"p50": round(stage.p50, 3), "p99": round(stage.p99, 3)}
 
 
 SYS_CLASS = Path("/sys/class")

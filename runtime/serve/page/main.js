@@ -1,9 +1,11 @@
 // The page: shows the stream, a paused picture or an uploaded image, with status and controls.
 
 import { Camera, obstacle } from "./camera.js";
+import { Compare } from "./compare.js";
 import { Look, saveCanvas, takeFiles } from "./look.js";
 import { resetCurve, showNumbers } from "./numbers.js";
 import { readPicture, readPictures } from "./records.js";
+import { Recorder } from "./recorder.js";
 import { Sources, Views, focused, stateOf, stateOfAll } from "./sources.js";
 import { View } from "./view.js";
 
@@ -12,6 +14,8 @@ const stage = byId("stage");
 const sources = new Sources(byId("picker"), byId("grid"), chose);
 const view = new Views(new View(byId("canvas")), sources);
 const look = new Look(view);
+const compare = new Compare(stage, view);
+const recorder = new Recorder(() => sources.query, () => poll());
 let limits = null;
 let camera = null; // of this device
 let mode = "live"; // "live", "paused", "image" or "camera"
@@ -31,7 +35,7 @@ function show(picture) {
     look.update(sources.meta);
     return;
   }
-  view.show(picture);
+  view.show(compare.composed(picture));
   look.update(picture.meta, mode === "image");
   const shape = `${mode}/${picture.meta.source}`;
   if (shaped !== shape) {
@@ -44,7 +48,7 @@ function show(picture) {
 
 /** Whether the grid of all sources is shown. */
 function showsAll() {
-  return mode !== "image" && sources.known && sources.chosen === null;
+  return ["live", "paused"].includes(mode) && sources.known && sources.chosen === null;
 }
 
 /** The viewer chose another source, or all. */
@@ -106,6 +110,7 @@ function showStatus() {
   byId("notice-text").textContent = refused || (waitsForFirst ? "" : server.reason);
   byId("spinner").hidden = server.tone === "bad" || Boolean(refused);
   if (refused || server === AWAY) sources.halt(refused || server.title);
+  compare.hidden = stage.hidden;
   byId("side").dataset.old = String(server === AWAY);
 }
 
@@ -122,6 +127,8 @@ async function poll() {
     sources.update(stats.sources);
     server = chosen === null ? stateOfAll(stats.sources) : stateOf(stats.sources.find(({ name }) => name === chosen));
     showNumbers(focused(stats, chosen));
+    compare.update(stats, chosen);
+    recorder.update(stats.recordings, chosen);
     if (view.picture && !showsAll()) look.describe(view.picture.meta.shares);
   } catch (error) {
     server = AWAY;
@@ -140,6 +147,7 @@ function setUp(stats) {
   byId("what").title = wheres.join("\n");
   document.title = `${name} – edgeunet`;
   look.start(stats.classes, `edgeunet:${stats.classes.map((item) => item.name).join()}`);
+  if (stats.compare) view.classes = Compare.classes(look.classes);
   if (mode === "live" && !document.hidden) watch();
 }
 

@@ -33,7 +33,11 @@ def routes() -> list[BaseRoute]:
 
 @pytest.fixture(scope="module")
 def server(
-    gated_bundle: Path, film: Path, sensors: Path, routes: list[BaseRoute]
+    gated_bundle: Path,
+    film: Path,
+    sensors: Path,
+    routes: list[BaseRoute],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Client]:
     def noted(**arguments: Any) -> Starlette:
         routes.extend(arguments["routes"])
@@ -42,7 +46,15 @@ def server(
     bounds = Bounds(viewers=3, uploads=Limits(size=100_000, pixels=1000))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(app_module, "Starlette", noted)
-        described = serving(gated_bundle, film, token=TOKEN, bounds=bounds, board=Board(sensors))
+        described = serving(
+            gated_bundle,
+            film,
+            token=TOKEN,
+            bounds=bounds,
+            board=Board(sensors),
+            record=tmp_path_factory.mktemp("films"),
+            compare=gated_bundle,
+        )
         with described as client:
             yield client
 
@@ -86,14 +98,18 @@ def test_each_route_answers_as_described(server: Client, document: dict[str, Any
     def full() -> bool:
         """Whether no part of the numbers is empty: an empty object would fit anything."""
         stats = server.ask("/stats", **LOGIN).json
-        return bool(stats["stages"] and stats["board"]["temperatures"] and stats["sources"][0]["encode"]["p50"])
+        return bool(
+            stats["stages"]
+            and stats["board"]["temperatures"]
+            and stats["sources"][0]["encode"]["p50"]
+        )
 
     with server.stream(**LOGIN) as response:
         response.read(1000)
     wait_for(full)
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            address = path.replace("{file}", "main.js")
+            address = path.replace("{file}", "main.js").replace("/record", "/record?action=start")
             body = PICTURE if "requestBody" in operation else None
             if path.startswith("/stream"):
                 with server.stream(path, **LOGIN) as response:
@@ -120,6 +136,7 @@ def test_each_route_answers_as_described(server: Client, document: dict[str, Any
         ("/segment", "POST", {"body": jpeg_of_scans(101)}, 422),
         ("/segment", "POST", {"body": PICTURE, "Origin": "http://evil.example"}, 403),
         ("/static/{file}", "GET", {}, 404),
+        ("/record", "POST", {}, 400),
     ],
 )
 def test_errors_are_described(
