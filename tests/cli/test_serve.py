@@ -37,6 +37,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("--temporal", "1"), "--temporal"),
         (("--target-fps", "0"), "--target-fps"),
         (("--target-fps", "25"), "holds one depth"),
+        (("--record", __file__), "is a file"),
     ],
 )
 def test_command_refuses_wrong_options(
@@ -49,10 +50,12 @@ def test_command_passes_its_options_on(
     fp32_bundle: Path, film: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     came: list[dict[str, Any]] = []
+    named: list[tuple[str, ...]] = []
 
     @contextmanager
-    def opened(bundle: Path, source: str, **arguments: Any) -> Iterator[Any]:
+    def opened(bundle: Path, sources: tuple[str, ...], **arguments: Any) -> Iterator[Any]:
         came.append(arguments)
+        named.append(sources)
         yield SimpleNamespace(url="http://here/", run=lambda: None, ended=True)
 
     monkeypatch.setattr("edgeunet.cli.serve.open_service", opened)
@@ -60,9 +63,14 @@ def test_command_passes_its_options_on(
     succeeds("serve", fp32_bundle, film, "--batch", "4", "--temporal", "0.3", "--target-fps", "9")
     succeeds("serve", fp32_bundle, film, "--batch", "4", *tiles)
     succeeds("serve", fp32_bundle, film, "--certificate", "c.pem", "--key", "k.pem")
-    plain, tiled, secured = came
+    more = ("--compare", fp32_bundle, "--record", "films")
+    succeeds("serve", fp32_bundle, film, "door=rtsp://10.0.0.5/main", *more)
+    plain, tiled, secured, several = came
     assert (plain["certificate"], plain["key"]) == (None, None)
     assert (secured["certificate"], secured["key"]) == (Path("c.pem"), Path("k.pem"))
+    assert named[3] == (str(film), "door=rtsp://10.0.0.5/main")
+    assert (several["compare"], several["record"]) == (fp32_bundle, Path("films"))
+    assert (plain["compare"], plain["record"]) == (None, None)
     assert (plain["batch"], plain["temporal"]) == (4, 0.3)
     assert plain["options"] == LoadOptions(target_fps=9)
     assert tiled["batch"] == 1  # the tiles fill the net's batch
@@ -106,5 +114,9 @@ def test_command_explains_wrong_arguments(fp32_bundle: Path, film: Path) -> None
     assert "c.pem: expected a certificate as PEM: No such file" in fails(
         2, "serve", fp32_bundle, film, "--certificate", "c.pem", "--port", "0"
     )
+    twice = fails(2, "serve", fp32_bundle, film, f"again={film}", "--port", "0")
+    assert "film.mp4 is given twice" in twice
+    compared = fails(1, "serve", fp32_bundle, film, "--compare", "absent", "--port", "0")
+    assert "is not a directory" in compared
     assert "at least 8" in fails(2, "serve", fp32_bundle, film, "--token", "1234", "--port", "0")
     assert call("serve", "--help").exit_code == 0
