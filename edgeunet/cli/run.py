@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import click
 
@@ -12,7 +13,8 @@ from ..data.fit import Reading
 from ..errors import IncompleteError, UnfinishedError, printable
 from ..runtime.options import LoadOptions
 from ..runtime.run import RunSummary, run
-from ..runtime.sinks.opening import OUTPUTS, Format
+from ..runtime.sinks.opening import OUTPUTS, Format, kind_of
+from ..runtime.sources.addresses import scheme_of
 from ..runtime.sources.feed import Drop
 from ..runtime.stream import SourceReport, StreamReport
 from .bundle_options import StreamOptions
@@ -20,6 +22,7 @@ from .common import (
     DIRECTORY,
     Choice,
     Command,
+    echo,
     echo_json,
     force_option,
     json_option,
@@ -27,6 +30,9 @@ from .common import (
     progress,
 )
 from .options import options_from
+
+if TYPE_CHECKING:
+    from ..runtime.archive import ArchiveSummary
 
 
 @click.command("run", cls=Command)
@@ -47,6 +53,30 @@ from .options import options_from
     show_default="that of OUTPUT",
     help="Write regions: COCO's JSON, a table of boxes and areas, or lines of polygons. Black "
     "classes are background and left out. A directory gets one file for each source.",
+)
+@option(
+    "--workers",
+    type=click.IntRange(1),
+    metavar="N",
+    section="Archives",
+    show_default="none: in this process",
+    help="Segment a folder, archive, Parquet table or list of addresses on N workers of Ray, into "
+    "tar archives of masks in the folder or address OUTPUT. Run again to go on after an end.",
+)
+@option(
+    "--ray",
+    "address",
+    metavar="ADDRESS",
+    section="Archives",
+    show_default="Ray is started on this machine",
+    help="Ray cluster that has the workers: auto, HOST:6379 or ray://HOST:10001.",
+)
+@option(
+    "--column",
+    metavar="NAME",
+    section="Archives",
+    show_default="the only one that fits",
+    help="Column of Parquet tables that holds encoded images.",
 )
 @options_from(StreamOptions, "stream", section="Net")
 @options_from(LoadOptions, "options", section="Net")
@@ -82,6 +112,9 @@ def command(
     drop: Drop | None,
     overlay: bool,
     format_: Format | None,
+    workers: int | None,
+    address: str | None,
+    column: str | None,
     skip_damaged: bool,
     force: bool,
     as_json: bool,
@@ -96,9 +129,45 @@ def command(
     NAME=SOURCE. Images given one by one are one source. If OUTPUT is one file, sources with an end
     are read one after the other; OUTPUT with {source} is a file of each, such as {source}.mp4.
 
+    With --workers N, SOURCE is a folder or glob of images or of archives, a ZIP, TAR (WebDataset)
+    or Parquet file, or a .txt of paths and addresses, on this machine or at an address such as
+    s3://BUCKET/NAME.
+
     Ctrl-C and SIGTERM end the run; the frames already read are still written. The exit code is 1 if
     a frame, a file or a source could not be read; the others are written.
     """
+    if workers is not None:
+        _refuse_unused(
+            {
+                "--overlay": overlay,
+                "--format": format_,
+                "--max-delay": max_delay,
+                "--drop": drop,
+                "--temporal": stream.temporal,
+                "--target-fps": options.target_fps,
+                "--device": options.device,
+            },
+            "--workers",
+            "makes masks of files, on any machine",
+        )
+        given = stream.arguments(options, reading)
+        del given["temporal"]
+        _run_archive(
+            bundle,
+            sources,
+            output,
+            as_json=as_json,
+            workers=workers,
+            address=address,
+            column=column,
+            skip_damaged=skip_damaged,
+            force=force,
+            **given,
+        )
+        return
+    for name, value in {"--ray": address, "--column": column}.items():
+        if value is not None:
+            raise click.UsageError(f"{name} needs --workers.")
     failure = None
     try:
         with progress("segmenting", None) as report:
@@ -128,6 +197,62 @@ def command(
         several = len(summary.stream.sources) > 1
         whose = f", before the end of {', '.join(summary.unfinished)}" if several else ""
         raise UnfinishedError(f"stopped by a signal after {summary.frames} frames{whose}.")
+
+
+def _refuse_unused(given: Mapping[str, object], beside: str, reason: str) -> None:
+    """Refuse options that would do nothing."""
+    named = [name for name, value in given.items() if value not in (None, False)]
+    if named:
+        raise click.UsageError(f"{beside} {reason}; leave out {', '.join(named)}.")
+
+
+def _run_archive(
+    bundle: Path, sources: Sequence[str], output: str, *, as_json: bool, **settings: Any
+) -> None:
+    """Run on workers, and print the summary."""
+    from ..runtime.archive import run_archive
+
+    if scheme_of(output) is None and kind_of(output) is not None:
+        raise click.UsageError(
+            f"--workers writes a folder of tar archives; expected -o FOLDER or an address, got "
+            f"{'no -o' if output == '-' else output}."
+        )
+    failure = None
+    try:
+        with progress("segmenting", None) as report:
+            summary = run_archive(bundle, sources, output, report=report, **settings)
+    except IncompleteError as error:
+        failure, summary = error, cast("ArchiveSummary", error.summary)
+    if as_json:
+        echo_json(asdict(summary))
+    else:
+        echo(_archive_words(summary, output))
+    if failure is not None:
+        raise failure
+    if summary.stopped:
+        raise UnfinishedError(
+            f"stopped by a signal after {summary.units} of {summary.planned} units. Run again to "
+            "go on."
+        )
+
+
+def _archive_words(summary: ArchiveSummary, output: str) -> str:
+    """What is done, and what is not."""
+    total = sum(summary.pixels.values())
+    shares = [
+        f"{name} {count / total:.1%}"
+        for name, count in sorted(summary.pixels.items(), key=lambda each: -each[1])
+    ]
+    lines = [
+        f"{summary.frames} frames in {summary.units} of {summary.planned} shards, in {output}",
+        f"{summary.resumed} shards were there already" if summary.resumed else "",
+        f"this run: {summary.seconds:.1f} s, {summary.rate:.1f} frames/s, {summary.workers} "
+        f"workers on {', '.join(summary.backends) or 'no backend'}",
+        f"pixels: {', '.join(shares)}" if shares else "",
+        f"damaged and left out: {summary.damaged}" if summary.damaged else "",
+        f"not read: {summary.ignored}" if str(summary.ignored) else "",
+    ]
+    return "\n".join(line for line in lines if line)
 
 
 def _words(summary: RunSummary, output: str) -> str:

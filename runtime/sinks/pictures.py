@@ -58,13 +58,9 @@ class MaskDirectory(Sink):
 
     def write(self, segmented: Segmented) -> None:
         """Write the next picture."""
-        frame, picture = segmented.frame, self._drawn(segmented)
-        name = picture_name(frame.name, frame.index)
-        if frame.georeference is None:
-            self._files.write(name, _saved(picture, "PNG", compress_level=1))
-        else:
-            content = encode_geotiff(picture, frame.georeference)
-            self._files.write(f"{name.removesuffix('.png')}.tif", content)
+        suffix, content = _encoded(self._drawn(segmented), segmented)
+        name = picture_name(segmented.frame.name, segmented.frame.index)
+        self._files.write(name.removesuffix(".png") + suffix, content)
 
     def close(self) -> None:
         """Give the directory free; a second call does nothing."""
@@ -177,6 +173,11 @@ def encode_mask(mask: Mask, palette: Palette) -> bytes:
     return _saved(_mask_picture(mask, palette), "PNG", compress_level=1)
 
 
+def mask_file(segmented: Segmented, palette: Palette) -> tuple[str, bytes]:
+    """Suffix and content of the file that holds a mask: `encode_mask`, or of a GeoTIFF GeoTIFF."""
+    return _encoded(_mask_picture(segmented.mask, palette), segmented)
+
+
 def encode_geotiff(picture: Image.Image, georeference: Georeference) -> bytes:
     """A picture as TIFF that lies where a GeoTIFF of the same size lies."""
     # Pillow writes floats as doubles, whole numbers as shorts and texts as ASCII, which is right.
@@ -190,6 +191,12 @@ def encode_picture(picture: Frame, suffix: str) -> bytes:
     if suffix == ".png":
         return _saved(opened, "PNG", compress_level=1)
     return _saved(opened, "JPEG", quality=92, subsampling=0)  # class colours have sharp edges
+
+
+def _encoded(picture: Image.Image, segmented: Segmented) -> tuple[str, bytes]:
+    if segmented.frame.georeference is None:
+        return ".png", _saved(picture, "PNG", compress_level=1)
+    return ".tif", encode_geotiff(picture, segmented.frame.georeference)
 
 
 def _mask_picture(mask: Mask, palette: Palette) -> Image.Image:

@@ -20,6 +20,7 @@ from edgeunet.listing import IMAGE_SUFFIXES, natural_key
 
 from ..frames import NOTHING_IGNORED, Ignored
 from ..pipeline.stopping import Closing
+from .places import Place
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2")
 """Ends of names, in lower case, of files that are read as archives."""
@@ -29,13 +30,13 @@ LARGEST_MEMBER = 1 << 29
 
 # A compressed tar must be read from its start to be listed. Images hardly shrink, so one that
 # grows more than this holds something else, such as a bomb.
-_MOST_GROWTH, _ANY_GROWTH = 100, 1 << 28
+MOST_GROWTH, ANY_GROWTH = 100, 1 << 28
 
 # LZMA asks for as much memory as the file says, up to 4 GB.
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
 
 
-def is_archive(path: Path) -> bool:
+def is_archive(path: Path | Place) -> bool:
     """Whether a name has one of `ARCHIVE_SUFFIXES`.
 
     Example:
@@ -71,7 +72,7 @@ class Archive(Closing, ABC):
         SourceError: it cannot be read as an archive, or holds no image.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | Place) -> None:
         self.name = printable(path)
         self.members: Sequence[Member] = ()
         self.ignored = NOTHING_IGNORED
@@ -117,7 +118,7 @@ class Archive(Closing, ABC):
         return content
 
     @abstractmethod
-    def _open(self, path: Path) -> None:
+    def _open(self, path: Path | Place) -> None:
         """Open the file."""
 
     @abstractmethod
@@ -140,7 +141,7 @@ class Archive(Closing, ABC):
         return True
 
 
-def open_archive(path: Path) -> Archive:
+def open_archive(path: Path | Place) -> Archive:
     """Open an archive by its name's end; errors as of `Archive`."""
     return ZipArchive(path) if path.name.lower().endswith(".zip") else TarArchive(path)
 
@@ -148,8 +149,9 @@ def open_archive(path: Path) -> Archive:
 class ZipArchive(Archive):
     """A ZIP file. Its images come in natural order."""
 
-    def _open(self, path: Path) -> None:
-        self._zip = zipfile.ZipFile(path)
+    def _open(self, path: Path | Place) -> None:
+        self._file = path.open("rb")
+        self._zip = zipfile.ZipFile(self._file)
 
     def _listed(self) -> Sequence[Member]:
         members = []
@@ -172,8 +174,8 @@ class ZipArchive(Archive):
 
     def close(self) -> None:
         """Close the file."""
-        if hasattr(self, "_zip"):
-            self._zip.close()
+        if hasattr(self, "_file"):
+            self._file.close()
 
 
 class TarArchive(Archive):
@@ -183,18 +185,18 @@ class TarArchive(Archive):
     back in it is to unpack it from its start.
     """
 
-    def _open(self, path: Path) -> None:
-        name, size = path.name.lower(), path.stat().st_size
+    def _open(self, path: Path | Place) -> None:
+        name, stored = path.name.lower(), path.open("rb")
+        size = stored.seek(0, io.SEEK_END)
+        stored.seek(0)
         self._compressed = not name.endswith(".tar")
-        file: Any
+        file: Any = stored
         if name.endswith((".gz", ".tgz")):
-            file = gzip.open(path)  # noqa: SIM115  # `close` closes it
+            file = gzip.open(stored)  # noqa: SIM115  # `close` closes both
         elif self._compressed:
-            file = bz2.open(path)  # noqa: SIM115
-        else:
-            file = path.open("rb")
-        limit = _ANY_GROWTH + _MOST_GROWTH * size if self._compressed else size
-        self._file = _Bounded(file, limit)
+            file = bz2.open(stored)  # noqa: SIM115
+        limit = ANY_GROWTH + MOST_GROWTH * size if self._compressed else size
+        self._file = _Bounded(file, limit, stored)
         self._tar = tarfile.open(fileobj=self._file, mode="r:")  # noqa: SIM115
 
     def _listed(self) -> Sequence[Member]:
@@ -229,9 +231,10 @@ class _Bounded(io.RawIOBase):
     `tarfile` reads names and other headers at whatever length they claim.
     """
 
-    def __init__(self, file: IO[bytes], limit: int) -> None:
+    def __init__(self, file: IO[bytes], limit: int, stored: IO[bytes]) -> None:
         self._of = file
         self._limit = limit
+        self._stored = stored  # the same file, or what it unpacks
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= LARGEST_MEMBER + 1:
@@ -253,6 +256,7 @@ class _Bounded(io.RawIOBase):
 
     def close(self) -> None:
         self._of.close()
+        self._stored.close()
 
     def _check(self, position: int) -> None:
         if position > self._limit:

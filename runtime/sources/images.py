@@ -96,6 +96,7 @@ class Images(Source):
         self._images = images
         self._skip_damaged = skip_damaged
         self._holder = holder
+        self._at = ""  # name of the frame that is being read
 
     def _read(self) -> Generator[SourceFrame, None, None]:
         try:
@@ -106,6 +107,7 @@ class Images(Source):
     def _decoded(self) -> Iterator[SourceFrame]:
         index = 0
         for image in self._images:
+            self._at = image.name
             try:
                 content = image.read()
                 pages = _pages(content, image.where)
@@ -118,17 +120,16 @@ class Images(Source):
             reader = opened(content) if pages > 1 else None
             for page in range(pages):
                 number = f"#{page + 1}" if pages > 1 else ""
-                where = image.where + number
+                where, self._at = image.where + number, image.name + number
                 try:
                     decoded = [decode(content, name=where, page=page, reader=reader)]
                 except SourceError as error:
                     self._report(error)
                 else:
                     # Popped, because a name here would hold a large image while the net runs.
-                    yield _frame_of(decoded.pop(), index, image.name + number)
+                    yield _frame_of(decoded.pop(), index, self._at)
                 index += 1
-        if self.skipped == index or (self.skipped and not self._skip_damaged):
-            raise SourceError(_conclusion(self.skipped, index, self.damaged[0]))
+        self._conclude(index)
 
     def reject(self, error: FrameError) -> None:
         """See `Source`: as an image that cannot be read."""
@@ -139,6 +140,11 @@ class Images(Source):
             raise error
         _log.warning("%s", error)
         self._leave_out(str(error))
+
+    def _conclude(self, images: int) -> None:
+        """Say how many of the images are missing, behind the last of them."""
+        if self.skipped == images or (self.skipped and not self._skip_damaged):
+            raise SourceError(_conclusion(self.skipped, images, self.damaged[0]))
 
     def _free(self) -> None:
         if self._holder is not None:

@@ -1,0 +1,223 @@
+"""Ray: workers on this machine or on a cluster, and pieces of work handed out to them."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import secrets
+import signal
+import sys
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Protocol
+
+from edgeunet.errors import BackendError, MissingDependencyError, UsageError, first_line
+
+_LEAST_MEMORY = 100 << 20
+_RELOADS = 3  # of the pieces of work, in Ray's memory for objects
+
+
+class Worker(Protocol):
+    """Does pieces of work, one after the other. A process of its own makes one and keeps it."""
+
+    def __call__(self, piece: str) -> str:
+        """Do a piece; the result."""
+        ...
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What Ray has. cpus: cores. gpus: number of GPUs."""
+
+    cpus: int
+    gpus: int
+
+    def share(self, workers: int) -> int:
+        """Cores of each worker."""
+        return max(1, self.cpus // workers)
+
+    def map(
+        self,
+        make: Callable[[], Worker],
+        pieces: Sequence[str],
+        *,
+        workers: int,
+        gpu: bool,
+    ) -> Generator[str, None, None]:
+        """Hand the pieces out to workers; yields results as they are done, in no order.
+
+        A piece whose worker died is done again, however often that happens.
+
+        Args:
+            make: makes a worker, in its process; pickled.
+            gpu: give each worker a GPU of its own.
+
+        Raises:
+            BackendError: a worker cannot be made, or raised an error.
+        """
+        import ray
+
+        cores = self.share(workers)
+        workers = min(workers, len(pieces))
+        # One piece a task, as long as Ray's bookkeeping for a task costs less than a piece.
+        tasks = max(workers, min(len(pieces), 10_000))
+        data = ray.data.from_items(
+            [{"piece": piece} for piece in pieces], override_num_blocks=tasks
+        ).map_batches(
+            _Actor,
+            batch_size=1,
+            fn_constructor_args=(make,),
+            compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1),
+            num_cpus=cores,
+            num_gpus=int(gpu),
+        )
+        try:
+            with redirect_stdout(sys.stderr):  # where Ray tells of workers that died
+                for row in data.iter_rows():
+                    yield row["result"]
+        except ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None) or error
+            raise BackendError(f"a worker failed: {first_line(cause).rstrip('.')}.") from error
+
+
+@contextmanager
+def ray_cluster(address: str | None, *, workers: int, payload: int) -> Iterator[Cluster]:
+    """Connect to Ray, or start it on this machine, and leave it at the end of the block.
+
+    One that runs in this process already is used, and stays. One that is started is for this
+    process alone: it asks for a token that nobody else has, because Ray listens on all interfaces.
+    No dashboard is started and no telemetry is sent.
+
+    Args:
+        address: of a cluster, as `ray.init` takes it; None: this machine.
+        workers: how many there will be. payload: bytes of the pieces of work.
+
+    Raises:
+        MissingDependencyError: Ray is not installed.
+        BackendError: no Ray at this address. UsageError: another runs in this process.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise MissingDependencyError("ray")
+    local = address is None
+    # Ray's threads would start it anew, if they are a moment late when it ends.
+    settings = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_AUTO_CONNECT": "0"}
+    if local:
+        # It calls restarts of workers errors.
+        settings |= {"RAY_BACKEND_LOG_LEVEL": "fatal", **_token()}
+    with _environment(settings), _signal_handlers_kept():
+        import ray
+        import ray.data
+
+        running = ray.is_initialized()
+        if running and not local:
+            raise UsageError("Ray runs in this process already. Leave out the address.")
+        if not running:
+            _start(address, workers, payload)
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        levels = {name: logging.getLogger(name).level for name in ("ray", "ray.data")}
+        for name in levels:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        try:
+            found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+            yield Cluster(cpus=int(found.get("CPU", 0)), gpus=int(found.get("GPU", 0)))
+        finally:
+            if not running:
+                ray.shutdown()
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
+
+
+@cache
+def _token() -> dict[str, str]:
+    """Settings for a token of this process, whose native code reads it once.
+
+    Empty if whoever loaded Ray before has decided on that.
+    """
+    if "ray" in sys.modules:
+        return {}
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Actor:
+    """What Ray makes in a process: a worker."""
+
+    def __init__(self, make: Callable[[], Worker]) -> None:
+        self._work = make()
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return {"result": [self._work(str(piece)) for piece in batch["piece"]]}
+
+
+def _start(address: str | None, workers: int, payload: int) -> None:
+    import ray
+
+    given: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    if address is None:
+        given |= {
+            "address": "local",  # not one that happens to run here
+            "num_cpus": max(1, cores() // workers) * workers,
+            "include_dashboard": False,
+            "object_store_memory": max(_LEAST_MEMORY, _RELOADS * payload),
+        }
+    else:
+        given["address"] = address
+    try:
+        with _no_native_stderr():
+            ray.init(**given)
+    except Exception as error:
+        where = "this machine" if address is None else address
+        raise BackendError(
+            f"no Ray at {where}: {first_line(error).rstrip('.')}. Expected an address such as "
+            "auto, HOST:6379 or ray://HOST:10001; without one, Ray is started on this machine."
+        ) from error
+
+
+@contextmanager
+def _environment(settings: dict[str, str]) -> Iterator[None]:
+    """Set variables that Ray's processes read, unless they are set."""
+    added = {name: value for name, value in settings.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+@contextmanager
+def _signal_handlers_kept() -> Iterator[None]:
+    """Restore the handlers that Ray replaces."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:
+                signal.signal(number, handler)
+
+
+@contextmanager
+def _no_native_stderr() -> Iterator[None]:
+    """Hide what Ray's native code prints when it starts; errors are exceptions."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nothing:  # noqa: PTH123
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
