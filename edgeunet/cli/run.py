@@ -201,7 +201,7 @@ def command(
 
 def _refuse_unused(given: Mapping[str, object], beside: str, reason: str) -> None:
     """Refuse options that would do nothing."""
-    named = [name for name, value in given.items() if value not in (None, False)]
+    named = [name for name, value in given.items() if value is not None and value is not False]
     if named:
         raise click.UsageError(f"{beside} {reason}; leave out {', '.join(named)}.")
 

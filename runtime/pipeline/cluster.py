@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import re
 import secrets
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -18,6 +20,7 @@ from typing import Any, Protocol
 from edgeunet.errors import BackendError, MissingDependencyError, UsageError, first_line
 
 _LEAST_MEMORY = 100 << 20
+_ANSWER = 10  # seconds that a cluster has to answer
 _RELOADS = 3  # of the pieces of work, in Ray's memory for objects
 
 
@@ -172,6 +175,7 @@ def _start(address: str | None, workers: int, payload: int) -> None:
     else:
         given["address"] = address
     try:
+        _check_reachable(address)
         with _no_native_stderr():
             ray.init(**given)
     except Exception as error:
@@ -180,6 +184,13 @@ def _start(address: str | None, workers: int, payload: int) -> None:
             f"no Ray at {where}: {first_line(error).rstrip('.')}. Expected an address such as "
             "auto, HOST:6379 or ray://HOST:10001; without one, Ray is started on this machine."
         ) from error
+
+
+def _check_reachable(address: str | None) -> None:
+    """Raise OSError if nothing answers: Ray would try for minutes."""
+    found = re.fullmatch(r"(?:ray://)?\[?([^/\s]+?)\]?:(\d{1,5})", address or "")
+    if found:
+        socket.create_connection((found[1], int(found[2])), timeout=_ANSWER).close()
 
 
 @contextmanager

@@ -530,3 +530,22 @@ def test_images_of_an_archive_that_would_be_one_file_are_refused(
     message = fails(2, "run", fp32_bundle, tmp_path / "frames.zip", "-o", tmp_path / "masks")
     assert "would both be written as a.png" in message
     assert names(tmp_path) == ["frames.zip"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--workers", "2", "--overlay", "--drop", "none", "--max-delay", "5", "--temporal", "0.5"],
+         "leave out --overlay, --max-delay, --drop, --temporal"),
+        (["--workers", "2", "--format", "coco", "--target-fps", "5", "--device", "0"],
+         "leave out --format, --target-fps, --device"),
+        (["--ray", "auto"], "--ray needs --workers"),
+        (["--column", "image"], "--column needs --workers"),
+        (["--workers", "2"], "expected -o FOLDER or an address, got no -o"),
+        (["--workers", "2", "-o", "a.mp4"], "expected -o FOLDER or an address, got a.mp4"),
+    ],
+)  # fmt: skip
+def test_options_that_would_do_nothing_beside_workers_are_refused(
+    fp32_bundle: Path, images: Path, options: list[str], words: str
+) -> None:
+    assert words in fails(2, "run", fp32_bundle, images, *options)

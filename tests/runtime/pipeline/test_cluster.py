@@ -1,0 +1,70 @@
+"""Finding Ray, and what is said where there is none; tests/runtime/test_archive.py runs on it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+
+import pytest
+
+from edgeunet.errors import BackendError, MissingDependencyError, UsageError
+from edgeunet.runtime.pipeline import cluster
+from edgeunet.runtime.pipeline.cluster import Cluster, cores, ray_cluster
+
+
+def test_a_cluster_that_is_not_there_is_told_at_once() -> None:
+    pytest.importorskip("ray", reason="Ray is not installed")
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        for where in (address, f"ray://{address}", "nonsense"):
+            with pytest.raises(BackendError, match=f"^no Ray at {where}: .* auto, HOST:6379"):  # noqa: SIM117
+                with ray_cluster(where, workers=1, payload=0):
+                    pass
+    assert {number: signal.getsignal(number) for number in before} == before
+    assert "RAY_USAGE_STATS_ENABLED" not in os.environ
+
+
+def test_ray_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'edgeunet\[ray\]'"):  # noqa: SIM117
+        with ray_cluster(None, workers=1, payload=0):
+            pass
+
+
+def test_another_ray_in_this_process_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray", reason="Ray is not installed")
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    with pytest.raises(UsageError, match="Leave out the address"):  # noqa: SIM117
+        with ray_cluster("auto", workers=1, payload=0):
+            pass
+
+
+def test_a_token_is_made_once_and_not_behind_somebodys_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ray reads it once; one that was loaded before has read its settings."""
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
+    cluster._token.cache_clear()
+    token = cluster._token()
+    assert token["RAY_AUTH_MODE"] == "token" and len(token["RAY_AUTH_TOKEN"]) == 64
+    monkeypatch.setitem(sys.modules, "ray", object())  # type: ignore[arg-type]
+    assert cluster._token() == token
+    cluster._token.cache_clear()
+    assert cluster._token() == {}
+    cluster._token.cache_clear()
+
+
+def test_settings_of_the_user_win_and_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_A", "theirs")
+    with cluster._environment({"RAY_A": "ours", "RAY_B": "ours"}):
+        assert (os.environ["RAY_A"], os.environ["RAY_B"]) == ("theirs", "ours")
+    assert (os.environ["RAY_A"], os.environ.get("RAY_B")) == ("theirs", None)
+
+
+def test_workers_share_the_cores() -> None:
+    assert [Cluster(cpus=8, gpus=0).share(workers) for workers in (1, 3, 8, 20)] == [8, 2, 1, 1]
+    assert 1 <= cores() <= (os.cpu_count() or 1)
