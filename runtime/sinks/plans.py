@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
@@ -15,6 +16,9 @@ PLAN, SUMMARY = "plan.json", "summary.json"
 
 FORMAT = 1
 """Version of what the folder holds."""
+
+READERS = 32
+"""Reports that are read at the same time: a request takes longer than a report."""
 
 ATTEMPTS = 3
 """How often a unit may end its worker, before it is taken for the reason."""
@@ -91,7 +95,9 @@ def begin(
             "with --force, which removes its shards."
         )
     done = [name for name in old if {f"{name}.json", f"{name}.tar"} <= there]
-    return {name: folder.read_json(f"{name}.json") for name in done}
+    with ThreadPoolExecutor(READERS) as pool:
+        reports = pool.map(lambda name: folder.read_json(f"{name}.json"), done)
+        return dict(zip(done, reports, strict=True))
 
 
 def count_attempt(folder: ShardFolder, name: str, *, run: str) -> None:

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 from edgeunet.errors import BackendError, BundleError, IncompleteError, UsageError
 from edgeunet.runtime import Segmenter, load
 from edgeunet.runtime import archive as archive_module
-from edgeunet.runtime.archive import ArchiveSummary, do_unit, run_archive
+from edgeunet.runtime.archive import do_unit, run_archive
 from edgeunet.runtime.options import LoadOptions
 from edgeunet.runtime.pipeline.cluster import Cluster, ray_cluster
 from edgeunet.runtime.run import run
@@ -140,7 +141,11 @@ def test_a_worker_that_fails_ends_the_run_with_its_reason(
 
 
 def test_an_archive_in_which_all_is_done_needs_no_ray(
-    no_ray: None, fp32_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    no_ray: None,
+    fp32_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Here the units are done in this process, as a worker does them."""
     source = tar_of(tmp_path / "a.tar", cell_images(3))
@@ -163,7 +168,16 @@ def test_an_archive_in_which_all_is_done_needs_no_ray(
     again = run_archive(fp32_bundle, source, tmp_path / "out", workers=2, unit=2)
     assert (first.frames, first.resumed, again.resumed) == (3, 0, 2)
     assert again.pixels == first.pixels
-    assert isinstance(again, ArchiveSummary)
+    # The example of the docs reads the shards.
+    (example,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "archives.md").read_text(encoding="utf-8"), re.S
+    )
+    (tmp_path / "out").rename(tmp_path / "masks")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "archives.md", "exec"), {})
+    assert re.findall(r"^(\d\.png) \(64, 96\) \{'", capsys.readouterr().out, re.M) == [
+        "0.png", "1.png",
+    ]  # fmt: skip
 
 
 def test_a_unit_of_any_content_ends(
