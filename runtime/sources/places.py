@@ -191,9 +191,10 @@ class Place:
     def failure(self, error: Exception) -> SourceError:
         """The error for what a file system raised."""
         reason = getattr(error, "strerror", None) or first_line(error)
-        return SourceError(
-            f"{self} cannot be read: {printable(redacted(str(reason))).rstrip('.')}."
-        )
+        if isinstance(error, FileNotFoundError):  # some say no more than the address
+            reason = "it does not exist"
+        told = printable(redacted(str(reason))).rstrip(".")
+        return SourceError(f"{self} cannot be read: {told}.")
 
     def _local(self) -> tuple[list[Place], int]:
         if self.is_glob:

@@ -92,7 +92,7 @@ def test_an_input_that_was_changed_or_is_elsewhere_is_refused(folder: Path) -> N
             with pytest.raises(SourceError, match=r"was changed since the run was planned"):
                 reader.open(unit)
             path.unlink()
-            with pytest.raises(SourceError, match="cannot be read: No such file"):
+            with pytest.raises(SourceError, match="cannot be read: it does not exist"):
                 reader.open(unit)
     with UnitReader() as reader, pytest.raises(SourceError, match="no folder on this machine"):
         reader.open(Unit("files", str(folder / "none"), names=("1.png",), images=1))
