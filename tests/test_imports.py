@@ -40,6 +40,7 @@ WORKSTATION_PARTS = {"demo", "exporting", "gate", "models", "parity", "pruning",
 # The runtime's own imports. Exceptions: backends/pytorch.py, loaded by name, and the module that
 # changes graphs which TensorRT cannot build, and imports onnx when it does.
 RUNTIME_PARTS = {
+    "__version__",
     *("bundle", "data", "doctor", "errors", "extras", "fields", "files", "latency", "listing"),
     "metrics",
     "runtime",

@@ -262,6 +262,10 @@ class Connections:
                         return
                     super().data_received(piece)
 
+            def _should_upgrade(self) -> bool:
+                # Other methods cannot; websockets before 17 has no answer to them.
+                return self.scope["method"] == "GET" and super()._should_upgrade()
+
             def _gets_chunks(self) -> bool:
                 in_body = self.conn.their_state is h11.SEND_BODY
                 return in_body and any(name == b"transfer-encoding" for name, _ in self.headers)
