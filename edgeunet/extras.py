@@ -65,6 +65,8 @@ PACKAGES = (
     Package("supervision", "supervision", "supervision", "results: to_supervision()"),
     Package("openvino", "openvino", "openvino", "deploy: openvino"),
     Package("litert-torch", "litert_torch", "litert", "deploy: litert"),
+    Package("ai-edge-litert", "ai_edge_litert", "litert", "deploy: litert"),
+    Package("ai-edge-quantizer", "ai_edge_quantizer", "litert", "deploy: litert"),
     Package("executorch", "executorch", "executorch", "deploy: executorch"),
     Package("ncnn", "ncnn", "ncnn", "deploy: ncnn"),
     Package("pnnx", "pnnx", "ncnn", "deploy: ncnn"),
