@@ -24,10 +24,9 @@ def test_every_extra_that_a_module_may_lack_is_known() -> None:
     """Else a command ends with a traceback where one is missing."""
     needed = {"click", "cv2", "numpy", "edgeunet"}  # of every install; OpenCV may be JetPack's
     with_onnx = {"google"}  # protobuf
-    with_litert = {"ai_edge_litert", "ai_edge_quantizer"}
     loaded_late = {"pycuda", "tensorrt", "tensorrt_rtx_bindings"}  # with messages of their own
     optional = {package.module for package in PACKAGES}
-    known = needed | with_onnx | with_litert | loaded_late | optional | sys.stdlib_module_names
+    known = needed | with_onnx | loaded_late | optional | sys.stdlib_module_names
     for folder in ("edgeunet", "export", "runtime"):
         for path in module_files(ROOT / folder):
             for name in imported_by(path):
