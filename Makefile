@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup check test cubins lowest demo latency clean
+.PHONY: setup check test converters cubins lowest demo latency clean
 
 setup: $(VENV)/.installed
 
@@ -38,6 +38,10 @@ test: check
 # After a change to the CUDA kernels. Downloads 300 MB of compilers once.
 cubins: setup
 	$(BIN)/python tools/build_cubins.py
+
+# Tests of the targets litert and executorch, in environments of their own: 2 GB or more.
+converters:
+	tests/converters.sh
 
 # 3 GB for each version of Python.
 lowest:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
-from ..bundle.bundle import open_bundle
+from ..bundle.bundle import Bundle, open_bundle
 from ..data.description import LAYOUT
 from ..data.fit import Fit, Reading
 from ..errors import UsageError
 from ..files import check_directory, locked, write_json
 from ..parity import golden_samples, measure, samples_of, write_html
+from ..parity.pixels import Candidate
 from .bundle_options import backend_option
 from .common import DIRECTORY, Command, echo, echo_json, json_option, option, progress
 from .options import options_from
@@ -34,6 +37,12 @@ from .options import options_from
     is_flag=True,
     help="Also compare the INT8 graphs for TensorRT, simulated on the CPU.",
 )
+@option(
+    "--deployed",
+    type=DIRECTORY,
+    multiple=True,
+    help="Also compare what `deploy` wrote of the bundle, on the target's own runtime.",
+)
 @option("-o", "output", type=DIRECTORY, help="Directory for parity.json and parity.html.")
 @json_option
 def command(
@@ -43,6 +52,7 @@ def command(
     backend: str,
     reading: Reading,
     tensorrt: bool,
+    deployed: tuple[Path, ...],
     output: Path | None,
     as_json: bool,
 ) -> None:
@@ -64,9 +74,17 @@ def command(
         classes = len(opened.manifest.classes)
         found = samples_of(data, num_classes=classes, fit=fit, layout=layout)
         samples, name = list(found), data.resolve().name
-    with progress("comparing", len(samples)) as report:
+    with ExitStack() as stack:
+        others = _opened(opened, deployed, stack)
+        report = stack.enter_context(progress("comparing", len(samples)))
         parity, worst = measure(
-            opened, samples, data=name, backend=backend, simulate=tensorrt, progress=report
+            opened,
+            samples,
+            data=name,
+            backend=backend,
+            simulate=tensorrt,
+            deployed=others,
+            progress=report,
         )
     if output is not None:
         write_json(output / "parity.json", parity.to_json())
@@ -77,3 +95,16 @@ def command(
         echo(parity.table())
     if parity.first_failure is not None:
         sys.exit(1)
+
+
+def _opened(bundle: Bundle, folders: tuple[Path, ...], stack: ExitStack) -> Mapping[str, Candidate]:
+    """What was deployed, by name."""
+    if not folders:
+        return {}
+    from ..exporting.deploy import open_deployed  # needs packages that parity does without
+
+    found: dict[str, Candidate] = {}
+    for folder in folders:
+        name, candidate = open_deployed(bundle, folder, stack)
+        found[f"{name}, {folder}" if name in found else name] = candidate
+    return found

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import heapq
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +40,7 @@ from ..runtime.backends.tiling import by_windows
 from ..runtime.frames import Batch, Frame, NetOutputs
 from ..runtime.sources import Frames
 from .gate import GateCollector
-from .pixels import FLAVOURS, PixelsCollector
+from .pixels import FLAVOURS, Candidate, PixelsCollector
 from .reference import Reference, open_reference
 from .report import FrameReport, ParityReport, StageParity
 
@@ -240,6 +241,7 @@ def measure(
     reference: Reference | None = None,
     backend: str = "auto",
     simulate: bool = False,
+    deployed: Mapping[str, Candidate] = MappingProxyType({}),
     progress: Callable[[int], None] = lambda frames: None,
 ) -> tuple[ParityReport, list[WorstFrame]]:
     """Compare the bundle with its reference, stage by stage.
@@ -257,6 +259,8 @@ def measure(
             is compared instead of them.
         simulate: also compare the INT8 graphs for TensorRT. ONNX Runtime computes them node by
             node, with TensorRT's rounding but not its speed.
+        deployed: what was made of the bundle for other programs, by name; compared with the runtime
+            in the same flavour.
         progress: called with the number of frames done.
 
     Returns:
@@ -275,7 +279,8 @@ def measure(
         wanted = open_reference(bundle) if reference is None else reference
         stages = _Stages(bundle, wanted, _backends(bundle, backend, stack, simulate=simulate))
         on_cpu = stages.backends if backend in _ONNXRUNTIME else {}
-        comparison = _Comparison(stages, PixelsCollector.of_bundle(bundle, on_cpu, stack))
+        pixels = PixelsCollector.of_bundle(bundle, on_cpu, stack, deployed=deployed)
+        comparison = _Comparison(stages, pixels)
         for index, sample in enumerate(samples):
             comparison.add(index, sample)
             progress(index + 1)

@@ -93,15 +93,20 @@ class PixelsCollector:
 
     @classmethod
     def of_bundle(
-        cls, bundle: Bundle, backends: Mapping[str, Backend], stack: ExitStack
+        cls,
+        bundle: Bundle,
+        backends: Mapping[str, Backend],
+        stack: ExitStack,
+        *,
+        deployed: Mapping[str, Candidate],
     ) -> PixelsCollector:
-        """For the graphs that a bundle holds.
+        """For the graphs that a bundle holds, and for what was deployed of it.
 
         Args:
-            backends: by stage, see `FLAVOURS`; empty compares nothing.
-            stack: closes the graphs.
+            backends: by stage, see `FLAVOURS`; empty compares no graph.
+            stack: closes the graphs. deployed: by name.
         """
-        candidates = {}
+        candidates = dict(deployed)
         for stage, backend in backends.items():
             flavour = FLAVOURS[stage]
             path = bundle.pixels_path(flavour)

@@ -2,6 +2,7 @@
 
 from .base import Deployment, Target
 from .deploy import TARGETS, deploy
+from .deployed import open_deployed
 from .options import DeployOptions
 
-__all__ = ["TARGETS", "DeployOptions", "Deployment", "Target", "deploy"]
+__all__ = ["TARGETS", "DeployOptions", "Deployment", "Target", "deploy", "open_deployed"]

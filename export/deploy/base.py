@@ -37,6 +37,7 @@ class Target:
     write: fills the folder of a deployment.
     several: whether a deployment holds all of these graphs, not only the best.
     options: fields of `DeployOptions` that it uses, beside the flavour.
+    runner: runs what lies in a folder by the target's own runtime, if that can be called here.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Target:
     write: Callable[[Deployment], None]
     several: bool = False
     options: tuple[str, ...] = ()
+    runner: Callable[[Path, Flavour], MasksOf] | None = None
 
 
 @dataclass(frozen=True)

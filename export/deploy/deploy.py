@@ -93,8 +93,9 @@ def deploy(
     target, opened, path = TARGETS[to], open_bundle(bundle), Path(output)
     flavours = _flavours(opened, target, options.flavour)
     with locked(path), new_directory(path, force=force, strangers=strangers_in) as folder:
-        target.write(Deployment(opened, flavours, folder, options, report))
-        write_json(folder / RECORD_NAME, _record(opened, target, flavours, folder))
+        made = Deployment(opened, flavours, folder, options, report)
+        target.write(made)
+        write_json(folder / RECORD_NAME, _record(made, target))
     return flavours
 
 
@@ -118,16 +119,16 @@ def _flavours(bundle: Bundle, target: Target, wanted: Flavour | None) -> tuple[F
     return usable if target.several else usable[:1]
 
 
-def _record(
-    bundle: Bundle, target: Target, flavours: tuple[Flavour, ...], folder: Path
-) -> dict[str, object]:
+def _record(made: Deployment, target: Target) -> dict[str, object]:
     """What was deployed, and the hash of each file."""
+    folder = made.folder
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
         "target": target.name,
-        "flavours": flavours,
-        "model": bundle.manifest.model,
-        "bundle": sha256(bundle.root / MANIFEST_NAME),
+        "flavours": made.flavours,
+        "any_size": made.options.form.any_size,
+        "model": made.bundle.manifest.model,
+        "bundle": sha256(made.bundle.root / MANIFEST_NAME),
         "edgeunet": __version__,
         "files": {path.relative_to(folder).as_posix(): sha256(path) for path in files},
     }

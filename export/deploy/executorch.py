@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeunet.bundle.manifest import Flavour
 from edgeunet.errors import MissingDependencyError
 from edgeunet.parity.pixels import MasksOf
 
@@ -36,17 +37,17 @@ def write(deployment: Deployment) -> None:
         program = export(module, (frames,))
         lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
         path.write_bytes(lowered.to_executorch().buffer)
-    deployment.prove(NAME, _runner(path), flavour)
+    deployment.prove(NAME, _runner(deployment.folder, flavour), flavour)
     write_labels(deployment)
     deployment.write_page("executorch/README.md", name=NAME)
 
 
-def _runner(path: Path) -> MasksOf:
+def _runner(folder: Path, flavour: Flavour) -> MasksOf:
     """The program on the CPU, by XNNPACK, frame after frame."""
     import torch
     from executorch.runtime import Runtime
 
-    method = Runtime.get().load_program(path).load_method("forward")
+    method = Runtime.get().load_program(folder / NAME).load_method("forward")
 
     def masks_of(frames: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         found = [method.execute([torch.from_numpy(frame[None])])[0].numpy() for frame in frames]
@@ -62,4 +63,5 @@ TARGET = Target(
     flavours=("int8", "fp32"),
     write=write,
     options=("confidence",),
+    runner=_runner,
 )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeunet.bundle.manifest import Flavour
 from edgeunet.errors import MissingDependencyError
 from edgeunet.parity.pixels import MasksOf
 
@@ -41,7 +42,7 @@ def write(deployment: Deployment) -> None:
         model.export(str(path))
         if flavour == "fp16":
             _halve_weights(path)
-    deployment.prove(NAME, _runner(path), flavour)
+    deployment.prove(NAME, _runner(deployment.folder, flavour), flavour)
     write_labels(deployment)
     deployment.write_page("litert/README.md", name=NAME)
 
@@ -79,11 +80,11 @@ def _halve_weights(path: Path) -> None:
         halving.quantize().export_model(str(path), overwrite=True)
 
 
-def _runner(path: Path) -> MasksOf:
+def _runner(folder: Path, flavour: Flavour) -> MasksOf:
     """The model on the CPU, by XNNPACK, frame after frame."""
     from ai_edge_litert.interpreter import Interpreter
 
-    run = Interpreter(model_path=str(path)).get_signature_runner()
+    run = Interpreter(model_path=str(folder / NAME)).get_signature_runner()
 
     def masks_of(frames: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         return np.concatenate([run(frames=frame[None])["masks"] for frame in frames])
@@ -98,4 +99,5 @@ TARGET = Target(
     flavours=("int8", "fp32", "fp16"),
     write=write,
     options=("confidence",),
+    runner=_runner,
 )

@@ -50,7 +50,7 @@ def write(deployment: Deployment) -> None:
     _convert(converter, model, flavour, folder)
     write_json(folder / ABOUT, about(manifest))
     shutil.copy(TEMPLATES / "ncnn" / PROGRAM, folder / PROGRAM)
-    deployment.prove(PARAM, _runner(folder), flavour)
+    deployment.prove(PARAM, _runner(folder, flavour), flavour)
     deployment.write_page("ncnn/README.md", **_words(manifest.input))
 
 
@@ -171,8 +171,13 @@ def _convert(converter: Path, model: ir.Model, flavour: Flavour, folder: Path) -
             shutil.copy(place / file, folder / file)
 
 
-def _runner(folder: Path) -> MasksOf:
+def _runner(folder: Path, flavour: Flavour) -> MasksOf:
     """The program that was written, in a process of its own: a bad graph can end it."""
+    if (folder / PROGRAM).read_bytes() != (TEMPLATES / "ncnn" / PROGRAM).read_bytes():
+        raise UsageError(
+            f"{folder / PROGRAM} is not the program that this edgeunet writes, so it is not run. "
+            "Deploy the bundle again."
+        )
 
     def run(frames: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         masks = []
@@ -243,4 +248,5 @@ TARGET = Target(
     needs="ncnn (`pip install ncnn`, or its C++ library); to deploy, `pip install ncnn pnnx`",
     flavours=("fp16", "fp32"),
     write=write,
+    runner=_runner,
 )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import get_args
 
 from edgeunet.bundle.manifest import Flavour
+from edgeunet.parity.pixels import MasksOf
+from edgeunet.runtime.backends.ort import OrtNet
 
 from .base import Deployment, Target
 
@@ -17,6 +20,11 @@ def write(deployment: Deployment) -> None:
     deployment.write_page("onnx/README.md", name=NAME)
 
 
+def _runner(folder: Path, flavour: Flavour) -> MasksOf:
+    net = OrtNet(folder / NAME, flavour=flavour)
+    return lambda frames: net.run(frames)[0]
+
+
 TARGET = Target(
     name="onnx",
     makes="one ONNX file from frames to masks",
@@ -24,4 +32,5 @@ TARGET = Target(
     flavours=("int8.cpu", "fp32", *(f for f in get_args(Flavour) if f not in ("int8.cpu", "fp32"))),
     write=write,
     options=("pixels", "confidence"),
+    runner=_runner,
 )

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from edgeunet.bundle.manifest import Flavour
 from edgeunet.errors import ExportError, MissingDependencyError, first_line
 from edgeunet.parity.pixels import MasksOf
 
@@ -31,7 +32,7 @@ def write(deployment: Deployment) -> None:
         _keep_metadata(model, graph)
         # Weights stay as they are: in a graph of FP16 they have 16 bits already.
         openvino.save_model(model, path, compress_to_fp16=False)
-        run = _runner(path)
+        run = _runner(deployment.folder, flavour)
     except RuntimeError as error:  # whatever OpenVINO finds wrong
         # The lines above the last say where in its sources.
         reason = str(error).strip().rpartition("\n")[2]
@@ -54,12 +55,12 @@ def _keep_metadata(model: Any, graph: Path) -> None:
             model.set_rt_info(prop.value, ["edgeunet", group.removeprefix("edgeunet_")])
 
 
-def _runner(path: Path) -> MasksOf:
+def _runner(folder: Path, flavour: Flavour) -> MasksOf:
     """The model on the CPU, in FP32: newer processors compute in BF16 unless that is asked for."""
     import openvino
 
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
-    compiled = openvino.Core().compile_model(path, "CPU", settings)
+    compiled = openvino.Core().compile_model(folder / NAME, "CPU", settings)
 
     def run(frames: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         masks: npt.NDArray[np.uint8] = compiled({"frames": frames})["masks"]
@@ -75,4 +76,5 @@ TARGET = Target(
     flavours=("int8.cpu", "fp32", "fp16"),
     write=write,
     options=("pixels", "confidence"),
+    runner=_runner,
 )
