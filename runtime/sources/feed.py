@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -27,6 +28,9 @@ Drop = Literal["oldest", "none"]
 LIVE_DELAY = 0.05
 """Seconds that a live frame waits for its batch to fill; a shorter delay is not noticed."""
 
+_QUIET = 1.0
+"""Seconds without a frame after which no batch waits for a live source: it is slow, or lost."""
+
 MOST_OPEN = 16
 """Most sources with an end that are open at a time. Others wait: each needs a decoder's memory."""
 
@@ -48,7 +52,8 @@ class Feed(Closing, Supply[Batch]):
         fit: turns a frame into one that the net takes, in the reading threads.
         batch: largest number of frames in a batch.
         max_delay: seconds that a batch's first frame waits for the others; infinity for no limit.
-            None: `LIVE_DELAY` if the source is live or there are several, otherwise no limit.
+            None: `LIVE_DELAY` if the source is live or there are several, otherwise no limit; and
+            if all of several are live, batches are smaller while some are quiet.
         drop: "oldest": keep the newest frames of each source if the consumer is slower; None: of
             live sources.
         confidence: see `Batch.wants_confidence`.
@@ -100,7 +105,7 @@ class Feed(Closing, Supply[Batch]):
                 raise self._failure() or Ended
             delay = self._delay()
             due = None if delay is None else time.monotonic() + delay
-            while len(frames) < self._batch:
+            while len(frames) < self._most():
                 left = None if due is None else max(0, due - time.monotonic())
                 try:
                     frames.append(self._turns.get(left, interrupted))
@@ -108,6 +113,18 @@ class Feed(Closing, Supply[Batch]):
                     break
             reading = sum(reader.reading for reader in self.readers.values())
             return Batch(frames, self._confidence, max(1, reading))
+
+    def _most(self) -> int:
+        """Frames to batch now: less while some live sources are quiet.
+
+        The next frames of the others in their place would take time, and be late.
+        """
+        readers = self.readers.values()
+        asked = self._max_delay is not None
+        if asked or len(readers) == 1 or not all(reader.live or reader.ended for reader in readers):
+            return self._batch
+        giving = sum(reader.gives for reader in readers)
+        return max(1, -(-self._batch * giving // len(readers)))
 
     def _delay(self) -> float | None:
         """Seconds to wait for a batch to fill, None for no limit."""
@@ -178,6 +195,7 @@ class Reader:
         self.watch = Stopwatch()
         self.error: BaseException | None = None
         self.reading = self.ended = self.whole = False
+        self._latest = -math.inf  # when the last frame came
         self._given = given
         self._turns, self._number = turns, number
         self._fit, self._drop, self._opening = fit, drop, opening
@@ -189,6 +207,11 @@ class Reader:
     def live(self) -> bool:
         """Whether the source is live, as far as is known before it is open."""
         return self.source is not None and self.source.info.live
+
+    @property
+    def gives(self) -> bool:
+        """Whether frames came lately."""
+        return time.monotonic() - self._latest < _QUIET
 
     @property
     def dropped(self) -> int:
@@ -265,8 +288,10 @@ class Reader:
                 frame = self._fitted(frame, source)  # the same name: the raw one may be large
             if frame is None:
                 continue
+            self._latest = math.inf  # while it waits for room
             if not self._turns.put(self._number, frame, drop_oldest=drop_oldest):
                 return
+            self._latest = time.monotonic()
             self.read += 1
 
     def _fitted(self, frame: SourceFrame, source: Source) -> SourceFrame | None:

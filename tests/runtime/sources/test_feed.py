@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from edgeunet.errors import SourceError
 from edgeunet.runtime.frames import Batch, SourceFrame, SourceInfo
 from edgeunet.runtime.sources import LiveSource, Source
+from edgeunet.runtime.sources import feed as module
 from edgeunet.runtime.sources.feed import MOST_OPEN, Drop, Feed
 from edgeunet.runtime.sources.live import Backoff, Connection
 from edgeunet.runtime.sources.named import Input, inputs_of
@@ -270,6 +271,24 @@ def test_source_that_hangs_holds_up_no_other() -> None:
         go.set()
         (last,) = batches
         assert (told([last]), last.sources) == ([("stuck", 1)], 1)
+
+
+def test_batch_does_not_wait_for_a_camera_that_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LIVE_DELAY", 60.0)
+    monkeypatch.setattr(module, "_QUIET", 0.2)
+    cameras = {"door": Camera(), "yard": Camera(), "barn": Camera()}
+    got: list[set[str]] = []
+    with feed_of(cameras, batch=3) as batches:
+        for giving in (["door", "yard", "barn"], ["door"], ["yard", "door"], [*cameras]):
+            for reader in batches.readers.values():
+                reader.start()
+            for name in giving:
+                cameras[name].give(batches, 1)
+            began = time.monotonic()
+            got.append({each.source for each in batches.take().frames})
+            assert time.monotonic() - began < 10
+            time.sleep(0.3)
+    assert got == [{"door", "yard", "barn"}, {"door"}, {"yard", "door"}, {*cameras}]
 
 
 def test_source_that_opens_late_or_not_at_all_holds_up_no_other() -> None:
