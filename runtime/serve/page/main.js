@@ -80,6 +80,7 @@ async function watch() {
 }
 
 function setMode(next) {
+  if (next === "live" && ["image", "camera"].includes(mode)) view.forget();
   mode = next;
   if (mode === "live" && !document.hidden) watch();
   else watching?.abort();
@@ -96,8 +97,11 @@ function setMode(next) {
 // Status and texts
 
 function showStatus() {
-  stage.hidden = byId("save").hidden = showsAll();
+  stage.hidden = showsAll();
   byId("grid").hidden = !stage.hidden;
+  // The canvas still holds what was shown before, which may be of another source.
+  byId("canvas").hidden = !view.picture;
+  byId("save").hidden = stage.hidden || !view.picture;
   const pill = { live: null, paused: ["Paused", "accent"], image: ["Your image", "accent"], camera: ["Your camera", "good"] }[mode];
   const [text, tone] = pill ?? (refused ? ["Full", "warn"] : [server.text, server.tone]);
   if (byId("status-text").textContent !== text) byId("status-text").textContent = text;
@@ -110,7 +114,7 @@ function showStatus() {
   byId("notice-text").textContent = refused || (waitsForFirst ? "" : server.reason);
   byId("spinner").hidden = server.tone === "bad" || Boolean(refused);
   if (refused || server === AWAY) sources.halt(refused || server.title);
-  compare.hidden = stage.hidden;
+  compare.hidden = stage.hidden || !view.picture;
   byId("side").dataset.old = String(server === AWAY);
 }
 

@@ -92,8 +92,13 @@ def test_grid_shows_all_and_a_click_shows_one(page: Page, server: Client) -> Non
     page.run("history.back()")
     page.wait("!document.querySelector('#grid').hidden")
     wait_for(lambda: server.ask("/stats").json["sources"][0]["viewers"] == 1)
+    show(page, "film")
+    page.wait(f"{PLAYING} && document.querySelector('#notice').hidden")
     show(page, "door")
     page.wait("document.querySelector('#notice').innerText.includes('refuses port 1')")
+    others = ["#canvas", "#save", "#divider", "#net-left", "#differences"]
+    seen = page.run(f"{others}.filter(each => document.querySelector(each).checkVisibility())")
+    assert seen == [], "of another source"
 
 
 def test_divider_and_differences_show_both_nets(
