@@ -158,6 +158,10 @@ class OutputError(EdgeUNetError):
     """An output that cannot be written."""
 
 
+class OutputBusyError(OutputError):
+    """An output that another run is writing."""
+
+
 class UnfinishedError(EdgeUNetError):
     """A run that a signal ended early."""
 

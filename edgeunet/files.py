@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from .errors import OutputError, OutputExistsError, UsageError
+from .errors import OutputBusyError, OutputError, OutputExistsError, UsageError
 
 _log = logging.getLogger(__name__)
 
@@ -311,7 +311,7 @@ def locked(
         waiting: wait for a writer to end, after this was called, instead of raising.
 
     Raises:
-        OutputError: the output has a writer already, or its folder cannot be written.
+        OutputBusyError: the output has a writer already. OutputError: its folder cannot be written.
         UsageError: the output is below a file, or has no name.
     """
     if lock is None:
@@ -345,7 +345,7 @@ def claim(handle: int, output: Path, *, waiting: Callable[[], None] | None = Non
             waiting()
             fcntl.flock(handle, fcntl.LOCK_EX)
             return
-        raise OutputError(
+        raise OutputBusyError(
             f"{output} is being written by another run. Wait for it to end, or choose another "
             "output."
         ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from anyio import CapacityLimiter, to_thread
@@ -11,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from edgeunet.errors import OutputError, UsageError
 
 from .openapi import JSON, Answer, Endpoint, Parameter, errors
-from .recording import KINDS, Recordings
+from .recording import KINDS, Recording
 from .schemas import RECORDINGS
 from .telemetry import Telemetry
 from .uploads import Refusal
@@ -23,7 +24,7 @@ _ERRORS = errors(
         400: "No action, or another kind.",
         404: "No source has this name, or the server was started without --record.",
         409: "All are being recorded already, or none is.",
-        507: "The disk is nearly full.",
+        507: "The disk is nearly full, or the folder is gone or may not be written.",
     }
 )
 
@@ -71,9 +72,10 @@ class RecordRoute:
             )
         others = [name for name in names if recordings.is_active(name) is (action == "stop")]
         try:
+            stopped = []
             for name in others or names:  # or the error of the first
                 if action == "stop":
-                    await self._stop(recordings, name)
+                    stopped.append(recordings.stop(name))
                 else:
                     rate = self._telemetry.player.health(name).rate
                     recordings.start(name, "mask" if kind == "mask" else "overlay", rate=rate)
@@ -81,10 +83,15 @@ class RecordRoute:
             raise Refusal(409, str(error)) from None
         except OutputError as error:
             raise Refusal(507, str(error)) from None
+        await to_thread.run_sync(_wait_for, stopped, limiter=self._one_finishes)
+        # Without those that were never recorded, which a stop of several may name.
         reports = recordings.report()
-        content = {name: reports[name] for name in names}
+        content = {name: reports[name] for name in names if name in reports}
         return JSONResponse(content, headers={"Cache-Control": "no-store"})
 
-    async def _stop(self, recordings: Recordings, name: str) -> None:
-        stopped = recordings.stop(name)
-        await to_thread.run_sync(stopped.join, _FINISHED, limiter=self._one_finishes)
+
+def _wait_for(stopped: list[Recording]) -> None:
+    """Wait until all films are finished, for a few seconds in all."""
+    until = time.monotonic() + _FINISHED
+    for recording in stopped:
+        recording.join(max(0.0, until - time.monotonic()))

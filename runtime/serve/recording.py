@@ -12,11 +12,13 @@ from datetime import datetime
 from fractions import Fraction
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Literal
 
 from edgeunet.errors import (
     EdgeUNetError,
     MissingDependencyError,
+    OutputBusyError,
     OutputError,
     OutputExistsError,
     UsageError,
@@ -42,6 +44,8 @@ _WAITING = 8
 _RATE = Fraction(25)
 # Seconds that the end of the server waits for files to be finished. A slow disk takes seconds.
 _CLOSE_TIMEOUT = 15.0
+# Bytes of a source's name in those of its files: file systems take 255 in all.
+_LONGEST = 128
 _log = logging.getLogger(__name__)
 
 
@@ -61,8 +65,8 @@ class Recording:
         self.kind = kind
         self.error: str | None = None
         self._folder, self._palette, self._rate = folder, palette, rate or _RATE
-        slug = re.sub(r"[^\w.-]+", "-", source)
-        self._stem = f"{slug}-{kind}"
+        slug = re.sub(r"[^\w.-]+", "-", source).encode()[:_LONGEST].decode(errors="ignore")
+        self.stem = f"{slug}-{kind}"
         self._frames: Turns[Segmented] = Turns(1, depth=_WAITING)
         self._video: VideoWriter | None = None
         self._shape: object = None
@@ -132,7 +136,7 @@ class Recording:
         if self.error is None:
             told = error.strerror if isinstance(error, OSError) else str(error)
             self.error = f"the recording ended: {told or type(error).__name__}"
-            _log.warning("%s: %s", self._stem, self.error)
+            _log.warning("%s: %s", self.stem, self.error)
 
     def _write(self, segmented: Segmented) -> None:
         frame = segmented.frame
@@ -155,12 +159,12 @@ class Recording:
 
     def _new_file(self) -> VideoWriter:
         """A file whose name no other has."""
-        stem = f"{self._stem}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+        stem = f"{self.stem}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
         for number in count(1):
             name = f"{stem}.mp4" if number == 1 else f"{stem}-{number}.mp4"
             try:
                 return VideoWriter(self._folder / name, rate=self._rate)
-            except OutputExistsError:
+            except (OutputExistsError, OutputBusyError):  # two sources may share a stem
                 continue
         raise AssertionError
 
@@ -187,9 +191,17 @@ class Recordings(Closing):
         except ImportError:
             raise MissingDependencyError("av", "video") from None
         check_directory(folder, force=True)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=folder):  # permissions alone do not tell
+                pass
+        except OSError as error:
+            raise OutputError(
+                f"{folder} cannot be written: {error.strerror}. Choose another folder."
+            ) from None
         self._folder, self._palette = folder, palette
         self._by_source: dict[str, Recording] = {}
+        self._replaced: list[Recording] = []  # by the next of their source, before they had ended
 
     def is_active(self, source: str) -> bool:
         """Whether a source is being recorded."""
@@ -205,6 +217,7 @@ class Recordings(Closing):
         if self.is_active(source):
             raise UsageError(f"{source} is being recorded already. Stop that first.")
         check_space(self._folder)
+        self._replaced = [each for each in self._all() if each.working]
         self._by_source[source] = Recording(self._folder, source, kind, self._palette, rate)
 
     def stop(self, source: str) -> Recording:
@@ -232,23 +245,32 @@ class Recordings(Closing):
     @property
     def ended(self) -> bool:
         """Whether all files are complete."""
-        return not any(each.working for each in list(self._by_source.values()))
+        return not any(each.working for each in self._all())
 
     def close(self) -> None:
         """Finish all files; a warning tells of one that takes too long, and is lost."""
-        recordings = list(self._by_source.items())
-        for _, recording in recordings:
+        recordings = self._all()
+        for recording in recordings:
             recording.stop()
         until = time.monotonic() + _CLOSE_TIMEOUT
-        for source, recording in recordings:
+        for recording in recordings:
             recording.join(max(0.0, until - time.monotonic()))
             if recording.working:
-                _log.warning("the last file of %s could not be finished in time.", source)
+                _log.warning("%s: the last file could not be finished in time.", recording.stem)
+
+    def _all(self) -> list[Recording]:
+        return list({*self._replaced, *self._by_source.values()})
 
 
 def check_space(folder: Path) -> None:
-    """Raise OutputError if the disk is nearly full."""
-    free = shutil.disk_usage(folder).free
+    """Raise OutputError if the disk is nearly full, or the folder is gone."""
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise OutputError(
+            f"the folder {folder.absolute().name} of the films cannot be used: {error.strerror}. "
+            "Make it again."
+        ) from None
     if free < RESERVE:
         raise OutputError(
             f"the disk of {folder.absolute().name} has {free / 1e6:.0f} MB left; "

@@ -32,6 +32,12 @@ def test_route_starts_and_stops_a_recording(server: Client, folder: Path) -> Non
     def ask(query: str) -> Any:
         return server.ask(f"/record?{query}", method="POST")
 
+    ask("action=start&source=film")
+    assert list(ask("action=stop&source=film&source=yard").json) == ["film"]
+    folder.rename(folder.with_name("away"))
+    gone = ask("action=start&source=film")
+    assert (gone.status, "No such file" in gone.json["error"]) == (507, True)
+    folder.with_name("away").rename(folder)
     started = ask("action=start&source=film&kind=mask")
     assert (started.status, started.json["film"]["active"]) == (200, True)
     both = ask("action=start&source=film&source=yard")

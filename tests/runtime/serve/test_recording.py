@@ -6,6 +6,7 @@ import errno
 import shutil
 import signal
 import threading
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,6 +90,19 @@ def test_new_files_follow_and_none_is_overwritten(
     assert counts == [1, 1, 2, 2, 4, 4], "of six files"
 
 
+def test_any_names_have_films_of_their_own(tmp_path: Path) -> None:
+    names = ["a b", "a/b", "../a", "\N{SNOWMAN}" * 85, "\N{SNOWMAN}" * 86]
+    with Recordings(tmp_path / "films", PALETTE) as recordings:
+        for name in names:
+            recordings.start(name, "mask", rate=RATE)
+        for name in names:
+            made = frame(0)
+            recordings.offer(Segmented(replace(made.frame, source=name), made.mask))
+    reports = recordings.report()
+    assert [reports[name]["error"] for name in names] == [None] * len(names)
+    assert len({reports[name]["file"] for name in names}) == len(films(tmp_path / "films")) == 5
+
+
 def test_slow_encoder_drops_frames_and_holds_up_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,9 +124,16 @@ def test_slow_encoder_drops_frames_and_holds_up_nobody(
         go_on.set()
         recordings.stop("a").join(10)
         report = recordings.report()["a"]
+        go_on.clear(), begun.clear()
+        for _ in range(2):  # the first is still being finished when the second begins
+            recordings.start("a", "mask", rate=RATE)
+            recordings.offer(frame(0))
+            recordings.stop("a")
+        assert begun.wait(10) and not recordings.ended
+        go_on.set()
     assert report["frames"] + report["dropped"] == 51
     assert report["frames"] == 9, "that which was written, and those that waited"
-    assert len(decode(films(tmp_path)[0])[0]) == 9
+    assert sorted(len(decode(film)[0]) for film in films(tmp_path)) == [1, 1, 9]
 
 
 class Usage(NamedTuple):
@@ -150,13 +171,22 @@ def test_failing_disk_leaves_nothing_half_written(
     assert films(tmp_path) == []
 
 
-@pytest.mark.parametrize("bad", ["file", "read-only"])
-def test_folder_that_cannot_be_written_is_refused(tmp_path: Path, bad: str) -> None:
-    place = tmp_path / "films"
-    if bad == "file":
-        place.write_text("")
-    with pytest.raises(UsageError):
-        Recordings(place if bad == "file" else Path(__file__) / "films", PALETTE)
+@pytest.mark.parametrize("place", [__file__, f"{__file__}/films", "/proc", "/proc/films"])
+def test_folder_that_cannot_be_written_is_refused(place: str) -> None:
+    with pytest.raises((UsageError, OutputError)):
+        Recordings(Path(place), PALETTE)
+
+
+def test_folder_that_is_gone_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "films"
+    with Recordings(folder, PALETTE) as recordings:
+        folder.rmdir()
+        with pytest.raises(OutputError, match=r"folder films .*No such file.* Make it again"):
+            recordings.start("a", "mask", rate=RATE)
+        folder.mkdir()
+        recordings.start("a", "mask", rate=RATE)
+        folder.rmdir()
+        assert "No such file" in record(recordings, [frame(0)])["error"]
 
 
 # The end of the server
