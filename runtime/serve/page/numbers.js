@@ -77,10 +77,10 @@ function frames({ frames: counts, depths, viewers, latency }) {
     ["Read", number(counts.read)],
     ["Segmented", number(counts.segmented)],
     ...Object.entries(depths).reverse().map(([depth, count]) => [`at depth ${depth}`, number(count), null]),
-    ["Dropped for newer frames", number(counts.dropped) + (counts.dropped ? lost : "")],
+    ["Dropped for newer", number(counts.dropped) + (counts.dropped ? lost : "")],
     ["Damaged, skipped", number(counts.skipped), counts.skipped ? "warn" : null],
     ["Reconnects", number(counts.reconnects), counts.reconnects ? "warn" : null],
-    ["Latency, 99 % within", counts.segmented ? `${milliseconds(latency.p50)}, ${milliseconds(latency.p99)} ms` : "–"],
+    ["Latency p50, p99", counts.segmented ? `${milliseconds(latency.p50)}, ${milliseconds(latency.p99)} ms` : "–"],
     ["Watching now", number(viewers)],
   ]);
 }

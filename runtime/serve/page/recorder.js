@@ -1,5 +1,6 @@
 // The button that records what the server segments, into films on the server.
 
+const FEW = 3; // recordings that are told of one by one
 const byId = (id) => document.getElementById(id);
 
 export class Recorder {
@@ -25,8 +26,7 @@ export class Recorder {
     byId("record-text").textContent = this.#active ? `Stop ${clock(longest)}` : "Record";
     byId("record-toggle").setAttribute("aria-pressed", String(this.#active));
     byId("record-kind").disabled = this.#active;
-    const notes = shown.map(([name, each]) => `${name}: ${note(each)}`);
-    this.#tell(notes.join(" "), shown.some(([, { error }]) => error));
+    this.#tell(shown.length > FEW ? summary(shown) : told(shown), shown.some(([, { error }]) => error));
   }
 
   async #toggle() {
@@ -50,6 +50,24 @@ export class Recorder {
     if (place.textContent !== text) place.textContent = text;
     place.dataset.tone = bad ? "bad" : "";
   }
+}
+
+const told = (shown) => shown.map(([name, each]) => `${name}: ${note(each)}`).join(" ");
+
+/** Many recordings in one sentence; only what went wrong is told of each. */
+function summary(shown) {
+  const sum = (value) => shown.reduce((total, [, each]) => total + value(each), 0);
+  const counts = [
+    [sum(({ active }) => active), "being recorded"],
+    [sum(({ active, finishing }) => !active && finishing), "being finished"],
+    [sum(({ active, finishing, files }) => !active && !finishing && files > 0), "saved"],
+    [sum(({ active, finishing, files }) => !active && !finishing && !files), "without a film"],
+  ];
+  const parts = counts.filter(([count]) => count).map(([count, text]) => `${count} ${text}`);
+  const dropped = sum((each) => each.dropped);
+  const lost = dropped ? `, ${dropped} dropped: the encoder is too slow` : "";
+  const wrong = told(shown.filter(([, { error }]) => error));
+  return `Sources: ${parts.join(", ")}; ${sum(({ files }) => files)} films, ${sum(({ frames }) => frames)} frames${lost}. ${wrong}`.trim();
 }
 
 function note({ active, finishing, kind, frames, dropped, files, file, error }) {

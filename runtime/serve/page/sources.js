@@ -103,8 +103,10 @@ export class Sources {
   }
 
   #option(name, text) {
-    const option = element("button", "pick", text);
+    const option = element("button", "pick");
     option.type = "button";
+    option.title = name; // the text may be too long for its place
+    option.append(element("span", "name", text));
     option.dataset.name = name;
     option.addEventListener("click", () => pick(name));
     if (name) {
@@ -133,7 +135,9 @@ export class Sources {
 
   #mark() {
     for (const option of this.#picker.children) {
-      option.setAttribute("aria-pressed", String(option.dataset.name === (this.chosen ?? "")));
+      const pressed = option.dataset.name === (this.chosen ?? "");
+      option.setAttribute("aria-pressed", String(pressed));
+      if (pressed) this.#picker.scrollTo({ left: option.offsetLeft - (this.#picker.clientWidth - option.offsetWidth) / 2 });
     }
   }
 }

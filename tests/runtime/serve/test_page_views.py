@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,37 @@ def test_button_records_what_is_shown(page: Page, folder: Path) -> None:
     page.wait(f"{note}.startsWith('film: saved film-mask-')")
     (film,) = folder.glob("*.mp4")
     assert film.name in page.run(note)
+
+
+def test_many_recordings_are_told_in_one_sentence(page: Page) -> None:
+    each = {
+        "active": False, "finishing": False, "kind": "mask", "seconds": 1, "frames": 7,
+        "dropped": 0, "files": 2, "file": "a.mp4", "error": None,
+    }  # fmt: skip
+    none = {**each, "frames": 0, "files": 0, "file": None}
+    full = {**each, "error": "the recording ended: the disk is full."}
+    recordings = {"a": each, "b": {**each, "active": True}, "c": none, "d": full}
+    told = page.run(f"""import('/static/recorder.js').then(({{Recorder}}) => {{
+        new Recorder(() => '', () => {{}}).update({json.dumps(recordings)}, null);
+        return document.querySelector('#record-note').textContent;
+    }})""")
+    assert told == (
+        "Sources: 1 being recorded, 2 saved, 1 without a film; 6 films, 21 frames. "
+        "d: the recording ended: the disk is full. Saved a.mp4."
+    )
+
+
+def test_long_names_keep_their_dots_and_the_chosen_one_is_seen(page: Page, server: Client) -> None:
+    page.open(f"http://{server.host}:{server.port}/", width=390)
+    page.wait(f"{TILES}.length === 3")
+    page.run("document.querySelectorAll('.pick .name').forEach(n => n.append('x'.repeat(90)))")
+    page.run("document.querySelectorAll('.pick')[3].click()")
+    chosen = "document.querySelector('.pick[aria-pressed=true]')"
+    page.wait(f"{chosen}.dataset.name === 'door'")
+    page.wait(f"{chosen}.getBoundingClientRect().right <= 390")
+    assert page.run(f"{chosen}.querySelector('.dot').offsetWidth") > 5
+    name = f"{chosen}.querySelector('.name')"
+    assert page.run(f"{name}.offsetWidth < {name}.scrollWidth"), "cut with an ellipsis"
 
 
 def test_views_fit_a_phone(page: Page, server: Client) -> None:
