@@ -89,7 +89,7 @@ class ParquetImages(Closing):
         for batch in self._parquet.iter_batches(
             _ROWS, row_groups=[group], columns=columns, use_threads=False
         ):
-            found = batch.column(0)
+            found = batch.column(self.column)  # one with a dot in its name may come too
             if self._is_struct:
                 found = found.field("bytes")
             for value in found:
@@ -109,8 +109,8 @@ class ParquetImages(Closing):
         ):
             return [""] * count
         try:
-            column = self._parquet.read_row_group(group, [paths], use_threads=False).column(0)
-            records = column.to_pylist()
+            table = self._parquet.read_row_group(group, [paths], use_threads=False)
+            records = table.column(self.column).to_pylist()
         except Exception as error:
             raise SourceError(
                 f"{self.place}: names of images in row group {group} cannot be read: "
@@ -125,7 +125,7 @@ class ParquetImages(Closing):
         sizes = [
             (column.total_compressed_size, column.total_uncompressed_size)
             for column in map(found.column, range(found.num_columns))
-            if column.path_in_schema.split(".")[0] == self.column
+            if f"{column.path_in_schema}.".startswith(f"{self.column}.")
         ]
         packed, unpacked = map(sum, zip(*sizes, strict=True))
         if unpacked > ANY_GROWTH + MOST_GROWTH * packed:
@@ -190,7 +190,10 @@ def _is_binary(kind: Any) -> bool:
     from pyarrow import types
 
     return bool(
-        types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
+        types.is_binary(kind)
+        or types.is_large_binary(kind)
+        or types.is_binary_view(kind)
+        or types.is_fixed_size_binary(kind)
     )
 
 

@@ -55,6 +55,16 @@ def test_the_column_is_found_or_asked_for(tmp_path: Path) -> None:
         opened(numbers, "label")
 
 
+def test_names_of_columns_may_hold_dots_and_begin_alike(tmp_path: Path) -> None:
+    structs = [{"bytes": each, "path": "x.png"} for each in IMAGES]
+    path = table_of(
+        tmp_path / "a.parquet", **{"a.b": IMAGES[::-1], "a": structs, "a.bytes": IMAGES}
+    )
+    for column, wanted in (("a.b", IMAGES[::-1]), ("a", IMAGES), ("a.bytes", IMAGES)):
+        with opened(path, column) as table:
+            assert [image.read() for image in table.images()] == wanted
+
+
 def test_damage_costs_its_row_group_alone(tmp_path: Path) -> None:
     path = table_of(tmp_path / "a.parquet", png=IMAGES)
     content = bytearray(path.read_bytes())
