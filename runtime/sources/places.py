@@ -25,7 +25,7 @@ _CHANGES = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified",
 
 _ATTEMPTS, _PAUSE = 3, 0.5
 _FINAL = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
-"""Errors that another attempt does not mend."""
+_MISSING = (404, 410)  # HTTP's status
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,13 @@ class Place:
             MissingDependencyError: what opens such addresses is not installed.
         """
         scheme, text = scheme_of(where), str(where)
+        if not text:
+            raise UsageError("an empty name is no file or folder.")
         if scheme in (None, "file"):
             # Workers may run in another folder.
             return cls(str(Path(text.removeprefix("file:").removeprefix("//")).absolute()))
+        if scheme == "bag":
+            raise UsageError(f"{printable(text)} is a bag. Run it without --workers.")
         if scheme in _CAMERAS:
             raise UsageError(
                 f"{redacted(text)} is a camera or stream, which has no end. Run it without "
@@ -146,8 +150,7 @@ class Place:
                     content = file.read(most + 1)
                 break
             except Exception as error:
-                final = isinstance(error.__context__ or error, _FINAL)
-                if final or attempt == _ATTEMPTS or not self.remote:
+                if _is_final(error.__context__ or error) or attempt == _ATTEMPTS or not self.remote:
                     raise error if isinstance(error, SourceError) else self.failure(error) from None
                 time.sleep(_PAUSE * attempt)
         if len(content) > most:
@@ -190,9 +193,12 @@ class Place:
 
     def failure(self, error: Exception) -> SourceError:
         """The error for what a file system raised."""
-        reason = getattr(error, "strerror", None) or first_line(error)
-        if isinstance(error, FileNotFoundError):  # some say no more than the address
+        found = _underlying(error)
+        reason = getattr(found, "strerror", None) or first_line(found)
+        if isinstance(found, FileNotFoundError):  # some say no more than the address
             reason = "it does not exist"
+        elif (status := getattr(found, "status", None)) is not None:
+            reason = f"the server says {status} {getattr(found, 'message', '')}".rstrip()
         told = printable(redacted(str(reason))).rstrip(".")
         return SourceError(f"{self} cannot be read: {told}.")
 
@@ -214,6 +220,23 @@ class Place:
         files = [info for info in infos if info["type"] == "file"]
         places = [Place(str(system.unstrip_protocol(info["name"])), _stamp(info)) for info in files]
         return sorted(places, key=lambda place: natural_key(place.where)), len(infos) - len(files)
+
+
+def _underlying(error: BaseException) -> BaseException:
+    """What fsspec's HTTP calls a missing file, whatever happened."""
+    cause = error.__cause__
+    if not isinstance(error, FileNotFoundError) or cause is None:
+        return error
+    if getattr(cause, "status", _MISSING[0]) in _MISSING and not isinstance(cause, OSError):
+        return error
+    return cause
+
+
+def _is_final(error: BaseException) -> bool:
+    """Whether another attempt does not mend it."""
+    found = _underlying(error)
+    status = getattr(found, "status", None)
+    return isinstance(found, _FINAL) or (status is not None and status < 500 and status != 429)
 
 
 def _stamped_if_there(place: Place) -> Place:

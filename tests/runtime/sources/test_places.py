@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import fsspec
@@ -82,9 +84,41 @@ def test_a_failed_connection_is_tried_again(memory: Any, monkeypatch: pytest.Mon
     assert len(calls) == 1, "what is not there is not asked for again"
 
 
+def test_http_says_why_a_file_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """fsspec calls it missing, whatever happened."""
+    monkeypatch.setattr(places, "_PAUSE", 0)
+    asked: list[str] = []
+
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(int(self.path.strip("/")))
+
+        do_HEAD = do_GET
+        log_message = lambda *_: None  # noqa: E731
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        for status, words, attempts in (
+            (404, "it does not exist", 1),
+            (403, "the server says 403 Forbidden", 1),
+            (503, "the server says 503 Service Unavailable", places._ATTEMPTS),
+        ):
+            asked.clear()
+            with pytest.raises(SourceError, match=f"cannot be read: {words}"):
+                Place.of(f"{address}/{status}").read(10)
+            assert len(asked) == 2 * attempts  # HEAD and GET
+        server.shutdown()
+    with pytest.raises(SourceError, match=f"{address}/1 cannot be read: Connect call failed"):
+        Place.of(f"{address}/1").read(10)
+
+
 @pytest.mark.parametrize(
     ("where", "kind", "words"),
     [
+        ("", UsageError, "an empty name is no file or folder"),
+        ("bag:day.mcap?topic=/image", UsageError, "is a bag. Run it without --workers"),
         ("rtsp://me:secret@host/main", UsageError, "is a camera or stream"),
         ("zip://a.png::s3://bucket/a.zip", UsageError, "without '::'"),
         ("nosuch://bucket/a.zip", UsageError, "nosuch:// is not supported"),
