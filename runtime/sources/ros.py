@@ -241,7 +241,7 @@ class Bag(Source):
             reason = printable(first_line(error)).rstrip(".")
             raise SourceError(
                 f"{self.name} cannot {doing}: {reason}. If it was cut off, "
-                f"`{_MENDERS[_storage(self.files[0])]}` may mend it."
+                f"`{_MENDERS[next(filter(None, map(_storage, self.files)))]}` may mend it."
             ) from None
 
     def _free(self) -> None:

@@ -138,6 +138,14 @@ def test_damage_within_a_bag_is_an_error_behind_the_frames_before(tmp_path: Path
     assert 0 < len(read) < 20000
 
 
+@pytest.mark.parametrize("name", ["a_day", "z_day"])  # beside metadata.yaml in the alphabet
+def test_damaged_metadata_of_a_folder_is_an_error(tmp_path: Path, name: str) -> None:
+    path = write_bag(tmp_path / name, film(images(1)))
+    (path / "metadata.yaml").write_text("a: [")
+    with pytest.raises(SourceError, match=f"{name} cannot be read as a bag: .*`mcap recover` may"):
+        Frames.open(path).read()
+
+
 def test_definitions_of_a_bag_are_not_read(tmp_path: Path) -> None:
     """A definition could have any fields and constants; that of ROS is used."""
     path = write_bag(tmp_path / "day.mcap", film(images(2)))
