@@ -23,6 +23,10 @@ FORMS = (
     "rtsp://HOST/…, http://HOST/… (MJPEG), v4l2:///dev/video0, csi://0 or gst:PIPELINE (GStreamer)"
 )
 
+ON_WORKERS = (
+    "`edgeunet run --workers N` reads Parquet tables, lists, and files at addresses such as s3://."
+)
+
 
 def scheme_of(source: str | Path) -> str | None:
     """Scheme of an address in lower case, None for a path or a glob."""
@@ -39,7 +43,7 @@ def connector(address: str | Path, *, timeouts: Timeouts) -> Callable[[], Connec
     scheme, text = scheme_of(address) or "", str(address)
     if scheme not in _CONNECTORS:
         raise UsageError(
-            f"{redacted(text)}: {scheme}:// is not supported. Pass a file, or {FORMS}."
+            f"{redacted(text)}: {scheme}:// is not supported. Pass a file, or {FORMS}. {ON_WORKERS}"
         )
     if scheme != "gst" and not text.startswith("://", len(scheme)):
         raise UsageError(

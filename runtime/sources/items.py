@@ -16,6 +16,7 @@ from .containers import VIDEO_SUFFIXES
 from .parquet import SUFFIXES as TABLE_SUFFIXES
 from .parquet import ParquetImages
 from .places import Place
+from .ros import is_bag
 from .units import Unit
 
 _log = logging.getLogger(__name__)
@@ -127,6 +128,8 @@ class _Listing:
 
 
 def _listing(place: Place) -> _Listing:
+    if not place.remote and is_bag(Path(place.where)):
+        raise UsageError(f"{place} is a bag, which one worker reads. Run it without --workers.")
     if place.is_glob or place.is_folder():
         return _sorted_out(place)
     if not place.remote and not Path(place.where).exists():

@@ -9,17 +9,19 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from edgeunet.errors import SourceError, UsageError, printable
 from edgeunet.listing import IMAGE_SUFFIXES, NOTHING, Listing, list_images, natural_key
 
 from ..frames import Ignored
-from .addresses import connector, hls_connector, scheme_of
+from .addresses import ON_WORKERS, connector, hls_connector, scheme_of
 from .archives import ARCHIVE_SUFFIXES, is_archive, open_archive
 from .base import Source
 from .containers import VIDEO_SUFFIXES, is_film
 from .images import Images, archived_images, image_files
 from .live import Connection, LiveSource, Timeouts
+from .parquet import SUFFIXES as TABLE_SUFFIXES
 from .redaction import redacted
 from .ros import BAG_SUFFIXES, Bag, bag_files, is_bag, split_bag
 from .several import Part, Several
@@ -157,6 +159,8 @@ def find_frames(source: str | Path) -> Frames:
     if scheme_of(source) is not None:
         if is_film(where):
             return Frames(where, "video")
+        if is_archive(place := Path(urlsplit(where).path)) or _advice((place,)):
+            raise UsageError(f"{redacted(where)} is no camera or video. {ON_WORKERS}")
         return Frames(where, "live", _connect=connector(source, timeouts=Timeouts()))
     if path.is_char_device():
         return find_frames(f"v4l2://{path.absolute()}")
@@ -216,7 +220,7 @@ def _file(path: Path) -> Frames:
         raise SourceError(
             f"{printable(path)} is neither an image ({', '.join(sorted(IMAGE_SUFFIXES))}), a video "
             f"({', '.join(sorted(VIDEO_SUFFIXES))}), an archive ({', '.join(ARCHIVE_SUFFIXES)}) "
-            f"nor a bag ({', '.join(BAG_SUFFIXES)})."
+            f"nor a bag ({', '.join(BAG_SUFFIXES)}).{_advice((path,))}"
         )
     return Frames(str(path), "image", (path,))
 
@@ -239,6 +243,7 @@ def _folder(path: Path) -> Frames:
         raise SourceError(
             f"{printable(path)} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})"
             + (f"; it holds: {beside}." if beside else ".")
+            + _advice(listing.others)
         )
     return Frames(str(path), "folder", listing.images, listing)
 
@@ -257,11 +262,19 @@ def _matches(source: str | Path) -> Frames:
     if not read:
         raise SourceError(
             f"{printable(source)} matches no image, video, archive or bag: {beside.skipped()}."
+            + _advice(files)
         )
     if all(file.suffix.lower() in IMAGE_SUFFIXES for file in read):
         return Frames(str(source), "glob", tuple(read), beside)
     parts = tuple(_file(file) for file in read)
     return Frames(str(source), "several", tuple(read), beside, parts=parts)
+
+
+def _advice(files: Sequence[Path]) -> str:
+    """What reads tables and lists, which are large as a rule."""
+    if any(file.suffix.lower() in (*TABLE_SUFFIXES, ".txt") for file in files):
+        return f" {ON_WORKERS}"
+    return ""
 
 
 def _is_read(file: Path) -> bool:

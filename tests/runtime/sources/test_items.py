@@ -81,10 +81,12 @@ def test_what_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "bytes.txt").write_bytes(b"f/1.png\n\xff\n")
     folder_of(folder / "other", {"a.csv": b""})
     (folder / "a.csv").touch()
+    (folder / "a.mcap").touch()
     for source, words in {
         "none": "none does not exist",
         "a.mp4": "is a video, which one worker reads. Run it without --workers",
         "*.mp4": "is a video",
+        "a.mcap": "is a bag, which one worker reads. Run it without --workers",
         "list.txt": r"list\.txt, line 2: rtsp://\*\*\*@host/main is a camera",
         "films.txt": r"films\.txt, line 1: .*a\.mp4 is a video",
         "empty.txt": "has no line",

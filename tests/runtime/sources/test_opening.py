@@ -280,10 +280,24 @@ def test_image_beyond_opencvs_limit_says_how_to_lift_it(tmp_path: Path) -> None:
 
 
 def test_file_of_another_kind_names_the_kinds(tmp_path: Path) -> None:
-    path = tmp_path / "notes.txt"
+    path = tmp_path / "notes.md"
     path.write_text("no image")
-    with pytest.raises(SourceError, match=r"neither an image \(.*\.png.*\), a video \(.*\.mp4"):
+    with pytest.raises(
+        SourceError, match=r"neither an image \(.*\.png.*\), a video \(.*\.mp4.*\.mcap\)\.$"
+    ):
         Frames.open(path).read()
+
+
+def test_what_workers_alone_read_names_them(tmp_path: Path) -> None:
+    for name in ("a.parquet", "list.txt"):
+        (tmp_path / name).touch()
+    for source in (
+        *(tmp_path / "a.parquet", tmp_path / "list.txt", tmp_path, f"{tmp_path}/*.parquet"),
+        *("s3://bucket/a.tar", "https://me:secret@host/a.tar?x=1", "https://host/a.parquet"),
+    ):
+        with pytest.raises((SourceError, UsageError), match="`edgeunet run --workers N`") as caught:
+            Frames.open(source)
+        assert "secret" not in str(caught.value)
 
 
 # Several
