@@ -144,10 +144,15 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     if before["format"] != now["format"]:
         told.append(f"format {before['format']}, expected {now['format']}")
     if before["bundle"]["manifest"] != now["bundle"]["manifest"]:
-        told.append(f"its bundle was {printable(before['bundle']['name'])} of other content")
+        name, other = now["bundle"]["name"], before["bundle"]["name"]
+        told.append(
+            f"its bundle was {printable(other)}, is {name}"
+            if name != other
+            else f"its bundle {name} had another content"
+        )
     for name, value in now["options"].items():
         if (other := before["options"].get(name)) != value:
-            told.append(f"{name} was {printable(other)}, is {printable(value)}")
+            told.append(f"{name} was {_word(other)}, is {_word(value)}")
     files, others = _stamps(now["units"]), _stamps(before["units"])
     for what, names in (
         ("is new", [name for name in files if name not in others]),
@@ -160,6 +165,10 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     if not told and before["units"] != now["units"]:
         told.append("the input is cut into other units")
     return told
+
+
+def _word(value: Any) -> str:
+    return "not given" if value is None else printable(value)
 
 
 def _stamps(units: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -29,9 +29,11 @@ UNITS = (
 )
 
 
-def plan(*units: Unit, manifest: str = "aa", **options: Any) -> dict[str, Any]:
+def plan(
+    *units: Unit, bundle: str = "cells", manifest: str = "aa", **options: Any
+) -> dict[str, Any]:
     items = Items(units or UNITS, Ignored())
-    return make_plan(items, bundle=("cells", manifest), options={"batch": None, **options})
+    return make_plan(items, bundle=(bundle, manifest), options={"batch": None, **options})
 
 
 @pytest.fixture
@@ -58,8 +60,9 @@ def test_a_run_goes_on_with_what_is_not_done(folder: ShardFolder) -> None:
 @pytest.mark.parametrize(
     ("now", "words"),
     [
-        (plan(manifest="bb"), "its bundle was cells of other content"),
-        (plan(batch=4), "batch was None, is 4"),
+        (plan(manifest="bb"), "its bundle cells had another content"),
+        (plan(manifest="bb", bundle="vessels"), "its bundle was cells, is vessels"),
+        (plan(batch=4), "batch was not given, is 4"),
         (plan(replace(UNITS[0], names=("1.png", "3.png")), UNITS[1]),
          "of the input, /d/3.png is new; of the input, /d/2.png is gone"),
         (plan(replace(UNITS[0], stamps=("1 1", "2 3")), UNITS[1]), "/d/2.png was changed"),
