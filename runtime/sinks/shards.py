@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from edgeunet.errors import EdgeUNetError, OutputError, first_line, printable
+from edgeunet.errors import EdgeUNetError, OutputError, UsageError, first_line, printable
 from edgeunet.files import check_directory, entries, locked, temporary_file, write_json
 
 from ..frames import Segmented
@@ -26,9 +26,11 @@ from ..sources.places import Place
 from .overlay import Palette
 from .pictures import mask_file
 
+GO_ON = "What is done stays; run again to go on."
+
 _OURS = re.compile(r"\.edgeunet[-.].*")
 _PAGE = re.compile(r"(.+)#(\d+)", re.DOTALL)
-_LONGEST_PART, _LONGEST_KEY = 100, 400
+_LONGEST_PART, _LONGEST_KEY = 200, 1000  # bytes: file systems take 255 and 4096
 
 # Addresses at which a file appears once it was sent whole. Elsewhere it is renamed then.
 _WHOLE = ("abfs", "abfss", "adl", "az", "gcs", "gs", "memory", "oci", "oss", "s3", "s3a")
@@ -51,6 +53,11 @@ class ShardFolder:
 
     def __init__(self, where: str | Path) -> None:
         self._place = Place.of(where)
+        if str(where).lower().startswith(("http://", "https://")):
+            raise UsageError(
+                f"{self._place}: nothing is written over HTTP; expected a folder, or an address "
+                "such as s3://BUCKET/NAME."
+            )
         self._path = Path(self._place.where)
         if not self._place.remote:
             check_directory(self._path, force=True)
@@ -157,8 +164,7 @@ class ShardFolder:
             where = f"{self}/{name}".rstrip("/")
             reason = getattr(error, "strerror", None) or first_line(error)
             raise OutputError(
-                f"{where} cannot be written or read: {printable(reason).rstrip('.')}. What is "
-                "whole stays; run again to go on."
+                f"{where} cannot be written or read: {printable(reason).rstrip('.')}. {GO_ON}"
             ) from error
 
 
@@ -246,12 +252,17 @@ def key_of(name: str, index: int) -> str:
     stem = file.rpartition(".")[0] or file
     last = f"{stem}-{page}" if page else stem
     safe = [_safe(part) for part in parts] + ([_safe(last).replace(".", "_")] if last else [])
-    return "/".join(safe)[-_LONGEST_KEY:].lstrip("/") or f"{index:06d}"
+    return _end("/".join(safe), _LONGEST_KEY).lstrip("/") or f"{index:06d}"
 
 
 def _safe(part: str) -> str:
     known = "".join(each if each.isprintable() and each not in '<>:"|?*' else "_" for each in part)
-    return known.strip(". ")[-_LONGEST_PART:].strip(". ") or "_"
+    return _end(known.strip(". "), _LONGEST_PART).strip(". ") or "_"
+
+
+def _end(text: str, most: int) -> str:
+    """As much of the end of a text as has so many bytes."""
+    return text.encode()[-most:].decode(errors="ignore")
 
 
 def _class_name(classes: Sequence[str], number: int) -> str:
