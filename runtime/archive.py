@@ -17,6 +17,7 @@ from typing import Any
 
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.bundle.manifest import MANIFEST_NAME
+from edgeunet.bundle.statistics import unlike
 from edgeunet.errors import (
     BackendError,
     BundleError,
@@ -40,7 +41,7 @@ from .sinks.plans import (
     make_plan,
     shard_names,
 )
-from .sinks.shards import Shard, ShardFolder
+from .sinks.shards import GO_ON, Shard, ShardFolder
 from .sources.base import MOST_TOLD
 from .sources.items import UNIT, Items, list_items
 from .sources.units import Unit, UnitReader
@@ -150,8 +151,9 @@ def run_archive(
         todo = {name: each for name, each in named if name not in done}
         if workers > len(items.units):
             _log.warning(
-                "the input is %d units of work, so %d of %d workers have nothing to do.%s",
+                "the input is %d unit%s of work, so %d of %d workers have nothing to do.%s",
                 len(items.units),
+                "s" if len(items.units) > 1 else "",
                 workers - len(items.units),
                 workers,
                 " A compressed tar is one unit: only plain ones can be cut."
@@ -197,7 +199,7 @@ def do_unit(
         with segmenter.stream(images, batch=batch) as stream:
             for result in stream.results():
                 shard.add(result)
-            unlike = stream.report().unlike
+            difference = stream.report().unlike
         digest = shard.finish()
     report = {
         "input": str(unit.record()["where"]),
@@ -210,7 +212,7 @@ def do_unit(
         "sha256": digest,
     }
     folder.write_json(f"{name}.json", report)  # last: a unit with a report is done
-    return {**report, "unlike": unlike}
+    return {**report, "unlike": difference}
 
 
 @dataclass(frozen=True)
@@ -290,16 +292,20 @@ def _run(
     told = False
     frames = sum(each["frames"] + len(each["damaged"]) for each in done.values())
     payload = sum(map(len, pieces))
-    with ray_cluster(address, workers=workers, payload=payload) as cluster:
+    with (
+        suppress(_Stopped),
+        stopping_on_signals(_stop),  # while Ray starts, which then replaces the handlers
+        ray_cluster(address, workers=workers, payload=payload) as cluster,
+    ):
         gpu = _needs_gpu(job.backend, cluster, workers)
         job = _sharing(job, cluster.share(workers), gpu=gpu)
         results = cluster.map(partial(_Worker, job), pieces, workers=workers, gpu=gpu)
-        with suppress(_Stopped), stopping_on_signals(_stop), closing(results):
+        with stopping_on_signals(_stop), closing(results):
             for each in _taken(results):
                 name = each.pop("name")
-                unlike = each.pop("unlike", None)
-                if unlike is not None and not told:
-                    _log.warning("%s", unlike)
+                difference = each.pop("unlike", None)
+                if difference is not None and not told:
+                    _log.warning("%s", unlike(difference))
                     told = True
                 for fault in each["damaged"]:
                     _log.warning("%s", fault["reason"])
@@ -311,7 +317,7 @@ def _run(
                     report(len(done), len(items.units))
             check_written(folder, todo)
             return False
-        return True
+    return True
 
 
 def _taken(results: Iterator[str]) -> Iterator[dict[str, Any]]:
@@ -319,7 +325,7 @@ def _taken(results: Iterator[str]) -> Iterator[dict[str, Any]]:
     for result in results:
         each = json.loads(result)
         if "failed" in each:
-            raise BackendError(f"{each['failed']} What is done stays; run again to go on.")
+            raise BackendError(f"{each['failed'].removesuffix(GO_ON).rstrip()} {GO_ON}")
         yield each
 
 

@@ -103,13 +103,20 @@ class FirstFrames:
         )
         self.difference = " and ".join(part for part in parts if part) or None
         if self.difference is not None:
-            _log.warning(
-                "The frames%s are unlike those that this bundle was made with: %s. The masks are "
-                "probably wrong. Use weights that were trained on such frames: `edgeunet models` "
-                "lists those of the package, `edgeunet train` makes others.",
-                self._name and f" of {self._name}",
-                self.difference,
-            )
+            _log.warning("%s", unlike(self.difference, name=self._name))
+
+
+def unlike(difference: str, *, name: str = "") -> str:
+    """A warning of what `FirstFrames` found.
+
+    Args:
+        difference: see `FirstFrames`. name: of the frames' source.
+    """
+    return (
+        f"The frames{name and f' of {name}'} are unlike those that this bundle was made with: "
+        f"{difference}. The masks are probably wrong. Use weights that were trained on such "
+        "frames: `edgeunet models` lists those of the package, `edgeunet train` makes others."
+    )
 
 
 def _moments(

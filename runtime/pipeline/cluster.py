@@ -118,14 +118,14 @@ def ray_cluster(address: str | None, *, workers: int, payload: int) -> Iterator[
         running = ray.is_initialized()
         if running and not local:
             raise UsageError("Ray runs in this process already. Leave out the address.")
-        if not running:
-            _start(address, workers, payload)
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
         levels = {name: logging.getLogger(name).level for name in ("ray", "ray.data")}
-        for name in levels:
-            logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
+            if not running:
+                _start(address, workers, payload)
+            context = ray.data.DataContext.get_current()
+            context.enable_progress_bars = False
+            for name in levels:
+                logging.getLogger(name).setLevel(logging.CRITICAL)
             found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
             yield Cluster(cpus=int(found.get("CPU", 0)), gpus=int(found.get("GPU", 0)))
         finally:
@@ -207,17 +207,26 @@ def _environment(settings: dict[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _signal_handlers_kept() -> Iterator[None]:
-    """Restore the handlers that Ray replaces."""
+    """Restore the handlers that Ray replaces, and hand them the SIGTERM that Ray took."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
+
+    def restore() -> None:
         for number, handler in before.items():
             if handler is not None:
                 signal.signal(number, handler)
+
+    try:
+        yield
+    except SystemExit as error:
+        restore()
+        if error.code == signal.SIGTERM:  # what Ray's handler makes of it
+            signal.raise_signal(signal.SIGTERM)
+        raise
+    finally:
+        restore()
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import pickle
 import re
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from edgeunet.runtime.archive import do_unit, run_archive
 from edgeunet.runtime.options import LoadOptions
 from edgeunet.runtime.pipeline.cluster import Cluster, ray_cluster
 from edgeunet.runtime.run import run
-from edgeunet.runtime.sinks.shards import ShardFolder
+from edgeunet.runtime.sinks.shards import GO_ON, ShardFolder
 from edgeunet.runtime.sources.items import list_items
 from edgeunet.runtime.sources.units import UnitReader
 from support.archived import cell_images, shard, tar_of
@@ -132,12 +133,41 @@ def test_workers_make_the_same_masks_as_a_run_even_if_one_is_killed(
     assert contents(tmp_path / "one") == contents(two)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_ray_starts_ends_the_run(
+    number: signal.Signals,
+    fp32_bundle: Path,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended: list[bool] = []
+
+    @contextmanager
+    def starting(*_: Any, **__: Any) -> Iterator[Cluster]:
+        try:
+            signal.raise_signal(number)
+            yield Cluster(1, 0)
+        finally:
+            ended.append(True)
+
+    monkeypatch.setattr(archive_module, "ray_cluster", starting)
+    summary = run_archive(fp32_bundle, images, tmp_path / "out", workers=1)
+    assert summary.stopped and ended == [True]
+
+
 def test_a_worker_that_fails_ends_the_run_with_its_reason(
     ray: None, fp32_bundle: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archive_module, "_checked", lambda *_: "another")
     with pytest.raises(BackendError, match=r"worker on .*: .* is another bundle there than here"):
         run_archive(fp32_bundle, images, tmp_path / "out", workers=1)
+
+
+def test_what_to_do_is_said_once() -> None:
+    for failed in (f"worker on a: the disk is full. {GO_ON}", "worker on a: the disk is full."):
+        with pytest.raises(BackendError, match=f"^worker on a: the disk is full. {GO_ON}$"):
+            list(archive_module._taken(iter([json.dumps({"failed": failed})])))
 
 
 def test_an_archive_in_which_all_is_done_needs_no_ray(

@@ -28,6 +28,22 @@ def test_a_cluster_that_is_not_there_is_told_at_once() -> None:
     assert "RAY_USAGE_STATS_ENABLED" not in os.environ
 
 
+def test_an_interrupted_start_is_cleaned_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray", reason="Ray is not installed")
+    ended: list[bool] = []
+    monkeypatch.setattr(ray, "shutdown", lambda: ended.append(True))
+    monkeypatch.setattr(ray, "init", lambda **_: sys.exit(signal.SIGTERM))  # as its handler does
+    taken: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: taken.append(number))
+    try:
+        with pytest.raises(SystemExit), ray_cluster(None, workers=1, payload=0):
+            pass
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended == [True]
+    assert taken == [signal.SIGTERM], "whoever handled it before gets it"
+
+
 def test_ray_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'edgeunet\[ray\]'"):  # noqa: SIM117
