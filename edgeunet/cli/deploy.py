@@ -38,7 +38,14 @@ class _WithTargets(Command):
 
 @click.command("deploy", cls=_WithTargets)
 @click.argument("bundle", type=DIRECTORY)
-@option("--to", "target", type=Choice(list(TARGETS)), required=True, help="What is to run it.")
+@option(
+    "--to",
+    "target",
+    type=Choice(list(TARGETS)),
+    metavar="TARGET",
+    required=True,
+    help="What is to run it: one of those below.",
+)
 @option("-o", "output", type=DIRECTORY, required=True, help="Directory to write.")
 @options_from(DeployOptions, "options")
 @force_option
