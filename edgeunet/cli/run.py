@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     metavar="ADDRESS",
     section="Archives",
     show_default="Ray is started on this machine",
-    help="Ray cluster that has the workers: auto, HOST:6379 or ray://HOST:10001.",
+    help="Ray cluster that has the workers: auto, or HOST:6379.",
 )
 @option(
     "--column",

@@ -17,7 +17,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
 
-from edgeunet.errors import BackendError, MissingDependencyError, UsageError, first_line
+from edgeunet.errors import (
+    BackendError,
+    MissingDependencyError,
+    UsageError,
+    first_line,
+    printable,
+)
 
 _LEAST_MEMORY = 100 << 20
 _ANSWER = 10  # seconds that a cluster has to answer
@@ -101,10 +107,16 @@ def ray_cluster(address: str | None, *, workers: int, payload: int) -> Iterator[
 
     Raises:
         MissingDependencyError: Ray is not installed.
-        BackendError: no Ray at this address. UsageError: another runs in this process.
+        BackendError: no Ray at this address. UsageError: another runs in this process, or an
+            address of Ray's client.
     """
     if importlib.util.find_spec("ray") is None:
         raise MissingDependencyError("ray")
+    if address is not None and address.startswith("ray://"):
+        raise UsageError(
+            f"{printable(address)}: Ray's client is not supported. "
+            "Run edgeunet on a machine of the cluster, with auto or HOST:6379."
+        )
     local = address is None
     # Ray's threads would start it anew, if they are a moment late when it ends.
     settings = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_AUTO_CONNECT": "0"}
@@ -182,13 +194,14 @@ def _start(address: str | None, workers: int, payload: int) -> None:
         where = "this machine" if address is None else address
         raise BackendError(
             f"no Ray at {where}: {first_line(error).rstrip('.')}. Expected an address such as "
-            "auto, HOST:6379 or ray://HOST:10001; without one, Ray is started on this machine."
+            "auto or HOST:6379; without one, Ray is started on this machine. A cluster with tokens "
+            "needs RAY_AUTH_MODE=token here."
         ) from error
 
 
 def _check_reachable(address: str | None) -> None:
     """Raise OSError if nothing answers: Ray would try for minutes."""
-    found = re.fullmatch(r"(?:ray://)?\[?([^/\s]+?)\]?:(\d{1,5})", address or "")
+    found = re.fullmatch(r"\[?([^/\s]+?)\]?:(\d{1,5})", address or "")
     if found:
         socket.create_connection((found[1], int(found[2])), timeout=_ANSWER).close()
 
