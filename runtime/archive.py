@@ -289,6 +289,7 @@ def _run(
 ) -> bool:
     """Do the units that are left; whether a signal ended that."""
     pieces = [json.dumps([name, unit.to_json()]) for name, unit in todo.items()]
+    workers = min(workers, len(pieces))  # the others would hold cores, and do nothing
     told = False
     frames = sum(each["frames"] + len(each["damaged"]) for each in done.values())
     payload = sum(map(len, pieces))

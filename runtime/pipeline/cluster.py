@@ -70,8 +70,8 @@ class Cluster:
         """
         import ray
 
-        cores = self.share(workers)
         workers = min(workers, len(pieces))
+        cores = self.share(workers)
         # One piece a task, as long as Ray's bookkeeping for a task costs less than a piece.
         tasks = max(workers, min(len(pieces), 10_000))
         data = ray.data.from_items(

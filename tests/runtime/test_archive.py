@@ -247,6 +247,23 @@ def test_what_cannot_run_is_refused_before_ray_starts(
     assert not (tmp_path / "out").exists()
 
 
+def test_cores_are_for_workers_that_have_work(
+    fp32_bundle: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    @contextmanager
+    def starting(address: str | None, *, workers: int, payload: int) -> Iterator[Cluster]:
+        asked.append(workers)
+        raise BackendError("enough")
+        yield
+
+    monkeypatch.setattr(archive_module, "ray_cluster", starting)
+    with pytest.raises(BackendError, match="enough"):
+        run_archive(fp32_bundle, images, tmp_path / "out", workers=16)
+    assert asked == [1]
+
+
 def test_backends_share_cores_and_gpus() -> None:
     job = archive_module._Job("b", "m", "auto", LoadOptions(), None, "o")
     shared = archive_module._sharing(job, 3, gpu=False)
