@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ _SECTIONS = {
     "Prove": ("parity", "bench", "lint", "inspect"),
     "Machine": ("doctor",),
 }
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FREE = "Free some, choose another output, or set TMPDIR to a place for temporary files."
 
 
 class Failure(click.ClickException):
@@ -98,6 +101,9 @@ def _failures() -> Iterator[None]:
     except ImportError as error:
         raise Failure(str(_import_failure(error)), 1) from error
     except OSError as error:
+        if error.errno in _FULL:  # writing to an open file tells no name, copying tells both
+            where = error.filename2 or error.filename or "where the output or temporary files go"
+            raise Failure(f"{where}: {error.strerror}. {_FREE}", 1) from error
         if error.filename is None:  # such as a closed pipe, which click handles
             raise
         raise Failure(f"{error.filename}: {error.strerror}.", 1) from error

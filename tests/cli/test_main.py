@@ -16,6 +16,9 @@ from edgeunet.cli import main
 from edgeunet.extras import PACKAGES
 from support.commands import ROOT, call, fails, finish, start, succeeds
 
+FULL = (
+    "No space left. Free some, choose another output, or set TMPDIR to a place for temporary files."
+)
 COMMANDS = [
     "bench",
     "build",
@@ -128,6 +131,8 @@ def test_no_command_shows_the_help() -> None:
     [
         (KeyboardInterrupt(), "interrupted."),
         (PermissionError(13, "Permission denied", "/root/x"), "/root/x: Permission denied."),
+        (OSError(28, "No space left"), f"where the output or temporary files go: {FULL}"),
+        (OSError(28, "No space left", "/tmp/a", None, "/mnt/b"), f"/mnt/b: {FULL}"),
     ],
 )
 def test_what_ends_a_command_is_one_line(
