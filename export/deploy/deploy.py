@@ -46,7 +46,8 @@ TARGETS = {
     )
 }
 RECORD_NAME = "deployment.json"
-_MADE = {ENGINES_DIR, "__pycache__"}
+_COMPILED = "__pycache__"
+_MADE = {ENGINES_DIR, _COMPILED}
 # Behind the name of the graph that nvinfer built it of, and beside that.
 _ENGINE = re.compile(r"_b\d+_(gpu|dla)\d+_\w+\.engine", re.ASCII)
 
@@ -149,6 +150,8 @@ def strangers_in(folder: Path) -> list[str]:
         known = {RECORD_NAME, *(path.parts[0] for path in listed)}
     except (FileNotFoundError, SchemaError, TypeError, KeyError, IndexError):
         return names
+    if any(name.endswith(".py") for name in known):
+        known.add(_COMPILED)
     strangers = [name for name in names if name not in known and not _is_engine(name, known)]
     for path in sorted(folder.rglob("*")):
         inner = path.relative_to(folder)

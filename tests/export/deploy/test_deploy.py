@@ -183,11 +183,25 @@ def test_files_that_were_put_into_a_deployments_folders_are_kept(
     (place / "bundle" / "engines").mkdir()
     (place / "bundle" / "engines" / "a.engine").touch()
     write("triton")  # what the server made is no reason to refuse
+    (output / "__pycache__").mkdir()  # triton has no program at the top
+    with pytest.raises(UsageError, match=r"holds '__pycache__'"):
+        write("triton")
+    (output / "__pycache__").rmdir()
     (output / "onnx" / "mine").mkdir()
     (output / "onnx" / "mine" / "config.pbtxt").write_text("kept")
     with pytest.raises(UsageError, match=r"holds 'onnx/mine/config\.pbtxt'"):
         write("triton")
     assert (output / "onnx" / "mine" / "config.pbtxt").read_text() == "kept"
+
+
+def test_compiled_programs_of_a_deployment_are_no_strangers(write: Any) -> None:
+    """Importing a program that was deployed writes them beside it."""
+    made = write("web") / "__pycache__"
+    assert (made.parent / "serve.py").is_file()
+    made.mkdir()
+    (made / "serve.cpython-311.pyc").touch()
+    write("web")
+    assert not made.exists()
 
 
 def test_nothing_is_left_of_a_deployment_that_fails(
