@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import re
 import shutil
@@ -167,7 +168,10 @@ def _convert(converter: Path, model: ir.Model, flavour: Flavour, folder: Path) -
         )
         for file in (PARAM, WEIGHTS):
             if not (place / file).is_file():
-                raise ExportError(f"pnnx does not take the graph: {_end_of(said)} {_REMEDY}")
+                raise ExportError(
+                    f"pnnx does not take the graph: {_end_of(said) or 'it says no reason.'} "
+                    f"{_REMEDY}"
+                )
             shutil.copy(place / file, folder / file)
 
 
@@ -205,6 +209,13 @@ def _run(command: list[str], place: Path) -> str:
         raise ExportError(
             f"{Path(command[0]).name} took more than {_SECONDS} s. {_REMEDY}"
         ) from None
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.EACCES, errno.ENOEXEC):
+            raise ExportError(
+                f"{command[0]} does not start: {error.strerror}. Install it again with: pip "
+                "install --force-reinstall --no-deps pnnx."
+            ) from None
+        raise
     said = (ran.stdout + ran.stderr).decode("utf-8", "replace")
     return said if ran.returncode == 0 else f"{said}\nit ended with code {ran.returncode}."
 
@@ -245,7 +256,8 @@ def _words(spec: InputSpec) -> dict[str, object]:
 TARGET = Target(
     name="ncnn",
     makes="a model of ncnn with FP32 or FP16 weights, and a Python program that runs it",
-    needs="ncnn (`pip install ncnn`, or its C++ library); to deploy, `pip install ncnn pnnx`",
+    needs="ncnn (`pip install ncnn`, or its C++ library); to deploy, `pip install "
+    "'edgeunet[ncnn]'`",
     flavours=("fp16", "fp32"),
     write=write,
     runner=_runner,
