@@ -61,7 +61,7 @@ def converting(name: str, flavour: Flavour) -> Iterator[None]:
     with torch.no_grad(), quiet():
         try:
             yield
-        except EdgeUNetError:
+        except (EdgeUNetError, OSError, ImportError):  # a full disk says nothing of the graph
             raise
         except Exception as error:
             reason = f"{type(error).__name__}: {first_line(error)}"

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnx
 
 from edgeunet.bundle.manifest import Flavour
-from edgeunet.errors import ExportError, MissingDependencyError, first_line
+from edgeunet.errors import ExportError, MissingDependencyError, OutputError, first_line
 from edgeunet.parity.pixels import MasksOf
 
 from .base import Deployment, Target
@@ -30,19 +30,34 @@ def write(deployment: Deployment) -> None:
     try:
         model = openvino.Core().read_model(graph)
         _keep_metadata(model, graph)
-        # Weights stay as they are: in a graph of FP16 they have 16 bits already.
-        openvino.save_model(model, path, compress_to_fp16=False)
+        _save(model, path)
         run = _runner(deployment.folder, flavour)
     except RuntimeError as error:  # whatever OpenVINO finds wrong
-        # The lines above the last say where in its sources.
-        reason = str(error).strip().rpartition("\n")[2]
         raise ExportError(
             f"OpenVINO {openvino.__version__} does not take the graph {flavour}: "
-            f"{first_line(reason)} Deploy another flavour, such as fp32."
+            f"{_reason(error)} Deploy another flavour, such as fp32."
         ) from None
     graph.unlink()
     deployment.prove(NAME, run, flavour)
     deployment.write_page("openvino/README.md", name=NAME)
+
+
+def _reason(error: RuntimeError) -> str:
+    """The last line: those above say where in its sources."""
+    return first_line(str(error).strip().rpartition("\n")[2])
+
+
+def _save(model: Any, path: Path) -> None:
+    import openvino
+
+    try:
+        # Weights stay as they are: in a graph of FP16 they have 16 bits already.
+        openvino.save_model(model, path, compress_to_fp16=False)
+    except RuntimeError as error:  # of a full disk it says "iostream error"
+        raise OutputError(
+            f"OpenVINO cannot write {path.name}: {_reason(error)} See whether the disk is full, "
+            "or choose another output."
+        ) from None
 
 
 def _keep_metadata(model: Any, graph: Path) -> None:

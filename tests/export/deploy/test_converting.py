@@ -18,6 +18,8 @@ def test_failures_of_a_converter_are_told_in_one_line() -> None:
         raise KeyError("x")
     with pytest.raises(UsageError, match="own"), converting("Foo 1", "int8"):
         raise UsageError("own")
+    with pytest.raises(OSError, match="No space left"), converting("Foo 1", "int8"):
+        raise OSError(28, "No space left")
 
 
 def test_warnings_and_gradients_come_back_afterwards(caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from edgeunet.bundle.bundle import open_bundle
-from edgeunet.errors import ExportError, MissingDependencyError, ParityError
+from edgeunet.errors import ExportError, MissingDependencyError, OutputError, ParityError
 from edgeunet.exporting.deploy import DeployOptions, deploy
 from edgeunet.exporting.deploy import openvino as openvino_target
 from edgeunet.parity.pixels import MasksOf
@@ -87,8 +87,11 @@ def test_graph_that_it_does_not_take_and_a_missing_package_are_named(
         raise RuntimeError("Exception from core.cpp:132:\nCheck failed: no such operation\n\n")
 
     with monkeypatch.context() as patch:
-        patch.setattr(openvino, "save_model", refuse)
+        patch.setattr(openvino_target, "_runner", refuse)
         with pytest.raises(ExportError, match=r"does not take the graph fp32: Check failed: no su"):
+            deploy(fp32_bundle, "openvino", tmp_path / "out")
+        patch.setattr(openvino, "save_model", refuse)
+        with pytest.raises(OutputError, match=r"write model\.xml: Check failed: .*disk is full"):
             deploy(fp32_bundle, "openvino", tmp_path / "out")
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingDependencyError, match=r"pip install .*openvino"):
