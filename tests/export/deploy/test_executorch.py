@@ -60,8 +60,8 @@ def test_other_masks_and_a_failing_converter_are_refused(
     executorch = pytest.importorskip(NEEDED, reason=REASON)
     run = target._runner
 
-    def wrong(path: Path) -> MasksOf:
-        return lambda frames: 1 - run(path)(frames)
+    def wrong(folder: Path, flavour: Flavour) -> MasksOf:
+        return lambda frames: 1 - run(folder, flavour)(frames)
 
     with monkeypatch.context() as patch:
         patch.setattr(target, "_runner", wrong)

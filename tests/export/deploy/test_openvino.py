@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from edgeunet.bundle.bundle import open_bundle
+from edgeunet.bundle.manifest import Flavour
 from edgeunet.errors import ExportError, MissingDependencyError, OutputError, ParityError
 from edgeunet.exporting.deploy import DeployOptions, deploy
 from edgeunet.exporting.deploy import openvino as openvino_target
@@ -71,8 +72,8 @@ def test_other_masks_are_refused(
 ) -> None:
     run = openvino_target._runner
 
-    def wrong(path: Path) -> MasksOf:
-        return lambda frames: 1 - run(path)(frames)
+    def wrong(folder: Path, flavour: Flavour) -> MasksOf:
+        return lambda frames: 1 - run(folder, flavour)(frames)
 
     monkeypatch.setattr(openvino_target, "_runner", wrong)
     with pytest.raises(ParityError, match=r"model\.xml gives .* expected 99\.90%"):
