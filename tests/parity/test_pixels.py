@@ -94,7 +94,7 @@ def test_graphs_of_any_size_are_compared_on_frames_as_they_are(
     frame = opened.golden().frames[0]
     with ExitStack() as stack:
         backend = stack.enter_context(open_flavour(opened, "fp32"))
-        collector = PixelsCollector.of_bundle(opened, {"fp32": backend}, stack)
+        collector = PixelsCollector.of_bundle(opened, {"fp32": backend}, stack, deployed={})
         assert collector.results() == ()
         for shown in (frame, frame[:41, :53]):
             collector.add(np.ascontiguousarray(shown))

@@ -76,7 +76,7 @@ def test_program_gives_the_runtimes_masks(name: str, tmp_path: Path) -> None:
     (tmp_path / "segment.py").write_bytes((target.TEMPLATES / "ncnn/segment.py").read_bytes())
     frames = noise(spec, count=2)
     kept = frames[0].copy()
-    found = target._runner(tmp_path)(np.stack(frames))
+    found = target._runner(tmp_path, "fp32")(np.stack(frames))
     np.testing.assert_array_equal(frames[0], kept)
     outputs = small.outputs(frames)
     assert outputs.presence is not None
@@ -84,7 +84,7 @@ def test_program_gives_the_runtimes_masks(name: str, tmp_path: Path) -> None:
     assert np.count_nonzero(found != small.finish()(*outputs, frames[0].shape[:2])) <= 2
     for gate, left in (([1, 1, 1, 1], 0), ([1, 1, 0, 1], 2)) if name == "bgr" else ():
         write_json(tmp_path / "model.json", target.about(small.manifest) | {"gate": gate})
-        np.testing.assert_array_equal(target._runner(tmp_path)(frames[0][None])[0], left)
+        np.testing.assert_array_equal(target._runner(tmp_path, "fp32")(frames[0][None])[0], left)
 
 
 def test_frames_that_the_program_cannot_prepare_are_refused() -> None:
