@@ -9,6 +9,7 @@ import pickle
 import re
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ import numpy as np
 import pytest
 
 from edgeunet.errors import BackendError, BundleError, IncompleteError, UsageError
-from edgeunet.runtime import Segmenter, load
 from edgeunet.runtime import archive as archive_module
+from edgeunet.runtime import load
 from edgeunet.runtime.archive import do_unit, run_archive
 from edgeunet.runtime.options import LoadOptions
 from edgeunet.runtime.pipeline.cluster import Cluster, ray_cluster
@@ -26,7 +27,7 @@ from edgeunet.runtime.run import run
 from edgeunet.runtime.sinks.shards import GO_ON, ShardFolder
 from edgeunet.runtime.sources.items import list_items
 from edgeunet.runtime.sources.units import UnitReader
-from support.archived import cell_images, shard, tar_of
+from support.archived import areas, cell_images, shard, tar_of
 from support.commands import ROOT
 from support.media import read_mask_png
 
@@ -276,16 +277,12 @@ def test_backends_share_cores_and_gpus() -> None:
         archive_module._needs_gpu("rtx", Cluster(8, 0), 1)
 
 
-def areas(segmenter: Segmenter, frame: np.ndarray[Any, Any]) -> list[int]:
-    """Runs in a process of its own."""
-    return np.bincount(segmenter([frame]).masks.ravel(), minlength=3).tolist()
-
-
 def test_a_segmenter_goes_to_processes_of_its_own(fp32_bundle: Path) -> None:
     """By the pickle that multiprocessing, joblib and Dask use alike."""
     frame = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
     with load(fp32_bundle, "onnxruntime", threads=1) as segmenter:
         wanted = areas(segmenter, frame)
         assert pickle.loads(pickle.dumps(segmenter)).manifest == segmenter.manifest
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            assert pool.apply(areas, (segmenter, frame)) == wanted
+        spawning = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, spawning) as pool:  # a Pool would wait for a dead process
+            assert pool.submit(areas, segmenter, frame).result() == wanted
