@@ -24,7 +24,7 @@ from edgeunet.runtime.sinks.pictures import encode_picture
 
 from ..graphs.passes.graph import save
 from ..graphs.pixels.geometry import Nodes
-from ..graphs.pixels.masks import probabilities
+from ..graphs.pixels.masks import put_out_probabilities
 from ..origins.bioimageio_steps import applied, steps_of
 from .base import Deployment, Target
 from .bioimageio_rdf import (
@@ -85,7 +85,7 @@ def to_probabilities(model: ir.Model, manifest: Manifest) -> ir.Model:
     the same size. Those of classes that the gate closes are 0.
     """
     graph, spec, nodes = model.graph, manifest.input, Nodes(model)
-    (image,), (logits, *presence) = graph.inputs, graph.outputs
+    (image,) = graph.inputs
     size, names = (spec.height, spec.width), channels_of(spec)
     for value in (value for node in graph.all_nodes() for value in node.outputs):
         if value.name in (IMAGE, PROBABILITIES):
@@ -104,11 +104,7 @@ def to_probabilities(model: ir.Model, manifest: Manifest) -> ir.Model:
     graph.inputs[:] = [given]
     graph.insert_before(graph[0], nodes.take())
 
-    found = probabilities(nodes, logits, presence, manifest)
-    found.name, found.type = PROBABILITIES, kind
-    found.shape = ir.Shape(["batch", len(manifest.classes), *size])
-    graph.extend(nodes.take())
-    graph.outputs[:] = [found]
+    put_out_probabilities(graph, nodes, manifest, PROBABILITIES)
     return model
 
 

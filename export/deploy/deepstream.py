@@ -26,7 +26,7 @@ from edgeunet.runtime.backends.ort import OrtNet
 from ..graphs.passes.graph import constant, save, set_constant
 from ..graphs.pixels.frames import first_convolution, per_channel, read_planes
 from ..graphs.pixels.geometry import Geometry, Nodes
-from ..graphs.pixels.masks import probabilities
+from ..graphs.pixels.masks import put_out_probabilities
 from ..lint import Target as Builder
 from ..lint import lint_all
 from .base import Deployment, Target
@@ -146,7 +146,7 @@ def to_scores(
     the classes, FP32, and 0 for those that the gate closes.
     """
     graph, spec, nodes = model.graph, manifest.input, Nodes(model)
-    (image,), (logits, *presence) = graph.inputs, graph.outputs
+    (image,) = graph.inputs
     for value in (value for node in graph.all_nodes() for value in node.outputs):
         if value.name in (PLANES, SCORES):
             value.name = f"{value.name}_inner"
@@ -162,11 +162,7 @@ def to_scores(
     graph.inputs[:] = [planes]
     graph.insert_before(graph[0], nodes.take())
 
-    found = probabilities(nodes, logits, presence, manifest)
-    found.name, found.type = SCORES, kind
-    found.shape = ir.Shape(["batch", len(manifest.classes), *size])
-    graph.extend(nodes.take())
-    graph.outputs[:] = [found]
+    put_out_probabilities(graph, nodes, manifest, SCORES)
     RemoveUnusedNodesPass()(model)
     return model
 

@@ -80,7 +80,7 @@ def begin(
         return {}
     before = folder.read_json(PLAN)
     try:
-        same = _differences(before, plan)
+        differences = _differences(before, plan)
         old = shard_names(len(before["units"]))
     except (KeyError, TypeError, AttributeError):
         raise UsageError(f"{folder}/{PLAN} is not that of a run. Choose a new folder.") from None
@@ -89,10 +89,10 @@ def begin(
         folder.remove([SUMMARY, *(f"{name}{end}" for name in old for end in (".json", ".tar"))])
         folder.write_json(PLAN, plan)
         return {}
-    if same:
+    if differences:
         raise UsageError(
-            f"{folder} is of another run: {'; '.join(same)}. Choose a new folder, or start over "
-            "with --force, which removes its shards."
+            f"{folder} is of another run: {'; '.join(differences)}. Choose a new folder, or "
+            "start over with --force, which removes its shards."
         )
     done = [name for name in old if {f"{name}.json", f"{name}.tar"} <= there]
     with ThreadPoolExecutor(READERS) as pool:

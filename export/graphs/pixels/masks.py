@@ -66,19 +66,24 @@ def confidence(
     return nodes("Cast", scaled, to=ir.DataType.UINT8)
 
 
-def probabilities(
-    nodes: Nodes, logits: ir.Value, presence: Sequence[ir.Value], manifest: Manifest
-) -> ir.Value:
-    """Softmax over the classes (N, C, H, W) at the size of the net's input, after the gate.
+def put_out_probabilities(graph: ir.Graph, nodes: Nodes, manifest: Manifest, name: str) -> None:
+    """Put the softmax over the classes (N, C, H, W) in the place of a net's outputs.
+
+    It has the size of the net's input. Classes that the gate closes have the probability 0.
 
     Args:
-        logits: (N, C, h, w). presence: the graph's second output if it has one.
+        graph: whose outputs are `logits` and, with a gate, `presence`. name: of the new output.
     """
     spec, count = manifest.input, len(manifest.classes)
+    logits, *presence = graph.outputs
     if manifest.gate is not None:
         logits = gated(nodes, logits, presence[0], manifest.gate)
     before, after = np.array(manifest.logits_size), np.array((spec.height, spec.width))
-    return nodes("Softmax", resized(nodes, logits, before, after, channels=count), axis=1)
+    found = nodes("Softmax", resized(nodes, logits, before, after, channels=count), axis=1)
+    found.name, found.type = name, ir.TensorType(ir.DataType.FLOAT)
+    found.shape = ir.Shape(["batch", count, spec.height, spec.width])
+    graph.extend(nodes.take())
+    graph.outputs[:] = [found]
 
 
 def covered_logits(nodes: Nodes, logits: ir.Value, geometry: Geometry) -> ir.Value:
