@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from edgeunet.bundle.calibration_table import Method
-from edgeunet.bundle.manifest import MAX_CLASSES, Precision
+from edgeunet.bundle.manifest import MAX_CLASSES, Exported
 from edgeunet.data import cells
 from edgeunet.data.description import LAYOUT
 from edgeunet.data.fit import Reading
@@ -53,7 +53,7 @@ class ExportOptions:
     weights: str | None = described(
         None, "Tag or file of weights.", metavar="TAG|FILE", shown_default=cells.NAME
     )
-    precision: Precision = "fp32"
+    precision: Exported = "fp32"
     raw: bool = described(False, RAW)
     num_classes: int | None = described(None, "Number of classes that the weights must have.", ge=1)
     preparation: Preparation | None = None
@@ -161,8 +161,14 @@ class ExportOptions:
 def check_options(options: ExportOptions) -> None:
     """UsageError for options that exclude each other, or that are out of range."""
     check(options)
-    if options.precision not in get_args(Precision):
-        raise UnknownNameError("precision", str(options.precision), get_args(Precision))
+    if options.precision == "bf16":  # type: ignore[comparison-overlap]  # users may
+        raise UsageError(
+            "precision is bf16, but BF16 is how a machine computes the graph of FP32, which every "
+            "bundle holds. Export for fp32, fp16 or int8, and pass bf16 to run, bench or parity: "
+            "--precision bf16."
+        )
+    if options.precision not in get_args(Exported):
+        raise UnknownNameError("precision", str(options.precision), get_args(Exported))
     if (options.model is None) == (options.onnx is None):
         got = "neither" if options.model is None else "both"
         raise UsageError(f"got {got} of --model and --onnx. Pass one of them.")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from edgeunet.bundle.bundle import strangers_in
 from edgeunet.bundle.manifest import (
     DEPTHS_DIR,
+    Exported,
     InputSpec,
-    Precision,
 )
 from edgeunet.data import cells
 from edgeunet.data.fit import Fit
@@ -99,7 +99,7 @@ def export(
     *,
     size: tuple[int, int] | None = None,
     classes: Sequence[str] = (),
-    precision: Precision = "fp32",
+    precision: Exported = "fp32",
     calib: str | Path | None = None,
     data: str | Path | None = None,
     input: InputSpec | None = None,  # noqa: A002

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import get_args
 
 import numpy as np
 
@@ -223,7 +224,8 @@ def decide(results: Sequence[PrecisionResult]) -> Verdict:
         if latency <= _WORTH * best:
             use, best = precision, latency
     listed = ", ".join(f"{precision.upper()} {latency:.1f} ms" for precision, latency in timed)
-    lower = list(FLAVOURS)[list(FLAVOURS).index(use) + 1 :]
+    order = get_args(Precision)
+    lower = order[order.index(use) + 1 :]
     notes = {
         "would be slower": [p for p, latency in timed if p in lower and latency > best],
         "gains too little": [p for p, latency in timed if p in lower and latency <= best],

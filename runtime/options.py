@@ -59,7 +59,8 @@ class LoadOptions:
     """How to load a bundle; None leaves the choice to the bundle, the backend or the machine.
 
     Attributes:
-        precision: one that the bundle holds; None for the one that it was exported for.
+        precision: one that the bundle holds, or bf16, in which a machine may compute the graph of
+            FP32; None for the one that the bundle was exported for.
         tiling: how to cut frames into tiles of the net's input size, for frames larger than that;
             None resizes each frame to the input size.
         target_fps: frames per second to hold, by switching between the depths that the bundle
@@ -83,7 +84,8 @@ class LoadOptions:
     precision: Precision | None = field(
         default=None,
         metadata=describe(
-            "Precision to run in; the bundle must hold it.", shown_default="the bundle's"
+            "Precision to run in. The bundle must hold it; bf16 takes its FP32 graph.",
+            shown_default="the bundle's",
         ),
     )
     tiling: Tiling | None = None

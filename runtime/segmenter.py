@@ -91,9 +91,10 @@ class Segmenter(Closing):
     def _opened(cls, opened: Bundle, backend: str, options: LoadOptions) -> Segmenter:
         if options.precision is not None:
             opened = opened.at(options.precision)
-        if backend == "pytorch" and options.precision not in (None, "fp32"):
+        if backend == "pytorch" and options.precision in ("fp16", "int8"):
             raise UsageError(
-                f"pytorch computes in FP32; precision {options.precision} needs another backend."
+                f"pytorch computes in FP32 and BF16; precision {options.precision} needs another "
+                "backend."
             )
         tiling = options.tiling
         if tiling is not None:

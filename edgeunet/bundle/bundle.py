@@ -6,6 +6,7 @@ import hashlib
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import get_args
 
 from edgeunet.bundle.golden import GOLDEN_NAME, Golden, check_golden, read_golden
 from edgeunet.bundle.graphs import MAX_BYTES, check_graph
@@ -14,6 +15,7 @@ from edgeunet.bundle.manifest import (
     MANIFEST_NAME,
     PARTS,
     SCHEMA_VERSION,
+    Exported,
     Flavour,
     Manifest,
     Part,
@@ -123,12 +125,15 @@ class Bundle:
         return BundleFile(path, self.manifest.files[path.name])
 
     def at(self, precision: Precision) -> Bundle:
-        """The same bundle, to run in another precision that it holds, at every depth.
+        """The same bundle, to run in another precision, at every depth.
+
+        Every bundle can be run in BF16, see `Precision`; the backend says whether the machine can.
 
         Raises:
             UsageError: the bundle was exported without that precision.
         """
-        self.model_path(precision)
+        if precision != "bf16":
+            self.model_path(precision)
         return Bundle(
             self.root,
             replace(self.manifest, precision=precision),
@@ -151,7 +156,13 @@ def read_manifest(path: Path) -> Manifest:
         BundleError: missing, not JSON, of another schema version, or it does not fit the schema.
     """
     try:
-        return read(Manifest, path, version=SCHEMA_VERSION)
+        manifest = read(Manifest, path, version=SCHEMA_VERSION)
+        exported = get_args(Exported)
+        if manifest.precision not in exported:
+            raise SchemaError(
+                f"is damaged: $.precision: expected one of {', '.join(exported)}, got "
+                f"{manifest.precision!r}"
+            )
     except FileNotFoundError:
         raise BundleError(
             f"{path.parent} is not a bundle: it has no {path.name}. `edgeunet export` writes one."
@@ -161,6 +172,7 @@ def read_manifest(path: Path) -> Manifest:
             f"{path} {error}. Export the bundle again{_command(path)}, or install the edgeunet "
             "that wrote it."
         ) from None
+    return manifest
 
 
 def _command(path: Path) -> str:
@@ -172,7 +184,7 @@ def _command(path: Path) -> str:
         return ""
     if not all(isinstance(word, str) and re.fullmatch(r"[\w.-]{1,80}", word) for word in words):
         return ""
-    flag = "" if words[2] == "fp32" else f" --{words[2]}"
+    flag = f" --{words[2]}" if words[2] in ("fp16", "int8") else ""
     return f" (`edgeunet export --model {words[0]} --weights {words[1]}{flag}`)"
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeunet.bundle.manifest import Flavour, Part, Precision, flavour_file, part_file
+from edgeunet.bundle.manifest import Exported, Flavour, Part, flavour_file, part_file
 from edgeunet.bundle.schema import SchemaError, encode, read
 from edgeunet.bundle.signing import NOT_OURS, is_signed, sign
 from edgeunet.errors import EngineError
@@ -46,7 +46,7 @@ class EngineRequest:
     version: str
     gpu: str | None
     targets: tuple[str, ...]
-    precision: Precision
+    precision: Exported
     flavour: Flavour
     part: Part | None
     max_batch: int
@@ -149,7 +149,7 @@ class Engine:
     problem: str | None
 
 
-def engine_dtype(precision: Precision) -> np.dtype[Any]:
+def engine_dtype(precision: Exported) -> np.dtype[Any]:
     """Type that an engine's image is rounded to, and its outputs unless its head runs in FP32.
 
     A weakly typed network of FP16 or INT8 has FP16 inputs and outputs; a strongly typed one casts

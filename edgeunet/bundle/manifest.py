@@ -15,7 +15,13 @@ from .steps import ImageStatistics, Window
 SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 
-Precision = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+"""What a net computes in, the most exact first.
+
+BF16 has no graph of its own: it is how a machine computes the graph of FP32. So no bundle is
+exported for it, and every bundle can be run in it on a machine that can."""
+Exported = Literal["fp32", "fp16", "int8"]
+"""What a bundle is exported for."""
 Resize = Literal["stretch", "pad", "pad_centre"]
 Filter = Literal["bilinear", "antialias", "pillow", "pillow_bicubic", "torchvision", "area"]
 """See `edgeunet.data.resize`."""
@@ -91,12 +97,12 @@ def _misnamed(names: tuple[str, ...]) -> str:
     return f"{twice!r} occurs twice" if twice else ""
 
 
-FLAVOURS: dict[Precision, tuple[Flavour, ...]] = {
+FLAVOURS: dict[Exported, tuple[Flavour, ...]] = {
     "fp32": ("fp32",),
     "fp16": ("fp32", "fp16"),
     "int8": ("fp32", "fp16", "int8", "int8.fp16", "int8.cpu"),
 }
-"""Graphs that a bundle of each precision holds. `fp32` is always the reference."""
+"""Graphs that a bundle exported for each precision holds. `fp32` is always the reference."""
 
 
 MAX_PIXELS = 1 << 26
@@ -325,7 +331,7 @@ class Manifest:
     model: str
     arguments: dict[str, Any]
     weights: str
-    precision: Precision
+    precision: Precision  # in a file, one of `Exported`
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     input: InputSpec
@@ -364,8 +370,8 @@ class Manifest:
 
     @property
     def flavours(self) -> tuple[Flavour, ...]:
-        """The graphs that the bundle holds."""
-        return FLAVOURS[self.precision]
+        """The graphs that the bundle holds, as far as its precision needs them."""
+        return FLAVOURS["fp32" if self.precision == "bf16" else self.precision]
 
 
 def covered(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ..bundle.manifest import Precision
+from ..bundle.manifest import Exported
 from ..data.fit import Reading
 from ..errors import UsageError
 from ..exporting import ExportOptions, Preparation, export_bundle
@@ -53,7 +53,7 @@ def command(
     """Turn a net into a bundle and prove it against the original."""
     if fp16 and int8:
         raise UsageError("got both --fp16 and --int8. Pass --int8: it writes the FP16 graph too.")
-    precision: Precision = "int8" if int8 else "fp16" if fp16 else "fp32"
+    precision: Exported = "int8" if int8 else "fp16" if fp16 else "fp32"
     options = replace(options, precision=precision, preparation=preparation, reading=reading)
     target = output or Path(options.name)
     parity = export_bundle(target, options, force=force, report=echo_step)

@@ -12,7 +12,7 @@ from typing import cast
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from edgeunet.bundle.bundle import Bundle
-from edgeunet.bundle.manifest import DEPTHS_DIR, MANIFEST_NAME, Flavour, Precision
+from edgeunet.bundle.manifest import DEPTHS_DIR, MANIFEST_NAME, Exported, Flavour
 from edgeunet.bundle.schema import MAX_BYTES
 from edgeunet.errors import ParityError, printable
 from edgeunet.files import read_file, write_bytes
@@ -114,7 +114,7 @@ class Deployment:
         """
         path = self.folder / name
         _copy(self.bundle, path)
-        precision = cast(Precision, flavour.partition(".")[0])
+        precision = cast(Exported, flavour.partition(".")[0])
         with load(path, "onnxruntime", precision=precision) as segmenter:
             agreement = segmenter.self_check()
         self.report(f"{name}: {agreement:.3%} of the golden pixels as the reference's")

@@ -15,9 +15,9 @@ from edgeunet.bundle.manifest import (
     MANIFEST_NAME,
     PARTS,
     Depth,
+    Exported,
     Flavour,
     InputSpec,
-    Precision,
     flavour_file,
     part_file,
 )
@@ -29,7 +29,7 @@ from edgeunet.runtime.frames import Batch
 
 from .base import TEMPLATES, Deployment, Target
 
-_PRECISIONS: dict[Flavour, Precision] = {"int8.cpu": "int8", "fp32": "fp32"}
+_PRECISIONS: dict[Flavour, Exported] = {"int8.cpu": "int8", "fp32": "fp32"}
 _VALUES: dict[Depth, str] = {
     "uint8": "std::uint8_t",
     "uint16": "std::uint16_t",

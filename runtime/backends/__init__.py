@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from edgeunet.bundle.bundle import Bundle
+from edgeunet.bundle.manifest import Exported, Precision
 from edgeunet.errors import UnknownNameError, UsageError
 
 from ..options import DEFAULTS, LoadOptions
@@ -15,18 +16,19 @@ from .base import Backend, Net
 class _Kind(NamedTuple):
     """opener: a function of (bundle, options) in `module`, which raises if an extra is missing.
 
-    takes: fields of `LoadOptions` that it uses.
+    takes: fields of `LoadOptions` that it uses. precisions: those that it can compute in.
     """
 
     module: str
     opener: str
     takes: tuple[str, ...] = ()
+    precisions: tuple[Precision, ...] = get_args(Exported)
 
 
 _KINDS = {
     "auto": _Kind("fallback", "open_automatic", ("device", "dla", "trust_engines")),
     "onnxruntime": _Kind("ort", "open_onnxruntime", ("threads",)),
-    "pytorch": _Kind("pytorch", "open_pytorch"),
+    "pytorch": _Kind("pytorch", "open_pytorch", precisions=get_args(Precision)),
     "rtx": _Kind("tensorrt", "open_rtx", ("device", "dla", "trust_engines")),
     "tensorrt": _Kind("tensorrt", "open_tensorrt", ("device", "dla", "trust_engines")),
 }
@@ -52,7 +54,7 @@ def create_backend(name: str, bundle: Bundle, options: LoadOptions = DEFAULTS) -
 
     Raises:
         UnknownNameError: no such backend. MissingDependencyError: its extra is not installed.
-        UsageError: an option that the backend does not have.
+        UsageError: an option that the backend does not have, or the bundle's precision.
 
     Example:
         >>> from edgeunet.runtime import backends, open_bundle
@@ -61,7 +63,7 @@ def create_backend(name: str, bundle: Bundle, options: LoadOptions = DEFAULTS) -
     """
     if name not in _KINDS:
         raise UnknownNameError("backend", name, [*list_backends(), "auto"])
-    module, opener, takes = _KINDS[name]
+    module, opener, takes, precisions = _KINDS[name]
     unknown = [
         each
         for each in _BACKEND_OPTIONS
@@ -72,6 +74,13 @@ def create_backend(name: str, bundle: Bundle, options: LoadOptions = DEFAULTS) -
         raise UsageError(
             f"backend {name} has no {' and no '.join(unknown)}; it takes "
             f"{', '.join(takes) or 'no options'}.{advice}"
+        )
+    precision = bundle.manifest.precision
+    if precision not in precisions:
+        able = [each for each in list_backends() if precision in _KINDS[each].precisions]
+        raise UsageError(
+            f"backend {name} does not compute in {precision.upper()}; {' and '.join(able)} can. "
+            "Name one of them, or another precision."
         )
     backend: Backend = getattr(importlib.import_module(f"{__name__}.{module}"), opener)(
         bundle, options

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from edgeunet.bundle.bundle import Bundle, BundleFile
 from edgeunet.bundle.engines import engine_dtype
 from edgeunet.bundle.graphs import check_graph, read_graph
-from edgeunet.bundle.manifest import Flavour, Manifest, Precision
+from edgeunet.bundle.manifest import Exported, Flavour, Manifest, Precision
 from edgeunet.doctor import cores
 from edgeunet.errors import BackendError, BundleError, MissingDependencyError, UsageError
 
@@ -31,7 +31,7 @@ except ImportError:
 # INT8 has a graph of its own here: ONNX Runtime is fast with unsigned, asymmetric activations.
 _FLAVOUR: dict[Precision, Flavour] = {"fp32": "fp32", "fp16": "fp16", "int8": "int8.cpu"}
 # Precision of the engines that have this graph's rounding.
-_ENGINE: dict[Flavour, Precision] = {"fp16": "fp16", "int8": "int8", "int8.fp16": "int8"}
+_ENGINE: dict[Flavour, Exported] = {"fp16": "fp16", "int8": "int8", "int8.fp16": "int8"}
 _AS_WRITTEN = ("int8", "int8.fp16")
 
 Arrays = list[npt.NDArray[Any]]

@@ -22,7 +22,7 @@ from edgeunet.models.checkpoints import Checkpoint
 
 
 def open_pytorch(bundle: Bundle, options: LoadOptions) -> NetBackend:
-    """The bundle's checkpoint in FP32, run eagerly.
+    """The bundle's checkpoint in FP32, or in BF16 if that is the precision, run eagerly.
 
     Raises:
         UsageError: a bundle of another net, which keeps no checkpoint.
@@ -34,14 +34,23 @@ def open_pytorch(bundle: Bundle, options: LoadOptions) -> NetBackend:
             f"{printable(bundle.manifest.origin)} by the export."
         )
     checkpoint = Checkpoint.open(bundle.root / CHECKPOINT_NAME)
-    return NetBackend(bundle, TorchNet(checkpoint.net), name="pytorch")
+    return NetBackend(
+        bundle, TorchNet(checkpoint.net, bf16=bundle.manifest.precision == "bf16"), name="pytorch"
+    )
 
 
 class TorchNet(Net):
-    """A module on the CPU."""
+    """A module on the CPU.
 
-    def __init__(self, net: SegmentationNet) -> None:
+    Args:
+        bf16: compute in BF16 what PyTorch's autocast does: convolutions and most of the rest. Any
+            processor can, though few are fast. Batch normalisation is not folded, so it rounds once
+            more than a graph does.
+    """
+
+    def __init__(self, net: SegmentationNet, *, bf16: bool = False) -> None:
         self._net: SegmentationNet | None = net
+        self._bf16 = bf16
 
     @torch.inference_mode()
     def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
@@ -49,8 +58,11 @@ class TorchNet(Net):
         net = self._net
         if net is None:
             raise UsageError(CLOSED)
-        logits, presence = net.predict(torch.from_numpy(images))
-        return NetOutputs(logits.numpy(), None if presence is None else presence.numpy())
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
+            logits, presence = net.predict(torch.from_numpy(images))
+        return NetOutputs(
+            logits.float().numpy(), None if presence is None else presence.float().numpy()
+        )
 
     def close(self) -> None:
         """Free the weights."""

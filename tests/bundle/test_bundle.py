@@ -162,7 +162,8 @@ def test_refuses_a_manifest_without_a_schema_version(bundle: Path, content: str)
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
-        ("precision", "int4", "$.precision: expected one of fp32, fp16, int8, got 'int4'"),
+        ("precision", "int4", "$.precision: expected one of fp32, fp16, bf16, int8, got 'int4'"),
+        ("precision", "bf16", "$.precision: expected one of fp32, fp16, int8, got 'bf16'"),
         ("classes", "abc", "$.classes: expected a list, got str"),
         ("classes", [1, 2, 3], "$.classes[0]: expected str, got 1"),
         ("palette", [[0, 0, 0]], "3 classes, but 1 colours"),

@@ -32,6 +32,7 @@ from edgeunet.files import locked
         (ExportOptions("nets/a.onnx"), "Pass it as --onnx nets/a.onnx"),
         (ExportOptions(str(Path(__file__).parent)), "a folder; expected the prefix of what wrote"),
         (ExportOptions(__file__), "Pass weights as --model NAME --weights"),
+        (ExportOptions("unet", precision="bf16"), "pass bf16 to run, bench or parity"),  # type: ignore[arg-type]
         (ExportOptions("unet", pixels_confidence=True), "without --pixels. Add --pixels fixed or"),
     ],
 )

@@ -93,5 +93,18 @@ def test_a_bundle_runs_in_the_precisions_that_it_holds(
         assert not np.array_equal(first.logits, second.logits)
     with pytest.raises(UsageError, match=r"with int8, but .* was exported for fp32 and holds fp32"):
         load(fp32_bundle, precision="int8")
-    with pytest.raises(UsageError, match="pytorch computes in FP32"):
+    with pytest.raises(UsageError, match="pytorch computes in FP32 and BF16; precision int8"):
         load(int8_bundle, "pytorch", precision="int8")
+
+
+def test_every_bundle_can_be_run_in_bf16_by_who_computes_it(
+    int8_bundle: Path, fp32_bundle: Path
+) -> None:
+    for path in (int8_bundle, fp32_bundle):
+        at = open_bundle(path).at("bf16")
+        assert (at.manifest.precision, at.manifest.flavours) == ("bf16", ("fp32",))
+        with load(path, "pytorch", precision="bf16") as rounded, load(path, "pytorch") as exact:
+            assert 0.98 < rounded.self_check() < 1 == exact.self_check()
+        for backend in ("onnxruntime", "tensorrt", "rtx"):
+            with pytest.raises(UsageError, match=f"{backend} does not compute in BF16.* pytorch"):
+                load(path, backend, precision="bf16")

@@ -41,7 +41,7 @@ def test_values_in_range_are_kept(values: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"precision": "half"}, "unknown precision 'half'. Known: fp16, fp32, int8."),
+        ({"precision": "half"}, "unknown precision 'half'. Known: bf16, fp16, fp32, int8."),
         ({"target_fps": 0}, "target_fps is 0; expected more than 0 and less than inf."),
         ({"target_fps": -25.0}, "target_fps is -25; expected more than 0 and less than inf."),
         ({"target_fps": math.inf}, "target_fps is inf; expected more than 0 and less than inf."),
@@ -67,6 +67,6 @@ def test_options_are_keyword_only_and_frozen() -> None:
 def test_types_and_choices_are_read_from_the_annotations() -> None:
     assert type_of(LoadOptions, FIELDS["device"]) is int
     assert type_of(LoadOptions, FIELDS["target_fps"]) is float
-    assert choices_of(LoadOptions, FIELDS["precision"]) == ("fp32", "fp16", "int8")
+    assert choices_of(LoadOptions, FIELDS["precision"]) == ("fp32", "fp16", "bf16", "int8")
     assert choices_of(LoadOptions, FIELDS["device"]) == ()
     assert info_of(FIELDS["tiling"]).help == ""

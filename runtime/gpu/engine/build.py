@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgeunet.bundle.bundle import Bundle, BundleFile, open_bundle
 from edgeunet.bundle.engines import EngineRequest, engines_folder
-from edgeunet.bundle.manifest import PARTS, Part, Precision
+from edgeunet.bundle.manifest import PARTS, Exported, Part, Precision
 from edgeunet.errors import BundleError, UsageError
 
 from ..cuda import CudaDevice
@@ -64,7 +64,8 @@ def build_bundle_engine(
         BundleError: the bundle is missing or damaged.
         UnknownNameError: unknown runtime or target.
         MissingDependencyError: the runtime is not installed, or onnx if needed.
-        UsageError: the bundle lacks the precision or part, or the runtime does not take an option.
+        UsageError: the bundle or the engines lack the precision, the bundle lacks the part, or the
+            runtime does not take an option.
         BackendError: there is no such GPU, or the runtime does not support it.
         EngineError: TensorRT rejected the graph, or `engines/` is a link or cannot be written.
     """
@@ -128,9 +129,10 @@ def engine_parts(
     A gated bundle always runs in parts: its whole graph would compute masks without the gate.
 
     Raises:
-        BundleError: a gated bundle that lacks a part. Also raises as `load_toolkit`.
+        BundleError: a gated bundle that lacks a part. UsageError: BF16. Also raises as
+        `load_toolkit`.
     """
-    flavour = load_toolkit(runtime).flavours[precision or bundle.manifest.precision]
+    flavour = load_toolkit(runtime).flavours[_of_engines(precision or bundle.manifest.precision)]
     if bundle.manifest.gate is None:
         return (None,)
     missing = [part for part in PARTS if bundle.part_path(flavour, part) is None]
@@ -151,11 +153,12 @@ def _request(
 ) -> tuple[BundleFile, EngineRequest]:
     """The graph and the request, which does not name a GPU yet."""
     manifest = bundle.manifest
-    if dla is not None and manifest.precision == "fp32":
+    precision = _of_engines(manifest.precision)
+    if dla is not None and precision == "fp32":
         raise UsageError(
             "the DLA computes in FP16 and INT8, not in FP32: pass --precision fp16, or omit --dla."
         )
-    flavour = toolkit.flavours[manifest.precision]
+    flavour = toolkit.flavours[precision]
     path: Path | None = bundle.model_path(flavour)
     if part is not None:
         path = bundle.part_path(flavour, part)
@@ -170,7 +173,7 @@ def _request(
         version=toolkit.version,
         gpu=None,
         targets=toolkit.select_targets(targets),
-        precision=manifest.precision,
+        precision=precision,
         flavour=flavour,
         part=part,
         max_batch=manifest.max_batch,
@@ -178,6 +181,15 @@ def _request(
         onnx_sha256=graph.sha256,
     )
     return graph, request
+
+
+def _of_engines(precision: Precision) -> Exported:
+    """A precision that engines have; UsageError if they do not."""
+    if precision == "bf16":
+        raise UsageError(
+            "engines compute in FP32, FP16 and INT8, not in BF16: pass --precision fp16."
+        )
+    return precision
 
 
 def _why_forced(force: bool, fp32_head: bool) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from packaging.version import Version
 
-from edgeunet.bundle.manifest import Flavour, Precision
+from edgeunet.bundle.manifest import Exported, Flavour
 from edgeunet.errors import (
     BackendError,
     EngineError,
@@ -24,12 +24,12 @@ from edgeunet.errors import (
 # graph. Some older versions know strong typing, but NVIDIA advises against using it there.
 _STRONGLY_TYPED_FROM = Version("10.12")
 _OLDEST = Version("8.6")
-_STRONG: dict[Precision, Flavour] = {"fp32": "fp32", "fp16": "fp16", "int8": "int8.fp16"}
-_WEAK: dict[Precision, Flavour] = {"fp32": "fp32", "fp16": "fp32", "int8": "int8"}
-_PRECISION_FLAGS: dict[Precision, tuple[str, ...]] = {"fp16": ("FP16",), "int8": ("FP16", "INT8")}
+_STRONG: dict[Exported, Flavour] = {"fp32": "fp32", "fp16": "fp16", "int8": "int8.fp16"}
+_WEAK: dict[Exported, Flavour] = {"fp32": "fp32", "fp16": "fp32", "int8": "int8"}
+_PRECISION_FLAGS: dict[Exported, tuple[str, ...]] = {"fp16": ("FP16",), "int8": ("FP16", "INT8")}
 # These get INT8 ranges for the DLA only from calibration tables: NVIDIA/TensorRT #2222,
 # NVIDIA/Model-Optimizer #1661.
-_WEAK_DLA_NOTES: dict[Precision, str] = {
+_WEAK_DLA_NOTES: dict[Exported, str] = {
     "int8": "the DLA takes no Q/DQ nodes, and INT8 graphs have many: prefer --precision fp16"
 }
 
@@ -57,16 +57,16 @@ class Toolkit:
     title: str
     module: Any
     version: str
-    flavours: Mapping[Precision, Flavour]
+    flavours: Mapping[Exported, Flavour]
     network_flag: str | None
     reports_progress: bool
     needs_profile_sharing: bool = False
-    precision_flags: Mapping[Precision, tuple[str, ...]] = field(default_factory=dict)
+    precision_flags: Mapping[Exported, tuple[str, ...]] = field(default_factory=dict)
     targets: tuple[str, ...] = ()
     default_targets: tuple[str, ...] = ()
     compiles_on_card: bool = False
-    notes: Mapping[Precision, str] = field(default_factory=dict)
-    dla_notes: Mapping[Precision, str] = field(default_factory=dict)
+    notes: Mapping[Exported, str] = field(default_factory=dict)
+    dla_notes: Mapping[Exported, str] = field(default_factory=dict)
 
     @property
     def ahead_of_time(self) -> bool:

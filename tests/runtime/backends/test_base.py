@@ -49,6 +49,7 @@ class Case:
 
     def __str__(self) -> str:
         version = [] if self.tensorrt is None else [self.tensorrt, self.precision]
+        version += ["bf16"] if self.precision == "bf16" else []
         threads = [] if self.options.threads is None else [str(self.options.threads)]
         return "-".join([self.backend, *filter(None, [self.flavour]), *threads, *version])
 
@@ -72,6 +73,7 @@ CASES = [
     Case("onnxruntime", LoadOptions(), None),
     Case("onnxruntime", LoadOptions(threads=1), 1e-5, "fp32"),
     Case("pytorch", LoadOptions(), 0.0),
+    Case("pytorch", LoadOptions(), 3e-2, "bf16"),
     Case("tensorrt", LoadOptions(), 1e-5, "fp32", tensorrt="8.6.0"),
     Case("tensorrt", LoadOptions(), 5e-3, "fp16", tensorrt="8.6.0"),
     Case("tensorrt", LoadOptions(), None, "int8", tensorrt="8.6.0"),

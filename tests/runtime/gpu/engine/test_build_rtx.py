@@ -285,6 +285,9 @@ def test_a_damaged_bundle_gets_no_engine(bundle: Path) -> None:
 
 
 def test_a_precision_that_the_bundle_does_not_hold(bundle: Path) -> None:
+    assert "engines compute in FP32, FP16 and INT8, not in BF16" in fails(
+        2, "build", bundle, *RTX, "--precision", "bf16"
+    )
     message = fails(2, "build", bundle, *RTX, "--precision", "int8")
     assert "expected a bundle with int8" in message
     assert "exported for fp16 and holds fp32, fp16." in message
