@@ -1,0 +1,26 @@
+"""What `auto` chooses from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgeunet.errors import UsageError
+from edgeunet.runtime import open_bundle
+from edgeunet.runtime.backends.choice import Candidate, candidates
+from edgeunet.runtime.options import DEFAULTS, LoadOptions
+
+
+def test_every_precision_of_the_bundle_is_a_candidate(int8_bundle: Path, fp32_bundle: Path) -> None:
+    found = candidates(open_bundle(int8_bundle), DEFAULTS)
+    ours = [each.label for each in found if each.backend == "onnxruntime"]
+    assert ours == ["onnxruntime FP32", "onnxruntime FP16", "onnxruntime INT8"]
+    assert Candidate("onnxruntime", "fp32") in candidates(open_bundle(fp32_bundle), DEFAULTS)
+
+
+def test_a_named_precision_is_the_only_one(int8_bundle: Path, fp32_bundle: Path) -> None:
+    found = candidates(open_bundle(int8_bundle), LoadOptions(precision="int8"))
+    assert {each.precision for each in found} == {"int8"}
+    with pytest.raises(UsageError, match="holds fp32"):
+        candidates(open_bundle(fp32_bundle), LoadOptions(precision="int8"))
