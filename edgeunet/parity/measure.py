@@ -53,11 +53,12 @@ TOLERANCES = {
     "int8": (0.99, 0.5),
     "trt int8": (0.99, 0.5),
     "trt int8.fp16": (0.99, 0.5),
+    "openvino int8": (0.99, 0.5),
 }
 """Stage -> (share of pixels that must agree with the reference, IoU points that it may lose)."""
 
 _ONNXRUNTIME = ("auto", "onnxruntime")
-_SIMULATED = ("trt int8", "trt int8.fp16")
+_SIMULATED = ("trt int8", "trt int8.fp16", "openvino int8")
 WORST = 6
 """Frames shown in the report."""
 

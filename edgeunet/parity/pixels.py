@@ -25,6 +25,7 @@ FLAVOURS: Mapping[str, Flavour] = MappingProxyType(
         "fp16": "fp16",
         "trt int8": "int8",
         "trt int8.fp16": "int8.fp16",
+        "openvino int8": "int8.openvino",
         "int8": "int8.cpu",
     }
 )

@@ -100,12 +100,12 @@ def hold_budget(
                 break
         else:
             return ()
-        cpu, tensorrt = (
+        cpu, tensorrt, openvino = (
             next(chosen for chosen in tried if losses(chosen)[emitter].beyond(aim) <= 0)
             for emitter in COMPARED
         )
     if placement.fallbacks:
-        write_int8(folder, table, cpu=cpu, tensorrt=tensorrt)
+        write_int8(folder, table, cpu=cpu, tensorrt=tensorrt, openvino=openvino)
     return placement.fallbacks
 
 

@@ -1,4 +1,4 @@
-"""The three INT8 graphs of a bundle, all from one calibration table, for two kinds of readers."""
+"""The INT8 graphs of a bundle, all from one calibration table, for three kinds of readers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgeunet.bundle.calibration_table import CalibrationTable
 from edgeunet.bundle.manifest import Flavour, flavour_file
 
 from ..graphs.fp16 import half
-from .quantize import quantize_for_cpu, quantize_for_tensorrt
+from .quantize import quantize_for_cpu, quantize_for_openvino, quantize_for_tensorrt
 
 STRONGLY_TYPED_OPSET = 19
 """First opset whose QuantizeLinear takes FP16."""
@@ -29,10 +29,12 @@ class Emitter:
 
 CPU = Emitter(quantize_for_cpu, "int8.cpu")
 TENSORRT = Emitter(quantize_for_tensorrt, "int8")
+OPENVINO = Emitter(quantize_for_openvino, "int8.openvino")
 
 
-COMPARED = (CPU, TENSORRT)
-"""What measures how good ranges, or a choice of layers, are; the third graph holds the second's."""
+COMPARED = (CPU, TENSORRT, OPENVINO)
+"""What measures how good ranges, or a choice of layers, are; the graph with FP16 between holds
+TensorRT's."""
 
 
 def write_int8(
@@ -41,14 +43,15 @@ def write_int8(
     *,
     cpu: Collection[str] | None = None,
     tensorrt: Collection[str] | None = None,
+    openvino: Collection[str] | None = None,
 ) -> None:
     """Write the INT8 flavours beside the reference graph in `folder`.
 
     Args:
-        cpu, tensorrt: names of the nodes that may run in INT8 in the graphs for either, None for
-            all.
+        cpu, tensorrt, openvino: names of the nodes that may run in INT8 in the graphs for each,
+            None for all.
     """
-    for emitter, nodes in zip(COMPARED, (cpu, tensorrt), strict=True):
+    for emitter, nodes in zip(COMPARED, (cpu, tensorrt, openvino), strict=True):
         path = folder / flavour_file(emitter.flavour)
         emitter.quantize(folder / flavour_file("fp32"), path, table, nodes=nodes)
     write_half(folder)

@@ -1,7 +1,9 @@
 """The reference graph and a calibration table -> Q/DQ graphs, one for each kind of reader.
 
-The choices rest on two facts. ONNX Runtime is fast only if Relu and Clip fold into an unsigned
-range. TensorRT reads only symmetric signed Q/DQ with float biases.
+The choices rest on three facts. ONNX Runtime is fast only if Relu and Clip fold into an unsigned
+range. TensorRT reads only symmetric signed Q/DQ with float biases. OpenVINO has layouts of its own,
+and fuses what stands between a convolution and the next pair, but it computes each pair that it
+cannot fuse.
 """
 
 from __future__ import annotations
@@ -116,6 +118,34 @@ def quantize_for_tensorrt(
     quantized = _quantized(model, ranges, chosen, QuantType.QInt8, options)
     ir.passes.Sequential(passes.RoundOnce(), passes.ResizeInFloat(), passes.Clean())(quantized)
     _round_small_scales(quantized)
+    save(quantized, path)
+
+
+def quantize_for_openvino(
+    source: Path, path: Path, table: CalibrationTable, *, nodes: Collection[str] | None = None
+) -> None:
+    """Write model.int8.openvino.onnx: unsigned activations, signed weights per channel.
+
+    Zero points move into the convolutions that read them, and cost nothing there. Signed
+    activations would: oneDNN halves the weights for them on x86-64 processors without VNNI, so that
+    a level is lost, and a range that starts at 0 loses another one.
+
+    The convolutions stay as they are in the reference graph. OpenVINO keeps channels last by
+    itself, and the forms for ONNX Runtime (`passes_for_cpu`) would cost it reorders.
+
+    Args:
+        nodes: names of the nodes that may run in INT8, None for all of `int8_nodes`.
+    """
+    model = load(source)
+    chosen = int8_nodes(model) if nodes is None else nodes
+    seen = cut_unused(model, table.ranges)
+    # All tensors that meet have one range: a Concat joins bytes, and a Relu fuses in any range.
+    ranges = avoid_halves(model, share_ranges(model, seen, keep_clamps=False))
+    options = {"QuantizeBias": False, "TensorQuantOverrides": limit_pairs(model, chosen)}
+    quantized = _quantized(model, ranges, chosen, QuantType.QUInt8, options)
+    ir.passes.Sequential(
+        passes.QuantizeConstants(), passes.RoundOnce(), passes.MoveBytes(), passes.Clean()
+    )(quantized)
     save(quantized, path)
 
 

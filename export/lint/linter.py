@@ -28,6 +28,7 @@ TARGETS: dict[Flavour, tuple[Target, ...]] = {
     "int8": WEAKLY_TYPED,
     "int8.fp16": STRONGLY_TYPED,
     "int8.cpu": ("ort-cpu",),
+    "int8.openvino": ("ort-cpu",),  # which proves it
 }
 """The targets that each graph of a bundle is meant for."""
 

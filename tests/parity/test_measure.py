@@ -86,14 +86,14 @@ def test_cells_bundle_has_all_stages_within_tolerance(compared: ParityReport) ->
     assert compared.first_failure is None, compared.table()
 
 
-def test_the_graphs_for_tensorrt_are_simulated_on_request(cells_bundle: Path, cells: Path) -> None:
+def test_graphs_for_other_engines_are_simulated_on_request(cells_bundle: Path, cells: Path) -> None:
     report = compare(cells_bundle, cells, simulate=True)
     names = [stage.name for stage in report.stages]
-    assert names[3:] == ["fp16", "trt int8", "trt int8.fp16", "int8"]
+    assert names[3:] == ["fp16", "trt int8", "trt int8.fp16", "openvino int8", "int8"]
     assert [stage.name for stage in report.deployed] == names[4:]
     assert report.first_failure is None, report.table()
-    _, signed, halves, unsigned = (stage.logit_mean for stage in report.stages[3:])
-    assert signed != unsigned
+    _, signed, halves, openvino, unsigned = (stage.logit_mean for stage in report.stages[3:])
+    assert len({signed, openvino, unsigned}) == 3
     assert halves == pytest.approx(signed, rel=0.2)
 
 
@@ -144,6 +144,7 @@ def _scale_a_weight(flavour: str) -> Callable[[Path], str]:
         (_scale_a_weight("fp16"), "fp16"),
         (_scale_a_weight("int8"), "trt int8"),
         (_scale_a_weight("int8.fp16"), "trt int8.fp16"),
+        (_scale_a_weight("int8.openvino"), "openvino int8"),
         (_scale_a_weight("int8.cpu"), "int8"),
     ],
 )

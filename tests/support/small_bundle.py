@@ -48,7 +48,8 @@ def write_bundle(
     if "fp16" in paths:
         half(paths["fp32"], paths["fp16"])
     if "int8" in paths:
-        shutil.copy(paths["fp32"], paths["int8.cpu"])
+        for flavour in ("int8.cpu", "int8.openvino"):
+            shutil.copy(paths["fp32"], paths[flavour])
         onnx.save(onnx.shape_inference.infer_shapes(with_pairs(inferred)), paths["int8"])
         half(paths["int8"], paths["int8.fp16"], opset=STRONGLY_TYPED_OPSET)
     (root / CHECKPOINT_NAME).write_bytes(b"not read here")

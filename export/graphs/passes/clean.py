@@ -92,6 +92,57 @@ def _parameters(pair: ir.Node) -> tuple[object, ...]:
     return tuple(value if array is None else array.tobytes() for value, array in found)
 
 
+_MOVES = ("Concat", "DepthToSpace", "MaxPool", "Reshape", "Slice", "Split", "Transpose")
+
+
+class MoveBytes(NodePass):
+    """What moves quantized values has no pair behind it: the values are those of the pair before.
+
+    OpenVINO moves bytes then. It computes every pair that it meets, also one that changes nothing.
+    """
+
+    def matches(self, node: ir.Node) -> bool:
+        """Every QuantizeLinear of a pair whose input has this scale and zero point already."""
+        after = {reader.op_type for reader in node.outputs[0].consumers()}
+        return (
+            node.op_type == "QuantizeLinear"
+            and after == {"DequantizeLinear"}
+            and _moved(node.inputs[0])
+            and _held(node.inputs[0]) == {_parameters(node)}
+        )
+
+    def rewrite(self, node: ir.Node) -> None:
+        """Skip the pair."""
+        moved = node.inputs[0]
+        assert moved is not None
+        for dequantize in [*node.outputs[0].consumers()]:
+            dequantize.outputs[0].replace_all_uses_with(moved, replace_graph_outputs=True)
+            remove(dequantize)
+        remove(node)
+
+
+def _moved(value: ir.Value | None) -> bool:
+    node = producer(value)
+    return node is not None and (node.op_type in _MOVES or _is_nearest(node))
+
+
+def _is_nearest(node: ir.Node) -> bool:
+    return node.op_type == "Resize" and attribute(node, "mode", "nearest") == "nearest"
+
+
+def _held(value: ir.Value | None) -> set[tuple[object, ...]]:
+    """Scales and zero points of the quantized values that a tensor is moved from."""
+    node = producer(value)
+    if node is None:
+        return {()}
+    if node.op_type == "DequantizeLinear":
+        return {_parameters(node)}
+    if not _moved(value):
+        return {()}
+    sources = node.inputs if node.op_type == "Concat" else node.inputs[:1]
+    return set().union(*(_held(source) for source in sources))
+
+
 class ResizeInFloat(NodePass):
     """A Resize reads what stands in front of a Q/DQ pair instead of what comes out of it.
 

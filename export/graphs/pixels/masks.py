@@ -20,7 +20,7 @@ from .geometry import Geometry, Nodes, resized
 _CLOSED = np.float32(-1e30)
 """Logit of a class that the gate closes: below all others, and finite, as 0 * -inf is NaN."""
 
-_ON_CPU: tuple[Flavour, ...] = ("fp32", "int8.cpu")
+_ON_CPU: tuple[Flavour, ...] = ("fp32", "int8.cpu", "int8.openvino")
 _FEW = 5
 """Classes up to which planes one after the other are faster than channels last."""
 
@@ -104,7 +104,7 @@ class _Decision:
         self, nodes: Nodes, geometry: Geometry, logits_size: tuple[int, int], flavour: Flavour
     ) -> None:
         self._nodes, self._geometry = nodes, geometry
-        self._on_cpu, self._in_bytes = flavour in _ON_CPU, flavour == "int8.cpu"
+        self._on_cpu, self._in_bytes = flavour in _ON_CPU, flavour in ("int8.cpu", "int8.openvino")
         self._before: np.ndarray | None = None
         if geometry.first is None:
             self._before = np.array(logits_size)

@@ -29,7 +29,7 @@ def test_code_on_the_page_gives_the_runtimes_masks(
     int8_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "out"
-    assert deploy(int8_bundle, "openvino", output) == ("int8.cpu",)
+    assert deploy(int8_bundle, "openvino", output) == ("int8.openvino",)
     assert names(output) == ["README.md", "deployment.json", "model.bin", "model.xml"]
     (code,) = re.findall("```python\n(.*?)```", (output / "README.md").read_text(), re.DOTALL)
     monkeypatch.chdir(output)

@@ -35,7 +35,7 @@ def test_onnx_runtime_runs_all_convolutions_but_the_ends_in_int8(
     assert ran["DequantizeLinear"] <= 3, "input, weights and bias of the last convolution only"
 
 
-@pytest.mark.parametrize("flavour", ["int8", "int8.fp16", "int8.cpu"])
+@pytest.mark.parametrize("flavour", ["int8", "int8.fp16", "int8.cpu", "int8.openvino"])
 def test_nothing_stands_between_a_convolution_and_its_activation(
     int8_bundle: Path, flavour: str
 ) -> None:
@@ -46,7 +46,7 @@ def test_nothing_stands_between_a_convolution_and_its_activation(
     assert {producer[clip.input[0]].op_type for clip in clips} == {"Conv"}
 
 
-@pytest.mark.parametrize("flavour", ["int8", "int8.fp16", "int8.cpu"])
+@pytest.mark.parametrize("flavour", ["int8", "int8.fp16", "int8.cpu", "int8.openvino"])
 def test_the_logits_are_not_rounded_to_256_levels(int8_bundle: Path, flavour: str) -> None:
     found = graph(int8_bundle, flavour)
     producer = {name: node for node in found.node for name in node.output}

@@ -69,7 +69,7 @@ def test_cpu_gets_unsigned_activations(int8_bundle: Path) -> None:
     assert {values[node.input[2]].dtype for node in activations} == {np.dtype(np.uint8)}
 
 
-@pytest.mark.parametrize("flavour", ["int8", "int8.fp16", "int8.cpu"])
+@pytest.mark.parametrize("flavour", ["int8", "int8.fp16", "int8.cpu", "int8.openvino"])
 def test_int8_logits_follow_the_reference(int8_bundle: Path, flavour: str) -> None:
     bundle = open_bundle(int8_bundle)
     golden = bundle.golden()
