@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 import click
 
 from edgeunet import ExportOptions, export_bundle, list_models
-from edgeunet.models.checkpoints import list_weights
+from edgeunet.catalogue import list_weights
 from edgeunet.parity import ParityReport
 from edgeunet.parity.report import StageParity
 

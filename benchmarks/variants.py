@@ -15,7 +15,7 @@ import click
 from bundle_table import measure_bundles
 
 from edgeunet import ExportOptions, list_models
-from edgeunet.models.checkpoints import list_weights
+from edgeunet.catalogue import list_weights
 
 
 @click.command()

@@ -50,6 +50,9 @@ PYTORCH_BACKEND = "edgeunet.runtime.backends.pytorch"
 GRAPH_CHANGES = "edgeunet.runtime.gpu.engine.precision"
 
 
+CALL = "import sys; from edgeunet.cli import main; "
+
+
 def loaded_by(code: str, *arguments: object) -> set[str]:
     """Modules that a fresh interpreter holds after running the code."""
     report = "\nimport json, sys\nprint('\\n' + json.dumps(sorted(sys.modules)))"
@@ -88,6 +91,23 @@ def test_command_line_itself_loads_nothing_heavy(option: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("command", "absent"),
+    [
+        (["models", "--size", "352x480"], {*WORKSTATION, "cv2", "onnxruntime"}),
+        (["inspect", "BUNDLE"], {*WORKSTATION, "onnxruntime"}),
+        (["lint", "BUNDLE/model.fp32.onnx", "--target", "ort-cpu"], {"cv2", "torch"}),
+    ],
+)
+def test_light_commands_start_without_what_they_do_not_use(
+    command: list[str], absent: set[str], fp32_bundle: Path
+) -> None:
+    given = [word.replace("BUNDLE", str(fp32_bundle)) for word in command]
+    modules = loaded_by(f"{CALL}main(sys.argv[1:], standalone_mode=False)", *given)
+    assert f"edgeunet.cli.{command[0]}" in modules
+    assert tops(modules) & absent == set()
+
+
+@pytest.mark.parametrize(
     "code",
     [
         "import edgeunet.runtime",
@@ -119,7 +139,7 @@ def test_engines_are_built_without_torch() -> None:
 def test_run_loads_nothing_of_the_workstation(fp32_bundle: Path, tmp_path: Path) -> None:
     source = write_video(tmp_path / "clip.mp4", 3)
     modules = loaded_by(
-        "import sys; from edgeunet.cli import main; main(sys.argv[1:], standalone_mode=False)",
+        f"{CALL}main(sys.argv[1:], standalone_mode=False)",
         "run", fp32_bundle, source, "-o", tmp_path / "out.mp4",
     )  # fmt: skip
     assert (tmp_path / "out.mp4").is_file()
@@ -262,7 +282,7 @@ def test_imports_are_found_in_every_form(tmp_path: Path) -> None:
 
 
 COMMON = [
-    *("errors", "extras", "fields", "files", "latency", "listing", "metrics"),
+    *("catalogue", "errors", "extras", "fields", "files", "latency", "listing", "metrics"),
     "data.cost",
     "data.headers",
     "data.images",

@@ -19,10 +19,11 @@ import torch
 from edgeunet.bundle.bundle import CHECKPOINT_NAME, Bundle
 from edgeunet.bundle.card import Card
 from edgeunet.bundle.manifest import InputSpec, Manifest
+from edgeunet.catalogue import WEIGHTS_DIR
 from edgeunet.data.cells import CLASSES, PALETTE, Scene, time_lapse, write_dataset
 from edgeunet.exporting import ExportOptions, export_bundle
 from edgeunet.models import create_model
-from edgeunet.models.checkpoints import WEIGHTS_DIR, Checkpoint, save_checkpoint
+from edgeunet.models.checkpoints import Checkpoint, save_checkpoint
 from edgeunet.models.reference import to_input
 from edgeunet.runtime import Tiling, load
 from edgeunet.runtime.backends import Backend, create_backend

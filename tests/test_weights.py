@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from edgeunet.catalogue import WEIGHTS_DIR, find_weights, list_weights
 from edgeunet.exporting import ExportOptions, export_bundle
 from edgeunet.models import list_models
-from edgeunet.models.checkpoints import WEIGHTS_DIR, Checkpoint, find_weights, list_weights
+from edgeunet.models.checkpoints import Checkpoint
 from support.checkpoints import read
 
 TAGGED = [(model, tag) for model in list_models() for tag in list_weights(model)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ..bundle.schema import encode
-from ..models.summary import summarise
+from ..catalogue import summarise
 from .common import SIZE, Command, echo_json, json_option, option
 
 

@@ -1,9 +1,10 @@
 """The nets and their checkpoints. Importing this package registers all variants."""
 
 from ..bundle.card import Card
+from ..catalogue import list_weights
 from ..data.preparation import Preparation
 from .base import NetOutput, SegmentationNet
-from .checkpoints import Checkpoint, list_weights, save_checkpoint
+from .checkpoints import Checkpoint, save_checkpoint
 from .eff_unet import EffUNet
 from .mobile_unet import MobileUNet
 from .registry import create_model, list_models, model_class, register_model

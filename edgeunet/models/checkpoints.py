@@ -17,12 +17,12 @@ from torch import Tensor
 
 from ..bundle.card import Card
 from ..bundle.schema import SchemaError, decode, encode, load_json
+from ..catalogue import find_weights
 from ..data.datasets import default_palette
 from ..data.preparation import Preparation
 from ..errors import (
     CheckpointError,
     EdgeUNetError,
-    UnknownNameError,
     UsageError,
 )
 from ..files import check_file, write_bytes, write_json
@@ -34,7 +34,6 @@ from .state_dict import check_fit, load_weights, read_tensors, without_counters
 from .structure import resize
 
 _SHOWN = 300  # characters of a card's arguments that an error quotes
-WEIGHTS_DIR = Path(__file__).resolve().parents[1] / "weights"
 
 
 @dataclass(frozen=True)
@@ -104,31 +103,6 @@ class Checkpoint:
         net = _build(card, tensors, path)
         half = all(t.dtype == torch.float16 for t in tensors.values() if t.is_floating_point())
         return cls(path, net, card, half)
-
-
-def list_weights(model: str) -> list[str]:
-    """Tags of the pretrained weights that come with the package for a variant, sorted.
-
-    Example:
-        >>> from edgeunet.models import list_weights
-        >>> list_weights("unet")
-        ['cells']
-    """
-    return sorted(path.stem.split(".", 1)[1] for path in WEIGHTS_DIR.glob(f"{model}.*.safetensors"))
-
-
-def find_weights(model: str, weights: str) -> Path:
-    """Path of a checkpoint given as a tag of `list_weights` or as a path.
-
-    Raises:
-        UnknownNameError: neither a tag nor an existing path; lists the tags.
-    """
-    tagged = WEIGHTS_DIR / f"{model}.{weights}.safetensors"
-    if tagged.is_file():
-        return tagged
-    if Path(weights).exists():
-        return Path(weights)
-    raise UnknownNameError(f"weights of {model}", weights, list_weights(model))
 
 
 def has_card(weights: str | Path, model: str | None = None) -> bool:

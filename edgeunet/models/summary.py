@@ -1,4 +1,4 @@
-"""Parameters, arithmetic and pretrained weights of the variants."""
+"""Parameters and arithmetic of a net, counted."""
 
 from __future__ import annotations
 
@@ -8,39 +8,22 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..catalogue import VariantCost
 from .base import SegmentationNet
-from .checkpoints import Checkpoint, list_weights
-from .registry import create_model, list_models
+from .registry import create_model
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Parameters of a net, and GFLOPs of one image; a multiply-add counts as two FLOPs."""
+    """Parameters of a net, and FLOPs of one image; a multiply-add counts as two."""
 
     parameters: int
-    gflops: float
+    flops: int
 
-
-@dataclass(frozen=True)
-class WeightsSummary:
-    """Weights that come with the package. input: HxW. miou: on the validation data, percent."""
-
-    tag: str
-    parameters: int
-    input: str
-    classes: int
-    gated: bool
-    miou: float
-
-
-@dataclass(frozen=True)
-class Summary:
-    """One variant with 2 classes at its default width; the cost is that of `Cost`."""
-
-    name: str
-    parameters: int
-    gflops: float
-    weights: tuple[WeightsSummary, ...]
+    @property
+    def gflops(self) -> float:
+        """FLOPs in billions."""
+        return self.flops / 1e9
 
 
 def count(net: SegmentationNet, *, height: int, width: int, channels: int = 3) -> Cost:
@@ -51,30 +34,20 @@ def count(net: SegmentationNet, *, height: int, width: int, channels: int = 3) -
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         shapes(image)
     parameters = sum(parameter.numel() for parameter in shapes.parameters())
-    return Cost(parameters, counter.get_total_flops() / 1e9)
+    return Cost(parameters, counter.get_total_flops())
 
 
-def summarise(height: int, width: int) -> list[Summary]:
-    """All variants. GFLOPs are for one image of the size, rounded up to what each net can take."""
-    rows = []
-    for name in list_models():
-        with torch.device("meta"):
-            net = create_model(name, num_classes=2)
-        step = net.size_multiple
-        cost = count(net, height=-(-height // step) * step, width=-(-width // step) * step)
-        weights = tuple(_weights(name, tag) for tag in list_weights(name))
-        rows.append(Summary(name, cost.parameters, round(cost.gflops, 2), weights))
-    return rows
+def variant_cost(name: str) -> VariantCost:
+    """What a variant costs at any size, counted: its row in `catalogue.VARIANTS`.
 
-
-def _weights(model: str, tag: str) -> WeightsSummary:
-    opened = Checkpoint.open(tag, model)
-    card = opened.card
-    return WeightsSummary(
-        tag=tag,
-        parameters=sum(parameter.numel() for parameter in opened.net.parameters()),
-        input=f"{card.input.height}x{card.input.width}",
-        classes=len(card.classes),
-        gated=card.gate is not None,
-        miou=card.metrics["miou"],
-    )
+    Example:
+        >>> from edgeunet.models.summary import variant_cost
+        >>> variant_cost("resunet")
+        VariantCost(step=8, parameters=8216834, per_square=88342528, fixed=0)
+    """
+    with torch.device("meta"):
+        net = create_model(name, num_classes=2)
+    step = net.size_multiple
+    small, large = (count(net, height=step * n, width=step * n) for n in (2, 3))
+    per_square = (large.flops - small.flops) // 5
+    return VariantCost(step, small.parameters, per_square, small.flops - 4 * per_square)

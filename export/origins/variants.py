@@ -10,11 +10,12 @@ from pathlib import Path
 from edgeunet.bundle.bundle import CHECKPOINT_NAME
 from edgeunet.bundle.card import Card
 from edgeunet.bundle.manifest import InputSpec, Kept
+from edgeunet.catalogue import WEIGHTS_DIR
 from edgeunet.data import cells
 from edgeunet.data.fit import Frame
 from edgeunet.errors import UsageError
 from edgeunet.models import SegmentationNet, UNetPP, save_checkpoint
-from edgeunet.models.checkpoints import WEIGHTS_DIR, Checkpoint, has_card
+from edgeunet.models.checkpoints import Checkpoint, has_card
 from edgeunet.models.depth import prune_depth
 from edgeunet.parity.torch_reference import TorchReference
 

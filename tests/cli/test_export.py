@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from edgeunet.models.checkpoints import list_weights
+from edgeunet.catalogue import list_weights
 from support.commands import data, fails, finish, names, start, succeeds
 from support.media import cut_to
 

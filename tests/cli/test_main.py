@@ -166,7 +166,7 @@ UNET3P = ("--model", "unet3p", "--data", "nowhere", "-o", "never")
     [
         (["run", "bundle", "source"], "cv2", "cpu"),
         (["bench", "bundle", "--json"], "cv2", "cpu"),
-        (["models", "--json"], "torch", "export"),
+        (["gate", "--help-me"], "torch", "export"),
         (["train", *UNET3P], "torchmetrics", "train"),
         (["serve", "bundle", "source"], "starlette", "serve"),
     ],

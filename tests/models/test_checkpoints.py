@@ -12,12 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from edgeunet.errors import CheckpointError, UnknownNameError
-from edgeunet.models import checkpoints
+from edgeunet.catalogue import WEIGHTS_DIR
+from edgeunet.errors import CheckpointError
 from edgeunet.models.checkpoints import (
     Checkpoint,
-    find_weights,
-    list_weights,
     read_card,
     save_checkpoint,
 )
@@ -253,61 +251,11 @@ def test_missing_weights_are_named(saved: Path, suffix: str) -> None:
     assert refusal(saved.with_suffix(suffix)) == f"{saved.with_suffix(suffix)} does not exist."
 
 
-# Finding weights
-
-
-@pytest.fixture
-def tags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of weights: two tags of mobile_unet, one with a dot, and one of unet."""
-    folder = tmp_path / "weights"
-    folder.mkdir()
-    for name in ("mobile_unet.cells", "mobile_unet.camvid.v2", "unet.roads"):
-        (folder / f"{name}.safetensors").touch()
-        (folder / f"{name}.json").touch()
-    monkeypatch.setattr(checkpoints, "WEIGHTS_DIR", folder)
-    return folder
-
-
-@pytest.mark.usefixtures("tags")
-def test_tags_are_listed_by_model() -> None:
-    assert list_weights("mobile_unet") == ["camvid.v2", "cells"]
-    assert list_weights("unet") == ["roads"]
-    assert list_weights("unetpp") == []
-
-
-@pytest.mark.parametrize("tag", ["cells", "camvid.v2"])
-def test_weights_are_found_by_tag(tags: Path, tag: str) -> None:
-    assert find_weights("mobile_unet", tag) == tags / f"mobile_unet.{tag}.safetensors"
-
-
-@pytest.mark.usefixtures("tags")
-def test_weights_are_found_by_file(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert find_weights("mobile_unet", str(saved)) == saved
-    monkeypatch.chdir(saved.parent)
-    assert find_weights("mobile_unet", "net.safetensors") == Path("net.safetensors")
-
-
-@pytest.mark.usefixtures("tags")
-def test_tag_wins_over_a_file_of_that_name(
-    tmp_path: Path, tags: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "cells").touch()
-    monkeypatch.chdir(tmp_path)
-    assert find_weights("mobile_unet", "cells") == tags / "mobile_unet.cells.safetensors"
-
-
-@pytest.mark.usefixtures("tags")
-@pytest.mark.parametrize(
-    ("model", "known"), [("mobile_unet", "camvid.v2, cells"), ("unet", "roads"), ("unetpp", "none")]
-)
-def test_unknown_tag_lists_those_of_the_model(model: str, known: str) -> None:
-    with pytest.raises(UnknownNameError) as error:
-        find_weights(model, "moon")
-    assert str(error.value) == f"unknown weights of {model} 'moon'. Known: {known}."
+# Those of the package
 
 
 def test_weights_of_the_package_load() -> None:
-    paths = sorted(checkpoints.WEIGHTS_DIR.glob("*.safetensors"))
+    paths = sorted(WEIGHTS_DIR.glob("*.safetensors"))
     if not paths:
         pytest.skip("no weights in this checkout")
     for path in paths:

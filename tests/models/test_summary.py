@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from edgeunet.models import create_model, list_models
-from edgeunet.models.checkpoints import list_weights
-from edgeunet.models.summary import count, summarise
+from edgeunet.models import create_model
+from edgeunet.models.summary import count, variant_cost
 
 
 def test_cost_grows_with_the_area() -> None:
@@ -29,10 +28,8 @@ def test_sizes_that_a_net_cannot_take_are_an_error() -> None:
         count(create_model("unet", num_classes=2, width=4), height=33, width=32)
 
 
-@pytest.mark.slow
-def test_every_variant_is_listed_with_its_weights() -> None:
-    rows = summarise(33, 50)  # rounded up to what each net takes
-    assert [row.name for row in rows] == list_models()
-    assert all(row.parameters > 0 and row.gflops > 0 for row in rows)
-    tags = {row.name: [weights.tag for weights in row.weights] for row in rows}
-    assert tags == {name: list_weights(name) for name in list_models()}
+def test_cost_of_a_variant_tells_that_of_any_size() -> None:
+    cost = variant_cost("eff_unet")
+    assert cost.step == 32
+    assert cost.fixed > 0, "its gates see one vector an image"
+    assert cost.parameters == 5_986_846
