@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Hashable, Mapping
+from typing import Generic, TypeVar
 
 Name = TypeVar("Name", bound=str)
+Key = TypeVar("Key", bound=Hashable)
 
 WARM_UP, CALLS = 3, 5
 """Uncounted calls at the start of a block, and counted ones after them."""
@@ -31,3 +33,149 @@ def median_latencies(
                 if count >= WARM_UP:
                     seconds[name].append(time.perf_counter() - started)
     return {name: 1000 * statistics.median(times) for name, times in seconds.items()}
+
+
+_WARM_SECONDS, _BLOCK_SECONDS, _FEWEST_CALLS = 0.02, 0.03, 2
+_FEWEST_ROUNDS = 5
+_FAR = (4.0, 2.0)
+"""What takes so many times as long as the fastest after one round, or two, leaves: a disturbance
+that covers a whole block may double its time."""
+_ERRORS, _LEAST_ERROR = 3.0, 0.003
+
+
+class Race(Generic[Key]):
+    """Times candidates in turns, until it is known which of them to use.
+
+    In each round every candidate runs a block of calls: for 30 ms, and twice at least, after 20 ms
+    that do not count, in which the threads of the candidate before it come to rest. The fastest
+    call of a block stands for it, since what disturbs a call makes it longer. Two candidates are
+    compared by the median ratio of their blocks in a round, over the quieter half of the rounds:
+    load that lasts for a round slows both. That ratio is known to three times its standard error,
+    which the median absolute deviation gives.
+
+    The one to use is the fastest, or one of a better rank that takes at most `margin` times as
+    long. Those that are known to be slower than that leave early.
+
+    Args:
+        calls: runs a candidate once, by its key.
+        rank: of a key; the lowest is the best.
+        margin: factor in time that a better rank may cost.
+        clock: seconds.
+
+    Example:
+        >>> from edgeunet.latency import Race
+        >>> race = Race({"sum": lambda: sum(range(9)), "list": lambda: list(range(99999))})
+        >>> race.run(seconds=1)
+        >>> race.best
+        'sum'
+    """
+
+    def __init__(
+        self,
+        calls: Mapping[Key, Callable[[], object]],
+        *,
+        rank: Callable[[Key], int] = lambda key: 0,
+        margin: float = 1.0,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._calls = dict(calls)
+        self._rank = rank
+        self._margin = math.log(margin)
+        self._clock = clock
+        self._blocks: dict[Key, list[float]] = {key: [] for key in calls}
+        self._running = list(calls)
+        self._gone: dict[Key, float] = {}  # logarithm of the ratio to the fastest when it left
+
+    def run(
+        self,
+        *,
+        seconds: float,
+        within: float = 1.03,
+        left: Callable[[Key], object] = lambda key: None,
+    ) -> None:
+        """Run rounds until `best` is known to be `within` of the fastest, for `seconds` at most.
+
+        Two rounds are run in any case, if there is more than one candidate.
+
+        Args:
+            within: factor in time. left: called with each candidate that leaves.
+        """
+        started = self._clock()
+        while len(self._running) > 1 or not self._rounds:
+            turn = self._rounds % len(self._running)  # nobody always follows the same
+            for key in self._running[turn:] + self._running[:turn]:
+                self._blocks[key].append(self._block(self._calls[key]))
+            fastest = self._fastest
+            for key in [key for key in self._running if self._is_out(key, fastest)]:
+                self._running.remove(key)
+                self._gone[key] = self._ratio(key, fastest)[0]
+                left(key)
+            late = self._rounds >= 2 and self._clock() - started >= seconds
+            if late or (self._rounds >= _FEWEST_ROUNDS and self._is_settled(math.log(within))):
+                return
+
+    @property
+    def best(self) -> Key:
+        """The candidate to use."""
+        fastest = self._fastest
+        near = [key for key in self._running if self._ratio(key, fastest)[0] <= self._margin]
+        return min(near, key=lambda key: (self._rank(key), self._ratio(key, fastest)[0]))
+
+    @property
+    def milliseconds(self) -> dict[Key, float]:
+        """Of a call: the median of the fastest one's blocks, and its multiple of the others."""
+        fastest = self._fastest
+        base = 1000 * statistics.median(self._blocks[fastest])
+        logs = {key: self._ratio(key, fastest)[0] for key in self._running} | self._gone
+        return {key: base * math.exp(logs[key]) for key in self._calls}
+
+    @property
+    def _rounds(self) -> int:
+        return max(map(len, self._blocks.values()))
+
+    @property
+    def _fastest(self) -> Key:
+        found = min(self._running, key=lambda key: statistics.median(self._blocks[key]))
+        for _ in self._running:  # ratios of pairs from different rounds may contradict it
+            faster = min(self._running, key=lambda key: self._ratio(key, found)[0])
+            if self._ratio(faster, found)[0] >= 0:
+                break
+            found = faster
+        return found
+
+    def _block(self, call: Callable[[], object]) -> float:
+        """Seconds of the fastest call."""
+        now = started = self._clock()
+        while now - started < _WARM_SECONDS:
+            call()
+            now = self._clock()
+        times: list[float] = []
+        while sum(times) < _BLOCK_SECONDS or len(times) < _FEWEST_CALLS:
+            before, now = now, (call(), self._clock())[1]
+            times.append(now - before)
+        return min(times)
+
+    def _ratio(self, key: Key, other: Key) -> tuple[float, float]:
+        """Logarithm of the ratio of two candidates' times, and how far off it may be."""
+        pairs = zip(self._blocks[key], self._blocks[other], strict=False)
+        quiet = sorted(pairs, key=lambda pair: pair[0] * pair[1])
+        quiet = quiet[: max(_FEWEST_ROUNDS, math.ceil(len(quiet) / 2))]
+        logs = [math.log(max(a, _TICK) / max(b, _TICK)) for a, b in quiet]
+        middle = statistics.median(logs)
+        deviation = 1.4826 * statistics.median([abs(log - middle) for log in logs])
+        return middle, _ERRORS * max(_LEAST_ERROR, 1.25 * deviation / math.sqrt(len(logs)))
+
+    def _is_out(self, key: Key, fastest: Key) -> bool:
+        """Whether a candidate cannot be the best any more."""
+        ratio, error = self._ratio(key, fastest)
+        if self._rounds <= len(_FAR):
+            return ratio > math.log(_FAR[self._rounds - 1])
+        return self._rounds >= _FEWEST_ROUNDS and ratio - error > self._margin
+
+    def _is_settled(self, within: float) -> bool:
+        """Whether none of those that run can be faster than the best by more than that."""
+        best = self.best
+        return all(sum(self._ratio(best, key)) <= within for key in self._running if key != best)
+
+
+_TICK = 1e-9  # seconds; a clock may give the same time twice
