@@ -24,14 +24,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from edgeunet.bundle.bundle import open_bundle
 from edgeunet.data.cells import snapshots
 from edgeunet.errors import BundleError, FrameError, ParityError, SourceError, UsageError
 from edgeunet.files import sha256
 from edgeunet.runtime import Segmenter, Tiling, load
 from edgeunet.runtime.backends import ort
-from edgeunet.runtime.backends.base import Net, NetBackend
-from edgeunet.runtime.frames import Batch, NetOutputs, SourceFrame
+from edgeunet.runtime.frames import Batch, SourceFrame
 from support.media import Frame, number_of, write_png, write_video
 
 MAX_BATCH = 4
@@ -492,51 +490,6 @@ def test_self_check_refuses_wrong_masks(fp32_bundle: Path, tmp_path: Path) -> No
 def test_self_check_bears_what_the_precision_may_lose(fp32_bundle: Path, tmp_path: Path) -> None:
     with load(with_golden(fp32_bundle, tmp_path, 0.0005)) as loaded:
         assert loaded.self_check() == pytest.approx(0.9995, abs=1e-4)
-
-
-class Fixed(NetBackend):
-    """A backend with the golden masks, or others, and a net of its own."""
-
-    def __init__(self, bundle: Path, masks: Any = None, logits: float = 0.0) -> None:
-        opened = open_bundle(bundle)
-        size = (1, len(opened.manifest.classes), *opened.manifest.logits_size)
-        super().__init__(opened, FixedNet(np.full(size, logits, np.float32)), name="fixed")
-        self.fixed = opened.golden().masks if masks is None else masks
-
-    def segment(self, batch: Batch) -> Batch:
-        (run,) = batch.runs
-        run.masks = self.fixed[: len(batch)]
-        return batch
-
-
-class FixedNet(Net):
-    def __init__(self, logits: Any) -> None:
-        self.logits = logits
-
-    def infer(self, images: Any) -> NetOutputs:
-        assert len(images) == 1
-        return NetOutputs(self.logits, None)
-
-
-def test_self_check_takes_the_golden_masks(fp32_bundle: Path) -> None:
-    backend = Fixed(fp32_bundle)
-    assert Segmenter(backend.bundle, backend).self_check() == 1
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_self_check_refuses_a_net_that_gives_no_numbers(fp32_bundle: Path, value: float) -> None:
-    """Although its masks agree: the class of NaN is that of most pixels."""
-    backend = Fixed(fp32_bundle, logits=value)
-    with pytest.raises(ParityError, match="logits of a golden frame are not finite"):
-        Segmenter(backend.bundle, backend).self_check()
-
-
-@pytest.mark.parametrize("change", [lambda masks: masks[:, :1, :1], lambda m: m.astype(np.int32)])
-def test_self_check_refuses_masks_of_another_shape_or_type(fp32_bundle: Path, change: Any) -> None:
-    golden = open_bundle(fp32_bundle).golden()
-    backend = Fixed(fp32_bundle, change(golden.masks))
-    with pytest.raises(ParityError, match=r"expected masks uint8 \(4, 64, 96\) of the golden"):
-        Segmenter(backend.bundle, backend).self_check()
 
 
 def test_few_calls_lie_between_a_call_and_onnx_runtime(
