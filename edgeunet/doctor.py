@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 from dataclasses import dataclass
@@ -63,12 +64,34 @@ def environment() -> dict[str, str]:
     """What a measured number depends on: machine, processor, cores and versions."""
     versions = {package.name: package.version() for package in PACKAGES}
     return {
-        "machine": platform.machine(),
-        "processor": _board() or _cpu_field("model name") or platform.processor() or "unknown",
-        "cores": str(cores()),
+        **_processor(),
         "system": platform.platform(),
         "python": platform.python_version(),
         **{name: version for name, version in versions.items() if version is not None},
+    }
+
+
+def processor_identity() -> dict[str, str]:
+    """What the speed of an engine depends on: kind of processor, its instructions and cores.
+
+    Example:
+        >>> from edgeunet.doctor import processor_identity
+        >>> sorted(processor_identity())
+        ['cores', 'flags', 'machine', 'processor']
+    """
+    known = _processor()
+    # On ARM, "Features" are the instructions, and the part's number tells the core.
+    flags = " ".join(_cpu_field(name) for name in ("flags", "Features", "CPU part"))
+    listed = " ".join(sorted(set(flags.split())))
+    return {**known, "flags": hashlib.sha256(listed.encode()).hexdigest()[:16]}
+
+
+def _processor() -> dict[str, str]:
+    """Machine, processor and cores, as people know them."""
+    return {
+        "machine": platform.machine(),
+        "processor": _board() or _cpu_field("model name") or platform.processor() or "unknown",
+        "cores": str(cores()),
     }
 
 

@@ -133,3 +133,22 @@ def test_processor_is_named_by_its_board_or_by_linux(
     monkeypatch.setattr(doctor, "_CPUINFO", tmp_path / "cpuinfo")
     monkeypatch.setattr("platform.processor", lambda: "")
     assert doctor.environment()["processor"] == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        ("model name\t: Made Up\nflags\t\t: sse avx2\n", "avx512_vnni"),
+        ("CPU part\t: 0xd42\nFeatures\t: fp asimd\n", "asimddp"),
+    ],
+)
+def test_processors_are_told_apart_by_their_instructions(
+    text: str, other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "_CPUINFO", tmp_path / "cpuinfo")
+    found = []
+    for words in (text, text[:-1] + f" {other}\n", text):
+        (tmp_path / "cpuinfo").write_text(words)
+        found.append(doctor.processor_identity())
+    assert found[0] == found[2] != found[1]
+    assert all(found[0].values())
