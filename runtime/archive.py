@@ -27,6 +27,7 @@ from edgeunet.errors import (
 )
 from edgeunet.files import sha256
 
+from .backends.choice import candidates, choose
 from .frames import Ignored
 from .options import DEFAULTS, LoadOptions
 from .pipeline.cluster import Cluster, ray_cluster
@@ -209,6 +210,7 @@ def do_unit(
         "pixels": dict(shard.pixels),
         "seconds": round(time.perf_counter() - started, 3),
         "backend": segmenter.backend.name,
+        "precision": segmenter.manifest.precision,
         "sha256": digest,
     }
     folder.write_json(f"{name}.json", report)  # last: a unit with a report is done
@@ -268,9 +270,7 @@ class _Worker:
             )
         if sha256(bundle / MANIFEST_NAME) != self._job.manifest:
             raise BundleError(f"{bundle} is another bundle there than here. Copy it anew.")
-        segmenter = Segmenter.open(bundle, self._job.backend, self._job.options)
-        segmenter.self_check()
-        return segmenter
+        return Segmenter.open_checked(bundle, self._job.backend, self._job.options)
 
 
 class _Stopped(KeyboardInterrupt):
@@ -299,7 +299,7 @@ def _run(
         ray_cluster(address, workers=workers, payload=payload) as cluster,
     ):
         gpu = _needs_gpu(job.backend, cluster, workers)
-        job = _sharing(job, cluster.share(workers), gpu=gpu)
+        job = _sharing(job, cluster.share(workers), done, gpu=gpu)
         results = cluster.map(partial(_Worker, job), pieces, workers=workers, gpu=gpu)
         with stopping_on_signals(_stop), closing(results):
             for each in _taken(results):
@@ -334,12 +334,23 @@ def _stop() -> None:
     raise _Stopped
 
 
-def _sharing(job: _Job, threads: int, *, gpu: bool) -> _Job:
-    """The job for a worker with so many cores, and with a GPU or without."""
-    backend = "onnxruntime" if job.backend == "auto" and not gpu else job.backend
-    if backend == "onnxruntime" and job.options.threads is None:
-        job = replace(job, options=replace(job.options, threads=threads))
-    return replace(job, backend=backend)
+def _sharing(job: _Job, threads: int, done: Mapping[str, Mapping[str, Any]], *, gpu: bool) -> _Job:
+    """The job for a worker with so many cores, and with a GPU or without.
+
+    Without, what `auto` uses is chosen here, once for all workers, unless earlier runs of the same
+    plan have chosen: so all shards come from one engine in one precision.
+    """
+    if job.backend in _ON_GPU or job.backend == "pytorch" or gpu:
+        return job
+    job = replace(job, options=replace(job.options, threads=job.options.threads or threads))
+    if job.backend != "auto":
+        return job
+    bundle = open_bundle(job.bundle)
+    ran = {(each["backend"], each["precision"]) for each in done.values()}
+    found = (each for each in candidates(bundle, job.options) if each[:2] in ran)
+    use = next(found, None) or choose(bundle, job.options).use
+    options = replace(job.options, precision=use.precision)
+    return replace(job, backend=use.backend, options=options)
 
 
 def _needs_gpu(backend: str, cluster: Cluster, workers: int) -> bool:

@@ -31,7 +31,7 @@ Sources = str | Path | Source | Sequence[str | Path] | Mapping[str, str | Path |
 
 @dataclass(frozen=True)
 class RunSummary:
-    """Frames written, wall time in seconds, frames per second, and the backend that ran.
+    """Frames written, wall time in seconds, frames per second, the backend and precision that ran.
 
     stopped: whether a signal ended it. live: whether a source is live. unfinished: names of the
     sources with an end that a signal kept from it. stream: what happened to the frames of each
@@ -46,6 +46,7 @@ class RunSummary:
     seconds: float
     rate: float
     backend: str
+    precision: str
     stopped: bool
     live: bool
     unfinished: tuple[str, ...]
@@ -117,8 +118,7 @@ def run(
             format=format,
             force=force,
         )
-        segmenter = stack.enter_context(Segmenter.open(bundle, backend, options))
-        segmenter.self_check()
+        segmenter = stack.enter_context(Segmenter.open_checked(bundle, backend, options))
         # The stream refuses wrong arguments, so open it before the sink removes old files.
         stream = stack.enter_context(
             segmenter.stream(
@@ -162,6 +162,7 @@ def run(
         seconds=seconds,
         rate=written / seconds,
         backend=segmenter.backend.name,
+        precision=segmenter.manifest.precision,
         stopped=was_stopped,
         live=any(each.live for each in done.sources.values()),
         unfinished=tuple(

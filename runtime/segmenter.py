@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -12,20 +13,19 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeunet.bundle.bundle import Bundle, open_bundle
-from edgeunet.bundle.golden import REQUIRED
 from edgeunet.bundle.manifest import Levels, Manifest, Precision
 from edgeunet.bundle.statistics import FirstFrames
 from edgeunet.data.fit import Fit, Reading
-from edgeunet.errors import ParityError, UsageError
+from edgeunet.errors import BackendError, ParityError, UsageError
 from edgeunet.shapes.regions import Legend
 
-from .backends import Backend, create_backend
-from .backends.base import CLOSED, check_outputs
-from .backends.preprocess import Preprocessor
+from .backends import Backend
+from .backends.base import CLOSED
+from .backends.choice import Candidate, Choice, choose
+from .backends.golden import batches_of, golden_agreement
+from .backends.opening import open_backend
 from .backends.smoothing import Smoother
-from .backends.steering import SteeredBackend
-from .backends.tiling import TiledBackend, by_windows
-from .frames import Batch, SourceFrame, Timings, one_size
+from .frames import Batch, SourceFrame, Timings
 from .options import DEFAULTS, LoadOptions, Tiling
 from .pipeline.stopping import Closing
 from .results import FrameResult, Result
@@ -35,6 +35,7 @@ from .sources.named import Given, inputs_of
 from .stream import Stream
 
 T = TypeVar("T", bound=np.generic)
+_log = logging.getLogger(__name__)
 
 
 class Segmenter(Closing):
@@ -52,6 +53,7 @@ class Segmenter(Closing):
         backend: the backend that segments. plain: the backends inside it that run one net the
             bundle's own way, which `self_check` checks; None if that is `backend` itself.
         reading: what frames hold that do not say it themselves.
+        choice: why this backend, in this precision; None if it was named, or is the GPU's.
 
     Example:
         >>> with edgeunet.load(bundle) as segmenter:
@@ -66,9 +68,11 @@ class Segmenter(Closing):
         *,
         plain: Sequence[Backend] | None = None,
         reading: Reading | None = None,
+        choice: Choice | None = None,
     ) -> None:
         self.bundle = bundle
         self.backend = backend
+        self.choice = choice
         self.reading = reading or Reading()
         self._plain = plain or [backend]
         self._opening: tuple[Path, str, LoadOptions] | None = None
@@ -80,46 +84,65 @@ class Segmenter(Closing):
 
     @classmethod
     def open(
-        cls, bundle: str | Path, backend: str = "auto", options: LoadOptions = DEFAULTS
+        cls,
+        bundle: str | Path,
+        backend: str = "auto",
+        options: LoadOptions = DEFAULTS,
+        prefer: Candidate | None = None,
     ) -> Segmenter:
-        """See `load`."""
-        segmenter = cls._opened(open_bundle(bundle), backend, options)
+        """See `load`.
+
+        Args:
+            prefer: what `auto` uses without measuring, if it can be opened.
+        """
+        whole = open_bundle(bundle)
+        if options.tiling is not None:
+            check_batch(options.tiling.batch, whole.manifest)
+        opened = open_backend(whole, backend, options, prefer=prefer)
+        segmenter = cls(
+            opened.bundle,
+            opened.backend,
+            plain=opened.plain,
+            reading=options.reading,
+            choice=opened.choice,
+        )
         segmenter._opening = Path(bundle).resolve(), backend, options
         return segmenter
 
     @classmethod
-    def _opened(cls, opened: Bundle, backend: str, options: LoadOptions) -> Segmenter:
-        if options.precision is not None:
-            opened = opened.at(options.precision)
-        if backend == "pytorch" and options.precision in ("fp16", "int8"):
-            raise UsageError(
-                f"pytorch computes in FP32 and BF16; precision {options.precision} needs another "
-                "backend."
-            )
-        tiling = options.tiling
-        if tiling is not None:
-            check_batch(tiling.batch, opened.manifest)
-        plain: list[Backend] = []
+    def open_checked(
+        cls, bundle: str | Path, backend: str = "auto", options: LoadOptions = DEFAULTS
+    ) -> Segmenter:
+        """`open` and `self_check`. A kept choice that fails it is measured again.
 
-        def make(bundle: Bundle) -> Backend:
-            whole = create_backend(backend, bundle, options)
-            plain.append(by_windows(whole))
-            return plain[-1] if tiling is None else TiledBackend(whole, tiling)
+        Raises:
+            ParityError: what is left gives wrong masks too.
+        """
+        again = False
+        while True:
+            segmenter = cls.open(bundle, backend, options)
+            try:
+                segmenter.self_check()
+                return segmenter
+            except BaseException as error:
+                segmenter.close()
+                kept = segmenter.choice is not None and segmenter.choice.is_kept
+                if again or not kept or not isinstance(error, (ParityError, BackendError)):
+                    raise
+                _log.warning("what was kept as the fastest cannot be used: %s", error)
+            choose(open_bundle(bundle), options, again=True)
+            again = True
 
-        if options.target_fps is None:
-            return cls(opened, make(opened), plain=plain, reading=options.reading)
-        steered = SteeredBackend(opened, make, target_fps=options.target_fps)
-        return cls(opened, steered, plain=plain, reading=options.reading)
-
-    def __reduce__(self) -> tuple[Callable[..., Segmenter], tuple[Path, str, LoadOptions]]:
-        """Pickled as the call that opens it."""
+    def __reduce__(self) -> tuple[Callable[..., Segmenter], tuple[Any, ...]]:
+        """Pickled as the call that opens it; what `auto` chose is used there without measuring."""
         self._check_open()
         if self._opening is None:
             raise UsageError(
                 "a segmenter on a backend of your own cannot be pickled; expected one that "
                 "`edgeunet.load` made. Open it in each process."
             )
-        return Segmenter.open, self._opening
+        use = None if self.choice is None else self.choice.use
+        return Segmenter.open, (*self._opening, use)
 
     @property
     def manifest(self) -> Manifest:
@@ -146,7 +169,7 @@ class Segmenter(Closing):
         ]
         if not fitted:
             raise UsageError("expected frames (H, W, C), got none.")
-        batches = _batches(self.backend, fitted, confidence=confidence)
+        batches = batches_of(self.backend, fitted, confidence=confidence)
         return _joined(self.manifest, [self.backend.segment(batch) for batch in batches])
 
     def segment(self, frame: SourceFrame) -> FrameResult:
@@ -259,7 +282,7 @@ class Segmenter(Closing):
             ParityError: fewer agree than the precision promises, or the net gives no numbers.
         """
         self._check_open()
-        return min(_golden_agreement(backend) for backend in self._plain)
+        return min(golden_agreement(backend) for backend in self._plain)
 
     def close(self) -> None:
         """End the streams and free the backend, at once; more calls do nothing."""
@@ -321,34 +344,6 @@ def load(
     return Segmenter.open(bundle, backend, options)
 
 
-def _golden_agreement(backend: Backend) -> float:
-    bundle = backend.bundle
-    golden = bundle.golden()
-    # Fitted when they were written.
-    frames = [SourceFrame(index, "", image) for index, image in enumerate(golden.frames)]
-    batches = [backend.segment(batch) for batch in _batches(backend, frames)]
-    masks = _joined(bundle.manifest, batches).masks
-    precision = bundle.manifest.precision
-    where, advice = f"{bundle.root} on {backend.name}", "`edgeunet parity` says where they differ."
-    if (masks.shape, masks.dtype) != (golden.masks.shape, golden.masks.dtype):
-        raise ParityError(
-            f"{where}: expected masks {golden.masks.dtype} {golden.masks.shape} of the golden "
-            f"frames, got {masks.dtype} {masks.shape}. Export the bundle again."
-        )
-    images = Preprocessor(bundle.manifest.input)(list(golden.frames[:1]))
-    outputs = backend.net.infer(images)
-    if not check_outputs(outputs, bundle.manifest, frames=len(images)).is_finite:
-        raise ParityError(f"{where}: logits of a golden frame are not finite. {advice}")
-    agreement = float(np.mean(masks == golden.masks))
-    expected = REQUIRED[precision]
-    if not agreement >= expected:
-        raise ParityError(
-            f"{where}: {agreement:.2%} of the golden pixels agree with PyTorch; expected "
-            f"{expected:.1%}. {advice}"
-        )
-    return agreement
-
-
 def check_batch(batch: int, manifest: Manifest) -> None:
     """Raise UsageError if the graphs cannot take this batch size."""
     if not 1 <= batch <= manifest.max_batch:
@@ -356,16 +351,6 @@ def check_batch(batch: int, manifest: Manifest) -> None:
             f"batch is {batch}; the bundle takes 1 to {manifest.max_batch}. Export it with a "
             "larger --max-batch."
         )
-
-
-def _batches(
-    backend: Backend, frames: Sequence[SourceFrame], *, confidence: bool = False
-) -> Iterator[Batch]:
-    """Fitted frames of one size, in batches that the backend takes."""
-    one_size([frame.image for frame in frames])
-    limit = backend.bundle.manifest.max_batch
-    for at in range(0, len(frames), limit):
-        yield Batch(frames[at : at + limit], confidence)
 
 
 def _joined(manifest: Manifest, batches: Sequence[Batch]) -> Result:

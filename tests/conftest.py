@@ -94,6 +94,15 @@ def _own_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _nothing_is_measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What `auto` runs depends on no clock, and nothing is kept in the user's folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEUNET_MEASURE", "0")
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _no_gpu_to_tell_of() -> Iterator[None]:
     """A machine that has one would log so, where tests want nothing logged."""
     with pytest.MonkeyPatch.context() as patch:

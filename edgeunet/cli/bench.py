@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 
+from ..bundle.bundle import open_bundle
 from ..data.fit import Reading
 from ..fields import described
 from ..runtime.bench import BenchReport, bench, compare_precisions
 from ..runtime.options import DEFAULTS, LoadOptions
 from ..runtime.segmenter import Segmenter
-from .bundle_options import backend_option
+from .bundle_options import backend_option, explain_choice, explain_option
 from .common import DIRECTORY, Command, echo, echo_json, json_option
 from .options import options_from
 
@@ -35,6 +36,7 @@ class BenchOptions:
 @click.argument("bundle", type=DIRECTORY)
 @options_from(BenchOptions, "timed")
 @backend_option
+@explain_option
 @options_from(LoadOptions, "options", section="Net", leave_out=("target_fps",))
 @options_from(Reading, "reading", section="Frames")
 @json_option
@@ -42,20 +44,23 @@ def command(
     bundle: Path,
     timed: BenchOptions,
     backend: str,
+    explain: bool,
     options: LoadOptions,
     reading: Reading,
     as_json: bool,
 ) -> None:
     """Time every stage on this machine and recommend a precision."""
+    if explain:
+        explain_choice(bundle, backend, options)
     options = replace(options, reading=reading)
-    with Segmenter.open(bundle, backend, options) as segmenter:
+    with Segmenter.open_checked(bundle, backend, options) as segmenter:
         report = bench(segmenter, **asdict(timed))
-        opened, used = segmenter.bundle, segmenter.backend.name
+        used = segmenter.backend.name
     verdict = None
     # PyTorch is the reference and computes in one precision; a DLA does not compute in all.
     if options.precision is None and options.dla is None and used != "pytorch":
         on_cpu = used == "onnxruntime"  # `auto` may have chosen it, and it takes no device
-        verdict = compare_precisions(opened, used, DEFAULTS if on_cpu else options)
+        verdict = compare_precisions(open_bundle(bundle), used, DEFAULTS if on_cpu else options)
     if as_json:
         echo_json({**asdict(report), "verdict": verdict and asdict(verdict)})
     else:

@@ -1,20 +1,42 @@
-"""Options of the commands that load a bundle: backend, batch, tiles, smoothing."""
+"""Options of the commands that load a bundle: backend, batch, tiles, smoothing, the choice."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import click
 
+from ..bundle.bundle import open_bundle
 from ..data.fit import Reading
 from ..fields import described
+from ..runtime.backends.choice import choose
+from ..runtime.backends.fallback import uses_gpu
 from ..runtime.options import MAX_OVERLAP, Blend, LoadOptions, Tiling
-from .common import option
+from .common import echo, option
 
 _BACKENDS = "auto, onnxruntime, pytorch, rtx or tensorrt."
 
 backend_option = option("--backend", section="Net", metavar="NAME", default="auto", help=_BACKENDS)
+explain_option = option(
+    "--explain",
+    is_flag=True,
+    section="Net",
+    help="Measure again what --backend auto chooses from, and print it. EDGEUNET_MEASURE=0 in the "
+    "environment keeps auto from measuring.",
+)
+
+
+def explain_choice(bundle: Path, backend: str, options: LoadOptions) -> None:
+    """Measure what `auto` chooses from, keep the choice, and print all of it on stderr."""
+    if backend != "auto":
+        raise click.UsageError(f"--explain tells what auto chooses; leave out --backend {backend}.")
+    if uses_gpu(options):
+        echo("auto uses the GPU by TensorRT, and measures nothing.", err=True)
+        return
+    choice = choose(open_bundle(bundle), options, again=True, tell=lambda why: None)
+    echo(choice.table, err=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from ..runtime.sinks.opening import OUTPUTS, Format, kind_of
 from ..runtime.sources.addresses import scheme_of
 from ..runtime.sources.feed import Drop
 from ..runtime.stream import SourceReport, StreamReport
-from .bundle_options import StreamOptions
+from .bundle_options import StreamOptions, explain_choice, explain_option
 from .common import (
     DIRECTORY,
     Choice,
@@ -80,6 +80,7 @@ if TYPE_CHECKING:
 )
 @options_from(StreamOptions, "stream", section="Net")
 @options_from(LoadOptions, "options", section="Net")
+@explain_option
 @options_from(Reading, "reading", section="Frames")
 @option(
     "--max-delay",
@@ -108,6 +109,7 @@ def command(
     options: LoadOptions,
     reading: Reading,
     stream: StreamOptions,
+    explain: bool,
     max_delay: float | None,
     drop: Drop | None,
     overlay: bool,
@@ -146,6 +148,7 @@ def command(
                 "--temporal": stream.temporal,
                 "--target-fps": options.target_fps,
                 "--device": options.device,
+                "--explain": explain,
             },
             "--workers",
             "makes masks of files, on any machine",
@@ -168,6 +171,8 @@ def command(
     for name, value in {"--ray": address, "--column": column}.items():
         if value is not None:
             raise click.UsageError(f"{name} needs --workers.")
+    if explain:
+        explain_choice(bundle, stream.backend, options)
     failure = None
     try:
         with progress("segmenting", None) as report:
@@ -262,7 +267,8 @@ def _words(summary: RunSummary, output: str) -> str:
     several = stream.sources if len(stream.sources) > 1 else {}
     lines = [
         f"{summary.frames} frames in {summary.seconds:.1f} s, {summary.rate:.1f} frames/s on "
-        f"{summary.backend}" + ("" if output == "-" or not summary.frames else f", wrote {output}"),
+        f"{summary.backend} {summary.precision.upper()}"
+        + ("" if output == "-" or not summary.frames else f", wrote {output}"),
         depths and f"frames at depth {depths}",
         _lost(stream),
         *(_of_source(name, each, summary) for name, each in several.items()),

@@ -11,7 +11,7 @@ import click
 from ..data.fit import Reading
 from ..runtime.options import LoadOptions
 from ..runtime.serve import open_service
-from .bundle_options import StreamOptions
+from .bundle_options import StreamOptions, explain_choice, explain_option
 from .common import DIRECTORY, Command, option
 from .options import options_from
 
@@ -56,7 +56,8 @@ from .options import options_from
     "--compare",
     metavar="BUNDLE",
     type=DIRECTORY,
-    help="Show a second bundle beside the first, on the same frames, at its own precision.",
+    help="Show a second bundle beside the first, on the same frames, at its own precision, or "
+    "the one that --backend auto chooses for it.",
 )
 @option(
     "--record",
@@ -67,6 +68,7 @@ from .options import options_from
 )
 @options_from(StreamOptions, "stream", section="Net")
 @options_from(LoadOptions, "options", section="Net")
+@explain_option
 @options_from(Reading, "reading", section="Frames")
 def command(
     bundle: Path,
@@ -81,6 +83,7 @@ def command(
     options: LoadOptions,
     reading: Reading,
     stream: StreamOptions,
+    explain: bool,
 ) -> None:
     """Show segmented cameras and videos on a web page.
 
@@ -91,6 +94,8 @@ def command(
     The server also segments images that are sent to it, and what the camera of the device sees that
     opens the page. Ctrl-C and SIGTERM end it.
     """
+    if explain:
+        explain_choice(bundle, stream.backend, options)
     chosen = stream.arguments(options, reading)
     with open_service(
         bundle,

@@ -26,7 +26,7 @@ class _Kind(NamedTuple):
 
 
 _KINDS = {
-    "auto": _Kind("fallback", "open_automatic", ("device", "dla", "trust_engines")),
+    "auto": _Kind("fallback", "open_automatic", ("device", "dla", "threads", "trust_engines")),
     "onnxruntime": _Kind("ort", "open_onnxruntime", ("threads",)),
     "pytorch": _Kind("pytorch", "open_pytorch", precisions=get_args(Precision)),
     "rtx": _Kind("tensorrt", "open_rtx", ("device", "dla", "trust_engines")),

@@ -1,14 +1,42 @@
-"""What can run a bundle on this machine: engines and precisions for `auto` to choose from."""
+"""Which engine and precision `auto` uses on this machine: the fastest, by measurement."""
 
 from __future__ import annotations
 
 import importlib.util
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import cycle
+from pathlib import Path
 from typing import NamedTuple, get_args
 
 from edgeunet.bundle.bundle import Bundle
-from edgeunet.bundle.manifest import Precision
+from edgeunet.bundle.manifest import MANIFEST_NAME, Precision
+from edgeunet.doctor import processor_identity
+from edgeunet.errors import BackendError, EdgeUNetError, MissingDependencyError, first_line
+from edgeunet.files import sha256
+from edgeunet.latency import Race
 
-from ..options import LoadOptions
+from ..frames import Batch, Frame
+from ..options import DEFAULTS, LoadOptions
+from . import create_backend
+from .base import Backend
+from .golden import golden_agreement
+from .kept import Asked, Kept, Measured, read_kept, versions, write_kept
+from .tiling import by_windows
+
+_log = logging.getLogger(__name__)
+
+MEASURE = "EDGEUNET_MEASURE"
+"""Environment variable; 0: nothing is measured, and ONNX Runtime runs the bundle's precision."""
+MARGIN = 1.02
+"""Factor in time that a closer precision may cost: about what a measurement cannot tell."""
+WITHIN = 1.03
+"""The race goes on until what would be chosen is known to take at most this factor of the best."""
+SECONDS = 6.0
+"""Longest time for that. Two are usual on an idle machine."""
 
 
 class Candidate(NamedTuple):
@@ -23,6 +51,43 @@ class Candidate(NamedTuple):
         """Such as "onnxruntime INT8" or "onnxruntime cuda FP16"."""
         return " ".join(filter(None, (self.backend, self.provider, self.precision.upper())))
 
+    def options(self, given: LoadOptions) -> LoadOptions:
+        """What `create_backend` takes to open it; the rest of `given` is for the GPU's backends."""
+        return replace(DEFAULTS, threads=given.threads)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What `auto` uses, and why, in one line.
+
+    results: of all candidates, the closest precision first; empty if nothing was measured.
+    is_new: whether it was measured just now. path: file that keeps it; None if none does.
+    """
+
+    use: Candidate
+    why: str
+    results: tuple[Measured, ...] = ()
+    is_new: bool = False
+    path: Path | None = None
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is an earlier measurement's."""
+        return self.path is not None and not self.is_new
+
+    @property
+    def table(self) -> str:
+        """The candidates with latency, agreement or problem, and the reason, as lines."""
+        lines = []
+        for each in self.results:
+            candidate = _candidate(each)
+            mark = "*" if candidate == self.use else " "
+            time = "" if each.latency_ms is None else f"{each.latency_ms:.2f} ms"
+            same = "" if each.agreement is None else f"{each.agreement:.2%}"
+            problem = f"  {each.problem}" if each.problem else ""
+            lines.append(f"{mark} {candidate.label:<24}{time:>12}{same:>10}{problem}")
+        return "\n".join([*lines, self.why])
+
 
 def candidates(bundle: Bundle, options: LoadOptions) -> list[Candidate]:
     """What is installed and can run the bundle with these options, the closest precision first.
@@ -36,14 +101,179 @@ def candidates(bundle: Bundle, options: LoadOptions) -> list[Candidate]:
     Raises:
         UsageError: the bundle lacks the precision.
     """
-    held = precisions(bundle, options)
-    if importlib.util.find_spec("onnxruntime") is None:
-        return []
-    return [Candidate("onnxruntime", precision) for precision in held]
+    found: list[Candidate] = []
+    if importlib.util.find_spec("onnxruntime") is not None:
+        held = [each for each in _precisions(bundle, options) if each != "bf16"]
+        found += [Candidate("onnxruntime", precision) for precision in held]
+    return sorted(found, key=_rank)
 
 
-def precisions(bundle: Bundle, options: LoadOptions) -> list[Precision]:
-    """Precisions that the bundle holds graphs of, the closest to the reference first."""
+def _precisions(bundle: Bundle, options: LoadOptions) -> list[Precision]:
+    """Those that the bundle can be run in, or the one that is named."""
     if options.precision is not None:
         return [bundle.at(options.precision).manifest.precision]
-    return [each for each in get_args(Precision) if each in bundle.manifest.flavours]
+    held = ("bf16", *bundle.manifest.flavours)
+    return [each for each in get_args(Precision) if each in held]
+
+
+def _rank(candidate: Candidate) -> int:
+    return get_args(Precision).index(candidate.precision)
+
+
+def choose(
+    bundle: Bundle,
+    options: LoadOptions = DEFAULTS,
+    *,
+    again: bool = False,
+    tell: Callable[[str], None] | None = None,
+) -> Choice:
+    """The engine and precision to use for a bundle on this machine, measured once and then kept.
+
+    Each candidate is opened and must pass the golden check: none is used for its speed alone. Those
+    that pass run the net alone in turns, see `Race`. The fastest is used, or one of a closer
+    precision that takes at most 2 % longer; of one precision, the fastest.
+
+    The choice is kept in the user's folder for caches, see `kept.folder`. It is made anew if the
+    bundle, the options, the processor, the number of cores that this process may use, or a version
+    of edgeunet or of a runtime changes. A kept choice is not checked again: the same versions
+    compute the same on the same machine. `Segmenter.self_check` checks it before `run` and `serve`.
+
+    With `EDGEUNET_MEASURE=0` in the environment nothing is measured or kept: ONNX Runtime runs the
+    bundle's own precision, or the named one.
+
+    Args:
+        bundle: the whole; of several depths the deepest is measured, and one choice is for all.
+        options: `precision` leaves the engine to choose. `threads` are those that will compute.
+        again: measure also if a choice is kept.
+        tell: gets the reason, in one line, if something was measured. None: logged as a warning.
+
+    Raises:
+        MissingDependencyError: no engine is installed. BackendError: no candidate passes; the
+            message lists all with their reasons. UsageError: the bundle lacks the precision.
+
+    Example:
+        >>> from edgeunet.runtime import open_bundle
+        >>> from edgeunet.runtime.backends.choice import choose
+        >>> choose(open_bundle(bundle)).use.label
+        'onnxruntime FP32'
+    """
+    if os.environ.get(MEASURE) == "0":
+        return _unmeasured(bundle, options)
+    asked = _asked(bundle, options)
+    kept = None if again else read_kept(asked)
+    if kept is not None:
+        _log.info("%s", kept.why)
+        return _choice(kept, path=asked.path)
+    found = candidates(bundle, options)
+    if not found:
+        raise MissingDependencyError("onnxruntime", "cpu")
+    if len(found) == 1:
+        return Choice(found[0], f"{found[0].label} is the only one that can run this bundle here.")
+    results, use = measure(bundle, found, options)
+    why = _reason(results, use)
+    path = write_kept(Kept(asked, use, f"{why} (measured on this machine)", results))
+    where = f", kept in {path}" if path is not None else ""
+    why = f"{why} (measured on this machine{where})"
+    choice = Choice(_candidate(results[use]), why, results, is_new=True, path=path)
+    (tell or _warn)(choice.why)
+    return choice
+
+
+def measure(
+    bundle: Bundle, found: Sequence[Candidate], options: LoadOptions = DEFAULTS
+) -> tuple[tuple[Measured, ...], int]:
+    """Check and time candidates; the results, in their order, and the place of the one to use.
+
+    A candidate that fails has a problem and no latency.
+
+    Raises:
+        BackendError: all fail; the message lists them with their reasons.
+    """
+    problems: dict[Candidate, str] = {}
+    agreements: dict[Candidate, float] = {}
+    latencies: dict[Candidate, float] = {}
+    with ExitStack() as stack:
+        opened: dict[Candidate, Backend] = {}
+        for each in found:
+            try:
+                at = bundle.at(each.precision)
+                backend = create_backend(each.backend, at, each.options(options))
+                stack.enter_context(backend)
+                agreements[each] = golden_agreement(by_windows(backend))
+            except EdgeUNetError as error:
+                problems[each] = first_line(error)
+            else:
+                opened[each] = backend
+        if not opened:
+            listed = "; ".join(f"{each.label}: {problems[each]}" for each in found)
+            raise BackendError(f"nothing here can run {bundle.root}: {listed}")
+        use, *others = opened
+        if others:
+            race = _race(bundle, opened)
+            use, latencies = race.best, race.milliseconds
+    results = tuple(
+        Measured(*each, latencies.get(each), agreements.get(each), problems.get(each))
+        for each in found
+    )
+    return results, list(found).index(use)
+
+
+def _race(bundle: Bundle, opened: Mapping[Candidate, Backend]) -> Race[Candidate]:
+    """Time the net alone on a frame, until it is known which candidate to use."""
+    frames = bundle.golden().frames
+    calls = {each: _net_alone(backend, frames) for each, backend in opened.items()}
+    race = Race(calls, rank=_rank, margin=MARGIN)
+    race.run(seconds=SECONDS, within=WITHIN, left=lambda each: opened[each].close())
+    return race
+
+
+def _net_alone(backend: Backend, frames: Iterable[Frame]) -> Callable[[], object]:
+    """A function that runs only the net, each time on the next golden frame."""
+    calls = cycle([backend.net_alone(Batch.of([frame])) for frame in frames])
+    return lambda: next(calls)()
+
+
+def _reason(results: Sequence[Measured], use: int) -> str:
+    """The times, the fastest first, what fails, and what is used."""
+    timed = [(each.latency_ms, _candidate(each)) for each in results if each.latency_ms is not None]
+    parts = [f"{candidate.label} {latency:.1f} ms" for latency, candidate in sorted(timed)]
+    parts += [f"{_candidate(each).label} cannot be used" for each in results if each.problem]
+    used = _candidate(results[use])
+    fastest = min(timed, default=(0.0, used))[1]
+    words = "is used"
+    if used.precision != fastest.precision:
+        words = f"is used: it is closer than {fastest.label}, and as fast"
+    return f"{', '.join(parts)}: {used.label} {words}" if parts else f"{used.label} {words}"
+
+
+def _candidate(measured: Measured) -> Candidate:
+    return Candidate(measured.backend, measured.precision, measured.provider)
+
+
+def _choice(kept: Kept, path: Path) -> Choice:
+    return Choice(_candidate(kept.results[kept.use]), kept.why, kept.results, path=path)
+
+
+def _asked(bundle: Bundle, options: LoadOptions) -> Asked:
+    """What the choice depends on."""
+    given = {"precision": options.precision, "threads": options.threads}
+    return Asked(
+        bundle=sha256(bundle.root / MANIFEST_NAME),
+        options={name: str(value) for name, value in given.items() if value is not None},
+        machine=processor_identity(),
+        versions=versions(),
+    )
+
+
+def _unmeasured(bundle: Bundle, options: LoadOptions) -> Choice:
+    """ONNX Runtime, or the first engine that is installed, in the precision of the bundle."""
+    precision = options.precision or bundle.manifest.precision
+    found = candidates(bundle, replace(options, precision=precision))
+    if not found:
+        raise MissingDependencyError("onnxruntime", "cpu")
+    use = next((each for each in found if each.backend == "onnxruntime"), found[0])
+    return Choice(use, f"{MEASURE}=0: nothing is measured, {use.label} is used")
+
+
+def _warn(message: str) -> None:
+    _log.warning("%s", message)

@@ -1,4 +1,4 @@
-"""The fastest backend of a machine, and ONNX Runtime after the GPU has failed."""
+"""The fastest backend of a machine, and ONNX Runtime after it has failed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import logging
 import threading
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
-from functools import cache
-from typing import TypeVar
+from dataclasses import replace
+from functools import cache, partial
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,50 +21,85 @@ from ..frames import Batch, NetOutputs
 from ..gpu.libcuda import has_gpu
 from ..options import DEFAULTS, LoadOptions
 from ..pipeline.lease import Lease, supply
+from . import create_backend
 from .base import Backend, Net, Wrapper
 from .smoothing import Smoother
+
+if TYPE_CHECKING:
+    from .choice import Candidate
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
 def open_automatic(bundle: Bundle, options: LoadOptions) -> Backend:
-    """Open the fastest backend of this machine; a warning says why the GPU is not used.
+    """Open the fastest backend of this machine, in the bundle's precision.
 
     This is TensorRT if it is installed, otherwise TensorRT-RTX if it is installed and there is an
-    NVIDIA GPU or an option asks for one, otherwise ONNX Runtime.
+    NVIDIA GPU or an option asks for one, otherwise the engine that `choose` finds the fastest.
 
     Args:
-        options: `device`, `dla` and `trust_engines` are for the GPU's backend only.
+        options: `device`, `dla` and `trust_engines` are for the GPU's backend only, `threads` for
+            the others.
 
     Raises:
-        MissingDependencyError: neither TensorRT nor ONNX Runtime is installed.
+        MissingDependencyError: neither TensorRT nor an engine for the CPU is installed.
         BackendError: neither the GPU nor ONNX Runtime can be used.
+    """
+    if not uses_gpu(options):
+        from .choice import choose
+
+        chosen = choose(bundle, replace(options, precision=bundle.manifest.precision))
+        return open_chosen(chosen.use, bundle, options)
+    on_the_cpu = partial(_on_the_cpu, threads=options.threads)
+    try:
+        backend = _on_the_gpu(bundle, options)
+    except (BackendError, EngineError, MissingDependencyError) as error:
+        return _opened_after(error, bundle, on_the_cpu)
+    if importlib.util.find_spec("onnxruntime") is None:
+        _warn(
+            f"{MissingDependencyError('onnxruntime', 'cpu')} Without it nothing takes over if "
+            "the GPU fails."
+        )
+    return FallbackBackend(backend, on_the_cpu)
+
+
+def uses_gpu(options: LoadOptions) -> bool:
+    """Whether `auto` takes the GPU, by TensorRT; a warning says why it does not, if there is one.
+
+    TensorRT-RTX may have been installed to build engines for other machines: without a GPU or an
+    option that asks for one it is not taken.
     """
     asked = [
         name
         for name in ("device", "dla", "trust_engines")
         if getattr(options, name) != getattr(DEFAULTS, name)
     ]
+    if importlib.util.find_spec("tensorrt") is not None:
+        return True
     gpu = has_gpu()
-    try:
-        backend = _on_the_gpu(bundle, options, wanted=gpu or bool(asked))
-    except (BackendError, EngineError, MissingDependencyError) as error:
-        return _opened_after(error, bundle, _on_the_cpu)
-    if backend is None:
-        if gpu or asked:
-            why = "there is an NVIDIA GPU" if gpu else f"{' and '.join(asked)} was given"
-            _warn(
-                f"{why}, but TensorRT is not installed in this Python: no GPU is used. "
-                "`edgeunet doctor` says what is missing."
-            )
-        return _on_the_cpu(bundle)
-    if importlib.util.find_spec("onnxruntime") is None:
-        _warn(
-            f"{MissingDependencyError('onnxruntime', 'cpu')} Without it nothing takes over if "
-            "the GPU fails."
-        )
-    return FallbackBackend(backend, _on_the_cpu)
+    if not gpu and not asked:
+        return False
+    if importlib.util.find_spec("tensorrt_rtx_bindings") is not None:
+        return True
+    why = "there is an NVIDIA GPU" if gpu else f"{' and '.join(asked)} was given"
+    _warn(
+        f"{why}, but TensorRT is not installed in this Python: no GPU is used. "
+        "`edgeunet doctor` says what is missing."
+    )
+    return False
+
+
+def open_chosen(use: Candidate, bundle: Bundle, options: LoadOptions) -> Backend:
+    """Open what was chosen, for a bundle in its precision.
+
+    If another engine than ONNX Runtime on the CPU fails later, that takes over.
+    """
+    backend = create_backend(use.backend, bundle, use.options(options))
+    plain = use.backend == "onnxruntime" and use.provider is None
+    if plain or importlib.util.find_spec("onnxruntime") is None:
+        return backend
+    return FallbackBackend(backend, partial(_on_the_cpu, threads=options.threads))
 
 
 class FallbackBackend(Wrapper):
@@ -157,27 +193,24 @@ class _FallbackNet(Net):
         return _FallbackNet(self._backend, lambda backend: backend.net.lane())
 
 
-def _on_the_gpu(bundle: Bundle, options: LoadOptions, *, wanted: bool) -> Backend | None:
-    """The backend of the kind of TensorRT that is installed, None if there is none.
-
-    wanted: there is a GPU, or an option asks for one. If not, TensorRT-RTX was installed to build
-    engines for other machines.
-    """
+def _on_the_gpu(bundle: Bundle, options: LoadOptions) -> Backend:
+    """The backend of the kind of TensorRT that is installed."""
     if importlib.util.find_spec("tensorrt") is not None:
         from .tensorrt import open_tensorrt
 
         return open_tensorrt(bundle, options)
-    if wanted and importlib.util.find_spec("tensorrt_rtx_bindings") is not None:
-        from .tensorrt import open_rtx
+    from .tensorrt import open_rtx
 
-        return open_rtx(bundle, options)
-    return None
+    return open_rtx(bundle, options)
 
 
-def _on_the_cpu(bundle: Bundle) -> Backend:
+def _on_the_cpu(bundle: Bundle, *, threads: int | None) -> Backend:
+    """ONNX Runtime on the CPU; it computes the graph of FP32 for a bundle in BF16."""
     from .ort import open_onnxruntime
 
-    return open_onnxruntime(bundle, LoadOptions())
+    if bundle.manifest.precision == "bf16":
+        bundle = bundle.at("fp32")
+    return open_onnxruntime(bundle, LoadOptions(threads=threads))
 
 
 def _opened_after(

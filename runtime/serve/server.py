@@ -132,7 +132,8 @@ def open_service(
         token: None makes one if the host requires it.
         certificate, key: files for https, see `load_certificate`. None serves http.
         batch, temporal: see `Segmenter.stream`.
-        compare: a second bundle that segments the same frames, at its own precision.
+        compare: a second bundle that segments the same frames, at its own precision; with the
+            backend auto at the one that is chosen for it.
         record: folder for films; None: nothing can be recorded.
         bounds: limits on viewers and uploads.
         board: its temperatures and power.
@@ -157,16 +158,14 @@ def open_service(
         for each in frames.values():
             if not each.remote:  # a file that cannot be read fails here, before the bundle loads
                 open_playing(each).close()
-        segmenter = Segmenter.open(bundle, backend, options)
-        segmenter.self_check()
+        segmenter = Segmenter.open_checked(bundle, backend, options)
         hubs = Hubs(frames, viewers=bounds.viewers)
         recordings = None if record is None else Recordings(record, segmenter.manifest.palette)
         if recordings is not None:
             stack.enter_context(recordings)  # ends after the player, which gives it frames
         comparison = None
         if compare is not None:
-            second = Segmenter.open(compare, backend, replace(options, precision=None))
-            second.self_check()
+            second = Segmenter.open_checked(compare, backend, replace(options, precision=None))
             comparison = Comparison(
                 segmenter.manifest,
                 second,

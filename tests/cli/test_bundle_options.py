@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 import pytest
 
 from edgeunet.cli.bundle_options import StreamOptions
 from edgeunet.data.fit import Reading
+from edgeunet.runtime.backends.choice import Candidate
 from edgeunet.runtime.options import LoadOptions, Tiling
+from support.commands import fails, succeeds
+from support.engines import Engine, machine_of
 
 READING = Reading(levels=(0, 4095))
 
@@ -22,3 +27,29 @@ def test_tiles_need_the_switch() -> None:
     for name, value in (("overlap", 0.5), ("blend", "valid")):
         with pytest.raises(click.UsageError, match=f"--{name} needs --tile"):
             StreamOptions(**{name: value})  # type: ignore[arg-type]
+
+
+def test_explain_prints_all_candidates_and_the_reason(
+    int8_bundle: Path,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    fp32, int8 = Candidate("onnxruntime", "fp32"), Candidate("openvino", "int8")
+    machine_of(monkeypatch, Engine(fp32, 0.02), Engine(int8, 0.01))
+    told = succeeds("run", int8_bundle, images, "-o", tmp_path / "out", "--explain")
+    lines = told.stderr.splitlines()
+    assert lines[0].split() == ["onnxruntime", "FP32", "20.00", "ms", "100.00%"]
+    assert lines[1].split() == ["*", "openvino", "INT8", "10.00", "ms", "100.00%"]
+    assert "openvino INT8 is used (measured on this machine, kept in" in lines[2]
+    assert "frames/s on openvino INT8, wrote" in told.stdout
+    message = fails(2, "bench", int8_bundle, "--explain", "--backend", "onnxruntime")
+    assert "--explain tells what auto chooses" in message
+    message = fails(2, "run", int8_bundle, images, "-o", tmp_path, "--workers", 1, "--explain")
+    assert "leave out --explain" in message
+
+
+def test_explain_says_that_nothing_is_measured(int8_bundle: Path) -> None:
+    told = succeeds("bench", int8_bundle, "--explain", "--precision", "fp32", "--repeats", 1).stderr
+    assert told == "EDGEUNET_MEASURE=0: nothing is measured, onnxruntime FP32 is used\n"

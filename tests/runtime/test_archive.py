@@ -265,11 +265,15 @@ def test_cores_are_for_workers_that_have_work(
     assert asked == [1]
 
 
-def test_backends_share_cores_and_gpus() -> None:
-    job = archive_module._Job("b", "m", "auto", LoadOptions(), None, "o")
-    shared = archive_module._sharing(job, 3, gpu=False)
-    assert (shared.backend, shared.options.threads) == ("onnxruntime", 3)
-    assert archive_module._sharing(job, 3, gpu=True) == job
+def test_backends_share_cores_and_gpus(int8_bundle: Path) -> None:
+    job = archive_module._Job(str(int8_bundle), "m", "auto", LoadOptions(), None, "o")
+    shared = archive_module._sharing(job, 3, {}, gpu=False)
+    assert shared.backend == "onnxruntime"
+    assert shared.options == LoadOptions(threads=3, precision="int8")
+    assert archive_module._sharing(job, 3, {}, gpu=True) == job
+    before = {"00000": {"backend": "onnxruntime", "precision": "fp32"}}
+    resumed = archive_module._sharing(job, 3, before, gpu=False)
+    assert resumed.options.precision == "fp32", "shards of one run are of one precision"
     assert archive_module._needs_gpu("auto", Cluster(8, 2), 2)
     assert not archive_module._needs_gpu("auto", Cluster(8, 2), 3)
     assert archive_module._needs_gpu("tensorrt", Cluster(8, 1), 4)

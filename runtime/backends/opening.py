@@ -1,0 +1,95 @@
+"""Opens what a segmenter runs on: a named backend, the GPU's, or what was chosen by measurement."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from edgeunet.bundle.bundle import Bundle
+from edgeunet.errors import BackendError, MissingDependencyError, UsageError
+
+from ..options import LoadOptions
+from . import create_backend
+from .base import Backend
+from .choice import Candidate, Choice, choose
+from .fallback import open_chosen, uses_gpu
+from .steering import SteeredBackend
+from .tiling import TiledBackend, by_windows
+
+_log = logging.getLogger(__name__)
+
+
+class Opened(NamedTuple):
+    """A bundle in the precision that runs, and its backend.
+
+    plain: the backends inside it that run one net the bundle's own way, one a depth.
+    choice: why this backend; None if it was named, or is the GPU's.
+    """
+
+    bundle: Bundle
+    backend: Backend
+    plain: list[Backend]
+    choice: Choice | None = None
+
+
+def open_backend(
+    bundle: Bundle, backend: str, options: LoadOptions, *, prefer: Candidate | None = None
+) -> Opened:
+    """Put a bundle on a backend, in tiles and at several depths if the options ask for that.
+
+    A choice that was kept and cannot be opened any more is measured again, which is logged.
+
+    Args:
+        backend: "auto" for the GPU if TensorRT is there, otherwise for what `choose` finds.
+        prefer: what "auto" uses without measuring, if it can be opened.
+
+    Raises:
+        See `load`.
+    """
+    if options.precision is not None:
+        bundle = bundle.at(options.precision)
+    if backend == "auto" and not uses_gpu(options):
+        return _chosen(bundle, options, prefer)
+    if backend == "pytorch" and options.precision in ("fp16", "int8"):
+        raise UsageError(
+            f"pytorch computes in FP32 and BF16; precision {options.precision} needs another "
+            "backend."
+        )
+    return _opened(bundle, options, partial(create_backend, backend, options=options))
+
+
+def _chosen(bundle: Bundle, options: LoadOptions, prefer: Candidate | None) -> Opened:
+    if prefer is not None:
+        choice = Choice(prefer, f"{prefer.label} is used, as where the segmenter was pickled")
+    else:
+        choice = choose(bundle, options)
+    try:
+        return _on(choice, bundle, options)
+    except (BackendError, MissingDependencyError) as error:
+        if choice.is_new:
+            raise
+        _log.warning("%s cannot be opened here: %s", choice.use.label, error)
+        return _on(choose(bundle, options, again=True), bundle, options)
+
+
+def _on(choice: Choice, bundle: Bundle, options: LoadOptions) -> Opened:
+    create = partial(open_chosen, choice.use, options=options)
+    opened = _opened(bundle.at(choice.use.precision), options, create)
+    return opened._replace(choice=choice)
+
+
+def _opened(bundle: Bundle, options: LoadOptions, create: Callable[[Bundle], Backend]) -> Opened:
+    tiling = options.tiling
+    plain: list[Backend] = []
+
+    def make(at: Bundle) -> Backend:
+        whole = create(at)
+        plain.append(by_windows(whole))
+        return plain[-1] if tiling is None else TiledBackend(whole, tiling)
+
+    if options.target_fps is None:
+        return Opened(bundle, make(bundle), plain)
+    steered = SteeredBackend(bundle, make, target_fps=options.target_fps)
+    return Opened(bundle, steered, plain)
