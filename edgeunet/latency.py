@@ -37,9 +37,9 @@ def median_latencies(
 
 _WARM_SECONDS, _BLOCK_SECONDS, _FEWEST_CALLS = 0.02, 0.03, 2
 _FEWEST_ROUNDS = 5
-_FAR = (4.0, 2.0)
-"""What takes so many times as long as the fastest after one round, or two, leaves: a disturbance
-that covers a whole block may double its time."""
+_FAR = (4.0, 1.6, 1.3, 1.15)
+"""After so many rounds, what took so many times as long as the fastest in each of them leaves. A
+disturbance of a whole block may double its time, but rarely that of the same candidate twice."""
 _ERRORS, _LEAST_ERROR = 3.0, 0.003
 
 
@@ -167,10 +167,12 @@ class Race(Generic[Key]):
 
     def _is_out(self, key: Key, fastest: Key) -> bool:
         """Whether a candidate cannot be the best any more."""
-        ratio, error = self._ratio(key, fastest)
         if self._rounds <= len(_FAR):
-            return ratio > math.log(_FAR[self._rounds - 1])
-        return self._rounds >= _FEWEST_ROUNDS and ratio - error > self._margin
+            far = _FAR[self._rounds - 1]
+            pairs = zip(self._blocks[key], self._blocks[fastest], strict=True)
+            return all(a > far * b for a, b in pairs)
+        ratio, error = self._ratio(key, fastest)
+        return ratio - error > self._margin
 
     def _is_settled(self, within: float) -> bool:
         """Whether none of those that run can be faster than the best by more than that."""

@@ -164,7 +164,7 @@ def choose(
     if kept is not None:
         _log.info("%s", kept.why)
         return _choice(kept, path=asked.path)
-    found = candidates(bundle, options)
+    found = [each for each in candidates(bundle, options) if _is_worth_timing(each, options)]
     if not found:
         raise MissingDependencyError("onnxruntime", "cpu")
     if len(found) == 1:
@@ -177,6 +177,12 @@ def choose(
     choice = Choice(_candidate(results[use]), why, results, is_new=True, path=path)
     (tell or _warn)(choice.why)
     return choice
+
+
+def _is_worth_timing(candidate: Candidate, options: LoadOptions) -> bool:
+    """False of FP16 that is computed in FP32, which is no faster, and less exact."""
+    in_fp32 = candidate.backend == "onnxruntime" and candidate.provider is None
+    return candidate.precision != "fp16" or options.precision == "fp16" or not in_fp32
 
 
 def measure(

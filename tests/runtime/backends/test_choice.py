@@ -199,7 +199,8 @@ def test_engines_of_this_machine_are_measured(
     caplog.set_level(logging.INFO)
     choice = choose(open_bundle(int8_bundle), LoadOptions(threads=1))
     good = [each for each in choice.results if each.problem is None]
-    assert len(good) >= 3
+    assert len(good) >= 2
+    assert "onnxruntime FP16" not in choice.table, "it is FP32 with more rounding"
     assert all(each.latency_ms and each.agreement for each in good)
     assert min(each.latency_ms or 0 for each in good) * 1.03 > next(
         each.latency_ms or 0 for each in good if (each.backend, each.precision) == choice.use[:2]
