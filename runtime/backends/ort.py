@@ -14,14 +14,13 @@ import numpy.typing as npt
 from edgeunet.bundle.bundle import Bundle, BundleFile
 from edgeunet.bundle.engines import engine_dtype
 from edgeunet.bundle.graphs import check_graph, read_graph
-from edgeunet.bundle.manifest import Exported, Flavour, Manifest, Precision
+from edgeunet.bundle.manifest import Exported, Flavour, Precision
 from edgeunet.doctor import cores
-from edgeunet.errors import BackendError, BundleError, MissingDependencyError, UsageError
+from edgeunet.errors import BackendError, MissingDependencyError, UsageError
 
-from ..frames import NetOutputs
 from ..options import LoadOptions
-from .base import CLOSED, Net, NetBackend
-from .postprocess import open_classes
+from .base import CLOSED, NetBackend
+from .parts import Arrays, End, PartedNet, rounded
 
 try:
     import onnxruntime
@@ -34,7 +33,6 @@ _FLAVOUR: dict[Precision, Flavour] = {"fp32": "fp32", "fp16": "fp16", "int8": "i
 _ENGINE: dict[Flavour, Exported] = {"fp16": "fp16", "int8": "int8", "int8.fp16": "int8"}
 _AS_WRITTEN = ("int8", "int8.fp16")
 
-Arrays = list[npt.NDArray[Any]]
 Graph = Path | bytes | BundleFile
 
 
@@ -76,12 +74,11 @@ def open_flavour(
     return NetBackend(bundle, net, name="onnxruntime")
 
 
-class OrtNet(Net):
+class OrtNet(PartedNet):
     """A graph on ONNX Runtime.
 
-    If the graph comes in two parts, the decoder runs only for the frames whose gate leaves more
-    than one class open. A stream runs two batches at once, each on half of the threads: one uses
-    the cores that the other leaves idle.
+    A stream runs two batches at once, each on half of the threads: one uses the cores that the
+    other leaves idle.
 
     Args:
         graph: the whole net, or encoder and gate if there is a decoder.
@@ -107,12 +104,11 @@ class OrtNet(Net):
         threads: int | None = None,
         flavour: Flavour = "fp32",
     ) -> None:
+        super().__init__(gate, has_decoder=decoder is not None)
         options = _session_options(threads, as_written=flavour in _AS_WRITTEN)
         self._dtype = engine_dtype(_ENGINE.get(flavour, "fp32"))
         self._first: onnxruntime.InferenceSession | None = _open(graph, options)
         self._decoder = None if decoder is None else _open(decoder, options)
-        self._has_decoder = decoder is not None
-        self._gate = gate
         available = threads or cores()
         self.lanes = min(2, available)
         self._open_lane = partial(
@@ -136,30 +132,12 @@ class OrtNet(Net):
         """Shapes of the graph's outputs by name, as the graph gives them: numbers and symbols."""
         return {value.name: value.shape for value in _opened(self._first).get_outputs()}
 
-    def check(self, manifest: Manifest, *, name: str) -> None:
-        """Raise BundleError if the graph's declared ends are not those that the manifest tells.
-
-        Sides that the graph leaves open are not compared; `check_outputs` does that later.
-        """
-        spec, classes = manifest.input, len(manifest.classes)
-        image = ("image", [None, len(spec.mean), spec.height, spec.width])
-        logits = ("logits", [None, classes, *manifest.logits_size])
-        presence = ("presence", [None, classes])
-        outputs = _opened(self._first).get_outputs()
-        ends = [(*image, _opened(self._first).get_inputs())]
-        if self._decoder is not None:
-            ends += [(*presence, outputs[:1]), (*logits, self._decoder.get_outputs())]
-        else:
-            ends.append((*logits, outputs[:1]))
-            if manifest.gate is not None or len(outputs) > 1:
-                ends.append((*presence, outputs[1:]))
-        for what, wanted, found in ends:
-            shown = [f"{each.type} {each.shape}" for each in found]
-            if len(found) != 1 or not _fits(found[0], wanted):
-                raise BundleError(
-                    f"{name}: expected one {what} tensor(float) {wanted}, the graph has "
-                    f"{', '.join(shown) or 'none'}. Export the bundle again."
-                )
+    @property
+    def ends(self) -> tuple[Sequence[End], Sequence[End], Sequence[End] | None]:
+        """See `PartedNet`."""
+        first = _opened(self._first)
+        decoded = None if self._decoder is None else self._decoder.get_outputs()
+        return first.get_inputs(), first.get_outputs(), decoded
 
     def run(self, image: npt.NDArray[Any]) -> Arrays:
         """All outputs of the graph (of its first part if there are two), in their order."""
@@ -168,27 +146,6 @@ class OrtNet(Net):
     def decode(self, features: Arrays) -> npt.NDArray[np.float32]:
         """Logits from the features of the first part."""
         return _run(self._decoder, features, self._dtype)[0]
-
-    def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
-        """See `Net`."""
-        first, *rest = self.run(images)
-        if self._has_decoder:
-            return NetOutputs(self.decode(rest), first)
-        return NetOutputs(first, rest[0] if rest else None)
-
-    def infer_gated(self, images: npt.NDArray[np.float32]) -> NetOutputs:
-        """See `Net`."""
-        if not self._has_decoder:
-            return self.infer(images)
-        presence, *features = self.run(images)
-        undecided = np.flatnonzero(open_classes(presence, self._gate).sum(axis=1) > 1)
-        if len(undecided) == len(images):
-            return NetOutputs(self.decode(features), presence)
-        shape = _opened(self._decoder).get_outputs()[0].shape[1:]
-        logits = np.zeros((len(images), *shape), np.float32)
-        if len(undecided):
-            logits[undecided] = self.decode([each[undecided] for each in features])
-        return NetOutputs(logits, presence)
 
     def lane(self) -> OrtNet:
         """See `Net`; opened when it is first needed."""
@@ -205,22 +162,6 @@ class OrtNet(Net):
             self._first = self._decoder = None
         if lane is not None:
             lane.close()
-
-
-def _fits(end: Any, wanted: Sequence[int | None]) -> bool:
-    """Whether an input or output has this rank and these sides, as far as it names them."""
-    pairs = zip(end.shape, wanted, strict=False)
-    same = all(w is None or not isinstance(side, int) or side == w for side, w in pairs)
-    # ONNX Runtime gives no sides for an unknown rank.
-    return end.type == "tensor(float)" and len(end.shape) in (0, len(wanted)) and same
-
-
-def _rounded(values: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """FP32 values rounded to a type, in FP32; others as they are."""
-    if values.dtype != np.float32 or dtype == np.float32:
-        return values
-    with np.errstate(over="ignore"):  # what FP16 cannot hold is infinite in an engine too
-        return values.astype(dtype).astype(np.float32)
 
 
 def _session_options(threads: int | None, *, as_written: bool) -> onnxruntime.SessionOptions:
@@ -261,10 +202,10 @@ def _run(
 ) -> Arrays:
     """Run a session. FP32 inputs and outputs are rounded to `dtype`."""
     session = _opened(session)
-    inputs = [_rounded(each, dtype) for each in inputs]
+    inputs = [rounded(each, dtype) for each in inputs]
     names = [value.name for value in session.get_inputs()]
     try:
         outputs: Arrays = session.run(None, dict(zip(names, inputs, strict=True)))
     except Exception as error:  # as above
         raise BackendError(f"ONNX Runtime failed on {inputs[0].shape}: {error}") from error
-    return [_rounded(each, dtype) for each in outputs]
+    return [rounded(each, dtype) for each in outputs]
