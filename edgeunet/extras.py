@@ -63,7 +63,9 @@ PACKAGES = (
     Package("tifffile", "tifffile", "tiff", "all but lint and models: TIFFs of many channels"),
     Package("rosbags", "rosbags", "ros", "run, serve: bags of ROS"),
     Package("supervision", "supervision", "supervision", "results: to_supervision()"),
-    Package("openvino", "openvino", "openvino", "deploy: openvino"),
+    Package(
+        "openvino", "openvino", "openvino", "run, bench, serve: Intel's devices; deploy: openvino"
+    ),
     Package("litert-torch", "litert_torch", "litert", "deploy: litert"),
     Package("ai-edge-litert", "ai_edge_litert", "litert", "deploy: litert"),
     Package("ai-edge-quantizer", "ai_edge_quantizer", "litert", "deploy: litert"),

@@ -138,6 +138,7 @@ def run_archive(
         "precision": options.precision,
         "tiling": None if options.tiling is None else asdict(options.tiling),
         "dla": options.dla,
+        "processor": options.processor,
         "levels": reading.levels and list(reading.levels),
         "channels": reading.channels and list(reading.channels),
         "batch": batch,

@@ -12,6 +12,8 @@ from edgeunet.errors import UsageError
 from edgeunet.fields import check, describe
 
 Blend = Literal["gaussian", "valid"]
+Processor = Literal["cpu", "gpu", "npu"]
+"""Kinds of devices that OpenVINO computes on."""
 
 MAX_OVERLAP = 0.75
 """Above this, each pixel goes through the net more than 16 times."""
@@ -65,9 +67,10 @@ class LoadOptions:
             None resizes each frame to the input size.
         target_fps: frames per second to hold, by switching between the depths that the bundle
             carries; of each of several sources. None runs the deepest.
-        device: index of the GPU; None for the first.
+        processor: where OpenVINO computes; None for the CPU.
+        device: index of the GPU, or of the processor that OpenVINO computes on; None for the first.
         dla: core of the Deep Learning Accelerator, TensorRT only; None for the GPU.
-        threads: CPU threads of ONNX Runtime; None for all cores.
+        threads: CPU threads of ONNX Runtime or OpenVINO; None for all cores.
         trust_engines: run engines, kernels and caches in the bundle that another machine built.
             They are code; without this they are built again.
         reading: what frames hold that do not say it themselves.
@@ -98,6 +101,10 @@ class LoadOptions:
             lt=math.inf,
             metavar="FPS",
         ),
+    )
+    processor: Processor | None = field(
+        default=None,
+        metadata=describe("Where to compute, OpenVINO only.", shown_default="cpu"),
     )
     device: int | None = field(
         default=None, metadata=describe("GPU to run on.", ge=0, metavar="INDEX", shown_default="0")

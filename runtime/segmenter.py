@@ -26,7 +26,7 @@ from .backends.golden import batches_of, golden_agreement
 from .backends.opening import open_backend
 from .backends.smoothing import Smoother
 from .frames import Batch, SourceFrame, Timings
-from .options import DEFAULTS, LoadOptions, Tiling
+from .options import DEFAULTS, LoadOptions, Processor, Tiling
 from .pipeline.stopping import Closing
 from .results import FrameResult, Result
 from .sources.arrays import arrays_of
@@ -306,6 +306,7 @@ def load(
     precision: Precision | None = None,
     tiling: Tiling | None = None,
     target_fps: float | None = None,
+    processor: Processor | None = None,
     device: int | None = None,
     dla: int | None = None,
     threads: int | None = None,
@@ -317,8 +318,9 @@ def load(
 
     Args:
         bundle: directory that `edgeunet export` wrote.
-        backend: "auto", "onnxruntime", "pytorch", "rtx" or "tensorrt".
-        precision, tiling, target_fps, device, dla, threads, trust_engines: see `LoadOptions`.
+        backend: "auto", "onnxruntime", "openvino", "pytorch", "rtx" or "tensorrt".
+        precision, tiling, target_fps, processor, device, dla, threads, trust_engines: see
+            `LoadOptions`.
         levels, channels: of frames that do not say it themselves, see `Reading`.
 
     Raises:
@@ -335,6 +337,7 @@ def load(
         precision=precision,
         tiling=tiling,
         target_fps=target_fps,
+        processor=processor,
         device=device,
         dla=dla,
         threads=threads,

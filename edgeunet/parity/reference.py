@@ -13,7 +13,8 @@ from ..bundle.manifest import flavour_file
 from ..data.fit import Frame
 from ..data.windows import mask_of
 from ..metrics import Mask
-from ..runtime.backends.ort import Graph, OrtNet
+from ..runtime.backends.ort import OrtNet
+from ..runtime.backends.parts import Graph
 from ..runtime.frames import NetOutputs
 from . import plain
 

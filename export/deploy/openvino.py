@@ -10,8 +10,9 @@ import numpy.typing as npt
 import onnx
 
 from edgeunet.bundle.manifest import Flavour
-from edgeunet.errors import ExportError, MissingDependencyError, OutputError, first_line
+from edgeunet.errors import ExportError, OutputError
 from edgeunet.parity.pixels import MasksOf
+from edgeunet.runtime.backends.openvino_library import load_openvino, reason
 
 from .base import Deployment, Target
 
@@ -20,10 +21,7 @@ NAME = "model.xml"
 
 def write(deployment: Deployment) -> None:
     """Convert the graph from frames to masks, run it, and write a page about it."""
-    try:
-        import openvino
-    except ModuleNotFoundError:
-        raise MissingDependencyError("openvino") from None
+    openvino = load_openvino()
     flavour = deployment.flavour
     graph = deployment.write_pixels("model.onnx", flavour)
     path = deployment.folder / NAME
@@ -35,27 +33,21 @@ def write(deployment: Deployment) -> None:
     except RuntimeError as error:  # whatever OpenVINO finds wrong
         raise ExportError(
             f"OpenVINO {openvino.__version__} does not take the graph {flavour}: "
-            f"{_reason(error)} Deploy another flavour, such as fp32."
+            f"{reason(error)} Deploy another flavour, such as fp32."
         ) from None
     graph.unlink()
     deployment.prove(NAME, run, flavour)
     deployment.write_page("openvino/README.md", name=NAME)
 
 
-def _reason(error: RuntimeError) -> str:
-    """The last line: those above say where in its sources."""
-    return first_line(str(error).strip().rpartition("\n")[2])
-
-
 def _save(model: Any, path: Path) -> None:
-    import openvino
-
+    openvino = load_openvino()
     try:
         # Weights stay as they are: in a graph of FP16 they have 16 bits already.
         openvino.save_model(model, path, compress_to_fp16=False)
     except RuntimeError as error:  # of a full disk it says "iostream error"
         raise OutputError(
-            f"OpenVINO cannot write {path.name}: {_reason(error)} See whether the disk is full, "
+            f"OpenVINO cannot write {path.name}: {reason(error)} See whether the disk is full, "
             "or choose another output."
         ) from None
 
@@ -72,8 +64,7 @@ def _keep_metadata(model: Any, graph: Path) -> None:
 
 def _runner(folder: Path, flavour: Flavour) -> MasksOf:
     """The model on the CPU, in FP32: newer processors compute in BF16 unless that is asked for."""
-    import openvino
-
+    openvino = load_openvino()
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.Core().compile_model(folder / NAME, "CPU", settings)
 

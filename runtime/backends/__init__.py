@@ -28,11 +28,14 @@ class _Kind(NamedTuple):
 _KINDS = {
     "auto": _Kind("fallback", "open_automatic", ("device", "dla", "threads", "trust_engines")),
     "onnxruntime": _Kind("ort", "open_onnxruntime", ("threads",)),
+    "openvino": _Kind(
+        "openvino", "open_openvino", ("processor", "device", "threads"), get_args(Precision)
+    ),
     "pytorch": _Kind("pytorch", "open_pytorch", precisions=get_args(Precision)),
     "rtx": _Kind("tensorrt", "open_rtx", ("device", "dla", "trust_engines")),
     "tensorrt": _Kind("tensorrt", "open_tensorrt", ("device", "dla", "trust_engines")),
 }
-_BACKEND_OPTIONS = ("device", "dla", "threads", "trust_engines")
+_BACKEND_OPTIONS = ("processor", "device", "dla", "threads", "trust_engines")
 
 
 def list_backends() -> list[str]:
@@ -41,7 +44,7 @@ def list_backends() -> list[str]:
     Example:
         >>> from edgeunet.runtime.backends import list_backends
         >>> list_backends()
-        ['onnxruntime', 'pytorch', 'rtx', 'tensorrt']
+        ['onnxruntime', 'openvino', 'pytorch', 'rtx', 'tensorrt']
     """
     return sorted(_KINDS.keys() - {"auto"})
 
@@ -50,7 +53,7 @@ def create_backend(name: str, bundle: Bundle, options: LoadOptions = DEFAULTS) -
     """Open a backend for a bundle; "auto" opens the fastest one on this machine.
 
     Args:
-        options: only `device`, `dla`, `threads` and `trust_engines` are used.
+        options: only `processor`, `device`, `dla`, `threads` and `trust_engines` are used.
 
     Raises:
         UnknownNameError: no such backend. MissingDependencyError: its extra is not installed.
@@ -61,9 +64,19 @@ def create_backend(name: str, bundle: Bundle, options: LoadOptions = DEFAULTS) -
         >>> backends.create_backend("onnxruntime", open_bundle(bundle)).name
         'onnxruntime'
     """
+    check_kind(name, bundle, options)
+    module, opener = _KINDS[name][:2]
+    backend: Backend = getattr(importlib.import_module(f"{__name__}.{module}"), opener)(
+        bundle, options
+    )
+    return backend
+
+
+def check_kind(name: str, bundle: Bundle, options: LoadOptions) -> None:
+    """Raise as `create_backend` if no such backend takes the options and the bundle's precision."""
     if name not in _KINDS:
         raise UnknownNameError("backend", name, [*list_backends(), "auto"])
-    module, opener, takes, precisions = _KINDS[name]
+    _, _, takes, precisions = _KINDS[name]
     unknown = [
         each
         for each in _BACKEND_OPTIONS
@@ -82,10 +95,21 @@ def create_backend(name: str, bundle: Bundle, options: LoadOptions = DEFAULTS) -
             f"backend {name} does not compute in {precision.upper()}; {' and '.join(able)} can. "
             "Name one of them, or another precision."
         )
-    backend: Backend = getattr(importlib.import_module(f"{__name__}.{module}"), opener)(
-        bundle, options
-    )
-    return backend
 
 
-__all__ = ["Backend", "Net", "create_backend", "list_backends"]
+def precisions_of(name: str, options: LoadOptions = DEFAULTS) -> tuple[Precision, ...]:
+    """What a backend can compute in on this machine, the closest to the reference first.
+
+    Example:
+        >>> from edgeunet.runtime.backends import precisions_of
+        >>> precisions_of("onnxruntime")
+        ('fp32', 'fp16', 'int8')
+    """
+    if name == "openvino":
+        from .openvino_library import find_device
+
+        return find_device(options).precisions
+    return _KINDS[name].precisions
+
+
+__all__ = ["Backend", "Net", "check_kind", "create_backend", "list_backends", "precisions_of"]

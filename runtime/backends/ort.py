@@ -11,16 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeunet.bundle.bundle import Bundle, BundleFile
+from edgeunet.bundle.bundle import Bundle
 from edgeunet.bundle.engines import engine_dtype
-from edgeunet.bundle.graphs import check_graph, read_graph
 from edgeunet.bundle.manifest import Exported, Flavour, Precision
 from edgeunet.doctor import cores
 from edgeunet.errors import BackendError, MissingDependencyError, UsageError
 
 from ..options import LoadOptions
 from .base import CLOSED, NetBackend
-from .parts import Arrays, End, PartedNet, rounded
+from .parts import Arrays, End, Graph, PartedNet, name_of, rounded, self_contained
 
 try:
     import onnxruntime
@@ -32,8 +31,6 @@ _FLAVOUR: dict[Precision, Flavour] = {"fp32": "fp32", "fp16": "fp16", "int8": "i
 # Precision of the engines that have this graph's rounding.
 _ENGINE: dict[Flavour, Exported] = {"fp16": "fp16", "int8": "int8", "int8.fp16": "int8"}
 _AS_WRITTEN = ("int8", "int8.fp16")
-
-Graph = Path | bytes | BundleFile
 
 
 def open_onnxruntime(bundle: Bundle, options: LoadOptions) -> NetBackend:
@@ -178,16 +175,11 @@ def _session_options(threads: int | None, *, as_written: bool) -> onnxruntime.Se
 
 def _open(graph: Graph, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
     """Open a session of the bytes that were checked, without a path to find other files from."""
-    name = "the graph" if isinstance(graph, bytes) else str(getattr(graph, "path", graph))
-    if isinstance(graph, Path):
-        content = read_graph(graph)
-    else:
-        content = graph if isinstance(graph, bytes) else graph.read()
-        check_graph(content, name=name)
+    content = self_contained(graph)
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises several unrelated classes
-        raise BackendError(f"ONNX Runtime cannot load {name}: {error}") from error
+        raise BackendError(f"ONNX Runtime cannot load {name_of(graph)}: {error}") from error
 
 
 def _opened(session: onnxruntime.InferenceSession | None) -> onnxruntime.InferenceSession:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from edgeunet.bundle.bundle import BundleFile
+from edgeunet.bundle.graphs import check_graph, read_graph
 from edgeunet.bundle.manifest import Manifest
 from edgeunet.errors import BundleError, UsageError
 
@@ -17,6 +20,7 @@ from .base import CLOSED, Net
 from .postprocess import open_classes
 
 Arrays = list[npt.NDArray[Any]]
+Graph = Path | bytes | BundleFile
 
 
 class End(NamedTuple):
@@ -102,6 +106,24 @@ class PartedNet(Net):
                     f"{name}: expected one {what} tensor(float) {wanted}, the graph has "
                     f"{', '.join(shown) or 'none'}. Export the bundle again."
                 )
+
+
+def name_of(graph: Graph) -> str:
+    """How errors call a graph."""
+    return "the graph" if isinstance(graph, bytes) else str(getattr(graph, "path", graph))
+
+
+def self_contained(graph: Graph) -> bytes:
+    """The bytes of a graph, checked: whoever parses them finds no path to other files.
+
+    Raises:
+        GraphError: see `check_graph`. BundleError: a file that was changed.
+    """
+    if isinstance(graph, Path):
+        return read_graph(graph)
+    content = graph if isinstance(graph, bytes) else graph.read()
+    check_graph(content, name=name_of(graph))
+    return content
 
 
 def rounded(values: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:

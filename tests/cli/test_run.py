@@ -196,7 +196,7 @@ def test_files_are_opened_before_the_bundle_and_cameras_behind_it(
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [
-        ("--backend", "tpu", ["'tpu'", "auto, onnxruntime, pytorch"]),
+        ("--backend", "tpu", ["'tpu'", "auto, onnxruntime, openvino"]),
         ("--batch", "9", ["batch is 9", "1 to 4", "--max-batch"]),
         ("--batch", "0", ["--batch", "x>=1"]),
     ],

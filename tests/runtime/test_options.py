@@ -19,7 +19,16 @@ FIELDS = {field.name: field for field in fields(LoadOptions)}
 def test_nothing_is_chosen_by_default() -> None:
     chosen = {name: getattr(LoadOptions(), name) for name in FIELDS}
     assert chosen.pop("reading") == Reading()
-    known = ["precision", "tiling", "target_fps", "device", "dla", "threads", "trust_engines"]
+    known = [
+        "precision",
+        "tiling",
+        "target_fps",
+        "processor",
+        "device",
+        "dla",
+        "threads",
+        "trust_engines",
+    ]
     assert list(chosen) == known
     assert set(chosen.values()) == {None, False}
 

@@ -17,7 +17,9 @@ from edgeunet.bundle.manifest import Flavour, Precision
 from edgeunet.data.cells import CellFrame
 from edgeunet.runtime.backends import create_backend
 from edgeunet.runtime.backends.base import NetBackend
-from edgeunet.runtime.backends.ort import Arrays, OrtNet, open_flavour
+from edgeunet.runtime.backends.openvino import OpenVinoNet
+from edgeunet.runtime.backends.ort import OrtNet, open_flavour
+from edgeunet.runtime.backends.parts import Arrays, PartedNet
 from edgeunet.runtime.backends.smoothing import Smoother
 from edgeunet.runtime.frames import Batch, Frame
 from edgeunet.runtime.gpu.engine.execution import Execution
@@ -26,7 +28,8 @@ from support.gpu_machine import gpu_machine
 
 @dataclass(frozen=True)
 class Case:
-    """Where a gated bundle runs: a graph of ONNX Runtime, or a kind and version of TensorRT."""
+    """Where a gated bundle runs: a graph of ONNX Runtime, a kind and version of TensorRT, or else
+    OpenVINO."""
 
     flavour: Flavour | None = None
     tensorrt: str | None = None
@@ -37,16 +40,19 @@ class Case:
 
     @property
     def backend(self) -> str:
+        if self.tensorrt is None:
+            return "openvino"
         return "rtx" if str(self.tensorrt).startswith("rtx-") else "tensorrt"
 
     @contextmanager
     def open(self, bundle: Bundle) -> Iterator[NetBackend]:
         """The backend, on a machine that has what it needs."""
         with ExitStack() as stack:
-            if self.tensorrt is None:
+            if self.flavour is not None:
                 created = open_flavour(bundle, self.flavour)
             else:
-                stack.enter_context(gpu_machine(self.tensorrt))
+                if self.tensorrt is not None:
+                    stack.enter_context(gpu_machine(self.tensorrt))
                 created = create_backend(self.backend, bundle.at(self.precision))
             yield stack.enter_context(created)
 
@@ -57,6 +63,8 @@ CASES = [
     Case("int8"),
     Case("int8.fp16"),
     Case("int8.cpu"),
+    Case(precision="fp32"),
+    Case(precision="int8"),
     Case(tensorrt="8.6.0", precision="fp32"),
     Case(tensorrt="8.6.0", precision="fp16"),
     Case(tensorrt="11.4.0", precision="fp16"),
@@ -87,18 +95,24 @@ def backend(request: pytest.FixtureRequest, bundle: Bundle) -> Iterator[NetBacke
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Batches that the decoder was run on."""
     counts: list[int] = []
-    decode, enqueue = OrtNet.decode, Execution.enqueue
+    enqueue = Execution.enqueue
 
-    def counted(net: OrtNet, features: Arrays) -> npt.NDArray[np.float32]:
-        counts.append(len(features[0]))
-        return decode(net, features)
+    def count(kind: type[PartedNet]) -> None:
+        decode = kind.decode
+
+        def counted(net: PartedNet, features: Arrays) -> npt.NDArray[np.float32]:
+            counts.append(len(features[0]))
+            return decode(net, features)
+
+        monkeypatch.setattr(kind, "decode", counted)
 
     def counting(execution: Execution, batch: int) -> None:
         if "logits" in execution.engine.tensors:
             counts.append(batch)
         enqueue(execution, batch)
 
-    monkeypatch.setattr(OrtNet, "decode", counted)
+    count(OrtNet)
+    count(OpenVinoNet)
     monkeypatch.setattr(Execution, "enqueue", counting)
     return counts
 

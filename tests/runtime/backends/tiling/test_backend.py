@@ -22,7 +22,8 @@ from edgeunet.errors import BackendError, FrameError, UsageError
 from edgeunet.runtime import Segmenter, Tiling, load, open_bundle
 from edgeunet.runtime.backends import create_backend
 from edgeunet.runtime.backends.base import NetBackend
-from edgeunet.runtime.backends.ort import Arrays, OrtNet
+from edgeunet.runtime.backends.ort import OrtNet
+from edgeunet.runtime.backends.parts import Arrays
 from edgeunet.runtime.backends.tiling import TiledBackend
 from edgeunet.runtime.backends.tiling import backend as tiled_backend
 from edgeunet.runtime.backends.tiling.band import tile_weights

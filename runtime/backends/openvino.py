@@ -1,0 +1,283 @@
+"""OpenVINO on the CPU, an Intel GPU or an NPU."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from functools import partial
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeunet.bundle.bundle import Bundle
+from edgeunet.bundle.engines import engine_dtype
+from edgeunet.bundle.manifest import Flavour, Precision
+from edgeunet.doctor import cores
+from edgeunet.errors import BackendError, UsageError
+
+from ..options import LoadOptions
+from .base import CLOSED, NetBackend
+from .openvino_library import Device, find_device, load_openvino, reason
+from .parts import Arrays, End, Graph, PartedNet, name_of, rounded, self_contained
+
+NAME = "openvino"
+LARGEST_BATCH = 8
+"""Most images that one request computes on a GPU or NPU. Each size that comes is compiled: OpenVINO
+is up to twice as fast if it knows the shapes. On a CPU, images are fastest one by one."""
+
+_FLAVOURS: dict[Precision, Flavour] = {
+    "fp32": "fp32",
+    "fp16": "fp16",
+    "bf16": "fp32",
+    "int8": "int8.openvino",
+}
+_TYPES = {"f32": "tensor(float)", "f16": "tensor(float16)"}
+
+
+def open_openvino(bundle: Bundle, options: LoadOptions) -> NetBackend:
+    """The graph of the bundle's precision on the device that the options name, or the CPU.
+
+    Raises:
+        MissingDependencyError: OpenVINO is not installed. UsageError: a precision that the device
+        does not compute in, or an option that it does not have. BackendError: there is no such
+        device, or OpenVINO cannot load the graph.
+    """
+    device = find_device(options)
+    precision = bundle.manifest.precision
+    flavour = _FLAVOURS[precision]
+    decoder = bundle.part_path(flavour, "decoder")
+    net = OpenVinoNet(
+        bundle.file(bundle.part_path(flavour, "encoder") or bundle.model_path(flavour)),
+        decoder=decoder and bundle.file(decoder),
+        gate=bundle.manifest.gate,
+        device=device,
+        precision=precision,
+        threads=options.threads,
+    )
+    net.check(bundle.manifest, name=str(bundle.root))
+    return NetBackend(bundle, net, name=NAME)
+
+
+class OpenVinoNet(PartedNet):
+    """A graph on OpenVINO.
+
+    Calls have all threads. A stream has a net of its own, see `lane`, which computes two batches at
+    once, each on half of the threads. Whichever is used is compiled then: that takes half a second.
+
+    Args:
+        graph: the whole net, or encoder and gate if there is a decoder.
+        decoder: the second part.
+        gate: thresholds of the presence, None without a gate.
+        device: None for the CPU.
+        precision: to compute in. What is not INT8 in a graph with INT8 runs in FP32 on a CPU.
+        threads: of the CPU; None for all cores.
+        streams: batches that it computes at once.
+
+    Raises:
+        GraphError: a graph that is not self-contained, see `check_graph`. BundleError: a file that
+        was changed. UsageError: a precision that the device does not compute in. BackendError:
+        OpenVINO cannot load the graph, or, later, compile or run it.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        decoder: Graph | None = None,
+        gate: Sequence[float] | None = None,
+        device: Device | None = None,
+        precision: Precision = "fp32",
+        threads: int | None = None,
+        streams: int = 1,
+    ) -> None:
+        super().__init__(gate, has_decoder=decoder is not None)
+        device = device or find_device()
+        available = threads or cores()
+        settings = _settings(device, device.hint(precision), available, streams)
+        self._dtype = engine_dtype("fp16" if precision == "fp16" else "fp32")
+        self._first: _Part | None = _Part(graph, device, settings)
+        self._decoder = None if decoder is None else _Part(decoder, device, settings)
+        self.lanes = min(2, available) if device.is_cpu else 2
+        self._open_lane = partial(
+            OpenVinoNet,
+            graph,
+            decoder=decoder,
+            gate=gate,
+            device=device,
+            precision=precision,
+            threads=threads,
+            streams=self.lanes,
+        )
+        self._opening = threading.Lock()
+        self._lane: OpenVinoNet | None = None
+
+    @property
+    def ends(self) -> tuple[Sequence[End], Sequence[End], Sequence[End] | None]:
+        """See `PartedNet`."""
+        first, decoder = _opened(self._first), self._decoder
+        return first.inputs, first.outputs, None if decoder is None else decoder.outputs
+
+    def run(self, image: npt.NDArray[Any]) -> Arrays:
+        """See `PartedNet`."""
+        return self._run(self._first, [image])
+
+    def decode(self, features: Arrays) -> npt.NDArray[np.float32]:
+        """See `PartedNet`."""
+        return self._run(self._decoder, features)[0]
+
+    def _run(self, part: _Part | None, inputs: Arrays) -> Arrays:
+        """Run a part. As on ONNX Runtime, what enters and leaves a net of FP16 is rounded to it."""
+        given = [rounded(each, self._dtype) for each in inputs]
+        return [rounded(each, self._dtype) for each in _opened(part).run(given)]
+
+    def lane(self) -> OpenVinoNet:
+        """See `Net`; opened when it is first needed."""
+        with self._opening:
+            _opened(self._first)
+            if self.lanes == 1:
+                return self
+            if self._lane is None:
+                self._lane = self._open_lane()
+                for part in filter(None, (self._lane._first, self._lane._decoder)):
+                    part.prepare()
+            return self._lane
+
+    def close(self) -> None:
+        """Free the graphs, once the calls under way in other threads have ended."""
+        with self._opening:
+            lane, self._lane = self._lane, None
+            self._first = self._decoder = None
+        if lane is not None:
+            lane.close()
+
+
+class _Part:
+    """A graph, compiled for each number of images that a request computes when that first comes.
+
+    inputs, outputs: its ends.
+    """
+
+    def __init__(self, graph: Graph, device: Device, settings: dict[str, Any]) -> None:
+        self._name, self._device, self._settings = name_of(graph), device, settings
+        self._largest = 1 if device.is_cpu else LARGEST_BATCH
+        self._openvino = load_openvino()
+        self._model = self._read(self_contained(graph))
+        self.inputs = [self._end(each) for each in self._model.inputs]
+        self.outputs = [self._end(each) for each in self._model.outputs]
+        self._compiling = threading.Lock()
+        # By number of images: what is compiled, and requests that no thread uses.
+        self._compiled: dict[int, Any] = {}
+        self._idle: dict[int, list[Any]] = {}
+
+    def prepare(self) -> None:
+        """Compile it for one image, as the first call would."""
+        self._idle.setdefault(1, []).append(self._request(1))
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """All outputs, (N, …) as the inputs are."""
+        count, parts, start = len(inputs[0]), [], 0
+        for size in _sizes(count, self._largest):
+            parts.append(self._infer(size, [each[start : start + size] for each in inputs]))
+            start += size
+        if len(parts) == 1:
+            return parts[0]
+        return [np.concatenate(each) for each in zip(*parts, strict=True)]
+
+    def _infer(self, size: int, inputs: Arrays) -> Arrays:
+        idle = self._idle.setdefault(size, [])
+        try:
+            request = idle.pop()  # no other thread gets it
+        except IndexError:
+            request = self._request(size)
+        contiguous = [np.ascontiguousarray(each) for each in inputs]
+        try:
+            # The outputs are copies: the next call with this request writes over its own.
+            found = request.infer(contiguous, share_inputs=True)
+        except RuntimeError as error:
+            raise BackendError(
+                f"OpenVINO failed on {contiguous[0].shape} on {self._device.name}: {reason(error)}"
+            ) from error
+        idle.append(request)
+        return [found[index] for index in range(len(self.outputs))]
+
+    def _request(self, size: int) -> Any:
+        """A new request for so many images; BackendError if the graph cannot be compiled."""
+        with self._compiling:
+            try:
+                if size not in self._compiled:
+                    self._compiled[size] = self._compile(size)
+                return self._compiled[size].create_infer_request()
+            except RuntimeError as error:
+                raise BackendError(
+                    f"OpenVINO cannot run {self._name} on {self._device.name} "
+                    f"({self._device.title}): {reason(error)}"
+                ) from error
+
+    def _compile(self, size: int) -> Any:
+        model = self._model.clone()
+        model.reshape({each: _of_batch(each.partial_shape, size) for each in model.inputs})
+        core = self._openvino.Core()
+        compiled = core.compile_model(model, self._device.name, self._settings)
+        key = "INFERENCE_PRECISION_HINT"
+        found = compiled.get_property(key).get_type_name()
+        if found != self._settings[key]:  # it takes another type without a word
+            raise BackendError(
+                f"OpenVINO computes in {found} on {self._device.name} ({self._device.title}), but "
+                f"was told {self._settings[key]}. Pass another --precision."
+            )
+        return compiled
+
+    def _read(self, content: bytes) -> Any:
+        """The model in an ONNX file, and in no other of the formats that OpenVINO reads."""
+        frontend = self._openvino.frontend.FrontEndManager().load_by_framework("onnx")
+        try:
+            return frontend.convert(frontend.load(BytesIO(content)))
+        except Exception as error:  # several unrelated classes, also of its own
+            raise BackendError(f"OpenVINO cannot load {self._name}: {reason(error)}") from error
+
+    @staticmethod
+    def _end(port: Any) -> End:
+        shape, kind = port.partial_shape, port.element_type.get_type_name()
+        sides = [] if shape.rank.is_dynamic else list(shape)
+        known = [side.get_length() if side.is_static else "?" for side in sides]
+        return End(_TYPES.get(kind, f"tensor({kind})"), known)
+
+
+def _sizes(count: int, largest: int) -> Iterator[int]:
+    """Powers of two that add up to a number of images: few sizes are compiled then.
+
+    5 images are 4 and 1.
+    """
+    while count > 0:
+        size = min(largest, 1 << (count.bit_length() - 1))
+        yield size
+        count -= size
+
+
+def _of_batch(shape: Any, size: int) -> list[Any]:
+    """A shape whose first side is the number of images, if the graph leaves that open."""
+    sides = list(shape)
+    if sides and sides[0].is_dynamic:
+        sides[0] = size
+    return sides
+
+
+def _settings(device: Device, hint: str, threads: int, streams: int) -> dict[str, Any]:
+    settings = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
+    if streams > 1:
+        settings["PERFORMANCE_HINT"] = "THROUGHPUT"
+        settings["PERFORMANCE_HINT_NUM_REQUESTS"] = str(streams)
+    if device.is_cpu:
+        settings["INFERENCE_NUM_THREADS"] = str(threads)
+        # Several processes would pin their threads to the same cores.
+        settings["ENABLE_CPU_PINNING"] = "NO"
+    return settings
+
+
+def _opened(part: _Part | None) -> _Part:
+    """The part; UsageError if its net was closed."""
+    if part is None:
+        raise UsageError(CLOSED)
+    return part
