@@ -15,12 +15,12 @@ from typing import get_args
 import numpy as np
 
 from edgeunet.bundle.bundle import Bundle
-from edgeunet.bundle.manifest import FLAVOURS, Precision
+from edgeunet.bundle.manifest import Precision
 from edgeunet.doctor import environment
 from edgeunet.errors import ParityError
 from edgeunet.latency import median_latencies
 
-from .backends import create_backend
+from .backends import create_backend, precisions_of
 from .frames import Batch, Frame
 from .options import DEFAULTS, LoadOptions
 from .segmenter import Segmenter, check_batch
@@ -187,8 +187,10 @@ def compare_precisions(
 ) -> Verdict:
     """Time every precision that a bundle holds, in turns, after checking its golden frames.
 
+    BF16 is one of them if the backend computes in it here.
+
     Args:
-        options: only `device`, `dla` and `threads` are used.
+        options: as of `create_backend`.
 
     Raises:
         ParityError: no precision passes the golden check.
@@ -196,7 +198,7 @@ def compare_precisions(
     calls: dict[Precision, Callable[[], object]] = {}
     agreements: dict[Precision, float] = {}
     problems: dict[Precision, str] = {}
-    held: list[Precision] = [p for p in FLAVOURS if p in bundle.manifest.flavours]
+    held = _precisions(bundle, backend, options)
     with ExitStack() as stack:
         for precision in held:
             at = bundle.at(precision)
@@ -214,6 +216,12 @@ def compare_precisions(
         PrecisionResult(p, latencies.get(p), agreements.get(p), problems.get(p)) for p in held
     )
     return decide(results)
+
+
+def _precisions(bundle: Bundle, backend: str, options: LoadOptions) -> list[Precision]:
+    """What the bundle can be run in by this backend here, the closest to the reference first."""
+    able = precisions_of(backend, options)
+    return [p for p in able if p == "bf16" or p in bundle.manifest.flavours]
 
 
 def decide(results: Sequence[PrecisionResult]) -> Verdict:

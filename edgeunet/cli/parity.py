@@ -16,6 +16,7 @@ from ..errors import UsageError
 from ..files import check_directory, locked, write_json
 from ..parity import golden_samples, measure, samples_of, write_html
 from ..parity.pixels import Candidate
+from ..runtime.options import LoadOptions
 from .bundle_options import backend_option
 from .common import DIRECTORY, Command, echo, echo_json, json_option, option, progress
 from .options import options_from
@@ -31,6 +32,7 @@ from .options import options_from
 )
 @option("--layout", metavar="NAME", show_default="what the folder shows", help=LAYOUT)
 @backend_option
+@options_from(LoadOptions, "options", section="Net", leave_out=("target_fps",))
 @options_from(Reading, "reading", section="Frames")
 @option(
     "--tensorrt",
@@ -50,6 +52,7 @@ def command(
     data: Path | None,
     layout: str | None,
     backend: str,
+    options: LoadOptions,
     reading: Reading,
     tensorrt: bool,
     deployed: tuple[Path, ...],
@@ -82,6 +85,7 @@ def command(
             samples,
             data=name,
             backend=backend,
+            options=options,
             simulate=tensorrt,
             deployed=others,
             progress=report,

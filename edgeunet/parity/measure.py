@@ -7,7 +7,6 @@ import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 
@@ -31,25 +30,26 @@ from ..metrics import (
     pixel_agreement,
     without_labels,
 )
-from ..runtime.backends import Backend, Net, create_backend
+from ..runtime.backends import Backend, Net
 from ..runtime.backends.base import NetBackend
-from ..runtime.backends.ort import open_flavour
 from ..runtime.backends.postprocess import Postprocessor
 from ..runtime.backends.preprocess import Preprocessor
 from ..runtime.backends.tiling import by_windows
 from ..runtime.frames import Batch, Frame, NetOutputs
+from ..runtime.options import DEFAULTS, LoadOptions
 from ..runtime.sources import Frames
 from .gate import GateCollector
-from .pixels import FLAVOURS, Candidate, PixelsCollector
+from .pixels import Candidate, PixelsCollector
 from .reference import Reference, open_reference
 from .report import FrameReport, ParityReport, StageParity
+from .stages import ONNX_RUNTIME, open_stages
 
 TOLERANCES = {
     "preprocessing": (0.9999, 0.05),
     "postprocessing": (0.9999, 0.05),
     "fp32": (0.9999, 0.05),
     "fp16": (0.999, 0.05),
-    "bf16": (0.99, 0.5),
+    "bf16": (0.995, 0.2),
     "int8": (0.99, 0.5),
     "trt int8": (0.99, 0.5),
     "trt int8.fp16": (0.99, 0.5),
@@ -57,8 +57,6 @@ TOLERANCES = {
 }
 """Stage -> (share of pixels that must agree with the reference, IoU points that it may lose)."""
 
-_ONNXRUNTIME = ("auto", "onnxruntime")
-_SIMULATED = ("trt int8", "trt int8.fp16", "openvino int8")
 WORST = 6
 """Frames shown in the report."""
 
@@ -242,6 +240,7 @@ def measure(
     data: str,
     reference: Reference | None = None,
     backend: str = "auto",
+    options: LoadOptions = DEFAULTS,
     simulate: bool = False,
     deployed: Mapping[str, Candidate] = MappingProxyType({}),
     progress: Callable[[int], None] = lambda frames: None,
@@ -257,8 +256,9 @@ def measure(
 
     Args:
         reference: None takes what the bundle holds, see `open_reference`.
-        backend: "auto" and "onnxruntime" compare the bundle's graphs on ONNX Runtime; another one
-            is compared instead of them.
+        backend: "auto" and "onnxruntime" compare the bundle's graphs on ONNX Runtime, "openvino"
+            on OpenVINO; another one is compared instead of them.
+        options: of the backend; `precision`, if it is not None, is the last stage.
         simulate: also compare the INT8 graphs for TensorRT. ONNX Runtime computes them node by
             node, with TensorRT's rounding but not its speed.
         deployed: what was made of the bundle for other programs, by name; compared with the runtime
@@ -269,7 +269,8 @@ def measure(
         The report, and the frames with the fewest agreeing pixels, worst first.
 
     Raises:
-        DatasetError: no frame, or labels of fewer than two classes.
+        DatasetError: no frame, or labels of fewer than two classes. UsageError: the bundle or the
+            backend lacks the precision, or the backend an option.
 
     Example:
         >>> from edgeunet import parity, runtime
@@ -277,10 +278,12 @@ def measure(
         >>> parity.measure(opened, parity.golden_samples(opened), data="golden")[0].candidate.name
         'fp32'
     """
+    if options.precision is not None:
+        bundle = bundle.at(options.precision)
     with ExitStack() as stack:
         wanted = open_reference(bundle) if reference is None else reference
-        stages = _Stages(bundle, wanted, _backends(bundle, backend, stack, simulate=simulate))
-        on_cpu = stages.backends if backend in _ONNXRUNTIME else {}
+        stages = _Stages(bundle, wanted, open_stages(bundle, backend, options, stack, simulate))
+        on_cpu = stages.backends if backend in ONNX_RUNTIME else {}
         pixels = PixelsCollector.of_bundle(bundle, on_cpu, stack, deployed=deployed)
         comparison = _Comparison(stages, pixels)
         for index, sample in enumerate(samples):
@@ -324,33 +327,6 @@ def _report(comparison: _Comparison, stages: _Stages, data: str) -> ParityReport
             **bundle.manifest.versions,
         },
     )
-
-
-def _backends(
-    bundle: Bundle, backend: str, stack: ExitStack, *, simulate: bool
-) -> dict[str, Backend]:
-    """Backend by stage: ONNX Runtime up to the bundle's precision, or the one that is named."""
-    precision = bundle.manifest.precision
-    if backend not in _ONNXRUNTIME:
-        return {precision: stack.enter_context(create_backend(backend, bundle))}
-    names = ["fp32"]
-    if precision != "fp32":
-        names.append("fp16")
-    if precision == "int8":
-        names += [*(_SIMULATED if simulate else ()), "int8"]
-    rewritten = {"trt int8.fp16": _in_fp32} if find_spec("onnx") else {}
-    return {
-        name: stack.enter_context(
-            open_flavour(bundle, FLAVOURS[name], rewritten=rewritten.get(name))
-        )
-        for name in names
-    }
-
-
-def _in_fp32(content: bytes) -> bytes:
-    from .simulated import in_fp32  # onnx, which parity does without elsewhere
-
-    return in_fp32(content)
 
 
 def _stage(sums: _StageSums, expected: Matrix, labelled: bool) -> StageParity:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import onnx
@@ -20,7 +21,7 @@ from support.exports import edited_bundle
 
 def results(**latencies: float | None) -> list[PrecisionResult]:
     """By precision, None for one that gives wrong masks."""
-    names: dict[str, Precision] = {"fp32": "fp32", "fp16": "fp16", "int8": "int8"}
+    names: dict[str, Precision] = {each: each for each in get_args(Precision)}
     return [
         PrecisionResult(names[name], ms, None, "wrong")
         if ms is None
@@ -47,6 +48,19 @@ def results(**latencies: float | None) -> list[PrecisionResult]:
             "FP32 10.0 ms, INT8 5.0 ms: use INT8; FP16 gives wrong masks here",
         ),
         ({"fp32": 10.0}, "FP32 10.0 ms: use FP32"),
+        (
+            {"fp32": 44.0, "fp16": 43.0, "bf16": 15.0, "int8": 14.5},
+            "FP32 44.0 ms, FP16 43.0 ms, BF16 15.0 ms, INT8 14.5 ms: use BF16; INT8 gains too "
+            "little",
+        ),
+        (
+            {"fp32": 44.0, "bf16": 24.0, "int8": 14.0},
+            "FP32 44.0 ms, BF16 24.0 ms, INT8 14.0 ms: use INT8",
+        ),
+        (
+            {"fp32": 44.0, "bf16": None, "int8": 30.0},
+            "FP32 44.0 ms, INT8 30.0 ms: use INT8; BF16 gives wrong masks here",
+        ),
     ],
 )
 def test_the_verdict_and_its_reason(latencies: dict[str, float | None], why: str) -> None:
