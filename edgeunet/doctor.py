@@ -12,6 +12,18 @@ from .extras import PACKAGES
 
 _CPUINFO = Path("/proc/cpuinfo")
 _BOARD = Path("/proc/device-tree/model")  # of ARM boards, whose cpuinfo names no processor
+# Flags of Linux for instructions that compute in less than FP32, x86-64 first, then ARM.
+_INSTRUCTIONS = {
+    "INT8": {
+        "amx_int8": "AMX",
+        "avx512_vnni": "VNNI",
+        "avx_vnni": "VNNI",
+        "i8mm": "I8MM",
+        "asimddp": "DotProd",
+    },
+    "BF16": {"amx_bf16": "AMX", "avx512_bf16": "AVX-512", "bf16": "BF16"},
+    "FP16": {"amx_fp16": "AMX", "avx512_fp16": "AVX-512", "asimdhp": "FP16"},
+}
 _NO_VNNI = (
     "this x86 processor has no VNNI: INT8 gains less over FP32 than on others. "
     "`edgeunet bench` measures both; --precision chooses."
@@ -44,9 +56,13 @@ class Need:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Environment, optional packages, and warnings in plain words."""
+    """Environment, optional packages, and warnings in plain words.
+
+    instructions: see the function.
+    """
 
     environment: dict[str, str]
+    instructions: dict[str, tuple[str, ...]]
     parts: tuple[Dependency, ...]
     warnings: tuple[str, ...]
 
@@ -57,7 +73,7 @@ def diagnose() -> Diagnosis:
         Dependency(package.name, package.version(), package.extra, package.purpose)
         for package in PACKAGES
     )
-    return Diagnosis(environment(), parts, (_NO_VNNI,) if lacks_vnni() else ())
+    return Diagnosis(environment(), instructions(), parts, (_NO_VNNI,) if lacks_vnni() else ())
 
 
 def environment() -> dict[str, str]:
@@ -111,6 +127,20 @@ def lacks_vnni() -> bool:
     """
     flags = set(_cpu_field("flags").split())  # ARM has "Features"
     return bool(flags) and not flags & {"avx512_vnni", "avx_vnni"}
+
+
+def instructions() -> dict[str, tuple[str, ...]]:
+    """What the processor has for each type below FP32, such as {"INT8": ("AMX", "VNNI"), …}.
+
+    No key if the system does not say.
+    """
+    flags = set(f"{_cpu_field('flags')} {_cpu_field('Features')}".split())
+    if not flags:
+        return {}
+    return {
+        kind: tuple(dict.fromkeys(name for flag, name in known.items() if flag in flags))
+        for kind, known in _INSTRUCTIONS.items()
+    }
 
 
 def _board() -> str:

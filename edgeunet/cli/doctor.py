@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 
 from ..doctor import Diagnosis, Need, diagnose
-from ..errors import MissingDependencyError
+from ..errors import EdgeUNetError, MissingDependencyError
 from ..extras import how_to_install
 from .common import Command, echo_json, json_option
 
@@ -20,19 +20,31 @@ def command(as_json: bool) -> None:
     """Show what this machine can run and what is missing."""
     found = diagnose()
     gstreamer, needs = _runtime()
+    openvino, problem = _openvino(found)
     if as_json:
         gpu = [asdict(need) for need in needs]
-        echo_json({**asdict(found), "gstreamer": gstreamer, "gpu": gpu})
+        listed = {"devices": openvino, "problem": problem}
+        echo_json({**asdict(found), "gstreamer": gstreamer, "gpu": gpu, "openvino": listed})
         return
     _echo_parts(found, gstreamer)
     for warning in found.warnings:
         click.echo(f"note: {warning}")
     _echo_gpu(needs)
+    for name, what in openvino.items():
+        click.echo(f"on OpenVINO's {name}: {what}")
+    if problem is not None:
+        click.echo(f"on OpenVINO: {problem}")
 
 
 def _echo_parts(found: Diagnosis, gstreamer: bool | None) -> None:
     for name in ("processor", "cores", "system", "python"):
         click.echo(f"{name:<{_WIDTH}}{found.environment[name]}")
+        if name == "processor" and found.instructions:
+            held = [
+                f"{kind} by {' and '.join(names)}" if names else f"no {kind}"
+                for kind, names in found.instructions.items()
+            ]
+            click.echo(f"{'  instructions':<{_WIDTH}}{', '.join(held)}")
     width = 2 + max(len(part.version or "missing") for part in found.parts)
     for part in found.parts:
         state = part.version or "missing"
@@ -63,6 +75,21 @@ def _runtime() -> tuple[bool | None, tuple[Need, ...]]:
     except ImportError as error:  # the runtime needs OpenCV
         return None, (Need("runtime", None, _no_runtime(error)),)
     return has_gstreamer(), gpu_needs()
+
+
+def _openvino(found: Diagnosis) -> tuple[dict[str, str], str | None]:
+    """What OpenVINO computes in, by device; and why it cannot be used, if it is installed."""
+    if not any(part.name == "openvino" and part.version for part in found.parts):
+        return {}, None
+    try:
+        from ..runtime.backends.openvino_library import devices
+
+        return {
+            each.name: f"{each.title}, {' '.join(p.upper() for p in each.precisions)}"
+            for each in devices()
+        }, None
+    except (EdgeUNetError, ImportError) as error:  # the runtime needs OpenCV
+        return {}, str(error)
 
 
 def _no_runtime(error: ImportError) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import onnx
+import pytest
 
-from support.commands import data
+from edgeunet import doctor
+from edgeunet.runtime.backends import openvino_library
+from support.commands import data, succeeds
 
 
 def test_doctor_lists_parts_and_environment() -> None:
@@ -18,3 +22,21 @@ def test_doctor_lists_parts_and_environment() -> None:
     assert found["environment"]["python"] == sys.version.split()[0]
     assert int(found["environment"]["cores"]) >= 1
     assert all(isinstance(warning, str) for warning in found["warnings"])
+
+
+def test_doctor_says_what_processor_and_openvino_compute_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("openvino", reason="needs the extra [openvino]")
+    flags = {"flags": "fpu amx_int8 avx512_vnni avx_vnni avx512_bf16", "model name": "Xeon"}
+    monkeypatch.setattr(doctor, "_cpu_field", lambda name: flags.get(name, ""))
+    out = succeeds("doctor").stdout
+    assert re.search(r"^  instructions +INT8 by AMX and VNNI, BF16 by AVX-512, no FP16$", out, re.M)
+    assert re.search(r"^on OpenVINO's CPU: .*, FP32 .*INT8$", out, re.M)
+    found = data("doctor")
+    assert found["instructions"] == {"INT8": ["AMX", "VNNI"], "BF16": ["AVX-512"], "FP16": []}
+    assert "CPU" in found["openvino"]["devices"] and found["openvino"]["problem"] is None
+    flags.clear()
+    assert "instructions  " not in succeeds("doctor").stdout
+    monkeypatch.setattr(openvino_library, "MAJOR", 1)
+    assert "on OpenVINO: OpenVINO 20" in succeeds("doctor").stdout
