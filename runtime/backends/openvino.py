@@ -233,9 +233,12 @@ class _Part:
         """The model in an ONNX file, and in no other of the formats that OpenVINO reads."""
         frontend = self._openvino.frontend.FrontEndManager().load_by_framework("onnx")
         try:
-            return frontend.convert(frontend.load(BytesIO(content)))
+            model = frontend.convert(frontend.load(BytesIO(content)))
         except Exception as error:  # several unrelated classes, also of its own
             raise BackendError(f"OpenVINO cannot load {self._name}: {reason(error)}") from error
+        if not model.inputs or not model.outputs:  # of no content it makes an empty model
+            raise BackendError(f"OpenVINO cannot load {self._name}: it has no inputs or outputs.")
+        return model
 
     @staticmethod
     def _end(port: Any) -> End:
