@@ -343,7 +343,8 @@ def _sharing(job: _Job, threads: int, done: Mapping[str, Mapping[str, Any]], *, 
     """
     if job.backend in _ON_GPU or job.backend == "pytorch" or gpu:
         return job
-    job = replace(job, options=replace(job.options, threads=job.options.threads or threads))
+    if job.options.processor in (None, "cpu"):
+        job = replace(job, options=replace(job.options, threads=job.options.threads or threads))
     if job.backend != "auto":
         return job
     bundle = open_bundle(job.bundle)

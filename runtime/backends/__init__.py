@@ -26,7 +26,12 @@ class _Kind(NamedTuple):
 
 
 _KINDS = {
-    "auto": _Kind("fallback", "open_automatic", ("device", "dla", "threads", "trust_engines")),
+    "auto": _Kind(
+        "fallback",
+        "open_automatic",
+        ("processor", "device", "dla", "threads", "trust_engines"),
+        get_args(Precision),
+    ),
     "onnxruntime": _Kind("ort", "open_onnxruntime", ("threads",)),
     "openvino": _Kind(
         "openvino", "open_openvino", ("processor", "device", "threads"), get_args(Precision)

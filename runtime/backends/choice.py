@@ -15,16 +15,23 @@ from typing import NamedTuple, get_args
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.bundle.manifest import MANIFEST_NAME, Precision
 from edgeunet.doctor import processor_identity
-from edgeunet.errors import BackendError, EdgeUNetError, MissingDependencyError, first_line
+from edgeunet.errors import (
+    BackendError,
+    EdgeUNetError,
+    MissingDependencyError,
+    UsageError,
+    first_line,
+)
 from edgeunet.files import sha256
 from edgeunet.latency import Race
 
 from ..frames import Batch, Frame
 from ..options import DEFAULTS, LoadOptions
-from . import create_backend
+from . import create_backend, precisions_of
 from .base import Backend
 from .golden import golden_agreement
 from .kept import Asked, Kept, Measured, read_kept, versions, write_kept
+from .openvino_library import find_device
 from .tiling import by_windows
 
 _log = logging.getLogger(__name__)
@@ -53,7 +60,8 @@ class Candidate(NamedTuple):
 
     def options(self, given: LoadOptions) -> LoadOptions:
         """What `create_backend` takes to open it; the rest of `given` is for the GPU's backends."""
-        return replace(DEFAULTS, threads=given.threads)
+        device = given.device if given.processor is not None else None
+        return replace(DEFAULTS, threads=given.threads, processor=given.processor, device=device)
 
 
 @dataclass(frozen=True)
@@ -93,27 +101,36 @@ def candidates(bundle: Bundle, options: LoadOptions) -> list[Candidate]:
     """What is installed and can run the bundle with these options, the closest precision first.
 
     PyTorch is the reference and none of them. The GPU by TensorRT is none either: its engines take
-    minutes to build.
+    minutes to build. OpenVINO's GPU and NPU must be named by `processor`.
 
     Args:
-        options: `precision`, if it is not None, is the only one.
+        options: `precision`, if it is not None, is the only one. `processor` leaves OpenVINO alone.
 
     Raises:
         UsageError: the bundle lacks the precision.
     """
+    if options.precision is not None:
+        held: list[Precision] = [bundle.at(options.precision).manifest.precision]
+    else:
+        held = [each for each in get_args(Precision) if each in ("bf16", *bundle.manifest.flavours)]
     found: list[Candidate] = []
-    if importlib.util.find_spec("onnxruntime") is not None:
-        held = [each for each in _precisions(bundle, options) if each != "bf16"]
-        found += [Candidate("onnxruntime", precision) for precision in held]
+    if importlib.util.find_spec("onnxruntime") is not None and options.processor is None:
+        found += _of("onnxruntime", held, precisions_of("onnxruntime"))
+    if importlib.util.find_spec("openvino") is not None:
+        try:
+            able = find_device(_of_openvino(options)).precisions
+        except (BackendError, UsageError):
+            able = tuple(held[:1])  # opening it says why it cannot be used
+        found += _of("openvino", held, able)
     return sorted(found, key=_rank)
 
 
-def _precisions(bundle: Bundle, options: LoadOptions) -> list[Precision]:
-    """Those that the bundle can be run in, or the one that is named."""
-    if options.precision is not None:
-        return [bundle.at(options.precision).manifest.precision]
-    held = ("bf16", *bundle.manifest.flavours)
-    return [each for each in get_args(Precision) if each in held]
+def _of_openvino(options: LoadOptions) -> LoadOptions:
+    return Candidate("openvino", "fp32").options(options)
+
+
+def _of(backend: str, held: Sequence[Precision], able: Sequence[Precision]) -> list[Candidate]:
+    return [Candidate(backend, each) for each in held if each in able]
 
 
 def _rank(candidate: Candidate) -> int:
@@ -181,8 +198,11 @@ def choose(
 
 def _is_worth_timing(candidate: Candidate, options: LoadOptions) -> bool:
     """False of FP16 that is computed in FP32, which is no faster, and less exact."""
-    in_fp32 = candidate.backend == "onnxruntime" and candidate.provider is None
-    return candidate.precision != "fp16" or options.precision == "fp16" or not in_fp32
+    if candidate.precision != "fp16" or options.precision == "fp16":
+        return True
+    if candidate.backend == "openvino":
+        return find_device(_of_openvino(options)).hint("fp16") == "f16"
+    return candidate.provider is not None
 
 
 def measure(
@@ -243,7 +263,9 @@ def _reason(results: Sequence[Measured], use: int) -> str:
     """The times, the fastest first, what fails, and what is used."""
     timed = [(each.latency_ms, _candidate(each)) for each in results if each.latency_ms is not None]
     parts = [f"{candidate.label} {latency:.1f} ms" for latency, candidate in sorted(timed)]
-    parts += [f"{_candidate(each).label} cannot be used" for each in results if each.problem]
+    parts += [
+        f"{_candidate(each).label} fails ({each.problem})" for each in results if each.problem
+    ]
     used = _candidate(results[use])
     fastest = min(timed, default=(0.0, used))[1]
     words = "is used"
@@ -262,7 +284,9 @@ def _choice(kept: Kept, path: Path) -> Choice:
 
 def _asked(bundle: Bundle, options: LoadOptions) -> Asked:
     """What the choice depends on."""
-    given = {"precision": options.precision, "threads": options.threads}
+    opening = Candidate("openvino", "fp32").options(options)
+    given = {name: getattr(opening, name) for name in ("processor", "device", "threads")}
+    given["precision"] = options.precision
     return Asked(
         bundle=sha256(bundle.root / MANIFEST_NAME),
         options={name: str(value) for name, value in given.items() if value is not None},

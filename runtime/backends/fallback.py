@@ -68,8 +68,10 @@ def uses_gpu(options: LoadOptions) -> bool:
     """Whether `auto` takes the GPU, by TensorRT; a warning says why it does not, if there is one.
 
     TensorRT-RTX may have been installed to build engines for other machines: without a GPU or an
-    option that asks for one it is not taken.
+    option that asks for one it is not taken. Nor is any if a processor for OpenVINO is named.
     """
+    if options.processor is not None:
+        return False
     asked = [
         name
         for name in ("device", "dla", "trust_engines")

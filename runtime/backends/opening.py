@@ -11,7 +11,7 @@ from edgeunet.bundle.bundle import Bundle
 from edgeunet.errors import BackendError, MissingDependencyError, UsageError
 
 from ..options import LoadOptions
-from . import create_backend
+from . import check_kind, create_backend
 from .base import Backend
 from .choice import Candidate, Choice, choose
 from .fallback import open_chosen, uses_gpu
@@ -51,6 +51,7 @@ def open_backend(
     if options.precision is not None:
         bundle = bundle.at(options.precision)
     if backend == "auto" and not uses_gpu(options):
+        check_kind(backend, bundle, options)
         return _chosen(bundle, options, prefer)
     if backend == "pytorch" and options.precision in ("fp16", "int8"):
         raise UsageError(
