@@ -261,11 +261,6 @@ def test_tensorrt_goes_before_tensorrt_rtx(
         assert backend.name == "means"
 
 
-def test_arguments_of_one_backend_need_its_name(bundle: Bundle) -> None:
-    with pytest.raises(UsageError, match=r"no threads; it takes device, dla, trust_engines\. Name"):
-        create_backend("auto", bundle, LoadOptions(threads=1))
-
-
 @pytest.mark.parametrize(("name", "takes"), [("onnxruntime", "threads"), ("pytorch", "no options")])
 @pytest.mark.parametrize("option", ["device", "dla"])
 def test_a_backend_of_the_cpu_refuses_what_is_a_gpus(

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from edgeunet.errors import BackendError, MissingDependencyError, ParityError, UsageError
+from edgeunet.errors import BackendError, MissingDependencyError, UsageError
 from edgeunet.runtime import open_bundle
 from edgeunet.runtime.backends.choice import Candidate, choose
-from edgeunet.runtime.options import LoadOptions
 from edgeunet.runtime.segmenter import Segmenter, load
 from support.engines import Engine, Machine, broken, machine_of
 
@@ -71,8 +70,6 @@ def test_what_gives_wrong_masks_now_gives_way(
         each.wrong = 0.5
     with pytest.raises(BackendError, match="nothing here can run"):
         Segmenter.open_checked(int8_bundle)
-    with pytest.raises(ParityError):
-        Segmenter.open_checked(int8_bundle, "onnxruntime", LoadOptions(precision="fp32"))
 
 
 def test_pickled_segmenters_do_not_measure(int8_bundle: Path, machine: Machine) -> None:
