@@ -50,6 +50,7 @@ from .sources.units import Unit, UnitReader
 _log = logging.getLogger(__name__)
 
 _ON_GPU = ("rtx", "tensorrt")
+_PROVIDERS_ON_GPU = ("cuda", "nvtensorrtrtx", "tensorrt")
 
 
 @dataclass(frozen=True)
@@ -299,7 +300,7 @@ def _run(
         stopping_on_signals(_stop),  # while Ray starts, which then replaces the handlers
         ray_cluster(address, workers=workers, payload=payload) as cluster,
     ):
-        gpu = _needs_gpu(job.backend, cluster, workers)
+        gpu = _needs_gpu(job.backend, cluster, workers, job.options.provider)
         job = _sharing(job, cluster.share(workers), done, gpu=gpu)
         results = cluster.map(partial(_Worker, job), pieces, workers=workers, gpu=gpu)
         with stopping_on_signals(_stop), closing(results):
@@ -355,11 +356,12 @@ def _sharing(job: _Job, threads: int, done: Mapping[str, Mapping[str, Any]], *, 
     return replace(job, backend=use.backend, options=options)
 
 
-def _needs_gpu(backend: str, cluster: Cluster, workers: int) -> bool:
+def _needs_gpu(backend: str, cluster: Cluster, workers: int, provider: str | None = None) -> bool:
     """Whether each worker asks for a GPU of its own."""
-    if backend in _ON_GPU and cluster.gpus < 1:
-        raise BackendError(f"{backend} needs a GPU for each worker, and Ray has none.")
-    return backend in _ON_GPU or (backend == "auto" and cluster.gpus >= workers)
+    on_gpu = backend in _ON_GPU or provider in _PROVIDERS_ON_GPU
+    if on_gpu and cluster.gpus < 1:
+        raise BackendError(f"{provider or backend} needs a GPU for each worker, and Ray has none.")
+    return on_gpu or (backend == "auto" and cluster.gpus >= workers)
 
 
 def _checked(bundle: str | Path, options: LoadOptions, batch: int | None) -> str:

@@ -14,6 +14,10 @@ from edgeunet.fields import check, describe
 Blend = Literal["gaussian", "valid"]
 Processor = Literal["cpu", "gpu", "npu"]
 """Kinds of devices that OpenVINO computes on."""
+Provider = Literal[
+    "coreml", "cpu", "cuda", "dml", "nvtensorrtrtx", "openvino", "qnn", "tensorrt", "xnnpack"
+]
+"""ONNX Runtime's execution providers, see `backends/providers.py`."""
 
 MAX_OVERLAP = 0.75
 """Above this, each pixel goes through the net more than 16 times."""
@@ -67,6 +71,8 @@ class LoadOptions:
             None resizes each frame to the input size.
         target_fps: frames per second to hold, by switching between the depths that the bundle
             carries; of each of several sources. None runs the deepest.
+        provider: where ONNX Runtime computes, checked against the golden frames before it is used;
+            None for the CPU.
         processor: where OpenVINO computes; None for the CPU.
         device: index of the GPU, or of the processor that OpenVINO computes on; None for the first.
         dla: core of the Deep Learning Accelerator, TensorRT only; None for the GPU.
@@ -100,6 +106,14 @@ class LoadOptions:
             gt=0,
             lt=math.inf,
             metavar="FPS",
+        ),
+    )
+    provider: Provider | None = field(
+        default=None,
+        metadata=describe(
+            "Execution provider of ONNX Runtime to compute with; needs --backend onnxruntime.",
+            metavar="NAME",
+            shown_default="cpu",
         ),
     )
     processor: Processor | None = field(

@@ -26,7 +26,7 @@ from .backends.golden import batches_of, golden_agreement
 from .backends.opening import open_backend
 from .backends.smoothing import Smoother
 from .frames import Batch, SourceFrame, Timings
-from .options import DEFAULTS, LoadOptions, Processor, Tiling
+from .options import DEFAULTS, LoadOptions, Processor, Provider, Tiling
 from .pipeline.stopping import Closing
 from .results import FrameResult, Result
 from .sources.arrays import arrays_of
@@ -306,6 +306,7 @@ def load(
     precision: Precision | None = None,
     tiling: Tiling | None = None,
     target_fps: float | None = None,
+    provider: Provider | None = None,
     processor: Processor | None = None,
     device: int | None = None,
     dla: int | None = None,
@@ -319,7 +320,7 @@ def load(
     Args:
         bundle: directory that `edgeunet export` wrote.
         backend: "auto", "onnxruntime", "openvino", "pytorch", "rtx" or "tensorrt".
-        precision, tiling, target_fps, processor, device, dla, threads, trust_engines: see
+        precision, tiling, target_fps, provider, processor, device, dla, threads, trust_engines: see
             `LoadOptions`.
         levels, channels: of frames that do not say it themselves, see `Reading`.
 
@@ -327,6 +328,8 @@ def load(
         BundleError: not a complete bundle. UsageError: the bundle or the backend lacks the
         precision, the backend lacks an option, the bundle takes fewer tiles a batch, or has one
         depth and cannot hold a frame rate. MissingDependencyError: an extra is missing.
+        BackendError: a backend or provider cannot be started. ParityError: the provider's masks
+        are not the golden ones.
 
     Example:
         >>> with edgeunet.load(bundle, "onnxruntime", threads=1) as segmenter:
@@ -337,6 +340,7 @@ def load(
         precision=precision,
         tiling=tiling,
         target_fps=target_fps,
+        provider=provider,
         processor=processor,
         device=device,
         dla=dla,

@@ -60,7 +60,9 @@ def command(
     # PyTorch is the reference and computes in one precision; a DLA does not compute in all.
     if options.precision is None and options.dla is None and used != "pytorch":
         on_cpu = used == "onnxruntime"  # `auto` may have chosen it, and it takes no device
-        verdict = compare_precisions(open_bundle(bundle), used, DEFAULTS if on_cpu else options)
+        named = used if backend == "auto" else backend  # a provider is part of what it is called
+        chosen = DEFAULTS if on_cpu else options
+        verdict = compare_precisions(open_bundle(bundle), named, chosen)
     if as_json:
         echo_json({**asdict(report), "verdict": verdict and asdict(verdict)})
     else:

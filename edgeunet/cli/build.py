@@ -50,7 +50,7 @@ def _target(text: str) -> str:
     show_default="tensorrt if it is installed, else rtx",
     help="Kind of TensorRT.",
 )
-@options_from(LoadOptions, "options", leave_out=("target_fps", "processor"))
+@options_from(LoadOptions, "options", leave_out=("target_fps", "provider", "processor"))
 @option(
     "--workspace",
     metavar="MB",

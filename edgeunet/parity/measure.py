@@ -42,7 +42,7 @@ from .gate import GateCollector
 from .pixels import Candidate, PixelsCollector
 from .reference import Reference, open_reference
 from .report import FrameReport, ParityReport, StageParity
-from .stages import ONNX_RUNTIME, open_stages
+from .stages import is_on_onnx_runtime, open_stages
 
 TOLERANCES = {
     "preprocessing": (0.9999, 0.05),
@@ -283,7 +283,7 @@ def measure(
     with ExitStack() as stack:
         wanted = open_reference(bundle) if reference is None else reference
         stages = _Stages(bundle, wanted, open_stages(bundle, backend, options, stack, simulate))
-        on_cpu = stages.backends if backend in ONNX_RUNTIME else {}
+        on_cpu = stages.backends if is_on_onnx_runtime(backend, options) else {}
         pixels = PixelsCollector.of_bundle(bundle, on_cpu, stack, deployed=deployed)
         comparison = _Comparison(stages, pixels)
         for index, sample in enumerate(samples):

@@ -13,8 +13,7 @@ from ..runtime.backends.ort import open_flavour
 from ..runtime.options import LoadOptions
 from .pixels import FLAVOURS
 
-ONNX_RUNTIME = ("auto", "onnxruntime")
-"""Backends whose stages run on ONNX Runtime."""
+_ONNX_RUNTIME = ("auto", "onnxruntime")
 _SIMULATED = ("trt int8", "trt int8.fp16", "openvino int8")
 
 
@@ -23,14 +22,14 @@ def open_stages(
 ) -> dict[str, Backend]:
     """Backend by stage, the bundle's own precision last.
 
-    ONNX Runtime and OpenVINO have a stage for each closer precision that they can run the bundle
-    in, other backends have one.
+    ONNX Runtime on the CPU and OpenVINO have a stage for each closer precision that they can run
+    the bundle in, others have one.
 
     Args:
         backend, options, simulate: see `measure`. stack: closes the backends.
     """
     precision = bundle.manifest.precision
-    if backend not in ONNX_RUNTIME:
+    if not is_on_onnx_runtime(backend, options):
         stages = _closer(bundle, options) if backend == "openvino" else []
         return {
             each: stack.enter_context(create_backend(backend, bundle.at(each), options))
@@ -49,6 +48,11 @@ def open_stages(
         )
         for name in names
     }
+
+
+def is_on_onnx_runtime(backend: str, options: LoadOptions) -> bool:
+    """Whether there is a stage for each graph, on ONNX Runtime's own CPU."""
+    return backend in _ONNX_RUNTIME and options.provider in (None, "cpu")
 
 
 def _closer(bundle: Bundle, options: LoadOptions) -> list[Precision]:

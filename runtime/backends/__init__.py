@@ -32,7 +32,7 @@ _KINDS = {
         ("processor", "device", "dla", "threads", "trust_engines"),
         get_args(Precision),
     ),
-    "onnxruntime": _Kind("ort", "open_onnxruntime", ("threads",)),
+    "onnxruntime": _Kind("ort", "open_onnxruntime", ("provider", "device", "threads")),
     "openvino": _Kind(
         "openvino", "open_openvino", ("processor", "device", "threads"), get_args(Precision)
     ),
@@ -40,7 +40,7 @@ _KINDS = {
     "rtx": _Kind("tensorrt", "open_rtx", ("device", "dla", "trust_engines")),
     "tensorrt": _Kind("tensorrt", "open_tensorrt", ("device", "dla", "trust_engines")),
 }
-_BACKEND_OPTIONS = ("processor", "device", "dla", "threads", "trust_engines")
+_BACKEND_OPTIONS = ("provider", "processor", "device", "dla", "threads", "trust_engines")
 
 
 def list_backends() -> list[str]:
@@ -58,7 +58,8 @@ def create_backend(name: str, bundle: Bundle, options: LoadOptions = DEFAULTS) -
     """Open a backend for a bundle; "auto" opens the fastest one on this machine.
 
     Args:
-        options: only `processor`, `device`, `dla`, `threads` and `trust_engines` are used.
+        options: only `provider`, `processor`, `device`, `dla`, `threads` and `trust_engines` are
+            used.
 
     Raises:
         UnknownNameError: no such backend. MissingDependencyError: its extra is not installed.
@@ -114,6 +115,10 @@ def precisions_of(name: str, options: LoadOptions = DEFAULTS) -> tuple[Precision
         from .openvino_library import find_device
 
         return find_device(options).precisions
+    if options.provider not in (None, "cpu"):
+        from .providers import find_provider
+
+        return tuple(find_provider(options.provider).graphs)
     return _KINDS[name].precisions
 
 

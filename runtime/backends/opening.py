@@ -15,6 +15,7 @@ from . import check_kind, create_backend
 from .base import Backend
 from .choice import Candidate, Choice, choose
 from .fallback import open_chosen, uses_gpu
+from .golden import golden_agreement
 from .steering import SteeredBackend
 from .tiling import TiledBackend, by_windows
 
@@ -40,6 +41,7 @@ def open_backend(
     """Put a bundle on a backend, in tiles and at several depths if the options ask for that.
 
     A choice that was kept and cannot be opened any more is measured again, which is logged.
+    A provider of ONNX Runtime that is named must pass the golden check.
 
     Args:
         backend: "auto" for the GPU if TensorRT is there, otherwise for what `choose` finds.
@@ -50,6 +52,10 @@ def open_backend(
     """
     if options.precision is not None:
         bundle = bundle.at(options.precision)
+    if backend == "auto" and options.provider is not None:
+        raise UsageError(
+            f"provider {options.provider} is one of ONNX Runtime's. Pass --backend onnxruntime too."
+        )
     if backend == "auto" and not uses_gpu(options):
         check_kind(backend, bundle, options)
         return _chosen(bundle, options, prefer)
@@ -58,7 +64,15 @@ def open_backend(
             f"pytorch computes in FP32 and BF16; precision {options.precision} needs another "
             "backend."
         )
-    return _opened(bundle, options, partial(create_backend, backend, options=options))
+    opened = _opened(bundle, options, partial(create_backend, backend, options=options))
+    if options.provider not in (None, "cpu"):
+        try:
+            for each in opened.plain:
+                golden_agreement(each)
+        except BaseException:
+            opened.backend.close()
+            raise
+    return opened
 
 
 def _chosen(bundle: Bundle, options: LoadOptions, prefer: Candidate | None) -> Opened:

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU, the default if there is no GPU."""
+"""ONNX Runtime: on the CPU, the default if there is no GPU, or on another of its providers."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from edgeunet.errors import BackendError, MissingDependencyError, UsageError
 from ..options import LoadOptions
 from .base import CLOSED, NetBackend
 from .parts import Arrays, End, Graph, PartedNet, name_of, rounded, self_contained
+from .placement import Placement
 
 try:
     import onnxruntime
@@ -34,12 +35,15 @@ _AS_WRITTEN = ("int8", "int8.fp16")
 
 
 def open_onnxruntime(bundle: Bundle, options: LoadOptions) -> NetBackend:
-    """The graph of the bundle's precision, on all cores or `options.threads`.
+    """The graph of the bundle's precision, on all cores or `options.threads`, or on a provider.
 
     Raises:
-        BackendError: ONNX Runtime cannot load the graph.
+        BackendError: ONNX Runtime cannot load the graph, or start `options.provider`.
+        UsageError: see `Placement.of`.
     """
-    return open_flavour(bundle, _FLAVOUR[bundle.manifest.precision], threads=options.threads)
+    placement = Placement.of(bundle, options)
+    flavour = _FLAVOUR[bundle.manifest.precision] if placement is None else placement.flavour
+    return open_flavour(bundle, flavour, threads=options.threads, placement=placement)
 
 
 def open_flavour(
@@ -48,6 +52,7 @@ def open_flavour(
     *,
     threads: int | None = None,
     rewritten: Callable[[bytes], bytes] | None = None,
+    placement: Placement | None = None,
 ) -> NetBackend:
     """Open one of the bundle's graphs, see `OrtNet`.
 
@@ -66,9 +71,11 @@ def open_flavour(
         gate=bundle.manifest.gate,
         threads=threads,
         flavour=flavour,
+        placement=placement,
     )
     net.check(bundle.manifest, name=str(bundle.root))
-    return NetBackend(bundle, net, name="onnxruntime")
+    name = "onnxruntime" if placement is None else f"onnxruntime {placement.name}"
+    return NetBackend(bundle, net, name=name)
 
 
 class OrtNet(PartedNet):
@@ -86,6 +93,7 @@ class OrtNet(PartedNet):
             reordering, and those of FP16 and TensorRT's INT8 get and give what an engine would:
             see `engine_dtype`. Their own Casts do not do that: ONNX Runtime removes them, and
             computes FP16 graphs in FP32 with weights of FP16.
+        placement: the provider to run on instead of the CPU. It rounds by itself and has one lane.
 
     Raises:
         GraphError: a graph that is not self-contained, see `check_graph`. BundleError: a file that
@@ -100,14 +108,23 @@ class OrtNet(PartedNet):
         gate: Sequence[float] | None = None,
         threads: int | None = None,
         flavour: Flavour = "fp32",
+        placement: Placement | None = None,
     ) -> None:
         super().__init__(gate, has_decoder=decoder is not None)
-        options = _session_options(threads, as_written=flavour in _AS_WRITTEN)
-        self._dtype = engine_dtype(_ENGINE.get(flavour, "fp32"))
-        self._first: onnxruntime.InferenceSession | None = _open(graph, options)
-        self._decoder = None if decoder is None else _open(decoder, options)
+
+        def open_session(graph: Graph) -> onnxruntime.InferenceSession:
+            options = _session_options(threads, as_written=flavour in _AS_WRITTEN)
+            return _open(graph, options, placement)
+
+        self._placed = placement is not None
+        self._dtype = engine_dtype("fp32" if self._placed else _ENGINE.get(flavour, "fp32"))
+        self._first: onnxruntime.InferenceSession | None = open_session(graph)
+        self._decoder = None if decoder is None else open_session(decoder)
+        if placement is not None:
+            placement.check([each for each in (self._first, self._decoder) if each is not None])
+        self._one_image = placement is not None and placement.provider.one_image
         available = threads or cores()
-        self.lanes = min(2, available)
+        self.lanes = 1 if self._placed else min(2, available)
         self._open_lane = partial(
             OrtNet,
             graph,
@@ -138,16 +155,28 @@ class OrtNet(PartedNet):
 
     def run(self, image: npt.NDArray[Any]) -> Arrays:
         """All outputs of the graph (of its first part if there are two), in their order."""
-        return _run(self._first, [image], self._dtype)
+        return self._run(self._first, [image])
 
     def decode(self, features: Arrays) -> npt.NDArray[np.float32]:
         """Logits from the features of the first part."""
-        return _run(self._decoder, features, self._dtype)[0]
+        return self._run(self._decoder, features)[0]
+
+    def _run(self, session: onnxruntime.InferenceSession | None, inputs: Arrays) -> Arrays:
+        """All outputs of a session for a batch, which may have to come image by image."""
+        if not self._one_image or len(inputs[0]) == 1:
+            return _run(session, inputs, self._dtype)
+        alone = [
+            _run(session, [each[index : index + 1] for each in inputs], self._dtype)
+            for index in range(len(inputs[0]))
+        ]
+        return [np.concatenate(outputs) for outputs in zip(*alone, strict=True)]
 
     def lane(self) -> OrtNet:
         """See `Net`; opened when it is first needed."""
         with self._opening:
             _opened(self._first)
+            if self._placed:  # its one session takes calls of any thread
+                return self
             if self._lane is None:
                 self._lane = self._open_lane()
             return self._lane
@@ -173,9 +202,13 @@ def _session_options(threads: int | None, *, as_written: bool) -> onnxruntime.Se
     return options
 
 
-def _open(graph: Graph, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+def _open(
+    graph: Graph, options: onnxruntime.SessionOptions, placement: Placement | None
+) -> onnxruntime.InferenceSession:
     """Open a session of the bytes that were checked, without a path to find other files from."""
     content = self_contained(graph)
+    if placement is not None:
+        return placement.open(content, options)
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises several unrelated classes

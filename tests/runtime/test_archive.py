@@ -277,6 +277,8 @@ def test_backends_share_cores_and_gpus(int8_bundle: Path) -> None:
     assert archive_module._needs_gpu("auto", Cluster(8, 2), 2)
     assert not archive_module._needs_gpu("auto", Cluster(8, 2), 3)
     assert archive_module._needs_gpu("tensorrt", Cluster(8, 1), 4)
+    assert archive_module._needs_gpu("onnxruntime", Cluster(8, 1), 4, "cuda")
+    assert not archive_module._needs_gpu("onnxruntime", Cluster(8, 1), 4, "openvino")
     with pytest.raises(BackendError, match="rtx needs a GPU for each worker, and Ray has none"):
         archive_module._needs_gpu("rtx", Cluster(8, 0), 1)
 

@@ -23,6 +23,7 @@ def test_nothing_is_chosen_by_default() -> None:
         "precision",
         "tiling",
         "target_fps",
+        "provider",
         "processor",
         "device",
         "dla",

@@ -22,6 +22,7 @@ from edgeunet.runtime.backends import create_backend, list_backends
 from edgeunet.runtime.backends.base import NetBackend
 from edgeunet.runtime.backends.ort import open_flavour
 from edgeunet.runtime.backends.preprocess import Preprocessor
+from edgeunet.runtime.backends.providers import PROVIDERS
 from edgeunet.runtime.backends.smoothing import Smoother
 from edgeunet.runtime.frames import Batch
 from edgeunet.runtime.options import LoadOptions
@@ -51,7 +52,8 @@ class Case:
         version = [] if self.tensorrt is None else [self.tensorrt, self.precision]
         version += ["bf16"] if self.precision == "bf16" else []
         threads = [] if self.options.threads is None else [str(self.options.threads)]
-        return "-".join([self.backend, *filter(None, [self.flavour]), *threads, *version])
+        named = filter(None, [self.options.provider, self.flavour])
+        return "-".join([self.backend, *named, *threads, *version])
 
     @contextmanager
     def open(self, bundle: Bundle) -> Iterator[NetBackend]:
@@ -85,6 +87,11 @@ CASES = [
     Case("rtx", LoadOptions(), 1e-5, "fp32", tensorrt="rtx-1.7.1"),
     Case("rtx", LoadOptions(), 5e-3, "fp16", tensorrt="rtx-1.7.1"),
     Case("rtx", LoadOptions(), None, "int8", tensorrt="rtx-1.7.1"),
+    *(
+        Case("onnxruntime", LoadOptions(provider=name), 5e-3, "fp16")
+        for name, provider in PROVIDERS.items()
+        if provider.is_installed and provider.has_hardware() and "fp16" in provider.graphs
+    ),
 ]
 
 
