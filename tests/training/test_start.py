@@ -10,10 +10,11 @@ import torch
 
 from edgeunet.bundle.card import Card
 from edgeunet.bundle.manifest import InputSpec
+from edgeunet.catalogue import find_weights
 from edgeunet.data.datasets import default_palette, open_dataset
 from edgeunet.errors import CheckpointError
 from edgeunet.models import create_model
-from edgeunet.models.checkpoints import Checkpoint, find_weights, save_checkpoint
+from edgeunet.models.checkpoints import Checkpoint, save_checkpoint
 from edgeunet.models.depth import prune_depth
 from edgeunet.models.structure import structure_of
 from edgeunet.pruning.channels import prune_channels
