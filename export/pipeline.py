@@ -19,6 +19,7 @@ from edgeunet.data.fit import Fit
 from edgeunet.errors import CalibrationError, UsageError
 from edgeunet.files import locked, new_directory
 from edgeunet.parity import ParityReport
+from edgeunet.steps import count_of
 
 from .graphs.pixels import check_form
 from .int8.calibration.check_frames import examine
@@ -198,12 +199,18 @@ def _selection(options: ExportOptions, origin: Origin, report: Callable[[str], N
     card = origin.card
     calibrates = options.precision == "int8" and options.calib_table is None
     if options.calib is not None:
+        report("choosing frames")
         fit = Fit(card.input, options.reading)
         candidates = describe_source(
-            options.calib, num_classes=len(card.classes), fit=fit, layout=options.layout
+            options.calib,
+            num_classes=len(card.classes),
+            fit=fit,
+            layout=options.layout,
+            count=count_of(report),
         )
         selection = select(candidates)
         if calibrates:
+            report("comparing them with the training data")
             report(examine(origin.distance, candidates.descriptors, selection.typical, card.input))
         return selection
     if calibrates and card.data != cells.NAME:

@@ -23,6 +23,7 @@ from edgeunet.parity import (
 )
 from edgeunet.parity.measure import TOLERANCES
 from edgeunet.parity.reference import Reference
+from edgeunet.steps import Count
 
 from .int8.budget import hold_budget
 from .int8.judge import Loss
@@ -63,10 +64,23 @@ class Proof:
     max_iou_drop: float
     layout: str | None = None
 
-    def measure(self, bundle: Bundle) -> tuple[ParityReport, list[WorstFrame]]:
-        """Compare all graphs of the bundle with the reference."""
+    def measure(
+        self, bundle: Bundle, count: Count = lambda done, total: None
+    ) -> tuple[ParityReport, list[WorstFrame]]:
+        """Compare all graphs of the bundle with the reference.
+
+        Args:
+            count: called with the number of frames done.
+        """
         samples, name = self._samples(bundle)
-        return measure(bundle, samples, data=name, reference=self.reference, simulate=True)
+        return measure(
+            bundle,
+            samples,
+            data=name,
+            reference=self.reference,
+            simulate=True,
+            progress=lambda done: count(done, None),
+        )
 
     def excess(self, parity: ParityReport) -> float:
         """Points by which the worst graph exceeds its budget.

@@ -22,6 +22,7 @@ from edgeunet.errors import ParityError
 from edgeunet.files import sha256, write_json
 from edgeunet.parity import ParityReport, left_out_text, write_html
 from edgeunet.runtime.backends.preprocess import Preprocessor
+from edgeunet.steps import count_of
 
 from .graphs.fp16 import half
 from .graphs.pixels import write_all_pixels
@@ -85,11 +86,13 @@ class BundleWriter:
         proof = Proof(
             self.origin, options.data, options.reading, options.max_iou_drop, layout=options.layout
         )
-        parity, worst = proof.measure(bundle)
+        count = count_of(report)
+        parity, worst = proof.measure(bundle, count)
         if options.precision == "int8" and proof.repairs(parity):
             fallbacks = proof.repair(bundle, labelled=parity.labelled, report=report)
             if fallbacks:
-                parity, worst = proof.measure(self._seal())
+                report("parity")
+                parity, worst = proof.measure(self._seal(), count)
                 parity = replace(parity, fallbacks=fallbacks)
         proof.check(parity)
         parity = replace(parity, bundle=self.name)
@@ -123,9 +126,15 @@ class BundleWriter:
             table = read_table(path)
             check_table(table, reference, model=self.card.model, path=path)
             return table
-        self.report(f"calibration on {len(self.selection.chosen)} frames")
         asked = None if method == "auto" else method
-        table = calibrate(reference, self.selection, self.card, method=asked, folder=folder)
+        table = calibrate(
+            reference,
+            self.selection,
+            self.card,
+            method=asked,
+            folder=folder,
+            report=self.report,
+        )
         left_out = left_out_text(table.left_out, classes=len(self.card.classes))
         self.report(f"calibrated by {table.method}" + (f", {left_out}" if left_out else ""))
         return table
@@ -182,7 +191,9 @@ class BundleWriter:
         """Write the parts and the manifest of the current graphs, and open the bundle."""
         if self.card.gate is not None:
             split_flavours(self.folder, FLAVOURS[self.options.precision])
-        write_all_pixels(self.folder, self._manifest(), self.options.pixels_form)
+        form = self.options.pixels_form
+        if form is not None:
+            write_all_pixels(self.folder, self._manifest(), form)
         path = self.folder / MANIFEST_NAME
         path.unlink(missing_ok=True)
         write_json(path, encode(self._manifest()))

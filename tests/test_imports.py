@@ -282,7 +282,7 @@ def test_imports_are_found_in_every_form(tmp_path: Path) -> None:
 
 
 COMMON = [
-    *("catalogue", "errors", "extras", "fields", "files", "latency", "listing", "metrics"),
+    *("catalogue", "errors", "extras", "fields", "files", "latency", "listing", "metrics", "steps"),
     "data.cost",
     "data.headers",
     "data.images",

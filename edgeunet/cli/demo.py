@@ -8,7 +8,8 @@ import click
 
 from ..demo import demo
 from .bench import table
-from .common import DIRECTORY, Command, echo, echo_step, force_option, option
+from .common import DIRECTORY, Command, echo, force_option, option
+from .steps import ShownSteps
 
 
 @click.command("demo", cls=Command)
@@ -25,7 +26,8 @@ def command(output: Path, force: bool) -> None:
 
     Downloads nothing.
     """
-    result = demo(output, force=force, report=echo_step)
+    with ShownSteps() as steps:
+        result = demo(output, force=force, report=steps)
     summary = result.run
     echo(f"\n{result.parity.table()}\n\n{table(result.bench)}\n")
     echo(

@@ -16,12 +16,12 @@ from .common import (
     Command,
     echo,
     echo_json,
-    echo_step,
     force_option,
     json_option,
     option,
 )
 from .options import options_from
+from .steps import ShownSteps
 
 
 @click.command("export", cls=Command)
@@ -56,7 +56,8 @@ def command(
     precision: Exported = "int8" if int8 else "fp16" if fp16 else "fp32"
     options = replace(options, precision=precision, preparation=preparation, reading=reading)
     target = output or Path(options.name)
-    parity = export_bundle(target, options, force=force, report=echo_step)
+    with ShownSteps(quiet=as_json) as steps:
+        parity = export_bundle(target, options, force=force, report=steps)
     if as_json:
         echo_json({"bundle": str(target), "parity": parity.to_json()})
     else:

@@ -15,12 +15,12 @@ from .common import (
     Command,
     echo,
     echo_json,
-    echo_step,
     force_option,
     json_option,
     option,
 )
 from .options import options_from
+from .steps import ShownSteps
 
 
 @click.command("prune", cls=Command)
@@ -40,7 +40,8 @@ def command(
     says what it costs.
     """
     options = replace(options, preparation=preparation)
-    result = prune(output, options, force=force, report=echo_step)
+    with ShownSteps(quiet=as_json) as steps:
+        result = prune(output, options, force=force, report=steps)
     if as_json:
         echo_json(encode(result))
     else:

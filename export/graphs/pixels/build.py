@@ -79,17 +79,12 @@ def write_pixels(
     save(to_pixels(model, bundle.manifest, flavour, form), Path(path))
 
 
-def write_all_pixels(folder: Path, manifest: Manifest, form: PixelsForm | None) -> None:
+def write_all_pixels(folder: Path, manifest: Manifest, form: PixelsForm) -> None:
     """Write `model.*.pixels.onnx` beside each graph of a bundle that is being made, and lint them.
-
-    Args:
-        form: None writes none.
 
     Raises:
         UsageError: see `check_form`. ExportError: see `lint_flavours`.
     """
-    if form is None:
-        return
     check_form(manifest.input, form)
     for flavour in manifest.flavours:
         model = load(folder / flavour_file(flavour))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from edgeunet.bundle.manifest import flavour_file
 from edgeunet.errors import CalibrationError, DatasetError
 from edgeunet.files import sha256
 from edgeunet.parity import ParitySample
+from edgeunet.steps import Count, count_of
 
 from ..emitters import COMPARED
 from ..judge import Judge
@@ -31,31 +32,37 @@ def calibrate(
     *,
     method: Method | None,
     folder: Path | None = None,
+    report: Callable[[str], None] = lambda step: None,
 ) -> CalibrationTable:
     """Calibrate the reference graph on the chosen frames.
 
     Args:
         method: None chooses the one whose worst graph is best on the held-out frames, see `best`.
         folder: receives the graphs that a method was chosen by, see `score_methods`.
+        report: called with the name of each step.
 
     Raises:
         CalibrationError: an activation is not finite, or the net sees a single class.
         DatasetError: a mask and its frame differ in size.
     """
-    observation = observe(graph, selection.chosen.frames, card.input)
+    report(f"calibration on {len(selection.chosen)} frames")
+    count = count_of(report)
+    observation = observe(graph, selection.chosen.frames, card.input, count=count)
     # Procedural frames hold all classes: a net that sees only one there is untrained.
     if not selection.procedural:
         check_classes(observation.classes, card.classes)
     source = selection.chosen.name
+    table = make_table(graph, observation, method or METHODS[0], model=card.model, source=source)
     if method is not None:
-        return make_table(graph, observation, method, model=card.model, source=source)
+        return table
+    held_out = selection.held_out
+    report(f"comparing {len(METHODS)} methods on {len(held_out)} frames")
     tables = {
-        tried: make_table(graph, observation, tried, model=card.model, source=source)
+        tried: replace(table, method=tried, ranges=ranges_of(observation.statistics, tried))
         for tried in METHODS
     }
-    held_out = selection.held_out
     judge = Judge(graph, labelled_samples(held_out), card.input, gate=card.gate)
-    scores = score_methods(judge, tables, folder)
+    scores = score_methods(judge, tables, folder, count=count)
     labels = "unlabelled" if held_out.mask is None else "labelled"
     same = held_out.numbers == selection.chosen.numbers
     kind = "the same that calibrated (there are no others)" if same else "held out"
@@ -102,7 +109,11 @@ and the one that agrees most with FP32 has the lowest mIoU."""
 
 
 def score_methods(
-    judge: Judge, tables: Mapping[Method, CalibrationTable], folder: Path | None = None
+    judge: Judge,
+    tables: Mapping[Method, CalibrationTable],
+    folder: Path | None = None,
+    *,
+    count: Count = lambda done, total: None,
 ) -> tuple[MethodScore, ...]:
     """Quantize the judge's reference graph with each method's table and compare the masks.
 
@@ -115,8 +126,9 @@ def score_methods(
 
     Args:
         folder: receives the two graphs of the best method, named as in a bundle; None for none.
+        count: called with the number of graphs that were measured, and of all.
     """
-    scores = []
+    scores: list[MethodScore] = []
     with tempfile.TemporaryDirectory(prefix="edgeunet-", dir=folder) as scratch:
         for method, table in tables.items():
             tried = Path(scratch) / method
@@ -126,6 +138,7 @@ def score_methods(
                 path = tried / flavour_file(emitter.flavour)
                 emitter.quantize(judge.reference, path, table)
                 found.append(judge.tally(path, emitter.flavour))
+                count(len(scores) * len(COMPARED) + len(found), len(tables) * len(COMPARED))
             mious = [tally.miou for tally in found if tally.miou is not None]
             miou = round(100 * min(*mious, judge.miou), 3) if mious and judge.miou else None
             agreement = min(tally.agreement for tally in found)

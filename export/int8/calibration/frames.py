@@ -18,6 +18,7 @@ from edgeunet.listing import list_images_below
 from edgeunet.metrics import Mask
 from edgeunet.runtime.frames import Frame, SourceFrame
 from edgeunet.runtime.sources import Frames
+from edgeunet.steps import Count
 
 from .selection import Descriptor, describe_frame, evenly, farthest_first, thinned
 
@@ -66,7 +67,12 @@ class Candidates:
 
 
 def describe_source(
-    path: Path, *, num_classes: int, fit: Fit, layout: str | None = None
+    path: Path,
+    *,
+    num_classes: int,
+    fit: Fit,
+    layout: str | None = None,
+    count: Count = lambda done, total: None,
 ) -> Candidates:
     """Describe at most `CANDIDATES` frames of images, a video, or a data set's training split.
 
@@ -76,13 +82,14 @@ def describe_source(
         fit: turns what is read into frames for the net.
         num_classes: the net's; a data set with another number has images for it, but no labels.
         layout: of a data set, see `open_dataset`.
+        count: called with the number of images described, and of all.
 
     Raises:
         CalibrationError: not frames, no frames, or a camera. DatasetError: a damaged data set.
         SourceError: an image or a video that cannot be read. FrameError: one that does not fit.
     """
     if is_dataset(path, layout):
-        return _of_dataset(path, layout, num_classes, fit)
+        return _of_dataset(path, layout, num_classes, fit, count)
     try:
         frames = _frames_below(path) or Frames.open(path)
     except SourceError as error:
@@ -97,24 +104,33 @@ def describe_source(
                 raise CalibrationError(f"{frames.name} cannot be read twice. {_WANTED}")
             described = thinned(source, CANDIDATES, kept=kept)
         return Candidates(frames, fit, frames.name, dict(described))
-    return _of_images(frames, fit, frames.name)
+    return _of_images(frames, fit, frames.name, count)
 
 
-def _of_dataset(path: Path, layout: str | None, num_classes: int, fit: Fit) -> Candidates:
+def _of_dataset(
+    path: Path, layout: str | None, num_classes: int, fit: Fit, count: Count
+) -> Candidates:
     dataset = open_dataset(path, layout)
     samples = dataset.samples("train")
     frames = Frames(str(path), "dataset", tuple(sample.image for sample in samples))
     mask: Callable[[int], Mask] | None = None
     if len(dataset.classes) == num_classes:
         mask = lambda number: read_labels(samples[number], num_classes=num_classes)  # noqa: E731
-    return _of_images(frames, fit, f"{dataset.name}, training images", mask)
+    return _of_images(frames, fit, f"{dataset.name}, training images", count, mask)
 
 
 def _of_images(
-    frames: Frames, fit: Fit, name: str, mask: Callable[[int], Mask] | None = None
+    frames: Frames,
+    fit: Fit,
+    name: str,
+    count: Count,
+    mask: Callable[[int], Mask] | None = None,
 ) -> Candidates:
     pages = _pages(frames.files)
-    descriptors = {number: describe_frame(_page(*page, fit), fit) for number, page in pages.items()}
+    descriptors = {}
+    for number, page in pages.items():
+        descriptors[number] = describe_frame(_page(*page, fit), fit)
+        count(len(descriptors), len(pages))
     return Candidates(frames, fit, name, descriptors, pages, mask)
 
 

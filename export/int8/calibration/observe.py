@@ -15,6 +15,7 @@ from edgeunet.errors import CalibrationError
 from edgeunet.runtime.backends.ort import OrtNet
 from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.runtime.frames import Frame
+from edgeunet.steps import Count
 
 from .ranges import Statistics
 
@@ -35,7 +36,13 @@ class Observation:
     classes: frozenset[int]
 
 
-def observe(graph: Path, frames: Sequence[Frame], spec: InputSpec) -> Observation:
+def observe(
+    graph: Path,
+    frames: Sequence[Frame],
+    spec: InputSpec,
+    *,
+    count: Count = lambda done, total: None,
+) -> Observation:
     """Run the reference graph on frames, one at a time, and collect statistics.
 
     Memory: ONNX Runtime's for one frame, at most `ELEMENTS_AT_ONCE` activation values (or the
@@ -44,6 +51,7 @@ def observe(graph: Path, frames: Sequence[Frame], spec: InputSpec) -> Observatio
 
     Args:
         frames: fitted to the net; iterated over once for each part.
+        count: called with what is done, and of how much.
 
     Raises:
         CalibrationError: no frame, or an activation that is not finite.
@@ -52,15 +60,16 @@ def observe(graph: Path, frames: Sequence[Frame], spec: InputSpec) -> Observatio
     prepare = Preprocessor(spec)
     statistics = {"image": Statistics()}
     classes: set[int] = set()
-    count = 0
-    for part, names in enumerate(_parts(model)):
+    seen = 0
+    parts = _parts(model)
+    for part, names in enumerate(parts):
         net = _observed(model, names)
         statistics |= {name: Statistics() for name in names}
-        for frame in frames:
+        for number, frame in enumerate(frames):
             image = prepare([frame])
             found = dict(zip(names, net.run(image), strict=True))
             if part == 0:
-                count += 1
+                seen += 1
                 found["image"] = image
             for name, values in found.items():
                 if not statistics[name].add(values):
@@ -69,9 +78,10 @@ def observe(graph: Path, frames: Sequence[Frame], spec: InputSpec) -> Observatio
                     )
                 if name == "logits":
                     classes |= set(np.unique(values.argmax(1)).tolist())
-    if not count:
+            count(part * len(frames) + number + 1, len(parts) * len(frames))
+    if not seen:
         raise CalibrationError("there are no calibration frames; pass --calib DIR with images.")
-    return Observation(statistics, count, frozenset(classes))
+    return Observation(statistics, seen, frozenset(classes))
 
 
 def activations(model: onnx.ModelProto) -> dict[str, int]:

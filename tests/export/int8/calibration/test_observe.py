@@ -103,14 +103,12 @@ import numpy as np
 from edgeunet.exporting.int8.calibration import observe as observing
 from edgeunet.exporting.int8.calibration.calibrate import make_table
 from edgeunet.bundle.manifest import InputSpec
-class Large:
-    def __iter__(self):
-        yield np.full((1080, 1920, 3), 50, np.uint8)
+large = np.full((1080, 1920, 3), 50, np.uint8)
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10  # MB
 observing.ELEMENTS_AT_ONCE = 1 << 24
 before = peak()
-observing.observe(Path(sys.argv[1]), Large(), InputSpec(768, 768))
+observing.observe(Path(sys.argv[1]), [large], InputSpec(768, 768))
 print(peak() - before)
 """
 
