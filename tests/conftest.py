@@ -86,6 +86,17 @@ def _one_thread_beside_other_workers() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _verified_on_few_frames() -> Iterator[None]:
+    """Exports of procedural weights are verified on the first 8 of their 24 labelled frames.
+
+    They hold all classes. Tests export some hundred bundles.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edgeunet.exporting.proof.FRAMES", 8)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _own_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Engines are signed with a key of the tests, not with the user's."""
     with pytest.MonkeyPatch.context() as patch:

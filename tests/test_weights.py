@@ -43,14 +43,14 @@ def test_weights_are_finite_halves(model: str, tag: str) -> None:
         assert tensor.element_size() == 2, name
 
 
-SECONDS = {"unet3p": 120, "unetpp": 90, "resunet": 80, "eff_unet": 60}
+SECONDS = {"unet3p": 70, "unetpp": 50, "resunet": 45, "eff_unet": 35}
 """That exports take; those of other nets take less."""
 
 
 @pytest.mark.parametrize(
     "model",
     [
-        pytest.param(model, marks=pytest.mark.slow(seconds=SECONDS.get(model, 40)))
+        pytest.param(model, marks=pytest.mark.slow(seconds=SECONDS.get(model, 25)))
         for model, tag in TAGGED
         if tag == "cells" and model != "mobile_unet"
     ],

@@ -11,7 +11,7 @@ from edgeunet.bundle.bundle import open_bundle
 from edgeunet.data.fit import Reading
 from edgeunet.errors import ExportError, ParityError
 from edgeunet.exporting import ExportOptions, export_bundle
-from edgeunet.exporting.proof import FRAMES, Proof, check_simulator
+from edgeunet.exporting.proof import Proof, check_simulator
 from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.parity import ParityReport
 from edgeunet.parity.torch_reference import TorchReference
@@ -46,7 +46,7 @@ def test_int8_is_not_proved_on_wrong_convolutions(
 
 
 def test_procedural_weights_are_measured_on_procedural_frames(parity: ParityReport) -> None:
-    assert (parity.data, parity.frames, parity.labelled) == ("procedural cells", FRAMES, True)
+    assert (parity.data, parity.frames, parity.labelled) == ("procedural cells", 8, True)
 
 
 def test_a_bundle_within_its_budget_passes(proof: Proof, parity: ParityReport) -> None:
