@@ -11,11 +11,19 @@ import pytest
 
 from edgeunet.demo import FRAMES, RATE, SIZE, _strangers_in, demo
 from edgeunet.errors import OutputExistsError, UsageError
+from edgeunet.exporting import ExportOptions
 from edgeunet.runtime.sources import Frames, SourceInfo
 
 
-@pytest.mark.slow(seconds=80)
-def test_demo_exports_compares_and_segments(tmp_path: Path) -> None:
+@pytest.mark.slow(seconds=30)
+def test_demo_exports_compares_and_segments(
+    cells_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made_before(output: Path, options: ExportOptions, **_: object) -> None:
+        assert options == ExportOptions("mobile_unet", precision="int8", size=SIZE)
+        shutil.copytree(cells_bundle, output)
+
+    monkeypatch.setattr("edgeunet.demo.export_bundle", made_before)
     result = demo(tmp_path / "demo")
     assert result.parity.first_failure is None, result.parity.table()
     assert result.parity.reference_miou > 85
