@@ -26,11 +26,17 @@ MODULES = {
 
 
 @pytest.mark.parametrize("target", MODULES)
-def test_parity_compares_what_was_deployed(int8_bundle: Path, tmp_path: Path, target: str) -> None:
+def test_parity_compares_what_was_deployed(
+    int8_bundle: Path, tmp_path: Path, target: str, request: pytest.FixtureRequest
+) -> None:
     pytest.importorskip(MODULES[target], reason=f"needs the extra [{target}]")
-    (flavour,) = deploy(int8_bundle, target, tmp_path / "out")
-    report = data("parity", int8_bundle, "--deployed", tmp_path / "out")
-    (compared,) = report["pixels"]
+    if target == "ncnn":
+        output = request.getfixturevalue("ncnn_deployment")
+    else:
+        output = tmp_path / "out"
+        deploy(int8_bundle, target, output)
+    (flavour,) = json.loads((output / "deployment.json").read_text())["flavours"]
+    (compared,) = data("parity", int8_bundle, "--deployed", output)["pixels"]
     assert compared["name"] == f"{target} {flavour}"
     assert compared["ok"] and 0.99 <= compared["agreement"] <= 1
 
@@ -97,13 +103,13 @@ def test_what_is_no_sound_deployment_is_refused(
         open_deployed(open_bundle(fp32_bundle), tmp_path / "out", stack)
 
 
-def test_program_that_is_not_ours_is_not_run(fp32_bundle: Path, tmp_path: Path) -> None:
-    pytest.importorskip("pnnx", reason="needs the extra [ncnn]")
-    output = tmp_path / "out"
-    deploy(fp32_bundle, "ncnn", output)
+def test_program_that_is_not_ours_is_not_run(
+    int8_bundle: Path, ncnn_deployment: Path, tmp_path: Path
+) -> None:
+    output = ncnn_deployment
     (output / "segment.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     record = json.loads((output / "deployment.json").read_text())
     record["files"]["segment.py"] = sha256(output / "segment.py")
     (output / "deployment.json").write_text(json.dumps(record))
-    assert "is not the program" in fails(2, "parity", fp32_bundle, "--deployed", output)
+    assert "is not the program" in fails(2, "parity", int8_bundle, "--deployed", output)
     assert not (tmp_path / "ran").exists()

@@ -41,16 +41,17 @@ SPECS = {
 }  # fmt: skip
 
 
-def test_example_gives_the_runtimes_mask(int8_bundle: Path, tmp_path: Path) -> None:
+def test_example_gives_the_runtimes_mask(
+    int8_bundle: Path, ncnn_deployment: Path, tmp_path: Path
+) -> None:
     """With FP16 weights, which take half of the place."""
-    output = tmp_path / "out"
-    assert deploy(int8_bundle, "ncnn", output) == ("fp16",)
+    output = ncnn_deployment
     assert names(output) == [*FILES, "segment.py"]
     size = (int8_bundle / "model.fp32.onnx").stat().st_size
     assert (output / "model.ncnn.bin").stat().st_size < 0.55 * size
     frame = open_bundle(int8_bundle).golden().frames[0]
     Image.fromarray(frame).save(tmp_path / "frame.png")
-    paths = ["out", "frame.png", "mask.png", "overlay.png"]
+    paths = [output, "frame.png", "mask.png", "overlay.png"]
     ran = subprocess.run(
         [sys.executable, ROOT / "examples/ncnn/segment.py", *paths],
         cwd=tmp_path, capture_output=True, text=True,
