@@ -26,7 +26,7 @@ from edgeunet.files import sha256
 from edgeunet.latency import Race
 
 from ..frames import Batch, Frame
-from ..options import DEFAULTS, LoadOptions
+from ..options import DEFAULTS, LoadOptions, Provider
 from . import create_backend, precisions_of
 from .base import Backend
 from .golden import golden_agreement
@@ -51,7 +51,7 @@ class Candidate(NamedTuple):
 
     backend: str
     precision: Precision
-    provider: str | None = None
+    provider: Provider | None = None
 
     @property
     def label(self) -> str:
@@ -60,8 +60,14 @@ class Candidate(NamedTuple):
 
     def options(self, given: LoadOptions) -> LoadOptions:
         """What `create_backend` takes to open it; the rest of `given` is for the GPU's backends."""
-        device = given.device if given.processor is not None else None
-        return replace(DEFAULTS, threads=given.threads, processor=given.processor, device=device)
+        named = self.provider is not None or given.processor is not None
+        return replace(
+            DEFAULTS,
+            provider=self.provider,
+            processor=given.processor,
+            device=given.device if named else None,
+            threads=given.threads,
+        )
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,8 @@ def candidates(bundle: Bundle, options: LoadOptions) -> list[Candidate]:
     """What is installed and can run the bundle with these options, the closest precision first.
 
     PyTorch is the reference and none of them. The GPU by TensorRT is none either: its engines take
-    minutes to build. OpenVINO's GPU and NPU must be named by `processor`.
+    minutes to build. OpenVINO's GPU and NPU must be named by `processor`; those of ONNX Runtime's
+    providers that start fast are candidates.
 
     Args:
         options: `precision`, if it is not None, is the only one. `processor` leaves OpenVINO alone.
@@ -116,6 +123,9 @@ def candidates(bundle: Bundle, options: LoadOptions) -> list[Candidate]:
     found: list[Candidate] = []
     if importlib.util.find_spec("onnxruntime") is not None and options.processor is None:
         found += _of("onnxruntime", held, precisions_of("onnxruntime"))
+        for provider in _providers():
+            able = precisions_of("onnxruntime", replace(DEFAULTS, provider=provider))
+            found += [each._replace(provider=provider) for each in _of("onnxruntime", held, able)]
     if importlib.util.find_spec("openvino") is not None:
         try:
             able = find_device(_of_openvino(options)).precisions
@@ -123,6 +133,17 @@ def candidates(bundle: Bundle, options: LoadOptions) -> list[Candidate]:
             able = tuple(held[:1])  # opening it says why it cannot be used
         found += _of("openvino", held, able)
     return sorted(found, key=_rank)
+
+
+def _providers() -> list[Provider]:
+    """ONNX Runtime's, for GPUs and NPUs that seem to be here; none if it cannot be loaded."""
+    try:
+        from .providers import usable_providers
+
+        usable = usable_providers()
+        return [each for each in get_args(Provider) if each in usable]
+    except MissingDependencyError:
+        return []
 
 
 def _of_openvino(options: LoadOptions) -> LoadOptions:
@@ -284,9 +305,8 @@ def _choice(kept: Kept, path: Path) -> Choice:
 
 def _asked(bundle: Bundle, options: LoadOptions) -> Asked:
     """What the choice depends on."""
-    opening = Candidate("openvino", "fp32").options(options)
-    given = {name: getattr(opening, name) for name in ("processor", "device", "threads")}
-    given["precision"] = options.precision
+    names = ("precision", "processor", "device", "threads")
+    given = {name: getattr(options, name) for name in names}
     return Asked(
         bundle=sha256(bundle.root / MANIFEST_NAME),
         options={name: str(value) for name, value in given.items() if value is not None},

@@ -84,12 +84,24 @@ def uses_gpu(options: LoadOptions) -> bool:
         return False
     if importlib.util.find_spec("tensorrt_rtx_bindings") is not None:
         return True
+    if gpu and _has_provider():
+        return False  # `choose` finds it
     why = "there is an NVIDIA GPU" if gpu else f"{' and '.join(asked)} was given"
     _warn(
         f"{why}, but TensorRT is not installed in this Python: no GPU is used. "
         "`edgeunet doctor` says what is missing."
     )
     return False
+
+
+def _has_provider() -> bool:
+    """Whether ONNX Runtime can be asked for the GPU."""
+    try:
+        from .providers import usable_providers
+
+        return "cuda" in usable_providers()
+    except MissingDependencyError:
+        return False
 
 
 def open_chosen(use: Candidate, bundle: Bundle, options: LoadOptions) -> Backend:

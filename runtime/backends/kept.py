@@ -19,6 +19,8 @@ from edgeunet.bundle.schema import SchemaError, encode, read
 from edgeunet.errors import printable
 from edgeunet.files import write_json
 
+from ..options import Provider
+
 _log = logging.getLogger(__name__)
 SCHEMA_VERSION: Final = 1
 MOST_KEPT = 500
@@ -45,7 +47,7 @@ class Measured:
 
     backend: str
     precision: Precision
-    provider: str | None = None
+    provider: Provider | None = None
     latency_ms: float | None = None
     agreement: float | None = None
     problem: str | None = None

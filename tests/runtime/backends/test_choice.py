@@ -79,6 +79,20 @@ def test_an_engine_that_is_broken_is_a_candidate_that_says_why(
     assert "openvino FP32 fails (OpenVINO 2031.1 is installed; expected 2026.x.)" in choice.why
 
 
+def test_a_provider_that_cannot_be_started_is_told(
+    fp32_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime for the CPU has no CUDA, whatever says that it is usable."""
+    monkeypatch.delenv("EDGEUNET_MEASURE")
+    monkeypatch.setattr(choice_module, "SECONDS", 0.1)
+    monkeypatch.setattr("edgeunet.runtime.backends.providers.usable_providers", lambda: ["cuda"])
+    choice = choose(open_bundle(fp32_bundle), LoadOptions(threads=1), tell=lambda why: None)
+    assert choice.use.provider is None
+    (cuda,) = (each for each in choice.results if each.provider == "cuda")
+    assert cuda.problem is not None
+    assert f"onnxruntime cuda FP32 fails ({cuda.problem})" in choice.why
+
+
 # The choice
 
 
