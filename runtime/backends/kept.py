@@ -23,6 +23,8 @@ from ..options import Provider
 
 _log = logging.getLogger(__name__)
 SCHEMA_VERSION: Final = 1
+ENGINES = ("onnxruntime", "openvino")
+"""Backends that may be chosen."""
 MOST_KEPT = 500
 """Most files in the folder; the oldest make room."""
 # What ONNX Runtime is called, by what it is built for.
@@ -86,6 +88,8 @@ class Kept:
     def __post_init__(self) -> None:
         if not 0 <= self.use < len(self.results) or self.results[self.use].problem is not None:
             raise ValueError(f"use is {self.use}; expected a result without a problem")
+        if (backend := self.results[self.use].backend) not in ENGINES:
+            raise ValueError(f"backend is {backend!r}; expected {' or '.join(ENGINES)}")
 
 
 def folder() -> Path:

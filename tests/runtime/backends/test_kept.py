@@ -68,11 +68,13 @@ def test_damage_is_told(content: bytes, caplog: pytest.LogCaptureFixture) -> Non
 def test_what_cannot_be_used_is_not_read(caplog: pytest.LogCaptureFixture) -> None:
     path = write_kept(KEPT)
     assert path is not None
-    for use in ("2", "3", "-1"):
-        path.write_text(path.read_text().replace('"use": 1', f'"use": {use}'))
+    changes = [('"use": 1', f'"use": {use}') for use in ("2", "3", "-1")]
+    for before, now in (*changes, ("openvino", "pytorch")):
+        path.write_text(path.read_text().replace(before, now))
         assert read_kept(ASKED) is None
         write_kept(KEPT)
     assert "expected a result without a problem" in caplog.text
+    assert "backend is 'pytorch'; expected onnxruntime or openvino" in caplog.text
 
 
 def test_writers_do_not_disturb_each_other() -> None:
