@@ -339,8 +339,7 @@ def _stop() -> None:
 def _sharing(job: _Job, threads: int, done: Mapping[str, Mapping[str, Any]], *, gpu: bool) -> _Job:
     """The job for a worker with so many cores, and with a GPU or without.
 
-    Without, what `auto` uses is chosen here, once for all workers, unless earlier runs of the same
-    plan have chosen: so all shards come from one engine in one precision.
+    Without, what `auto` uses is chosen here for all workers, or was by earlier runs of the plan.
     """
     if job.backend in _ON_GPU or job.backend == "pytorch" or gpu:
         return job
@@ -350,10 +349,10 @@ def _sharing(job: _Job, threads: int, done: Mapping[str, Mapping[str, Any]], *, 
         return job
     bundle = open_bundle(job.bundle)
     ran = {(each["backend"], each["precision"]) for each in done.values()}
-    found = (each for each in candidates(bundle, job.options) if each[:2] in ran)
-    use = next(found, None) or choose(bundle, job.options).use
-    options = replace(job.options, precision=use.precision)
-    return replace(job, backend=use.backend, options=options)
+    on_cpu = replace(job.options, provider="cpu")
+    found = (each for each in candidates(bundle, on_cpu) if each[:2] in ran)
+    use = next(found, None) or choose(bundle, on_cpu).use
+    return replace(job, backend=use.backend, options=replace(job.options, precision=use.precision))
 
 
 def _needs_gpu(backend: str, cluster: Cluster, workers: int, provider: str | None = None) -> bool:

@@ -111,7 +111,8 @@ def candidates(bundle: Bundle, options: LoadOptions) -> list[Candidate]:
     providers that start fast are candidates.
 
     Args:
-        options: `precision`, if it is not None, is the only one. `processor` leaves OpenVINO alone.
+        options: `precision`, if it is not None, is the only one. `processor` leaves OpenVINO alone,
+            `provider="cpu"` leaves the providers for GPUs and NPUs out.
 
     Raises:
         UsageError: the bundle lacks the precision.
@@ -120,7 +121,7 @@ def candidates(bundle: Bundle, options: LoadOptions) -> list[Candidate]:
     found: list[Candidate] = []
     if importlib.util.find_spec("onnxruntime") is not None and options.processor is None:
         found += _of("onnxruntime", held, precisions_of("onnxruntime"))
-        for provider in _providers():
+        for provider in _providers() if options.provider is None else ():
             able = precisions_of("onnxruntime", replace(DEFAULTS, provider=provider))
             found += [each._replace(provider=provider) for each in _of("onnxruntime", held, able)]
     if importlib.util.find_spec("openvino") is not None:
@@ -313,7 +314,7 @@ def _choice(kept: Kept, path: Path) -> Choice:
 
 def _asked(bundle: Bundle, options: LoadOptions) -> Asked:
     """What the choice depends on."""
-    names = ("precision", "processor", "device", "threads")
+    names = ("precision", "provider", "processor", "device", "threads")
     given = {name: getattr(options, name) for name in names}
     return Asked(
         bundle=sha256(bundle.root / MANIFEST_NAME),

@@ -91,6 +91,8 @@ def test_a_provider_that_cannot_be_started_is_told(
     (cuda,) = (each for each in choice.results if each.provider == "cuda")
     assert cuda.problem is not None
     assert f"onnxruntime cuda FP32 fails ({cuda.problem})" in choice.why
+    on_cpu = candidates(open_bundle(fp32_bundle), LoadOptions(provider="cpu"))
+    assert {each.provider for each in on_cpu} == {None}
 
 
 # The choice
