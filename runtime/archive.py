@@ -18,13 +18,7 @@ from typing import Any
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.bundle.manifest import MANIFEST_NAME
 from edgeunet.bundle.statistics import unlike
-from edgeunet.errors import (
-    BackendError,
-    BundleError,
-    EdgeUNetError,
-    IncompleteError,
-    UsageError,
-)
+from edgeunet.errors import BackendError, BundleError, EdgeUNetError, IncompleteError, UsageError
 from edgeunet.files import sha256
 
 from .backends.choice import candidates, choose
@@ -49,8 +43,7 @@ from .sources.units import Unit, UnitReader
 
 _log = logging.getLogger(__name__)
 
-_ON_GPU = ("rtx", "tensorrt")
-_PROVIDERS_ON_GPU = ("cuda", "nvtensorrtrtx", "tensorrt")
+_ON_GPU = {"cuda", "nvtensorrtrtx", "rtx", "tensorrt"}  # backends, and ONNX Runtime's providers
 
 
 @dataclass(frozen=True)
@@ -131,17 +124,14 @@ def run_archive(
     if options.device is not None:
         raise UsageError("Ray chooses the GPU of each worker; leave out the device.")
     manifest = _checked(bundle, options, batch)
-    folder = ShardFolder(output)
-    items = list_items(source, column=column, size=unit)
-    reading = options.reading
+    folder, items = ShardFolder(output), list_items(source, column=column, size=unit)
+    levels, channels = options.reading.levels, options.reading.channels
     chosen = {
         "backend": backend,
-        "precision": options.precision,
+        **{name: getattr(options, name) for name in ("precision", "provider", "processor", "dla")},
         "tiling": None if options.tiling is None else asdict(options.tiling),
-        "dla": options.dla,
-        "processor": options.processor,
-        "levels": reading.levels and list(reading.levels),
-        "channels": reading.channels and list(reading.channels),
+        "levels": levels and list(levels),
+        "channels": channels and list(channels),
         "batch": batch,
         "column": column,
         "unit": unit,
@@ -357,7 +347,7 @@ def _sharing(job: _Job, threads: int, done: Mapping[str, Mapping[str, Any]], *, 
 
 def _needs_gpu(backend: str, cluster: Cluster, workers: int, provider: str | None = None) -> bool:
     """Whether each worker asks for a GPU of its own."""
-    on_gpu = backend in _ON_GPU or provider in _PROVIDERS_ON_GPU
+    on_gpu = bool(_ON_GPU & {backend, provider})
     if on_gpu and cluster.gpus < 1:
         raise BackendError(f"{provider or backend} needs a GPU for each worker, and Ray has none.")
     return on_gpu or (backend == "auto" and cluster.gpus >= workers)

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +264,21 @@ def test_cores_are_for_workers_that_have_work(
     with pytest.raises(BackendError, match="enough"):
         run_archive(fp32_bundle, images, tmp_path / "out", workers=16)
     assert asked == [1]
+
+
+def test_a_plan_names_all_that_changes_masks(
+    fp32_bundle: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(items: Any, *, bundle: Any, options: dict[str, Any]) -> Any:
+        raise KeyError(*options)
+
+    monkeypatch.setattr(archive_module, "make_plan", make)
+    with pytest.raises(KeyError) as caught:
+        run_archive(fp32_bundle, images, tmp_path / "masks", workers=1)
+    refused_or_alike = {"target_fps", "device", "threads", "trust_engines"}
+    told = {*caught.value.args, *refused_or_alike, "reading"}
+    assert {field.name for field in fields(LoadOptions)} <= told
+    assert {"levels", "channels", "backend", "batch"} <= told
 
 
 def test_backends_share_cores_and_gpus(int8_bundle: Path) -> None:
