@@ -73,7 +73,9 @@ def test_run_writes_an_overlay_video(fp32_bundle: Path, tmp_path: Path) -> None:
     source = write_video(tmp_path / "clip.mp4", 6)
     result = call("run", fp32_bundle, source, "-o", tmp_path / "out.mp4")
     assert result.exit_code == 0, result.output
-    assert re.match(r"6 frames in .* frames/s on onnxruntime, wrote .*out\.mp4\n", result.stdout)
+    assert re.match(
+        r"6 frames in .* frames/s on onnxruntime FP32, wrote .*out\.mp4\n", result.stdout
+    )
     frames, rate = decode(tmp_path / "out.mp4")
     assert len(frames) == 6
     assert rate == 25
@@ -467,7 +469,7 @@ def test_several_sources_are_told_apart(fp32_bundle: Path, images: Path, tmp_pat
     assert result.exit_code == 1
     head, first, second, third, fair, busy, *rest = result.stdout.splitlines()
     assert rest == []
-    assert re.fullmatch(rf"\d+ frames in .* on onnxruntime, wrote {output}", head)
+    assert re.fullmatch(rf"\d+ frames in .* on onnxruntime FP32, wrote {output}", head)
     told = r"latency \d+ ms, 99 % within \d+ ms"
     assert re.fullmatch(rf"  door: 6 frames, [\d.]+ frames/s, {told}", first)
     assert re.fullmatch(rf"  yard: \d+ frames, .*, {told}, failed: .*cut\.mp4 is .*", second)
