@@ -55,6 +55,11 @@ class Case:
         named = filter(None, [self.options.provider, self.flavour])
         return "-".join([self.backend, *named, *threads, *version])
 
+    @property
+    def name(self) -> str:
+        """Of the backend that it opens."""
+        return " ".join(filter(None, [self.backend, self.options.provider]))
+
     @contextmanager
     def open(self, bundle: Bundle) -> Iterator[NetBackend]:
         """The backend, on a machine that has what it needs."""
@@ -271,14 +276,14 @@ def test_closes_at_the_end_of_its_block(
             with created as entered:
                 assert entered is created
                 assert closed == []
-            assert closed == [case.backend]
+            assert closed == [case.name]
             with pytest.raises(ZeroDivisionError), created:
                 raise ZeroDivisionError
-            assert closed == [case.backend] * 2
+            assert closed == [case.name] * 2
 
 
 def test_says_its_name(backend: NetBackend, case: Case) -> None:
-    assert backend.name == case.backend
+    assert backend.name == case.name
 
 
 # Choice
