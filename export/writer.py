@@ -29,7 +29,7 @@ from .graphs.pixels import write_all_pixels
 from .graphs.split import split_flavours
 from .int8.calibration.calibrate import calibrate, check_table
 from .int8.calibration.frames import Selection
-from .int8.emitters import write_half, write_int8
+from .int8.emitters import complete_int8, write_int8
 from .lint import lint_flavours
 from .options import ExportOptions
 from .origins.base import Origin
@@ -112,7 +112,7 @@ class BundleWriter:
             write_json(folder / TABLE_NAME, encode(table))
             self.report("INT8")
             if (folder / flavour_file("int8")).exists():  # the method was chosen by it
-                write_half(folder)
+                complete_int8(folder, table)
             else:
                 write_int8(folder, table)
         self.report("lint")

@@ -33,8 +33,10 @@ OPENVINO = Emitter(quantize_for_openvino, "int8.openvino")
 
 
 COMPARED = (CPU, TENSORRT, OPENVINO)
-"""What measures how good ranges, or a choice of layers, are; the graph with FP16 between holds
-TensorRT's."""
+"""What measures how good a choice of layers is; the graph with FP16 between holds TensorRT's."""
+
+RANGED = (CPU, TENSORRT)
+"""What measures how good ranges are; the graph for OpenVINO is unsigned as the CPU's is."""
 
 
 def write_int8(
@@ -54,10 +56,17 @@ def write_int8(
     for emitter, nodes in zip(COMPARED, (cpu, tensorrt, openvino), strict=True):
         path = folder / flavour_file(emitter.flavour)
         emitter.quantize(folder / flavour_file("fp32"), path, table, nodes=nodes)
-    write_half(folder)
+    _write_half(folder)
 
 
-def write_half(folder: Path) -> None:
+def complete_int8(folder: Path, table: CalibrationTable) -> None:
+    """Write the INT8 flavours that are missing beside those of `RANGED`."""
+    path = folder / flavour_file(OPENVINO.flavour)
+    OPENVINO.quantize(folder / flavour_file("fp32"), path, table)
+    _write_half(folder)
+
+
+def _write_half(folder: Path) -> None:
     """Write the INT8 flavour with FP16 between, from TensorRT's in `folder`."""
     signed, mixed = folder / flavour_file("int8"), folder / flavour_file("int8.fp16")
     half(signed, mixed, opset=STRONGLY_TYPED_OPSET)

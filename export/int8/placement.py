@@ -128,6 +128,17 @@ def tensorrt_nodes(model: ir.Model) -> list[str]:
     return [name for name in int8_nodes(model) if name not in floats]
 
 
+def openvino_nodes(model: ir.Model) -> list[str]:
+    """Those of `int8_nodes` that OpenVINO runs in INT8, and faster for it.
+
+    Not a Mul: behind a Sigmoid it is a SiLU, which fuses with the convolution in front if no pair
+    stands between the two, and takes a quarter of Eff-UNet's time else. With a gate for each
+    channel it fuses too. Not a BatchNormalization: it fuses with the Relu and the pair behind it.
+    """
+    floats = {n.name for n in model.graph if n.op_type in ("BatchNormalization", "Mul")}
+    return [name for name in int8_nodes(model) if name not in floats]
+
+
 def _is_silu(mul: ir.Node) -> bool:
     """Whether a Mul multiplies a value with the Sigmoid of the same value."""
     sigmoids = (producer(value, "Sigmoid") for value in mul.inputs)

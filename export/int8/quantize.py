@@ -30,6 +30,7 @@ from .placement import (
     float_convolutions,
     float_resizes,
     int8_nodes,
+    openvino_nodes,
     outputs_before_float,
     tensorrt_nodes,
 )
@@ -130,19 +131,25 @@ def quantize_for_openvino(
     activations would: oneDNN halves the weights for them on x86-64 processors without VNNI, so that
     a level is lost, and a range that starts at 0 loses another one.
 
-    The convolutions stay as they are in the reference graph. OpenVINO keeps channels last by
-    itself, and the forms for ONNX Runtime (`passes_for_cpu`) would cost it reorders.
+    OpenVINO keeps channels last by itself. The forms for ONNX Runtime (`passes_for_cpu`) would cost
+    it reorders.
 
     Args:
-        nodes: names of the nodes that may run in INT8, None for all of `int8_nodes`.
+        nodes: names of the nodes that may run in INT8, None for all; `openvino_nodes` of them do.
     """
     model = load(source)
-    chosen = int8_nodes(model) if nodes is None else nodes
+    wanted = openvino_nodes(model)
+    chosen = wanted if nodes is None else [name for name in wanted if name in nodes]
     seen = cut_unused(model, table.ranges)
     # All tensors that meet have one range: a Concat joins bytes, and a Relu fuses in any range.
-    ranges = avoid_halves(model, share_ranges(model, seen, keep_clamps=False))
-    options = {"QuantizeBias": False, "TensorQuantOverrides": limit_pairs(model, chosen)}
-    quantized = _quantized(model, ranges, chosen, QuantType.QUInt8, options)
+    shared = avoid_halves(model, share_ranges(model, seen, keep_clamps=False))
+    convolutions = {str(node.name) for node in model.graph if node.op_type == "Conv"}
+    passes.UpsampledConvToPhases(chosen, whole=True)(model)
+    RemoveUnusedNodesPass()(model)
+    ranges = inherit_ranges(model, shared)
+    parts = _parts(model, chosen, convolutions, [])
+    options = {"QuantizeBias": False, "TensorQuantOverrides": limit_pairs(model, parts)}
+    quantized = _quantized(model, ranges, parts, QuantType.QUInt8, options)
     ir.passes.Sequential(
         passes.QuantizeConstants(), passes.RoundOnce(), passes.MoveBytes(), passes.Clean()
     )(quantized)

@@ -21,6 +21,7 @@ _MOVES = (
     "Reshape",
     "Resize",
     "Slice",
+    "SpaceToDepth",
     "Transpose",
 )
 _CLAMPS = ("Clip", "Relu")

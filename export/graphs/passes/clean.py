@@ -92,7 +92,15 @@ def _parameters(pair: ir.Node) -> tuple[object, ...]:
     return tuple(value if array is None else array.tobytes() for value, array in found)
 
 
-_MOVES = ("Concat", "DepthToSpace", "MaxPool", "Reshape", "Slice", "Split", "Transpose")
+_MOVES = (
+    "Concat",
+    "DepthToSpace",
+    "MaxPool",
+    "Reshape",
+    "Slice",
+    "Split",
+    "Transpose",
+)
 
 
 class MoveBytes(NodePass):

@@ -13,6 +13,7 @@ last row and column that are spread lie outside of the map, and are cut off.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import product
 
 import numpy as np
@@ -39,7 +40,16 @@ class UpsampledConvToPhases(Int8MapPass):
     The part that is not doubled, a skip connection, is folded into channels: a block of 2x2 pixels
     becomes one. That takes 16 products for 9, where the doubled part takes 4 for 9. So the doubled
     part must have the more channels. The decoder of smp.Unet has 5 to 13 times as many.
+
+    Args:
+        nodes: see `Int8MapPass`.
+        whole: pixels are moved by SpaceToDepth, DepthToSpace and a Slice, which OpenVINO computes
+            on bytes; else by Transpose and Reshape, as ONNX Runtime is fast with.
     """
+
+    def __init__(self, nodes: Collection[str] | None = None, *, whole: bool = False) -> None:
+        super().__init__(nodes)
+        self._whole = whole
 
     def matches(self, node: ir.Node) -> bool:
         """Plain convolutions with a border of 1 that read a doubled map, or a Concat with one."""
@@ -71,10 +81,12 @@ class UpsampledConvToPhases(Int8MapPass):
                 reader.replace_input_with(index, resize.inputs[0])
             else:
                 kernels.append(_of_blocks(own))
-                reader.replace_input_with(index, _blocks(reader, part, f"blocks{index}"))
+                blocks = _blocks(reader, part, f"blocks{index}", whole=self._whole)
+                reader.replace_input_with(index, blocks)
         if reader is not node:
             reader.outputs[0].shape = None
-        _replace(node, node.inputs[0], np.concatenate(kernels, axis=3), bias)
+        kernel = np.concatenate(kernels, axis=3)
+        _replace(node, node.inputs[0], kernel, bias, whole=self._whole)
 
 
 class DeconvToPhases(Int8MapPass):
@@ -158,15 +170,22 @@ def _of_blocks(weight: Array) -> Array:
     return kernel.reshape(2, 2, outputs, 4 * channels, 2, 2)
 
 
-def _blocks(reader: ir.Node, part: ir.Value, name: str) -> ir.Value:
-    """Nodes in front of the reader, (N, C, 2h, 2w) -> (N, 4 C, h, w), fast with channels last."""
+def _blocks(reader: ir.Node, part: ir.Value, name: str, *, whole: bool) -> ir.Value:
+    """Nodes in front of the reader, (N, C, 2h, 2w) -> (N, 4 C, h, w).
+
+    Args:
+        whole: one node; else nodes that are fast with channels last.
+    """
     channels, height, width = map_shape(part)
     chain = Chain(reader, part)
-    chain.add("Transpose", f"{name}_channels_last", perm=[0, 2, 3, 1])
-    chain.add("Reshape", f"{name}_columns", [-1, 2, width // 2, 2 * channels])
-    chain.add("Transpose", f"{name}_rows", perm=[0, 2, 1, 3])
-    chain.add("Reshape", name, [-1, height // 2, width // 2, 4 * channels])
-    chain.add("Transpose", f"{name}_channels_first", perm=[0, 3, 1, 2])
+    if whole:
+        chain.add("SpaceToDepth", name, blocksize=2)
+    else:
+        chain.add("Transpose", f"{name}_channels_last", perm=[0, 2, 3, 1])
+        chain.add("Reshape", f"{name}_columns", [-1, 2, width // 2, 2 * channels])
+        chain.add("Transpose", f"{name}_rows", perm=[0, 2, 1, 3])
+        chain.add("Reshape", name, [-1, height // 2, width // 2, 4 * channels])
+        chain.add("Transpose", f"{name}_channels_first", perm=[0, 3, 1, 2])
     reader.prepend(chain.nodes)
     assert chain.output is not None
     return chain.output
@@ -179,12 +198,14 @@ def _replace(
     bias: list[Array],
     *,
     inside: bool = False,
+    whole: bool = False,
 ) -> None:
     """Put a convolution of all phases in place of the node, and spread them behind its activation.
 
     Args:
         kernel: (2, 2, O, I, 2, 2), phases first.
         inside: windows start at their pixel, else at the one above and to the left.
+        whole: see `UpsampledConvToPhases`.
     """
     channels, height, width = map_shape(node.outputs[0])
     conv = Chain(node, source)
@@ -202,6 +223,9 @@ def _replace(
     chain = Chain(conv.nodes[0], end.outputs[0])
     if inside:
         chain.spread((channels, height, width), block=(2, 2))
+    elif whole:
+        chain.add("DepthToSpace", "pixels", blocksize=2, mode="DCR")
+        chain.add("Slice", "cut", [1, 1], [height + 1, width + 1], [2, 3])
     else:
         chain.add("Transpose", "channels_last", perm=[0, 2, 3, 1])
         chain.add("Reshape", "columns", [-1, width // 2 + 1, 2, 2 * channels])

@@ -17,7 +17,7 @@ from edgeunet.files import sha256
 from edgeunet.parity import ParitySample
 from edgeunet.steps import Count, count_of
 
-from ..emitters import COMPARED
+from ..emitters import RANGED
 from ..judge import Judge
 from .check_frames import check_classes
 from .frames import FrameSet, Selection
@@ -134,7 +134,7 @@ def score_methods(
             tried = Path(scratch) / method
             tried.mkdir()
             found = []
-            for emitter in COMPARED:
+            for emitter in RANGED:
                 path = tried / flavour_file(emitter.flavour)
                 emitter.quantize(judge.reference, path, table)
                 found.append(judge.tally(path, emitter.flavour))

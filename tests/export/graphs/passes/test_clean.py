@@ -16,6 +16,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from edgeunet.exporting.graphs.passes import (
     CancelTransposes,
     Clean,
+    MoveBytes,
     QuantizeConstants,
     ResizeInFloat,
     RoundOnce,
@@ -144,3 +145,30 @@ def test_an_activation_behind_a_sum_rounds_once() -> None:
 )
 def test_a_rounded_value_that_others_read_stays(model: onnx.ModelProto) -> None:
     assert_left_alone(RoundOnce(), model, images())
+
+
+@pytest.mark.parametrize(
+    ("scales", "left"),
+    [((0.1, 0.1, 0.1), 2), ((0.1, 0.2, 0.1), 3), ((0.1, 0.1, 0.2), 3)],
+    ids=["one scale", "another beside it", "another behind it"],
+)
+def test_bytes_that_are_only_moved_are_not_rounded_again(
+    scales: tuple[float, float, float], left: int
+) -> None:
+    """Of a Concat, and of a Transpose behind it, whose pair goes in any case."""
+    nodes = [helper.make_node("Neg", ["image"], ["other"])]
+    for index, (source, target) in enumerate(
+        (("image", "a"), ("other", "b"), ("joined", "c"), ("turned", "logits"))
+    ):
+        parameters = [f"scale{min(index, 2)}", "zero"]
+        nodes.append(helper.make_node("QuantizeLinear", [source, *parameters], [f"{target}8"]))
+        nodes.append(helper.make_node("DequantizeLinear", [f"{target}8", *parameters], [target]))
+        if target == "b":
+            nodes.append(helper.make_node("Concat", ["a", "b"], ["joined"], axis=1))
+        if target == "c":
+            nodes.append(helper.make_node("Transpose", ["c"], ["turned"], perm=[0, 1, 3, 2]))
+    constants = {f"scale{index}": np.float32(scale) for index, scale in enumerate(scales)}
+    model = chain(*nodes, **constants, zero=np.uint8(7))
+    found = rewritten_by(MoveBytes(), model)
+    assert sum(node.op_type == "QuantizeLinear" for node in found.graph.node) == left
+    assert_same(found, model)

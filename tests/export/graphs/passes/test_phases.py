@@ -79,12 +79,14 @@ def decoder(
     first=st.booleans(),
     activation=st.sampled_from(["Relu", "Clip", "Neg"]),
     outputs=st.integers(1, 6),
+    whole=st.booleans(),
 )
 def test_a_convolution_behind_doubled_pixels_computes_the_same(
-    skip: int, first: bool, activation: str, outputs: int
+    skip: int, first: bool, activation: str, outputs: int, whole: bool
 ) -> None:
     model = decoder(skip, first=first, activation=activation, outputs=outputs)
-    found = rewritten_by(UpsampledConvToPhases(), model)
+    found = rewritten_by(UpsampledConvToPhases(whole=whole), model)
+    assert ("DepthToSpace" in ops(found)) == whole
     (small,) = (node for node in found.graph.node if node.op_type == "Conv")
     assert weight_shape(found, small) == (4 * outputs, CHANNELS + 4 * skip, 2, 2)
     assert_same(found, model)

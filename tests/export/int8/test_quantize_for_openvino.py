@@ -1,0 +1,106 @@
+"""The INT8 graph for OpenVINO: its form, and what OpenVINO makes of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgeunet.bundle.manifest import flavour_file
+from edgeunet.exporting.graphs.passes import Prepare
+from edgeunet.exporting.graphs.passes.graph import save
+from edgeunet.exporting.int8.quantize import quantize_for_openvino
+from edgeunet.runtime.backends.ort import OrtNet
+from support.foreign_nets import observed_table, smooth_image, traced
+from support.int8 import constants, graph
+
+Images = npt.NDArray[np.float32]
+
+
+def test_bytes_are_moved_and_activations_are_unsigned(int8_bundle: Path) -> None:
+    found = graph(int8_bundle, "int8.openvino")
+    values = constants(found)
+    producer = {name: node.op_type for node in found.node for name in node.output}
+    pairs = [node for node in found.node if node.op_type == "QuantizeLinear"]
+    activations = [node for node in pairs if node.input[0] in producer]
+    assert {values[node.input[2]].dtype for node in activations} == {np.dtype(np.uint8)}
+    behind = Counter(producer[node.input[0]] for node in activations)
+    assert set(behind) == {"Add", "Clip", "Conv"}, "not a DepthToSpace or a Concat"
+    forms = Counter(node.op_type for node in found.node)
+    assert forms["Transpose"] == forms["MatMul"] == 0, "of the graph for ONNX Runtime"
+
+
+class Decoder(nn.Module):
+    """What other people's decoders have: a SiLU with a gate, a doubled map beside a skip.
+
+    Its weights are large and of one sign: pairs of products would saturate. Five channels have no
+    partner for the last.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 5, 3, padding=1)
+        self.down = nn.Conv2d(5, 24, 3, stride=2, padding=1)
+        self.gate = nn.Conv2d(24, 24, 1)
+        self.fuse = nn.Conv2d(29, 16, 3, padding=1)
+        self.head = nn.Conv2d(16, 3, 1)
+        for conv in (self.down, self.fuse):
+            nn.init.uniform_(conv.weight, 0.09, 0.1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        skip = torch.relu(self.stem(image))
+        x = nn.functional.silu(self.down(skip))
+        x = x * torch.sigmoid(self.gate(x.mean((2, 3), keepdim=True)))
+        x = torch.cat([nn.functional.interpolate(x, scale_factor=2.0), skip], 1)
+        return self.head(torch.relu(self.fuse(x)))
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Graph of FP32, and that for OpenVINO."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("decoder")
+    path, int8 = folder / "net.onnx", folder / "int8.onnx"
+    save(Prepare()(ir.from_proto(traced(Decoder(), 32, 48))).model, path)
+    quantize_for_openvino(path, int8, observed_table(path))
+    return path, int8
+
+
+def test_doubled_maps_are_convolved_before_they_are_doubled(decoder: tuple[Path, Path]) -> None:
+    wanted, found = (OrtNet(path).run(smooth_image(32, 48))[0] for path in decoder)
+    assert np.abs(found - wanted).max() < 0.05 * np.ptp(wanted)
+    forms = Counter(node.op_type for node in onnx.load(decoder[1]).graph.node)
+    assert not forms["Resize"] and forms["DepthToSpace"] == forms["Slice"] == 1
+
+
+def test_openvino_computes_what_the_graph_says_in_int8(
+    decoder: tuple[Path, Path], int8_bundle: Path
+) -> None:
+    openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    whole = int8_bundle / flavour_file("int8.openvino")
+    for path, image in ((decoder[1], smooth_image(32, 48)), (whole, smooth_image(64, 96))):
+        run, kinds = _compiled(openvino, path)
+        convolutions = [kind for name, kind in kinds if "Convolution" in name]
+        assert sum("I8" not in kind for kind in convolutions) == 1, "the first alone"
+        exact = OrtNet(path, flavour="int8").run(image)[0]  # node by node
+        assert np.abs(run(image) - exact).max() < 0.02 * np.ptp(exact), path.name
+
+
+def _compiled(
+    openvino: Any, path: Path
+) -> tuple[Callable[[Images], Images], list[tuple[str, str]]]:
+    """How to run a graph on the CPU, and its nodes' kinds with the kernels that compute them."""
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    compiled = openvino.Core().compile_model(path, "CPU", settings)
+    infos = [node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops()]
+    kinds = [(str(i["layerType"].astype(str)), str(i["primitiveType"].astype(str))) for i in infos]
+    return lambda image: compiled(image)[0], kinds
