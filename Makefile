@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup check test converters cubins lowest demo latency clean
+.PHONY: setup lint check test converters cubins lowest demo latency clean
 
 setup: $(VENV)/.installed
 
@@ -18,9 +18,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt tools/torchvision_beside_cpu_
 	echo 'import torchvision_beside_cpu_torch' > "$$site/torchvision_beside_cpu_torch.pth"
 	touch $@
 
-check: setup
+lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+check: lint
 	$(BIN)/mypy
 
 # Threads, signals and cameras watch a clock, so their tests have the machine to themselves. The others
@@ -30,9 +32,13 @@ WATCH := tests/runtime/pipeline tests/runtime/serve tests/runtime/sinks tests/ru
 	$(wildcard tests/runtime/test_*.py)
 SHARED := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal
 
-test: check
-	set -e; export EDGEUNET_MADE=$$(mktemp -d); trap 'rm -rf "$$EDGEUNET_MADE"' EXIT; \
+# Mypy uses one core for a minute: it runs beside the first part, which ends later.
+test: lint
+	set -e; export EDGEUNET_MADE=$$(mktemp -d); types="$$EDGEUNET_MADE/types"; \
+	$(BIN)/mypy > "$$types" & mypy=$$!; \
+	trap 'kill $$mypy 2> /dev/null || true; rm -rf "$$EDGEUNET_MADE"' EXIT; \
 	$(SHARED) $(addprefix --ignore=,$(WATCH)) tests; \
+	wait $$mypy || { cat "$$types"; exit 1; }; cat "$$types"; \
 	$(BIN)/pytest $(WATCH)
 
 # After a change to the CUDA kernels. Downloads 300 MB of compilers once.
