@@ -28,8 +28,10 @@ check: lint
 # Threads, signals and cameras watch a clock, so their tests have the machine to themselves. The others
 # mostly compute, so they share the cores out among them. They come first and make the bundles, which
 # the second part uses too.
-WATCH := tests/runtime/pipeline tests/runtime/serve tests/runtime/sinks tests/runtime/sources \
-	$(wildcard tests/runtime/test_*.py)
+CLOCKED := base feed ffmpeg ffmpeg_v4l2 gstreamer iterable live several
+WATCH := tests/runtime/pipeline tests/runtime/serve \
+	$(CLOCKED:%=tests/runtime/sources/test_%.py) \
+	$(filter-out %test_frames.py %test_options.py,$(wildcard tests/runtime/test_*.py))
 SHARED := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal
 
 # Mypy uses one core for a minute: it runs beside the first part, which ends later.
