@@ -9,12 +9,14 @@ import click
 
 from ..bundle.bundle import open_bundle
 from ..data.fit import Reading
-from ..fields import described
+from ..errors import UsageError
+from ..fields import check, described
 from ..runtime.bench import BenchReport, bench, compare_precisions
 from ..runtime.options import DEFAULTS, LoadOptions
 from ..runtime.segmenter import Segmenter
 from .bundle_options import backend_option, explain_choice, explain_option
 from .common import DIRECTORY, Command, echo, echo_json, json_option
+from .matrix import MatrixOptions, check_matrix, print_matrix
 from .options import options_from
 
 
@@ -29,6 +31,14 @@ class BenchOptions:
         shown_default="the golden frames",
     )
     batches: tuple[int, ...] = described((1,), "Batch sizes to time.", flag="--batch")
+    threads: tuple[int, ...] = described(
+        (),
+        "CPU threads; several with --all.",
+        metavar="N[,N…]",
+        shown_default="all cores",
+        section="Net",
+        ge=1,
+    )
     repeats: int = described(40, "Timed calls per batch size.", ge=1)
 
 
@@ -37,8 +47,9 @@ class BenchOptions:
 @options_from(BenchOptions, "timed")
 @backend_option
 @explain_option
-@options_from(LoadOptions, "options", section="Net", leave_out=("target_fps",))
+@options_from(LoadOptions, "options", section="Net", leave_out=("target_fps", "threads"))
 @options_from(Reading, "reading", section="Frames")
+@options_from(MatrixOptions, "matrix")
 @json_option
 def command(
     bundle: Path,
@@ -47,14 +58,31 @@ def command(
     explain: bool,
     options: LoadOptions,
     reading: Reading,
+    matrix: MatrixOptions,
     as_json: bool,
 ) -> None:
-    """Time every stage on this machine and recommend a precision."""
+    """Time every stage on this machine and recommend a precision.
+
+    With --all: time every engine and precision that runs here, and recommend one.
+    """
+    check_matrix(matrix, _of_bench_alone(timed, backend, options, explain=explain))
+    check(timed)
+    options = replace(options, reading=reading)
+    if matrix.everything:
+        print_matrix(
+            bundle, matrix, options, batches=timed.batches, threads=timed.threads, as_json=as_json
+        )
+        return
+    if len(timed.threads) > 1:
+        several = ",".join(map(str, timed.threads))
+        raise UsageError(
+            f"got --threads {several}; expected one number. Add --all to time several."
+        )
+    options = replace(options, threads=timed.threads[0] if timed.threads else None)
     if explain:
         explain_choice(bundle, backend, options)
-    options = replace(options, reading=reading)
     with Segmenter.open_checked(bundle, backend, options) as segmenter:
-        report = bench(segmenter, **asdict(timed))
+        report = bench(segmenter, batches=timed.batches, source=timed.source, repeats=timed.repeats)
         used = segmenter.backend.name
     verdict = None
     # PyTorch is the reference and computes in one precision; a DLA does not compute in all.
@@ -69,6 +97,20 @@ def command(
         echo(table(report))
         if verdict is not None:
             echo(verdict.why)
+
+
+def _of_bench_alone(
+    timed: BenchOptions, backend: str, options: LoadOptions, *, explain: bool
+) -> dict[str, str]:
+    """Options that `--all` does not use, as far as they were given, and what to do instead."""
+    known = {
+        "--source": (timed.source is not None, "Pass frames as --data"),
+        "--repeats": (timed.repeats != BenchOptions.repeats, "All rows get the same time"),
+        "--backend": (backend != "auto", "It times all of them"),
+        "--provider": (options.provider is not None, "It times those that this machine can use"),
+        "--explain": (explain, "It prints all that auto chooses from"),
+    }
+    return {flag: advice for flag, (given, advice) in known.items() if given}
 
 
 def table(report: BenchReport) -> str:

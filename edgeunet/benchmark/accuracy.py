@@ -1,0 +1,110 @@
+"""How close the masks of an entry are to the reference's, and what mIoU it loses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..bundle.bundle import Bundle
+from ..data.datasets import is_dataset, open_dataset, read_labels
+from ..data.fit import Fit
+from ..errors import UsageError
+from ..metrics import Mask, check_labels, confusion_matrix, mean_iou, pixel_agreement
+from ..runtime.frames import Frame, SourceFrame
+from ..runtime.segmenter import Segmenter
+from ..runtime.sources import Frames
+
+MOST = 200
+"""Frames of given data that are looked at, evenly spaced."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A frame, fitted to the net, and its labels (H, W), None without."""
+
+    name: str
+    image: Frame
+    labels: Mask | None
+
+
+@dataclass(frozen=True)
+class Data:
+    """Frames to judge on. name: for people."""
+
+    name: str
+    samples: tuple[Sample, ...]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the frames have labels."""
+        return self.samples[0].labels is not None
+
+
+def read_data(path: Path, bundle: Bundle, fit: Fit, layout: str | None) -> Data:
+    """At most `MOST` frames of a data set's val split, with labels, or of images or a film.
+
+    Raises:
+        DatasetError, SourceError: what lies there cannot be read. UsageError: no frame.
+    """
+    classes = len(bundle.manifest.classes)
+    samples: list[Sample]
+    if is_dataset(path, layout):
+        dataset = open_dataset(path, layout)
+        dataset.check_classes(classes, "the bundle has")
+        chosen = _spread(dataset.samples("val"))
+        samples = [
+            Sample(each.image.name, fit.read(each.image), read_labels(each, num_classes=classes))
+            for each in chosen
+        ]
+    else:
+        with Frames.open(path).read() as source:
+            frames = _spread([fit(each.image, each.channels) for each in source])
+        samples = [Sample(str(index), image, None) for index, image in enumerate(frames)]
+    if not samples:
+        raise UsageError(f"{path} holds no frame. Pass images, a video or a data set as --data.")
+    return Data(path.resolve().name, tuple(samples))
+
+
+def _spread(items: Sequence[npt.NDArray[np.uint8]] | Sequence[object]) -> list:  # type: ignore[type-arg]
+    step = max(1.0, len(items) / MOST)
+    return [items[int(index * step)] for index in range(min(MOST, len(items)))]
+
+
+def golden_agreement(segmenter: Segmenter, whole: Bundle) -> float:
+    """Share of golden pixels as the reference's, of the deepest net if there are several."""
+    golden = whole.golden()
+    masks = [segmenter(frame[None]).masks[0] for frame in golden.frames]
+    return float(np.mean(np.stack(masks) == golden.masks))
+
+
+def masks_of(segmenter: Segmenter, data: Data) -> list[Mask]:
+    """A mask (H, W) for each frame."""
+    return [
+        segmenter.segment(SourceFrame(index, sample.name, sample.image)).mask
+        for index, sample in enumerate(data.samples)
+    ]
+
+
+def mean_agreement(masks: Sequence[Mask], wanted: Sequence[Mask]) -> float:
+    """Mean share of equal pixels."""
+    pairs = zip(masks, wanted, strict=True)
+    return float(np.mean([pixel_agreement(ours, theirs) for ours, theirs in pairs]))
+
+
+def miou(masks: Sequence[Mask], data: Data, bundle: Bundle) -> float:
+    """In percent, on labelled frames.
+
+    Raises:
+        DatasetError: the labels hold fewer than two classes.
+    """
+    classes = bundle.manifest.classes
+    confusion = np.zeros((len(classes), len(classes)), np.int64)
+    for sample, mask in zip(data.samples, masks, strict=True):
+        assert sample.labels is not None
+        confusion += confusion_matrix(sample.labels, mask, num_classes=len(classes))
+    check_labels(confusion, classes, where=data.name)
+    return 100 * mean_iou(confusion)

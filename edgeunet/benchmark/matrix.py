@@ -1,0 +1,297 @@
+"""Measures every entry of a bundle in every setting, in turns within a setting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from itertools import cycle, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from ..bundle.bundle import Bundle
+from ..doctor import cores, environment
+from ..errors import EdgeUNetError, UsageError
+from ..metrics import Mask
+from ..runtime.backends.choice import Candidate
+from ..runtime.backends.preprocess import Preprocessor
+from ..runtime.frames import Batch, Frame
+from ..runtime.options import LoadOptions, Tiling
+from ..runtime.segmenter import Segmenter, check_batch
+from .accuracy import Data, golden_agreement, masks_of, mean_agreement, miou
+from .conclusion import conclude
+from .entries import Entry, entries_of
+from .fresh import measure_fresh
+from .peers import PEERS, peer_versions
+from .report import BenchmarkReport, Row, Setting, sort_rows
+from .timing import sampled_latencies
+from .tools import Made
+
+TIMED_FRAMES = 8
+CALIBRATION_FRAMES = 32
+"""Most frames that peers' quantizers see, of the given data, else the golden frames."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure.
+
+    threads: None for all cores. tiling: also measure frames in tiles. peers: also measure other
+    projects' tools. data: frames to judge on besides the golden ones. budget: seconds of timing for
+    each row.
+    """
+
+    batches: tuple[int, ...] = (1,)
+    threads: tuple[int, ...] = ()
+    options: LoadOptions = LoadOptions()  # noqa: RUF009  # frozen
+    tiling: Tiling | None = None
+    peers: bool = False
+    data: Data | None = None
+    budget: float = 1.5
+
+
+def measure_all(
+    bundle: Bundle, plan: Plan, *, report: Callable[[str], None] = lambda step: None
+) -> BenchmarkReport:
+    """Time everything that can run a bundle here, and judge its masks.
+
+    Each row is loaded in a fresh process first, for its memory and start-up; then all of a setting
+    are loaded here and take turns. One that fails anywhere is a row that says why.
+
+    Args:
+        report: called with the name of each step.
+
+    Raises:
+        UsageError: the bundle cannot take a batch, or tiles without frames larger than one.
+        DatasetError: labels of fewer than two classes.
+    """
+    for batch in (*plan.batches, *((plan.tiling.batch,) if plan.tiling else ())):
+        check_batch(batch, bundle.manifest)
+    with TemporaryDirectory(prefix="edgeunet-bench-") as folder, ExitStack() as stack:
+        work = _Work(bundle, plan, Path(folder), stack, report)
+        settings = [
+            work.measure(threads, batch)
+            for threads in plan.threads or (cores(),)
+            for batch in plan.batches
+        ]
+        missing = work.missing
+        frame = work.frames[0]
+    advice = {setting.title: conclude(setting) for setting in settings}
+    manifest = bundle.manifest
+    return BenchmarkReport(
+        bundle=bundle.root.resolve().name,
+        model=manifest.model,
+        weights=manifest.weights,
+        input_size=(manifest.input.height, manifest.input.width),
+        frame_size=(frame.shape[0], frame.shape[1]),
+        data=plan.data.name if plan.data is not None and plan.data.labelled else None,
+        settings=tuple(settings),
+        missing=missing,
+        use={title: found.use for title, found in advice.items()},
+        why={title: found.why for title, found in advice.items()},
+        environment=environment() | (peer_versions() if plan.peers else {}),
+    )
+
+
+@dataclass
+class _Accuracy:
+    """Of an entry; the same in every setting."""
+
+    agreement: float | None = None
+    iou_lost: float | None = None
+    problem: str | None = None
+
+
+@dataclass
+class _Running:
+    """An entry that was loaded, and its calls. infers: seconds of the net in each whole call."""
+
+    entry: Entry
+    row: Row
+    segmenter: Segmenter
+    infers: list[float] = field(default_factory=list)
+
+
+class _Work:
+    """One run of `measure_all`. missing: peers that are not installed."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        plan: Plan,
+        folder: Path,
+        stack: ExitStack,
+        report: Callable[[str], None],
+    ) -> None:
+        self._bundle, self._plan, self._folder, self._report = bundle, plan, folder, report
+        data = plan.data
+        golden = list(bundle.golden().frames)
+        self.frames: list[Frame] = [s.image for s in data.samples] if data else golden
+        size = self.frames[0].shape
+        self.frames = [each for each in self.frames if each.shape == size][:TIMED_FRAMES]
+        spec = bundle.manifest.input
+        if plan.tiling is not None and size[0] <= spec.height and size[1] <= spec.width:
+            raise UsageError(
+                f"frames of {size[0]}x{size[1]} fit into one tile of {spec.height}x{spec.width}. "
+                "Pass larger ones as --data, or leave --tile out."
+            )
+        self.missing: dict[str, str] = {}
+        self._peers: dict[str, Path | str] = {}  # what each made, or why it could not
+        if plan.peers:
+            self._make_peers()
+        self._accuracies: dict[str, _Accuracy] = {}
+        self._exact: dict[bool, list[Mask]] = {}  # of FP32, by whether in tiles
+        self._stack = stack
+
+    def measure(self, threads: int, batch: int) -> Setting:
+        """All rows of a setting."""
+        options = replace(self._plan.options, threads=threads)
+        entries = list(entries_of(self._bundle, options))
+        if self._plan.tiling is not None:
+            tiled = replace(options, tiling=self._plan.tiling)
+            entries += [replace(each, options=tiled) for each in entries]
+        rows: list[Row] = []
+        with ExitStack() as stack:
+            running: list[_Running] = []
+            for entry in [*entries, *self._peer_entries(options, batch, rows, threads)]:
+                row = Row(
+                    entry.name,
+                    entry.precision,
+                    threads,
+                    batch,
+                    depth=entry.depth,
+                    tiled=entry.tiling is not None,
+                    peer=entry.peer is not None,
+                )
+                self._report(f"{row.title}, {threads} threads, batch {batch}")
+                try:
+                    running.append(self._load(entry, row, stack))
+                except EdgeUNetError as error:
+                    rows.append(replace(row, problem=str(error)))
+            self._report(f"timing {len(running)} rows in turns")
+            rows += self._time(running, batch)
+        return Setting(threads, batch, tuple(sort_rows(rows)))
+
+    def _make_peers(self) -> None:
+        graph = self._bundle.model_path("fp32")
+        frames = [s.image for s in self._plan.data.samples] if self._plan.data else self.frames
+        images = Preprocessor(self._bundle.manifest.input)(frames[:CALIBRATION_FRAMES])
+        for peer in PEERS:
+            if peer.missing is not None:
+                self.missing[peer.name] = peer.missing
+                continue
+            self._report(f"{peer.name}: converting")
+            try:
+                self._peers[peer.name] = peer.make(graph, images, self._folder / peer.name)
+            except EdgeUNetError as error:
+                self._peers[peer.name] = str(error)
+
+    def _peer_entries(
+        self, options: LoadOptions, batch: int, rows: list[Row], threads: int
+    ) -> Sequence[Entry]:
+        """Entries of the peers; those that do not take the graph become rows at once."""
+        entries = []
+        manifest = self._bundle.manifest
+        spec = manifest.input
+        shape = batch, len(spec.channels), spec.height, spec.width
+        for peer in PEERS:
+            found = self._peers.get(peer.name)
+            if isinstance(found, str):
+                row = Row(peer.label, peer.precision, threads, batch, peer=True, problem=found)
+                rows.append(row)
+            elif found is not None:
+                made = Made(found, shape, 1 if manifest.gate is None else 2)
+                entries.append(Entry(self._bundle, options, peer=peer, made=made))
+        return entries
+
+    def _load(self, entry: Entry, row: Row, stack: ExitStack) -> _Running:
+        """Measure in a fresh process, then load here and judge the masks."""
+        fresh = measure_fresh(entry, row.batch)
+        segmenter = stack.enter_context(entry.open())
+        accuracy = self._accuracies.get(row.title)
+        if accuracy is None:
+            accuracy = self._accuracies[row.title] = self._judge(entry, segmenter)
+        row = replace(
+            row,
+            agreement=accuracy.agreement,
+            iou_lost=accuracy.iou_lost,
+            start_s=round(fresh.start_s, 3),
+            memory_mb=round(fresh.memory_mb, 1),
+            size_mb=round(fresh.size_mb, 2),
+        )
+        return _Running(entry, row, segmenter)
+
+    def _judge(self, entry: Entry, segmenter: Segmenter) -> _Accuracy:
+        """Raises ParityError if a candidate's own masks are wrong."""
+        if entry.peer is None:
+            segmenter.self_check()
+        data, found = self._plan.data, _Accuracy()
+        tiled = entry.tiling is not None
+        if not tiled:
+            found.agreement = golden_agreement(segmenter, self._bundle)
+        if data is None:
+            return found
+        masks = masks_of(segmenter, data)
+        if tiled:
+            found.agreement = mean_agreement(masks, self._exact_masks(data, tiled=True))
+        if data.labelled:
+            exact = self._exact_masks(data, tiled=False)
+            found.iou_lost = miou(exact, data, self._bundle) - miou(masks, data, self._bundle)
+        return found
+
+    def _exact_masks(self, data: Data, *, tiled: bool) -> list[Mask]:
+        """Masks of the deepest FP32 graph."""
+        if tiled not in self._exact:
+            options = replace(self._plan.options, tiling=self._plan.tiling if tiled else None)
+            entry = Entry(self._bundle, options, Candidate("onnxruntime", "fp32"))
+            with entry.open() as segmenter:
+                self._exact[tiled] = masks_of(segmenter, data)
+        return self._exact[tiled]
+
+    def _time(self, running: list[_Running], batch: int) -> list[Row]:
+        frames = list(islice(cycle(self.frames), max(batch, len(self.frames))))
+        batches = [frames[at : at + batch] for at in range(0, len(frames) - batch + 1, batch)]
+        nets: dict[str, Callable[[], object]] = {}
+        wholes: dict[str, Callable[[], object]] = {}
+        for each in running:
+            title = each.row.title
+            if each.row.tiled:
+                wholes[title] = _whole(each, [[frame] for frame in frames])
+                continue
+            wholes[title] = _whole(each, batches)
+            calls = cycle([each.segmenter.backend.net_alone(Batch.of(b)) for b in batches])
+            nets[title] = lambda calls=calls: next(calls)()  # type: ignore[misc]
+        alone = sampled_latencies(nets, budget=self._plan.budget)
+        whole = sampled_latencies(wholes, budget=self._plan.budget / 3, rounds=3)
+        return [self._timed(each, alone, whole, batch) for each in running]
+
+    def _timed(
+        self,
+        running: _Running,
+        alone: dict[str, list[float]],
+        whole: dict[str, list[float]],
+        batch: int,
+    ) -> Row:
+        row = running.row
+        frames = 1 if row.tiled else batch
+        times = alone.get(row.title) or [1000 * each for each in running.infers[1:]]
+        return replace(
+            row,
+            p50=float(np.percentile(times, 50)) / frames,
+            p99=float(np.percentile(times, 99)) / frames,
+            calls=len(times),
+            whole_rate=1000 * frames / float(np.median(whole[row.title])),
+        )
+
+
+def _whole(running: _Running, batches: Sequence[Sequence[Frame]]) -> Callable[[], object]:
+    """A call with pre- and post-processing, each time on the next batch."""
+    backend, supply = running.segmenter.backend, cycle(batches)
+
+    def call() -> None:
+        result = backend.segment(Batch.of(list(next(supply))))
+        running.infers.append(result.timings.infer)
+
+    return call
