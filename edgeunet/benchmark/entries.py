@@ -70,9 +70,6 @@ class Entry:
             return Segmenter(plain, NetBackend(plain, net, name=self.peer.name))
         bundle = self.bundle.at(self.candidate.precision)
         options = self.candidate.options(self.options)
-        if self.candidate.provider is not None:
-            options = replace(self.options, precision=None, threads=None, tiling=None)
-            options = replace(options, provider=self.candidate.provider)  # type: ignore[arg-type]
         if self.candidate.backend in _ON_THE_GPU:
             options = replace(self.options, precision=None, threads=None, tiling=None)
         whole = create_backend(self.candidate.backend, bundle, options)
@@ -99,12 +96,6 @@ def _all_candidates(bundle: Bundle, options: LoadOptions) -> Iterator[Candidate]
     yield from candidates(bundle, options)
     held = [each for each in get_args(Precision) if each in bundle.manifest.flavours]
     wanted = held if options.precision is None else [options.precision]
-    if importlib.util.find_spec("onnxruntime") is not None and options.processor is None:
-        from ..runtime.backends.providers import precisions_of, usable_providers
-
-        for provider in usable_providers():
-            able = [each for each in wanted if each in precisions_of(provider)]
-            yield from (Candidate("onnxruntime", each, provider) for each in able)
     if not has_gpu():
         return
     for backend, module in _ON_THE_GPU.items():

@@ -138,7 +138,7 @@ def score_methods(
                 path = tried / flavour_file(emitter.flavour)
                 emitter.quantize(judge.reference, path, table)
                 found.append(judge.tally(path, emitter.flavour))
-                count(len(scores) * len(COMPARED) + len(found), len(tables) * len(COMPARED))
+                count(len(scores) * len(RANGED) + len(found), len(tables) * len(RANGED))
             mious = [tally.miou for tally in found if tally.miou is not None]
             miou = round(100 * min(*mious, judge.miou), 3) if mious and judge.miou else None
             agreement = min(tally.agreement for tally in found)
