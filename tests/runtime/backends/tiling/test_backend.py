@@ -290,7 +290,7 @@ def test_self_check_compares_as_the_golden_masks_were_made(
 def test_batch_that_the_bundle_cannot_take_is_refused_before_a_backend_is_opened(
     fp32_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgeunet.runtime.segmenter.create_backend", None)
+    monkeypatch.setattr("edgeunet.runtime.segmenter.open_backend", None)
     with pytest.raises(UsageError, match=r"batch is 5; .* 1 to 4.*--max-batch"):
         load(fp32_bundle, tiling=Tiling(batch=5))
 
