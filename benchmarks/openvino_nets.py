@@ -25,10 +25,11 @@ def openvino_nets(graph: Path, images: Sequence[Logits], *, threads: int) -> dic
     if not all(importlib.util.find_spec(name) for name in NEEDED):
         return {}
     import nncf
-    import openvino
+
+    from edgeunet.runtime.backends.openvino_library import load_openvino
 
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    core = openvino.Core()
+    core = load_openvino().Core()
     model = core.read_model(graph)
     model.reshape({"image": images[0].shape})
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}

@@ -18,6 +18,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -114,10 +115,10 @@ def try_loaders(bundle: Bundle, folder: Path) -> None:
 
 
 def _openvino(path: Path, frame: npt.NDArray[Any]) -> tuple[str, Any]:
-    import openvino
+    from edgeunet.runtime.backends.openvino_library import load_openvino
 
-    result = openvino.Core().compile_model(str(path), "CPU")(frame[None])
-    return openvino.__version__, result["masks"]
+    result = load_openvino().Core().compile_model(str(path), "CPU")(frame[None])
+    return version("openvino"), result["masks"]
 
 
 def _model_api(path: Path, frame: npt.NDArray[Any]) -> tuple[str, Any]:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..doctor import cores
+from ..runtime.backends.openvino_library import load_openvino
 
 Images = npt.NDArray[np.float32]
 Run = Callable[[Images], Sequence[npt.NDArray[np.float32]]]
@@ -93,8 +94,8 @@ def convert_nncf(graph: Path, images: Images, folder: Path) -> Path:
     """`nncf.quantize` at its defaults, on all frames."""
     import logging
 
+    openvino = load_openvino()  # before NNCF, which would import it with its telemetry
     import nncf
-    import openvino
 
     path = folder / "nncf.xml"
     logging.getLogger("nncf").setLevel(logging.ERROR)
@@ -107,9 +108,7 @@ def convert_nncf(graph: Path, images: Images, folder: Path) -> Path:
 
 def open_openvino(made: Made, threads: int, **settings: str) -> Run:
     """A model on OpenVINO's CPU, for latency and a fixed shape, which is its fastest way."""
-    import openvino
-
-    core = openvino.Core()
+    core = load_openvino().Core()
     model = core.read_model(made.path)
     model.reshape({model.inputs[0]: list(made.shape)})
     hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", **settings}

@@ -157,7 +157,10 @@ def test_what_fails_is_an_error_of_the_element(
         ({"launch": f"{test} ! edgeunetseg bundle={wrong_bundle} ! fakesink"}, "golden"),
         ({"launch": f"{test} ! edgeunetseg opacity=0.1 ! fakesink"}, "opacity is for output=over"),
         ({"launch": f"{test} ! edgeunetseg output=masks ! fakesink"}, "expected mask or overlay"),
-        ({"launch": f"{test} ! edgeunetseg threads=1 ! fakesink"}, "backend auto has no threads"),
+        (
+            {"launch": f"{test} ! edgeunetseg backend=pytorch threads=1 ! fakesink"},
+            "backend pytorch has no threads",
+        ),
         ({"launch": f"{test} ! edgeunetseg precision=int8 ! fakesink"}, "int8"),
         (
             {"launch": f"{SOURCE} ! edgeunetseg ! {SINK}", "frames": [short]},
