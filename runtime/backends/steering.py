@@ -131,7 +131,7 @@ def _costs(backends: Mapping[int, Backend], frame: Frame) -> dict[int, float]:
     """
     seconds: dict[int, list[float]] = {depth: [] for depth in backends}
     for backend in backends.values():  # opens what a stream needs, so that no switch waits for it
-        for _ in backend.stream([Batch.of([frame])]):
+        for _ in backend.stream([Batch.of([frame]), Batch.of([frame])]):
             pass
     for _ in range(_WARM_UP + _TURNS):
         for depth, backend in backends.items():

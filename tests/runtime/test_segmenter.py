@@ -28,9 +28,10 @@ from edgeunet.data.cells import snapshots
 from edgeunet.errors import BundleError, FrameError, ParityError, SourceError, UsageError
 from edgeunet.files import sha256
 from edgeunet.runtime import Segmenter, Tiling, load
-from edgeunet.runtime.backends import ort
-from edgeunet.runtime.frames import Batch, SourceFrame
+from edgeunet.runtime.backends import Net, ort
+from edgeunet.runtime.frames import Batch, NetOutputs, SourceFrame
 from support.media import Frame, number_of, write_png, write_video
+from support.nets import Infer, change_nets
 
 MAX_BATCH = 4
 
@@ -425,20 +426,36 @@ def test_stream_yields_the_frames_before_a_fault(
     assert threads() == []
 
 
+def test_stream_of_one_batch_opens_no_lane(
+    segmenter: Segmenter, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+    lane = segmenter.backend.net.lane
+
+    def counted() -> Net:
+        opened.append(1)
+        return lane()
+
+    monkeypatch.setattr(segmenter.backend.net, "lane", counted)
+    (only,) = segmenter.stream(frames[:1])
+    assert opened == []
+    first, _ = segmenter.stream(frames[:2])
+    assert opened
+    assert np.array_equal(only[1], first[1])
+
+
 def test_stream_raises_a_fault_of_the_backend(
     segmenter: Segmenter, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lane = segmenter.backend.net.lane()
-    infer = lane.infer_gated
     calls = []
 
-    def failing(images: npt.NDArray[np.float32]) -> object:
+    def failing(infer: Infer, images: npt.NDArray[np.float32]) -> NetOutputs:
         calls.append(len(images))
         if len(calls) == 3:
             raise ZeroDivisionError
         return infer(images)
 
-    monkeypatch.setattr(lane, "infer_gated", failing)
+    change_nets(segmenter, failing, monkeypatch)
     stream = segmenter.stream(source(frames), batch=2)
     assert [frame.index for frame, _ in islice(stream, 4)] == [0, 1, 2, 3]
     with pytest.raises(ZeroDivisionError):
@@ -509,5 +526,5 @@ def test_few_calls_lie_between_a_call_and_onnx_runtime(
     product = Path(ort.__file__).resolve().parents[1]
     ours = [entry for entry in stacks[0] if product in Path(entry.filename).resolve().parents]
     assert [entry.name for entry in ours] == [
-        "__call__", "<listcomp>", "segment", "_infer", "infer_gated", "infer", "run",
+        "__call__", "<listcomp>", "segment", "_infer", "infer_gated", "infer", "run", "_run",
     ]  # fmt: skip

@@ -27,7 +27,7 @@ from edgeunet.runtime.backends.steering import SteeredBackend
 from edgeunet.runtime.frames import Batch, NetOutputs, SourceFrame, SourceInfo
 from edgeunet.runtime.pipeline.stopping import stopping_on_signals
 from edgeunet.runtime.sources import Source
-from support.nets import StandIn
+from support.nets import Infer, StandIn, change_nets
 
 IMAGE = np.full((64, 96, 3), 90, np.uint8)
 
@@ -68,14 +68,11 @@ class Camera(Source):
 
 
 def slowed(segmenter: Segmenter, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    lane = segmenter.backend.net.lane()
-    infer = lane.infer_gated
-
-    def slow(images: npt.NDArray[np.float32]) -> object:
+    def slow(infer: Infer, images: npt.NDArray[np.float32]) -> NetOutputs:
         time.sleep(seconds)
         return infer(images)
 
-    monkeypatch.setattr(lane, "infer_gated", slow)
+    change_nets(segmenter, slow, monkeypatch)
 
 
 @pytest.mark.parametrize("batch", [1, 2])
@@ -133,10 +130,10 @@ def test_consumer_may_leave_while_the_camera_is_away(segmenter: Segmenter, taken
 def test_fault_of_the_net_ends_the_stream_while_the_camera_is_away(
     segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(images: object) -> object:
+    def fail(infer: Infer, images: object) -> NetOutputs:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(segmenter.backend.net.lane(), "infer_gated", fail)
+    change_nets(segmenter, fail, monkeypatch)
     with (
         segmenter.stream(Camera(1)) as stream,
         pytest.raises(ZeroDivisionError),

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import cv2
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.errors import BackendError
 from edgeunet.runtime.backends import Net
 from edgeunet.runtime.backends.base import NetBackend
 from edgeunet.runtime.frames import NetOutputs
+from edgeunet.runtime.segmenter import Segmenter
+
+Infer = Callable[[npt.NDArray[np.float32]], NetOutputs]
+
+
+def change_nets(
+    segmenter: Segmenter,
+    change: Callable[[Infer, npt.NDArray[np.float32]], NetOutputs],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Put a function around `infer_gated` of the net and of its lane: a stream uses both."""
+    net = segmenter.backend.net
+    for each in {id(one): one for one in (net, net.lane())}.values():
+        monkeypatch.setattr(each, "infer_gated", partial(change, each.infer_gated))
 
 
 class StandIn(NetBackend):

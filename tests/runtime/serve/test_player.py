@@ -9,18 +9,21 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
 from edgeunet.errors import BackendError, SourceError
 from edgeunet.runtime import load
-from edgeunet.runtime.frames import Segmented
+from edgeunet.runtime.frames import NetOutputs, Segmented
 from edgeunet.runtime.segmenter import Segmenter
 from edgeunet.runtime.serve import server as server_module
 from edgeunet.runtime.serve.player import Counts, Player
 from edgeunet.runtime.serve.reopening import open_playing
 from edgeunet.runtime.sources import Frames, Source
 from support.media import cut_to, write_video
+from support.nets import Infer, change_nets
 from support.serving import (
     CAMERA,
     WAIT,
@@ -164,15 +167,14 @@ def test_backend_failure_on_a_file_is_retried(
     segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_video(tmp_path / "clip.mp4", FRAMES)
-    lane, failures = segmenter.backend.net.lane(), iter([BackendError("lost")])
-    infer = lane.infer_gated
+    failures = iter([BackendError("lost")])
 
-    def fails_once(images: object) -> object:
+    def fails_once(infer: Infer, images: npt.NDArray[np.float32]) -> NetOutputs:
         for failure in failures:
             raise failure
-        return infer(images)  # type: ignore[arg-type]
+        return infer(images)
 
-    monkeypatch.setattr(lane, "infer_gated", fails_once)
+    change_nets(segmenter, fails_once, monkeypatch)
     with playing(segmenter, lambda: open_playing(Frames.open(path))) as (_, published):
         wait_for(lambda: published)
 
