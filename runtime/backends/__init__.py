@@ -111,6 +111,11 @@ def precisions_of(name: str, options: LoadOptions = DEFAULTS) -> tuple[Precision
         >>> precisions_of("onnxruntime")
         ('fp32', 'fp16', 'int8')
     """
+    if name == "auto":
+        from .openvino_library import openvino_precisions
+
+        able = {*_KINDS["onnxruntime"].precisions, *openvino_precisions(options)}
+        return tuple(each for each in get_args(Precision) if each in able)
     if name == "openvino":
         from .openvino_library import find_device
 

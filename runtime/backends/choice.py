@@ -192,7 +192,8 @@ def choose(
 
     Raises:
         MissingDependencyError: no engine is installed. BackendError: no candidate passes; the
-            message lists all with their reasons. UsageError: the bundle lacks the precision.
+            message lists all with their reasons. UsageError: the bundle lacks the precision, or no
+            engine here computes in it.
 
     Example:
         >>> from edgeunet.runtime import open_bundle
@@ -209,7 +210,7 @@ def choose(
         return _choice(kept, path=asked.path)
     found = [each for each in candidates(bundle, options) if _is_worth_timing(each, options)]
     if not found:
-        raise MissingDependencyError("onnxruntime", "cpu")
+        raise _nothing(bundle, options)
     if len(found) == 1:
         return Choice(found[0], f"{found[0].label} is the only one that can run this bundle here.")
     results, use = measure(bundle, found, options)
@@ -329,9 +330,22 @@ def _unmeasured(bundle: Bundle, options: LoadOptions) -> Choice:
     precision = options.precision or bundle.manifest.precision
     found = candidates(bundle, replace(options, precision=precision))
     if not found:
-        raise MissingDependencyError("onnxruntime", "cpu")
+        raise _nothing(bundle, options)
     use = next((each for each in found if each.backend == "onnxruntime"), found[0])
     return Choice(use, f"{MEASURE}=0: nothing is measured, {use.label} is used")
+
+
+def _nothing(bundle: Bundle, options: LoadOptions) -> EdgeUNetError:
+    """Why there is no candidate."""
+    engines = ["openvino"] if options.processor is not None else ["onnxruntime", "openvino"]
+    there = [each for each in engines if importlib.util.find_spec(each) is not None]
+    if not there:
+        return MissingDependencyError(engines[0])
+    precision = options.precision or bundle.manifest.precision
+    return UsageError(
+        f"{' and '.join(there)} do{'es' if len(there) == 1 else ''} not compute in "
+        f"{precision.upper()} on this machine. Pass another --precision."
+    )
 
 
 def _warn(message: str) -> None:

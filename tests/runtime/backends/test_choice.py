@@ -13,6 +13,7 @@ from edgeunet.errors import BackendError, UsageError
 from edgeunet.runtime import open_bundle
 from edgeunet.runtime.backends import choice as choice_module
 from edgeunet.runtime.backends.choice import Candidate, candidates, choose
+from edgeunet.runtime.backends.openvino_library import Device
 from edgeunet.runtime.options import DEFAULTS, LoadOptions
 from support.engines import Engine, Machine, broken, machine_of
 
@@ -60,6 +61,18 @@ def test_a_processor_is_one_of_openvinos(int8_bundle: Path) -> None:
     assert found[0].options(options) == options
     other = LoadOptions(device=1, dla=0, trust_engines=True)
     assert found[0].options(other) == DEFAULTS, "they are the GPU's by TensorRT"
+
+
+@pytest.mark.parametrize("measures", [False, True])
+def test_a_precision_that_no_engine_has_is_refused(
+    fp32_bundle: Path, monkeypatch: pytest.MonkeyPatch, measures: bool
+) -> None:
+    if measures:
+        monkeypatch.delenv("EDGEUNET_MEASURE")
+    device = Device("CPU", "a processor without BF16", ("FP32", "INT8"))
+    monkeypatch.setattr(choice_module, "find_device", lambda options: device)
+    with pytest.raises(UsageError, match="openvino do not compute in BF16 on this machine"):
+        choose(open_bundle(fp32_bundle), LoadOptions(precision="bf16"))
 
 
 def test_an_engine_that_is_broken_is_a_candidate_that_says_why(
