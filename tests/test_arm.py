@@ -90,7 +90,7 @@ def test_serve_is_well(board: Board, int8_bundle: Path, images: Path, film: Path
         assert process.stderr is not None
         line = process.stderr.readline()
         found = re.match(r"open http://127\.0\.0\.1:(\d+)/", line)
-        assert found, line + process.stderr.read()
+        assert found, line
         connection = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=WAIT)
         connection.request("GET", "/healthz")
         answer = connection.getresponse()
