@@ -101,6 +101,23 @@ PACKAGES = (
 _BY_MODULE = {package.module: package for package in PACKAGES}
 
 
+def is_installed(module: str) -> bool:
+    """Whether Python can import a module, without importing it.
+
+    A folder without code does not count, though Python imports it: one of that name in the working
+    folder, or what a removed package left behind.
+
+    Example:
+        >>> from edgeunet.extras import is_installed
+        >>> is_installed("json"), is_installed("no_such_module")
+        (True, False)
+    """
+    found = importlib.util.find_spec(module)
+    if found is None:
+        return False
+    return found.origin is not None or found.submodule_search_locations is None
+
+
 def find_package(module: str) -> Package | None:
     """The optional package that a module belongs to; None if no extra installs it."""
     return _BY_MODULE.get(module.split(".")[0])

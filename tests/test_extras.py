@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError
@@ -14,7 +15,7 @@ from packaging.requirements import Requirement
 
 from edgeunet import extras
 from edgeunet.errors import MissingDependencyError
-from edgeunet.extras import PACKAGES, find_package, how_to_install
+from edgeunet.extras import PACKAGES, find_package, how_to_install, is_installed
 from support.commands import ROOT
 from support.project import extras as wanted_extras
 from support.project import module_files
@@ -123,3 +124,13 @@ def test_package_alone_is_named_as_the_index_knows_it(
 ) -> None:
     opencv("JetPack's")
     assert how_to_install("onnx_ir", "export") == "pip install onnx-ir"
+
+
+def test_a_folder_is_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python imports one, such as what `deploy -o openvino_net` wrote, or a removal left."""
+    (tmp_path / "openvino_net").mkdir()
+    (tmp_path / "real_package").mkdir()
+    (tmp_path / "real_package" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert importlib.util.find_spec("openvino_net") is not None
+    assert [is_installed(name) for name in ("openvino_net", "real_package")] == [False, True]

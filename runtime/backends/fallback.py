@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import threading
 from collections.abc import Callable, Generator, Iterable
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.errors import BackendError, EdgeUNetError, EngineError, MissingDependencyError
+from edgeunet.extras import is_installed
 
 from ..frames import Batch, NetOutputs
 from ..gpu.libcuda import has_gpu
@@ -56,7 +56,7 @@ def open_automatic(bundle: Bundle, options: LoadOptions) -> Backend:
         backend = _on_the_gpu(bundle, options)
     except (BackendError, EngineError, MissingDependencyError) as error:
         return _opened_after(error, bundle, on_the_cpu)
-    if importlib.util.find_spec("onnxruntime") is None:
+    if not is_installed("onnxruntime"):
         _warn(
             f"{MissingDependencyError('onnxruntime', 'cpu')} Without it nothing takes over if "
             "the GPU fails."
@@ -77,12 +77,12 @@ def uses_gpu(options: LoadOptions) -> bool:
         for name in ("device", "dla", "trust_engines")
         if getattr(options, name) != getattr(DEFAULTS, name)
     ]
-    if importlib.util.find_spec("tensorrt") is not None:
+    if is_installed("tensorrt"):
         return True
     gpu = has_gpu()
     if not gpu and not asked:
         return False
-    if importlib.util.find_spec("tensorrt_rtx_bindings") is not None:
+    if is_installed("tensorrt_rtx_bindings"):
         return True
     if gpu and _has_provider():
         return False  # `choose` finds it
@@ -111,7 +111,7 @@ def open_chosen(use: Candidate, bundle: Bundle, options: LoadOptions) -> Backend
     """
     backend = create_backend(use.backend, bundle, use.options(options))
     plain = use.backend == "onnxruntime" and use.provider is None
-    if plain or importlib.util.find_spec("onnxruntime") is None:
+    if plain or not is_installed("onnxruntime"):
         return backend
     return FallbackBackend(backend, partial(_on_the_cpu, threads=options.threads))
 
@@ -209,7 +209,7 @@ class _FallbackNet(Net):
 
 def _on_the_gpu(bundle: Bundle, options: LoadOptions) -> Backend:
     """The backend of the kind of TensorRT that is installed."""
-    if importlib.util.find_spec("tensorrt") is not None:
+    if is_installed("tensorrt"):
         from .tensorrt import open_tensorrt
 
         return open_tensorrt(bundle, options)

@@ -52,6 +52,8 @@ def load_openvino() -> Any:
             f"OpenVINO is installed, but cannot be loaded: {first_line(error)}. Install the "
             "library that the message names, or OpenVINO again."
         ) from None
+    if not hasattr(openvino, "get_version"):  # a folder of that name, see `is_installed`
+        raise MissingDependencyError("openvino")
     version = openvino.get_version()
     if version.partition(".")[0] != str(MAJOR):
         raise BackendError(

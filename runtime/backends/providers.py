@@ -17,6 +17,8 @@ try:
     import onnxruntime
 except ImportError:
     raise MissingDependencyError("onnxruntime", "cpu") from None
+if not hasattr(onnxruntime, "InferenceSession"):  # a folder of that name, see `is_installed`
+    raise MissingDependencyError("onnxruntime", "cpu")
 
 _FLOAT: Mapping[Exported, Flavour] = {"fp32": "fp32", "fp16": "fp16"}
 _NO_INT8 = "it would turn INT8 graphs into float ones"
