@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
@@ -75,24 +76,47 @@ def open_backend(
     return opened
 
 
+class _GoneError(Exception):
+    """What was chosen earlier cannot be opened any more, or not here; the cause says why."""
+
+
 def _chosen(bundle: Bundle, options: LoadOptions, prefer: Candidate | None) -> Opened:
     if prefer is not None:
         choice = Choice(prefer, f"{prefer.label} is used, as where the segmenter was pickled")
     else:
         choice = choose(bundle, options)
+        if not choice.is_kept:
+            return _on(choice, bundle, options)
     try:
-        return _on(choice, bundle, options)
-    except (BackendError, MissingDependencyError) as error:
-        if choice.is_new:
+        return _on(choice, bundle, options, earlier=True)
+    except _GoneError as error:
+        _log.warning("%s cannot be opened here: %s", choice.use.label, error.__cause__)
+    if prefer is not None:
+        return _chosen(bundle, options, None)
+    return _on(choose(bundle, options, again=True), bundle, options)
+
+
+def _on(choice: Choice, bundle: Bundle, options: LoadOptions, *, earlier: bool = False) -> Opened:
+    """Open what was chosen; _GoneError if that was earlier and the engine cannot be opened."""
+
+    def create(at: Bundle) -> Backend:
+        with _or_gone(earlier=earlier):
+            return open_chosen(choice.use, at, options)
+
+    with _or_gone(earlier=earlier):
+        at = bundle.at(choice.use.precision)
+    return _opened(at, options, create)._replace(choice=choice)
+
+
+@contextmanager
+def _or_gone(*, earlier: bool) -> Iterator[None]:
+    """Tell errors of an engine that was chosen earlier from those of the caller's options."""
+    try:
+        yield
+    except (BackendError, MissingDependencyError, UsageError) as error:
+        if not earlier:
             raise
-        _log.warning("%s cannot be opened here: %s", choice.use.label, error)
-        return _on(choose(bundle, options, again=True), bundle, options)
-
-
-def _on(choice: Choice, bundle: Bundle, options: LoadOptions) -> Opened:
-    create = partial(open_chosen, choice.use, options=options)
-    opened = _opened(bundle.at(choice.use.precision), options, create)
-    return opened._replace(choice=choice)
+        raise _GoneError from error
 
 
 def _opened(bundle: Bundle, options: LoadOptions, create: Callable[[Bundle], Backend]) -> Opened:

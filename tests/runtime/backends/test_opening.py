@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from edgeunet.errors import BackendError, MissingDependencyError, UsageError
+from edgeunet.bundle.bundle import Bundle
+from edgeunet.errors import BackendError, EdgeUNetError, MissingDependencyError, UsageError
 from edgeunet.runtime import open_bundle
+from edgeunet.runtime.backends import Backend, check_kind, fallback
 from edgeunet.runtime.backends.choice import Candidate, choose
+from edgeunet.runtime.options import DEFAULTS, LoadOptions
 from edgeunet.runtime.segmenter import Segmenter, load
 from support.engines import Engine, Machine, broken, machine_of
 
@@ -54,6 +57,58 @@ def test_what_cannot_be_opened_any_more_gives_way(
             assert segmenter.choice is not None
             assert segmenter.choice.use == use
         assert f"openvino {'INT8' if use == OTHER else 'FP32'} cannot be opened here" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MissingDependencyError("openvino", "openvino"),
+        UsageError("OpenVINO's CPU does not compute in INT8."),
+    ],
+    ids=["not installed", "another processor"],
+)
+def test_what_was_pickled_elsewhere_and_cannot_be_opened_gives_way(
+    error: EdgeUNetError, int8_bundle: Path, machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine.engines[2].error = error
+    with Segmenter.open(int8_bundle, prefer=INT8) as segmenter:
+        assert segmenter.choice is not None
+        assert segmenter.choice.use == OTHER
+    assert f"openvino INT8 cannot be opened here: {error}" in caplog.text
+
+
+def test_a_precision_that_the_bundle_lacks_by_now_gives_way(
+    fp32_bundle: Path, machine: Machine
+) -> None:
+    with Segmenter.open(fp32_bundle, prefer=INT8) as segmenter:
+        assert segmenter.manifest.precision == "fp32"
+
+
+def test_a_kept_file_that_names_what_cannot_be_is_measured_again(
+    int8_bundle: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = choose(open_bundle(int8_bundle), tell=lambda why: None).path
+    assert path is not None
+    path.write_text(path.read_text().replace('"provider": null', '"provider": "qnn"'))
+
+    def create(name: str, bundle: Bundle, options: LoadOptions = DEFAULTS) -> Backend:
+        check_kind(name, bundle, options)
+        return machine.create(name, bundle, options)
+
+    monkeypatch.setattr(fallback, "create_backend", create)
+    with load(int8_bundle) as segmenter:
+        assert segmenter.choice is not None
+        assert (segmenter.choice.use, segmenter.choice.is_new) == (INT8, True)
+
+
+def test_an_engine_that_cannot_be_opened_is_told_of_once(
+    int8_bundle: Path, machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is the only one is not measured, and nothing else can take over."""
+    machine.engines[2].error = broken()
+    with pytest.raises(BackendError, match="its library cannot be loaded"):
+        load(int8_bundle, precision="int8")
+    assert (machine.opened, caplog.text) == (["openvino INT8"], "")
 
 
 def test_what_gives_wrong_masks_now_gives_way(
