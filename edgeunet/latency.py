@@ -92,19 +92,31 @@ class Race(Generic[Key]):
         seconds: float,
         within: float = 1.03,
         left: Callable[[Key], object] = lambda key: None,
+        failed: Callable[[Key, Exception], object] | None = None,
     ) -> None:
         """Run rounds until `best` is known to be `within` of the fastest, for `seconds` at most.
 
         Two rounds are run in any case, if there is more than one candidate.
 
         Args:
-            within: factor in time. left: called with each candidate that leaves.
+            within: factor in time. left: called with each candidate that leaves. failed: called
+                with each that raises, which is out and has no time; None: the error is raised. If
+                all do, there is no `best`.
         """
         started = self._clock()
         while len(self._running) > 1 or not self._rounds:
             turn = self._rounds % len(self._running)  # nobody always follows the same
             for key in self._running[turn:] + self._running[:turn]:
-                self._blocks[key].append(self._block(self._calls[key]))
+                try:
+                    self._blocks[key].append(self._block(self._calls[key]))
+                except Exception as error:
+                    if failed is None:
+                        raise
+                    failed(key, error)
+                    self._running.remove(key)
+                    del self._calls[key], self._blocks[key]
+            if not self._running:
+                return
             fastest = self._fastest
             for key in [key for key in self._running if self._is_out(key, fastest)]:
                 self._running.remove(key)

@@ -6,6 +6,7 @@ import math
 import random
 import time
 from functools import partial
+from itertools import count
 from typing import Any
 
 import pytest
@@ -95,3 +96,25 @@ def test_what_is_far_slower_leaves_after_a_round_and_one_alone_is_not_timed_agai
     race.run(seconds=6, left=left.append)
     assert (race.best, left) == ("fast", ["slow"])
     assert clock.now < 5, "one round"
+
+
+def test_what_fails_meanwhile_is_out() -> None:
+    latencies = {"fast": 0.01, "slow": 0.013, "slower": 0.014}
+    clock, calls = NoisyClock(latencies, None), count()
+
+    def fails() -> None:
+        clock.run("fast")
+        if next(calls) > 7:
+            raise RuntimeError("the device was lost")
+
+    def race() -> Race[str]:
+        others = {name: partial(clock.run, name) for name in ("slow", "slower")}
+        return Race({"fast": fails, **others}, clock=clock)
+
+    failed = list[str]()
+    first = race()
+    first.run(seconds=6, failed=lambda name, error: failed.append(f"{name}: {error}"))
+    assert failed == ["fast: the device was lost"]
+    assert (first.best, first.milliseconds.keys()) == ("slow", {"slow", "slower"})
+    with pytest.raises(RuntimeError, match="lost"):
+        race().run(seconds=6)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,6 +21,7 @@ from edgeunet.errors import (
     UsageError,
     first_line,
 )
+from edgeunet.extras import is_installed
 from edgeunet.files import sha256
 from edgeunet.latency import Race
 
@@ -119,12 +119,12 @@ def candidates(bundle: Bundle, options: LoadOptions) -> list[Candidate]:
     """
     held = _held(bundle, options)
     found: list[Candidate] = []
-    if importlib.util.find_spec("onnxruntime") is not None and options.processor is None:
+    if is_installed("onnxruntime") and options.processor is None:
         found += _of("onnxruntime", held, precisions_of("onnxruntime"))
         for provider in _providers() if options.provider is None else ():
             able = precisions_of("onnxruntime", replace(DEFAULTS, provider=provider))
             found += [each._replace(provider=provider) for each in _of("onnxruntime", held, able)]
-    if importlib.util.find_spec("openvino") is not None:
+    if is_installed("openvino"):
         try:
             able = find_device(_of_openvino(options)).precisions
         except (BackendError, UsageError):
@@ -258,11 +258,12 @@ def measure(
             else:
                 opened[each] = backend
         if not opened:
-            listed = "; ".join(f"{each.label}: {problems[each]}" for each in found)
-            raise BackendError(f"nothing here can run {bundle.root}: {listed}")
+            raise _all_fail(bundle, problems)
         use, *others = opened
         if others:
-            race = _race(bundle, opened)
+            race = _race(bundle, opened, problems)
+            if len(problems) == len(found):
+                raise _all_fail(bundle, problems)
             use, latencies = race.best, race.milliseconds
     results = tuple(
         Measured(*each, latencies.get(each), agreements.get(each), problems.get(each))
@@ -271,16 +272,33 @@ def measure(
     return results, list(found).index(use)
 
 
-def _race(bundle: Bundle, opened: Mapping[Candidate, Backend]) -> Race[Candidate]:
+def _all_fail(bundle: Bundle, problems: Mapping[Candidate, str]) -> BackendError:
+    listed = "; ".join(f"{each.label}: {problem}" for each, problem in problems.items())
+    return BackendError(f"nothing here can run {bundle.root}: {listed}")
+
+
+def _race(
+    bundle: Bundle, opened: Mapping[Candidate, Backend], problems: dict[Candidate, str]
+) -> Race[Candidate]:
     """Time the net alone on one frame, until it is known which candidate to use.
 
     Batches of 8, and two batches at once as in streams, gave the engines the same order for
     mobile_unet, unet, unetpp of depth 4 and eff_unet (EPYC with AVX2, two threads).
+
+    Args:
+        problems: gets that of each candidate that fails meanwhile.
     """
+
+    def failed(each: Candidate, error: Exception) -> None:
+        if not isinstance(error, EdgeUNetError):
+            raise error
+        problems[each] = first_line(error)
+        opened[each].close()
+
     frames = bundle.golden().frames
     calls = {each: _net_alone(backend, frames) for each, backend in opened.items()}
     race = Race(calls, rank=_rank, margin=MARGIN)
-    race.run(seconds=SECONDS, within=WITHIN, left=lambda each: opened[each].close())
+    race.run(seconds=SECONDS, within=WITHIN, left=lambda each: opened[each].close(), failed=failed)
     return race
 
 
@@ -309,7 +327,7 @@ def _candidate(measured: Measured) -> Candidate:
     return Candidate(measured.backend, measured.precision, measured.provider)
 
 
-def _choice(kept: Kept, path: Path) -> Choice:
+def _choice(kept: Kept, path: Path | None) -> Choice:
     return Choice(_candidate(kept.results[kept.use]), kept.why, kept.results, path=path)
 
 
@@ -338,7 +356,7 @@ def _unmeasured(bundle: Bundle, options: LoadOptions) -> Choice:
 def _nothing(bundle: Bundle, options: LoadOptions) -> EdgeUNetError:
     """Why there is no candidate."""
     engines = ["openvino"] if options.processor is not None else ["onnxruntime", "openvino"]
-    there = [each for each in engines if importlib.util.find_spec(each) is not None]
+    there = [each for each in engines if is_installed(each)]
     if not there:
         return MissingDependencyError(engines[0])
     precision = options.precision or bundle.manifest.precision

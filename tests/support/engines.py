@@ -57,18 +57,18 @@ class EngineBackend(NetBackend):
 
     def __init__(self, bundle: Bundle, engine: Engine, machine: Machine) -> None:
         super().__init__(bundle, _Zeros(bundle), name=engine.candidate.backend)
-        self._engine, self._machine = engine, machine
+        self.engine, self._machine = engine, machine
 
     def segment(self, batch: Batch) -> Batch:
         (run,) = batch.runs
         masks = self.bundle.golden().masks.copy()
         rows = masks.reshape(-1)
-        rows[: round(self._engine.wrong * rows.size)] = 200
+        rows[: round(self.engine.wrong * rows.size)] = 200
         run.masks = masks[[frame.index for frame in batch.frames]]
         return batch
 
     def net_alone(self, batch: Batch) -> Callable[[], object]:
-        return partial(self._machine.spend, self._engine.seconds)
+        return partial(self._machine.spend, self.engine.seconds)
 
 
 class _Zeros(Net):

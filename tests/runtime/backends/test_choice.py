@@ -14,8 +14,9 @@ from edgeunet.runtime import open_bundle
 from edgeunet.runtime.backends import choice as choice_module
 from edgeunet.runtime.backends.choice import Candidate, candidates, choose
 from edgeunet.runtime.backends.openvino_library import Device
+from edgeunet.runtime.frames import Batch
 from edgeunet.runtime.options import DEFAULTS, LoadOptions
-from support.engines import Engine, Machine, broken, machine_of
+from support.engines import Engine, EngineBackend, Machine, broken, machine_of
 
 FP32, INT8 = Candidate("onnxruntime", "fp32"), Candidate("onnxruntime", "int8")
 OTHER_FP32, OTHER_INT8 = Candidate("openvino", "fp32"), Candidate("openvino", "int8")
@@ -161,6 +162,28 @@ def test_nothing_is_used_for_its_speed_if_its_masks_are_wrong(
     problems = {each.backend: each.problem for each in choice.results if each.precision == "int8"}
     assert "97.00% of the golden pixels agree" in str(problems["onnxruntime"])
     assert "50.00% of the golden pixels agree" in str(problems["openvino"])
+
+
+def test_what_fails_while_it_is_timed_gives_way(
+    int8_bundle: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = {"openvino INT8"}
+
+    def fail(backend: EngineBackend, batch: Batch) -> Any:
+        def call() -> None:
+            machine.spend(backend.engine.seconds)
+            if backend.engine.candidate.label in lost and machine.now > 0.3:
+                raise BackendError("the device was lost.")
+
+        return call
+
+    monkeypatch.setattr(EngineBackend, "net_alone", fail)
+    choice = choose(open_bundle(int8_bundle), tell=lambda why: None)
+    assert choice.use == INT8
+    assert "openvino INT8 fails (the device was lost.)" in choice.why
+    lost |= {each.candidate.label for each in machine.engines}
+    with pytest.raises(BackendError, match=r"nothing here can run .* onnxruntime FP32: the device"):
+        choose(open_bundle(int8_bundle), again=True)
 
 
 def test_candidates_that_all_fail_are_listed(int8_bundle: Path, machine: Machine) -> None:
