@@ -69,10 +69,14 @@ class Asked:
     versions: dict[str, str]
 
     @property
-    def path(self) -> Path:
-        """File of the choice. Another version of a package takes the place of the one before."""
+    def path(self) -> Path | None:
+        """File of the choice. Another version of a package takes the place of the one before.
+
+        None if there is no folder for it.
+        """
         key = json.dumps([self.bundle, self.options, self.machine], sort_keys=True)
-        return folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+        place = folder()
+        return place and place / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
 
 @dataclass(frozen=True)
@@ -92,21 +96,26 @@ class Kept:
             raise ValueError(f"backend is {backend!r}; expected {' or '.join(ENGINES)}")
 
 
-def folder() -> Path:
+def folder() -> Path | None:
     """Where choices are kept: edgeunet/choices in the user's folder for caches.
 
     That is `$XDG_CACHE_HOME`, or else `~/.cache`, `~/Library/Caches` on macOS, and `%LOCALAPPDATA%`
-    on Windows.
+    on Windows. None if that needs the user's folder and there is none, as in containers that run as
+    a number.
     """
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if given.is_absolute():  # the XDG standard says to ignore relative paths
-        base = given
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
+        return given / "edgeunet" / "choices"
+    try:
+        home = Path.home()
+    except RuntimeError:  # no $HOME, and the system does not know the user
+        return None
+    if sys.platform == "darwin":
+        base = home / "Library" / "Caches"
     elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
     else:
-        base = Path.home() / ".cache"
+        base = home / ".cache"
     return base / "edgeunet" / "choices"
 
 
@@ -122,6 +131,8 @@ def versions() -> dict[str, str]:
 def read_kept(asked: Asked) -> Kept | None:
     """The choice that was kept for this; None if there is none that holds, which is logged."""
     path = asked.path
+    if path is None:
+        return None
     try:
         kept = read(Kept, path, version=SCHEMA_VERSION)
     except FileNotFoundError:
@@ -143,15 +154,14 @@ def read_kept(asked: Asked) -> Kept | None:
 def write_kept(kept: Kept) -> Path | None:
     """Keep a choice; None if it cannot be written, which is logged once."""
     path = kept.asked.path
+    if path is None:
+        _cannot_keep("choices cannot be kept: this user has no home folder")
+        return None
     try:
         write_json(path, encode(kept))
         _remove_oldest(path.parent)
     except OSError as error:
-        _warn(
-            f"choices cannot be kept in {path.parent}: {error.strerror or error}. Each start "
-            "measures again. Set XDG_CACHE_HOME to a folder that can be written, or name the "
-            "backend and the precision."
-        )
+        _cannot_keep(f"choices cannot be kept in {path.parent}: {error.strerror or error}")
         return None
     return path
 
@@ -181,6 +191,10 @@ def _difference(before: Any, now: Any) -> str:
 
 
 @cache
-def _warn(message: str) -> None:
-    """Log a message once."""
-    _log.warning("%s", message)
+def _cannot_keep(why: str) -> None:
+    """Log why choices cannot be kept, once."""
+    _log.warning(
+        "%s. Each start measures again. Set XDG_CACHE_HOME to a folder that can be written, or "
+        "name the backend and the precision.",
+        why,
+    )

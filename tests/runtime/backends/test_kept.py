@@ -86,6 +86,20 @@ def test_writers_do_not_disturb_each_other() -> None:
         assert all(pool.map(work, range(40)))
 
 
+def test_without_a_home_nothing_is_kept(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in a container that runs as a number."""
+
+    def home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", home)
+    assert (folder(), read_kept(ASKED), write_kept(KEPT)) == (None, None, None)
+    assert "this user has no home folder. Each start measures again." in caplog.text
+
+
 def test_old_files_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept_module, "MOST_KEPT", 3)
     paths = []
