@@ -83,13 +83,15 @@ def command(
         explain_choice(bundle, backend, options)
     with Segmenter.open_checked(bundle, backend, options) as segmenter:
         report = bench(segmenter, batches=timed.batches, source=timed.source, repeats=timed.repeats)
-        used = segmenter.backend.name
+        used, choice = segmenter.backend.name, segmenter.choice
     verdict = None
     # PyTorch is the reference and computes in one precision; a DLA does not compute in all.
     if options.precision is None and options.dla is None and used != "pytorch":
-        on_cpu = used == "onnxruntime"  # `auto` may have chosen it, and it takes no device
-        named = used if backend == "auto" else backend  # a provider is part of what it is called
-        chosen = DEFAULTS if on_cpu else options
+        named, chosen = (used if backend == "auto" else backend), options
+        if used == "onnxruntime":  # `auto` may have fallen back to it, and it takes no device
+            named, chosen = used, replace(DEFAULTS, threads=options.threads)
+        elif choice is not None:
+            named, chosen = choice.use.backend, choice.use.options(options)
         verdict = compare_precisions(open_bundle(bundle), named, chosen)
     if as_json:
         echo_json({**asdict(report), "verdict": verdict and asdict(verdict)})

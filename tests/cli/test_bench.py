@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from edgeunet.runtime.backends.choice import Candidate, Choice
+from edgeunet.runtime.bench import Verdict
+from edgeunet.runtime.options import LoadOptions
 from support.commands import call, data, fails
+from support.fake_providers import fake_provider
 from support.media import write_video
 
 
@@ -57,3 +61,31 @@ def test_bench_refuses_other_batches(fp32_bundle: Path, batch: str, words: str) 
 
 def test_bench_reports_no_speed_of_a_wrong_bundle(wrong_bundle: Path) -> None:
     assert "of the golden pixels agree" in fails(1, "bench", wrong_bundle, "--repeats", "1")
+
+
+def test_the_verdict_is_of_what_auto_chose(
+    int8_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A provider is a part of what a backend is called, but no backend's name."""
+    monkeypatch.setattr("edgeunet.runtime.backends.choice._providers", lambda: ["cuda"])
+    use = Candidate("onnxruntime", "fp16", "cuda")
+    monkeypatch.setattr(
+        "edgeunet.runtime.backends.opening.choose", lambda bundle, options: Choice(use, "")
+    )
+    with fake_provider("cuda"):
+        report = data("bench", int8_bundle, "--repeats", "1", "--threads", "1")
+    assert report["backend"] == "onnxruntime cuda"
+    assert [each["precision"] for each in report["verdict"]["results"]] == ["fp32", "fp16"]
+
+
+def test_the_verdict_is_of_the_threads_that_were_given(
+    fp32_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = list[LoadOptions]()
+    verdict = Verdict("fp32", "", ())
+    monkeypatch.setattr(
+        "edgeunet.cli.bench.compare_precisions",
+        lambda bundle, backend, options: given.append(options) or verdict,
+    )
+    data("bench", fp32_bundle, "--repeats", "1", "--threads", "1")
+    assert given == [LoadOptions(threads=1)]
