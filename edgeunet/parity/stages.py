@@ -10,6 +10,7 @@ from ..bundle.bundle import Bundle
 from ..bundle.manifest import Precision
 from ..runtime.backends import Backend, check_kind, create_backend, precisions_of
 from ..runtime.backends.ort import open_flavour
+from ..runtime.backends.placement import Placement
 from ..runtime.options import LoadOptions
 from .pixels import FLAVOURS
 
@@ -36,6 +37,7 @@ def open_stages(
             for each in (*stages, precision)
         }
     check_kind("onnxruntime", bundle, options)
+    Placement.of(bundle, options)  # refuses a device
     names = ["fp32"]
     if precision != "fp32":
         names.append("fp16")
@@ -44,7 +46,9 @@ def open_stages(
     rewritten = {"trt int8.fp16": _in_fp32} if find_spec("onnx") else {}
     return {
         name: stack.enter_context(
-            open_flavour(bundle, FLAVOURS[name], rewritten=rewritten.get(name))
+            open_flavour(
+                bundle, FLAVOURS[name], threads=options.threads, rewritten=rewritten.get(name)
+            )
         )
         for name in names
     }

@@ -74,3 +74,21 @@ def test_the_loss_of_bf16_shows_on_every_machine(fp32_bundle: Path) -> None:
     assert "backend onnxruntime does not compute in BF16; openvino and pytorch can" in message
     with pytest.raises(UsageError, match="onnxruntime has no processor"):
         measure(open_bundle(fp32_bundle), [], data="", options=LoadOptions(processor="gpu"))
+
+
+@pytest.mark.parametrize("backend", ["auto", "onnxruntime"])
+def test_options_for_onnx_runtime_are_used_or_refused(
+    backend: str, fp32_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle, given = open_bundle(fp32_bundle), list[Any]()
+    with pytest.raises(UsageError, match="device is 1, but ONNX Runtime runs on the CPU"):
+        measure(bundle, [], data="", backend=backend, options=LoadOptions(device=1))
+    opened = stages_module.open_flavour
+    monkeypatch.setattr(
+        stages_module,
+        "open_flavour",
+        lambda *args, **named: given.append(named["threads"]) or opened(*args, **named),
+    )
+    with ExitStack() as stack:
+        open_stages(bundle, backend, LoadOptions(threads=1), stack, simulate=False)
+    assert given == [1]
