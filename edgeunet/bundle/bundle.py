@@ -283,7 +283,9 @@ def _open(root: Path) -> Bundle:
         required |= {part_file(flavour, part) for flavour in manifest.flavours for part in PARTS}
     unlisted = sorted(required - set(manifest.files))
     if unlisted:
-        raise BundleError(f"{root / MANIFEST_NAME} lists no hash for {unlisted[0]}.")
+        raise BundleError(
+            f"{root / MANIFEST_NAME} lists no hash for {unlisted[0]}. Export the bundle again."
+        )
     if len(manifest.files) > MAX_FILES:
         raise BundleError(
             f"{root / MANIFEST_NAME} lists {len(manifest.files)} files; expected at most "

@@ -268,7 +268,7 @@ def test_refuses_a_file_without_a_hash(bundle: Path, name: str) -> None:
 
 def test_refuses_a_precision_whose_graphs_are_not_listed(bundle: Path) -> None:
     edit(bundle, "precision", "int8")
-    assert "lists no hash for model.fp16.onnx" in refusal(bundle)
+    assert "lists no hash for model.fp16.onnx. Export the bundle again." in refusal(bundle)
 
 
 def test_each_file_is_read_once(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
