@@ -34,11 +34,11 @@ _PROPERTIES: dict[str, tuple[Any, ...]] = {
     "precision": (
         str,
         "Precision",
-        "fp32, fp16 or int8; empty: the deployed one, or that of another bundle",
+        "fp32, fp16, bf16 or int8; empty: the deployed one, or that of another bundle",
         "",
         _WRITABLE,
     ),
-    "threads": (int, "Threads", "Of backend onnxruntime; 0: all", 0, _MAX_INT, 0, _WRITABLE),
+    "threads": (int, "Threads", "Of the CPU; 0: all", 0, _MAX_INT, 0, _WRITABLE),
     "device": (int, "Device", "Index of the GPU; -1: the first", -1, _MAX_INT, -1, _WRITABLE),
     "output": (str, "Output", "mask or overlay", "mask", _WRITABLE),
     "opacity": (float, "Opacity", "Of the colours in overlays", 0.0, 1.0, 0.5, _WRITABLE),
