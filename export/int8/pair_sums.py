@@ -6,6 +6,9 @@ that adds the products of two neighbours in 16 bits, and saturates. ONNX Runtime
 sum in fours. In a convolution, with channels last or first, these run by kernel row, kernel column
 and input channel of the group; in a matrix product by row. So if the weights at 2k and 2k + 1 of
 that order add up to at most `LIMIT`, every processor computes the same.
+
+oneDNN, which OpenVINO computes with, begins anew with each row and column of a kernel. For an even
+number of input channels that makes the same pairs, for an odd one others.
 """
 
 from __future__ import annotations
@@ -31,7 +34,9 @@ _STRETCHES = (1.0, 0.94, 0.97, 1.03, 1.06)
 """Around the scale that is expected to be best: what rounding costs in fact, no formula says."""
 
 
-def limit_pairs(model: ir.Model, nodes: Collection[str]) -> dict[str, list[dict[str, Any]]]:
+def limit_pairs(
+    model: ir.Model, nodes: Collection[str], *, onednn: bool = False
+) -> dict[str, list[dict[str, Any]]]:
     """Round the weights of INT8 products to values of which no pair exceeds `LIMIT`.
 
     The weights become multiples of their scales, in which ONNX Runtime's quantizer finds the
@@ -39,6 +44,7 @@ def limit_pairs(model: ir.Model, nodes: Collection[str]) -> dict[str, list[dict[
 
     Args:
         nodes: names of the nodes that run in INT8.
+        onednn: neither may the pairs that oneDNN makes.
 
     Returns:
         The quantizer's option TensorQuantOverrides: by weight, the scale of each output channel.
@@ -52,7 +58,8 @@ def limit_pairs(model: ir.Model, nodes: Collection[str]) -> dict[str, list[dict[
         terms = terms_of(node, values)
         if terms is None or weight.name in overrides:  # shared weights are rounded already
             continue
-        integers, scales = round_pairs(terms)
+        rounds = round_halves if onednn and _has_other_pairs(values) else round_pairs
+        integers, scales = rounds(terms)
         rounded = integers * scales[:, None]
         if node.op_type == "Conv":
             outputs, inputs, *sides = values.shape
@@ -122,6 +129,30 @@ def round_pairs(terms: Floats) -> tuple[Integers, Floats]:
         integers[better] = rounded[better]
     width = terms.shape[1]
     return integers.reshape(len(pairs), -1)[:, :width].astype(np.int8), scales
+
+
+def round_halves(terms: Floats) -> tuple[Integers, Floats]:
+    """Integers of 7 bits, no two of which exceed `LIMIT`, whatever pairs they make.
+
+    Args:
+        terms: (channels, terms). Returns as `round_pairs`.
+
+    Example:
+        >>> round_halves(np.float32([[1, -0.5]]))[0].tolist()
+        [[64, -32]]
+    """
+    scales = np.abs(terms).max(axis=1, initial=0) / np.float32(LIMIT // 2)
+    scales = np.where(scales < np.finfo(np.float32).tiny, np.float32(1), scales)
+    return np.rint(terms / scales[:, None]).astype(np.int8), scales
+
+
+def _has_other_pairs(weight: Array) -> bool:
+    """Whether oneDNN's pairs are others: of convolutions with an odd number of input channels.
+
+    One channel has no partner there.
+    """
+    odd = weight.ndim == 4 and weight.shape[1] % 2 == 1
+    return odd and weight.shape[1] > 1 and weight[0, 0].size > 1
 
 
 def project(scaled: Floats) -> Floats:

@@ -148,7 +148,8 @@ def quantize_for_openvino(
     RemoveUnusedNodesPass()(model)
     ranges = inherit_ranges(model, shared)
     parts = _parts(model, chosen, convolutions, [])
-    options = {"QuantizeBias": False, "TensorQuantOverrides": limit_pairs(model, parts)}
+    limits = limit_pairs(model, parts, onednn=True)
+    options = {"QuantizeBias": False, "TensorQuantOverrides": limits}
     quantized = _quantized(model, ranges, parts, QuantType.QUInt8, options)
     ir.passes.Sequential(
         passes.QuantizeConstants(), passes.RoundOnce(), passes.MoveBytes(), passes.Clean()

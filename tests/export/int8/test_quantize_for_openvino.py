@@ -43,7 +43,8 @@ class Decoder(nn.Module):
     """What other people's decoders have: a SiLU with a gate, a doubled map beside a skip.
 
     Its weights are large and of one sign: pairs of products would saturate. Five channels have no
-    partner for the last.
+    partner for the last: ONNX Runtime pairs it with the next column's first, which OpenVINO pairs
+    with the second.
     """
 
     def __init__(self) -> None:
@@ -55,6 +56,10 @@ class Decoder(nn.Module):
         self.head = nn.Conv2d(16, 3, 1)
         for conv in (self.down, self.fuse):
             nn.init.uniform_(conv.weight, 0.09, 0.1)
+        pairs = torch.zeros(5, 9)
+        pairs[:2, 1::2] = 1
+        self.down.weight.data *= pairs.reshape(5, 3, 3)
+        self.stem.bias.data += 1
 
     def forward(self, image: Tensor) -> Tensor:
         skip = torch.relu(self.stem(image))
