@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from ..bundle.bundle import Bundle
 from ..data.datasets import is_dataset, open_dataset, read_labels
 from ..data.fit import Fit
 from ..errors import UsageError
 from ..metrics import Mask, check_labels, confusion_matrix, mean_iou, pixel_agreement
-from ..runtime.frames import Frame, SourceFrame
+from ..runtime.frames import Batch, Frame, SourceFrame
 from ..runtime.segmenter import Segmenter
 from ..runtime.sources import Frames
+
+Item = TypeVar("Item")
 
 MOST = 200
 """Frames of given data that are looked at, evenly spaced."""
@@ -48,7 +50,7 @@ def read_data(path: Path, bundle: Bundle, fit: Fit, layout: str | None) -> Data:
     """At most `MOST` frames of a data set's val split, with labels, or of images or a film.
 
     Raises:
-        DatasetError, SourceError: what lies there cannot be read. UsageError: no frame.
+        DatasetError, SourceError: what lies there cannot be read. UsageError: no frame, or no end.
     """
     classes = len(bundle.manifest.classes)
     samples: list[Sample]
@@ -61,32 +63,53 @@ def read_data(path: Path, bundle: Bundle, fit: Fit, layout: str | None) -> Data:
             for each in chosen
         ]
     else:
-        with Frames.open(path).read() as source:
-            frames = _spread([fit(each.image, each.channels) for each in source])
-        samples = [Sample(str(index), image, None) for index, image in enumerate(frames)]
+        frames = Frames.open(path)
+        if frames.kind == "live":
+            raise UsageError(
+                f"{frames.name} never ends. Pass images, a video or a data set as --data."
+            )
+        with frames.read() as source:
+            samples = _thinned(source, fit)
     if not samples:
         raise UsageError(f"{path} holds no frame. Pass images, a video or a data set as --data.")
     return Data(path.resolve().name, tuple(samples))
 
 
-def _spread(items: Sequence[npt.NDArray[np.uint8]] | Sequence[object]) -> list:  # type: ignore[type-arg]
+def _spread(items: Sequence[Item]) -> list[Item]:
     step = max(1.0, len(items) / MOST)
     return [items[int(index * step)] for index in range(min(MOST, len(items)))]
+
+
+def _thinned(frames: Iterable[SourceFrame], fit: Fit) -> list[Sample]:
+    """At most `MOST` of the frames, evenly spaced; the others are not kept: a film has too many."""
+    found: list[Sample] = []
+    step = 1
+    for index, each in enumerate(frames):
+        if index % step:
+            continue
+        found.append(Sample(str(index), fit(each.image, each.channels), None))
+        if len(found) > MOST:
+            found = found[::2]
+            step *= 2
+    return found
 
 
 def golden_agreement(segmenter: Segmenter, whole: Bundle) -> float:
     """Share of golden pixels as the reference's, of the deepest net if there are several."""
     golden = whole.golden()
-    masks = [segmenter(frame[None]).masks[0] for frame in golden.frames]
+    masks = [_mask(segmenter, frame) for frame in golden.frames]
     return float(np.mean(np.stack(masks) == golden.masks))
 
 
 def masks_of(segmenter: Segmenter, data: Data) -> list[Mask]:
     """A mask (H, W) for each frame."""
-    return [
-        segmenter.segment(SourceFrame(index, sample.name, sample.image)).mask
-        for index, sample in enumerate(data.samples)
-    ]
+    return [_mask(segmenter, sample.image) for sample in data.samples]
+
+
+def _mask(segmenter: Segmenter, frame: Frame) -> Mask:
+    """Of a frame that is fitted already: the segmenter would do that once more."""
+    (result,) = segmenter.backend.segment(Batch.of([frame]))
+    return result.mask
 
 
 def mean_agreement(masks: Sequence[Mask], wanted: Sequence[Mask]) -> float:

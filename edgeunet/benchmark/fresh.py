@@ -51,7 +51,9 @@ def measure_fresh(entry: Entry, batch: int) -> Fresh:
         "peer": entry.peer and entry.peer.name,
         "made": made and [str(made.path), made.shape, made.outputs],
     }
-    command = [sys.executable, "-m", __spec__.name, json.dumps(job)]
+    # What this process imports, the new one does; no module that lies where the command was called.
+    code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import main; main(sys.argv[1])"
+    command = [sys.executable, "-c", code, json.dumps(job)]
     try:
         ran = subprocess.run(  # noqa: S603
             command, capture_output=True, text=True, errors="replace", timeout=_SECONDS, check=False
@@ -112,18 +114,11 @@ def _candidate(values: list[Any]) -> Any:
 
 
 def _options(values: dict[str, Any]) -> Any:
-    from ..data.fit import Reading
     from ..runtime.options import LoadOptions, Tiling
 
-    tiling, reading = values["tiling"], values["reading"]
-    reading = {name: tuple(value) if value else None for name, value in reading.items()}
-    return LoadOptions(
-        **{
-            **values,
-            "tiling": tiling and Tiling(**tiling),
-            "reading": Reading(**reading),
-        }
-    )
+    tiling = values["tiling"]
+    del values["reading"]  # golden frames are fitted to the net already
+    return LoadOptions(**{**values, "tiling": tiling and Tiling(**tiling)})
 
 
 def _note_files(root: Path, into: set[Path]) -> Any:
@@ -155,7 +150,3 @@ def _largest_resident() -> int:
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

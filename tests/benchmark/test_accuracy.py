@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import weakref
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,9 +22,10 @@ from edgeunet.benchmark.accuracy import (
 )
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.data.cells import write_dataset
-from edgeunet.data.fit import Fit
-from edgeunet.errors import DatasetError
+from edgeunet.data.fit import Fit, Reading
+from edgeunet.errors import DatasetError, UsageError
 from edgeunet.runtime import load
+from edgeunet.runtime.frames import SourceFrame
 
 
 def test_labelled_frames_give_an_miou(
@@ -38,6 +43,12 @@ def test_labelled_frames_give_an_miou(
         assert golden_agreement(segmenter, bundle) > 0.999
     assert 40 < miou(masks, data, bundle) < 100
     assert mean_agreement(masks, masks) == 1
+    swapped = Fit(bundle.manifest.input, Reading(channels=("bgr",)))
+    read = read_data(tmp_path / "cells", bundle, swapped, None)
+    with load(fp32_bundle, "onnxruntime", channels=("bgr",)) as segmenter:
+        again = masks_of(segmenter, read)
+        assert golden_agreement(segmenter, bundle) > 0.999
+    assert mean_agreement(again, masks) < 1, "frames are fitted once"
     assert 0 < mean_agreement(masks, truth) < 1  # type: ignore[arg-type]
 
 
@@ -46,6 +57,30 @@ def test_images_have_no_labels(fp32_bundle: Path, images: Path, tmp_path: Path) 
     data = read_data(images, bundle, Fit(bundle.manifest.input), None)
     assert (data.labelled, len(data.samples)) == (False, 5)
     assert {sample.image.dtype for sample in data.samples} == {np.dtype(np.uint8)}
+
+
+def test_a_film_is_thinned_while_it_is_read(
+    fp32_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[weakref.ref[np.ndarray]] = []
+
+    def film() -> Iterator[SourceFrame]:
+        for index in range(20):
+            image = np.zeros((64, 96, 3), np.uint8)
+            held.append(weakref.ref(image))
+            yield SourceFrame(index, "", image)
+            del image
+            assert sum(each() is not None for each in held) <= 4 + 2
+
+    found = SimpleNamespace(kind="video", name="film", read=lambda: nullcontext(film()))
+    monkeypatch.setattr(accuracy, "Frames", SimpleNamespace(open=lambda path: found))
+    monkeypatch.setattr(accuracy, "MOST", 4)
+    bundle = open_bundle(fp32_bundle)
+    given = Path("film.mp4"), bundle, Fit(bundle.manifest.input), None
+    assert [sample.name for sample in read_data(*given).samples] == ["0", "8", "16"]
+    found.kind = "live"
+    with pytest.raises(UsageError, match="film never ends"):
+        read_data(*given)
 
 
 def test_labels_of_one_class_are_refused(fp32_bundle: Path, images: Path) -> None:
