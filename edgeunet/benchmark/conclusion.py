@@ -24,7 +24,7 @@ def conclude(setting: Setting) -> Conclusion:
     Peers and shallower depths are compared with it, not chosen.
     """
     whole = [row for row in setting.timed if not row.tiled]
-    ours = [row for row in whole if not row.peer]
+    ours = [row for row in whole if row.contends]
     deepest = max((row.depth or 0 for row in ours), default=0)
     ours = [row for row in ours if (row.depth or 0) == deepest]
     if not ours:

@@ -9,12 +9,13 @@ from typing import get_args
 
 from ..bundle.bundle import Bundle
 from ..bundle.manifest import Precision
+from ..errors import UsageError
 from ..runtime.backends import Backend, create_backend
 from ..runtime.backends.base import NetBackend
-from ..runtime.backends.choice import Candidate, candidates
+from ..runtime.backends.choice import Candidate, candidates, is_worth_timing
 from ..runtime.backends.tiling import TiledBackend, by_windows
 from ..runtime.gpu.libcuda import has_gpu
-from ..runtime.options import LoadOptions, Tiling
+from ..runtime.options import DEFAULTS, LoadOptions, Tiling
 from ..runtime.segmenter import Segmenter
 from .peers import PEERS, Peer, PeerNet
 from .tools import Made
@@ -53,6 +54,13 @@ class Entry:
         return found.precision
 
     @property
+    def contends(self) -> bool:
+        """Whether `auto` may choose it."""
+        if self.candidate is None or self.candidate.backend in _ON_THE_GPU:
+            return self.candidate is not None
+        return is_worth_timing(self.candidate, self.options)
+
+    @property
     def tiling(self) -> Tiling | None:
         """How frames are cut."""
         return self.options.tiling
@@ -77,7 +85,7 @@ class Entry:
         plain_backends = [backend]
         if self.tiling is not None:
             backend = TiledBackend(whole, self.tiling)
-        return Segmenter(bundle, backend, plain=plain_backends, reading=self.options.reading)
+        return Segmenter(bundle, backend, plain=plain_backends)
 
 
 def entries_of(bundle: Bundle, options: LoadOptions) -> Iterator[Entry]:
@@ -90,6 +98,20 @@ def entries_of(bundle: Bundle, options: LoadOptions) -> Iterator[Entry]:
         at = bundle if depth is None else bundle.at_depth(depth)
         for candidate in _all_candidates(at, options):
             yield Entry(at, options, candidate, depth=depth)
+
+
+def check_options(bundle: Bundle, options: LoadOptions) -> None:
+    """Raise UsageError for options of a GPU that nothing here takes."""
+    found = list(_all_candidates(bundle, options))
+    gpu = any(each.backend in _ON_THE_GPU for each in found)
+    device = gpu or options.processor is not None or any(each.provider for each in found)
+    for name, used in (("device", device), ("dla", gpu), ("trust_engines", gpu)):
+        if not used and getattr(options, name) != getattr(DEFAULTS, name):
+            flag = name.replace("_", "-")
+            raise UsageError(
+                f"got --{flag}, and no engine here takes it: no GPU can be used. Leave it out; "
+                "`edgeunet doctor` says what is missing."
+            )
 
 
 def _all_candidates(bundle: Bundle, options: LoadOptions) -> Iterator[Candidate]:

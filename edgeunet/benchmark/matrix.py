@@ -22,7 +22,7 @@ from ..runtime.options import LoadOptions, Tiling
 from ..runtime.segmenter import Segmenter, check_batch
 from .accuracy import Data, golden_agreement, masks_of, mean_agreement, miou
 from .conclusion import conclude
-from .entries import Entry, entries_of
+from .entries import Entry, check_options, entries_of
 from .fresh import measure_fresh
 from .peers import PEERS, peer_versions
 from .report import BenchmarkReport, Row, Setting, sort_rows
@@ -64,11 +64,13 @@ def measure_all(
         report: called with the name of each step.
 
     Raises:
-        UsageError: the bundle cannot take a batch, or tiles without frames larger than one.
+        UsageError: the bundle cannot take a batch, tiles without frames larger than one, or an
+        option that no engine here takes.
         DatasetError: labels of fewer than two classes.
     """
     for batch in (*plan.batches, *((plan.tiling.batch,) if plan.tiling else ())):
         check_batch(batch, bundle.manifest)
+    check_options(bundle, plan.options)
     with TemporaryDirectory(prefix="edgeunet-bench-") as folder, ExitStack() as stack:
         work = _Work(bundle, plan, Path(folder), stack, report)
         settings = [
@@ -101,7 +103,6 @@ class _Accuracy:
 
     agreement: float | None = None
     iou_lost: float | None = None
-    problem: str | None = None
 
 
 @dataclass
@@ -164,6 +165,7 @@ class _Work:
                     depth=entry.depth,
                     tiled=entry.tiling is not None,
                     peer=entry.peer is not None,
+                    contends=entry.contends,
                 )
                 self._report(f"{row.title}, {threads} threads, batch {batch}")
                 try:
@@ -199,7 +201,8 @@ class _Work:
         for peer in PEERS:
             found = self._peers.get(peer.name)
             if isinstance(found, str):
-                row = Row(peer.label, peer.precision, threads, batch, peer=True, problem=found)
+                row = Row(peer.label, peer.precision, threads, batch, peer=True, contends=False)
+                row = replace(row, problem=found)
                 rows.append(row)
             elif found is not None:
                 made = Made(found, shape, 1 if manifest.gate is None else 2)
@@ -276,7 +279,9 @@ class _Work:
     ) -> Row:
         row = running.row
         frames = 1 if row.tiled else batch
-        times = alone.get(row.title) or [1000 * each for each in running.infers[1:]]
+        # The first call warms up, unless it was so slow that there was no other.
+        seconds = running.infers[1:] or running.infers
+        times = alone.get(row.title) or [1000 * each for each in seconds]
         return replace(
             row,
             p50=float(np.percentile(times, 50)) / frames,

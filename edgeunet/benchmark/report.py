@@ -16,7 +16,8 @@ class Row:
 
     name: engine and precision, such as "openvino INT8". threads, batch: the setting.
     depth: of a net that has several. tiled: whether frames are cut into tiles.
-    peer: whether it is another project's tool, which `auto` never chooses.
+    peer: whether it is another project's tool. contends: whether `auto` may choose it, which takes
+    no peer, and no FP16 that is computed in FP32.
     p50, p99: milliseconds of a frame in the net. calls: of the net, that these come from.
     rate: frames per second through the net. whole_rate: with pre- and post-processing in turn.
     agreement: share of the golden pixels as the reference's; of tiles, as those of FP32 in tiles.
@@ -32,6 +33,7 @@ class Row:
     depth: int | None = None
     tiled: bool = False
     peer: bool = False
+    contends: bool = True
     p50: float | None = None
     p99: float | None = None
     calls: int = 0

@@ -208,7 +208,7 @@ def choose(
     if kept is not None and kept.results[kept.use].precision in _held(bundle, options):
         _log.info("%s", kept.why)
         return _choice(kept, path=asked.path)
-    found = [each for each in candidates(bundle, options) if _is_worth_timing(each, options)]
+    found = [each for each in candidates(bundle, options) if is_worth_timing(each, options)]
     if not found:
         raise _nothing(bundle, options)
     if len(found) == 1:
@@ -223,8 +223,11 @@ def choose(
     return choice
 
 
-def _is_worth_timing(candidate: Candidate, options: LoadOptions) -> bool:
-    """False of FP16 that is computed in FP32, which is no faster, and less exact."""
+def is_worth_timing(candidate: Candidate, options: LoadOptions) -> bool:
+    """Whether `auto` times one of `candidates`.
+
+    False of FP16 that is computed in FP32, which is no faster, and less exact.
+    """
     if candidate.precision != "fp16" or options.precision == "fp16":
         return True
     if candidate.backend == "openvino":

@@ -15,6 +15,7 @@ from support.benchmarks import ROWS, row
         (ROWS, "openvino INT8", "1.50x as fast as openvino FP32 (16.4 ms). The fastest peer, a qu"),
         ([row("a FP32", 10.0), row("a INT8", 9.9, 0.99)], "a FP32", "a INT8 is 1% faster, too li"),
         ([row("a FP32", 10.0), row("a INT8", 9.0, 0.99)], "a INT8", "99.00% of the golden pixels"),
+        ([row("a FP32", 9.5), row("a FP16", 9.0, contends=False)], "a FP32", "9.5 ms a frame"),
         ([row("a FP32", 9.0), row("b FP32", None)], "a FP32", "1 row could not be timed"),
         ([row("a FP32", 9.0), row("p FP32", 4.5, peer=True)], "a FP32", "p FP32 is faster: 4.5 ms"),
         ([row("a INT8", 5.0, 0.985)], "a INT8", "Below what their precision promises"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -101,11 +102,27 @@ def test_depths_and_tiles_are_rows_and_labels_tell_what_they_lose(depths_bundle:
     assert found.use["1 thread, batch 1"].endswith("depth 3")
 
 
+def test_a_row_that_is_so_slow_that_it_runs_once_has_a_time(
+    fp32_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def once(calls: dict[str, Callable[[], object]], **_: object) -> dict[str, list[float]]:
+        return {name: [5.0] for name, call in calls.items() if not call()}
+
+    monkeypatch.setattr(matrix, "sampled_latencies", once)
+    tall = Sample("", np.zeros((128, 96, 3), np.uint8), None)
+    plan = Plan(threads=(1,), tiling=Tiling(), data=Data("tall", (tall,)))
+    rows = measure_all(open_bundle(fp32_bundle), plan).settings[0].rows
+    assert [row.calls for row in rows if row.tiled] == [1]
+    assert all(row.p50 for row in rows)
+
+
 def test_frames_that_fit_into_a_tile_are_refused(fp32_bundle: Path) -> None:
     with pytest.raises(UsageError, match=r"64x96 fit into one tile of 64x96\. Pass larger ones"):
         measure_all(open_bundle(fp32_bundle), Plan(tiling=Tiling()))
     with pytest.raises(UsageError, match="batch is 9"):
         measure_all(open_bundle(fp32_bundle), Plan(batches=(9,)))
+    with pytest.raises(UsageError, match="got --dla, and no engine here takes it"):
+        measure_all(open_bundle(fp32_bundle), Plan(options=LoadOptions(dla=0)))
 
 
 def test_peers_take_part_or_are_named(fp32_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,9 @@ def row(name: str, ms: float | None, agreement: float | None = 1.0, **known: Any
     measured = {"p99": ms and 1.2 * ms, "whole_rate": ms and 900 / ms, "start_s": 1.0}
     if ms is None:
         measured, agreement = {"problem": "it did not start"}, None
+    known = {"threads": 2, "batch": 1, "contends": not known.get("peer"), **known}
     return Row(
-        name, precision, **{"threads": 2, "batch": 1, **known},
+        name, precision, **known,
         p50=ms, agreement=agreement, **measured,
     )  # fmt: skip
 
