@@ -12,8 +12,14 @@ from .report import Row, Setting, front, loss
 _LETTER, _BOLD, _LINE = 6.7, 0.8, 15.0  # pixels of a letter, more if bold, and of a line
 _RADIUS = 5.0
 _SHAPES = {"fp32": "circle", "fp16": "square", "bf16": "diamond", "int8": "triangle"}
-_STEPS = (1, 2, 5)
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 14.0, 8.0, 46.0
+_STEPS = (
+    (1.0, 2.0, 5.0),
+    (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0),
+    (1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.2, 2.4, 2.6, 2.8, *(0.5 * n for n in range(6, 20))),
+)
+"""Of an axis, within a power of ten; the first that give enough numbers."""
+_FEWEST = 3  # numbers on an axis
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62.0, 14.0, 8.0, 46.0
 _HEADROOM = 44.0  # above the closest rows, for labels: many rows lose nothing
 
 Box = tuple[float, float, float, float]
@@ -152,16 +158,20 @@ def _signed_root(value: float) -> float:
     return math.copysign(math.sqrt(abs(value)), value)
 
 
-def _nice(low: float, high: float) -> Iterator[float]:
-    """1, 2 and 5 times powers of ten between two positive values."""
-    for exponent in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1):
-        for step in _STEPS:
-            if low <= step * 10.0**exponent <= high:
-                yield step * 10.0**exponent
+def _nice(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times powers of ten between two positive values; finer ones if these are few."""
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found: list[float] = []
+    for steps in _STEPS:
+        values = (step * 10.0**exponent for exponent in exponents for step in steps)
+        found = [value for value in values if low <= value <= high]
+        if len(found) >= _FEWEST:
+            break
+    return found
 
 
 def _ticks(
-    values: Sequence[float] | Iterator[float], scale: Callable[[float], float], apart: float
+    values: Sequence[float], scale: Callable[[float], float], apart: float
 ) -> Iterator[tuple[float, str]]:
     """Positions of values that are far enough from each other."""
     last = -math.inf

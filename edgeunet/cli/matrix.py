@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Any
 
 from ..bundle.bundle import open_bundle
@@ -100,7 +101,7 @@ def print_matrix(
     """Measure all, and print it as a table or as JSON; with --html, write a page too."""
     from ..benchmark.accuracy import read_data
     from ..benchmark.matrix import Plan, measure_all
-    from ..benchmark.table import table
+    from ..benchmark.table import WIDEST, table
 
     if matrix.html is not None:
         from ..benchmark.html import write_html  # a missing package is told before minutes pass
@@ -124,4 +125,5 @@ def print_matrix(
     if as_json:
         echo_json(report.to_json())
     else:
-        echo(table(report))
+        columns = get_terminal_size(fallback=(WIDEST, 24)).columns
+        echo(table(report, width=columns))

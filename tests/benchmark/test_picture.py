@@ -87,5 +87,13 @@ def test_axis_says_what_is_lost(rows: list, title: str) -> None:  # type: ignore
     assert picture.y_title.startswith(title)
 
 
+@given(st.floats(1e-3, 1e5), st.floats(1.0, 20))
+def test_axis_of_time_has_numbers(ms: float, factor: float) -> None:
+    rows = (row("a FP32", ms), row("b FP32", ms * factor))
+    picture = draw(setting(*rows), "", width=360, height=430)
+    assert picture is not None
+    assert len(picture.x_ticks) >= 2
+
+
 def test_no_picture_of_failures_alone() -> None:
     assert draw(setting(row("a FP32", None)), "", width=920, height=420) is None
