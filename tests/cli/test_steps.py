@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -51,6 +52,24 @@ def test_a_terminal_shows_the_step_under_way_and_how_far_it_is(
     assert "3/3" in after and "parity  [" in after
     assert "\x1b nats" not in shown
     assert shown.splitlines()[-1].endswith("     1.0 s  parity")
+
+
+@pytest.mark.parametrize("columns", [80, 60, 40])
+def test_nothing_under_way_is_longer_than_the_terminal(
+    columns: int, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("edgeunet.cli.steps._columns", lambda: columns)
+    with ShownSteps() as steps:
+        steps("choosing frames")
+        for done in range(1, 702, 100):
+            steps.count(done, 701)
+        steps("a note " * 20)
+        steps.count(7, None)
+        shown = capsys.readouterr().err
+    assert "101/701" in shown
+    pieces = re.split(r"[\r\n]|\x1b\[\??\d+[A-Za-z]", shown)
+    assert max(map(len, pieces)) < columns
 
 
 def test_a_count_without_a_total_is_a_number(
