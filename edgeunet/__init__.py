@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
     from edgeunet.runtime import Result, Segmenter, Tiling, load
 
 __version__ = "0.1.0"
+
+# ONNX Runtime reports to Microsoft what it runs, from 1.29 on under Linux too. It reads this when
+# it is imported; whoever sets it to 0 has reports.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # Public name -> module, imported on first use (PEP 562). `import edgeunet` loads nothing, and a
 # device that only runs bundles never loads torch.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +25,8 @@ from edgeunet.runtime.frames import Batch
 from edgeunet.runtime.options import Tiling
 from support.hostile_graphs import PLACES, external, model_of
 from support.small_bundle import write_bundle
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize(
@@ -227,3 +231,25 @@ def test_output_of_a_shape_that_the_graph_does_not_declare_is_refused(copy: Path
         tiled = TiledBackend(backend, Tiling())
         with pytest.raises(BackendError, match=r"got float32 \(1, 3, 16, 96\)"):
             tiled.segment(Batch.of([frame]))
+
+
+SILENT = """
+import sys
+from edgeunet.runtime import load
+load(sys.argv[1], "onnxruntime").close()
+"""
+
+
+def test_it_runs_without_its_telemetry(tmp_path: Path) -> None:
+    """Which would also leave an identity of the user in the home folder."""
+    bundle = write_bundle(tmp_path / "bundle", precision="fp32", gated=False)
+    home = tmp_path / "home"
+    home.mkdir()
+    # Without CI, which switches it off too.
+    environment = {"HOME": str(home), "PYTHONPATH": ":".join(filter(None, sys.path))}
+    done = subprocess.run(
+        [sys.executable, "-c", SILENT, bundle],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert list(home.iterdir()) == []
