@@ -26,8 +26,9 @@ def test_every_extra_that_a_module_may_lack_is_known() -> None:
     needed = {"click", "cv2", "numpy", "edgeunet"}  # of every install; OpenCV may be JetPack's
     with_onnx = {"google"}  # protobuf
     loaded_late = {"pycuda", "tensorrt", "tensorrt_rtx_bindings"}  # with messages of their own
+    peers = {"MNN", "nncf"}  # of `bench --peers`, which looks for them first
     optional = {package.module for package in PACKAGES}
-    known = needed | with_onnx | loaded_late | optional | sys.stdlib_module_names
+    known = needed | with_onnx | loaded_late | peers | optional | sys.stdlib_module_names
     for folder in ("edgeunet", "export", "runtime"):
         for path in module_files(ROOT / folder):
             for name in imported_by(path):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -165,9 +166,9 @@ def test_without_either_it_is_onnx_runtime_and_nothing_is_said(
     opened: list[str] = []
     open_flavour = ort.open_flavour
 
-    def noted(bundle: Bundle, flavour: Flavour, *, threads: int | None) -> NetBackend:
+    def noted(bundle: Bundle, flavour: Flavour, **settings: Any) -> NetBackend:
         opened.append(flavour)
-        return open_flavour(bundle, flavour, threads=threads)
+        return open_flavour(bundle, flavour, **settings)
 
     monkeypatch.setattr(ort, "open_flavour", noted)
     for path, flavour in ((fp32_bundle, "fp32"), (int8_bundle, "int8.cpu")):
@@ -261,12 +262,19 @@ def test_tensorrt_goes_before_tensorrt_rtx(
         assert backend.name == "means"
 
 
-@pytest.mark.parametrize(("name", "takes"), [("onnxruntime", "threads"), ("pytorch", "no options")])
-@pytest.mark.parametrize("option", ["device", "dla"])
+@pytest.mark.parametrize(
+    ("name", "option", "words"),
+    [
+        ("onnxruntime", "device", r"device is 0, but ONNX Runtime runs on the CPU\."),
+        ("onnxruntime", "dla", r"has no dla; it takes provider, device, threads\.$"),
+        ("pytorch", "device", r"backend pytorch has no device; it takes no options\.$"),
+        ("pytorch", "dla", r"backend pytorch has no dla; it takes no options\.$"),
+    ],
+)
 def test_a_backend_of_the_cpu_refuses_what_is_a_gpus(
-    bundle: Bundle, name: str, takes: str, option: str
+    bundle: Bundle, name: str, option: str, words: str
 ) -> None:
-    with pytest.raises(UsageError, match=rf"backend {name} has no {option}; it takes {takes}\.$"):
+    with pytest.raises(UsageError, match=words):
         create_backend(name, bundle, LoadOptions(**{option: 0}))
 
 

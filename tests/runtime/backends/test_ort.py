@@ -19,7 +19,7 @@ from edgeunet.bundle.bundle import Bundle, open_bundle
 from edgeunet.bundle.manifest import PARTS, Flavour, flavour_file, part_file
 from edgeunet.errors import BackendError, BundleError, GraphError
 from edgeunet.files import sha256
-from edgeunet.runtime.backends import ort
+from edgeunet.runtime.backends import ort, parts
 from edgeunet.runtime.backends.tiling import TiledBackend
 from edgeunet.runtime.frames import Batch
 from edgeunet.runtime.options import Tiling
@@ -139,7 +139,7 @@ def test_own_format_of_onnx_runtime_is_not_taken(
     assert content[4:8] == b"ORTM"
     with pytest.raises(GraphError, match="own format"):
         ort.OrtNet(content)
-    monkeypatch.setattr(ort, "check_graph", lambda content, name: None)
+    monkeypatch.setattr(parts, "check_graph", lambda content, name: None)
     with pytest.raises(BackendError, match="cannot load the graph"):
         ort.OrtNet(content)
 
