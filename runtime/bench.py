@@ -17,7 +17,7 @@ import numpy as np
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.bundle.manifest import Precision
 from edgeunet.doctor import environment
-from edgeunet.errors import ParityError
+from edgeunet.errors import BackendError, ParityError
 from edgeunet.latency import median_latencies
 
 from .backends import create_backend, precisions_of
@@ -202,10 +202,11 @@ def compare_precisions(
     with ExitStack() as stack:
         for precision in held:
             at = bundle.at(precision)
-            segmenter = stack.enter_context(Segmenter(at, create_backend(backend, at, options)))
             try:
+                opened = create_backend(backend, at, options)
+                segmenter = stack.enter_context(Segmenter(at, opened))
                 agreements[precision] = segmenter.self_check()
-            except ParityError as error:
+            except (ParityError, BackendError) as error:
                 problems[precision] = str(error)
             else:
                 calls[precision] = _net_alone(segmenter)
@@ -237,7 +238,7 @@ def decide(results: Sequence[PrecisionResult]) -> Verdict:
     notes = {
         "would be slower": [p for p, latency in timed if p in lower and latency > best],
         "gains too little": [p for p, latency in timed if p in lower and latency <= best],
-        "gives wrong masks here": [r.precision for r in results if r.problem is not None],
+        "cannot be used here": [r.precision for r in results if r.problem is not None],
     }
     others = "".join(
         f"; {' and '.join(p.upper() for p in precisions)} {note}"

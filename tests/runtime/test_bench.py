@@ -45,7 +45,7 @@ def results(**latencies: float | None) -> list[PrecisionResult]:
         ({"fp32": 10.0, "int8": 9.8}, "FP32 10.0 ms, INT8 9.8 ms: use FP32; INT8 gains too little"),
         (
             {"fp32": 10.0, "fp16": None, "int8": 5.0},
-            "FP32 10.0 ms, INT8 5.0 ms: use INT8; FP16 gives wrong masks here",
+            "FP32 10.0 ms, INT8 5.0 ms: use INT8; FP16 cannot be used here",
         ),
         ({"fp32": 10.0}, "FP32 10.0 ms: use FP32"),
         (
@@ -59,7 +59,7 @@ def results(**latencies: float | None) -> list[PrecisionResult]:
         ),
         (
             {"fp32": 44.0, "bf16": None, "int8": 30.0},
-            "FP32 44.0 ms, INT8 30.0 ms: use INT8; BF16 gives wrong masks here",
+            "FP32 44.0 ms, INT8 30.0 ms: use INT8; BF16 cannot be used here",
         ),
     ],
 )

@@ -31,8 +31,11 @@ def image(channels: int = 1, *, depth: str = "uint8", size: tuple[int, int] = SI
     return (large * scale).astype(depth)
 
 
-def net(inputs: int = 1, outputs: int = 1, *ends: str) -> onnx.ModelProto:
-    """Two convolutions of any size, with these operators behind them."""
+def net(inputs: int = 1, outputs: int = 1, *ends: str, apart: float = 0.4) -> onnx.ModelProto:
+    """Two convolutions of any size, with these operators behind them.
+
+    apart: largest bias of a class; where classes are close, rounding decides.
+    """
     random = np.random.default_rng(0)
     first = random.normal(0, 0.4, (6, inputs, 3, 3)).astype(np.float32)
     second = random.normal(0, 0.4, (outputs, 6, 3, 3)).astype(np.float32)
@@ -48,7 +51,7 @@ def net(inputs: int = 1, outputs: int = 1, *ends: str) -> onnx.ModelProto:
     ]
     sides = ["n", "height", "width"]
     shapes = [[sides[0], count, *sides[1:]] for count in (inputs, outputs)]
-    bias = np.linspace(-0.4, 0.4, outputs) if outputs > 1 else np.full(1, -0.5)
+    bias = np.linspace(-apart, apart, outputs) if outputs > 1 else np.full(1, -0.5)
     graph = helper.make_graph(
         nodes,
         "net",

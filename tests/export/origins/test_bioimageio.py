@@ -16,7 +16,7 @@ from edgeunet.bundle.steps import ImageStatistics, Window
 from edgeunet.errors import EdgeUNetError, UsageError
 from edgeunet.models import Preparation
 from edgeunet.runtime.segmenter import load
-from support.bioimageio import SIZE, image, opened, package, zipped
+from support.bioimageio import SIZE, image, net, opened, package, zipped
 
 Array = npt.NDArray[Any]
 THREE = ("red", "green", "blue")
@@ -148,7 +148,7 @@ def test_int8_with_a_clip_in_front(tmp_path: Path) -> None:
     steps, before, channels, depth = FORMS["0.5 percentiles"]
     shown = image(3, depth=depth)
     folder = package(tmp_path / "net", **steps, before=before, channels=channels, shown=shown,
-                     classes=("a", "b"))  # fmt: skip
+                     classes=("a", "b"), model=net(3, 2, apart=2))  # fmt: skip
     (tmp_path / "calib").mkdir()
     import cv2
 

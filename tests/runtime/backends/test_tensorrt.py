@@ -213,9 +213,10 @@ def test_options_of_a_gpu_reach_it_and_are_refused_by_other_backends(
     call = (command, copy, *source, *port)
     assert "there is no GPU 3" in fails(1, *call, "--backend", "tensorrt", "--device", 3)
     assert "there is no DLA core 0" in fails(2, *call, "--dla", 0)
-    for option in ("device", "dla"):
-        told = fails(2, *call, "--backend", "onnxruntime", f"--{option}", 0)
-        assert f"backend onnxruntime has no {option}; it takes threads." in told
+    told = fails(2, *call, "--backend", "onnxruntime", "--dla", 0)
+    assert "backend onnxruntime has no dla; it takes provider, device, threads." in told
+    told = fails(2, *call, "--backend", "onnxruntime", "--device", 0)
+    assert "device is 0, but ONNX Runtime runs on the CPU" in told
 
 
 # Faults
