@@ -16,6 +16,7 @@ _STEPS = (
     (1.0, 2.0, 5.0),
     (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0),
     (1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.2, 2.4, 2.6, 2.8, *(0.5 * n for n in range(6, 20))),
+    tuple(0.1 * n for n in range(10, 100)),
 )
 """Of an axis, within a power of ten; the first that give enough numbers."""
 _FEWEST = 3  # numbers on an axis
