@@ -21,6 +21,7 @@ from edgeunet.errors import BackendError, ParityError
 from edgeunet.latency import median_latencies
 
 from .backends import create_backend, precisions_of
+from .backends.choice import net_alone_on
 from .frames import Batch, Frame
 from .options import DEFAULTS, LoadOptions
 from .segmenter import Segmenter, check_batch
@@ -209,7 +210,7 @@ def compare_precisions(
             except (ParityError, BackendError) as error:
                 problems[precision] = str(error)
             else:
-                calls[precision] = _net_alone(segmenter)
+                calls[precision] = net_alone_on(segmenter.backend, bundle.golden().frames)
         if not calls:
             raise ParityError(next(iter(problems.values())))
         latencies = median_latencies(calls, rounds=rounds)
@@ -246,11 +247,3 @@ def decide(results: Sequence[PrecisionResult]) -> Verdict:
         if precisions
     )
     return Verdict(use, f"{listed}: use {use.upper()}{others}", tuple(results))
-
-
-def _net_alone(segmenter: Segmenter) -> Callable[[], object]:
-    """A function that runs only the net, each time on the next golden frame."""
-    backend = segmenter.backend
-    frames = segmenter.bundle.golden().frames
-    calls = cycle([backend.net_alone(Batch.of([frame])) for frame in frames])
-    return lambda: next(calls)()

@@ -299,14 +299,14 @@ def _race(
         opened[each].close()
 
     frames = bundle.golden().frames
-    calls = {each: _net_alone(backend, frames) for each, backend in opened.items()}
+    calls = {each: net_alone_on(backend, frames) for each, backend in opened.items()}
     race = Race(calls, rank=_rank, margin=MARGIN)
     race.run(seconds=SECONDS, within=WITHIN, left=lambda each: opened[each].close(), failed=failed)
     return race
 
 
-def _net_alone(backend: Backend, frames: Iterable[Frame]) -> Callable[[], object]:
-    """A function that runs only the net, each time on the next golden frame."""
+def net_alone_on(backend: Backend, frames: Iterable[Frame]) -> Callable[[], object]:
+    """A function that runs only the net, each time on the next of the frames."""
     calls = cycle([backend.net_alone(Batch.of([frame])) for frame in frames])
     return lambda: next(calls)()
 
