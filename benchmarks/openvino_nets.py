@@ -26,10 +26,10 @@ def openvino_nets(graph: Path, images: Sequence[Logits], *, threads: int) -> dic
         return {}
     import nncf
 
-    from edgeunet.runtime.backends.openvino_library import load_openvino
+    from edgeunet.runtime.backends.openvino_library import openvino_core
 
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    core = load_openvino().Core()
+    core = openvino_core()
     model = core.read_model(graph)
     model.reshape({"image": images[0].shape})
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}

@@ -22,7 +22,7 @@ from edgeunet.benchmark.tools import Made, open_openvino, open_ort
 from edgeunet.doctor import environment
 from edgeunet.errors import first_line
 from edgeunet.runtime.backends.choice import candidates, choose
-from edgeunet.runtime.backends.openvino_library import load_openvino
+from edgeunet.runtime.backends.openvino_library import openvino_core
 from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.runtime.options import LoadOptions
 
@@ -124,7 +124,7 @@ def _openers(
         return lambda: run(images)[0]
 
     openers["ONNX Runtime FP32"] = lambda: foreign(open_ort(made, threads))
-    capable = load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capable = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     for precision, hint in (("FP32", "f32"), ("BF16", "bf16")):
         if precision in capable:
             openers[f"OpenVINO {precision}"] = lambda hint=hint: foreign(

@@ -115,9 +115,9 @@ def try_loaders(bundle: Bundle, folder: Path) -> None:
 
 
 def _openvino(path: Path, frame: npt.NDArray[Any]) -> tuple[str, Any]:
-    from edgeunet.runtime.backends.openvino_library import load_openvino
+    from edgeunet.runtime.backends.openvino_library import openvino_core
 
-    result = load_openvino().Core().compile_model(str(path), "CPU")(frame[None])
+    result = openvino_core().compile_model(str(path), "CPU")(frame[None])
     return version("openvino"), result["masks"]
 
 

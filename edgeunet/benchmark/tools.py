@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..doctor import cores
-from ..runtime.backends.openvino_library import load_openvino
+from ..runtime.backends.openvino_library import load_openvino, openvino_core
 
 Images = npt.NDArray[np.float32]
 Run = Callable[[Images], Sequence[npt.NDArray[np.float32]]]
@@ -99,7 +99,7 @@ def convert_nncf(graph: Path, images: Images, folder: Path) -> Path:
 
     path = folder / "nncf.xml"
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    model = openvino.Core().read_model(graph)
+    model = openvino_core().read_model(graph)
     frames = nncf.Dataset([image[None] for image in images])
     quantized = nncf.quantize(model, frames, subset_size=len(images))
     openvino.save_model(quantized, path, compress_to_fp16=False)
@@ -108,7 +108,7 @@ def convert_nncf(graph: Path, images: Images, folder: Path) -> Path:
 
 def open_openvino(made: Made, threads: int, **settings: str) -> Run:
     """A model on OpenVINO's CPU, for latency and a fixed shape, which is its fastest way."""
-    core = load_openvino().Core()
+    core = openvino_core()
     model = core.read_model(made.path)
     model.reshape({model.inputs[0]: list(made.shape)})
     hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", **settings}

@@ -19,7 +19,7 @@ from edgeunet.errors import BackendError, UsageError
 
 from ..options import LoadOptions
 from .base import CLOSED, NetBackend
-from .openvino_library import Device, find_device, load_openvino, reason
+from .openvino_library import Device, find_device, load_openvino, openvino_core, reason
 from .parts import Arrays, End, Graph, PartedNet, name_of, rounded, self_contained
 
 NAME = "openvino"
@@ -162,7 +162,6 @@ class _Part:
 
     def __init__(self, graph: Graph, device: Device, settings: dict[str, Any]) -> None:
         self._name, self._device, self._settings = name_of(graph), device, settings
-        self._openvino = load_openvino()
         self._model = self._read(self_contained(graph))
         self.inputs = [self._end(each) for each in self._model.inputs]
         self.outputs = [self._end(each) for each in self._model.outputs]
@@ -218,8 +217,7 @@ class _Part:
     def _compile(self, size: int) -> Any:
         model = self._model.clone()
         model.reshape({each: _of_batch(each.partial_shape, size) for each in model.inputs})
-        core = self._openvino.Core()
-        compiled = core.compile_model(model, self._device.name, self._settings)
+        compiled = openvino_core().compile_model(model, self._device.name, self._settings)
         key = "INFERENCE_PRECISION_HINT"
         found = compiled.get_property(key).get_type_name()
         if found != self._settings[key]:  # it takes another type without a word
@@ -231,7 +229,7 @@ class _Part:
 
     def _read(self, content: bytes) -> Any:
         """The model in an ONNX file, and in no other of the formats that OpenVINO reads."""
-        frontend = self._openvino.frontend.FrontEndManager().load_by_framework("onnx")
+        frontend = load_openvino().frontend.FrontEndManager().load_by_framework("onnx")
         try:
             model = frontend.convert(frontend.load(BytesIO(content)))
         except Exception as error:  # several unrelated classes, also of its own

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, get_args
 
 from edgeunet.bundle.manifest import Precision
@@ -61,6 +62,21 @@ def load_openvino() -> Any:
             f"properties are known. Install it with: pip install 'openvino>={MAJOR},<{MAJOR + 1}'."
         )
     return openvino
+
+
+def openvino_core() -> Any:
+    """OpenVINO's `Core`: one for the process, which is never freed. Raises as `load_openvino`.
+
+    The CPU's part of a Core sets the stack for signals of the thread that makes it, and frees it in
+    whichever thread the last owner is. Python handles signals on that stack: after another thread
+    had freed it, Ctrl-C would end the process with a segmentation fault (OpenVINO 2026.4.1).
+    """
+    return _core_of(load_openvino())
+
+
+@cache
+def _core_of(openvino: Any) -> Any:
+    return openvino.Core()
 
 
 @contextmanager
@@ -144,7 +160,7 @@ def find_device(options: LoadOptions = DEFAULTS) -> Device:
         )
     if kind != "cpu" and options.threads is not None:
         raise UsageError(f"got threads for OpenVINO on the {kind.upper()}; they are the CPU's.")
-    core = load_openvino().Core()
+    core = openvino_core()
     name = kind.upper()
     if kind != "cpu":
         found = [each for each in core.available_devices if each.partition(".")[0] == name]
@@ -157,7 +173,7 @@ def find_device(options: LoadOptions = DEFAULTS) -> Device:
 
 def devices() -> list[Device]:
     """All devices that OpenVINO finds here and that it can use; raises as `load_openvino`."""
-    core = load_openvino().Core()
+    core = openvino_core()
     found = []
     for name in core.available_devices:
         try:

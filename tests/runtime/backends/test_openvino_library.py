@@ -76,8 +76,7 @@ class FakeCore:
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = types.SimpleNamespace(Core=FakeCore)
-    monkeypatch.setattr(openvino_library, "load_openvino", lambda: fake)
+    monkeypatch.setattr(openvino_library, "openvino_core", FakeCore)
 
 
 @pytest.mark.usefixtures("machine")
@@ -129,3 +128,23 @@ def test_this_machine_has_a_processor() -> None:
     assert find_device().is_cpu
     assert {"fp32", "int8"} <= set(openvino_precisions())
     assert find_device() in devices()
+
+
+SIGNAL_AFTER_ANOTHER_THREAD = """
+import signal, threading
+from edgeunet.runtime.backends.openvino_library import openvino_core
+
+held = [openvino_core()]
+held[0].get_property("CPU", "FULL_DEVICE_NAME")  # loads the CPU's part
+thread = threading.Thread(target=held.clear)
+thread.start()
+thread.join()
+signal.signal(signal.SIGINT, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+def test_a_signal_is_handled_after_another_thread_left_the_core() -> None:
+    code = [sys.executable, "-c", SIGNAL_AFTER_ANOTHER_THREAD]
+    done = subprocess.run(code, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
