@@ -49,7 +49,7 @@ class Row:
     """One net. model: a variant, or None for one of segmentation_models_pytorch.
 
     weights: a tag; None trains for a minute. width: of a variant without weights. depth: that
-    U-Net++ is cut to. encoder: of `smp.Unet`.
+    U-Net++ is cut to. encoder: of `smp.Unet`, or of `eff_unet`.
     """
 
     name: str
@@ -72,8 +72,7 @@ ROWS = {
         Row("resunet 32", "resunet", width=32),
         Row("eff_unet 16", "eff_unet", "cells"),
         Row("eff_unet 32", "eff_unet", width=32),
-        # There is no lite variant of eff_unet: this has EfficientNet-Lite0 as its encoder.
-        Row("smp.Unet(efficientnet_lite0)", encoder="tu-tf_efficientnet_lite0"),
+        Row("eff_unet lite0", "eff_unet", width=32, encoder="lite0"),
         Row("smp.Unet(mobilenet_v2)", encoder="mobilenet_v2"),
         Row("smp.Unet(resnet34)", encoder="resnet34"),
     )
@@ -208,7 +207,8 @@ def _load(net: nn.Module, weights: Path) -> nn.Module:
 def _train_variant(row: Row, path: Path) -> None:
     """Write a checkpoint of a variant at the row's width."""
     assert row.model is not None
-    arguments = {"num_classes": len(CLASSES), "in_channels": 3, "width": row.width}
+    chosen = {"encoder": row.encoder} if row.encoder else {}
+    arguments = {"num_classes": len(CLASSES), "in_channels": 3, "width": row.width, **chosen}
     torch.manual_seed(0)
     net = create_model(row.model, **arguments)
     _train(net, lambda images: net.run(images).heads[0])

@@ -62,13 +62,16 @@ class TrainOptions:
         shown_default="random weights",
     )
     raw: bool = described(False, RAW)
-    encoder: Path | None = described(
-        None, "torchvision classifier to start the encoder from.", flag="--encoder-weights"
+    encoder_weights: Path | None = described(
+        None, "Classifier, trained on ImageNet, to start the encoder from; README names them."
     )
     device: str = described("cpu", "PyTorch device, such as cuda.")
     workers: int = described(0, "Processes that make crops.", ge=0)
     width: int | None = described(
         None, "Channels of the first stage.", ge=1, shown_default="the variant's", section="Net"
+    )
+    encoder: Literal["b0", "lite0"] | None = described(
+        None, "Encoder, eff_unet only.", shown_default="b0", section="Net"
     )
     cgm: bool | None = described(
         None, "Add the classification-guided gate.", shown_default="no-cgm", section="Net"

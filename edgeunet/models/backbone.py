@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from .base import SegmentationNet
-from .blocks import ConvNormAct, ascend, descend, round_channels
+from .blocks import ascend, descend, round_channels
 
 # MobileNetV2 and EfficientNet have seven stages. The decoder gets the output of the last one at
 # each of the strides 2, 4, 8, 16 and 32.
@@ -25,32 +25,48 @@ class Stage(NamedTuple):
     kernel_size: int = 3
 
 
+class EncoderPlan(NamedTuple):
+    """What a `StagedEncoder` is built of.
+
+    name: of the published net. layer: builds the stem from (input channels, channels, stride=2).
+    block: builds the blocks of the stages; takes the arguments of `InvertedResidual`.
+    """
+
+    name: str
+    layer: Callable[..., nn.Module]
+    block: Callable[..., nn.Module]
+    stages: Sequence[Stage]
+
+
+class DecoderPlan(NamedTuple):
+    """What the way up is built of.
+
+    up: builds an up-block from (input channels, skip channels, output channels). channels: of the
+    output at strides 16, 8, 4 and 2, at width 32.
+    """
+
+    up: Callable[[int, int, int], nn.Module]
+    channels: Sequence[int]
+
+
 class StagedEncoder(nn.Module):
     """A stem with stride 2, followed by stages of blocks.
 
     Args:
-        block: inverted residual of the stages. act: activation of the stem.
         width: channels of the stem; 32 is the published net, others scale all channels.
     """
 
-    def __init__(
-        self,
-        block: Callable[..., nn.Module],
-        stages: Sequence[Stage],
-        *,
-        in_channels: int,
-        width: int,
-        act: type[nn.Module],
-    ) -> None:
+    def __init__(self, plan: EncoderPlan, *, in_channels: int, width: int) -> None:
         super().__init__()
         channels = [round_channels(width)]
-        self.stem = ConvNormAct(in_channels, channels[0], stride=2, act=act)
+        self.stem = plan.layer(in_channels, channels[0], stride=2)
         self.stages = nn.ModuleList()
-        for expand, base, blocks, stride, kernel_size in stages:
+        for expand, base, blocks, stride, kernel_size in plan.stages:
             before, out = channels[-1], round_channels(base * width / 32)
             given = {"expand": expand, "kernel_size": kernel_size}
             rest = [(out, 1)] * (blocks - 1)  # channels of the input, and stride
-            layers = [block(n, out, stride=step, **given) for n, step in [(before, stride), *rest]]
+            inputs = [(before, stride), *rest]
+            layers = [plan.block(n, out, stride=step, **given) for n, step in inputs]
             self.stages.append(nn.Sequential(*layers))
             channels.append(out)
         self.out_channels = [channels[index + 1] for index in _SKIP_STAGES]
@@ -62,34 +78,29 @@ class StagedEncoder(nn.Module):
 
 
 class BackboneUNet(SegmentationNet):
-    """A `StagedEncoder`, and one up-block for each of its strides except the last.
-
-    block, stages, act: those of `StagedEncoder`.
-    up: builds an up-block from (input channels, skip channels, output channels).
-    decoder_channels: of the decoder at strides 16, 8, 4 and 2, at width 32.
-    """
+    """A `StagedEncoder`, and one up-block for each of its strides except the last."""
 
     size_multiple = 32
-    block: ClassVar[type[nn.Module]]
-    stages: ClassVar[Sequence[Stage]]
-    act: ClassVar[type[nn.Module]]
-    up: ClassVar[type[nn.Module]]
-    decoder_channels: ClassVar[Sequence[int]]
 
     def __init__(
-        self, *, num_classes: int, in_channels: int = 3, width: int = 32, cgm: bool = False
+        self,
+        encoder_plan: EncoderPlan,
+        decoder_plan: DecoderPlan,
+        *,
+        num_classes: int,
+        in_channels: int,
+        width: int,
+        cgm: bool,
     ) -> None:
-        encoder = StagedEncoder(
-            self.block, self.stages, in_channels=in_channels, width=width, act=self.act
-        )
+        encoder = StagedEncoder(encoder_plan, in_channels=in_channels, width=width)
         channels = encoder.out_channels
         super().__init__(deepest_channels=channels[-1], num_classes=num_classes, cgm=cgm)
-        self.encoder = encoder
+        self.encoder, self.encoder_name = encoder, encoder_plan.name
         self.decoder = nn.ModuleList()
         x_channels = channels[-1]
-        for base, skip in zip(self.decoder_channels, reversed(channels[:-1]), strict=True):
+        for base, skip in zip(decoder_plan.channels, reversed(channels[:-1]), strict=True):
             out = round_channels(base * width / 32)
-            self.decoder.append(self.up(x_channels, skip, out))
+            self.decoder.append(decoder_plan.up(x_channels, skip, out))
             x_channels = out
         self.head = nn.Conv2d(x_channels, num_classes, kernel_size=1)
 

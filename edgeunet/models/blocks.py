@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 def round_channels(channels: float) -> int:
@@ -34,8 +35,27 @@ def ascend(blocks: Iterable[nn.Module], features: Sequence[Tensor]) -> Tensor:
     return x
 
 
+class SamePadConv2d(nn.Conv2d):
+    """Convolution with TensorFlow's padding "same", for even sides and an odd kernel.
+
+    At stride 2 it pads one pixel more at the bottom and the right, so that kernels lie half a
+    stride further than PyTorch's: weights that were trained with one padding lose with the other.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, out_channels, H/stride, W/stride)."""
+        rows, columns = (k - s for k, s in zip(self.kernel_size, self.stride, strict=True))
+        sides = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
+        padded = functional.pad(x, sides)
+        return functional.conv2d(padded, self.weight, self.bias, self.stride, groups=self.groups)
+
+
 class ConvNormAct(nn.Sequential):
-    """Convolution without bias, batch normalisation, activation; `act` None is linear."""
+    """Convolution without bias, batch normalisation, activation; `act` None is linear.
+
+    Args:
+        conv: class of the convolution. eps: of the batch normalisation.
+    """
 
     def __init__(
         self,
@@ -47,10 +67,14 @@ class ConvNormAct(nn.Sequential):
         padding: int | None = None,
         groups: int = 1,
         act: type[nn.Module] | None = nn.ReLU,
+        conv: type[nn.Conv2d] = nn.Conv2d,
+        eps: float = 1e-5,
     ) -> None:
         pad = kernel_size // 2 if padding is None else padding
         shape = (in_channels, out_channels, kernel_size, stride, pad)
-        super().__init__(nn.Conv2d(*shape, groups=groups, bias=False), nn.BatchNorm2d(out_channels))
+        super().__init__(
+            conv(*shape, groups=groups, bias=False), nn.BatchNorm2d(out_channels, eps=eps)
+        )
         if act is not None:
             self.append(act(inplace=True))
 
@@ -150,6 +174,7 @@ class InvertedResidual(nn.Module):
 
     Args:
         attention: makes a layer after the depthwise convolution from its channels.
+        layer: builds each convolution with its normalisation; takes the arguments of `ConvNormAct`.
     """
 
     def __init__(
@@ -162,18 +187,17 @@ class InvertedResidual(nn.Module):
         kernel_size: int = 3,
         act: type[nn.Module] = nn.ReLU6,
         attention: Callable[[int], nn.Module] | None = None,
+        layer: Callable[..., nn.Module] = ConvNormAct,
     ) -> None:
         super().__init__()
         hidden = in_channels * expand
         layers: list[nn.Module] = []
         if expand != 1:
-            layers.append(ConvNormAct(in_channels, hidden, kernel_size=1, act=act))
+            layers.append(layer(in_channels, hidden, kernel_size=1, act=act))
         layers += [
-            ConvNormAct(
-                hidden, hidden, kernel_size=kernel_size, stride=stride, groups=hidden, act=act
-            ),
+            layer(hidden, hidden, kernel_size=kernel_size, stride=stride, groups=hidden, act=act),
             *([] if attention is None else [attention(hidden)]),
-            ConvNormAct(hidden, out_channels, kernel_size=1, act=None),
+            layer(hidden, out_channels, kernel_size=1, act=None),
         ]
         self.layers = nn.Sequential(*layers)
         self.residual = stride == 1 and in_channels == out_channels

@@ -1,4 +1,4 @@
-"""Eff-UNet: an EfficientNet-B0 encoder and U-Net's decoder."""
+"""Eff-UNet: an encoder of the EfficientNet family and U-Net's decoder."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from .backbone import BackboneUNet, Stage
-from .blocks import InvertedResidual, UpDoubleConv
+from ..errors import UnknownNameError
+from .backbone import BackboneUNet, DecoderPlan, EncoderPlan, Stage
+from .blocks import ConvNormAct, InvertedResidual, SamePadConv2d, UpDoubleConv
 from .registry import register_model
 
 
@@ -55,9 +56,41 @@ class MBConv(InvertedResidual):
         )
 
 
+# Tan & Le, table 1, without the last 1x1 convolution and the classifier.
+_STAGES = (
+    Stage(1, 16, 1, 1, 3),
+    Stage(6, 24, 2, 2, 3),
+    Stage(6, 40, 2, 2, 5),
+    Stage(6, 80, 3, 2, 3),
+    Stage(6, 112, 3, 1, 5),
+    Stage(6, 192, 4, 2, 5),
+    Stage(6, 320, 1, 1, 3),
+)
+_LITE_LAYER = partial(ConvNormAct, conv=SamePadConv2d, eps=1e-3)
+
+_B0 = EncoderPlan("b0", partial(ConvNormAct, act=nn.SiLU), MBConv, _STAGES)
+_LITE0 = EncoderPlan(
+    "lite0",
+    partial(_LITE_LAYER, act=nn.ReLU6),
+    partial(InvertedResidual, layer=_LITE_LAYER),
+    _STAGES,
+)
+ENCODERS = {
+    "b0": (_B0, DecoderPlan(UpDoubleConv, (256, 128, 64, 32))),
+    "lite0": (_LITE0, DecoderPlan(UpDoubleConv, (96, 64, 48, 24))),
+}
+"""Encoders by name, each with its decoder.
+
+B0 is EfficientNet's. Lite0 has the same stages without squeeze-excitation and with ReLU6, so that
+every operator quantizes; its decoder is lighter too. It is TensorFlow's,
+https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite, with its padding
+and an epsilon of 1e-3.
+"""
+
+
 @register_model("eff_unet")
 class EffUNet(BackboneUNet):
-    """Eff-UNet, 6.0 M parameters at width 32.
+    """Eff-UNet, 6.0 M parameters at width 32; 3.5 M with the encoder Lite0.
 
     Baheti et al., "Eff-UNet: A Novel Architecture for Semantic Segmentation in Unstructured
     Environment", CVPR Workshops 2020, on the encoder of Tan & Le, "EfficientNet: Rethinking Model
@@ -68,7 +101,8 @@ class EffUNet(BackboneUNet):
     runtime's post-processing does the last upsampling.
 
     Args:
-        width: channels of the stem; 32 is B0. Others scale all channels.
+        width: channels of the stem; 32 is the published net. Others scale all channels.
+        encoder: "b0" or "lite0", see `ENCODERS`.
 
     Example:
         >>> import torch
@@ -77,15 +111,21 @@ class EffUNet(BackboneUNet):
         torch.Size([1, 2, 32, 48])
     """
 
-    block, act, up = MBConv, nn.SiLU, UpDoubleConv
-    # EfficientNet-B0, table 1, without its last 1x1 convolution and classifier.
-    stages = (
-        Stage(1, 16, 1, 1, 3),
-        Stage(6, 24, 2, 2, 3),
-        Stage(6, 40, 2, 2, 5),
-        Stage(6, 80, 3, 2, 3),
-        Stage(6, 112, 3, 1, 5),
-        Stage(6, 192, 4, 2, 5),
-        Stage(6, 320, 1, 1, 3),
-    )
-    decoder_channels = (256, 128, 64, 32)
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        in_channels: int = 3,
+        width: int = 32,
+        encoder: str = "b0",
+        cgm: bool = False,
+    ) -> None:
+        if encoder not in ENCODERS:
+            raise UnknownNameError("encoder of eff_unet", encoder, ENCODERS)
+        super().__init__(
+            *ENCODERS[encoder],
+            num_classes=num_classes,
+            in_channels=in_channels,
+            width=width,
+            cgm=cgm,
+        )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import nn
 
-from .backbone import BackboneUNet, Stage
-from .blocks import InvertedResidual, UpBlock
+from .backbone import BackboneUNet, DecoderPlan, EncoderPlan, Stage
+from .blocks import ConvNormAct, InvertedResidual, UpBlock
 from .registry import register_model
 
 
@@ -16,6 +18,23 @@ class UpInvertedResidual(UpBlock):
         up = nn.ConvTranspose2d(in_channels, out_channels, kernel_size=2, stride=2)
         joined = out_channels + skip_channels
         super().__init__(up, InvertedResidual(joined, out_channels, stride=1, expand=6))
+
+
+MOBILENET_V2 = EncoderPlan(
+    "mobilenet_v2",
+    layer=partial(ConvNormAct, act=nn.ReLU6),
+    block=InvertedResidual,
+    stages=(
+        Stage(1, 16, 1, 1),
+        Stage(6, 24, 2, 2),
+        Stage(6, 32, 3, 2),
+        Stage(6, 64, 4, 2),
+        Stage(6, 96, 3, 1),
+        Stage(6, 160, 3, 2),
+        Stage(6, 320, 1, 1),
+    ),
+)
+"""MobileNetV2, table 2, without its last 1x1 convolution and classifier."""
 
 
 @register_model("mobile_unet")
@@ -40,15 +59,14 @@ class MobileUNet(BackboneUNet):
         torch.Size([1, 2, 32, 48])
     """
 
-    block, act, up = InvertedResidual, nn.ReLU6, UpInvertedResidual
-    # MobileNetV2, table 2, without its last 1x1 convolution and classifier.
-    stages = (
-        Stage(1, 16, 1, 1),
-        Stage(6, 24, 2, 2),
-        Stage(6, 32, 3, 2),
-        Stage(6, 64, 4, 2),
-        Stage(6, 96, 3, 1),
-        Stage(6, 160, 3, 2),
-        Stage(6, 320, 1, 1),
-    )
-    decoder_channels = (96, 32, 24, 16)
+    def __init__(
+        self, *, num_classes: int, in_channels: int = 3, width: int = 32, cgm: bool = False
+    ) -> None:
+        super().__init__(
+            MOBILENET_V2,
+            DecoderPlan(UpInvertedResidual, (96, 32, 24, 16)),
+            num_classes=num_classes,
+            in_channels=in_channels,
+            width=width,
+            cgm=cgm,
+        )

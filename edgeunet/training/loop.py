@@ -133,7 +133,7 @@ class Trainer:
         self.initial = start.card.training or {"weights": start.path.name}
 
     def start_encoder_from(self, checkpoint: Path) -> None:
-        """Start with the encoder of torchvision's classifier; see `load_encoder`."""
+        """Start with the encoder of a published classifier; see `load_encoder`."""
         tensors = read_tensors(checkpoint, judge_encoder)
         for net in (self.net, self._averaged_net()):
             load_encoder(net, tensors, source=str(checkpoint))

@@ -39,7 +39,7 @@ def train(
     filter: Filter | None = None,  # noqa: A002
     initial: str | Path | None = None,
     raw: bool = False,
-    encoder: Path | None = None,
+    encoder_weights: Path | None = None,
     device: str = "cpu",
     workers: int = 0,
     report: Callable[[Progress], None] = lambda progress: None,
@@ -62,7 +62,7 @@ def train(
             those in `arguments`. Heads and gate are fresh if the data has other classes. None
             starts from random weights.
         raw: of a file that holds averaged weights too, start from those that are not averaged.
-        encoder: state dict of torchvision's classifier to start the encoder from.
+        encoder_weights: state dict of a classifier to start the encoder from, see `load_encoder`.
         device: of PyTorch. workers: processes that make crops; 0 makes them in this one.
         describe: called with what the data set holds, once it is checked.
         arguments: those of the variant, except num_classes and in_channels.
@@ -116,8 +116,8 @@ def train(
         if not trainer.resume():
             if start is not None:
                 trainer.start_from(start)
-            if encoder is not None:
-                trainer.start_encoder_from(encoder)
+            if encoder_weights is not None:
+                trainer.start_encoder_from(encoder_weights)
         return trainer.run(report)
 
 

@@ -95,3 +95,14 @@ def test_check_opens_the_weights_too(tmp_path: Path) -> None:
     check = ("train", "--model", "mobile_unet", "--data", tmp_path / "data", "--check")
     assert "start.pth" in fails(1, *check, "--weights", tmp_path / "start.pth")
     assert "got --raw without --weights" in fails(2, *check, "--raw")
+
+
+def test_encoder_is_chosen_and_stands_on_the_card(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data", train=2, val=1, height=32, width=32, seed=4)
+    short = ("--epochs", "1", "--batch", "2", "--crop", "32x32", "--no-amp", "--width", "4")
+    common = ("--data", tmp_path / "data", *short, "-o", tmp_path / "run", "--encoder", "lite0")
+    succeeds("train", "--model", "eff_unet", *common)
+    card = json.loads((tmp_path / "run" / "best.json").read_text())
+    assert card["arguments"]["encoder"] == "lite0"
+    said = fails(2, "train", "--model", "unet", *common)
+    assert "unet has no argument encoder. It takes:" in said

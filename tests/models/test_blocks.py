@@ -8,6 +8,7 @@ import torch
 from edgeunet.models.blocks import (
     DoubleConv,
     InvertedResidual,
+    SamePadConv2d,
     UpDoubleConv,
     bilinear,
     round_channels,
@@ -61,3 +62,21 @@ def test_input_is_added_only_if_shapes_agree(channels: int, stride: int, added: 
     x = torch.randn(1, 8, 4, 4)
     assert block.residual is added
     assert torch.equal(block(x), block.layers(x) + x if added else block.layers(x))
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 1), (5, 1), (3, 2), (5, 2)])
+def test_same_padding_puts_the_odd_pixel_at_the_bottom_and_the_right(
+    kernel: int, stride: int
+) -> None:
+    """Output i of TensorFlow's "same" sees the inputs from i * stride - (kernel - stride) // 2."""
+    conv = SamePadConv2d(1, 1, kernel, stride, bias=False)
+    conv.weight = torch.nn.Parameter(torch.ones(1, 1, kernel, kernel))
+    found = conv(torch.ones(1, 1, 8, 12))
+    assert found.shape == (1, 1, 8 // stride, 12 // stride)
+
+    def seen(side: int) -> torch.Tensor:
+        starts = [i * stride - (kernel - stride) // 2 for i in range(side // stride)]
+        return torch.tensor([min(side, n + kernel) - max(0, n) for n in starts])
+
+    expected = seen(8)[:, None] * seen(12)[None]
+    assert torch.equal(found[0, 0], expected.float())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from edgeunet.errors import UnknownNameError, UsageError
+from edgeunet.models import create_model
 from edgeunet.models.eff_unet import EffUNet, MBConv, SqueezeExcitation
 from support.variants import parameters
 
@@ -33,3 +35,19 @@ def test_encoder_is_b0_at_width_32() -> None:
     encoder = EffUNet(num_classes=2, width=32).encoder
     assert parameters(encoder) == 3_595_388
     assert encoder.out_channels == [16, 24, 40, 112, 320]
+
+
+def test_lite0_is_b0_without_squeeze_excitation_and_with_relu6() -> None:
+    net = EffUNet(num_classes=2, encoder="lite0")
+    kinds = {type(module) for module in net.modules()}
+    assert kinds.isdisjoint({SqueezeExcitation, torch.nn.SiLU})
+    assert parameters(net.encoder) == 2_958_848
+    assert net.encoder.out_channels == [16, 24, 40, 112, 320]
+    assert net(torch.zeros(1, 3, 64, 96)).shape == (1, 2, 32, 48)
+
+
+def test_an_unknown_encoder_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(UnknownNameError, match=r"encoder of eff_unet 'b7'.*b0, lite0"):
+        create_model("eff_unet", num_classes=2, encoder="b7")
+    with pytest.raises(UsageError, match="mobile_unet has no argument encoder"):
+        create_model("mobile_unet", num_classes=2, encoder="lite0")

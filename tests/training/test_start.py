@@ -114,7 +114,7 @@ def test_training_starts_from_a_classifiers_encoder(data: Path, tmp_path: Path) 
         tmp_path / "run",
         config=config,
         size=(64, 64),
-        encoder=tmp_path / "mobilenet_v2.pth",
+        encoder_weights=tmp_path / "mobilenet_v2.pth",
     )
     assert card.training["initial"] == {"encoder": "mobilenet_v2.pth"}
     net = Checkpoint.open(tmp_path / "run" / "best.safetensors").net

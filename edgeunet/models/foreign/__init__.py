@@ -1,7 +1,7 @@
 """Weights from other projects: recognised by keys and shapes, and translated to our nets."""
 
+from .encoders import judge_encoder, load_encoder
 from .registry import FORMATS, Recognised, closest, likeness, recognise
-from .torchvision import judge_encoder, load_encoder
 
 __all__ = [
     "FORMATS",
