@@ -36,8 +36,14 @@ class _Naming:
         """Whether a state dict has the weight of the stem."""
         return f"{self.stem[0]}.weight" in tensors
 
-    def names(self, encoder: StagedEncoder) -> Iterator[tuple[str, str]]:
-        """Ours and theirs of each convolution and norm in an encoder."""
+    def keys(self, encoder: StagedEncoder) -> dict[str, str]:
+        """Their key -> our key, for all tensors of an encoder."""
+        theirs = dict(self._pairs(encoder))
+        ours = (key.rpartition(".") for key in without_counters(encoder.state_dict()))
+        return {f"{theirs[layer]}.{part}": f"{layer}.{part}" for layer, _, part in ours}
+
+    def _pairs(self, encoder: StagedEncoder) -> Iterator[tuple[str, str]]:
+        """Our name and theirs of each convolution and norm."""
         yield from zip(_layers(encoder.stem, "stem"), self.stem, strict=True)
         numbers = count(self.first)
         for s, stage in enumerate(encoder.stages):
@@ -145,14 +151,8 @@ def load_encoder(net: SegmentationNet, tensors: Mapping[str, Tensor], *, source:
             f"{type(net).__name__} takes no encoder weights; mobile_unet and eff_unet do."
         )
     namings = _NAMINGS[net.encoder_name]
-    naming = next((each for each in namings if each.fits(tensors)), namings[0])
-    theirs = dict(naming.names(net.encoder))
-    keys = {
-        f"{theirs[layer]}.{part}": f"{layer}.{part}"
-        for layer, _, part in (
-            key.rpartition(".") for key in without_counters(net.encoder.state_dict())
-        )
-    }
+    naming = max(namings, key=lambda each: len(each.keys(net.encoder).keys() & tensors.keys()))
+    keys = naming.keys(net.encoder)
     shapes = shapes_of(net.encoder)
     given = {name: t for name, t in tensors.items() if not name.startswith(naming.unused)}
     if complaints := mismatches({name: shapes[ours] for name, ours in keys.items()}, given):
