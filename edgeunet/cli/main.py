@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 import errno
 import importlib
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -27,6 +30,9 @@ _SECTIONS = {
 }
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FREE = "Free some, choose another output, or set TMPDIR to a place for temporary files."
+
+
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Failure(click.ClickException):
@@ -82,8 +88,41 @@ class CommandGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        with _failures():
+        with _failures(), _unwound_by_signals():
             return super().invoke(ctx)
+
+
+@contextmanager
+def _unwound_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a command as Ctrl-C does, and only then the process.
+
+    By default they end the process at once, and leave temporary folders and the programs that it
+    started. A second one still does. Signals that are ignored, as by `nohup`, or handled by
+    whoever called us are left alone; only the main thread can handle any.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ours = [number for number in _ENDING if signal.getsignal(number) is signal.SIG_DFL]
+    received: list[int] = []
+
+    def restore() -> None:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+    def take(number: int, frame: FrameType | None) -> None:
+        restore()
+        received.append(number)
+        raise KeyboardInterrupt
+
+    for number in ours:
+        signal.signal(number, take)
+    try:
+        yield
+    finally:
+        restore()
+        if received:  # so that whoever waits for the process sees what ended it
+            signal.raise_signal(received[0])
 
 
 @contextmanager

@@ -26,12 +26,17 @@ class Closing:
 
 
 @contextmanager
-def stopping_on_signals(stop: Callable[[], None]) -> Iterator[Callable[[], bool]]:
-    """Call `stop` on the first SIGINT or SIGTERM; a second one is handled as it was before.
+def stopping_on_signals(
+    stop: Callable[[], None], *, second: signal.Handlers | None = None
+) -> Iterator[Callable[[], bool]]:
+    """Call `stop` on the first SIGINT or SIGTERM.
 
     Yields a function that says whether there was one. Signals that are ignored, or whose handler is
     not Python's, are left alone. Only the main thread can handle signals; in other threads this
     does nothing.
+
+    Args:
+        second: handles a second one; None: as it was handled before.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
@@ -52,6 +57,9 @@ def stopping_on_signals(stop: Callable[[], None]) -> Iterator[Callable[[], bool]
         nonlocal received
         received = True
         restore()
+        if second is not None:
+            for each in before:
+                signal.signal(each, second)
         stop()
 
     for number in before:

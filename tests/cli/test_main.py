@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -143,6 +145,76 @@ def test_what_ends_a_command_is_one_line(
 
     monkeypatch.setattr("edgeunet.cli.doctor.diagnose", ended)
     assert fails(1, "doctor") == f"error: {words}\n"
+
+
+LONG = """
+import subprocess, sys, tempfile, time
+import edgeunet.cli.doctor
+from edgeunet.cli import main
+
+def work():
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            print(folder, flush=True)
+            # Python loses a program if a signal comes while it starts it.
+            subprocess.run(["sh", "-c", "sleep 0.3; echo started; exec sleep 60"])
+    finally:
+        print("ended", flush=True)
+        if sys.argv[1:] == ["slowly"]:
+            time.sleep(60)
+
+edgeunet.cli.doctor.diagnose = work
+main(["doctor"])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_leave_no_folder_and_no_program(number: signal.Signals) -> None:
+    process = _started(LONG)
+    folder = Path(process.stdout.readline().rstrip())
+    assert folder.is_dir()
+    assert process.stdout.readline() == "started\n"
+    process.send_signal(number)
+    # The program that it started holds the pipe too.
+    assert process.communicate(timeout=60) == ("ended\n", "")
+    assert process.returncode == -number
+    assert not folder.exists()
+
+
+def test_second_signal_ends_a_command_at_once() -> None:
+    with _started(LONG, "slowly") as process:
+        for _ in ("folder", "started"):
+            process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "ended\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == -signal.SIGTERM
+
+
+def test_signals_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are ignored, as by nohup, and those that a program around us handles."""
+    kept = {signal.SIGHUP: signal.SIG_IGN, signal.SIGTERM: lambda *_: None}
+    before = {number: signal.signal(number, handler) for number, handler in kept.items()}
+    found = {}
+
+    def noted() -> None:
+        found.update({number: signal.getsignal(number) for number in kept})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edgeunet.cli.doctor.diagnose", noted)
+    try:
+        fails(1, "doctor")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert found == kept
+
+
+def _started(code: str, *arguments: str) -> Any:
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
 
 
 def test_a_bug_is_no_message(monkeypatch: pytest.MonkeyPatch) -> None:

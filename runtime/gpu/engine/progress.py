@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from ...pipeline.stopping import stopping_on_signals
+
 
 @dataclass
 class _Phase:
@@ -50,26 +52,15 @@ class ShareOfPhases:
 
 @contextmanager
 def deferred_interrupt() -> Iterator[threading.Event]:
-    """While the block runs, Ctrl-C sets an event instead of raising KeyboardInterrupt.
+    """While the block runs, Ctrl-C or SIGTERM sets an event instead of raising an exception.
 
     Python would raise it in whatever code runs next. That is mostly the logger, where TensorRT
-    swallows it and builds on. A second Ctrl-C ends the process at once, since a build may take
+    swallows it and builds on. A second one ends the process at once, since a build may take
     minutes to stop. Builds write files atomically, so none stays half-written.
     """
     event = threading.Event()
-
-    def on_interrupt(*_: object) -> None:
-        event.set()
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    if threading.current_thread() is not threading.main_thread():  # other threads get no signals
+    with stopping_on_signals(event.set, second=signal.SIG_DFL):
         yield event
-        return
-    before = signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
 
 
 def progress_monitor(

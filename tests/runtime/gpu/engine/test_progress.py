@@ -16,10 +16,11 @@ from support.engine_builds import MACHINE, Install, build
 from support.small_bundle import names, start, write_bundle
 
 TWICE = """
+number = int(sys.argv[2])
 def press(step):
-    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(number)
     print("once", flush=True)
-    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(number)
     print("twice", flush=True)
 trt.scenario.before_step = press
 build_bundle_engine(sys.argv[1])
@@ -78,15 +79,16 @@ def test_ctrl_c_without_a_progress_monitor_stops_at_the_end_and_says_so(
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_ctrl_c_with_a_progress_monitor_stops_at_the_next_step(
-    bundle: Path, install: Install
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_with_a_progress_monitor_stops_at_the_next_step(
+    bundle: Path, install: Install, number: signal.Signals
 ) -> None:
     trt, steps = install("11.4.0"), list[int]()
 
     def press(step: int) -> None:
         steps.append(step)
         if step == 0:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
 
     trt.scenario.before_step = press
     with pytest.raises(KeyboardInterrupt):
@@ -96,10 +98,11 @@ def test_ctrl_c_with_a_progress_monitor_stops_at_the_next_step(
 
 
 @pytest.mark.usefixtures("cache_folder")
-def test_second_ctrl_c_ends_the_process(bundle: Path) -> None:
-    process = start(MACHINE + TWICE, bundle)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_second_signal_ends_the_process(bundle: Path, number: signal.Signals) -> None:
+    process = start(MACHINE + TWICE, bundle, int(number))
     assert process.communicate(timeout=60) == ("once\n", "")
-    assert process.returncode == -signal.SIGINT
+    assert process.returncode == -number
     assert names(bundle / "engines") == []
 
 
