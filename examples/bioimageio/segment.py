@@ -7,8 +7,10 @@
 ilastik, QuPath, deepImageJ and napari open the same package from their menus.
 """
 
+import os
 import sys
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when ONNX Runtime is imported
 import imageio.v3 as imageio
 import numpy as np
 from bioimageio.core import load_model_description, predict

@@ -8,10 +8,12 @@ It reads the settings of nvinfer and does what that plug-in does with them. Deep
 the precision of its engine, and resizes frames by itself.
 """
 
+import os
 import sys
 from configparser import ConfigParser
 from pathlib import Path
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read by the import
 import numpy as np
 import onnxruntime
 from PIL import Image

@@ -10,7 +10,7 @@ import sys
 import gi
 
 gi.require_version("Gst", "1.0")
-from gi.repository import Gst  # noqa: E402
+from gi.repository import Gst
 
 ENOUGH = 0.01  # share of the pixels
 

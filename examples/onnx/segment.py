@@ -8,9 +8,11 @@ Masks are PNG files whose values are class ids, shown in the colours of the clas
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read by the import
 import numpy as np
 import onnxruntime
 from PIL import Image

@@ -22,7 +22,7 @@ from edgeunet.errors import UsageError
 from edgeunet.exporting.deploy import DeployOptions, deploy
 from edgeunet.exporting.deploy.cpp import check_input, write_golden
 from edgeunet.files import sha256
-from support.commands import ROOT
+from support.commands import ROOT, run_quietly
 from support.cpp import assert_masks, check, onnxruntime_root, write_small
 from support.pixels import Small, noise
 
@@ -286,7 +286,7 @@ def test_programs_of_the_folder_are_built_and_run(
     head = f"P6\n# a comment\n{width} {height}\n255\n"
     (tmp_path / "frame.ppm").write_bytes(head.encode() + frame.tobytes())
     segment = tmp_path / "build" / "segment"
-    said = _run(segment, deployed / "model", tmp_path / "frame.ppm")
+    said = run_quietly(tmp_path, segment, deployed / "model", tmp_path / "frame.ppm")
     assert re.fullmatch(r"\S+/frame\.mask\.pgm:( \S+ [\d.]+%)+\n", said)
     written = (tmp_path / "frame.mask.pgm").read_bytes()
     assert written.startswith(f"P5\n{width} {height}\n255\n".encode())

@@ -6,7 +6,6 @@ DeepStream needs a GPU. What its nvinfer does around the graph is written down a
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -34,7 +33,7 @@ from edgeunet.files import write_bytes
 from edgeunet.runtime.backends.ort import OrtNet
 from edgeunet.runtime.backends.postprocess import open_classes
 from edgeunet.runtime.sinks.pictures import encode_picture
-from support.commands import ROOT
+from support.commands import ROOT, run_quietly
 from support.pixels import Small, noise
 from support.small_bundle import names
 from support.trt_builds import Build
@@ -61,12 +60,9 @@ def test_example_gives_the_runtimes_mask(int8_bundle: Path, tmp_path: Path, prec
     assert f"model-engine-file=model.onnx_b1_gpu0_{precision}.engine" in settings
     frame = open_bundle(int8_bundle).golden().frames[0]
     write_bytes(tmp_path / "frame.png", encode_picture(frame, ".png"))
-    ran = subprocess.run(
-        [sys.executable, ROOT / "examples/deepstream/preview.py", "out", "frame.png", "mask.png"],
-        cwd=tmp_path, capture_output=True, text=True,
-    )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.startswith("background: ")
+    example = ROOT / "examples/deepstream/preview.py"
+    said = run_quietly(tmp_path, sys.executable, example, "out", "frame.png", "mask.png")
+    assert said.startswith("background: ")
     with edgeunet.load(int8_bundle, precision="fp32") as segmenter:
         expected = segmenter([frame]).masks[0]
     agreement = (read_ids(tmp_path / "mask.png") == expected).mean()

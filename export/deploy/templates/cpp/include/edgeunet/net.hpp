@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <filesystem>
 #include <functional>
 #include <string>
@@ -25,6 +26,20 @@ inline std::string shown(const Shape& shape) {
         all += (all.empty() ? "" : ", ") + (side < 0 ? std::string("any") : std::to_string(side));
     }
     return "(" + all + ")";
+}
+
+/// ONNX Runtime without its reports to Microsoft, which releases since 1.29 make on all systems.
+/// Elsewhere than on Windows it reads the variable once, before the first environment is made: the
+/// API for this comes too late. Who sets it to 0 has reports.
+inline Ort::Env quiet_environment() {
+#ifdef _WIN32
+    Ort::Env env(ORT_LOGGING_LEVEL_ERROR, "edgeunet");
+    env.DisableTelemetryEvents();
+    return env;
+#else
+    setenv("ORT_DISABLE_TELEMETRY", "1", 0);
+    return Ort::Env(ORT_LOGGING_LEVEL_ERROR, "edgeunet");
+#endif
 }
 
 /// Logits and presence of some frames. logits: nullptr for a frame that the gate alone decides.
@@ -140,7 +155,7 @@ class Net {
 public:
     Net(const std::filesystem::path& folder, const Manifest& manifest, const std::string& flavour,
         int threads)
-        : manifest_(manifest), env_(ORT_LOGGING_LEVEL_ERROR, "edgeunet") {
+        : manifest_(manifest), env_(quiet_environment()) {
         const std::int64_t classes = static_cast<std::int64_t>(manifest.classes.size());
         const Shape logits = {-1, classes, manifest.logits.height, manifest.logits.width};
         const Shape presence = {-1, classes};
