@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import io
 import os
 import shutil
 import sys
@@ -138,12 +139,15 @@ def _reason(error: Exception) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Send what libraries write to stdout, past Python too, to stderr: stdout may be JSON."""
+    """Drop what libraries print, such as NNCF's bar of progress, which would break into our steps.
+
+    What they write to stdout past Python goes to stderr: stdout may be JSON.
+    """
     _flush()
     kept = os.dup(1)
     os.dup2(2, 1)
     try:
-        with warnings.catch_warnings(), redirect_stdout(sys.stderr):
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
