@@ -10,12 +10,15 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .data.images import Rgb
+from .errors import printable_lines
 
 _SHARED = Path(__file__).parent / "templates"
 
 
 def render(template: Path, **values: object) -> str:
-    """Fill a template; what is put into it is escaped.
+    """Fill a template; what is put into it is escaped, as are characters that cannot be printed.
+
+    A name with one that turns the direction of writing would turn the text behind it too.
 
     It may include those beside it, and `page.css`, the style that all pages share.
 
@@ -28,6 +31,7 @@ def render(template: Path, **values: object) -> str:
     environment = Environment(
         loader=FileSystemLoader([template.parent, _SHARED]),
         autoescape=True,
+        finalize=printable_lines,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

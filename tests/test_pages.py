@@ -18,6 +18,8 @@ def test_values_are_escaped_and_missing_ones_an_error(tmp_path: Path) -> None:
     (tmp_path / "b.html").write_text("<b>{{ name }}</b>")
     page = render(tmp_path / "a.html", name="<script>", number=None)
     assert page == "<b>&lt;script&gt;</b>–"
+    page = render(tmp_path / "b.html", name="cells\u202e\x1b[1m")
+    assert page == r"<b>cells\u202e\x1b[1m</b>"
     with pytest.raises(jinja2.UndefinedError):
         render(tmp_path / "a.html", number=1)
 

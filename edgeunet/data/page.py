@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import printable
 from ..files import write_bytes
 from ..metrics import IGNORE, Mask
 from ..pages import data_url, render
@@ -47,7 +46,7 @@ def write_page(path: Path, dataset: Dataset, found: Survey) -> None:
     page = render(
         Path(__file__).parent / "templates" / "data.html",
         contents=contents,
-        root=printable(dataset.root),
+        root=dataset.root,
         problems=found.problems,
         missing=list(contents.missing()),
         classes=[
@@ -110,8 +109,8 @@ def _shown(dataset: Dataset, split: str, counts: SplitContents) -> Iterator[Show
         bare = (mask == IGNORE) | ~coloured.any(axis=2)  # black would only darken it
         blend = np.where(bare[..., None], image, image // 2 + coloured // 2)
         yield Shown(
-            printable(sample.image.relative_to(dataset.root)),
-            printable(sample.labels.path.relative_to(dataset.root)),
+            str(sample.image.relative_to(dataset.root)),
+            str(sample.labels.path.relative_to(dataset.root)),
             size,
             {
                 "image": data_url("jpeg", image),

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from edgeunet.errors import printable
+
 from ..sinks.pictures import encode_picture
 
 if TYPE_CHECKING:
@@ -37,12 +39,12 @@ def _frame(result: FrameResult) -> str:
         size = max(1, round(width * scale)), max(1, round(height * scale))
         picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
     data = base64.b64encode(encode_picture(picture, ".jpg")).decode()
-    name = result.frame.name or f"frame {result.frame.index}"
+    name = escape(printable(result.frame.name or f"frame {result.frame.index}"))
     return (
         '<div style="display:flex;flex-wrap:wrap;gap:16px;align-items:flex-start;margin:8px 0">'
         f'<figure style="margin:0"><img alt="overlay" src="data:image/jpeg;base64,{data}" '
         'style="max-width:100%;display:block">'
-        f"<figcaption>{escape(name)}, {width}×{height}</figcaption></figure>{_table(result)}</div>"
+        f"<figcaption>{name}, {width}×{height}</figcaption></figure>{_table(result)}</div>"
     )
 
 
@@ -54,7 +56,7 @@ def _table(result: FrameResult) -> str:
     rows = [
         _row(
             result.legend.palette[class_id],
-            escape(result.legend.classes[class_id]),
+            escape(printable(result.legend.classes[class_id])),
             f"{areas[class_id] / result.mask.size:.1%}",
             f"{regions[class_id]}",
         )
