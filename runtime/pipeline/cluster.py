@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 import os
 import re
@@ -24,6 +25,8 @@ from edgeunet.errors import (
     first_line,
     printable,
 )
+
+_log = logging.getLogger(__name__)
 
 _LEAST_MEMORY = 100 << 20
 _ANSWER = 10  # seconds that a cluster has to answer
@@ -59,7 +62,8 @@ class Cluster:
     ) -> Generator[str, None, None]:
         """Hand the pieces out to workers; yields results as they are done, in no order.
 
-        A piece whose worker died is done again, however often that happens.
+        A piece whose worker died is done again, however often that happens. What workers warned of
+        is logged here, each text once: most of them have the same to say.
 
         Args:
             make: makes a worker, in its process; pickled.
@@ -84,9 +88,14 @@ class Cluster:
             num_cpus=cores,
             num_gpus=int(gpu),
         )
+        known: set[str] = set()
         try:
             with redirect_stdout(sys.stderr):  # where Ray tells of workers that died
                 for row in data.iter_rows():
+                    for text in json.loads(row["told"]):
+                        if text not in known:
+                            known.add(text)
+                            _log.warning("a worker: %s", text)
                     yield row["result"]
         except ray.exceptions.RayError as error:
             cause = getattr(error, "cause", None) or error
@@ -170,7 +179,27 @@ class _Actor:
         self._work = make()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        return {"result": [self._work(str(piece)) for piece in batch["piece"]]}
+        """Do the one piece of a batch; what was warned of comes along, as JSON."""
+        with _warnings() as told:
+            results = [self._work(str(piece)) for piece in batch["piece"]]
+        return {"result": results, "told": [json.dumps(told)]}
+
+
+@contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """Collect what is warned of while the block runs: Ray keeps that in a file of the worker's."""
+    told: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            told.append(record.getMessage())
+
+    collector, ours = Collector(logging.WARNING), logging.getLogger("edgeunet")
+    ours.addHandler(collector)
+    try:
+        yield told
+    finally:
+        ours.removeHandler(collector)
 
 
 def _start(address: str | None, workers: int, payload: int) -> None:

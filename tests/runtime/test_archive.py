@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import multiprocessing
 import os
 import pickle
@@ -84,6 +85,7 @@ def test_workers_make_the_same_masks_as_a_run_even_if_one_is_killed(
     class Mortal(worker):  # type: ignore[misc, valid-type]  # local, so that it is pickled whole
         def __call__(self, piece: str) -> str:
             name, _ = json.loads(piece)
+            logging.getLogger("edgeunet.runtime").warning("%s is mortal", "each")
             if name == "00001" and not killed.exists():
                 killed.touch()
                 with self._folder.writing("00001.tar") as file:
@@ -100,6 +102,7 @@ def test_workers_make_the_same_masks_as_a_run_even_if_one_is_killed(
         )  # fmt: skip
     assert killed.exists()
     assert steps[-1] == (14, 14)
+    assert caplog.messages.count("a worker: each is mortal") == 1
     told = [message for message in caplog.messages if "cannot be read as an image" in message]
     assert sorted(message.partition(" ")[0].rpartition("/")[2] for message in told) == list(DAMAGED)
     two = tmp_path / "two"

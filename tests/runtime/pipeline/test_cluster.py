@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import signal
 import socket
@@ -52,6 +54,19 @@ def test_ray_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingDependencyError, match=r"pip install 'edgeunet\[ray\]'"):  # noqa: SIM117
         with ray_cluster(None, workers=1, payload=0):
             pass
+
+
+def test_a_worker_sends_what_it_warned_of() -> None:
+    def work(piece: str) -> str:
+        logging.getLogger("edgeunet.runtime.backends").warning("%s is slow here", piece)
+        logging.getLogger("edgeunet.runtime.backends").info("as always")
+        logging.getLogger("other").warning("not ours")
+        return piece.upper()
+
+    actor = cluster._Actor(lambda: work)
+    for piece in ("fp16", "int8"):
+        told = json.dumps([f"{piece} is slow here"])
+        assert actor({"piece": [piece]}) == {"result": [piece.upper()], "told": [told]}
 
 
 def test_another_ray_in_this_process_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
