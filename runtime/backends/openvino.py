@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from functools import partial
 from io import BytesIO
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.bundle.engines import engine_dtype
 from edgeunet.bundle.manifest import Flavour, Precision
 from edgeunet.doctor import cores
-from edgeunet.errors import BackendError, UsageError
+from edgeunet.errors import BackendError
 
 from ..options import LoadOptions
-from .base import CLOSED, NetBackend
+from .base import NetBackend
 from .openvino_library import Device, find_device, load_openvino, openvino_core, reason
 from .parts import Arrays, End, Graph, PartedNet, name_of, rounded, self_contained
 
@@ -61,7 +59,7 @@ def open_openvino(bundle: Bundle, options: LoadOptions) -> NetBackend:
     return NetBackend(bundle, net, name=NAME)
 
 
-class OpenVinoNet(PartedNet):
+class OpenVinoNet(PartedNet["_Part"]):
     """A graph on OpenVINO.
 
     Calls have all threads. A stream has a net of its own, see `lane`, which computes two batches at
@@ -93,65 +91,42 @@ class OpenVinoNet(PartedNet):
         threads: int | None = None,
         streams: int = 1,
     ) -> None:
-        super().__init__(gate, has_decoder=decoder is not None)
         device = device or find_device()
         available = threads or cores()
         settings = _settings(device, device.hint(precision), available, streams)
         self._dtype = engine_dtype("fp16" if precision == "fp16" else "fp32")
-        self._first: _Part | None = _Part(graph, device, settings)
-        self._decoder = None if decoder is None else _Part(decoder, device, settings)
-        self.lanes = min(2, available) if device.is_cpu else 2
-        self._open_lane = partial(
-            OpenVinoNet,
-            graph,
-            decoder=decoder,
+        lanes = min(2, available) if device.is_cpu else 2
+
+        def open_lane() -> OpenVinoNet:
+            net = OpenVinoNet(
+                graph,
+                decoder=decoder,
+                gate=gate,
+                device=device,
+                precision=precision,
+                threads=threads,
+                streams=lanes,
+            )
+            for part in filter(None, (net._first, net._decoder)):
+                part.prepare()
+            return net
+
+        super().__init__(
+            _Part(graph, device, settings),
+            None if decoder is None else _Part(decoder, device, settings),
             gate=gate,
-            device=device,
-            precision=precision,
-            threads=threads,
-            streams=self.lanes,
+            lanes=lanes,
+            open_lane=open_lane,
         )
-        self._opening = threading.Lock()
-        self._lane: OpenVinoNet | None = None
 
-    @property
-    def ends(self) -> tuple[Sequence[End], Sequence[End], Sequence[End] | None]:
+    def ends_of(self, part: _Part) -> tuple[Sequence[End], Sequence[End]]:
         """See `PartedNet`."""
-        first, decoder = _opened(self._first), self._decoder
-        return first.inputs, first.outputs, None if decoder is None else decoder.outputs
+        return part.inputs, part.outputs
 
-    def run(self, image: npt.NDArray[Any]) -> Arrays:
-        """See `PartedNet`."""
-        return self._run(self._first, [image])
-
-    def decode(self, features: Arrays) -> npt.NDArray[np.float32]:
-        """See `PartedNet`."""
-        return self._run(self._decoder, features)[0]
-
-    def _run(self, part: _Part | None, inputs: Arrays) -> Arrays:
-        """Run a part. As on ONNX Runtime, what enters and leaves a net of FP16 is rounded to it."""
+    def compute(self, part: _Part, inputs: Arrays) -> Arrays:
+        """See `PartedNet`. As on ONNX Runtime, what enters and leaves a net of FP16 is rounded."""
         given = [rounded(each, self._dtype) for each in inputs]
-        return [rounded(each, self._dtype) for each in _opened(part).run(given)]
-
-    def lane(self) -> OpenVinoNet:
-        """See `Net`; opened when it is first needed."""
-        with self._opening:
-            _opened(self._first)
-            if self.lanes == 1:
-                return self
-            if self._lane is None:
-                self._lane = self._open_lane()
-                for part in filter(None, (self._lane._first, self._lane._decoder)):
-                    part.prepare()
-            return self._lane
-
-    def close(self) -> None:
-        """Free the graphs, once the calls under way in other threads have ended."""
-        with self._opening:
-            lane, self._lane = self._lane, None
-            self._first = self._decoder = None
-        if lane is not None:
-            lane.close()
+        return [rounded(each, self._dtype) for each in part.run(given)]
 
 
 class _Part:
@@ -275,10 +250,3 @@ def _settings(device: Device, hint: str, threads: int, streams: int) -> dict[str
         # Several processes would pin their threads to the same cores.
         settings["ENABLE_CPU_PINNING"] = "NO"
     return settings
-
-
-def _opened(part: _Part | None) -> _Part:
-    """The part; UsageError if its net was closed."""
-    if part is None:
-        raise UsageError(CLOSED)
-    return part

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.bundle.engines import engine_dtype
 from edgeunet.bundle.manifest import Exported, Flavour, Precision
 from edgeunet.doctor import cores
-from edgeunet.errors import BackendError, MissingDependencyError, UsageError
+from edgeunet.errors import BackendError, MissingDependencyError
 
 from ..options import LoadOptions
-from .base import CLOSED, NetBackend
-from .parts import Arrays, End, Graph, PartedNet, name_of, rounded, self_contained
+from .base import NetBackend
+from .parts import Arrays, End, Graph, PartedNet, name_of, opened, rounded, self_contained
 from .placement import Placement
 
 try:
@@ -78,7 +76,7 @@ def open_flavour(
     return NetBackend(bundle, net, name=name)
 
 
-class OrtNet(PartedNet):
+class OrtNet(PartedNet[onnxruntime.InferenceSession]):
     """A graph on ONNX Runtime.
 
     A stream runs two batches at once, each on half of the threads: one uses the cores that the
@@ -110,84 +108,57 @@ class OrtNet(PartedNet):
         flavour: Flavour = "fp32",
         placement: Placement | None = None,
     ) -> None:
-        super().__init__(gate, has_decoder=decoder is not None)
+        placed = placement is not None
 
         def open_session(graph: Graph) -> onnxruntime.InferenceSession:
             options = _session_options(threads, as_written=flavour in _AS_WRITTEN)
             return _open(graph, options, placement)
 
-        self._placed = placement is not None
-        self._dtype = engine_dtype("fp32" if self._placed else _ENGINE.get(flavour, "fp32"))
-        self._first: onnxruntime.InferenceSession | None = open_session(graph)
-        self._decoder = None if decoder is None else open_session(decoder)
-        if placement is not None:
-            placement.check([each for each in (self._first, self._decoder) if each is not None])
+        self._dtype = engine_dtype("fp32" if placed else _ENGINE.get(flavour, "fp32"))
         self._one_image = placement is not None and placement.provider.one_image
+        sessions = [open_session(each) for each in (graph, decoder) if each is not None]
+        if placement is not None:
+            placement.check(sessions)
         available = threads or cores()
-        self.lanes = 1 if self._placed else min(2, available)
-        self._open_lane = partial(
-            OrtNet,
-            graph,
-            decoder=decoder,
+        lanes = 1 if placed else min(2, available)
+        super().__init__(
+            sessions[0],
+            sessions[1] if decoder is not None else None,
             gate=gate,
-            threads=available // self.lanes,
-            flavour=flavour,
+            lanes=lanes,
+            open_lane=partial(
+                OrtNet,
+                graph,
+                decoder=decoder,
+                gate=gate,
+                threads=available // lanes,
+                flavour=flavour,
+            ),
         )
-        self._opening = threading.Lock()
-        self._lane: OrtNet | None = None
 
     @property
     def input_shapes(self) -> dict[str, list[Any]]:
         """Shapes of the graph's inputs by name, as the graph gives them: numbers and symbols."""
-        return {value.name: value.shape for value in _opened(self._first).get_inputs()}
+        return {value.name: value.shape for value in opened(self._first).get_inputs()}
 
     @property
     def output_shapes(self) -> dict[str, list[Any]]:
         """Shapes of the graph's outputs by name, as the graph gives them: numbers and symbols."""
-        return {value.name: value.shape for value in _opened(self._first).get_outputs()}
+        return {value.name: value.shape for value in opened(self._first).get_outputs()}
 
-    @property
-    def ends(self) -> tuple[Sequence[End], Sequence[End], Sequence[End] | None]:
+    def ends_of(self, part: onnxruntime.InferenceSession) -> tuple[Sequence[End], Sequence[End]]:
         """See `PartedNet`."""
-        first = _opened(self._first)
-        decoded = None if self._decoder is None else self._decoder.get_outputs()
-        return first.get_inputs(), first.get_outputs(), decoded
+        return part.get_inputs(), part.get_outputs()
 
-    def run(self, image: npt.NDArray[Any]) -> Arrays:
-        """All outputs of the graph (of its first part if there are two), in their order."""
-        return self._run(self._first, [image])
-
-    def decode(self, features: Arrays) -> npt.NDArray[np.float32]:
-        """Logits from the features of the first part."""
-        return self._run(self._decoder, features)[0]
-
-    def _run(self, session: onnxruntime.InferenceSession | None, inputs: Arrays) -> Arrays:
-        """All outputs of a session for a batch, which may have to come image by image."""
+    def compute(self, part: onnxruntime.InferenceSession, inputs: Arrays) -> Arrays:
+        """See `PartedNet`. The batch may have to come image by image."""
         if not self._one_image or len(inputs[0]) == 1:
-            return _run(session, inputs, self._dtype)
+            return _run(part, inputs, self._dtype)
         alone = [
-            _run(session, [each[index : index + 1] for each in inputs], self._dtype)
+            _run(part, [each[index : index + 1] for each in inputs], self._dtype)
             for index in range(len(inputs[0]))
         ]
         return [np.concatenate(outputs) for outputs in zip(*alone, strict=True)]
-
-    def lane(self) -> OrtNet:
-        """See `Net`; opened when it is first needed."""
-        with self._opening:
-            _opened(self._first)
-            if self._placed:  # its one session takes calls of any thread
-                return self
-            if self._lane is None:
-                self._lane = self._open_lane()
-            return self._lane
-
-    def close(self) -> None:
-        """Free the sessions, once the calls under way in other threads have ended."""
-        with self._opening:
-            lane, self._lane = self._lane, None
-            self._first = self._decoder = None
-        if lane is not None:
-            lane.close()
 
 
 def _session_options(threads: int | None, *, as_written: bool) -> onnxruntime.SessionOptions:
@@ -215,18 +186,8 @@ def _open(
         raise BackendError(f"ONNX Runtime cannot load {name_of(graph)}: {error}") from error
 
 
-def _opened(session: onnxruntime.InferenceSession | None) -> onnxruntime.InferenceSession:
-    """The session; UsageError if its net was closed."""
-    if session is None:
-        raise UsageError(CLOSED)
-    return session
-
-
-def _run(
-    session: onnxruntime.InferenceSession | None, inputs: Arrays, dtype: np.dtype[Any]
-) -> Arrays:
+def _run(session: onnxruntime.InferenceSession, inputs: Arrays, dtype: np.dtype[Any]) -> Arrays:
     """Run a session. FP32 inputs and outputs are rounded to `dtype`."""
-    session = _opened(session)
     inputs = [rounded(each, dtype) for each in inputs]
     names = [value.name for value in session.get_inputs()]
     try:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,8 @@ from .postprocess import open_classes
 
 Arrays = list[npt.NDArray[Any]]
 Graph = Path | bytes | BundleFile
+Part = TypeVar("Part")
+"""What runs one graph."""
 
 
 class End(NamedTuple):
@@ -33,31 +36,76 @@ class End(NamedTuple):
     shape: Sequence[Any]
 
 
-class PartedNet(Net):
+class PartedNet(Net, Generic[Part]):
     """A graph, or the encoder and the decoder of a gated one.
 
     If there are two parts, the decoder runs only for the frames whose gate leaves more than one
     class open.
 
     Args:
-        gate: thresholds of the presence, None without a gate. has_decoder: there are two parts.
+        first: the graph, or the encoder. decoder: the second part, None without one.
+        gate: thresholds of the presence, None without a gate.
+        lanes: batches of a stream that are computed at once.
+        open_lane: opens the net for streams, when it is first needed; not called for one lane.
     """
 
-    def __init__(self, gate: Sequence[float] | None, *, has_decoder: bool) -> None:
-        self._gate, self._has_decoder = gate, has_decoder
+    def __init__(
+        self,
+        first: Part,
+        decoder: Part | None,
+        *,
+        gate: Sequence[float] | None,
+        lanes: int,
+        open_lane: Callable[[], PartedNet[Part]],
+    ) -> None:
+        self.lanes = lanes
+        self._first: Part | None = first
+        self._decoder, self._has_decoder = decoder, decoder is not None
+        self._gate = gate
+        self._open_lane = open_lane
+        self._opening = threading.Lock()
+        self._lane: PartedNet[Part] | None = None
 
     @abstractmethod
+    def compute(self, part: Part, inputs: Arrays) -> Arrays:
+        """All outputs of a part, in their order, for all its inputs, each of (N, …)."""
+
+    @abstractmethod
+    def ends_of(self, part: Part) -> tuple[Sequence[End], Sequence[End]]:
+        """Inputs and outputs of a part."""
+
     def run(self, image: npt.NDArray[Any]) -> Arrays:
         """All outputs of the graph (of its first part if there are two), in their order."""
+        return self.compute(opened(self._first), [image])
 
-    @abstractmethod
     def decode(self, features: Arrays) -> npt.NDArray[np.float32]:
         """Logits from the features of the first part."""
+        return self.compute(opened(self._decoder), features)[0]
 
     @property
-    @abstractmethod
     def ends(self) -> tuple[Sequence[End], Sequence[End], Sequence[End] | None]:
         """Inputs and outputs of the first graph, and outputs of the decoder, None without one."""
+        inputs, outputs = self.ends_of(opened(self._first))
+        decoder = self._decoder
+        return inputs, outputs, None if decoder is None else self.ends_of(decoder)[1]
+
+    def lane(self) -> PartedNet[Part]:
+        """See `Net`."""
+        with self._opening:
+            opened(self._first)
+            if self.lanes == 1:
+                return self
+            if self._lane is None:
+                self._lane = self._open_lane()
+            return self._lane
+
+    def close(self) -> None:
+        """Free the parts, once the calls under way in other threads have ended."""
+        with self._opening:
+            lane, self._lane = self._lane, None
+            self._first = self._decoder = None
+        if lane is not None:
+            lane.close()
 
     def infer(self, images: npt.NDArray[np.float32]) -> NetOutputs:
         """See `Net`."""
@@ -106,6 +154,13 @@ class PartedNet(Net):
                     f"{name}: expected one {what} tensor(float) {wanted}, the graph has "
                     f"{', '.join(shown) or 'none'}. Export the bundle again."
                 )
+
+
+def opened(part: Part | None) -> Part:
+    """The part; UsageError if its net was closed."""
+    if part is None:
+        raise UsageError(CLOSED)
+    return part
 
 
 def name_of(graph: Graph) -> str:

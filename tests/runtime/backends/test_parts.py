@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from edgeunet.bundle.manifest import InputSpec, Manifest
@@ -24,25 +23,33 @@ MANIFEST = Manifest(
 )  # fmt: skip
 
 
-class Halves(PartedNet):
-    """Presence is the mean of a frame; the decoder gives 1 + its features."""
+class Halves(PartedNet[Sequence[End]]):
+    """Presence is the mean of a frame; the decoder gives 1 + its features. Parts are their ends."""
 
-    def __init__(self, *outputs: End, decoder: Sequence[End] | None = None) -> None:
-        super().__init__((0.0, 0.5), has_decoder=decoder is not None)
-        self.outputs, self.decoder = outputs, decoder
+    def __init__(self, *outputs: End, decoder: Sequence[End] | None = None, lanes: int = 1) -> None:
+        super().__init__(
+            outputs, decoder, gate=(0.0, 0.5), lanes=lanes, open_lane=lambda: self.opened()
+        )
         self.decoded: list[int] = []
+        self.others: list[Halves] = []
+        self.closes = False
 
-    @property
-    def ends(self) -> tuple[Sequence[End], Sequence[End], Sequence[End] | None]:
-        return [IMAGE], self.outputs, self.decoder
+    def opened(self) -> Halves:
+        self.others.append(Halves(LOGITS))
+        return self.others[-1]
 
-    def run(self, image: npt.NDArray[Any]) -> Arrays:
-        mean = image.mean((1, 2, 3))
-        return [np.stack([np.ones_like(mean), mean], 1), image[:, :1]]
+    def ends_of(self, part: Sequence[End]) -> tuple[Sequence[End], Sequence[End]]:
+        return [IMAGE], part
 
-    def decode(self, features: Arrays) -> npt.NDArray[np.float32]:
-        self.decoded.append(len(features[0]))
-        return 1 + np.repeat(features[0][:, :, ::2, ::2], 2, axis=1)
+    def compute(self, part: Sequence[End], inputs: Arrays) -> Arrays:
+        (given,) = inputs
+        if part is self._decoder:
+            self.decoded.append(len(given))
+            return [1 + np.repeat(given[:, :, ::2, ::2], 2, axis=1)]
+        if self.closes:
+            self.close()
+        mean = given.mean((1, 2, 3))
+        return [np.stack([np.ones_like(mean), mean], 1), given[:, :1]]
 
 
 def test_the_decoder_runs_for_the_frames_that_the_gate_leaves_open() -> None:
@@ -54,9 +61,25 @@ def test_the_decoder_runs_for_the_frames_that_the_gate_leaves_open() -> None:
     assert found.logits.shape == (3, 2, 4, 4)
     assert not net.infer_gated(images[:1]).logits.any() and net.decoded == [1]
     np.testing.assert_array_equal(net.infer(images).presence, found.presence)
-    net.decoder = None  # closed by another thread
+    net.closes = True  # by another thread, before the decoder runs
     with pytest.raises(UsageError, match="it is closed"):
         net.infer_gated(images)
+
+
+def test_streams_have_a_net_of_their_own_if_it_has_lanes() -> None:
+    alone = Halves(LOGITS)
+    assert alone.lane() is alone and alone.others == []
+    net = Halves(LOGITS, lanes=2)
+    assert net.others == [], "it is opened when it is first needed"
+    assert net.lane() is net.lane() is net.others[0]
+    net.close()
+    for each in (net, net.others[0]):
+        with pytest.raises(UsageError, match="it is closed"):
+            each.run(np.zeros((1, 3, 8, 8), np.float32))
+    with pytest.raises(UsageError, match="it is closed"):
+        net.lane()
+    assert len(net.others) == 1
+    net.close()
 
 
 @pytest.mark.parametrize(
