@@ -152,7 +152,7 @@ class _Part:
     def run(self, inputs: Arrays) -> Arrays:
         """All outputs, (N, …) as the inputs are."""
         count, parts, start = len(inputs[0]), [], 0
-        for size in _sizes(count, LARGEST_BATCH):
+        for size in _sizes(count):
             parts.append(self._infer(size, [each[start : start + size] for each in inputs]))
             start += size
         if len(parts) == 1:
@@ -221,13 +221,13 @@ class _Part:
         return End(_TYPES.get(kind, f"tensor({kind})"), known)
 
 
-def _sizes(count: int, largest: int) -> Iterator[int]:
+def _sizes(count: int) -> Iterator[int]:
     """Powers of two that add up to a number of images: few sizes are compiled then.
 
     5 images are 4 and 1.
     """
     while count > 0:
-        size = min(largest, 1 << (count.bit_length() - 1))
+        size = min(LARGEST_BATCH, 1 << (count.bit_length() - 1))
         yield size
         count -= size
 

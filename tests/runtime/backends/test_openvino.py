@@ -101,12 +101,11 @@ def test_a_manifest_of_another_net_is_refused(fp32_bundle: Path) -> None:
 
 @given(st.integers(1, 1024))
 def test_batches_are_computed_in_few_sizes(count: int) -> None:
-    sizes = list(_sizes(count, LARGEST_BATCH))
+    sizes = list(_sizes(count))
     assert sum(sizes) == count
     assert set(sizes) <= {1, 2, 4, LARGEST_BATCH}
     assert len(sizes) <= count // LARGEST_BATCH + 3
     assert sizes == sorted(sizes, reverse=True)
-    assert list(_sizes(count, 1)) == [1] * count
 
 
 def test_each_size_of_a_batch_is_compiled_once(fp32_bundle: Path) -> None:
