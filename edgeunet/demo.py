@@ -12,11 +12,12 @@ from .data.cells import Scene, time_lapse, write_dataset
 from .data.fit import Fit
 from .exporting import ExportOptions, export_bundle
 from .files import entries, locked, new_directory, write_json
-from .parity import ParityReport, measure, samples_of, write_html
+from .parity import ParityReport, measure, write_html
 from .runtime.bench import BenchReport, bench
 from .runtime.run import RunSummary, run
 from .runtime.segmenter import load
 from .runtime.sinks import VideoWriter
+from .runtime.sources.labelled import labelled_frames
 
 FRAMES, LABELLED, RATE = 150, 40, Fraction(15)
 SIZE = (256, 320)
@@ -62,7 +63,7 @@ def demo(
         report("parity on labelled frames")
         opened = open_bundle(bundle)
         classes, fit = len(opened.manifest.classes), Fit(opened.manifest.input)
-        samples = samples_of(folder / DATA, num_classes=classes, fit=fit)
+        samples = labelled_frames(folder / DATA, num_classes=classes, fit=fit)
         parity, worst = measure(opened, samples, data="procedural cells")
         write_json(folder / "parity.json", parity.to_json())
         write_html(folder / "parity.html", parity, worst, opened.manifest.palette)

@@ -12,17 +12,10 @@ from edgeunet.bundle.calibration_table import TABLE_NAME, read_table
 from edgeunet.data import cells
 from edgeunet.data.fit import Fit, Reading
 from edgeunet.errors import ExportError, ParityError
-from edgeunet.parity import (
-    Fallback,
-    ParityReport,
-    ParitySample,
-    WorstFrame,
-    golden_samples,
-    measure,
-    samples_of,
-)
+from edgeunet.parity import Fallback, ParityReport, WorstFrame, golden_samples, measure
 from edgeunet.parity.measure import TOLERANCES
 from edgeunet.parity.reference import Reference
+from edgeunet.runtime.sources.labelled import LabelledFrame, labelled_frames
 from edgeunet.steps import Count
 
 from .int8.budget import hold_budget
@@ -156,13 +149,13 @@ class Proof:
             f"of {parity.data}; expected {worst.wanted:.2%}. {remedy} No bundle was written."
         )
 
-    def _samples(self, bundle: Bundle) -> tuple[Iterator[ParitySample], str]:
+    def _samples(self, bundle: Bundle) -> tuple[Iterator[LabelledFrame], str]:
         """Frames to measure on, labelled if possible, and their description."""
         card = self.reference.card
         if self.data is not None:
             fit = Fit(card.input, self.reading)
             classes = len(card.classes)
-            samples = samples_of(self.data, num_classes=classes, fit=fit, layout=self.layout)
+            samples = labelled_frames(self.data, num_classes=classes, fit=fit, layout=self.layout)
             return samples, self.data.name
         if card.data != cells.NAME:
             return golden_samples(bundle), "its golden frames"
@@ -170,6 +163,6 @@ class Proof:
         fit = Fit(spec)
         frames = cells.snapshots(FRAMES, height=spec.height, width=spec.width, seed=2)
         return (
-            ParitySample(f"procedural {index}", fit(frame.image), frame.mask)
+            LabelledFrame(f"procedural {index}", fit(frame.image), frame.mask)
             for index, frame in enumerate(frames)
         ), "procedural cells"

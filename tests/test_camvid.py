@@ -14,8 +14,9 @@ from edgeunet.data.fit import Fit
 from edgeunet.exporting import ExportOptions, export_bundle
 from edgeunet.metrics import confusion_matrix, mean_iou
 from edgeunet.models.checkpoints import read_card
-from edgeunet.parity import ParityReport, measure, samples_of
+from edgeunet.parity import ParityReport, measure
 from edgeunet.runtime.run import run
+from edgeunet.runtime.sources.labelled import labelled_frames
 from support.media import read_mask_png
 
 pytestmark = [pytest.mark.data, pytest.mark.slow(seconds=130)]
@@ -28,7 +29,7 @@ def test_weights_keep_what_their_card_and_design_promise(camvid: Path, tmp_path:
     exported = export_bundle(bundle, options)  # with the graphs for TensorRT, on its golden frames
     assert exported.first_failure is None, exported.table()
     opened = open_bundle(bundle)
-    samples = samples_of(camvid, num_classes=11, fit=Fit(opened.manifest.input))
+    samples = labelled_frames(camvid, num_classes=11, fit=Fit(opened.manifest.input))
     report, _ = measure(opened, samples, data="camvid")
     check_reference(report)
     for stage, agreement, drop in (

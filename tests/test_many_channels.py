@@ -22,10 +22,11 @@ from edgeunet.exporting import ExportOptions, export_bundle
 from edgeunet.metrics import pixel_agreement
 from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.models.reference import reference_mask
-from edgeunet.parity import measure, samples_of
+from edgeunet.parity import measure
 from edgeunet.runtime.options import LoadOptions
 from edgeunet.runtime.run import run
 from edgeunet.runtime.segmenter import load
+from edgeunet.runtime.sources.labelled import labelled_frames
 from edgeunet.training.config import TrainConfig
 from edgeunet.training.train import train
 
@@ -141,7 +142,7 @@ def test_arrays_give_the_masks_of_files_and_int8_is_near(made: Path) -> None:
 
 def test_parity_holds_on_the_data(made: Path) -> None:
     opened = open_bundle(made / "bundle")
-    samples = samples_of(made / "data", num_classes=2, fit=Fit(opened.manifest.input))
+    samples = labelled_frames(made / "data", num_classes=2, fit=Fit(opened.manifest.input))
     report, worst = measure(opened, samples, data="bands")
     fp32 = next(stage for stage in report.stages if stage.name == "fp32")
     assert fp32.agreement >= 0.9999

@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
 from ..bundle.bundle import Bundle
-from ..data.datasets import is_dataset, open_dataset, read_labels
 from ..data.fit import Fit
 from ..errors import UsageError
 from ..metrics import Mask, check_labels, confusion_matrix, mean_iou, pixel_agreement
-from ..runtime.frames import Batch, Frame, SourceFrame
+from ..runtime.frames import Batch, Frame
 from ..runtime.segmenter import Segmenter
-from ..runtime.sources import Frames
-
-Item = TypeVar("Item")
+from ..runtime.sources.labelled import LabelledFrame, labelled_frames
 
 MOST = 200
 """Frames of given data that are looked at, evenly spaced."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A frame, fitted to the net, and its labels (H, W), None without."""
-
-    name: str
-    image: Frame
-    labels: Mask | None
 
 
 @dataclass(frozen=True)
@@ -38,7 +25,7 @@ class Data:
     """Frames to judge on. name: for people."""
 
     name: str
-    samples: tuple[Sample, ...]
+    samples: tuple[LabelledFrame, ...]
 
     @property
     def labelled(self) -> bool:
@@ -53,45 +40,10 @@ def read_data(path: Path, bundle: Bundle, fit: Fit, layout: str | None) -> Data:
         DatasetError, SourceError: what lies there cannot be read. UsageError: no frame, or no end.
     """
     classes = len(bundle.manifest.classes)
-    samples: list[Sample]
-    if is_dataset(path, layout):
-        dataset = open_dataset(path, layout)
-        dataset.check_classes(classes, "the bundle has")
-        chosen = _spread(dataset.samples("val"))
-        samples = [
-            Sample(each.image.name, fit.read(each.image), read_labels(each, num_classes=classes))
-            for each in chosen
-        ]
-    else:
-        frames = Frames.open(path)
-        if frames.kind == "live":
-            raise UsageError(
-                f"{frames.name} never ends. Pass images, a video or a data set as --data."
-            )
-        with frames.read() as source:
-            samples = _thinned(source, fit)
+    samples = tuple(labelled_frames(path, num_classes=classes, fit=fit, layout=layout, most=MOST))
     if not samples:
         raise UsageError(f"{path} holds no frame. Pass images, a video or a data set as --data.")
-    return Data(path.resolve().name, tuple(samples))
-
-
-def _spread(items: Sequence[Item]) -> list[Item]:
-    step = max(1.0, len(items) / MOST)
-    return [items[int(index * step)] for index in range(min(MOST, len(items)))]
-
-
-def _thinned(frames: Iterable[SourceFrame], fit: Fit) -> list[Sample]:
-    """At most `MOST` of the frames, evenly spaced; the others are not kept: a film has too many."""
-    found: list[Sample] = []
-    step = 1
-    for index, each in enumerate(frames):
-        if index % step:
-            continue
-        found.append(Sample(str(index), fit(each.image, each.channels), None))
-        if len(found) > MOST:
-            found = found[::2]
-            step *= 2
-    return found
+    return Data(path.resolve().name, samples)
 
 
 def golden_agreement(segmenter: Segmenter, whole: Bundle) -> float:

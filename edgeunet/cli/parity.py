@@ -14,9 +14,10 @@ from ..data.description import LAYOUT
 from ..data.fit import Fit, Reading
 from ..errors import UsageError
 from ..files import check_directory, locked, write_json
-from ..parity import golden_samples, measure, samples_of, write_html
+from ..parity import golden_samples, measure, write_html
 from ..parity.pixels import Candidate
 from ..runtime.options import LoadOptions
+from ..runtime.sources.labelled import labelled_frames
 from .bundle_options import backend_option
 from .common import DIRECTORY, Command, echo, echo_json, json_option, option, progress
 from .options import options_from
@@ -75,7 +76,7 @@ def command(
     else:
         fit = Fit(opened.manifest.input, reading)
         classes = len(opened.manifest.classes)
-        found = samples_of(data, num_classes=classes, fit=fit, layout=layout)
+        found = labelled_frames(data, num_classes=classes, fit=fit, layout=layout)
         samples, name = list(found), data.resolve().name
     with ExitStack() as stack:
         others = _opened(opened, deployed, stack)

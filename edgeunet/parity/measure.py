@@ -7,15 +7,13 @@ import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
 from ..bundle.bundle import Bundle
-from ..data.datasets import is_dataset, open_dataset, read_labels
-from ..data.fit import Fit, visible
+from ..data.fit import visible
 from ..data.images import Rgb
 from ..errors import DatasetError
 from ..metrics import (
@@ -37,7 +35,7 @@ from ..runtime.backends.preprocess import Preprocessor
 from ..runtime.backends.tiling import by_windows
 from ..runtime.frames import Batch, Frame, NetOutputs
 from ..runtime.options import DEFAULTS, LoadOptions
-from ..runtime.sources import Frames
+from ..runtime.sources.labelled import LabelledFrame
 from .gate import GateCollector
 from .pixels import Candidate, PixelsCollector
 from .reference import Reference, open_reference
@@ -59,15 +57,6 @@ TOLERANCES = {
 
 WORST = 6
 """Frames shown in the report."""
-
-
-@dataclass(frozen=True)
-class ParitySample:
-    """A frame, fitted to the net, and its labels (H, W), None if it has none."""
-
-    name: str
-    image: Frame
-    labels: Mask | None
 
 
 @dataclass(frozen=True)
@@ -153,37 +142,10 @@ class _ReferenceNet(Net):
         return self._reference.infer(images)
 
 
-def samples_of(
-    path: Path, *, num_classes: int, fit: Fit, layout: str | None = None
-) -> Iterator[ParitySample]:
-    """Frames to compare on: a data set's val split with labels, or any other frames without.
-
-    Args:
-        fit: turns what is read into frames for the net. layout: of a data set, see `open_dataset`.
-    """
-    if is_dataset(path, layout):
-        yield from _labelled_samples(path, num_classes, fit, layout)
-        return
-    with Frames.open(path).read() as source:
-        for frame in source:
-            name = frame.name or f"{frame.index:06d}"
-            yield ParitySample(name, fit(frame.image, frame.channels, name=name), None)
-
-
-def _labelled_samples(
-    path: Path, num_classes: int, fit: Fit, layout: str | None
-) -> Iterator[ParitySample]:
-    dataset = open_dataset(path, layout)
-    dataset.check_classes(num_classes, "the bundle has")
-    for sample in dataset.samples("val"):
-        labels = read_labels(sample, num_classes=num_classes)
-        yield ParitySample(sample.image.name, fit.read(sample.image), labels)
-
-
-def golden_samples(bundle: Bundle) -> Iterator[ParitySample]:
+def golden_samples(bundle: Bundle) -> Iterator[LabelledFrame]:
     """The bundle's own golden frames, without labels."""
     for index, frame in enumerate(bundle.golden().frames):
-        yield ParitySample(f"golden {index}", frame, None)
+        yield LabelledFrame(f"golden {index}", frame, None)
 
 
 class _Comparison:
@@ -203,7 +165,7 @@ class _Comparison:
         self.pixels = pixels
         self.labelled = False
 
-    def add(self, index: int, sample: ParitySample) -> None:
+    def add(self, index: int, sample: LabelledFrame) -> None:
         """Run the reference and all stages on a frame."""
         expected, reference = self._stages.reference.segment(sample.image)
         self.labelled = sample.labels is not None
@@ -235,7 +197,7 @@ class _Comparison:
 
 def measure(
     bundle: Bundle,
-    samples: Iterable[ParitySample],
+    samples: Iterable[LabelledFrame],
     *,
     data: str,
     reference: Reference | None = None,

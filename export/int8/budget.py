@@ -16,8 +16,9 @@ import onnx_ir as ir
 from edgeunet.bundle.calibration_table import CalibrationTable
 from edgeunet.bundle.card import Card
 from edgeunet.bundle.manifest import Flavour, flavour_file
-from edgeunet.parity import Fallback, ParitySample
+from edgeunet.parity import Fallback
 from edgeunet.runtime.backends.ort import OrtNet
+from edgeunet.runtime.sources.labelled import LabelledFrame
 
 from ..graphs.passes.graph import load, producer
 from .calibration.selection import thinned
@@ -38,7 +39,7 @@ SMALLEST_SHARE = 0.5
 def hold_budget(
     folder: Path,
     table: CalibrationTable,
-    samples: Iterable[ParitySample],
+    samples: Iterable[LabelledFrame],
     card: Card,
     *,
     allowed: Loss,

@@ -19,10 +19,10 @@ from edgeunet.metrics import (
     pixel_agreement,
     without_labels,
 )
-from edgeunet.parity import ParitySample
 from edgeunet.runtime.backends.ort import OrtNet
 from edgeunet.runtime.backends.postprocess import Postprocessor
 from edgeunet.runtime.backends.preprocess import Preprocessor
+from edgeunet.runtime.sources.labelled import LabelledFrame
 
 Size = tuple[int, int]
 
@@ -111,7 +111,7 @@ class Judge:
     def __init__(
         self,
         reference: Path,
-        samples: Iterable[ParitySample],
+        samples: Iterable[LabelledFrame],
         spec: InputSpec,
         *,
         gate: Sequence[float] | None,
@@ -149,7 +149,7 @@ class Judge:
         return Loss(100 * (self.miou - tally.miou), differ)
 
 
-def _seen(sample: ParitySample, spec: InputSpec) -> tuple[Size, Mask | None]:
+def _seen(sample: LabelledFrame, spec: InputSpec) -> tuple[Size, Mask | None]:
     """Size and labels of what the net sees of a sample; what is not of the sample is ignored."""
     if spec.window is None:
         return (sample.image.shape[0], sample.image.shape[1]), sample.labels

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import weakref
-from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,9 +19,9 @@ from edgeunet.benchmark.accuracy import (
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.data.cells import write_dataset
 from edgeunet.data.fit import Fit, Reading
-from edgeunet.errors import DatasetError, UsageError
+from edgeunet.errors import DatasetError
 from edgeunet.runtime import load
-from edgeunet.runtime.frames import SourceFrame
+from edgeunet.runtime.sources.labelled import LabelledFrame
 
 
 def test_labelled_frames_give_an_miou(
@@ -59,35 +55,11 @@ def test_images_have_no_labels(fp32_bundle: Path, images: Path, tmp_path: Path) 
     assert {sample.image.dtype for sample in data.samples} == {np.dtype(np.uint8)}
 
 
-def test_a_film_is_thinned_while_it_is_read(
-    fp32_bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    held: list[weakref.ref[np.ndarray]] = []
-
-    def film() -> Iterator[SourceFrame]:
-        for index in range(20):
-            image = np.zeros((64, 96, 3), np.uint8)
-            held.append(weakref.ref(image))
-            yield SourceFrame(index, "", image)
-            del image
-            assert sum(each() is not None for each in held) <= 4 + 2
-
-    found = SimpleNamespace(kind="video", name="film", read=lambda: nullcontext(film()))
-    monkeypatch.setattr(accuracy, "Frames", SimpleNamespace(open=lambda path: found))
-    monkeypatch.setattr(accuracy, "MOST", 4)
-    bundle = open_bundle(fp32_bundle)
-    given = Path("film.mp4"), bundle, Fit(bundle.manifest.input), None
-    assert [sample.name for sample in read_data(*given).samples] == ["0", "8", "16"]
-    found.kind = "live"
-    with pytest.raises(UsageError, match="film never ends"):
-        read_data(*given)
-
-
 def test_labels_of_one_class_are_refused(fp32_bundle: Path, images: Path) -> None:
     bundle = open_bundle(fp32_bundle)
     frames = read_data(images, bundle, Fit(bundle.manifest.input), None)
     blank = np.zeros(frames.samples[0].image.shape[:2], np.uint8)
-    sample = accuracy.Sample("blank", frames.samples[0].image, blank)
+    sample = LabelledFrame("blank", frames.samples[0].image, blank)
     with pytest.raises(DatasetError, match="alone; expected two classes"):
         miou([blank], accuracy.Data("blank", (sample,)), bundle)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgeunet.benchmark import entries, matrix
-from edgeunet.benchmark.accuracy import Data, Sample
+from edgeunet.benchmark.accuracy import Data
 from edgeunet.benchmark.fresh import Fresh
 from edgeunet.benchmark.matrix import Plan, measure_all
 from edgeunet.benchmark.peers import PEERS
@@ -17,6 +17,7 @@ from edgeunet.bundle.bundle import Bundle, open_bundle
 from edgeunet.errors import BackendError, UsageError
 from edgeunet.runtime.backends.choice import Candidate
 from edgeunet.runtime.options import LoadOptions, Tiling
+from edgeunet.runtime.sources.labelled import LabelledFrame
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +79,7 @@ def test_depths_and_tiles_are_rows_and_labels_tell_what_they_lose(depths_bundle:
     tall = [np.concatenate([image, image]) for image in golden.frames[:2]]
     labels = [np.concatenate([mask, mask]) for mask in golden.masks[:2]]
     pairs = zip(tall, labels, strict=True)
-    data = Data("tall", tuple(Sample("", image, mask) for image, mask in pairs))
+    data = Data("tall", tuple(LabelledFrame("", image, mask) for image, mask in pairs))
     plan = Plan(
         threads=(1,),
         options=LoadOptions(precision="fp32"),
@@ -109,7 +110,7 @@ def test_a_row_that_is_so_slow_that_it_runs_once_has_a_time(
         return {name: [5.0] for name, call in calls.items() if not call()}
 
     monkeypatch.setattr(matrix, "sampled_latencies", once)
-    tall = Sample("", np.zeros((128, 96, 3), np.uint8), None)
+    tall = LabelledFrame("", np.zeros((128, 96, 3), np.uint8), None)
     plan = Plan(threads=(1,), tiling=Tiling(), data=Data("tall", (tall,)))
     rows = measure_all(open_bundle(fp32_bundle), plan).settings[0].rows
     assert [row.calls for row in rows if row.tiled] == [1]

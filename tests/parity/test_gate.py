@@ -20,10 +20,11 @@ from edgeunet.errors import BundleError
 from edgeunet.metrics import Mask, pixel_agreement
 from edgeunet.models.checkpoints import Checkpoint, read_card
 from edgeunet.models.reference import reference_mask
-from edgeunet.parity import ParityReport, ParitySample, golden_samples, measure, write_html
+from edgeunet.parity import ParityReport, golden_samples, measure, write_html
 from edgeunet.runtime import load
 from edgeunet.runtime.backends.ort import open_flavour
 from edgeunet.runtime.frames import Batch
+from edgeunet.runtime.sources.labelled import LabelledFrame
 from support.commands import succeeds
 from support.exports import make_bundle
 
@@ -46,7 +47,7 @@ def ungated(uncalibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def compare(bundle: Path, frames: Sequence[CellFrame], **arguments: Any) -> ParityReport:
-    samples = [ParitySample(str(i), frame.image, frame.mask) for i, frame in enumerate(frames)]
+    samples = [LabelledFrame(str(i), frame.image, frame.mask) for i, frame in enumerate(frames)]
     return measure(open_bundle(bundle), samples, data="cells", **arguments)[0]
 
 

@@ -30,8 +30,9 @@ from edgeunet.files import sha256
 from edgeunet.metrics import confusion_matrix, mean_iou
 from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.models.reference import reference_mask
-from edgeunet.parity import ParityReport, golden_samples, measure, samples_of
+from edgeunet.parity import ParityReport, golden_samples, measure
 from edgeunet.runtime.segmenter import load
+from edgeunet.runtime.sources.labelled import labelled_frames
 from support.exports import edited_bundle
 from support.sliding import sliding_logits
 
@@ -47,7 +48,7 @@ def compare(
     bundle: Path, data: Path, *, frames: int | None = None, **arguments: Any
 ) -> ParityReport:
     opened = open_bundle(bundle)
-    samples = samples_of(data, num_classes=3, fit=Fit(opened.manifest.input))
+    samples = labelled_frames(data, num_classes=3, fit=Fit(opened.manifest.input))
     return measure(opened, islice(samples, frames), data="cells", **arguments)[0]
 
 
@@ -64,7 +65,7 @@ def test_numbers_match_the_masks(cells_bundle: Path, cells: Path, compared: Pari
     found = expected.copy()
     equal = []
     with load(cells_bundle) as segmenter:
-        for sample in samples_of(cells, num_classes=3, fit=Fit(card.input)):
+        for sample in labelled_frames(cells, num_classes=3, fit=Fit(card.input)):
             reference = reference_mask(net, sample.image, card.input)
             mask = segmenter([sample.image]).masks[0]
             assert sample.labels is not None
@@ -193,7 +194,7 @@ def test_labels_of_one_class_are_refused_and_missing_ones_are_named(
     fp32_bundle: Path, cells: Path
 ) -> None:
     opened = open_bundle(fp32_bundle)
-    samples = list(samples_of(cells, num_classes=3, fit=Fit(opened.manifest.input)))
+    samples = list(labelled_frames(cells, num_classes=3, fit=Fit(opened.manifest.input)))
     sample = next(sample for sample in samples if sample.labels is not None)
     assert sample.labels is not None
     empty = replace(sample, labels=np.zeros_like(sample.labels))

@@ -14,7 +14,7 @@ from edgeunet.bundle.card import Card
 from edgeunet.bundle.manifest import flavour_file
 from edgeunet.errors import CalibrationError, DatasetError
 from edgeunet.files import sha256
-from edgeunet.parity import ParitySample
+from edgeunet.runtime.sources.labelled import LabelledFrame
 from edgeunet.steps import Count, count_of
 
 from ..emitters import RANGED
@@ -159,7 +159,7 @@ def best(scores: Sequence[MethodScore]) -> Method:
     return max(rivals, key=lambda s: (s.agreement, -METHODS.index(s.method))).method
 
 
-def labelled_samples(frames: FrameSet) -> Iterator[ParitySample]:
+def labelled_samples(frames: FrameSet) -> Iterator[LabelledFrame]:
     """Frames with their labels, if they have any; DatasetError if two differ in size."""
     for number, frame in zip(frames.numbers, frames.frames, strict=True):
         labels = None if frames.mask is None else frames.mask(number)
@@ -168,4 +168,4 @@ def labelled_samples(frames: FrameSet) -> Iterator[ParitySample]:
                 f"frame {number} of {frames.name} is {frame.shape[0]}x{frame.shape[1]}, its mask "
                 f"{'x'.join(map(str, labels.shape))}. They must have the same size."
             )
-        yield ParitySample(str(number), frame, labels)
+        yield LabelledFrame(str(number), frame, labels)

@@ -14,7 +14,8 @@ from edgeunet.bundle.manifest import InputSpec, flavour_file
 from edgeunet.bundle.steps import Window
 from edgeunet.exporting.int8.judge import Judge, Loss, Tally
 from edgeunet.metrics import IGNORE
-from edgeunet.parity import ParitySample, golden_samples
+from edgeunet.parity import golden_samples
+from edgeunet.runtime.sources.labelled import LabelledFrame
 
 MASK = np.array([[0, 0, 1, 1]], np.uint8)
 OTHER = np.array([[0, 1, 1, 1]], np.uint8)
@@ -61,7 +62,7 @@ def test_graphs_for_tensorrt_are_judged_with_the_ends_of_an_engine(tmp_path: Pat
         ],
     )
     onnx.save(helper.make_model(model, opset_imports=[helper.make_opsetid("", 17)]), graph)
-    sample = ParitySample("white", np.full((16, 16, 3), 255, np.uint8), None)
+    sample = LabelledFrame("white", np.full((16, 16, 3), 255, np.uint8), None)
     judge = Judge(graph, [sample], InputSpec(16, 16), gate=None)
     assert judge.loss(graph, "int8.cpu").differ == 0
     assert judge.loss(graph, "int8").differ == judge.loss(graph, "int8.fp16").differ == 100
@@ -83,5 +84,5 @@ def test_net_that_runs_on_windows_is_judged_on_the_middle_of_each_sample(tmp_pat
     labels = (image[..., 0] < 127.5).astype(np.uint8)  # the opposite
     labels[7:23] = image[7:23, :, 0] > 127.5
     spec = InputSpec(16, 16, mean=(0.5,) * 3, std=(1,) * 3, window=Window())
-    judge = Judge(graph, [ParitySample("noise", image, labels)], spec, gate=None)
+    judge = Judge(graph, [LabelledFrame("noise", image, labels)], spec, gate=None)
     assert judge.miou == 1
