@@ -37,8 +37,9 @@ from ..runtime.frames import Batch, Frame, NetOutputs
 from ..runtime.options import DEFAULTS, LoadOptions
 from ..runtime.sources.labelled import LabelledFrame
 from .gate import GateCollector
+from .opening import open_reference
 from .pixels import Candidate, PixelsCollector
-from .reference import Reference, open_reference
+from .reference import Reference
 from .report import FrameReport, ParityReport, StageParity
 from .stages import is_on_onnx_runtime, open_stages
 
