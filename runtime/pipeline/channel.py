@@ -23,16 +23,39 @@ def never() -> bool:
     return False
 
 
-class Channel(Generic[T]):
+class Waiting:
+    """Something that consumers wait for."""
+
+    def __init__(self) -> None:
+        # Its lock is reentrant: a signal handler may end a queue in the thread that holds it.
+        self._changed = threading.Condition()
+
+    def wake(self) -> None:
+        """Make all who wait in `get` call their `interrupted`."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def _wait(
+        self, ready: Callable[[], bool], timeout: float | None, interrupted: Callable[[], bool]
+    ) -> None:
+        """With the lock held, wait until something is ready. Errors are those of `get`."""
+        # Locks reject longer timeouts, including infinity.
+        seconds = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
+        if not self._changed.wait_for(lambda: ready() or interrupted(), seconds):
+            raise TimeoutError
+        if interrupted():
+            raise Interrupted
+
+
+class Channel(Waiting, Generic[T]):
     """Up to `depth` items in order; the producer of more waits."""
 
     def __init__(self, depth: int) -> None:
+        super().__init__()
         self._depth = depth
         self._items: deque[T] = deque()
         self._ended = False
         self._error: BaseException | None = None
-        # Its lock is reentrant: a signal handler may end the channel in the thread that holds it.
-        self._changed = threading.Condition()
 
     def put(self, item: T) -> bool:
         """Add an item; False if the channel has ended, and the item was not taken."""
@@ -54,27 +77,13 @@ class Channel(Generic[T]):
             Ended: none is left and none will come. TimeoutError: none arrived in time.
             Interrupted: as asked. After the last item, the error that the channel was ended with.
         """
-
-        def ready() -> bool:
-            return bool(self._items) or self._ended or interrupted()
-
         with self._changed:
-            # Locks reject longer timeouts, including infinity.
-            seconds = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
-            if not self._changed.wait_for(ready, seconds):
-                raise TimeoutError
-            if interrupted():
-                raise Interrupted
+            self._wait(lambda: bool(self._items) or self._ended, timeout, interrupted)
             if self._items:
                 item = self._items.popleft()
                 self._changed.notify_all()
                 return item
             raise self._error or Ended
-
-    def wake(self) -> None:
-        """Make all who wait in `get` call their `interrupted`."""
-        with self._changed:
-            self._changed.notify_all()
 
     def end(self, error: BaseException | None = None) -> None:
         """Take no more items; those in the channel stay. Only the first call sets the error."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from .channel import Ended, Interrupted, never
+from .channel import Ended, Waiting, never
 
 T = TypeVar("T")
 
 
-class Turns(Generic[T]):
+class Turns(Waiting, Generic[T]):
     """One queue for each producer. Those that hold an item take turns, empty ones are passed over.
 
     So a fast producer cannot crowd out the others, and a slow one holds up nobody.
@@ -32,13 +31,12 @@ class Turns(Generic[T]):
     """
 
     def __init__(self, queues: int, *, depth: int) -> None:
+        super().__init__()
         self.dropped = [0] * queues
         self._queues: list[deque[T]] = [deque() for _ in range(queues)]
         self._ended = [False] * queues
         self._depth = depth
         self._next = 0  # queue whose turn it is
-        # Its lock is reentrant: a signal handler may end a queue in the thread that holds it.
-        self._changed = threading.Condition()
 
     def put(self, queue: int, item: T, *, drop_oldest: bool = False) -> bool:
         """Add an item; False if the queue has ended, and the item was not taken.
@@ -68,17 +66,8 @@ class Turns(Generic[T]):
             Ended: none is left and none will come. TimeoutError: none arrived in time.
             Interrupted: as asked.
         """
-
-        def ready() -> bool:
-            return any(self._queues) or all(self._ended) or interrupted()
-
         with self._changed:
-            # Locks reject longer timeouts, including infinity.
-            seconds = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
-            if not self._changed.wait_for(ready, seconds):
-                raise TimeoutError
-            if interrupted():
-                raise Interrupted
+            self._wait(lambda: any(self._queues) or all(self._ended), timeout, interrupted)
             count = len(self._queues)
             for queue in ((self._next + step) % count for step in range(count)):
                 if self._queues[queue]:
@@ -87,11 +76,6 @@ class Turns(Generic[T]):
                     self._changed.notify_all()
                     return item
             raise Ended
-
-    def wake(self) -> None:
-        """Make all who wait in `get` call their `interrupted`."""
-        with self._changed:
-            self._changed.notify_all()
 
     def end(self, queue: int) -> None:
         """Take no more items into a queue; those in it stay."""
