@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import get_args
@@ -10,6 +9,7 @@ from typing import get_args
 from ..bundle.bundle import Bundle
 from ..bundle.manifest import Precision
 from ..errors import UsageError
+from ..extras import is_installed
 from ..runtime.backends import Backend, create_backend
 from ..runtime.backends.base import NetBackend
 from ..runtime.backends.choice import Candidate, candidates, is_worth_timing
@@ -121,7 +121,7 @@ def _all_candidates(bundle: Bundle, options: LoadOptions) -> Iterator[Candidate]
     if not has_gpu():
         return
     for backend, module in _ON_THE_GPU.items():
-        if importlib.util.find_spec(module) is not None:
+        if is_installed(module):
             yield from (Candidate(backend, precision) for precision in wanted)
 
 

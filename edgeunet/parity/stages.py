@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from importlib.util import find_spec
 from typing import get_args
 
 from ..bundle.bundle import Bundle
 from ..bundle.manifest import Precision
+from ..extras import is_installed
 from ..runtime.backends import Backend, check_kind, create_backend, precisions_of
 from ..runtime.backends.ort import open_flavour
 from ..runtime.backends.placement import Placement
@@ -43,7 +43,7 @@ def open_stages(
         names.append("fp16")
     if precision == "int8":
         names += [*(_SIMULATED if simulate else ()), "int8"]
-    rewritten = {"trt int8.fp16": _in_fp32} if find_spec("onnx") else {}
+    rewritten = {"trt int8.fp16": _in_fp32} if is_installed("onnx") else {}
     return {
         name: stack.enter_context(
             open_flavour(

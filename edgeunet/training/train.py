@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from ..data.datasets import Dataset, open_dataset
 from ..data.fit import Reading
 from ..data.images import read_picture
 from ..errors import MissingDependencyError, UsageError
+from ..extras import is_installed
 from ..files import check_directory, locked
 from ..models import Card, Checkpoint, Preparation, model_class
 from ..models.checkpoints import has_card
@@ -75,7 +75,7 @@ def train(
             finite. OutputError: another run trains into `output`. UsageError: it is a file.
     """
     check_directory(output, force=True)
-    if config.loss == "hybrid" and find_spec("torchmetrics") is None:
+    if config.loss == "hybrid" and not is_installed("torchmetrics"):
         raise MissingDependencyError("torchmetrics")
     reading = Reading(
         None if levels is None else tuple(levels),

@@ -21,6 +21,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from edgeunet.bundle.manifest import RGB, Flavour, InputSpec, Manifest
 from edgeunet.data.normalise import scaling
 from edgeunet.errors import ExportError, MissingDependencyError, UsageError, printable
+from edgeunet.extras import is_installed
 from edgeunet.files import write_json
 from edgeunet.parity.pixels import MasksOf
 
@@ -142,7 +143,7 @@ def to_logits(model: ir.Model, manifest: Manifest) -> ir.Model:
 def _converter() -> Path:
     """The program of the package `pnnx`, which imports torch if it is imported."""
     for name in ("ncnn", "pnnx"):
-        if importlib.util.find_spec(name) is None:
+        if not is_installed(name):
             raise MissingDependencyError(name)
     found = importlib.util.find_spec("pnnx")
     assert found is not None and found.origin is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import platform
 import sys
 from collections.abc import Callable, Mapping
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 
 from edgeunet.bundle.manifest import Exported, Flavour
 from edgeunet.errors import MissingDependencyError, UnknownNameError
+from edgeunet.extras import is_installed
 
 from ..gpu.libcuda import has_gpu
 
@@ -68,7 +68,7 @@ class Provider:
     def is_installed(self) -> bool:
         """Whether it is built in, or a plug-in that is here."""
         plugin = self.plugin
-        return self.is_built_in or bool(plugin and importlib.util.find_spec(plugin))
+        return self.is_built_in or bool(plugin and is_installed(plugin))
 
     @property
     def advice(self) -> str:

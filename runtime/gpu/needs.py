@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 
 from edgeunet.doctor import Need
 from edgeunet.errors import BackendError, EdgeUNetError, MissingDependencyError
+from edgeunet.extras import is_installed
 
 from .cuda import CudaDevice, pycuda_or_why_not
 from .kernels.compile import find_nvcc, nvcc_is_missing
@@ -66,7 +66,7 @@ def _tensorrt() -> str:
     try:
         return load_toolkit("tensorrt").version
     except MissingDependencyError:
-        if importlib.util.find_spec("tensorrt_rtx_bindings") is None:
+        if not is_installed("tensorrt_rtx_bindings"):
             raise
     toolkit = load_toolkit("rtx")
     try:

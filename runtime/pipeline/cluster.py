@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import os
@@ -25,6 +24,7 @@ from edgeunet.errors import (
     first_line,
     printable,
 )
+from edgeunet.extras import is_installed
 
 _log = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ def ray_cluster(address: str | None, *, workers: int, payload: int) -> Iterator[
         BackendError: no Ray at this address. UsageError: another runs in this process, or an
             address of Ray's client.
     """
-    if importlib.util.find_spec("ray") is None:
+    if not is_installed("ray"):
         raise MissingDependencyError("ray")
     if address is not None and address.startswith("ray://"):
         raise UsageError(

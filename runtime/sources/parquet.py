@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
 from edgeunet.errors import MissingDependencyError, SourceError, UsageError, first_line, printable
+from edgeunet.extras import is_installed
 
 from ..pipeline.stopping import Closing
 from .archives import ANY_GROWTH, LARGEST_MEMBER, MOST_GROWTH
@@ -40,7 +40,7 @@ class ParquetImages(Closing):
     """
 
     def __init__(self, place: Place, column: str | None = None) -> None:
-        if importlib.util.find_spec("pyarrow") is None:
+        if not is_installed("pyarrow"):
             raise MissingDependencyError("pyarrow")
         from pyarrow.parquet import ParquetFile
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import importlib.util
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from edgeunet.errors import MissingDependencyError, SourceError, UsageError, first_line, printable
+from edgeunet.extras import is_installed
 from edgeunet.listing import natural_key
 
 from .addresses import scheme_of
@@ -254,7 +254,7 @@ def _stamp(info: Mapping[str, Any]) -> str:
 
 def _check_scheme(scheme: str) -> None:
     """Refuse addresses that no installed package opens."""
-    if importlib.util.find_spec("fsspec") is None:
+    if not is_installed("fsspec"):
         raise MissingDependencyError("fsspec")
     from fsspec import get_filesystem_class
     from fsspec.registry import known_implementations

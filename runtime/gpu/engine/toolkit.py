@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from edgeunet.errors import (
     UnknownNameError,
     UsageError,
 )
+from edgeunet.extras import is_installed
 
 # Older networks are weakly typed: precision is a builder flag, and FP16 engines come from the FP32
 # graph. Some older versions know strong typing, but NVIDIA advises against using it there.
@@ -126,7 +126,7 @@ def default_toolkit() -> str:
         True
     """
     jetson = platform.machine() == "aarch64"
-    return "tensorrt" if jetson or importlib.util.find_spec("tensorrt") else "rtx"
+    return "tensorrt" if jetson or is_installed("tensorrt") else "rtx"
 
 
 def load_toolkit(name: str) -> Toolkit:

@@ -51,7 +51,7 @@ def test_each_thing_that_is_missing_is_named_with_its_fix(
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setattr(needs, "find_nvcc", lambda: None)
-    monkeypatch.setattr(needs.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(needs, "is_installed", lambda name: False)
     found = problems()
     assert sorted(found) == ["TensorRT"]
     assert "pip install 'edgeunet[trt]'" in found["TensorRT"] and "JetPack" in found["TensorRT"]
