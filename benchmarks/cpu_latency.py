@@ -28,9 +28,10 @@ import onnxruntime
 import torch
 from int8_graphs import make_graphs
 from int8_peak import peak, product
-from openvino_nets import openvino_nets
 
 from edgeunet import ExportOptions, export_bundle
+from edgeunet.benchmark.entries import peer_called
+from edgeunet.benchmark.tools import Made, open_openvino
 from edgeunet.bundle.bundle import CHECKPOINT_NAME, Bundle, open_bundle
 from edgeunet.data.cells import Scene, time_lapse
 from edgeunet.doctor import environment
@@ -83,7 +84,7 @@ def main(data: Path, threads: int, rounds: int, as_json: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="edgeunet-latency-") as folder:
         bundle, video = _prepare(data, Path(folder))
         images = Preprocessor(bundle.manifest.input)(list(bundle.golden().frames))
-        medians, agreement = _compare(bundle, images, threads=threads, rounds=rounds)
+        medians, agreement = _compare(bundle, images, Path(folder), threads=threads, rounds=rounds)
         finishing = medians.pop("post-processing")
         peak_rate = peak(medians.pop("peak"))
         net = Checkpoint.open(bundle.root / CHECKPOINT_NAME).net
@@ -129,7 +130,7 @@ def _prepare(data: Path, folder: Path) -> tuple[Bundle, Path]:
 
 
 def _compare(
-    bundle: Bundle, images: Logits, *, threads: int, rounds: int
+    bundle: Bundle, images: Logits, folder: Path, *, threads: int, rounds: int
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Median milliseconds, and share of pixels that agree with PyTorch eager, by candidate."""
     with (
@@ -139,9 +140,7 @@ def _compare(
     ):
         net = Checkpoint.open(bundle.root / CHECKPOINT_NAME).net
         compiled = torch.compile(net)
-        foreign = openvino_nets(
-            bundle.model_path("fp32"), [image[None] for image in images], threads=threads
-        )
+        foreign = _openvino_nets(bundle.model_path("fp32"), images, folder, threads=threads)
         nets: dict[str, Net] = {
             "PyTorch eager": lambda image: net(torch.from_numpy(image)).numpy(),
             "torch.compile": lambda image: compiled(torch.from_numpy(image)).numpy(),
@@ -161,6 +160,23 @@ def _compare(
         }
     reference = classes["PyTorch eager"]
     return medians, {name: float(np.mean(found == reference)) for name, found in classes.items()}
+
+
+def _openvino_nets(graph: Path, images: Logits, folder: Path, *, threads: int) -> dict[str, Net]:
+    """The FP32 graph, and the same quantized by NNCF on `images`; empty if either is missing.
+
+    FP32 is asked for by name: processors with BF16 would else compute in that.
+    """
+    nncf = peer_called("NNCF on OpenVINO")
+    if nncf.missing is not None:
+        return {}
+    shape = (1, images.shape[1], images.shape[2], images.shape[3])
+    quantized = Made(nncf.make(graph, images, folder / "nncf"), shape)
+    runs = {
+        "OpenVINO FP32": open_openvino(Made(graph, shape), threads, INFERENCE_PRECISION_HINT="f32"),
+        "OpenVINO INT8 (NNCF)": open_openvino(quantized, threads),
+    }
+    return {name: (lambda image, run=run: run(image)[0]) for name, run in runs.items()}
 
 
 def _on_each(run_net: Net, images: Logits) -> Callable[[], object]:
