@@ -56,6 +56,7 @@ class Peer:
     @property
     def missing(self) -> str | None:
         """What to install before it can take part; None if all is there."""
+        # ExecuTorch has no code of its own at the top, so `is_installed` would not find it.
         absent = [name for name in self.modules if importlib.util.find_spec(name) is None]
         return f"not installed: {self.install}" if absent else None
 

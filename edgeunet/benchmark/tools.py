@@ -6,7 +6,6 @@ returns the path of its model in it. Each `open` loads one on so many threads, 0
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -128,6 +127,7 @@ def open_openvino(made: Made, threads: int, **settings: str) -> Run:
 
 def convert_ncnn(graph: Path, images: Images, folder: Path) -> Path:
     """By pnnx, in FP32."""
+    from edgeunet.exporting.deploy.ncnn import pnnx_program
     from edgeunet.exporting.graphs.passes import DepthToSpaceToPixelShuffle
     from edgeunet.exporting.graphs.passes.graph import load, save
 
@@ -135,11 +135,8 @@ def convert_ncnn(graph: Path, images: Images, folder: Path) -> Path:
     model = load(graph)
     DepthToSpaceToPixelShuffle()(model)  # ncnn has one of the two modes
     save(model, folder / "net.onnx")
-    found = importlib.util.find_spec("pnnx")
-    assert found is not None and found.origin is not None
-    program = Path(found.origin).with_name("pnnx.exe" if sys.platform == "win32" else "pnnx")
     shape = f"inputshape=[{','.join(map(str, (1, *images.shape[1:])))}]"
-    _run_program(str(program), "net.onnx", shape, "fp16=0", folder=folder)
+    _run_program(str(pnnx_program()), "net.onnx", shape, "fp16=0", folder=folder)
     return path
 
 

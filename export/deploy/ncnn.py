@@ -46,7 +46,7 @@ def write(deployment: Deployment) -> None:
     """
     manifest, flavour, folder = deployment.bundle.manifest, deployment.flavour, deployment.folder
     check_input(manifest.input)
-    converter = _converter()
+    converter = pnnx_program()
     graph = deployment.bundle.file(deployment.bundle.model_path("fp32")).read()
     model = to_logits(ir.from_proto(onnx.load_from_string(graph)), manifest)
     _convert(converter, model, flavour, folder)
@@ -140,7 +140,7 @@ def to_logits(model: ir.Model, manifest: Manifest) -> ir.Model:
     return model
 
 
-def _converter() -> Path:
+def pnnx_program() -> Path:
     """The program of the package `pnnx`, which imports torch if it is imported."""
     for name in ("ncnn", "pnnx"):
         if not is_installed(name):

@@ -72,7 +72,7 @@ def test_program_gives_the_runtimes_masks(name: str, tmp_path: Path) -> None:
     model = target.to_logits(
         ir.from_proto(onnx.shape_inference.infer_shapes(small.model)), small.manifest
     )
-    target._convert(target._converter(), model, "fp32", tmp_path)
+    target._convert(target.pnnx_program(), model, "fp32", tmp_path)
     write_json(tmp_path / "model.json", target.about(small.manifest))
     (tmp_path / "segment.py").write_bytes((target.TEMPLATES / "ncnn/segment.py").read_bytes())
     frames = noise(spec, count=2)
@@ -130,13 +130,13 @@ def test_what_is_wrong_is_named_and_nothing_is_left(
         refuses(ExportError, r"ncnn has no layer DepthToSpace, which pnnx made of the graph\. Use")
         patch.setattr(target, "to_logits", negative)
         refuses(ParityError, r"model\.ncnn\.param gives .* expected 99\.90%")
-        patch.setattr(target, "_converter", lambda: Path("/bin/false"))
+        patch.setattr(target, "pnnx_program", lambda: Path("/bin/false"))
         refuses(ExportError, r"pnnx does not take the graph: it ended with code 1\. Use another")
-        patch.setattr(target, "_converter", lambda: Path("/bin/true"))
+        patch.setattr(target, "pnnx_program", lambda: Path("/bin/true"))
         refuses(ExportError, r"pnnx does not take the graph: it says no reason\. Use another")
-        patch.setattr(target, "_converter", lambda: slow.parent / "none" / "pnnx")
+        patch.setattr(target, "pnnx_program", lambda: slow.parent / "none" / "pnnx")
         refuses(ExportError, r"none/pnnx does not start: No such file.*Install it again.* pnnx\.$")
-        patch.setattr(target, "_converter", lambda: slow)
+        patch.setattr(target, "pnnx_program", lambda: slow)
         patch.setattr(target, "_SECONDS", 0.2)
         refuses(ExportError, r"pnnx took more than 0\.2 s\. Use another target")
     for module in ("ncnn", "pnnx"):
