@@ -22,7 +22,7 @@ from ..errors import UsageError
 from ..fields import described
 from ..training.config import Progress, TrainConfig
 from ..training.train import input_of, open_start, train
-from .common import DIRECTORY, Command, echo_json, json_option, option
+from .common import DIRECTORY, Command, echo, echo_json, json_option, option
 from .options import options_from
 
 
@@ -139,13 +139,13 @@ def command(
             output,
             config=config,
             report=report,
-            describe=lambda contents: click.echo(contents.table(), err=True),
+            describe=lambda contents: echo(contents.table(), err=True),
             **{name: value for name, value in asdict(options).items() if value is not None},
         )
     if as_json:
         echo_json({"checkpoint": str(output / "best.safetensors"), "metrics": card.metrics})
     else:
-        click.echo(f"mIoU {card.metrics['miou']:.2f} %, wrote {output / 'best.safetensors'}")
+        echo(f"mIoU {card.metrics['miou']:.2f} %, wrote {output / 'best.safetensors'}")
 
 
 def _check(
@@ -169,7 +169,7 @@ def _check(
     if as_json:
         echo_json(contents.to_json())
     else:
-        click.echo(contents.table())
+        echo(contents.table())
 
 
 @contextmanager
@@ -186,7 +186,7 @@ def _progress_bar(label: str) -> Iterator[Callable[[Progress], None]]:
                 bar = stack.enter_context(_bar(label, hidden=not terminal))
             bar.update(round(1000 * progress.done) - bar.pos, progress)
             if not terminal and progress.epoch > printed:
-                click.echo(_line(progress), err=True)
+                echo(_line(progress), err=True)
             printed = progress.epoch
 
         yield report
