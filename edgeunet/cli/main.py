@@ -32,7 +32,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FREE = "Free some, choose another output, or set TMPDIR to a place for temporary files."
 
 
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
+# Windows has no SIGHUP.
+_ENDING = tuple(each for each in signal.Signals if each.name in ("SIGTERM", "SIGHUP"))
 
 
 class Failure(click.ClickException):
