@@ -96,7 +96,8 @@ class Stream(Closing, Iterator[tuple[SourceFrame, Mask]]):
         # Holds no reference to this object, so that dropping the stream ends it.
         self._results = _segmented(backend, feed, self._progress, smoother, first)
         # Also if it never started, in which case its `finally` does not run.
-        weakref.finalize(self._results, feed.free).atexit = False
+        self._freeing = weakref.finalize(self._results, feed.free)
+        self._freeing.atexit = False
         self._taking = threading.RLock()
         self._ended = False
         self._error: EdgeUNetError | None = None
@@ -154,9 +155,11 @@ class Stream(Closing, Iterator[tuple[SourceFrame, Mask]]):
         with self._taking:
             try:
                 return next(self._results)
-            except StopIteration:
-                self._ended = True
-                if self._error is not None:
+            except BaseException as error:
+                # It has freed its sources. They hold an error, whose traceback holds this stream.
+                self._freeing.detach()
+                self._ended = isinstance(error, StopIteration)
+                if self._ended and self._error is not None:
                     raise self._error from None
                 raise
 

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -18,7 +19,7 @@ import numpy.typing as npt
 import pytest
 
 from edgeunet.bundle.bundle import Bundle
-from edgeunet.errors import BackendError, UsageError
+from edgeunet.errors import BackendError, SourceError, UsageError
 from edgeunet.runtime import Segmenter, load, open_bundle
 from edgeunet.runtime.backends.base import NetBackend
 from edgeunet.runtime.backends.fallback import FallbackBackend
@@ -385,3 +386,20 @@ def test_opencv_keeps_to_one_thread_while_a_stream_runs(segmenter: Segmenter) ->
     assert cv2.getNumThreads() == 1, "the other stream still runs"
     second.close()
     assert cv2.getNumThreads() == before
+
+
+def test_failed_stream_is_let_go_of(segmenter: Segmenter) -> None:
+    """Its error's traceback holds it, and frames with it, so nothing else may hold the error."""
+
+    class Broken(Camera):
+        def _read(self) -> Generator[SourceFrame, None, None]:
+            yield SourceFrame(0, "", IMAGE)
+            raise SourceError("broken")
+
+    stream = segmenter.stream(Broken(1))
+    gone = weakref.ref(stream)
+    with pytest.raises(SourceError, match="broken"):
+        list(stream)
+    del stream
+    gc.collect()
+    assert gone() is None
