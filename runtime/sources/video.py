@@ -7,7 +7,7 @@ import struct
 from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -64,6 +64,9 @@ class VideoFile(Source):
         rate = self._stream.average_rate or Fraction(25)
         self.info = SourceInfo(self._stream.frames, rate)
         self._packets = _Packets()
+        # AVI holds no times, and FFmpeg's are out of order if frames depend on later ones.
+        self._timed = self._container.format.name != "avi"
+        self._begins: float | None = None
 
     @property
     def ends(self) -> bool:
@@ -73,9 +76,6 @@ class VideoFile(Source):
     def _read(self) -> Generator[SourceFrame, None, None]:
         self._stream.thread_type = "AUTO"
         pixels, index, early = Pixels(self._av), 0, 0
-        # AVI holds no times, and FFmpeg's are out of order if frames depend on later ones.
-        timed = self._container.format.name != "avi"
-        first: float | None = None
         for decoded in self._decoded():
             index += 1
             if decoded.early:
@@ -85,18 +85,11 @@ class VideoFile(Source):
                 self._refuse(index - 1, decoded.fault)
                 continue
             frame = decoded.frame
-            # Not `frame.time`, which the last frames lack.
-            time = (
-                float(frame.pts * self._stream.time_base)
-                if timed and frame.pts is not None
-                else None
-            )
-            first = time if first is None else first
             yield SourceFrame(
                 index - 1,
                 "",
                 upright(pixels(frame), frame),
-                None if time is None or first is None else time - first,
+                self._time(frame.pts),  # not `frame.time`, which the last frames lack
                 pixel_aspect(self._stream, frame),
             )
         if early:
@@ -125,6 +118,14 @@ class VideoFile(Source):
         except self._av.error.FFmpegError as error:
             reason = error.strerror
             raise SourceError(f"{self.name} cannot be read further: {reason}.") from error
+
+    def _time(self, pts: int | None) -> float | None:
+        """Seconds since the first frame that has a time; None if the file holds none."""
+        if not self._timed or pts is None:
+            return None
+        time = float(pts * self._stream.time_base)
+        self._begins = time if self._begins is None else self._begins
+        return time - self._begins
 
     def _refuse(self, index: int, fault: str) -> None:
         told = f"{self.name} is damaged at frame {index}: {fault}."
@@ -227,15 +228,33 @@ def upright(image: Frame, frame: Any) -> Frame:
     maps a pixel (p, q) to (a p + c q + x, b p + d q + y); angles are rounded to right angles.
     Source: libavutil/display.h.
     """
+    turn = turn_of(frame)
+    image = image.swapaxes(0, 1) if turn.swapped else image
+    turned = image[:: -1 if turn.down else 1, :: -1 if turn.across else 1]
+    return np.ascontiguousarray(turned)
+
+
+class Turn(NamedTuple):
+    """How a picture becomes upright.
+
+    swapped: rows and columns are swapped, before all else. down, across: the order of rows, and of
+    columns, is turned round.
+    """
+
+    swapped: bool = False
+    down: bool = False
+    across: bool = False
+
+
+def turn_of(frame: Any) -> Turn:
+    """What `upright` does to a PyAV frame."""
     matrix = _display_matrix(frame)
     if matrix is None:
-        return image
+        return Turn()
     a, b, _, c, d = matrix
-    across, down = a, d
-    if abs(b) > abs(a):
-        image, across, down = image.swapaxes(0, 1), c, b
-    turned = image[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]
-    return np.ascontiguousarray(turned)
+    swapped = abs(b) > abs(a)
+    across, down = (c, b) if swapped else (a, d)
+    return Turn(swapped, down < 0, across < 0)
 
 
 def pixel_aspect(stream: Any, frame: Any = None) -> Fraction:
@@ -246,8 +265,7 @@ def pixel_aspect(stream: Any, frame: Any = None) -> Fraction:
     aspect = stream.sample_aspect_ratio
     if aspect is None or aspect <= 0:
         return Fraction(1)
-    matrix = None if frame is None else _display_matrix(frame)
-    turned = matrix is not None and abs(matrix[1]) > abs(matrix[0])
+    turned = frame is not None and turn_of(frame).swapped
     return Fraction(1, aspect) if turned else Fraction(aspect)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from fractions import Fraction
 from pathlib import Path
@@ -151,4 +152,45 @@ def overwrite(path: Path, at: int, content: bytes) -> Path:
     with path.open("r+b") as file:
         file.seek(at)
         file.write(content)
+    return path
+
+
+def trimmed(path: Path, *, begin: float, seconds: float) -> Path:
+    """Let the file's edit list hide what lies before and after; no frame is taken out."""
+    content = bytearray(path.read_bytes())
+    at = content.index(b"elst") + 12
+    _, start = struct.unpack_from(">Ii", content, at)
+    struct.pack_into(">Ii", content, at, round(seconds * 1000), start + round(begin * 12800))
+    path.write_bytes(content)
+    return path
+
+
+def quarters(size: tuple[int, int] = (64, 96)) -> Frame:
+    """Picture whose quarters have brightnesses of their own."""
+    image = np.full((*size, 3), 40, np.uint8)
+    image[: size[0] // 2, : size[1] // 2] = 220
+    image[: size[0] // 2, size[1] // 2 :] = 160
+    image[size[0] // 2 :, : size[1] // 2] = 100
+    return image
+
+
+def held(
+    path: Path, matrix: tuple[int, int, int, int], *, pixel_aspect: Fraction | None = None
+) -> Path:
+    """MP4 of `quarters` whose track header has this display matrix, as phones write it."""
+    with av.open(path, "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p"
+        if pixel_aspect is not None:
+            stream.codec_context.sample_aspect_ratio = pixel_aspect
+        for _ in range(2):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(quarters(), format="rgb24")))
+        container.mux(stream.encode())
+    content = bytearray(path.read_bytes())
+    a, b, c, d = ((1 << 16) * value for value in matrix)
+    # Type, version and flags, five numbers, two of nothing, layer to volume; then the matrix.
+    where = content.index(b"tkhd") + 4 + 4 + 20 + 8 + 8
+    assert struct.unpack_from(">5i", content, where) == (1 << 16, 0, 0, 0, 1 << 16)
+    struct.pack_into(">9i", content, where, a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(content)
     return path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import struct
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +22,7 @@ from support.media import (
     lose_packets,
     number_of,
     numbered_frame,
+    trimmed,
     write_film,
     write_video,
 )
@@ -107,16 +107,6 @@ def test_truncated_video_yields_the_frames_before_the_cut(
     assert isinstance(error, SourceError)
     last = len(numbers) - 1
     assert re.search(rf"frame ({last}|{last + 1})\b", str(error)), str(error)
-
-
-def trimmed(path: Path, *, begin: float, seconds: float) -> Path:
-    """Let the file's edit list hide what lies before and after; no frame is taken out."""
-    content = bytearray(path.read_bytes())
-    at = content.index(b"elst") + 12
-    _, start = struct.unpack_from(">Ii", content, at)
-    struct.pack_into(">Ii", content, at, round(seconds * 1000), start + round(begin * 12800))
-    path.write_bytes(content)
-    return path
 
 
 @pytest.mark.parametrize("intra", [False, True])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edgeunet.runtime.sources import Frames
-from support.media import Frame, write_video
+from support.media import held, quarters, write_video
 
 ONE = 1 << 16
 # a, b, c, d of the display matrix, and what it does to a picture.
@@ -26,37 +26,6 @@ TURNS = {
     "transposed": ((0, 1, 1, 0), lambda image: image.swapaxes(0, 1)),
     "transposed the other way": ((0, -1, -1, 0), lambda i: np.rot90(i, 2).swapaxes(0, 1)),
 }
-
-
-def quarters(size: tuple[int, int] = (64, 96)) -> Frame:
-    """Picture whose quarters have brightnesses of their own."""
-    image = np.full((*size, 3), 40, np.uint8)
-    image[: size[0] // 2, : size[1] // 2] = 220
-    image[: size[0] // 2, size[1] // 2 :] = 160
-    image[size[0] // 2 :, : size[1] // 2] = 100
-    return image
-
-
-def held(
-    path: Path, matrix: tuple[int, int, int, int], *, pixel_aspect: Fraction | None = None
-) -> Path:
-    """MP4 of `quarters` whose track header has this display matrix, as phones write it."""
-    with av.open(path, "w") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p"
-        if pixel_aspect is not None:
-            stream.codec_context.sample_aspect_ratio = pixel_aspect
-        for _ in range(2):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(quarters(), format="rgb24")))
-        container.mux(stream.encode())
-    content = bytearray(path.read_bytes())
-    a, b, c, d = (ONE * value for value in matrix)
-    # Type, version and flags, five numbers, two of nothing, layer to volume; then the matrix.
-    where = content.index(b"tkhd") + 4 + 4 + 20 + 8 + 8
-    assert struct.unpack_from(">5i", content, where) == (ONE, 0, 0, 0, ONE)
-    struct.pack_into(">9i", content, where, a, b, 0, c, d, 0, 0, 0, 1 << 30)
-    path.write_bytes(content)
-    return path
 
 
 @pytest.mark.parametrize("name", TURNS)
