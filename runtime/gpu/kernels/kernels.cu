@@ -3,6 +3,7 @@
 #include "pixels.cuh"
 #include "postprocess.cuh"
 #include "preprocess.cuh"
+#include "surfaces.cuh"
 
 #define PREPROCESS(NAME, T)                                                                     \
     extern "C" __global__ void NAME(const unsigned char* frames, T* images, const Place place,  \
@@ -103,4 +104,21 @@ extern "C" __global__ void overlay(const unsigned char* frames, const unsigned c
     for (int i = 0; i < 3 * QUAD; ++i) {
         if (i < 3 * count) target[i] = values.of[i];
     }
+}
+
+// A thread for each pixel of the upright frame, (height, width, 3) without gaps.
+extern "C" __global__ void upright_rgb(unsigned char* out, const Surface surface, const Turn turn,
+                                       const Colours colours) {
+    const int height = turn.swapped != 0 ? surface.width : surface.height;
+    const int width = turn.swapped != 0 ? surface.height : surface.width;
+    const int row = static_cast<int>(blockIdx.y * blockDim.y + threadIdx.y);
+    const int column = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+    if (row >= height || column >= width) return;
+    const int turned_row = turn.down != 0 ? height - 1 - row : row;
+    const int turned_column = turn.across != 0 ? width - 1 - column : column;
+    const int y = turn.swapped != 0 ? turned_column : turned_row;
+    const int x = turn.swapped != 0 ? turned_row : turned_column;
+    store_rgb(out + 3 * (static_cast<size_t>(row) * width + column),
+              surface.luma[static_cast<size_t>(y) * surface.luma_pitch + x],
+              chroma_at(surface, y, x, colours.siting), colours);
 }

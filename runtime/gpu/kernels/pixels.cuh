@@ -154,3 +154,64 @@ PIXEL unsigned char blend(unsigned char value, unsigned char tint, float keep, f
     const float mixed = rintf(fmaf(value, keep, tint * opacity));
     return static_cast<unsigned char>(fminf(fmaxf(mixed, 0.0f), 255.0f));
 }
+
+// Video -> RGB --------------------------------------------------------------------------------
+
+// Where samples of chroma lie: in the middle of their 2 x 2 pixels, or beside the first of them.
+struct Siting {
+    int rows_centred;
+    int columns_centred;
+};
+
+// The luma of black, and factors of luma and of the two planes of chroma, in units of 2^-20 and of
+// 2^-24: see `_colours` in surfaces.py.
+struct Colours {
+    Siting siting;
+    int black;
+    int luma;
+    int v_in_red;
+    int u_in_green;
+    int v_in_green;
+    int u_in_blue;
+};
+
+// U and V, in units of 1/16.
+struct Chroma {
+    int u;
+    int v;
+};
+
+// The two samples that a pixel lies between, in a row or a column, and four times the near one's
+// weight.
+struct ChromaTap {
+    int near;
+    int far;
+    int weight;
+};
+
+PIXEL ChromaTap make_chroma_tap(int pixel, int samples, int centred) {
+    const int near = pixel / 2, odd = pixel % 2;
+    const int far = centred != 0 && odd == 0 ? near - 1 : near + 1;
+    return {near, min(max(far, 0), samples - 1), centred != 0 ? 3 : 4 - 2 * odd};
+}
+
+PIXEL int mix(int near, int beside, int below, int across, const ChromaTap& rows,
+              const ChromaTap& columns) {
+    return rows.weight * (columns.weight * near + (4 - columns.weight) * beside) +
+           (4 - rows.weight) * (columns.weight * below + (4 - columns.weight) * across);
+}
+
+PIXEL unsigned char rounded(int value) {
+    const int level = (value + (1 << 19)) >> 20;
+    return static_cast<unsigned char>(level < 0 ? 0 : level > 255 ? 255 : level);
+}
+
+// Sums stay below 2^30 in every colour space.
+PIXEL void store_rgb(unsigned char* target, int luma, const Chroma& chroma,
+                     const Colours& colours) {
+    const int gray = (luma - colours.black) * colours.luma;
+    const int u = chroma.u - 16 * 128, v = chroma.v - 16 * 128;
+    target[0] = rounded(gray + v * colours.v_in_red);
+    target[1] = rounded(gray - u * colours.u_in_green - v * colours.v_in_green);
+    target[2] = rounded(gray + u * colours.u_in_blue);
+}

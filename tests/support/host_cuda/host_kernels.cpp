@@ -73,6 +73,7 @@ int with_kernel(const char* name, int missing, F&& function) {
     KERNEL(postprocess_confidence_float32)
     KERNEL(postprocess_confidence_float16)
     KERNEL(overlay)
+    KERNEL(upright_rgb)
     return missing;
 }
 

@@ -44,6 +44,7 @@ KERNELS = [
     "resample_uint16_float32",
     "resample_uint8_float16",
     "resample_uint8_float32",
+    "upright_rgb",
 ]
 # Every warning is an error, and so are registers or arrays that go to memory.
 STRICT = ["-Werror", "all-warnings", "-Xptxas", "-warn-spills", "-Xptxas", "-warn-lmem-usage"]
