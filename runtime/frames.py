@@ -39,7 +39,8 @@ class SourceFrame:
     """One frame.
 
     index: its number, from 0. name: its file, or empty. image: (H, W, C), as the source has it;
-    once it is fitted to a net, as `Frame`. Videos and cameras have 8-bit RGB.
+    once it is fitted to a net, as `Frame`. Videos and cameras have 8-bit RGB. Those that the GPU
+    decodes have a `DeviceFrame`, which `numpy.asarray` downloads.
     time: seconds since the first frame. A file's own timestamps, or None if it has none; for a
     camera, when the frame arrived.
     pixel_aspect: width of a pixel divided by its height; 1 for square pixels.
@@ -66,7 +67,7 @@ class SourceFrame:
     @property
     def picture(self) -> Rgb:
         """The frame for people: 8-bit RGB (H, W, 3), see `visible`."""
-        return visible(self.image, self.channels, self.levels)
+        return visible(np.asarray(self.image), self.channels, self.levels)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from .backends.golden import batches_of, golden_agreement
 from .backends.opening import open_backend
 from .backends.smoothing import Smoother
 from .frames import Batch, SourceFrame, Timings
+from .gpu.frames import DeviceFrame
 from .options import DEFAULTS, LoadOptions, Processor, Provider, Tiling
 from .pipeline.stopping import Closing
 from .results import FrameResult, Result
@@ -180,8 +181,11 @@ class Segmenter(Closing):
 
     def fitted(self, frame: SourceFrame) -> SourceFrame:
         """A frame of a source as the net takes it; FrameError if it does not fit."""
-        name = frame.name or f"frame {frame.index}"
-        image = self._fit(frame.image, frame.channels, name=name)
+        name, image = frame.name or f"frame {frame.index}", frame.image
+        if isinstance(image, DeviceFrame):
+            stays = self._fit.keeps_rgb and image.device == self.backend.gpu
+            image = image if stays else np.asarray(image)
+        image = self._fit(image, frame.channels, name=name)
         levels = self.manifest.input.levels
         return replace(frame, image=image, channels=self._fit.channels, levels=levels)
 

@@ -85,9 +85,9 @@ class FirstFrames:
         self.difference: str | None = None
 
     def add(self, frame: npt.NDArray[np.generic]) -> None:
-        """Look at a frame (H, W, C), unless enough were seen."""
+        """Look at a frame (H, W, C), also one on a GPU, unless enough were seen."""
         if self._expected is not None:
-            self._seen.append(_moments(frame, self._levels))
+            self._seen.append(_moments(np.asarray(frame), self._levels))
             if len(self._seen) == FIRST:
                 self.end()
 

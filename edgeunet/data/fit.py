@@ -143,6 +143,16 @@ class Fit:
         return self.picture(read_picture(path), name=str(path))
 
     @property
+    def keeps_rgb(self) -> bool:
+        """Whether 8-bit RGB passes as it is.
+
+        Then `__call__` looks at no pixel of it, so that what has the form of an array is enough.
+        """
+        spec, reading = self.spec, self._reading
+        levels, channels = reading.levels or spec.levels, reading.channels or RGB
+        return (self._wanted, channels, spec.depth, levels) == (RGB, RGB, "uint8", spec.levels)
+
+    @property
     def channels(self) -> tuple[str, ...]:
         """Names of the channels that frames come out with."""
         return self._wanted
@@ -191,7 +201,7 @@ class Fit:
         if depth == "float64":
             pixels, depth = pixels.astype(np.float32), "float32"
         if depth == spec.depth and given in (None, spec.levels):
-            return np.ascontiguousarray(pixels)
+            return np.ascontiguousarray(pixels) if isinstance(pixels, np.ndarray) else pixels
         if given is not None:
             (low, high), (first, last) = spec.levels, given
             scale = (high - low) / (last - first)

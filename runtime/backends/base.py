@@ -56,6 +56,8 @@ class Backend(Closing, ABC):
 
     name: of what computes, such as "onnxruntime". net: the net that computes.
     tiles: whether frames are cut into tiles instead of resized; streams take no smoother then.
+    gpu: index of the GPU on which it takes frames as they are (`DeviceFrame`); None if it would
+    download them.
     frames_by_depth: number of frames that each depth has segmented, the deepest first; empty unless
     a frame rate is held.
     """
@@ -63,6 +65,7 @@ class Backend(Closing, ABC):
     name: str
     net: Net
     tiles: bool = False
+    gpu: int | None = None
     frames_by_depth: Mapping[int, int] = MappingProxyType({})
 
     def __init__(self, bundle: Bundle) -> None:
@@ -163,7 +166,7 @@ class NetBackend(Backend):
 
     def _prepare(self, batch: Batch) -> Batch:
         started = time.perf_counter()
-        batch.images = self.preprocess(batch.pixels)
+        batch.images = self.preprocess([np.asarray(frame) for frame in batch.pixels])
         batch.timings.preprocess = time.perf_counter() - started
         return batch
 

@@ -56,6 +56,7 @@ class SteeredBackend(Wrapper):
             costs = _costs(self._backends, bundle.golden().frames[0])
             self._held = stack.pop_all()
         self.tiles = any(backend.tiles for backend in self._backends.values())
+        (self.gpu,) = {backend.gpu for backend in self._backends.values()}
         self._controller = DepthController(target_fps, costs)
         self._observing = threading.Lock()  # calls and a stream may run in several threads
         self.frames_by_depth = self._frames = dict.fromkeys(reversed(bundle.depths), 0)

@@ -113,6 +113,7 @@ class TensorRTBackend(NetBackend):
         net = SlotNet(self._slot)
         super().__init__(bundle, net, name=self.kind)
         self._lock = net.lock
+        self.gpu = None if self._kernels is None else device
         # TensorRT must be freed before CUDA shuts down, even if nobody closes the backend.
         atexit.register(self.close)
 

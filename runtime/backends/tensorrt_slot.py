@@ -17,6 +17,7 @@ from edgeunet.errors import BackendError, UsageError
 from ..frames import Batch, NetOutputs, Run, Timings
 from ..gpu.cuda import CudaDevice, Staging
 from ..gpu.engine.execution import Execution, LoadedEngine
+from ..gpu.frames import DeviceFrame
 from ..gpu.kernels import FilterTables, Kernels
 from ..pipeline.stopping import Closing
 from .base import Net
@@ -60,6 +61,7 @@ class Slot(Closing):
         self._limit = engines[0].max_batch
         self._in_parts = len(engines) > 1
         self._staged: dict[str, Staging] = {}
+        self._copied: list[DeviceFrame] = []  # kept until the copies of them have ended
         self._tables: dict[Size, tuple[FilterTables, int]] = {}  # with their places in "tables"
         with ExitStack() as stack:
             self._stream = stack.enter_context(device.stream())
@@ -90,12 +92,24 @@ class Slot(Closing):
         self._count = len(batch)
         places, nbytes = _places(sum(frame.nbytes for frame in run.pixels) for run in batch.runs)
         staging = self._staging("frames", nbytes)
+        there = dict[int, DeviceFrame]()  # frames that are on the device, by their places
         for run, place in zip(batch.runs, places, strict=True):
-            frame = run.pixels[0]  # all have one form
-            host = staging.host[place : place + len(run.frames) * frame.nbytes]
-            np.stack(run.pixels, out=host.view(frame.dtype).reshape(-1, *frame.shape))
+            for frame in run.pixels:
+                if isinstance(frame, DeviceFrame):
+                    there[place] = frame
+                else:
+                    host = staging.host[place : place + frame.nbytes]
+                    host.view(frame.dtype).reshape(frame.shape)[:] = frame
+                place += frame.nbytes
         self._marks[0].record(self._stream)
-        staging.upload(nbytes, self._stream)
+        if len(there) < len(batch):
+            staging.upload(nbytes, self._stream)
+        if self._copied:  # of a batch that failed: its frames must not be used again yet
+            self._stream.synchronize()
+        self._copied = list(there.values())
+        for at, there_already in there.items():
+            source, length = there_already.address, there_already.nbytes
+            self._device.copy(staging.address + at, source, length, self._stream)
         self._prepare_tables({run.size for run in batch.runs})
         for run, place in zip(batch.runs, places, strict=True):
             self._queue_images(staging.address + place, run)
@@ -115,6 +129,7 @@ class Slot(Closing):
             self._decode()
         started, prepared, inferred, done = self._marks
         done.synchronize()
+        self._copied.clear()
         batch = self._batch
         for run, place in zip(batch.runs, self._mask_places()[0], strict=True):
             shape = (len(run.frames), *run.size)

@@ -168,19 +168,20 @@ class CudaDevice(Closing):
 
     name: NVIDIA's name of it. capability: compute capability, "sm87". integrated: it shares the
     host's memory, as on Jetson. driver: newest CUDA version of the driver, "12.6". resources: what
-    is not freed yet. preparing: hold this lock to allocate or free what may wait for the whole
-    device; otherwise a capture in another thread fails.
+    is not freed yet. preparing: hold this lock, which all devices of the process share, to allocate
+    or free what may wait for the whole device; otherwise a capture in another thread fails.
 
     Raises:
         BackendError: the driver is missing, too old or does not fit, or there is no such GPU. Every
             method raises it if the GPU fails.
     """
 
+    preparing = threading.RLock()
+
     def __init__(self, index: int = 0) -> None:
         self._driver = driver = load_driver()
         self.resources: dict[int, Resource] = {}
         self._closed = False
-        self.preparing = threading.RLock()
         try:
             driver.init()
             count = driver.Device.count()
@@ -217,6 +218,11 @@ class CudaDevice(Closing):
         with suppress(Error, self._driver.Error), balanced_stack():
             self._context.push()  # PyCUDA releases only a current context, or from its own thread
             self._context.detach()
+
+    @property
+    def context(self) -> int:
+        """The CUcontext, for libraries that use the device too."""
+        return int(self._context.handle)
 
     @contextmanager
     def current(self, step: str) -> Generator[None, None, None]:

@@ -102,6 +102,11 @@ class Context:
         self._handle, self._device = handle, device
         self.released = False
 
+    @property
+    def handle(self) -> int:
+        """The CUcontext."""
+        return int(self._handle.value or 0)
+
     def push(self) -> None:
         """Make it current in this thread."""
         call("cuCtxPushCurrent_v2", self._handle)
