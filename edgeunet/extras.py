@@ -96,6 +96,7 @@ PACKAGES = (
     Package("torchvision", "torchvision", "torchvision", "export: torchvision:NET"),
     Package("transformers", "transformers", "hf", "export: hf:FOLDER"),
     Package("packaging", "packaging", "trt", "build, run on a GPU: TensorRT versions"),
+    Package("pynvvideocodec", "PyNvVideoCodec", "nvdec", "run: --decoder nvdec"),
     Package("tensorrt-rtx-cu13-libs", "tensorrt_rtx_bindings", "rtx", "build: RTX engines"),
 )
 _BY_MODULE = {package.module: package for package in PACKAGES}

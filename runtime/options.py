@@ -19,6 +19,9 @@ Provider = Literal[
 ]
 """ONNX Runtime's execution providers, see `backends/providers.py`."""
 
+VideoDecoder = Literal["ffmpeg", "nvdec"]
+"""What decodes video files: FFmpeg on the CPU, or the decoder of an NVIDIA GPU."""
+
 MAX_OVERLAP = 0.75
 """Above this, each pixel goes through the net more than 16 times."""
 

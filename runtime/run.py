@@ -11,11 +11,14 @@ from functools import partial
 from pathlib import Path
 from statistics import mean
 
-from edgeunet.errors import EdgeUNetError, IncompleteError, SourceError
+from edgeunet.bundle.bundle import open_bundle
+from edgeunet.data.fit import Fit
+from edgeunet.errors import EdgeUNetError, IncompleteError, SourceError, UsageError
 from edgeunet.metrics import Flicker
 
 from .frames import NOTHING_IGNORED, Ignored
-from .options import DEFAULTS, LoadOptions
+from .gpu.kernels import lacks_kernels
+from .options import DEFAULTS, LoadOptions, VideoDecoder
 from .pipeline.stopping import stopping_on_signals
 from .pipeline.stopwatch import Stopwatch
 from .segmenter import Segmenter
@@ -71,6 +74,7 @@ def run(
     temporal: float | None = None,
     overlay: bool = False,
     format: Format | None = None,  # noqa: A002 - as the option is called
+    decoder: VideoDecoder = "ffmpeg",
     skip_damaged: bool = False,
     force: bool = False,
     report: Callable[[int, int], None] = lambda written, frames: None,
@@ -92,6 +96,8 @@ def run(
         overlay, format, force: see `open_sink`. They are checked before anything is loaded.
         backend, options: see `load`.
         batch, max_delay, drop, temporal: see `Segmenter.stream`.
+        decoder: of video files. "nvdec" leaves the frames on the GPU, see `Frames.decoded_on`. It
+            is refused if a frame would have to come down for its mask.
         skip_damaged: see `Frames.read`; for an open source, it has its own setting.
         report: called with the number of frames written so far, and of all sources (0: unknown).
 
@@ -99,10 +105,14 @@ def run(
         IncompleteError: a source failed after it was opened; with the summary of what was done.
         OutputError: the sink cannot be written, for example because the disk is full.
     """
+    if decoder == "nvdec":
+        _check_nvdec(bundle, backend, options, temporal=temporal, skip_damaged=skip_damaged)
     with ExitStack() as stack:
         # Report a missing file before building an engine, which takes minutes. Open a camera after
         # it: frames that nobody reads would be lost, and many cameras accept a single client.
         given = _given(source, output)
+        if decoder == "nvdec":
+            given = {name: _on_gpu(each, options.device or 0) for name, each in given.items()}
         alone = next(iter(given)) if len(given) == 1 else None
         if alone is not None:
             frames = given[alone]
@@ -268,6 +278,44 @@ def _given(source: Sources, output: Output) -> dict[str, Frames | Source]:
     if sources and is_apart(output):
         return dict(named(sources))
     return {"": one_by_one(sources, output)}
+
+
+def _check_nvdec(
+    bundle: str | Path,
+    backend: str,
+    options: LoadOptions,
+    *,
+    temporal: float | None,
+    skip_damaged: bool,
+) -> None:
+    """Raise UsageError if a frame could not stay on the GPU from the decoder to its mask."""
+    if backend not in ("tensorrt", "rtx"):
+        raise UsageError(
+            f"--decoder nvdec needs --backend tensorrt or rtx, got {backend}: the frames stay on "
+            "the GPU."
+        )
+    refused = {
+        "--tile": options.tiling and "tiles are cut on the host",
+        "--temporal": temporal is not None and "smoothing computes on the host",
+        "--skip-damaged": skip_damaged and "NVDEC does not say which frames are damaged",
+    }
+    for option, why in refused.items():
+        if why:
+            raise UsageError(f"{option} does not go with --decoder nvdec: {why}. Leave one out.")
+    spec = open_bundle(bundle).manifest.input
+    problem = lacks_kernels(spec)
+    if spec.window is not None:
+        problem = "its windows are cut on the host"
+    elif not Fit(spec, options.reading).keeps_rgb:
+        problem = "it does not take frames of 8-bit RGB as they are"
+    if problem:
+        raise UsageError(f"{bundle} does not go with --decoder nvdec: {problem}. Leave it out.")
+
+
+def _on_gpu(source: Frames | Source, gpu: int) -> Frames:
+    if isinstance(source, Source):
+        raise UsageError("the decoder of an open source cannot be changed. Pass its path.")
+    return source.decoded_on(gpu)
 
 
 def _is_one_image(source: Frames | Source) -> bool:

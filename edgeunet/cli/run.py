@@ -11,7 +11,7 @@ import click
 
 from ..data.fit import Reading
 from ..errors import IncompleteError, UnfinishedError, printable
-from ..runtime.options import LoadOptions
+from ..runtime.options import LoadOptions, VideoDecoder
 from ..runtime.run import RunSummary, run
 from ..runtime.sinks.opening import OUTPUTS, Format, kind_of
 from ..runtime.sources.addresses import scheme_of
@@ -96,6 +96,14 @@ if TYPE_CHECKING:
     help="Which frames to drop if the net cannot keep up.",
 )
 @option(
+    "--decoder",
+    type=Choice(get_args(VideoDecoder)),
+    default="ffmpeg",
+    section="Frames",
+    help="What decodes video files: ffmpeg on the CPU, or nvdec, an NVIDIA GPU's decoder, whose "
+    "frames stay there. It needs --backend tensorrt or rtx, and patches damage without telling.",
+)
+@option(
     "--skip-damaged",
     is_flag=True,
     help="Leave damaged frames of files out, and exit with 0. Without it, they are errors.",
@@ -112,6 +120,7 @@ def command(
     explain: bool,
     max_delay: float | None,
     drop: Drop | None,
+    decoder: VideoDecoder,
     overlay: bool,
     format_: Format | None,
     workers: int | None,
@@ -148,6 +157,7 @@ def command(
                 "--temporal": stream.temporal,
                 "--target-fps": options.target_fps,
                 "--device": options.device,
+                "--decoder": None if decoder == "ffmpeg" else decoder,
                 "--explain": explain,
             },
             "--workers",
@@ -184,6 +194,7 @@ def command(
                 drop=drop,
                 overlay=overlay,
                 format=format_,
+                decoder=decoder,
                 skip_damaged=skip_damaged,
                 force=force,
                 report=report,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -40,7 +40,7 @@ class Frames:
     where: the path, glob or address. parts: the sources of several. files: the image files, in
     natural order, the archive, the video or the bag; empty for addresses, and for a data set with
     no image beside its `dataset.json`. topic: of a bag; empty for its only one.
-    beside: what a folder or glob holds beside the frames.
+    beside: what a folder or glob holds beside the frames. gpu: see `decoded_on`.
 
     Example:
         >>> import cv2; from edgeunet.runtime.sources import Frames
@@ -58,6 +58,7 @@ class Frames:
     _connect: Callable[[], Connection] | None = field(default=None, repr=False)
     parts: tuple[Frames, ...] = field(default=(), repr=False)
     topic: str = ""
+    gpu: int | None = None
 
     @classmethod
     def open(cls, source: str | Path | Sequence[str | Path]) -> Frames:
@@ -107,11 +108,29 @@ class Frames:
         """Whether `read` connects to a camera or to another machine."""
         return scheme_of(self.where) is not None or any(part.remote for part in self.parts)
 
+    def decoded_on(self, gpu: int) -> Frames:
+        """The same videos, decoded by the GPU with that index, see `NvdecFile`.
+
+        A backend with a `gpu` of that index takes the frames from there; others download them.
+
+        Raises:
+            UsageError: they are no videos with an end.
+        """
+        for part in self.parts or (self,):
+            if part.kind != "video" or part.where.partition("?")[0].lower().endswith(".m3u8"):
+                raise UsageError(
+                    f"--decoder nvdec expected video files, got {part.name}. Leave it out, or read "
+                    "that apart."
+                )
+        parts = tuple(replace(part, gpu=gpu) for part in self.parts)
+        return replace(self, gpu=gpu, parts=parts)
+
     def read(self, *, skip_damaged: bool = False) -> Source:
         """Open the frames; they come in order, files in natural order of their names.
 
         Args:
-            skip_damaged: leave damaged frames of files out, and count them. False: an error says
+            skip_damaged: leave damaged frames of files out, and count them. UsageError of videos
+                that a GPU decodes. False: an error says
                 which frame of a video is damaged, and ends it; images that cannot be read are left
                 out, and an error follows behind the others. Live sources leave them out always.
 
@@ -129,6 +148,8 @@ class Frames:
             ]
             timed = all(part.kind == "video" for part in self.parts)
             return Several(parts, files=self.files, ignored=self._ignored, timed=timed)
+        if self.kind == "video" and self.gpu is not None:
+            return _video_on_gpu(self.where, self.gpu, skip_damaged)
         if self.kind == "video":
             return _video(self.where, skip_damaged)
         if self.kind == "bag":
@@ -288,6 +309,17 @@ def _video(where: str, skip_damaged: bool) -> Source:
         return video
     video.close()
     return LiveSource(where, hls_connector(where))
+
+
+def _video_on_gpu(where: str, gpu: int, skip_damaged: bool) -> Source:
+    if skip_damaged:
+        raise UsageError(
+            "NVDEC does not say which frames are damaged. Leave out --skip-damaged or --decoder "
+            "nvdec."
+        )
+    from .nvdec import NvdecFile
+
+    return NvdecFile(where, device=gpu)
 
 
 def _archive(path: Path, skip_damaged: bool) -> Source:

@@ -47,10 +47,11 @@ def gpu_machine(version: str = "10.3.0", **gpu: Any) -> Iterator[GpuMachine]:
         trt.enqueue = driver.enqueue  # type: ignore[attr-defined]
         patch.setenv("XDG_CACHE_HOME", folder)  # for the timing cache
         # The host has its own build of the kernels, and the test machine may lack nvcc.
-        patch.setattr(
-            "edgeunet.runtime.backends.tensorrt.load_kernels",
-            lambda device, folder, trust: device.load_module(CUBIN),
-        )
+        for user in ("backends.tensorrt", "sources.nvdec"):
+            patch.setattr(
+                f"edgeunet.runtime.{user}.load_kernels",
+                lambda device, folder, trust=False: device.load_module(CUBIN),
+            )
         yield GpuMachine(driver, trt)
 
 
