@@ -21,7 +21,7 @@ from edgeunet.errors import BackendError, ParityError
 from edgeunet.latency import median_latencies
 
 from .backends import create_backend, precisions_of
-from .backends.choice import net_alone_on
+from .backends.measuring import net_alone_on
 from .frames import Batch, Frame
 from .options import DEFAULTS, LoadOptions
 from .segmenter import Segmenter, check_batch

@@ -54,9 +54,9 @@ class NoisyClock:
 
 
 def raced(clock: NoisyClock, latencies: dict[str, float], **settings: Any) -> Race[str]:
-    race = Race(
-        {name: partial(clock.run, name) for name in latencies}, clock=clock, margin=1.02, **settings
-    )
+    race = Race[str](clock=clock, margin=1.02, **settings)
+    for name in latencies:
+        race.add(name, partial(clock.run, name))
     race.run(seconds=6)
     return race
 
@@ -92,7 +92,9 @@ def test_a_better_rank_wins_only_within_the_margin(factor: float, best: str) -> 
 def test_what_is_far_slower_leaves_after_a_round_and_one_alone_is_not_timed_again() -> None:
     latencies = {"fast": 0.01, "slow": 0.5}
     clock, left = NoisyClock(latencies, 0), list[str]()
-    race = Race({name: partial(clock.run, name) for name in latencies}, clock=clock)
+    race = Race[str](clock=clock)
+    for name in latencies:
+        race.add(name, partial(clock.run, name))
     race.run(seconds=6, left=left.append)
     assert (race.best, left) == ("fast", ["slow"])
     assert clock.now < 5, "one round"
@@ -108,8 +110,11 @@ def test_what_fails_meanwhile_is_out() -> None:
             raise RuntimeError("the device was lost")
 
     def race() -> Race[str]:
-        others = {name: partial(clock.run, name) for name in ("slow", "slower")}
-        return Race({"fast": fails, **others}, clock=clock)
+        race = Race[str](clock=clock)
+        race.add("fast", fails)
+        for name in ("slow", "slower"):
+            race.add(name, partial(clock.run, name))
+        return race
 
     failed = list[str]()
     first = race()
@@ -118,3 +123,39 @@ def test_what_fails_meanwhile_is_out() -> None:
     assert (first.best, first.milliseconds.keys()) == ("slow", {"slow", "slower"})
     with pytest.raises(RuntimeError, match="lost"):
         race().run(seconds=6)
+
+
+class Steps:
+    """A clock that calls move on by the given seconds, and the number of calls."""
+
+    def __init__(self, *seconds: float) -> None:
+        self._seconds, self.now, self.calls = list(seconds), 0.0, 0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def run(self) -> None:
+        self.now += self._seconds[min(self.calls, len(self._seconds) - 1)]
+        self.calls += 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "calls"),
+    [((0.5,), 2), ((0.011,), 2 + 3), ((0.03,), 1 + 2), ((0.2, 0.01), 1 + 2)],
+    ids=["slow", "fast", "between", "disturbed"],
+)
+def test_a_block_of_a_slow_net_has_two_calls(seconds: tuple[float, ...], calls: int) -> None:
+    clock = Steps(*seconds)
+    race = Race[str](clock=clock)
+    race.add("net", clock.run)
+    assert clock.calls == calls
+    assert race.milliseconds["net"] == pytest.approx(1000 * min(seconds))
+
+
+def test_the_first_ratio_is_to_the_fastest_so_far() -> None:
+    clock = NoisyClock({"slow": 0.03, "fast": 0.01}, None)
+    race = Race[str](clock=clock)
+    for name, ratio in (("slow", 1), ("fast", 3)):
+        race.add(name, partial(clock.run, name))
+        assert race.first_ratio("slow") == pytest.approx(ratio)
+    assert race.first_ratio("absent") is None

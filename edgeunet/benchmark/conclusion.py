@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from ..bundle.manifest import Precision
-from ..runtime.backends.choice import MARGIN
+from ..runtime.backends.measuring import MARGIN
 from .report import Row, Setting
 
 

@@ -35,7 +35,7 @@ def explain_choice(bundle: Path, backend: str, options: LoadOptions) -> None:
     if uses_gpu(options):
         echo("auto uses the GPU by TensorRT, and measures nothing.", err=True)
         return
-    choice = choose(open_bundle(bundle), options, again=True, tell=lambda why: None)
+    choice = choose(open_bundle(bundle), options, thorough=True, tell=lambda why: None)
     echo(choice.table, err=True)
 
 

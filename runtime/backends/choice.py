@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -19,31 +17,21 @@ from edgeunet.errors import (
     EdgeUNetError,
     MissingDependencyError,
     UsageError,
-    first_line,
+    printable,
 )
 from edgeunet.extras import is_installed
 from edgeunet.files import sha256
-from edgeunet.latency import Race
 
-from ..frames import Batch, Frame
 from ..options import DEFAULTS, LoadOptions, Provider
-from . import create_backend, precisions_of
-from .base import Backend
-from .golden import golden_agreement
+from . import precisions_of
 from .kept import Asked, Kept, Measured, read_kept, versions, write_kept
+from .measuring import measure, rank_of
 from .openvino_library import find_device
-from .tiling import by_windows
 
 _log = logging.getLogger(__name__)
 
 MEASURE = "EDGEUNET_MEASURE"
 """Environment variable; 0: nothing is measured, and ONNX Runtime runs the bundle's precision."""
-MARGIN = 1.02
-"""Factor in time that a closer precision may cost: about what a measurement cannot tell."""
-WITHIN = 1.03
-"""The race goes on until what would be chosen is known to take at most this factor of the best."""
-SECONDS = 6.0
-"""Longest time for that. Two are usual on an idle machine."""
 
 
 class Candidate(NamedTuple):
@@ -130,7 +118,7 @@ def candidates(bundle: Bundle, options: LoadOptions) -> list[Candidate]:
         except (BackendError, UsageError):
             able = tuple(held[:1])  # opening it says why it cannot be used
         found += _of("openvino", held, able)
-    return sorted(found, key=_rank)
+    return sorted(found, key=rank_of)
 
 
 def _providers() -> list[Provider]:
@@ -159,22 +147,19 @@ def _of(backend: str, held: Sequence[Precision], able: Sequence[Precision]) -> l
     return [Candidate(backend, each) for each in held if each in able]
 
 
-def _rank(candidate: Candidate) -> int:
-    return get_args(Precision).index(candidate.precision)
-
-
 def choose(
     bundle: Bundle,
     options: LoadOptions = DEFAULTS,
     *,
     again: bool = False,
+    thorough: bool = False,
     tell: Callable[[str], None] | None = None,
 ) -> Choice:
     """The engine and precision to use for a bundle on this machine, measured once and then kept.
 
-    Each candidate is opened and must pass the golden check: none is used for its speed alone. Those
-    that pass run the net alone in turns, see `Race`. The fastest is used, or one of a closer
-    precision that takes at most 2 % longer; of one precision, the fastest.
+    The candidates are opened, and run the net alone in turns, see `Race`. The fastest is used, or
+    one of a closer precision that takes at most 2 % longer; of one precision, the fastest. It must
+    pass the golden check: none is used for its speed alone.
 
     The choice is kept in the user's folder for caches, see `kept.folder`. It is made anew if the
     bundle, the options, the processor, the number of cores that this process may use, or a version
@@ -188,7 +173,9 @@ def choose(
         bundle: the whole; of several depths the deepest is measured, and one choice is for all.
         options: `precision` leaves the engine to choose. `threads` are those that will compute.
         again: measure also if a choice is kept.
-        tell: gets the reason, in one line, if something was measured. None: logged as a warning.
+        thorough: as `again`, and open and check all candidates, also those that cannot win.
+        tell: gets the reason, in one line, if something was measured. None: logged as a warning
+            that names the bundle.
 
     Raises:
         MissingDependencyError: no engine is installed. BackendError: no candidate passes; the
@@ -204,7 +191,7 @@ def choose(
     if os.environ.get(MEASURE) == "0":
         return _unmeasured(bundle, options)
     asked = _asked(bundle, options)
-    kept = None if again else read_kept(asked)
+    kept = None if again or thorough else read_kept(asked)
     if kept is not None and kept.results[kept.use].precision in _held(bundle, options):
         _log.info("%s", kept.why)
         return _choice(kept, path=asked.path)
@@ -213,13 +200,16 @@ def choose(
         raise _nothing(bundle, options)
     if len(found) == 1:
         return Choice(found[0], f"{found[0].label} is the only one that can run this bundle here.")
-    results, use = measure(bundle, found, options)
+    results, use = measure(bundle, found, options, thorough=thorough)
     why = _reason(results, use)
     path = write_kept(Kept(asked, use, f"{why} (measured on this machine)", results))
     where = f", kept in {path}" if path is not None else ""
     why = f"{why} (measured on this machine{where})"
     choice = Choice(_candidate(results[use]), why, results, is_new=True, path=path)
-    (tell or _warn)(choice.why)
+    if tell is None:
+        _log.warning("%s: %s", printable(bundle.root.resolve().name), choice.why)
+    else:
+        tell(choice.why)
     return choice
 
 
@@ -233,82 +223,6 @@ def is_worth_timing(candidate: Candidate, options: LoadOptions) -> bool:
     if candidate.backend == "openvino":
         return find_device(_of_openvino(options)).hint("fp16") == "f16"
     return candidate.provider is not None
-
-
-def measure(
-    bundle: Bundle, found: Sequence[Candidate], options: LoadOptions = DEFAULTS
-) -> tuple[tuple[Measured, ...], int]:
-    """Check and time candidates; the results, in their order, and the place of the one to use.
-
-    A candidate that fails has a problem and no latency.
-
-    Raises:
-        BackendError: all fail; the message lists them with their reasons.
-    """
-    problems: dict[Candidate, str] = {}
-    agreements: dict[Candidate, float] = {}
-    latencies: dict[Candidate, float] = {}
-    with ExitStack() as stack:
-        opened: dict[Candidate, Backend] = {}
-        for each in found:
-            try:
-                at = bundle.at(each.precision)
-                backend = create_backend(each.backend, at, each.options(options))
-                stack.enter_context(backend)
-                agreements[each] = golden_agreement(by_windows(backend))
-            except EdgeUNetError as error:
-                problems[each] = first_line(error)
-            else:
-                opened[each] = backend
-        if not opened:
-            raise _all_fail(bundle, problems)
-        use, *others = opened
-        if others:
-            race = _race(bundle, opened, problems)
-            if len(problems) == len(found):
-                raise _all_fail(bundle, problems)
-            use, latencies = race.best, race.milliseconds
-    results = tuple(
-        Measured(*each, latencies.get(each), agreements.get(each), problems.get(each))
-        for each in found
-    )
-    return results, list(found).index(use)
-
-
-def _all_fail(bundle: Bundle, problems: Mapping[Candidate, str]) -> BackendError:
-    listed = "; ".join(f"{each.label}: {problem}" for each, problem in problems.items())
-    return BackendError(f"nothing here can run {bundle.root}: {listed}")
-
-
-def _race(
-    bundle: Bundle, opened: Mapping[Candidate, Backend], problems: dict[Candidate, str]
-) -> Race[Candidate]:
-    """Time the net alone on one frame, until it is known which candidate to use.
-
-    Batches of 8, and two batches at once as in streams, gave the engines the same order for
-    mobile_unet, unet, unetpp of depth 4 and eff_unet (EPYC with AVX2, two threads).
-
-    Args:
-        problems: gets that of each candidate that fails meanwhile.
-    """
-
-    def failed(each: Candidate, error: Exception) -> None:
-        if not isinstance(error, EdgeUNetError):
-            raise error
-        problems[each] = first_line(error)
-        opened[each].close()
-
-    frames = bundle.golden().frames
-    calls = {each: net_alone_on(backend, frames) for each, backend in opened.items()}
-    race = Race(calls, rank=_rank, margin=MARGIN)
-    race.run(seconds=SECONDS, within=WITHIN, left=lambda each: opened[each].close(), failed=failed)
-    return race
-
-
-def net_alone_on(backend: Backend, frames: Iterable[Frame]) -> Callable[[], object]:
-    """A function that runs only the net, each time on the next of the frames."""
-    calls = cycle([backend.net_alone(Batch.of([frame])) for frame in frames])
-    return lambda: next(calls)()
 
 
 def _reason(results: Sequence[Measured], use: int) -> str:
@@ -367,7 +281,3 @@ def _nothing(bundle: Bundle, options: LoadOptions) -> EdgeUNetError:
         f"{' and '.join(there)} do{'es' if len(there) == 1 else ''} not compute in "
         f"{precision.upper()} on this machine. Pass another --precision."
     )
-
-
-def _warn(message: str) -> None:
-    _log.warning("%s", message)

@@ -17,6 +17,9 @@ from .preprocess import Preprocessor
 def golden_agreement(backend: Backend) -> float:
     """Share of the golden pixels that agree with the reference's masks.
 
+    Frames are segmented one by one, as calls and `run` do: OpenVINO compiles a net for each size of
+    a batch.
+
     Args:
         backend: segments whole frames the bundle's own way: not in tiles, unless the bundle's input
             has windows.
@@ -35,7 +38,7 @@ def golden_agreement(backend: Backend) -> float:
     golden = bundle.golden()
     # Fitted when they were written.
     frames = [SourceFrame(index, "", image) for index, image in enumerate(golden.frames)]
-    masks = np.concatenate([backend.segment(batch).masks for batch in batches_of(backend, frames)])
+    masks = np.concatenate([backend.segment(Batch([frame])).masks for frame in frames])
     precision = bundle.manifest.precision
     where, advice = f"{bundle.root} on {backend.name}", "`edgeunet parity` says where they differ."
     if (masks.shape, masks.dtype) != (golden.masks.shape, golden.masks.dtype):

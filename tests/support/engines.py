@@ -15,6 +15,7 @@ from edgeunet.errors import BackendError, EdgeUNetError
 from edgeunet.latency import Race
 from edgeunet.runtime.backends import choice as choice_module
 from edgeunet.runtime.backends import fallback as fallback_module
+from edgeunet.runtime.backends import measuring as measuring_module
 from edgeunet.runtime.backends.base import Net, NetBackend
 from edgeunet.runtime.backends.choice import Candidate
 from edgeunet.runtime.frames import Batch, NetOutputs
@@ -91,8 +92,8 @@ def machine_of(patch: pytest.MonkeyPatch, *engines: Engine) -> Machine:
             each for each in found if options.precision in (None, each.precision)
         ],
     )
-    patch.setattr(choice_module, "Race", partial(Race, clock=lambda: machine.now))
-    patch.setattr(choice_module, "create_backend", machine.create)
+    patch.setattr(measuring_module, "Race", partial(Race, clock=lambda: machine.now))
+    patch.setattr(measuring_module, "create_backend", machine.create)
     patch.setattr(fallback_module, "create_backend", machine.create)
     return machine
 

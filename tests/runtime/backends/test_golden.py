@@ -26,7 +26,7 @@ class Fixed(NetBackend):
 
     def segment(self, batch: Batch) -> Batch:
         (run,) = batch.runs
-        run.masks = self.fixed[: len(batch)]
+        run.masks = self.fixed[[frame.index for frame in batch.frames]]
         return batch
 
 
