@@ -24,6 +24,7 @@ from edgeunet.files import sha256
 
 from ..options import DEFAULTS, LoadOptions, Provider
 from . import precisions_of
+from .attempts import ended_in, forget, noting
 from .kept import Asked, Kept, Measured, read_kept, versions, write_kept
 from .measuring import measure, rank_of
 from .openvino_library import find_device
@@ -32,6 +33,7 @@ _log = logging.getLogger(__name__)
 
 MEASURE = "EDGEUNET_MEASURE"
 """Environment variable; 0: nothing is measured, and ONNX Runtime runs the bundle's precision."""
+_ENDED = "it ended the process when it was tried; --explain tries it again"
 
 
 class Candidate(NamedTuple):
@@ -161,6 +163,9 @@ def choose(
     one of a closer precision that takes at most 2 % longer; of one precision, the fastest. It must
     pass the golden check: none is used for its speed alone.
 
+    A candidate that ends the process, by a fault in an engine's own code, is left out when the next
+    one measures, see `attempts`. So is one that hangs until the process is killed.
+
     The choice is kept in the user's folder for caches, see `kept.folder`. It is made anew if the
     bundle, the options, the processor, the number of cores that this process may use, or a version
     of edgeunet or of a runtime changes. A kept choice is not checked again: the same versions
@@ -173,7 +178,8 @@ def choose(
         bundle: the whole; of several depths the deepest is measured, and one choice is for all.
         options: `precision` leaves the engine to choose. `threads` are those that will compute.
         again: measure also if a choice is kept.
-        thorough: as `again`, and open and check all candidates, also those that cannot win.
+        thorough: as `again`, and open and check all candidates, also those that cannot win and
+            those that ended a process.
         tell: gets the reason, in one line, if something was measured. None: logged as a warning
             that names the bundle.
 
@@ -200,7 +206,18 @@ def choose(
         raise _nothing(bundle, options)
     if len(found) == 1:
         return Choice(found[0], f"{found[0].label} is the only one that can run this bundle here.")
-    results, use = measure(bundle, found, options, thorough=thorough)
+    if thorough:
+        forget(asked)
+    ended = [each for each in found if each in ended_in(asked)]
+    with noting(asked) as trying:
+        results, use = measure(
+            bundle,
+            found,
+            options,
+            problems=dict.fromkeys(ended, _ENDED),
+            thorough=thorough,
+            trying=trying,
+        )
     why = _reason(results, use)
     path = write_kept(Kept(asked, use, f"{why} (measured on this machine)", results))
     where = f", kept in {path}" if path is not None else ""
