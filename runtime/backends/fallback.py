@@ -14,12 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeunet.bundle.bundle import Bundle
-from edgeunet.errors import BackendError, EdgeUNetError, EngineError, MissingDependencyError
+from edgeunet.errors import (
+    BackendError,
+    EdgeUNetError,
+    EngineError,
+    MissingDependencyError,
+    UsageError,
+)
 from edgeunet.extras import is_installed
 
 from ..frames import Batch, NetOutputs
 from ..gpu.libcuda import has_gpu
-from ..options import DEFAULTS, LoadOptions
+from ..options import LoadOptions
 from ..pipeline.lease import Lease, supply
 from . import create_backend
 from .base import Backend, Net, Wrapper
@@ -44,7 +50,8 @@ def open_automatic(bundle: Bundle, options: LoadOptions) -> Backend:
 
     Raises:
         MissingDependencyError: neither TensorRT nor an engine for the CPU is installed.
-        BackendError: neither the GPU nor ONNX Runtime can be used.
+        BackendError: neither the GPU nor ONNX Runtime can be used, or the GPU that `device` or
+        `dla` names cannot. UsageError: one of these was given, but TensorRT is not installed.
     """
     if not uses_gpu(options):
         from .choice import choose
@@ -55,6 +62,8 @@ def open_automatic(bundle: Bundle, options: LoadOptions) -> Backend:
     try:
         backend = _on_the_gpu(bundle, options)
     except (BackendError, EngineError, MissingDependencyError) as error:
+        if _named(options):
+            raise
         return _opened_after(error, bundle, on_the_cpu)
     if not is_installed("onnxruntime"):
         _warn(
@@ -69,29 +78,39 @@ def uses_gpu(options: LoadOptions) -> bool:
 
     TensorRT-RTX may have been installed to build engines for other machines: without a GPU or an
     option that asks for one it is not taken. Nor is any if a processor for OpenVINO is named.
+
+    Raises:
+        UsageError: `device` or `dla` names a GPU, and nothing is installed that could use it.
     """
     if options.processor is not None:
         return False
-    asked = [
-        name
-        for name in ("device", "dla", "trust_engines")
-        if getattr(options, name) != getattr(DEFAULTS, name)
-    ]
+    named = _named(options)
     if is_installed("tensorrt"):
         return True
     gpu = has_gpu()
-    if not gpu and not asked:
+    if not gpu and not named and not options.trust_engines:
         return False
     if is_installed("tensorrt_rtx_bindings"):
         return True
-    if gpu and _has_provider():
+    if gpu and options.dla is None and _has_provider():
         return False  # `choose` finds it
-    why = "there is an NVIDIA GPU" if gpu else f"{' and '.join(asked)} was given"
+    if named:
+        raise UsageError(
+            f"{' and '.join(named)} was given, but TensorRT is not installed in this Python; "
+            "expected a GPU that can be used. Install it, or leave the option out to run on the "
+            "CPU. `edgeunet doctor` says what is missing."
+        )
+    why = "there is an NVIDIA GPU" if gpu else "trust_engines was given"
     _warn(
         f"{why}, but TensorRT is not installed in this Python: no GPU is used. "
         "`edgeunet doctor` says what is missing."
     )
     return False
+
+
+def _named(options: LoadOptions) -> list[str]:
+    """Options that ask for a certain GPU: without it, nothing else is what the caller wants."""
+    return [name for name in ("device", "dla") if getattr(options, name) is not None]
 
 
 def _has_provider() -> bool:

@@ -233,10 +233,23 @@ def test_tensorrt_rtx_is_tried_without_a_gpu_if_one_is_asked_for(
         raise BackendError("no NVIDIA driver.")
 
     install("tensorrt_rtx_bindings", backend=refuse)
-    with create_backend("auto", bundle, LoadOptions(device=0)) as backend:
+    with create_backend("auto", bundle, LoadOptions(trust_engines=True)) as backend:
         assert backend.name == "onnxruntime"
     (record,) = caplog.records
     assert record.getMessage() == "no NVIDIA driver. Going on with ONNX Runtime on the CPU."
+
+
+@pytest.mark.parametrize("module", list(KINDS))
+@pytest.mark.parametrize("given", [{"device": 1}, {"dla": 0}])
+def test_a_gpu_that_was_named_and_does_not_start_is_an_error(
+    bundle: Bundle, module: str, given: dict[str, int], install: Install
+) -> None:
+    def refuse(bundle: Bundle, options: LoadOptions) -> Backend:
+        raise BackendError("no NVIDIA driver.")
+
+    install(module, backend=refuse)
+    with pytest.raises(BackendError, match=r"^no NVIDIA driver\.$"):
+        create_backend("auto", bundle, LoadOptions(**given))
 
 
 def test_a_gpu_that_nothing_is_installed_for_is_told_once(
@@ -296,14 +309,25 @@ def test_the_gpus_backend_gets_what_was_given_and_the_cpus_nothing(
         assert backend.name == "onnxruntime"
 
 
-def test_what_is_a_gpus_is_told_to_be_of_no_use_where_none_is(
+@pytest.mark.parametrize("gpu", [False, True])
+@pytest.mark.parametrize("given", [{"device": 0}, {"dla": 0}, {"device": 1, "dla": 0}])
+def test_a_gpu_that_was_named_is_an_error_if_nothing_can_use_it(
+    bundle: Bundle, install: Install, given: dict[str, int], gpu: bool
+) -> None:
+    install(backend=pytest.fail, gpu=gpu)
+    words = f"{' and '.join(given)} was given, but TensorRT is not installed"
+    with pytest.raises(UsageError, match=words):
+        create_backend("auto", bundle, LoadOptions(**given))
+
+
+def test_engines_to_trust_are_told_to_be_of_no_use_without_a_gpu(
     bundle: Bundle, install: Install, caplog: pytest.LogCaptureFixture
 ) -> None:
     install(backend=pytest.fail)
-    with create_backend("auto", bundle, LoadOptions(dla=0)) as backend:
+    with create_backend("auto", bundle, LoadOptions(trust_engines=True)) as backend:
         assert backend.name == "onnxruntime"
     (record,) = caplog.records
-    assert "dla was given, but TensorRT is not installed" in record.getMessage()
+    assert "trust_engines was given, but TensorRT is not installed" in record.getMessage()
 
 
 def test_no_fallback_is_told_once_at_the_start(
