@@ -22,6 +22,8 @@ Provider = Literal[
 VideoDecoder = Literal["ffmpeg", "nvdec"]
 """What decodes video files: FFmpeg on the CPU, or the decoder of an NVIDIA GPU."""
 
+MOST_THREADS = 1024
+"""Engines start each thread at once; more than a machine has cores only slow a net down."""
 MAX_OVERLAP = 0.75
 """Above this, each pixel goes through the net more than 16 times."""
 
@@ -135,7 +137,7 @@ class LoadOptions:
             metavar="CORE",
         ),
     )
-    threads: int | None = field(default=None, metadata=describe(ge=1))
+    threads: int | None = field(default=None, metadata=describe(ge=1, le=MOST_THREADS))
     trust_engines: bool = field(
         default=False,
         metadata=describe(

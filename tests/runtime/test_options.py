@@ -58,7 +58,8 @@ def test_values_in_range_are_kept(values: dict[str, Any]) -> None:
         ({"target_fps": math.nan}, "target_fps is nan; expected more than 0 and less than inf."),
         ({"device": -1}, "device is -1; expected at least 0."),
         ({"dla": -1}, "dla is -1; expected at least 0."),
-        ({"threads": 0}, "threads is 0; expected at least 1."),
+        ({"threads": 0}, "threads is 0; expected at least 1 and at most 1024."),
+        ({"threads": 1025}, "threads is 1025; expected at least 1 and at most 1024."),
     ],
 )
 def test_values_out_of_range_are_refused(values: dict[str, Any], message: str) -> None:
