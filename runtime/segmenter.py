@@ -116,6 +116,8 @@ class Segmenter(Closing):
     ) -> Segmenter:
         """`open` and `self_check`. A kept choice that fails it is measured again.
 
+        What was measured just now is not checked twice.
+
         Raises:
             ParityError: what is left gives wrong masks too.
         """
@@ -123,7 +125,8 @@ class Segmenter(Closing):
         while True:
             segmenter = cls.open(bundle, backend, options)
             try:
-                segmenter.self_check()
+                if not segmenter._was_checked:
+                    segmenter.self_check()
                 return segmenter
             except BaseException as error:
                 segmenter.close()
@@ -288,6 +291,11 @@ class Segmenter(Closing):
         self._check_open()
         return min(golden_agreement(backend) for backend in self._plain)
 
+    @property
+    def _was_checked(self) -> bool:
+        """Whether `choose` has just checked all that it consists of: several depths are more."""
+        return self.choice is not None and self.choice.is_new and len(self._plain) == 1
+
     def close(self) -> None:
         """End the streams and free the backend, at once; more calls do nothing."""
         self._closed = True
@@ -318,6 +326,7 @@ def load(
     trust_engines: bool = False,
     levels: Levels | None = None,
     channels: Sequence[str] | None = None,
+    checked: bool = False,
 ) -> Segmenter:
     """Open a bundle and put it on a backend.
 
@@ -327,13 +336,15 @@ def load(
         precision, tiling, target_fps, provider, processor, device, dla, threads, trust_engines: see
             `LoadOptions`.
         levels, channels: of frames that do not say it themselves, see `Reading`.
+        checked: compare the masks of the golden frames too, as `edgeunet run` does at its start. If
+            what `auto` chose earlier gives wrong ones, or fails, it is measured again.
 
     Raises:
         BundleError: not a complete bundle. UsageError: the bundle or the backend lacks the
         precision, the backend lacks an option, the bundle takes fewer tiles a batch, or has one
         depth and cannot hold a frame rate. MissingDependencyError: an extra is missing.
         BackendError: a backend or provider cannot be started. ParityError: the provider's masks
-        are not the golden ones.
+        are not the golden ones, or with `checked` the backend's.
 
     Example:
         >>> with edgeunet.load(bundle, "onnxruntime", threads=1) as segmenter:
@@ -352,7 +363,8 @@ def load(
         trust_engines=trust_engines,
         reading=Reading(levels, None if channels is None else tuple(channels)),
     )
-    return Segmenter.open(bundle, backend, options)
+    opened = Segmenter.open_checked if checked else Segmenter.open
+    return opened(bundle, backend, options)
 
 
 def check_batch(batch: int, manifest: Manifest) -> None:

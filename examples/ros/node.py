@@ -26,8 +26,8 @@ class Segment(Node):
     def __init__(self):
         super().__init__("edgeunet")
         self.topic = self.declare_parameter("topic", "/image").value
-        self.segmenter = edgeunet.load(self.declare_parameter("bundle", "bundle").value)
-        self.segmenter.self_check()
+        bundle = self.declare_parameter("bundle", "bundle").value
+        self.segmenter = edgeunet.load(bundle, checked=True)
         place = mask_topic(self.topic).removesuffix("mask")
         self.masks = self.create_publisher(Image, f"{place}mask", 1)
         self.presence = self.create_publisher(Float32MultiArray, f"{place}presence", 1)

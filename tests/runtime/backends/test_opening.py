@@ -116,7 +116,7 @@ def test_what_gives_wrong_masks_now_gives_way(
 ) -> None:
     choose(open_bundle(int8_bundle), tell=lambda why: None)
     machine.engines[2].wrong = 0.5
-    with Segmenter.open_checked(int8_bundle) as segmenter:
+    with load(int8_bundle, checked=True) as segmenter:
         assert segmenter.choice is not None
         assert segmenter.choice.use == OTHER
     assert "cannot be used" in caplog.text
@@ -125,6 +125,30 @@ def test_what_gives_wrong_masks_now_gives_way(
         each.wrong = 0.5
     with pytest.raises(BackendError, match="nothing here can run"):
         Segmenter.open_checked(int8_bundle)
+
+
+def test_what_was_measured_just_now_is_not_checked_twice(
+    int8_bundle: Path,
+    depths_bundle: Path,
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checked: list[str] = []
+
+    def check(segmenter: Segmenter) -> float:
+        checked.append(segmenter.bundle.root.name)
+        return 1.0
+
+    monkeypatch.setattr(Segmenter, "self_check", check)
+    for times in (0, 1):
+        load(int8_bundle, checked=True).close()
+        assert len(checked) == times, "what was kept is checked"
+    load(int8_bundle).close()
+    assert len(checked) == 1
+    # Only the deepest of several was measured.
+    machine_of(monkeypatch, Engine(FP32, 0.02), Engine(OTHER, 0.01))
+    load(depths_bundle, target_fps=9, checked=True).close()
+    assert len(checked) == 2
 
 
 def test_pickled_segmenters_do_not_measure(int8_bundle: Path, machine: Machine) -> None:

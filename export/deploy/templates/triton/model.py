@@ -34,8 +34,8 @@ class TritonPythonModel:
             given["backend"],
             precision=given["precision"],
             device=int(args["model_instance_device_id"]) if on_gpu else None,
+            checked=True,
         )
-        self._segmenter.self_check()
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer requests, whose frames the server chose to be of one size, by one call."""

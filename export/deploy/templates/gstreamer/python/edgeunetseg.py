@@ -129,10 +129,10 @@ class Segmenter(GstBase.BaseTransform):  # type: ignore[misc]
             precision=values["precision"] or self._deployed_precision(),
             threads=values["threads"] or None,
             device=None if values["device"] < 0 else values["device"],
+            checked=True,
         )
         try:
             self._formats = formats_of(segmenter.manifest.input)
-            segmenter.self_check()
         except BaseException:
             segmenter.close()
             raise
