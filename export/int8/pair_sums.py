@@ -58,14 +58,15 @@ def limit_pairs(
         terms = terms_of(node, values)
         if terms is None or weight.name in overrides:  # shared weights are rounded already
             continue
-        rounds = round_halves if onednn and _has_other_pairs(values) else round_pairs
+        rounds = round_halves if onednn and _has_other_pairs(node, values) else round_pairs
         integers, scales = rounds(terms)
         rounded = integers * scales[:, None]
-        if node.op_type == "Conv":
-            outputs, inputs, *sides = values.shape
-            axis, held = 0, np.moveaxis(rounded.reshape(outputs, *sides, inputs), -1, 1)
-        else:
+        if node.op_type == "MatMul":
             axis, held = 1, rounded.T
+        else:
+            axis, inputs = (0, 1) if node.op_type == "Conv" else (1, 0)
+            sides = (values.shape[axis], *values.shape[2:], values.shape[inputs])
+            held = np.moveaxis(rounded.reshape(sides), -1, 1).swapaxes(0, axis)
         weight.const_value = ir.tensor(np.ascontiguousarray(held), name=weight.name)
         overrides[str(weight.name)] = [
             {"axis": axis, "scale": scale, "zero_point": 0} for scale in scales
@@ -84,6 +85,8 @@ def terms_of(node: ir.Node, weight: Array) -> Array | None:
         terms = weight.T
     elif node.op_type == "Conv" and weight.shape[:2] != (attribute(node, "group", 1), 1):
         terms = np.moveaxis(weight, 1, -1).reshape(len(weight), -1)
+    elif node.op_type == "ConvTranspose" and attribute(node, "group", 1) == 1:
+        terms = np.moveaxis(weight, 0, -1).reshape(weight.shape[1], -1)
     return terms
 
 
@@ -146,13 +149,13 @@ def round_halves(terms: Floats) -> tuple[Integers, Floats]:
     return np.rint(terms / scales[:, None]).astype(np.int8), scales
 
 
-def _has_other_pairs(weight: Array) -> bool:
+def _has_other_pairs(node: ir.Node, weight: Array) -> bool:
     """Whether oneDNN's pairs are others: of convolutions with an odd number of input channels.
 
     One channel has no partner there.
     """
-    odd = weight.ndim == 4 and weight.shape[1] % 2 == 1
-    return odd and weight.shape[1] > 1 and weight[0, 0].size > 1
+    inputs = weight.shape[0 if node.op_type == "ConvTranspose" else 1]
+    return weight.ndim == 4 and inputs % 2 == 1 and inputs > 1 and weight[0, 0].size > 1
 
 
 def project(scaled: Floats) -> Floats:

@@ -127,9 +127,9 @@ def quantize_for_openvino(
 ) -> None:
     """Write model.int8.openvino.onnx: unsigned activations, signed weights per channel.
 
-    Zero points move into the convolutions that read them, and cost nothing there. Signed
-    activations would: oneDNN halves the weights for them on x86-64 processors without VNNI, so that
-    a level is lost, and a range that starts at 0 loses another one.
+    Zero points move into the convolutions that read them, and cost little there. Signed
+    activations cost more: oneDNN halves the weights for them on x86-64 processors without VNNI, so
+    that a level is lost, and a range that starts at 0 loses another one.
 
     OpenVINO keeps channels last by itself. The forms for ONNX Runtime (`passes_for_cpu`) would cost
     it reorders.
@@ -144,8 +144,18 @@ def quantize_for_openvino(
     # All tensors that meet have one range: a Concat joins bytes, and a Relu fuses in any range.
     shared = avoid_halves(model, share_ranges(model, seen, keep_clamps=False))
     convolutions = {str(node.name) for node in model.graph if node.op_type == "Conv"}
-    passes.UpsampledConvToPhases(chosen, whole=True)(model)
-    RemoveUnusedNodesPass()(model)
+    # OpenVINO runs a transposed convolution in INT8 only if the zero point of what it reads is 0.
+    unsigned = [
+        str(node.name)
+        for node in model.graph
+        if node.name in chosen and shared.get(names(node.inputs)[0], _SIGNED)[0] >= 0
+    ]
+    ir.passes.Sequential(
+        passes.UpsampledConvToPhases(chosen, whole=True),
+        passes.DepthToSpaceToDeconv(unsigned),
+        passes.ResizeToDeconv(unsigned),
+        RemoveUnusedNodesPass(),
+    )(model)
     ranges = inherit_ranges(model, shared)
     parts = _parts(model, chosen, convolutions, [])
     limits = limit_pairs(model, parts, onednn=True)
@@ -156,6 +166,8 @@ def quantize_for_openvino(
     )(quantized)
     save(quantized, path)
 
+
+_SIGNED: Range = (-1.0, 1.0)
 
 _CHANNEL_AXES = {"Conv": 0, "ConvTranspose": 1}
 """Of the weights, as ONNX Runtime's quantizer takes them."""

@@ -33,10 +33,12 @@ from .layout import (
 from .phases import DeconvToPhases, UpsampledConvToPhases
 from .upsampling import (
     DeconvToDepthToSpace,
+    DepthToSpaceToDeconv,
     DepthToSpaceToPixelShuffle,
     DropResize,
     PixelShuffleToDepthToSpace,
     ResizeToConv,
+    ResizeToDeconv,
     ResizeToGather,
 )
 
@@ -49,6 +51,7 @@ __all__ = [
     "ConvToMatMul",
     "DeconvToDepthToSpace",
     "DeconvToPhases",
+    "DepthToSpaceToDeconv",
     "DepthToSpaceToPixelShuffle",
     "DropResize",
     "ExpandGates",
@@ -65,6 +68,7 @@ __all__ = [
     "ResizeChannelsLast",
     "ResizeInFloat",
     "ResizeToConv",
+    "ResizeToDeconv",
     "ResizeToGather",
     "RoundOnce",
     "SpreadDepthToSpace",

@@ -131,11 +131,16 @@ class MoveBytes(NodePass):
 
 def _moved(value: ir.Value | None) -> bool:
     node = producer(value)
-    return node is not None and (node.op_type in _MOVES or _is_nearest(node))
+    return node is not None and (node.op_type in _MOVES or _repeats(node))
 
 
-def _is_nearest(node: ir.Node) -> bool:
-    return node.op_type == "Resize" and attribute(node, "mode", "nearest") == "nearest"
+def _repeats(node: ir.Node) -> bool:
+    """Whether a node repeats pixels, all or those at the border."""
+    mode = {"Resize": "nearest", "Pad": "edge"}.get(node.op_type)
+    return mode is not None and attribute(node, "mode", _DEFAULT_MODES[node.op_type]) == mode
+
+
+_DEFAULT_MODES = {"Resize": "nearest", "Pad": "constant"}
 
 
 def _held(value: ir.Value | None) -> set[tuple[object, ...]]:

@@ -14,6 +14,7 @@ from .graph import (
     NodePass,
     attribute,
     constant,
+    is_plain_conv,
     map_shape,
     producer,
     remove,
@@ -28,6 +29,10 @@ _DEFAULTS = {"pads": (0,) * 4, "dilations": (1, 1), "group": 1, "output_padding"
 # column to the left, this one and the one to the right, for the left and the right new column.
 _ROWS = [0.25, 0.5, 0.25]
 _COLUMNS = [[0.25, 0.75, 0], [0, 0.75, 0.25]]
+
+_SHARES = [0.25, 0.75, 0.75, 0.25]
+"""What the four nearest new rows get of a row, likewise columns."""
+_FEW = 16
 
 
 class DropResize(NodePass):
@@ -79,6 +84,47 @@ class DeconvToDepthToSpace(NodePass):
         chain.replace_node()
 
 
+class DepthToSpaceToDeconv(Int8MapPass):
+    """1x1 convolution and DepthToSpace -> 2x2 transposed convolution with stride 2.
+
+    `DeconvToDepthToSpace` undone, for OpenVINO: oneDNN has INT8 kernels for transposed
+    convolutions, which write each pixel where it belongs. Half of the time went into moving them.
+    """
+
+    def matches(self, node: ir.Node) -> bool:
+        """Every DepthToSpace into blocks of 2x2 that alone reads such a convolution.
+
+        An activation may stand between the two. The four pixels of a block have one bias.
+        """
+        blocks = attribute(node, "blocksize", 2), attribute(node, "mode", "DCR")
+        if node.op_type != "DepthToSpace" or blocks != (2, "DCR"):
+            return False
+        conv = _convolution_before(node)
+        if conv is None or not is_plain_conv(conv) or not self.chosen(conv):
+            return False
+        weight, *biases = weights(conv)
+        tiled = all((bias.reshape(4, -1) == bias[: len(bias) // 4]).all() for bias in biases)
+        return weight.shape[2:] == (1, 1) and not any(attribute(conv, "pads", (0,) * 4)) and tiled
+
+    def rewrite(self, node: ir.Node) -> None:
+        """The output channels become the kernel's four places."""
+        conv = _convolution_before(node)
+        assert conv is not None
+        weight, *biases = weights(conv)
+        channels = len(weight) // 4
+        kernel = weight.reshape(2, 2, channels, -1).transpose(3, 2, 0, 1)  # (I, O, 2, 2)
+        end, spread = node.inputs[0], node.outputs[0]
+        assert end is not None
+        spread.replace_all_uses_with(end, replace_graph_outputs=True)
+        end.shape = spread.shape
+        remove(node)
+        chain = Chain(conv, conv.inputs[0])
+        constants = [kernel, *(bias[:channels] for bias in biases)]
+        chain.add("ConvTranspose", "", *constants, kernel_shape=[2, 2], strides=[2, 2])
+        conv.outputs[0].shape = spread.shape
+        chain.replace_node()
+
+
 class ResizeToConv(Int8MapPass):
     """Bilinear 2x upsampling -> repeated pixels and a depthwise convolution.
 
@@ -115,6 +161,30 @@ class ResizeToConv(Int8MapPass):
         chain.add("Transpose", "source_channels_first", perm=[0, 3, 1, 2])
         chain.add("Conv", "weighted", weight, kernel_shape=[3, 3], group=2 * channels)
         chain.spread((channels, 2 * height, 2 * width), block=(1, 2))
+        chain.replace_node()
+
+
+class ResizeToDeconv(ResizeToConv):
+    """Bilinear 2x upsampling of few channels -> transposed convolution of the map with a border.
+
+    For OpenVINO, whose Resize converts all pixels to float and takes twice as long. oneDNN has INT8
+    kernels for whole transposed convolutions only, in which each channel meets all others: of 64
+    channels that costs more than it saves on processors without AMX.
+    """
+
+    def matches(self, node: ir.Node) -> bool:
+        """What `ResizeToConv` takes, of up to 16 channels."""
+        return super().matches(node) and map_shape(node.inputs[0])[0] <= _FEW
+
+    def rewrite(self, node: ir.Node) -> None:
+        """A pixel adds to 4x4 new ones. The border, repeated once, adds to the outer ones."""
+        channels, _, _ = map_shape(node.inputs[0])
+        kernel = np.zeros((channels, channels, 4, 4), np.float32)
+        kernel[range(channels), range(channels)] = np.outer(_SHARES, _SHARES)
+        chain = Chain(node, node.inputs[0])
+        chain.add("Pad", "bordered", [0, 0, 1, 1, 0, 0, 1, 1], mode="edge")
+        settings = {"kernel_shape": [4, 4], "strides": [2, 2], "pads": [3, 3, 3, 3]}
+        chain.add("ConvTranspose", "weighted", kernel, **settings)
         chain.replace_node()
 
 

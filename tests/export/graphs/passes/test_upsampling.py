@@ -11,18 +11,22 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeunet.exporting.graphs.passes import (
     DeconvToDepthToSpace,
+    DepthToSpaceToDeconv,
     DepthToSpaceToPixelShuffle,
     DropResize,
     PixelShuffleToDepthToSpace,
     ResizeToConv,
+    ResizeToDeconv,
     ResizeToGather,
 )
 from support.graphs import ops, run
 from support.passes import (
+    SHAPE,
     assert_left_alone,
     assert_same,
     chain,
     images,
+    product,
     resized,
     rewritten_by,
     weights,
@@ -74,13 +78,81 @@ def test_deconv_that_overlaps_or_pads_is_left_alone(attributes: dict[str, list[i
     assert_left_alone(DeconvToDepthToSpace(), deconv(**attributes), image)
 
 
+def spread(activation: str | None, **changed: object) -> onnx.ModelProto:
+    """A convolution to 4 * 3 channels, its activation, and DepthToSpace."""
+    given: dict[str, object] = {"size": 1, "blocksize": 2, "mode": "DCR", "once": True, **changed}
+    size, places = int(given["size"]), int(given["blocksize"]) ** 2
+    bias = np.tile(weights(3), places) + (np.arange(3 * places) if "biases" in changed else 0)
+    settings = {"kernel_shape": [size, size], "pads": [size // 2] * 4}
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["sums"], name="conv", **settings),
+        helper.make_node(activation or "Identity", ["sums"], ["active"], name="active"),
+        helper.make_node(
+            "DepthToSpace",
+            ["active" if activation else "sums"],
+            ["pixels"],
+            blocksize=given["blocksize"],
+            mode=given["mode"],
+        ),
+        product("pixels", "logits", "head"),
+    ]
+    if activation is None:
+        del nodes[1]
+    if not given["once"]:
+        nodes[-1:] = [
+            product("pixels", "some", "head"),
+            helper.make_node("ReduceMean", ["sums"], ["mean"], axes=[1, 2, 3]),
+            helper.make_node("Add", ["some", "mean"], ["logits"]),
+        ]
+    held = weights(3 * places, SHAPE[0], size, size)
+    return chain(*nodes, w=held, b=bias.astype(np.float32))
+
+
+@pytest.mark.parametrize("activation", [None, "Relu"])
+def test_depth_to_space_becomes_the_deconvolution_that_it_was(activation: str | None) -> None:
+    model = spread(activation)
+    found = rewritten_by(DepthToSpaceToDeconv(), model)
+    assert {"ConvTranspose"} <= ops(found) and not ops(found) & {"Conv", "DepthToSpace"}
+    assert_same(found, model)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        spread("Relu", size=3),
+        spread("Relu", mode="CRD"),
+        spread("Relu", blocksize=3),
+        spread("Relu", biases="differ"),
+        spread("Relu", once=False),
+        spread("Sigmoid"),
+    ],
+    ids=["3x3", "other order", "3x3 blocks", "biases", "read twice", "sigmoid"],
+)
+def test_other_depth_to_spaces_stay(model: onnx.ModelProto) -> None:
+    assert_left_alone(DepthToSpaceToDeconv(), model, images())
+
+
+def test_passes_for_int8_leave_float_nodes_alone() -> None:
+    assert_left_alone(DepthToSpaceToDeconv(["active"]), spread("Relu"), images())
+    assert_left_alone(ResizeToDeconv(["other"]), resized((3, 4, 4)), images()[:, :3, :4, :4])
+
+
+def test_a_deconvolution_of_many_channels_would_cost_more_than_a_resize() -> None:
+    assert_left_alone(ResizeToDeconv(), resized((17, 4, 4)), np.ones((1, 17, 4, 4), np.float32))
+
+
 @settings(deadline=None, max_examples=20)
-@given(channels=st.integers(1, 5), height=st.integers(1, 6), width=st.integers(1, 6))
+@given(
+    channels=st.integers(1, 5),
+    height=st.integers(1, 6),
+    width=st.integers(1, 6),
+    form=st.sampled_from([ResizeToConv, ResizeToDeconv]),
+)
 def test_upsampling_as_a_convolution_computes_the_same(
-    channels: int, height: int, width: int
+    channels: int, height: int, width: int, form: type[ResizeToConv]
 ) -> None:
     model = resized((channels, height, width))
-    rewritten = rewritten_by(ResizeToConv(), model)
+    rewritten = rewritten_by(form(), model)
     assert "Resize" not in ops(rewritten)
     image = np.random.default_rng(1).normal(size=(2, channels, height, width)).astype("f")
     np.testing.assert_allclose(run(rewritten, image)[0], run(model, image)[0], atol=1e-6)
