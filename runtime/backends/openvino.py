@@ -70,7 +70,8 @@ class OpenVinoNet(PartedNet["_Part"]):
         decoder: the second part.
         gate: thresholds of the presence, None without a gate.
         device: None for the CPU.
-        precision: to compute in. What is not INT8 in a graph with INT8 runs in FP32 on a CPU.
+        precision: to compute in. What is not INT8 in a graph with INT8 runs in BF16 on a CPU that
+            has it, else in FP32.
         threads: of the CPU; None for all cores.
         streams: batches that it computes at once.
 

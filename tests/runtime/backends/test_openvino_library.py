@@ -113,12 +113,12 @@ def test_what_is_not_there_is_told(
 
 
 def test_a_type_is_asked_for_by_name() -> None:
-    """OpenVINO would take BF16 or FP16 wherever there is some."""
+    """OpenVINO would take BF16 or FP16 wherever there is some; INT8 takes it for the rest."""
     plain = Device("CPU", "old", ("FP32", "INT8"))
     amx = Device("CPU", "new", ("FP32", "FP16", "BF16", "INT8"))
     gpu = Device("GPU.0", "card", ("FP32", "FP16", "INT8"))
     assert [plain.hint(each) for each in plain.precisions] == ["f32", "f32", "f32"]
-    assert [amx.hint(each) for each in amx.precisions] == ["f32", "f16", "bf16", "f32"]
+    assert [amx.hint(each) for each in amx.precisions] == ["f32", "f16", "bf16", "bf16"]
     assert [gpu.hint(each) for each in gpu.precisions] == ["f32", "f16", "f16"]
     with pytest.raises(UsageError, match=r"CPU \(old\) does not .* BF16; it does in FP32, FP16, I"):
         plain.hint("bf16")
