@@ -19,7 +19,7 @@ from edgeunet.benchmark.entries import Entry
 from edgeunet.benchmark.peers import PEERS, PeerNet, peer_versions
 from edgeunet.benchmark.timing import first_seconds, sampled_latencies
 from edgeunet.benchmark.tools import Made, open_openvino, open_ort
-from edgeunet.doctor import environment
+from edgeunet.doctor import environment, instructions
 from edgeunet.errors import first_line
 from edgeunet.runtime.backends.choice import candidates, choose
 from edgeunet.runtime.backends.openvino_library import openvino_core
@@ -89,7 +89,7 @@ def measure_cell(kept: Kept, threads: int, batch: int, *, budget: float) -> dict
         "auto": chosen,
         "why": why,
         "problems": problems,
-        "machine": environment() | peer_versions(),
+        "machine": environment() | peer_versions() | {"instructions": _instructions()},
     }
 
 
@@ -154,6 +154,12 @@ def _peer(net: PeerNet, images: Images) -> Call:
 def _torch(net: Any, images: Images) -> Call:
     tensor = torch.from_numpy(images)
     return lambda: net(tensor).numpy()
+
+
+def _instructions() -> str:
+    """Such as "INT8: AMX, VNNI; BF16: AMX; FP16: none"."""
+    found = instructions().items()
+    return "; ".join(f"{kind}: {', '.join(names) or 'none'}" for kind, names in found)
 
 
 def _auto(kept: Kept, threads: int, *, again: bool) -> tuple[str, str]:

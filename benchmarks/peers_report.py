@@ -43,7 +43,8 @@ def _processor(name: str, lines: Sequence[Line]) -> Iterator[str]:
     machine = lines[-1]["machine"]
     known = ("onnxruntime", "openvino", "torch", "nncf", "ncnn", "MNN")
     versions = ", ".join(f"{each} {machine[each]}" for each in known if each in machine)
-    yield f"## {name}, {machine['cores']} cores\n\n{versions}\n"
+    yield f"## {name}, {machine['cores']} cores\n"
+    yield f"Instructions for {machine['instructions']}. {versions}\n"
     gains = [_gain(line) for line in lines]
     near = sum(_auto_ratio(line) <= _NEAR for line in lines)
     mean = math.exp(sum(map(math.log, gains)) / len(gains))
