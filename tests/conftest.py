@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache, partial
@@ -94,6 +95,17 @@ def _verified_on_few_frames() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("edgeunet.exporting.proof.FRAMES", 8)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals_as_from_a_terminal() -> None:
+    """In the background of a script SIGINT is ignored, and under `nohup` SIGHUP, here and below."""
+    for number, usual in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 @pytest.fixture(scope="session", autouse=True)

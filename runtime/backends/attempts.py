@@ -58,19 +58,21 @@ def noting(asked: Asked) -> Iterator[Callable[[Tried], AbstractContextManager[ob
         if path is None:
             raise FileNotFoundError
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f"{path.stem}.", suffix=".trying", dir=path.parent)
+        handle, made = tempfile.mkstemp(prefix=f"{path.stem}.", suffix=".new", dir=path.parent)
     except OSError:  # nothing can be kept here, which `write_kept` tells
         yield lambda tried: nullcontext()
         return
+    note = Path(made)
     try:
         with suppress(OSError):  # a file system without locks
             fcntl.flock(handle, fcntl.LOCK_EX)
+        note = note.rename(note.with_suffix(".trying"))  # nobody sees it without its lock
 
         @contextmanager
         def trying(tried: Tried) -> Iterator[None]:
-            note = json.dumps(encode(Attempt(*tried, asked.versions))).encode()
+            content = json.dumps(encode(Attempt(*tried, asked.versions))).encode()
             with suppress(OSError):  # the disk is full
-                os.pwrite(handle, note, 0)
+                os.pwrite(handle, content, 0)
             try:
                 yield
             finally:
@@ -79,7 +81,7 @@ def noting(asked: Asked) -> Iterator[Callable[[Tried], AbstractContextManager[ob
         yield trying
     finally:
         with suppress(OSError):
-            Path(name).unlink()
+            note.unlink()
         os.close(handle)
 
 
