@@ -31,9 +31,9 @@ def sampled_latencies(
     Args:
         budget: seconds for each candidate, of which a third goes to those three times slower than
             the fastest. One too slow for it gets two counted calls. One that is both so slow and
-            takes a second or more gets the first call alone.
-        rounds: most blocks of a candidate. first: seconds of each candidate's first call, if it was
-            made already; else it is made here.
+            takes a second or more gets one call alone.
+        rounds: most blocks of a candidate.
+        first: seconds of a call of each, see `first_seconds`, if they are known.
 
     Example:
         >>> from edgeunet.benchmark.timing import sampled_latencies
@@ -60,11 +60,12 @@ def sampled_latencies(
 
 
 def first_seconds(call: Callable[[], object]) -> float:
-    """Seconds of the fastest of a few calls after the first; of the first if it takes a second."""
-    (spent,) = _block(call, 0, 1)
-    if spent >= _VERY_SLOW:
-        return spent
-    return min(_block(call, 0, 1 if spent > 3 * _SLOW else WARM_UP + 1))
+    """Seconds of the fastest of a few calls; of one if that is slow. The first does not count.
+
+    Engines compile in it, which takes them more than a second for some nets of 30 ms.
+    """
+    (spent,) = _block(call, 1, 1)
+    return spent if spent > 3 * _SLOW else min(spent, *_block(call, 0, WARM_UP))
 
 
 def _warm_up(spent: float) -> int:

@@ -51,8 +51,22 @@ def test_what_has_lost_gets_fewer_calls(clock: Clock) -> None:
     counts = Counter(clock.calls)
     assert counts["fast"] > 10
     assert 2 <= len(found["lost"]) <= 3
-    assert counts["far"] == len(found["far"]) == 1
+    assert (counts["far"], len(found["far"])) == (2, 1)
     assert [round(each) for each in found["far"]] == [2000]
+
+
+def test_a_first_call_that_compiles_is_no_latency(clock: Clock) -> None:
+    """OpenVINO took a second for the first of one net, and 34 ms for each that followed."""
+    fast, other = clock.taking("fast", 0.03), clock.taking("other", 0.03)
+
+    def compiling() -> None:
+        if "fast" not in clock.calls:
+            clock.now += 1.0
+        fast()  # type: ignore[operator]
+
+    found = sampled_latencies({"fast": compiling, "other": other})  # type: ignore[dict-item]
+    assert {round(each) for each in found["fast"]} == {30}
+    assert len(found["fast"]) > 10
 
 
 def test_slow_ones_in_the_race_are_timed_twice(clock: Clock) -> None:
