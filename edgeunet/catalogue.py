@@ -65,14 +65,17 @@ VARIANTS = MappingProxyType(
 
 @dataclass(frozen=True)
 class WeightsSummary:
-    """Weights that come with the package. input: HxW. miou: on the validation data, percent."""
+    """Weights that come with the package.
+
+    input: HxW. miou: on the validation data, percent; None if the net was trained on them too.
+    """
 
     tag: str
     parameters: int
     input: str
     classes: int
     gated: bool
-    miou: float
+    miou: float | None
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ def _weights(model: str, tag: str) -> WeightsSummary:
         input=f"{card.input.height}x{card.input.width}",
         classes=len(card.classes),
         gated=card.gate is not None,
-        miou=card.metrics["miou"],
+        miou=card.metrics.get("miou"),
     )
 
 

@@ -26,7 +26,8 @@ def command(size: tuple[int, int], as_json: bool) -> None:
     )
     for row in rows:
         for entry in row.weights:
+            miou = "-" if entry.miou is None else f"{entry.miou:.2f}"
             click.echo(
                 f"{row.name:<14}{entry.tag:<16}{entry.parameters:>12,}{entry.input:>10}"
-                f"{entry.classes:>9}{'yes' if entry.gated else 'no':>6}{entry.miou:>8.2f}"
+                f"{entry.classes:>9}{'yes' if entry.gated else 'no':>6}{miou:>8}"
             )

@@ -125,8 +125,8 @@ def command(
 
     Checks all images and masks first, and prints how much there is of each class.
 
-    Writes best.safetensors, the weights of the epoch with the highest validation mIoU. An
-    interrupted run resumes and ends with bit-identical weights.
+    Writes best.safetensors, the weights of the epoch with the highest validation mIoU, or with
+    --with-val of the last epoch. An interrupted run resumes and ends with bit-identical weights.
     """
     if check:
         return _check(model, data, layout, options, as_json=as_json)
@@ -145,7 +145,8 @@ def command(
     if as_json:
         echo_json({"checkpoint": str(output / "best.safetensors"), "metrics": card.metrics})
     else:
-        echo(f"mIoU {card.metrics['miou']:.2f} %, wrote {output / 'best.safetensors'}")
+        found = f"mIoU {card.metrics['miou']:.2f} %" if card.metrics else "trained on val too"
+        echo(f"{found}, wrote {output / 'best.safetensors'}")
 
 
 def _check(

@@ -1,7 +1,7 @@
-"""Random geometry and colour for training crops.
+"""Random geometry for training crops.
 
 `Augmentation` holds the ranges and draws from them. A drawn geometry is a `Warp`, which reads
-image, mask and weights alike.
+image, mask and weights alike. `photometry` changes the light.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..bundle.manifest import BYTE_LEVELS, Levels
 from ..data.fit import Frame
 from ..metrics import IGNORE, Mask
 
@@ -81,9 +80,6 @@ class Augmentation:
     scale: smallest and largest zoom, drawn log-uniformly.
     rotation: largest angle, in degrees.
     elastic: sigma of the elastic displacements, in pixels of the crop; 0 for none.
-    contrast: largest relative change of the distance from the crop's mean. brightness, tint:
-    largest relative change of all channels together, and of each. All three are relative, so that
-    dark frames keep their content.
     """
 
     crop: tuple[int, int]
@@ -91,9 +87,6 @@ class Augmentation:
     margin: int = 0
     rotation: float = 4.0
     elastic: float = 0.0
-    contrast: float = 0.3
-    brightness: float = 0.3
-    tint: float = 0.06
 
     def warp(
         self, size: tuple[int, ...], rng: np.random.Generator, *, point: Point | None = None
@@ -123,29 +116,6 @@ class Augmentation:
             x, y = elastic_displacement(height, width, sigma=self.elastic / zoom, rng=rng)
             warp = Warp(warp.x + x, warp.y + y)
         return warp
-
-    def colour(self, image: Frame, rng: np.random.Generator, levels: Levels = BYTE_LEVELS) -> Frame:
-        """(H, W, C) -> the same with another brightness, contrast and tint.
-
-        8 bit stays 8 bit; other depths become FP32, within what the depth holds.
-
-        Args:
-            levels: the first of them is black.
-        """
-        contrast = 1.0 + rng.uniform(-self.contrast, self.contrast)
-        brightness = 1.0 + rng.uniform(-self.brightness, self.brightness)
-        tint = 1.0 + rng.uniform(-self.tint, self.tint, size=image.shape[2])
-        if image.dtype != np.uint8:
-            light = image.astype(np.float32) - np.float32(levels[0])
-            mean = light.mean()
-            light = ((light - mean) * contrast + mean) * brightness * tint + levels[0]
-            if image.dtype.kind != "f":
-                light = np.clip(light, np.iinfo(image.dtype).min, np.iinfo(image.dtype).max)
-            return np.asarray(light, np.float32)
-        mean = image.mean()
-        values = ((np.arange(256.0)[:, None] - mean) * contrast + mean) * brightness * tint
-        table = np.clip(values, 0, 255).astype(np.uint8)  # (256, C)
-        return np.stack([table[image[..., c], c] for c in range(image.shape[2])], axis=-1)
 
 
 def affine(matrix: npt.NDArray[np.float64], height: int, width: int) -> Warp:

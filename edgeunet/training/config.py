@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import UsageError
 from ..fields import check, described
 from .losses import LOSSES
+from .photometry import PHOTOMETRY
 
 _PAPER = "the paper's"
 
@@ -20,7 +21,7 @@ class TrainConfig:
     crop: (height, width), pixels. warmup: share of the steps with a rising learning rate; a cosine
     to 0 follows. ema: decay of the weights' moving average, which is validated and saved.
     validate_every: epochs from one validation to the next. loss: a name in `LOSSES`. border: w0 of
-    `weight_map`. focus: see `Focus`.
+    `weight_map`. focus: see `Focus`. mix: see `mix_classes`.
     """
 
     crop: tuple[int, int] = described((192, 256), "Size of the training crops.", ge=1)
@@ -30,10 +31,21 @@ class TrainConfig:
     epochs: int = described(100, "Passes over the training images.", ge=1)
     batch_size: int = described(12, "Crops per training step.", ge=1, flag="--batch")
     learning_rate: float = described(2e-3, "Highest learning rate.", gt=0, flag="--lr")
+    encoder_rate: float = described(
+        1.0,
+        "Learning rate of the encoder, as a share of the others'; 0.5 suits one that starts from "
+        "ImageNet.",
+        gt=0,
+        le=1,
+        flag="--encoder-lr",
+    )
     weight_decay: float = 1e-2
     warmup: float = 0.05
     ema: float = 0.995
     amp: bool = described(True, "Run the net in BF16 (autocast).")
+    with_val: bool = described(
+        False, "Train on val too and keep the last epoch: for a recipe that is already judged."
+    )
     seed: int = described(0, "Seed of weights and crops.")
     validate_every: int = 5
     loss: str = described(
@@ -53,6 +65,15 @@ class TrainConfig:
         0.0, "Sigma of the elastic deformation, pixels.", ge=0, shown_default=_PAPER
     )
     focus: float = described(0.0, "Share of the crops that are placed on rare classes.", ge=0, le=1)
+    photometry: str = described(
+        "mild",
+        "How much light, optics and compression vary: mild for one camera in steady light, camera "
+        "for cameras and weather as they come.",
+        choices=tuple(PHOTOMETRY),
+    )
+    mix: float = described(
+        0.0, "Share of the crops that get half the classes of another one.", ge=0, le=1
+    )
 
     def __post_init__(self) -> None:
         check(self)

@@ -18,6 +18,7 @@ from ..data.resize import resize_frame
 from ..data.samples import Sample
 from ..metrics import Mask
 from .augment import Augmentation, Point
+from .photometry import Photometry
 from .weight_map import WeightMaps
 
 
@@ -91,6 +92,7 @@ class Crops(TorchDataset[tuple[Tensor, ...]]):
     num_classes: int
     augment: Augmentation
     focus: Focus
+    photometry: Photometry = field(default_factory=Photometry)
     weight_maps: WeightMaps | None = None
     epoch_seed: int = 0
     _fit: Fit = field(init=False, repr=False)
@@ -114,7 +116,7 @@ class Crops(TorchDataset[tuple[Tensor, ...]]):
         image = resize_frame(image, size, self.spec.filter)
         point = None if class_id is None else random_point(mask, class_id, rng, size)
         warp = self.augment.warp(size, rng, point=point)
-        image = self.augment.colour(warp.image(image), rng, self.spec.levels)
+        image = self.photometry.apply(warp.image(image), rng, self.spec.levels)
         pixels = self._normalised(image, own)
         if self.spec.fills:
             pixels[warp.outside(size)] = own.outside

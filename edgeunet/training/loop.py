@@ -7,10 +7,12 @@ import json
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, update_bn
@@ -20,7 +22,7 @@ from ..bundle.manifest import InputSpec
 from ..data.check import Contents, check_dataset
 from ..data.datasets import Dataset
 from ..data.fit import Fit, Frame
-from ..errors import CheckpointError, TrainingError
+from ..errors import CheckpointError, TrainingError, UsageError
 from ..files import write_bytes
 from ..gate.calibrate import calibrate_checkpoint
 from ..metrics import Mask
@@ -35,7 +37,10 @@ from .augment import Augmentation
 from .config import Clock, Progress, TrainConfig
 from .crops import Crops, focus_on
 from .losses import LOSSES, Target, gate_loss
+from .mixing import mix_classes
 from .optimizer import adamw, warm_ema, warmup_cosine
+from .photometry import PHOTOMETRY
+from .precision import mixed_precision
 from .start import load_start, training_format
 from .weight_map import WeightMaps, class_weights
 
@@ -69,6 +74,11 @@ class Trainer:
         structure: Structure | None = None,
         **arguments: Any,
     ) -> None:
+        if config.with_val and arguments.get("cgm"):
+            raise UsageError(
+                "with_val and a gate: its thresholds are found on val, which a net that was "
+                "trained on val knows too well. Train the gate without --with-val."
+            )
         self.fit = Fit(spec)
         self.contents = contents = check_dataset(dataset, self.fit)
         self.model_name = model
@@ -88,7 +98,10 @@ class Trainer:
         self.segmentation_loss = LOSSES[config.loss]
         self.steps = max(1, len(self.crops) // config.batch_size)  # in an epoch
         self.optimizer = adamw(
-            self.net, learning_rate=config.learning_rate, weight_decay=config.weight_decay
+            self.net,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            encoder_rate=config.encoder_rate,
         )
         total = config.epochs * self.steps
         warmup = max(1, round(config.warmup * total))
@@ -107,20 +120,23 @@ class Trainer:
 
     def _new_crops(self, contents: Contents) -> Crops:
         config, weight_maps = self.config, None
+        splits = ("train", "val") if config.with_val else ("train",)
+        pixels = np.concatenate([getattr(contents, name).by_image for name in splits])
         if config.loss == "weighted_cross_entropy":
             weight_maps = WeightMaps(
                 self.output / "weight_maps",
                 border=config.border,
-                balance=class_weights(contents.train.pixels),
+                balance=class_weights(pixels.sum(0)),
             )
         return Crops(
-            self.dataset.samples("train"),
+            [sample for name in splits for sample in self.dataset.samples(name)],
             self.spec,
             num_classes=len(self.dataset.classes),
             augment=Augmentation(
                 config.crop, scale=config.scale, margin=self.net.margin, elastic=config.elastic
             ),
-            focus=focus_on(contents.train.by_image, share=config.focus),
+            focus=focus_on(pixels, share=config.focus),
+            photometry=PHOTOMETRY[config.photometry],
             weight_maps=weight_maps,
         )
 
@@ -172,8 +188,11 @@ class Trainer:
             started = time.monotonic()
             loss = self._train_epoch(clock, report)
             self.epoch += 1
-            miou = None
-            if self.epoch % self.config.validate_every == 0 or self.epoch == self.config.epochs:
+            miou, last = None, self.epoch == self.config.epochs
+            if self.config.with_val:
+                if last:
+                    self._save_last(self.seconds + time.monotonic() - started)
+            elif last or self.epoch % self.config.validate_every == 0:
                 miou = self._validate(self.seconds + time.monotonic() - started)
             self.seconds += time.monotonic() - started
             minutes = round(self.seconds / 60, 2)
@@ -199,9 +218,10 @@ class Trainer:
         loader = DataLoader(
             self.crops, batch_size=size, shuffle=True, drop_last=True, num_workers=self.workers
         )
-        total = 0.0
+        total, rng = 0.0, np.random.default_rng((seed, len(self.crops)))
         for step, batch in enumerate(loader, start=1):
-            images, *truth = (tensor.to(self.device, non_blocking=True) for tensor in batch)
+            crops = [tensor.to(self.device, non_blocking=True) for tensor in batch]
+            images, *truth = mix_classes(crops, self.config.mix, rng)
             loss = self._loss(images.contiguous(memory_format=self.memory_format), Target(*truth))
             total += self._finite(loss.item(), step)
             self.optimizer.zero_grad(set_to_none=True)
@@ -220,8 +240,8 @@ class Trainer:
         loss = torch.stack([self.segmentation_loss(head, target) for head in heads]).mean()
         return loss if presence is None else loss + gate_loss(presence, target)
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.amp)
+    def _autocast(self) -> AbstractContextManager[None]:
+        return mixed_precision(self.device, enabled=self.config.amp)
 
     def _finite(self, loss: float, step: int) -> float:
         if math.isfinite(loss):
@@ -251,6 +271,13 @@ class Trainer:
             card = self._card(found.metrics(), round(seconds / 60, 1))
             save_checkpoint(self.output / "best.safetensors", net, card, half=True)
         return found.miou
+
+    def _save_last(self, seconds: float) -> None:
+        """Save the averaged weights of a net that has seen every labelled image."""
+        net = self._averaged_net()
+        self._refresh_statistics(net)
+        card = self._card({}, round(seconds / 60, 1))
+        save_checkpoint(self.output / "best.safetensors", net.eval(), card, half=True)
 
     def _averaged_net(self) -> SegmentationNet:
         return cast(SegmentationNet, self.averaged.module)

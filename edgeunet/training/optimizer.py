@@ -12,14 +12,28 @@ from torch.optim.lr_scheduler import LambdaLR
 _Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
-def adamw(net: nn.Module, *, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW that decays kernels only: decay hurts norms and biases, which are one-dimensional."""
-    parameters = list(net.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+def adamw(
+    net: nn.Module, *, learning_rate: float, weight_decay: float, encoder_rate: float = 1.0
+) -> torch.optim.AdamW:
+    """AdamW that decays kernels only: decay hurts norms and biases, which are one-dimensional.
+
+    Args:
+        encoder_rate: learning rate of `net.encoder`, as a share of the others'. A pretrained
+            encoder keeps more of what it knows with a smaller one.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in net.named_parameters():
+        rate = learning_rate * (encoder_rate if name.startswith("encoder.") else 1.0)
+        decay = weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((rate, decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": parameters, "lr": rate, "weight_decay": decay}
+            for (rate, decay), parameters in groups.items()
+        ],
+        lr=learning_rate,
+        fused=True,
+    )
 
 
 def warmup_cosine(optimizer: torch.optim.Optimizer, *, warmup: int, total: int) -> LambdaLR:

@@ -72,7 +72,8 @@ def train(
             not say what their values or channels mean, see `input_for`. CheckpointError: `output`
             belongs to another run, or `initial` does not fit. MissingDependencyError: a loss of
             torchmetrics, which is not installed. TrainingError: the loss is no longer
-            finite. OutputError: another run trains into `output`. UsageError: it is a file.
+            finite. OutputError: another run trains into `output`. UsageError: it is a file; a net
+            with a gate and `config.with_val`.
     """
     check_directory(output, force=True)
     if config.loss == "hybrid" and not is_installed("torchmetrics"):

@@ -97,6 +97,16 @@ def test_check_opens_the_weights_too(tmp_path: Path) -> None:
     assert "got --raw without --weights" in fails(2, *check, "--raw")
 
 
+def test_training_on_val_too_gives_no_miou(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data", train=2, val=1, height=32, width=32, seed=4)
+    short = ("--epochs", "1", "--batch", "2", "--crop", "32x32", "--no-amp", "--width", "4")
+    common = ("--data", tmp_path / "data", *short, "-o", tmp_path / "run", "--with-val")
+    done = succeeds("train", "--model", "mobile_unet", *common)
+    assert "trained on val too, wrote " in done.stdout
+    card = json.loads((tmp_path / "run" / "best.json").read_text())
+    assert card["metrics"] == {} and card["training"]["with_val"] is True
+
+
 def test_encoder_is_chosen_and_stands_on_the_card(tmp_path: Path) -> None:
     write_dataset(tmp_path / "data", train=2, val=1, height=32, width=32, seed=4)
     short = ("--epochs", "1", "--batch", "2", "--crop", "32x32", "--no-amp", "--width", "4")

@@ -100,7 +100,7 @@ def test_crops_beyond_the_border_look_as_at_inference(tmp_path: Path) -> None:
         assert bool((image[:, outside] == 0).all()) is zeros
 
 
-STILL = Augmentation((64, 48), scale=(1, 1), rotation=0, contrast=0, brightness=0, tint=0)
+STILL = Augmentation((64, 48), scale=(1, 1), rotation=0)
 
 
 @pytest.mark.parametrize("how", get_args(Filter))

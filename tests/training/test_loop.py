@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.datasets import open_dataset
-from edgeunet.errors import CheckpointError, TrainingError
+from edgeunet.errors import CheckpointError, TrainingError, UsageError
 from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.training.config import Progress, TrainConfig
 from edgeunet.training.loop import Trainer
@@ -99,6 +99,47 @@ def test_interrupted_run_resumes_with_bit_identical_weights(data: Path, tmp_path
     expected, found = (load_file(path / "best.safetensors") for path in (whole, parts))
     assert all((expected[name] == found[name]).all() for name in expected)
     assert losses(parts) == losses(whole)
+
+
+def test_mixing_and_changed_light_resume_with_bit_identical_weights(
+    data: Path, tmp_path: Path
+) -> None:
+    config = replace(SHORT, epochs=2, mix=0.5, photometry="camera")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train("mobile_unet", data, whole, config=config, size=(64, 64), width=8)
+
+    def stop(news: Progress) -> None:
+        if news.epoch == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train("mobile_unet", data, parts, config=config, size=(64, 64), width=8, report=stop)
+    train("mobile_unet", data, parts, config=config, size=(64, 64), width=8)
+    assert losses(parts) == losses(whole)
+    expected, found = (load_file(path / "best.safetensors") for path in (whole, parts))
+    assert all((expected[name] == found[name]).all() for name in expected)
+
+
+def test_with_val_trains_on_both_and_keeps_the_last_epoch(data: Path, tmp_path: Path) -> None:
+    config, dataset = replace(SHORT, epochs=2, with_val=True), open_dataset(data)
+    arguments = {"spec": InputSpec(64, 64), "config": config, "width": 8}
+    trainer = Trainer("mobile_unet", dataset, tmp_path, **arguments)
+    paths = [sample.image for sample in trainer.crops.samples]
+    assert paths == [each.image for name in ("train", "val") for each in dataset.samples(name)]
+    focused = {image for _, images in trainer.crops.focus.holders for image in images}
+    assert focused & set(range(16)) and focused & set(range(16, 20))
+    card = trainer.run()
+    assert card.metrics == {}
+    assert card.training is not None and card.training["best_epoch"] == 2
+    assert card.training["with_val"] is True
+    assert [entry["miou"] for entry in trainer.log] == [None, None]
+
+
+def test_with_val_refuses_a_gate(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="thresholds are found on val"):
+        train(
+            "unet3p", data, tmp_path, config=replace(SHORT, with_val=True), size=(64, 64), cgm=True
+        )
 
 
 def losses(run: Path) -> list[tuple[int, float]]:

@@ -17,6 +17,20 @@ def test_only_kernels_decay() -> None:
     assert (kernels["weight_decay"], vectors["weight_decay"]) == (0.01, 0)
 
 
+def test_encoder_learns_at_its_share_of_the_rate() -> None:
+    net = nn.ModuleDict({"encoder": nn.Conv2d(3, 4, 3), "head": nn.Conv2d(4, 2, 1)})
+    optimizer = adamw(net, learning_rate=0.1, weight_decay=0.01, encoder_rate=0.25)
+    rates = {
+        tuple(parameter.shape): group["lr"]
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    assert rates[4, 3, 3, 3] == rates[4,] == pytest.approx(0.025)
+    assert rates[2, 4, 1, 1] == rates[2,] == pytest.approx(0.1)
+    schedule = warmup_cosine(optimizer, warmup=2, total=10)
+    assert sorted(set(schedule.get_last_lr())) == pytest.approx([0.0125, 0.05])
+
+
 def test_learning_rate_rises_and_falls_to_zero() -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
     schedule = warmup_cosine(optimizer, warmup=10, total=100)

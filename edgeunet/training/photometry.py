@@ -1,0 +1,163 @@
+"""Random light, optics and compression for training crops: how cameras vary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ..bundle.manifest import BYTE_LEVELS, Levels
+from ..data.fit import Frame
+
+Floats = npt.NDArray[np.float32]
+
+_SHOWABLE = (1, 3)  # channels of a picture that JPEG compresses
+
+
+@dataclass(frozen=True)
+class Photometry:
+    """Ranges of the random changes of a crop's values; its geometry stays.
+
+    Every crop gets another gamma, brightness, tint and contrast. These multiply, so that dark
+    frames keep their content:
+
+    gamma: largest natural logarithm of the exponent. brightness, tint: the same of a factor for all
+    channels, and for each. contrast: largest relative change of the distance from the mean.
+
+    `often` of the crops, 0..1, get each of the others, independently:
+
+    shadow: darkest factor on one side of a random soft line; 1 for none. blur: largest sigma,
+    pixels. noise: largest standard deviation, as a share of black to white. jpeg: lowest quality,
+    1..100; 0 for none. Only 8-bit crops of one or three channels are compressed.
+
+    Example:
+        >>> import numpy as np
+        >>> from edgeunet.training.photometry import PHOTOMETRY
+        >>> crop = np.full((64, 64, 3), 100, np.uint8)
+        >>> PHOTOMETRY["camera"].apply(crop, np.random.default_rng(0)).shape
+        (64, 64, 3)
+    """
+
+    gamma: float = 0.0
+    brightness: float = 0.0
+    tint: float = 0.0
+    contrast: float = 0.0
+    often: float = 0.3
+    shadow: float = 1.0
+    blur: float = 0.0
+    noise: float = 0.0
+    jpeg: int = 0
+
+    def apply(self, crop: Frame, rng: np.random.Generator, levels: Levels = BYTE_LEVELS) -> Frame:
+        """(H, W, C) -> the same in another light.
+
+        8 bit stays 8 bit; other depths become FP32, within what the depth holds.
+
+        Args:
+            levels: values that mean black and white.
+        """
+        depth = crop.dtype
+        if depth != np.uint8:
+            crop = crop.astype(np.float32)
+        # In the order in which they happen: the scene, the lens, the sensor, the file.
+        if self.shadow < 1 and rng.random() < self.often:
+            shade = _shade(crop.shape[:2], rng.uniform(self.shadow, 1), rng)
+            crop = _like(crop, levels[0] + (crop.astype(np.float32) - levels[0]) * shade)
+        if self.blur and rng.random() < self.often:
+            crop = _blurred(crop, max(1e-3, rng.uniform(0, self.blur)))
+        crop = self._exposed(crop, rng, levels)
+        if self.noise and rng.random() < self.often:
+            deviation = rng.uniform(0, self.noise) * (levels[1] - levels[0])
+            noise = rng.standard_normal(crop.shape, np.float32) * np.float32(deviation)
+            crop = _like(crop, crop + noise)
+        if self.jpeg and rng.random() < self.often:
+            quality = int(rng.integers(self.jpeg, 101))
+            if depth == np.uint8 and crop.shape[2] in _SHOWABLE:
+                crop = _compressed(crop, quality)
+        if depth.kind == "f" or depth == np.uint8:
+            return crop
+        return np.clip(crop, np.iinfo(depth).min, np.iinfo(depth).max).astype(np.float32)
+
+    def _exposed(self, crop: Frame, rng: np.random.Generator, levels: Levels) -> Frame:
+        """Another gamma, brightness, tint and contrast; by a table if the crop has 8 bit."""
+        black, white = levels
+        exponent = np.exp(rng.uniform(-self.gamma, self.gamma))
+        factor = np.exp(rng.uniform(-self.brightness, self.brightness))
+        tint = np.exp(rng.uniform(-self.tint, self.tint, crop.shape[2]))
+        contrast = 1.0 + rng.uniform(-self.contrast, self.contrast)
+        eight_bit = crop.dtype == np.uint8
+        values = np.arange(256.0)[:, None] if eight_bit else crop
+        light = (values - black) / (white - black)
+        if self.gamma:  # the sign stays: values may lie below black
+            light = np.sign(light) * np.abs(light) ** exponent
+        light = light * (factor * tint)
+        if not eight_bit:
+            mean = light.mean()
+            light = (light - mean) * contrast + mean
+            return _like(crop, light * (white - black) + black)
+        channels = range(crop.shape[2])
+        # Of the picture, not of the table: each value as often as it occurs.
+        mean = np.mean([light[:, c] @ _shares(crop[..., c]) for c in channels])
+        light = ((light - mean) * contrast + mean) * (white - black) + black
+        table = np.clip(np.rint(light), 0, 255).astype(np.uint8)  # (256, C)
+        return np.stack([table[crop[..., c], c] for c in channels], axis=-1)
+
+
+PHOTOMETRY: Mapping[str, Photometry] = MappingProxyType(
+    {
+        "mild": Photometry(brightness=0.3, tint=0.06, contrast=0.3),
+        "camera": Photometry(
+            gamma=0.5,
+            brightness=0.4,
+            tint=0.15,
+            contrast=0.3,
+            shadow=0.4,
+            blur=1.2,
+            noise=0.04,
+            jpeg=30,
+        ),
+    }
+)
+"""Ranges by name: for one camera in steady light, and for cameras and weather as they come."""
+
+
+def _shares(channel: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """Share (256,) of the pixels that have each value."""
+    return np.bincount(channel.ravel(), minlength=256) / channel.size
+
+
+def _shade(size: tuple[int, ...], darkest: float, rng: np.random.Generator) -> Floats:
+    """Factors (H, W, 1), `darkest` on one side of a random line and 1 on the other."""
+    rows, columns = np.ogrid[-1 : 1 : size[0] * 1j, -1 : 1 : size[1] * 1j]
+    angle, offset = rng.uniform(0, 2 * np.pi), rng.uniform(-0.7, 0.7)
+    softness = rng.uniform(0.02, 0.5)  # of half a side
+    distance = rows * np.sin(angle) + columns * np.cos(angle) - offset
+    lit = np.clip(distance / softness + 0.5, 0, 1)
+    return np.asarray(darkest + (1 - darkest) * lit, np.float32)[..., None]
+
+
+def _blurred(crop: Frame, sigma: float) -> Frame:
+    out = cv2.GaussianBlur(crop, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
+    return np.asarray(out).reshape(crop.shape)  # OpenCV drops the axis of a single channel
+
+
+def _compressed(crop: Frame, quality: int) -> Frame:
+    """After JPEG; a colour crop is in RGB, OpenCV's order is BGR."""
+    flag = cv2.IMREAD_COLOR if crop.shape[2] == 3 else cv2.IMREAD_GRAYSCALE
+    done, encoded = cv2.imencode(
+        ".jpg", np.ascontiguousarray(crop[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality]
+    )
+    assert done, f"OpenCV did not encode a crop of shape {crop.shape}"
+    decoded = cv2.imdecode(encoded, flag)
+    return np.asarray(decoded, np.uint8).reshape(crop.shape)[..., ::-1]
+
+
+def _like(crop: Frame, values: npt.NDArray[np.floating]) -> Frame:
+    """Values in 8 bit if the crop is, else in FP32."""
+    if crop.dtype == np.uint8:
+        return np.asarray(np.clip(np.rint(values), 0, 255), np.uint8)
+    return np.asarray(values, np.float32)
