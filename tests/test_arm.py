@@ -59,7 +59,7 @@ def masks(folder: Path) -> dict[str, np.ndarray]:
 def test_masks_are_those_of_x86(
     board: Board, precision: str, int8_bundle: Path, images: Path, film: Path, tmp_path: Path
 ) -> None:
-    command = ["run", int8_bundle, images, film, "--precision", precision, "--force", "-o"]
+    command = ["run", int8_bundle, images, film, "--precision", precision, "-o"]
     succeeds(*command, tmp_path / "x86")
     board.succeeds(*command, tmp_path / "arm")
     wanted, found = masks(tmp_path / "x86"), masks(tmp_path / "arm")
