@@ -49,7 +49,7 @@ class Row:
     """One net. model: a variant, or None for one of segmentation_models_pytorch.
 
     weights: a tag; None trains for a minute. width: of a variant without weights. depth: that
-    U-Net++ is cut to. encoder: of `smp.Unet`, or of `eff_unet`.
+    U-Net++ is cut to. encoder: of `smp.Unet`, or of `eff_unet`. decoder: of `mobile_unet`.
     """
 
     name: str
@@ -58,12 +58,14 @@ class Row:
     width: int | None = None
     depth: int | None = None
     encoder: str = ""
+    decoder: str = ""
 
 
 ROWS = {
     row.name: row
     for row in (
         Row("mobile_unet camvid", "mobile_unet", "camvid"),
+        Row("mobile_unet light", "mobile_unet", width=32, decoder="light"),
         Row("unet 8", "unet", "cells"),
         Row("unet 32", "unet", width=32),
         *(Row(f"unetpp depth {depth}", "unetpp", "cells", depth=depth) for depth in (1, 2, 3, 4)),
@@ -207,7 +209,8 @@ def _load(net: nn.Module, weights: Path) -> nn.Module:
 def _train_variant(row: Row, path: Path) -> None:
     """Write a checkpoint of a variant at the row's width."""
     assert row.model is not None
-    chosen = {"encoder": row.encoder} if row.encoder else {}
+    parts = {"encoder": row.encoder, "decoder": row.decoder}
+    chosen = {name: part for name, part in parts.items() if part}
     arguments = {"num_classes": len(CLASSES), "in_channels": 3, "width": row.width, **chosen}
     torch.manual_seed(0)
     net = create_model(row.model, **arguments)

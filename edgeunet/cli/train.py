@@ -73,6 +73,9 @@ class TrainOptions:
     encoder: Literal["b0", "lite0"] | None = described(
         None, "Encoder, eff_unet only.", shown_default="b0", section="Net"
     )
+    decoder: Literal["full", "light"] | None = described(
+        None, "Decoder, mobile_unet only.", shown_default="full", section="Net"
+    )
     cgm: bool | None = described(
         None, "Add the classification-guided gate.", shown_default="no-cgm", section="Net"
     )

@@ -10,11 +10,6 @@ from torch import Tensor, nn
 from .base import SegmentationNet
 from .blocks import ascend, descend, round_channels
 
-# MobileNetV2 and EfficientNet have seven stages. The decoder gets the output of the last one at
-# each of the strides 2, 4, 8, 16 and 32.
-_SKIP_STAGES = (0, 1, 2, 4, 6)
-
-
 class Stage(NamedTuple):
     """Blocks of an encoder. stride: of the first one. channels: of the output, at width 32."""
 
@@ -59,6 +54,9 @@ class StagedEncoder(nn.Module):
     def __init__(self, plan: EncoderPlan, *, in_channels: int, width: int) -> None:
         super().__init__()
         channels = [round_channels(width)]
+        # The decoder gets the output of the last stage at each of the strides 2, 4, 8, 16 and 32.
+        strides = [stage.stride for stage in plan.stages[1:]]
+        self._skips = [index for index, stride in enumerate([*strides, 2]) if stride == 2]
         self.stem = plan.layer(in_channels, channels[0], stride=2)
         self.stages = nn.ModuleList()
         for expand, base, blocks, stride, kernel_size in plan.stages:
@@ -69,12 +67,12 @@ class StagedEncoder(nn.Module):
             layers = [plan.block(n, out, stride=step, **given) for n, step in inputs]
             self.stages.append(nn.Sequential(*layers))
             channels.append(out)
-        self.out_channels = [channels[index + 1] for index in _SKIP_STAGES]
+        self.out_channels = [channels[index + 1] for index in self._skips]
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """(N, in_channels, H, W) -> features at strides 2, 4, 8, 16, 32."""
         features = descend(self.stages, self.stem(image))
-        return [features[index] for index in _SKIP_STAGES]
+        return [features[index] for index in self._skips]
 
 
 class BackboneUNet(SegmentationNet):

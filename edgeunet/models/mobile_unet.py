@@ -6,18 +6,25 @@ from functools import partial
 
 from torch import nn
 
+from ..errors import UnknownNameError
 from .backbone import BackboneUNet, DecoderPlan, EncoderPlan, Stage
 from .blocks import ConvNormAct, InvertedResidual, UpBlock
 from .registry import register_model
 
 
 class UpInvertedResidual(UpBlock):
-    """Learned 2x upsampling, concatenation with the skip, inverted residual."""
+    """Learned 2x upsampling, concatenation with the skip, inverted residual.
 
-    def __init__(self, in_channels: int, skip_channels: int, out_channels: int) -> None:
+    Args:
+        expand: of the inverted residual; 1 makes it a depthwise separable convolution.
+    """
+
+    def __init__(
+        self, in_channels: int, skip_channels: int, out_channels: int, *, expand: int
+    ) -> None:
         up = nn.ConvTranspose2d(in_channels, out_channels, kernel_size=2, stride=2)
         joined = out_channels + skip_channels
-        super().__init__(up, InvertedResidual(joined, out_channels, stride=1, expand=6))
+        super().__init__(up, InvertedResidual(joined, out_channels, stride=1, expand=expand))
 
 
 MOBILENET_V2 = EncoderPlan(
@@ -36,6 +43,19 @@ MOBILENET_V2 = EncoderPlan(
 )
 """MobileNetV2, table 2, without its last 1x1 convolution and classifier."""
 
+DECODERS = {
+    "full": (MOBILENET_V2, DecoderPlan(partial(UpInvertedResidual, expand=6), (96, 32, 24, 16))),
+    "light": (
+        MOBILENET_V2._replace(stages=MOBILENET_V2.stages[:-1]),
+        DecoderPlan(partial(UpInvertedResidual, expand=1), (64, 32, 24, 16)),
+    ),
+}
+"""Decoders by name, each with its encoder.
+
+The finest stages of "full" hold most of its cost: depthwise convolutions of 192 channels at half
+the image's resolution. "light" has 32 there, and no stage of 320 channels below.
+"""
+
 
 @register_model("mobile_unet")
 class MobileUNet(BackboneUNet):
@@ -51,6 +71,7 @@ class MobileUNet(BackboneUNet):
 
     Args:
         width: channels of the stem; 32 is MobileNetV2 1.0. Others scale all channels.
+        decoder: "full" or "light", which costs half as much, see `DECODERS`.
 
     Example:
         >>> import torch
@@ -60,11 +81,18 @@ class MobileUNet(BackboneUNet):
     """
 
     def __init__(
-        self, *, num_classes: int, in_channels: int = 3, width: int = 32, cgm: bool = False
+        self,
+        *,
+        num_classes: int,
+        in_channels: int = 3,
+        width: int = 32,
+        decoder: str = "full",
+        cgm: bool = False,
     ) -> None:
+        if decoder not in DECODERS:
+            raise UnknownNameError("decoder of mobile_unet", decoder, DECODERS)
         super().__init__(
-            MOBILENET_V2,
-            DecoderPlan(UpInvertedResidual, (96, 32, 24, 16)),
+            *DECODERS[decoder],
             num_classes=num_classes,
             in_channels=in_channels,
             width=width,

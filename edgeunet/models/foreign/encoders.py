@@ -42,6 +42,11 @@ class _Naming:
         ours = (key.rpartition(".") for key in without_counters(encoder.state_dict()))
         return {f"{theirs[layer]}.{part}": f"{layer}.{part}" for layer, _, part in ours}
 
+    def behind(self, encoder: StagedEncoder) -> str:
+        """Prefix of the classifier's block behind the last one of an encoder."""
+        stages, blocks = len(encoder.stages), sum(map(len, encoder.stages))
+        return self.block.format(stage=stages + self.first, block=0, number=blocks + self.first)
+
     def _pairs(self, encoder: StagedEncoder) -> Iterator[tuple[str, str]]:
         """Our name and theirs of each convolution and norm."""
         yield from zip(_layers(encoder.stem, "stem"), self.stem, strict=True)
@@ -154,7 +159,8 @@ def load_encoder(net: SegmentationNet, tensors: Mapping[str, Tensor], *, source:
     naming = max(namings, key=lambda each: len(each.keys(net.encoder).keys() & tensors.keys()))
     keys = naming.keys(net.encoder)
     shapes = shapes_of(net.encoder)
-    given = {name: t for name, t in tensors.items() if not name.startswith(naming.unused)}
+    unused = (*naming.unused, naming.behind(net.encoder))
+    given = {name: t for name, t in tensors.items() if not name.startswith(unused)}
     if complaints := mismatches({name: shapes[ours] for name, ours in keys.items()}, given):
         raise CheckpointError(
             f"{source} does not fit the encoder of {type(net).__name__}, which takes the weights "

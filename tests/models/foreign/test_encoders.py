@@ -41,6 +41,12 @@ STAGES = (0, 1, 2, 4, 6)
 CLASSIFIERS = {
     "torchvision mobilenet_v2": Published(mobilenet_v2, (1, 3, 6, 13, 17), "mobile_unet", {}),
     "torchvision efficientnet_b0": Published(efficientnet_b0, (1, 2, 3, 5, 7), "eff_unet", {}),
+    "torchvision mobilenet_v2, light": Published(
+        mobilenet_v2, (1, 3, 6, 13, 16), "mobile_unet", {"decoder": "light"}
+    ),
+    "timm mobilenetv2_100, light": Published(
+        timm_net("mobilenetv2_100"), (0, 1, 2, 4, 5), "mobile_unet", {"decoder": "light"}
+    ),
     "timm mobilenetv2_100": Published(timm_net("mobilenetv2_100"), STAGES, "mobile_unet", {}),
     "timm efficientnet_b0": Published(timm_net("efficientnet_b0"), STAGES, "eff_unet", {}),
     "timm tf_efficientnet_lite0": Published(
