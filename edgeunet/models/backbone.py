@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from .base import SegmentationNet
 from .blocks import ascend, descend, round_channels
 
+
 class Stage(NamedTuple):
     """Blocks of an encoder. stride: of the first one. channels: of the output, at width 32."""
 
