@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -49,9 +50,20 @@ settings.load_profile("edgeunet")
 SHARED = Path(os.environ.get("EDGEUNET_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
+def pytest_collectstart() -> None:
+    """Nothing that is made while tests are collected is garbage."""
+    gc.disable()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put what takes minutes first: at the end, one worker would wait for another's."""
     items.sort(key=_seconds, reverse=True)
+
+
+def pytest_collection_finish() -> None:
+    """Leave out of each garbage collection what stays: a million objects of tests and libraries."""
+    gc.freeze()
+    gc.enable()
 
 
 def _seconds(item: pytest.Item) -> float:
