@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -16,6 +17,10 @@ from edgeunet.runtime.frames import Frame
 LAYERS = 8
 """Number of normalisations compared, the first of the net: with depth the effect of exposure
 fades, the effect of unfamiliar pictures less so."""
+
+
+class _EnoughError(Exception):
+    """Ends the forward pass: what follows is not compared."""
 
 
 @torch.inference_mode()
@@ -40,16 +45,18 @@ def distance_of(
     seen: dict[nn.Module, list[Tensor]] = {}  # in the order of the forward pass
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if module in seen or len(seen) < LAYERS:
-            values = inputs[0].double()
-            moments = torch.stack([values, values.square()]).mean((1, 3, 4))
-            seen.setdefault(module, []).append(moments)
+        if module not in seen and len(seen) == LAYERS:
+            raise _EnoughError
+        powers = (inputs[0], inputs[0].square())
+        moments = torch.stack([power.mean((0, 2, 3), dtype=torch.float64) for power in powers])
+        seen.setdefault(module, []).append(moments)
 
     hooks = [norm.register_forward_pre_hook(note) for norm in norms]
     try:
         prepare = Preprocessor(spec)
         for frame in frames:
-            run(torch.from_numpy(prepare([frame])))
+            with suppress(_EnoughError):
+                run(torch.from_numpy(prepare([frame])))
     finally:
         for hook in hooks:
             hook.remove()

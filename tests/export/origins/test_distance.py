@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from edgeunet.bundle.manifest import InputSpec
-from edgeunet.exporting.origins.distance import distance_of
+from edgeunet.exporting.origins.distance import LAYERS, distance_of
 from edgeunet.runtime.frames import Frame
 
 AS_READ = InputSpec(64, 96, mean=(0.0,) * 3, std=(1.0,) * 3)
@@ -44,3 +44,15 @@ def test_distance_is_the_relative_entropy_of_normal_distributions() -> None:
     assert found == pytest.approx(np.median(entropy), rel=1e-4)
     own = normed(values.mean(0).tolist(), values.std(0).tolist())
     assert distance(own, frames) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_net_runs_up_to_the_last_layer_that_is_compared() -> None:
+    class Unreached(nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            raise AssertionError("the rest of the net ran")
+
+    frames = [np.full((64, 96, 3), level, np.uint8) for level in (0, 200)]
+    norms = [normed([0.2] * 3, [0.3] * 3) for _ in range(LAYERS)]
+    other = normed([9.0] * 3, [0.1] * 3)
+    compared = distance(nn.Sequential(*norms), frames)
+    assert distance(nn.Sequential(*norms, other, Unreached()), frames) == compared
