@@ -82,7 +82,12 @@ def bundle(gated_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Bund
 
 @pytest.fixture(scope="module")
 def images(gated_frames: list[CellFrame]) -> list[Frame]:
-    return [frame.image for frame in gated_frames]
+    """Frames with (o) and without cells (c): batches of 3 and 4 are open, closed or both."""
+    kinds = {
+        "o": (frame.image for frame in gated_frames if frame.mask.any()),
+        "c": (frame.image for frame in gated_frames if not frame.mask.any()),
+    }
+    return [next(kinds[kind]) for kind in "ooooccccocooccoco"]
 
 
 @pytest.fixture(params=CASES, ids=str)
