@@ -9,13 +9,15 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeunet.demo import FRAMES, RATE, SIZE, _strangers_in, demo
+from edgeunet.demo import RATE, SIZE, _strangers_in, demo
 from edgeunet.errors import OutputExistsError, UsageError
 from edgeunet.exporting import ExportOptions
 from edgeunet.runtime.sources import Frames, SourceInfo
 
+FRAMES = 60
 
-@pytest.mark.slow(seconds=30)
+
+@pytest.mark.slow(seconds=10)
 def test_demo_exports_compares_and_segments(
     cells_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -24,6 +26,8 @@ def test_demo_exports_compares_and_segments(
         shutil.copytree(cells_bundle, output)
 
     monkeypatch.setattr("edgeunet.demo.export_bundle", made_before)
+    monkeypatch.setattr("edgeunet.demo.FRAMES", FRAMES)
+    monkeypatch.setattr("edgeunet.demo.LABELLED", 8)
     result = demo(tmp_path / "demo")
     assert result.parity.first_failure is None, result.parity.table()
     assert result.parity.reference_miou > 85
