@@ -7,7 +7,9 @@ from it on 0.004 to 0.32 % of the pixels; without overlap it is 0.08 to 0.63 %.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache, partial
 from itertools import combinations
 from pathlib import Path
 
@@ -93,6 +95,15 @@ def tiled(folder: Path, image: Frame, size: tuple[int, int], tiling: Tiling) -> 
     return mask
 
 
+Masks = Callable[[tuple[int, int], Tiling], Mask]
+
+
+@pytest.fixture(scope="module")
+def masks(folder: Path, image: Frame) -> Masks:
+    """Mask of the image by tiles of a size; each is computed once. Do not change it."""
+    return cache(partial(tiled, folder, image))
+
+
 def borders(length: int, tile: int, tiling: Tiling) -> list[int]:
     """First pixels behind the lines on which a tile begins or ends to have a say."""
     plan = spans(length, tile, tiling)
@@ -108,10 +119,10 @@ def changes(mask: Mask, rows: list[int], columns: list[int]) -> int:
 
 @pytest.mark.parametrize("blend", BLENDS)
 def test_result_hardly_depends_on_the_size_of_the_tiles(
-    folder: Path, image: Frame, reference: Mask, blend: Blend
+    masks: Masks, reference: Mask, blend: Blend
 ) -> None:
-    masks = [tiled(folder, image, size, Tiling(blend=blend)) for size in SIZES]
-    for one, other in combinations([reference, *masks], 2):
+    found = [masks(size, Tiling(blend=blend)) for size in SIZES]
+    for one, other in combinations([reference, *found], 2):
         assert np.mean(one != other) < TOLERANCE
     assert np.mean(reference > 0) > 0.1
 
@@ -119,13 +130,13 @@ def test_result_hardly_depends_on_the_size_of_the_tiles(
 @pytest.mark.parametrize("blend", BLENDS)
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_no_seam_where_tiles_meet(
-    folder: Path, image: Frame, reference: Mask, size: tuple[int, int], blend: Blend
+    masks: Masks, reference: Mask, size: tuple[int, int], blend: Blend
 ) -> None:
     """Across a seam the class changes more often than in the whole image's mask."""
 
     def excess(tiling: Tiling) -> float:
         rows, columns = (borders(n, m, tiling) for n, m in zip(SIZE, size, strict=True))
-        mask = tiled(folder, image, size, tiling)
+        mask = masks(size, tiling)
         return changes(mask, rows, columns) / changes(reference, rows, columns)
 
     assert excess(Tiling(blend=blend)) < 1.25
@@ -134,7 +145,7 @@ def test_no_seam_where_tiles_meet(
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_no_more_is_wrong_where_tiles_meet_than_elsewhere(
-    folder: Path, image: Frame, reference: Mask, size: tuple[int, int]
+    masks: Masks, reference: Mask, size: tuple[int, int]
 ) -> None:
     def shares(tiling: Tiling) -> tuple[float, float]:
         """Of pixels that differ from the whole image's mask: within 4 of a border, elsewhere."""
@@ -144,7 +155,7 @@ def test_no_more_is_wrong_where_tiles_meet_than_elsewhere(
             near[max(line - 4, 0) : line + 4] = True
         for line in columns:
             near[:, max(line - 4, 0) : line + 4] = True
-        wrong = tiled(folder, image, size, tiling) != reference
+        wrong = masks(size, tiling) != reference
         return float(wrong[near].mean()), float(wrong[~near].mean())
 
     near, elsewhere = shares(Tiling())
