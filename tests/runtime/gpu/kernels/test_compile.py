@@ -58,8 +58,9 @@ def nvcc() -> str:
     return found
 
 
-@pytest.mark.parametrize("capability", ["sm75", "sm87", "sm89", "sm90", "sm120"])
+@pytest.mark.parametrize("capability", ["sm75", "sm87", "sm120"])
 def test_kernels_compile_without_a_warning(nvcc: str, capability: str, tmp_path: Path) -> None:
+    """The oldest, a Jetson and the newest. `make cubins` is as strict with every one."""
     known = subprocess.run([nvcc, "--list-gpu-code"], capture_output=True, text=True, check=True)
     architecture = capability.replace("sm", "sm_")
     if architecture not in known.stdout.split():
