@@ -9,7 +9,6 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from monai.transforms import NormalizeIntensity
 
 from edgeunet.bundle.manifest import DEPTHS, InputSpec
 from edgeunet.bundle.steps import ImageStatistics, Measure, Measured
@@ -82,6 +81,8 @@ def test_values_are_those_of_the_definition(
 def test_zscore_is_that_of_monai(
     nonzero: bool, channel_wise: bool, shape: tuple[int, int], seed: int
 ) -> None:
+    from monai.transforms import NormalizeIntensity  # seconds, for workers that run no such test
+
     planes = planes_of(shape, "uint8", seed)
     monai = NormalizeIntensity(nonzero=nonzero, channel_wise=channel_wise)
     expected = np.asarray(monai(np.stack(planes).astype(np.float32)))
