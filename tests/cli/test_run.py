@@ -369,20 +369,20 @@ def limit_files(size: int) -> None:
 
 
 @pytest.mark.parametrize("output", ["out.mp4", "out.jsonl"])
-def test_full_disk_is_told_of(
-    fp32_bundle: Path, long_film: Path, tmp_path: Path, output: str
-) -> None:
+def test_full_disk_is_told_of(fp32_bundle: Path, tmp_path: Path, output: str) -> None:
+    """A video is written in blocks: with few frames, the only one is too large."""
+    film, folder = write_video(tmp_path / "film.mp4", 300, size=VIDEO_SIZE), tmp_path / "out"
+    folder.mkdir()
     process = start(
-        "run", fp32_bundle, long_film, "-o", tmp_path / output,
-        preexec_fn=lambda: limit_files(20_000),
-    )  # fmt: skip
+        "run", fp32_bundle, film, "-o", folder / output, preexec_fn=lambda: limit_files(4_000)
+    )
     code, out, err = finish(process)
     assert (code, out, "Traceback" in err) == (1, "", False), err
     assert re.search(rf"error: .*{re.escape(output)} cannot be written: File too large", err)
     if output == "out.mp4":  # it could not be finished
-        assert names(tmp_path) == []
+        assert names(folder) == []
     else:
-        lines = [json.loads(line) for line in (tmp_path / output).read_text().splitlines()]
+        lines = [json.loads(line) for line in (folder / output).read_text().splitlines()]
         assert len(lines) > 1
         assert [line["frame"] for line in lines] == list(range(len(lines)))
 
