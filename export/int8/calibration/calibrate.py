@@ -22,7 +22,7 @@ from ..judge import Judge
 from .check_frames import check_classes
 from .frames import FrameSet, Selection
 from .observe import Observation, activations, observe
-from .ranges import METHODS, ranges_of
+from .ranges import IMAGE, METHODS, ranges_of
 
 
 def calibrate(
@@ -94,7 +94,7 @@ def check_table(table: CalibrationTable, graph: Path, *, model: str, path: Path)
             f"makes one of {model}, {found[:12]}…. Ranges fit only one graph: same weights, size "
             "and depth, same versions of torch and edgeunet. Calibrate again with --calib."
         )
-    missing = sorted({"image", *activations(onnx.load(graph))} - set(table.ranges))
+    missing = sorted({IMAGE, *activations(onnx.load(graph))} - set(table.ranges))
     if missing:
         raise CalibrationError(
             f"{path} has no range for {missing[0]}"

@@ -17,7 +17,7 @@ from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.runtime.frames import Frame
 from edgeunet.steps import Count
 
-from .ranges import Statistics
+from .ranges import IMAGE, Statistics
 
 ELEMENTS_AT_ONCE = 1 << 26
 """Most activation values held at a time: 256 MB."""
@@ -58,7 +58,7 @@ def observe(
     """
     model = onnx.load(graph)
     prepare = Preprocessor(spec)
-    statistics = {"image": Statistics()}
+    statistics = {IMAGE: Statistics()}
     classes: set[int] = set()
     seen = 0
     parts = _parts(model)
@@ -70,7 +70,7 @@ def observe(
             found = dict(zip(names, net.run(image), strict=True))
             if part == 0:
                 seen += 1
-                found["image"] = image
+                found[IMAGE] = image
             for name, values in found.items():
                 if not statistics[name].add(values):
                     raise CalibrationError(

@@ -247,3 +247,10 @@ def test_mse_wins_back_what_tensorrt_loses_by_the_silu_of_eff_unet(tmp_path: Pat
         quantize_for_tensorrt(graph, path, table)
         errors[method] = float(np.square(logits(path) - wanted).mean())
     assert errors["mse"] < 0.75 * errors["percentile"]
+
+
+def test_the_image_is_not_clipped() -> None:
+    seen = seen_in(frames_of(3))
+    assert mse(seen) != minmax(seen)
+    for method in METHODS:
+        assert ranges_of({"image": seen}, method) == {"image": minmax(seen)}
