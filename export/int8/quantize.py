@@ -151,6 +151,7 @@ def quantize_for_openvino(
         if node.name in chosen and shared.get(names(node.inputs)[0], _SIGNED)[0] >= 0
     ]
     ir.passes.Sequential(
+        passes.UpsampledConvToDeconv(unsigned),
         passes.UpsampledConvToPhases(chosen, whole=True),
         passes.DepthToSpaceToDeconv(unsigned),
         passes.ResizeToDeconv(unsigned),

@@ -30,7 +30,7 @@ from .layout import (
     SpreadDepthToSpace,
     TokensOfMaps,
 )
-from .phases import DeconvToPhases, UpsampledConvToPhases
+from .phases import DeconvToPhases, UpsampledConvToDeconv, UpsampledConvToPhases
 from .upsampling import (
     DeconvToDepthToSpace,
     DepthToSpaceToDeconv,
@@ -74,6 +74,7 @@ __all__ = [
     "SpreadDepthToSpace",
     "TokensOfMaps",
     "TransposeHead",
+    "UpsampledConvToDeconv",
     "UpsampledConvToPhases",
     "WidenConvolutions",
 ]

@@ -140,7 +140,7 @@ class ResizeToConv(Int8MapPass):
         scales = constant(node.inputs[2])
         return (
             attribute(node, "coordinate_transformation_mode", "half_pixel") == "half_pixel"
-            and attribute(node, "mode", "nearest") == "linear"
+            and is_bilinear(node)
             and scales is not None
             and scales.tolist() == [1, 1, 2, 2]
             and bool(map_shape(node.inputs[0]))
@@ -249,6 +249,11 @@ _ROUNDINGS: dict[str, Callable[[Array], Array]] = {
     "round_prefer_floor": lambda places: np.ceil(places - np.float32(0.5)),
     "round_prefer_ceil": lambda places: np.floor(places + np.float32(0.5)),
 }
+
+
+def is_bilinear(node: ir.Node) -> bool:
+    """Whether a node is a Resize that weighs neighbours linearly."""
+    return node.op_type == "Resize" and attribute(node, "mode", "nearest") == "linear"
 
 
 def resizes_by_scales(node: ir.Node) -> bool:
