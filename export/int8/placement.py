@@ -8,7 +8,6 @@ import onnx_ir as ir
 
 from ..graphs.passes.convolutions import end_of_conv
 from ..graphs.passes.graph import (
-    attribute,
     is_head,
     nodes_behind_heads,
     nodes_for,
@@ -17,6 +16,7 @@ from ..graphs.passes.graph import (
     reads_image,
 )
 from ..graphs.passes.phases import doubles_map
+from ..graphs.passes.upsampling import is_bilinear
 
 _OPS = ("Conv", "Add", "BatchNormalization", "Concat", "DepthToSpace", "MaxPool", "Mul", "Resize")
 
@@ -134,9 +134,35 @@ def openvino_nodes(model: ir.Model) -> list[str]:
     Not a Mul: behind a Sigmoid it is a SiLU, which fuses with the convolution in front if no pair
     stands between the two, and takes a quarter of Eff-UNet's time else. With a gate for each
     channel it fuses too. Not a BatchNormalization: it fuses with the Relu and the pair behind it.
+    Not a sum that only bilinear Resizes read: these run in float, and all would be converted twice.
     """
-    floats = {n.name for n in model.graph if n.op_type in ("BatchNormalization", "Mul")}
+    floats = {
+        n.name
+        for n in model.graph
+        if n.op_type in ("BatchNormalization", "Mul") or _is_resized_sum(n)
+    }
     return [name for name in int8_nodes(model) if name not in floats]
+
+
+def _is_resized_sum(node: ir.Node) -> bool:
+    readers = node.outputs[0].consumers()
+    return node.op_type == "Add" and bool(readers) and all(is_bilinear(each) for each in readers)
+
+
+def convolutions_with_sums(model: ir.Model, chosen: Collection[str]) -> list[str]:
+    """First convolutions that OpenVINO runs in INT8: of a residual block that reads the image.
+
+    `int8_nodes` leaves them in float. But if one puts out what a chosen sum reads, the sum would be
+    float as well, and the block's maps, which are the largest ones, would be converted three times:
+    an eighth of ResUNet's time. All that read the same image take part, since that has bytes then.
+    """
+    first = [node for node in model.graph if node.op_type == "Conv" and reads_image(node)]
+    images = {
+        node.inputs[0]
+        for node in first
+        if any(r.op_type == "Add" and r.name in chosen for r in node.outputs[0].consumers())
+    }
+    return [str(node.name) for node in first if node.inputs[0] in images]
 
 
 def _is_silu(mul: ir.Node) -> bool:
@@ -184,10 +210,4 @@ def float_convolutions(
 
 def float_resizes(model: ir.Model, parts: Collection[str]) -> list[ir.Node]:
     """Resizes among the nodes `parts` that ONNX Runtime is slower with in INT8: bilinear ones."""
-    return [
-        node
-        for node in model.graph
-        if node.name in parts
-        and node.op_type == "Resize"
-        and attribute(node, "mode", "nearest") == "linear"
-    ]
+    return [node for node in model.graph if node.name in parts and is_bilinear(node)]

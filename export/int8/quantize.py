@@ -27,6 +27,7 @@ from ..graphs.passes.graph import constant, load, names, operand, origin, save
 from .halves import avoid_halves
 from .pair_sums import limit_pairs
 from .placement import (
+    convolutions_with_sums,
     float_convolutions,
     float_resizes,
     int8_nodes,
@@ -34,7 +35,7 @@ from .placement import (
     outputs_before_float,
     tensorrt_nodes,
 )
-from .shared_ranges import Range, cut_unused, inherit_ranges, share_ranges
+from .shared_ranges import Range, balance_ranges, cut_unused, inherit_ranges, share_ranges
 
 
 def passes_for_cpu(nodes: Collection[str] | None = None) -> list[ir.passes.PassBase]:
@@ -129,20 +130,24 @@ def quantize_for_openvino(
 
     Zero points move into the convolutions that read them, and cost little there. Signed
     activations cost more: oneDNN halves the weights for them on x86-64 processors without VNNI, so
-    that a level is lost, and a range that starts at 0 loses another one.
+    that a level is lost, and a range that starts at 0 loses another one. With AMX zero points cost
+    more, so the dear ones are 128: there OpenVINO gets signed bytes, see `use_signed_bytes`.
 
     OpenVINO keeps channels last by itself. The forms for ONNX Runtime (`passes_for_cpu`) would cost
     it reorders.
 
     Args:
-        nodes: names of the nodes that may run in INT8, None for all; `openvino_nodes` of them do.
+        nodes: names of the nodes that may run in INT8, None for all; `openvino_nodes` of them do,
+            and `convolutions_with_sums`.
     """
     model = load(source)
     wanted = openvino_nodes(model)
     chosen = wanted if nodes is None else [name for name in wanted if name in nodes]
+    chosen = [*convolutions_with_sums(model, chosen), *chosen]
     seen = cut_unused(model, table.ranges)
     # All tensors that meet have one range: a Concat joins bytes, and a Relu fuses in any range.
-    shared = avoid_halves(model, share_ranges(model, seen, keep_clamps=False))
+    shared = share_ranges(model, seen, keep_clamps=False)
+    shared = avoid_halves(model, balance_ranges(model, shared, chosen))
     convolutions = {str(node.name) for node in model.graph if node.op_type == "Conv"}
     # OpenVINO runs a transposed convolution in INT8 only if the zero point of what it reads is 0.
     unsigned = [

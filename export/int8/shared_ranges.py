@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import onnx_ir as ir
 
-from ..graphs.passes.graph import names
+from ..graphs.passes.graph import constant, names
 
 Range = tuple[float, float]
 
@@ -68,6 +68,46 @@ def inherit_ranges(model: ir.Model, ranges: Mapping[str, Range]) -> dict[str, Ra
         if before in known:
             known.setdefault(after, known[before])
     return known
+
+
+def balance_ranges(
+    model: ir.Model, ranges: Mapping[str, Range], nodes: Collection[str]
+) -> dict[str, Range]:
+    """The ranges; those of signed values that a convolution sums over several pixels are symmetric.
+
+    Their zero point is 128 then, so that unsigned bytes are signed ones without a zero point plus
+    128. With AMX, oneDNN takes up to 1.3 times as long for a convolution of several pixels that has
+    a zero point. Depthwise convolutions do not count.
+
+    Tensors of equal range stay equal.
+
+    Args:
+        nodes: names of the nodes that run in INT8.
+    """
+    read = {
+        ranges.get(str(node.inputs[0].name))
+        for node in model.graph
+        if node.op_type == "Conv"
+        and node.name in nodes
+        and node.inputs[0] is not None
+        and _sums_pixels(node)
+    }
+    return {
+        name: _balanced(limits) if limits in read and limits[0] < 0 else limits
+        for name, limits in ranges.items()
+    }
+
+
+def _sums_pixels(conv: ir.Node) -> bool:
+    """Whether a convolution has a kernel of several pixels, and is not depthwise."""
+    weight = constant(conv.inputs[1])
+    return weight is not None and weight.shape[1] > 1 and max(weight.shape[2:]) > 1
+
+
+def _balanced(limits: Range) -> Range:
+    """The narrowest range around both limits of which 127 steps lie above 0, and 128 below."""
+    step = max(limits[1] / 127, -limits[0] / 128)
+    return -128 * step, 127 * step
 
 
 _ENDS: Mapping[str, float] = {"HardSwish": -3.0}

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from edgeunet.bundle.manifest import flavour_file
 from edgeunet.exporting.graphs.passes import Prepare
-from edgeunet.exporting.graphs.passes.graph import save
+from edgeunet.exporting.graphs.passes.graph import load, save
 from edgeunet.exporting.int8.pair_sums import LIMIT, largest_pair
+from edgeunet.exporting.int8.placement import int8_nodes
 from edgeunet.exporting.int8.quantize import quantize_for_openvino
 from edgeunet.runtime.backends.ort import OrtNet
 from support.foreign_nets import observed_table, smooth_image, traced
@@ -74,11 +75,7 @@ class Decoder(nn.Module):
 def decoder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Graph of FP32, and that for OpenVINO."""
     torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("decoder")
-    path, int8 = folder / "net.onnx", folder / "int8.onnx"
-    save(Prepare()(ir.from_proto(traced(Decoder(), 32, 48))).model, path)
-    quantize_for_openvino(path, int8, observed_table(path))
-    return path, int8
+    return written(Decoder(), tmp_path_factory.mktemp("decoder"))
 
 
 def test_doubled_maps_are_convolved_before_they_are_doubled(decoder: tuple[Path, Path]) -> None:
@@ -132,9 +129,7 @@ def test_unsigned_maps_are_doubled_by_transposed_convolutions_in_int8(
     signed: bool, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    path, int8 = tmp_path / "net.onnx", tmp_path / "int8.onnx"
-    save(Prepare()(ir.from_proto(traced(Upsampled(signed=signed), 32, 48))).model, path)
-    quantize_for_openvino(path, int8, observed_table(path))
+    path, int8 = written(Upsampled(signed=signed), tmp_path)
     image = smooth_image(32, 48)
     wanted, found = (OrtNet(each).run(image)[0] for each in (path, int8))
     assert np.abs(found - wanted).max() < 0.05 * np.ptp(wanted)
@@ -158,6 +153,106 @@ def test_unsigned_maps_are_doubled_by_transposed_convolutions_in_int8(
     assert len(doubling) == len(deconvolutions) and all("I8" in kind for kind in doubling)
     exact = OrtNet(int8, flavour="int8").run(image)[0]
     assert np.abs(run(image) - exact).max() < 0.02 * np.ptp(exact)
+
+
+class Nearest(nn.Module):
+    """A decoder without a skip: a convolution behind doubled pixels, of either sign or not."""
+
+    def __init__(self, *, signed: bool) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.down = nn.Conv2d(8, 8, 3, padding=1)
+        self.fuse = nn.Conv2d(8, 4, 3, padding=1)
+        self.head = nn.Conv2d(4, 3, 1)
+        self.signed = signed
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.down(torch.relu(self.stem(image)))
+        x = nn.functional.interpolate(x if self.signed else torch.relu(x), scale_factor=2.0)
+        return self.head(torch.relu(self.fuse(x)))
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_doubled_maps_alone_are_convolved_by_transposed_convolutions(
+    signed: bool, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    path, int8 = written(Nearest(signed=signed), tmp_path)
+    image = smooth_image(32, 48)
+    wanted, found = (OrtNet(each).run(image)[0] for each in (path, int8))
+    assert np.abs(found - wanted).max() < 0.05 * np.ptp(wanted)
+    forms = Counter(node.op_type for node in onnx.load(int8).graph.node)
+    assert (forms["ConvTranspose"], forms["DepthToSpace"]) == ((0, 1) if signed else (1, 0))
+    assert not forms["Resize"]
+
+
+class Residual(nn.Module):
+    """Two blocks as ResUNet has them: of the image, and of a sum that is doubled in float."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        self.first = nn.Conv2d(4, 4, 3, padding=1)
+        self.shortcut = nn.Conv2d(3, 4, 1)
+        self.down = nn.Conv2d(4, 24, 3, stride=2, padding=1)
+        self.second = nn.Conv2d(24, 24, 3, padding=1)
+        self.side = nn.Conv2d(4, 24, 1, stride=2)
+        self.fuse = nn.Conv2d(28, 8, 3, padding=1)
+        self.head = nn.Conv2d(8, 3, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.first(torch.relu(self.stem(image))) + self.shortcut(image)
+        y = self.second(torch.relu(self.down(x))) + self.side(x)
+        y = nn.functional.interpolate(y, scale_factor=2.0, mode="bilinear")
+        return self.head(torch.relu(self.fuse(torch.cat([y, x], 1))))
+
+
+def test_a_residual_block_of_the_image_runs_in_int8_as_a_whole(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    path, int8 = written(Residual(), tmp_path)
+    image = smooth_image(32, 48)
+    wanted, found = (OrtNet(each).run(image)[0] for each in (path, int8))
+    assert np.abs(found - wanted).max() < 0.05 * np.ptp(wanted)
+    quantized = onnx.load(int8).graph
+    assert not floats_of(quantized)
+    values = constants(quantized)
+    producers = {name: node for node in quantized.node for name in node.output}
+    pairs = [node for node in quantized.node if node.op_type == "QuantizeLinear"]
+    sums = [node for node in pairs if producers.get(node.input[0], node).op_type == "Add"]
+    assert len(sums) == 1, "the sum that is doubled in float is not rounded before"
+    first = next(node for node in quantized.node if node.name == "/stem/Conv")
+    assert values[producers[first.input[0]].input[2]] == 128, "a zero point that AMX does without"
+
+
+def test_the_first_convolutions_are_float_if_their_sum_is(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    path, _ = written(Residual(), tmp_path)
+    nodes = int8_nodes(load(path))
+    sums = [str(node.name) for node in load(path).graph if node.op_type == "Add"]
+    chosen = tmp_path / "chosen.onnx"
+    quantize_for_openvino(
+        path, chosen, observed_table(path), nodes=[name for name in nodes if name != sums[0]]
+    )
+    assert floats_of(onnx.load(chosen).graph) == {"/stem/Conv", "/shortcut/Conv"}
+
+
+def floats_of(found: onnx.GraphProto) -> set[str]:
+    """Names of the convolutions that do not read a Q/DQ pair."""
+    pairs = {n.output[0] for n in found.node if n.op_type == "DequantizeLinear"}
+    moved = {
+        node.output[0]
+        for node in found.node
+        if node.op_type == "Concat" and pairs.issuperset(node.input)
+    }
+    return {n.name for n in found.node if n.op_type == "Conv" and n.input[0] not in pairs | moved}
+
+
+def written(net: nn.Module, folder: Path) -> tuple[Path, Path]:
+    """A net's graph of FP32, and that for OpenVINO."""
+    path, int8 = folder / "net.onnx", folder / "int8.onnx"
+    save(Prepare()(ir.from_proto(traced(net, 32, 48))).model, path)
+    quantize_for_openvino(path, int8, observed_table(path))
+    return path, int8
 
 
 _DECONVOLUTIONS = ("ConvolutionBackpropData", "Deconvolution")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
@@ -9,7 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from edgeunet.exporting.int8.shared_ranges import cut_unused, inherit_ranges, share_ranges
+from edgeunet.exporting.int8.shared_ranges import (
+    balance_ranges,
+    cut_unused,
+    inherit_ranges,
+    share_ranges,
+)
 
 IMAGE = [1, 2, 4, 4]
 LISTS = ("shape", "rows")
@@ -118,3 +124,40 @@ def test_levels_are_not_spent_on_what_a_hardswish_makes_zero() -> None:
         "f": (-20.0, 6.0),
         "g": (-9.0, 9.0),
     }
+
+
+KERNELS = {"wide": [2, 2, 3, 3], "point": [2, 2, 1, 1], "depthwise": [2, 1, 3, 3]}
+
+
+def convolved(kernel: str) -> ir.Model:
+    """A map, convolved with a kernel of one of those shapes."""
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, IMAGE) for name in ("x", "y")]
+    conv = helper.make_node("Conv", ["x", "w"], ["y"], name="conv")
+    weight = onnx.numpy_helper.from_array(np.ones(KERNELS[kernel], np.float32), "w")
+    return ir.from_proto(
+        helper.make_model(helper.make_graph([conv], "g", ends[:1], ends[1:], [weight]))
+    )
+
+
+@given(low=st.floats(-1e4, -1e-4), high=st.floats(0, 1e4))
+def test_signed_values_that_are_summed_over_pixels_are_symmetric(low: float, high: float) -> None:
+    ranges = {"x": (low, high), "beside": (low, high), "other": (low - 1, high)}
+    found = balance_ranges(convolved("wide"), ranges, ["conv"])
+    lowest, highest = found["x"]
+    assert lowest <= low * (1 - 1e-9) and highest >= high * (1 - 1e-9)
+    assert lowest == pytest.approx(low) or highest == pytest.approx(high), "no wider than that"
+    lowest, highest = np.float32(lowest), np.float32(highest)  # as ONNX Runtime's quantizer has it
+    assert round(-lowest / ((highest - lowest) / 255)) == 128
+    assert found["beside"] == found["x"], "tensors that met have one range"
+    assert found["other"] == ranges["other"]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "nodes", "low"),
+    [("point", ["conv"], -1.0), ("depthwise", ["conv"], -1.0), ("wide", [], -1.0),
+     ("wide", ["conv"], 0.0)],
+    ids=["a pixel", "depthwise", "in float", "unsigned"],
+)  # fmt: skip
+def test_other_ranges_keep_their_zero_point(kernel: str, nodes: list[str], low: float) -> None:
+    ranges = {"x": (low, 5.0)}
+    assert balance_ranges(convolved(kernel), ranges, nodes) == ranges
