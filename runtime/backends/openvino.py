@@ -139,6 +139,8 @@ class _Part:
     def __init__(self, graph: Graph, device: Device, settings: dict[str, Any]) -> None:
         self._name, self._device, self._settings = name_of(graph), device, settings
         self._model = self._read(self_contained(graph))
+        if device.prefers_signed:
+            use_signed_bytes(self._model)
         self.inputs = [self._end(each) for each in self._model.inputs]
         self.outputs = [self._end(each) for each in self._model.outputs]
         self._compiling = threading.Lock()
@@ -220,6 +222,64 @@ class _Part:
         sides = [] if shape.rank.is_dynamic else list(shape)
         known = [side.get_length() if side.is_static else "?" for side in sides]
         return End(_TYPES.get(kind, f"tensor({kind})"), known)
+
+
+def use_signed_bytes(model: Any) -> None:
+    """Turn unsigned bytes around a zero point of 128 into signed ones without a zero point.
+
+    They stand for the same values. With AMX a convolution of several pixels takes up to 1.3 times
+    as long if there is a zero point.
+
+    Args:
+        model: of OpenVINO, as read from a graph with pairs of QuantizeLinear and DequantizeLinear;
+            it is changed.
+    """
+    ops = load_openvino().opset13
+    for pair in model.get_ops():
+        ends = _zero_points(pair)
+        if not ends or not all(_constant(end.input_value(1)) == 128 for end in ends):
+            continue
+        data, low, high = (pair.input_value(port) for port in range(3))
+        lowest, highest = (ops.constant(np.float32(level)) for level in (-128, 127))
+        levels = ops.fake_quantize(data, low, high, lowest, highest, pair.get_levels())
+        values = ops.convert(ops.convert(levels, "i8"), "f32")
+        for end in ends:
+            for reader in end.output(0).get_target_inputs():
+                reader.replace_source_output(values.output(0))
+    model.validate_nodes_and_infer_types()
+
+
+_PAIR = [("FakeQuantize", "f32"), ("Convert", "u8"), ("Convert", "f32"), ("Subtract", "f32")]
+"""What QuantizeLinear and DequantizeLinear are read as, without the Multiply at the end."""
+
+
+def _zero_points(node: Any) -> list[Any]:
+    """What subtracts the zero point of the unsigned bytes that a node rounds to; else nothing."""
+    steps = [[node]]
+    for _ in _PAIR[1:]:
+        steps.append([reader for each in steps[-1] for reader in _readers(each)])
+    kinds = [{(n.get_type_name(), _type(n)) for n in step} for step in steps]
+    return steps[-1] if kinds == [{kind} for kind in _PAIR] else []
+
+
+def _type(node: Any) -> str:
+    """Of what it puts out; none of the end of the graph."""
+    outputs = node.get_output_size()
+    return str(node.get_output_element_type(0).get_type_name()) if outputs else ""
+
+
+def _readers(node: Any) -> list[Any]:
+    ports = node.output(0).get_target_inputs() if node.get_output_size() else ()
+    return [port.get_node() for port in ports]
+
+
+def _constant(output: Any) -> float | None:
+    """A constant of one value, converted or not; None for anything else."""
+    node = output.get_node()
+    if node.get_type_name() == "Convert":
+        node = node.input_value(0).get_node()
+    single = node.get_type_name() == "Constant" and node.get_data().size == 1
+    return float(node.get_data().item()) if single else None
 
 
 def _sizes(count: int) -> Iterator[int]:

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any, get_args
 
 from edgeunet.bundle.manifest import Precision
+from edgeunet.doctor import instructions
 from edgeunet.errors import (
     BackendError,
     EdgeUNetError,
@@ -113,6 +114,14 @@ class Device:
     def is_cpu(self) -> bool:
         """Whether it is the processor itself."""
         return self.name == "CPU"
+
+    @property
+    def prefers_signed(self) -> bool:
+        """Whether bytes with a sign and no zero point are faster than unsigned ones: with AMX.
+
+        Without, oneDNN adds 128 to signed bytes, and before VNNI it halves the weights for them.
+        """
+        return self.is_cpu and "AMX" in instructions().get("INT8", ())
 
     @property
     def precisions(self) -> tuple[Precision, ...]:

@@ -10,14 +10,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
 
 from edgeunet.bundle.bundle import Bundle, open_bundle
 from edgeunet.bundle.manifest import PARTS, flavour_file
 from edgeunet.errors import BackendError, BundleError, GraphError, UsageError
 from edgeunet.runtime.backends import openvino as backend_module
-from edgeunet.runtime.backends.openvino import LARGEST_BATCH, OpenVinoNet, _sizes, open_openvino
+from edgeunet.runtime.backends.openvino import (
+    LARGEST_BATCH,
+    OpenVinoNet,
+    _sizes,
+    open_openvino,
+    use_signed_bytes,
+)
 from edgeunet.runtime.backends.openvino_library import Device, find_device, load_openvino
 from edgeunet.runtime.backends.ort import open_flavour
 from edgeunet.runtime.backends.preprocess import Preprocessor
@@ -59,6 +66,91 @@ def test_logits_are_those_of_onnx_runtime(int8_bundle: Path, precision: Any) -> 
     assert np.mean(logits.argmax(1) == expected.argmax(1)) >= (0.99 if precision == "int8" else 1)
     if precision == "fp16":
         assert np.array_equal(logits, logits.astype(np.float16))
+
+
+def pairs(zeros: list[int], *, moved: bool = False) -> bytes:
+    """A map that goes through pairs of these zero points, one after the other.
+
+    moved: the bytes of the first pair are transposed between its ends.
+    """
+    nodes, constants, last = [], {}, "image"
+    for index, zero in enumerate(zeros):
+        scale, point = f"scale{index}", f"zero{index}"
+        constants |= {scale: np.float32(0.05 * (index + 1)), point: np.uint8(zero)}
+        held = f"held{index}"
+        nodes.append(helper.make_node("QuantizeLinear", [last, scale, point], [held]))
+        if moved and index == 0:
+            nodes.append(helper.make_node("Transpose", [held], ["turned"], perm=[0, 1, 3, 2]))
+            held = "turned"
+        last = f"seen{index}"
+        nodes.append(helper.make_node("DequantizeLinear", [held, scale, point], [last]))
+    nodes.append(helper.make_node("Neg", [last], ["logits"]))
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3, 8, 8])
+        for name in ("image", "logits")
+    ]
+    tensors = [numpy_helper.from_array(np.asarray(each), name) for name, each in constants.items()]
+    graph = helper.make_graph(nodes, "pairs", ends[:1], ends[1:], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return model.SerializeToString()
+
+
+def types(model: Any) -> list[str]:
+    """What pairs of a model hold their values as."""
+    found = [node for node in model.get_ordered_ops() if node.get_type_name() == "FakeQuantize"]
+    readers = [port.get_node() for each in found for port in each.output(0).get_target_inputs()]
+    return [each.get_output_element_type(0).get_type_name() for each in readers]
+
+
+def evaluated(model: Any, image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """By OpenVINO's definitions of its operators, without its kernels for the CPU."""
+    openvino = load_openvino()
+    result = openvino.Tensor(np.zeros_like(image))
+    assert model.evaluate([result], [openvino.Tensor(image)])
+    return np.array(result.data)
+
+
+@given(st.lists(st.sampled_from([0, 127, 128]), min_size=1, max_size=3), st.integers(0, 99))
+@settings(max_examples=15, deadline=None)
+def test_signed_bytes_stand_for_the_same_values(zeros: list[int], seed: int) -> None:
+    model = backend_module._Part._read(_part(), pairs(zeros))
+    image = np.random.default_rng(seed).uniform(-9, 9, (2, 3, 8, 8)).astype(np.float32)
+    wanted = evaluated(model, image)
+    use_signed_bytes(model)
+    assert types(model) == ["i8" if zero == 128 else "u8" for zero in zeros]
+    assert np.array_equal(evaluated(model, image), wanted)
+
+
+def test_bytes_that_something_else_reads_stay_unsigned() -> None:
+    model = backend_module._Part._read(_part(), pairs([128, 128], moved=True))
+    use_signed_bytes(model)
+    assert types(model) == ["u8", "i8"]
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_net_has_signed_bytes_where_they_are_faster(
+    signed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Device, "prefers_signed", signed)
+    with OpenVinoNet(pairs([128]), precision="int8") as net:
+        assert types(net._first._model) == ["i8" if signed else "u8"]
+
+
+def test_masks_are_those_of_unsigned_bytes(
+    int8_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for steps that kernels round the other way."""
+    if not find_device().prefers_signed:
+        pytest.skip("this processor has no AMX")
+    bundle = open_bundle(int8_bundle)
+    images = images_of(bundle, 4)
+    with open_openvino(bundle, ONE) as backend:
+        found = backend.net.infer(images).logits
+        assert "i8" in types(backend.net._first._model)
+    monkeypatch.setattr(Device, "prefers_signed", False)
+    with open_openvino(bundle, ONE) as backend:
+        wanted = backend.net.infer(images).logits
+    assert np.mean(found.argmax(1) == wanted.argmax(1)) >= 0.995
 
 
 def test_graphs_are_parsed_from_the_bytes_that_were_hashed(

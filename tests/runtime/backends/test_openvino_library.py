@@ -124,6 +124,18 @@ def test_a_type_is_asked_for_by_name() -> None:
         plain.hint("bf16")
 
 
+def test_signed_bytes_are_for_processors_with_amx(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, gpu = Device("CPU", "new", ("FP32", "INT8")), Device("GPU.0", "card", ("FP16", "INT8"))
+    for found, wanted in (
+        ({"INT8": ("AMX", "VNNI")}, True),
+        ({"INT8": ("VNNI",), "BF16": ("AMX",)}, False),
+        ({}, False),
+    ):
+        monkeypatch.setattr(openvino_library, "instructions", lambda found=found: found)
+        assert cpu.prefers_signed is wanted
+        assert not gpu.prefers_signed
+
+
 def test_this_machine_has_a_processor() -> None:
     assert find_device().is_cpu
     assert {"fp32", "int8"} <= set(openvino_precisions())
