@@ -44,7 +44,7 @@ class _Naming:
 
     def behind(self, encoder: StagedEncoder) -> str:
         """Prefix of the classifier's block behind the last one of an encoder."""
-        stages, blocks = len(encoder.stages), sum(map(len, encoder.stages))
+        stages, blocks = len(encoder.stages), sum(len(list(s.children())) for s in encoder.stages)
         return self.block.format(stage=stages + self.first, block=0, number=blocks + self.first)
 
     def _pairs(self, encoder: StagedEncoder) -> Iterator[tuple[str, str]]:
