@@ -17,6 +17,11 @@ IMAGE_SUFFIXES = frozenset(
 )
 """Suffixes, in lower case, of files that are read as images."""
 
+MASK_FOLDERS = frozenset(
+    {"annotations", "instances", "label", "labels", "mask", "masks", "segmentation"}
+)
+"""Names, in lower case, of folders whose images are no frames."""
+
 
 def natural_key(path: str | PurePath) -> tuple[Any, ...]:
     """Key to sort paths by, as people count: frame_2 before frame_10.

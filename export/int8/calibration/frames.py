@@ -14,7 +14,7 @@ from edgeunet.data.datasets import is_dataset, open_dataset, read_labels
 from edgeunet.data.fit import Fit
 from edgeunet.data.images import count_pages, decode, read_bytes
 from edgeunet.errors import CalibrationError, SourceError, printable
-from edgeunet.listing import list_images_below
+from edgeunet.listing import MASK_FOLDERS, list_images_below
 from edgeunet.metrics import Mask
 from edgeunet.runtime.frames import Frame, SourceFrame
 from edgeunet.runtime.sources import Frames
@@ -24,11 +24,6 @@ from .selection import Descriptor, describe_frame, evenly, farthest_first, thinn
 
 CANDIDATES = 512
 """Most frames of a source that are described, evenly spaced: 3 MB of descriptors."""
-
-MASK_FOLDERS = frozenset(
-    {"annotations", "instances", "label", "labels", "mask", "masks", "segmentation"}
-)
-"""Names, in lower case, of folders whose images are no frames."""
 
 _log = logging.getLogger(__name__)
 
