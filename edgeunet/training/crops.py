@@ -17,7 +17,7 @@ from ..data.normalise import Normalisation
 from ..data.resize import resize_frame
 from ..data.samples import Sample
 from ..metrics import Mask
-from .augment import Augmentation, Point
+from .augment import Augmentation, Point, Warp
 from .photometry import Photometry
 from .weight_map import WeightMaps
 
@@ -71,7 +71,33 @@ def random_point(
     return (row + 0.5) * height / mask.shape[0], (column + 0.5) * width / mask.shape[1]
 
 
-def _nothing(note: str) -> None:
+def cut(
+    image: Frame, warp: Warp, rng: np.random.Generator, *, spec: InputSpec, photometry: Photometry
+) -> Tensor:
+    """The crop (C, h, w) of an image (H, W, C) of any size, in other light, as the net takes it.
+
+    Args:
+        warp: in pixels of the image at the net's size.
+    """
+    size = spec.fitted_size(*image.shape[:2])
+    own = Normalisation.of(list(np.moveaxis(image, -1, 0)), spec)
+    resized = resize_frame(image, size, spec.filter)
+    pixels = _normalised(photometry.apply(warp.image(resized), rng, spec.levels), own, spec)
+    if spec.fills:
+        pixels[warp.outside(size)] = own.outside
+    return torch.from_numpy(pixels).movedim(-1, 0)
+
+
+def _normalised(image: Frame, own: Normalisation, spec: InputSpec) -> npt.NDArray[np.float32]:
+    """Pixels (h, w, C) as the net takes them; `own` is that of the whole image."""
+    if spec.statistics is not None:
+        return np.stack(own(list(np.moveaxis(image, -1, 0))), -1)
+    black, white = spec.levels
+    mean, std = (np.asarray(v, np.float32) for v in (spec.mean, spec.std))
+    return ((image.astype(np.float32) - black) / (white - black) - mean) / std
+
+
+def silent(note: str) -> None:
     """Tell nobody."""
 
 
@@ -99,7 +125,7 @@ class Crops(TorchDataset[tuple[Tensor, ...]]):
 
     def __post_init__(self) -> None:
         # The check of the data set, which reads all images, tells what there is to tell.
-        self._fit = Fit(self.spec, channels=self.spec.channels, tell=_nothing)
+        self._fit = Fit(self.spec, channels=self.spec.channels, tell=silent)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -112,24 +138,11 @@ class Crops(TorchDataset[tuple[Tensor, ...]]):
         mask = read_labels(sample, num_classes=self.num_classes)
         # The net sees frames at this size, so crops are taken from it. The mask keeps its own.
         size = self.spec.fitted_size(*mask.shape)
-        own = Normalisation.of(list(np.moveaxis(image, -1, 0)), self.spec)
-        image = resize_frame(image, size, self.spec.filter)
         point = None if class_id is None else random_point(mask, class_id, rng, size)
         warp = self.augment.warp(size, rng, point=point)
-        image = self.photometry.apply(warp.image(image), rng, self.spec.levels)
-        pixels = self._normalised(image, own)
-        if self.spec.fills:
-            pixels[warp.outside(size)] = own.outside
+        pixels = cut(image, warp, rng, spec=self.spec, photometry=self.photometry)
         within = warp.inner(self.augment.margin).onto(mask.shape, size)
-        crop = [torch.from_numpy(pixels).movedim(-1, 0), torch.from_numpy(within.mask(mask)).long()]
+        crop = [pixels, torch.from_numpy(within.mask(mask)).long()]
         if self.weight_maps is not None:
             crop.append(torch.from_numpy(within.weights(self.weight_maps(sample, mask))))
         return tuple(crop)
-
-    def _normalised(self, image: Frame, own: Normalisation) -> npt.NDArray[np.float32]:
-        """Pixels (h, w, C) as the net takes them; `own` is that of the whole image."""
-        if self.spec.statistics is not None:
-            return np.stack(own(list(np.moveaxis(image, -1, 0))), -1)
-        black, white = self.spec.levels
-        mean, std = (np.asarray(v, np.float32) for v in (self.spec.mean, self.spec.std))
-        return ((image.astype(np.float32) - black) / (white - black) - mean) / std
