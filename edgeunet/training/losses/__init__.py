@@ -7,6 +7,7 @@ A `SegmentationLoss` takes the logits at the head's resolution and the `Target` 
 from __future__ import annotations
 
 from .dice import cross_entropy_dice, cross_entropy_pixel_dice, weighted_cross_entropy
+from .distillation import distillation, presence_distillation
 from .hybrid import gate_loss, hybrid
 from .target import SegmentationLoss, Target
 
@@ -18,4 +19,12 @@ LOSSES: dict[str, SegmentationLoss] = {
 }
 
 
-__all__ = ["LOSSES", "SegmentationLoss", "Target", "cross_entropy_dice", "gate_loss"]
+__all__ = [
+    "LOSSES",
+    "SegmentationLoss",
+    "Target",
+    "cross_entropy_dice",
+    "distillation",
+    "gate_loss",
+    "presence_distillation",
+]

@@ -41,13 +41,17 @@ SegmentationLoss = Callable[[Tensor, Target], Tensor]
 
 
 def at_target_size(logits: Tensor, target: Target) -> Tensor:
-    """Resize logits to the target's size in FP32, bilinear, half-pixel.
+    """`at_size` of the target's ids; ShapeError as of that."""
+    return at_size(logits, tuple(target.ids.shape[1:]))
+
+
+def at_size(logits: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Resize logits to the size of the target in FP32, bilinear, half-pixel.
 
     Raises:
         ShapeError: the target is not 1, 2, 4, … times as large as the logits, as with a net that
             crops its borders.
     """
-    size = tuple(target.ids.shape[1:])
     factor = size[0] // logits.shape[2]
     whole = size == (factor * logits.shape[2], factor * logits.shape[3])
     if not whole or factor & (factor - 1):
