@@ -21,7 +21,8 @@ from ..data.preparation import RAW
 from ..errors import UsageError
 from ..fields import described
 from ..training.config import Progress, TrainConfig
-from ..training.train import input_of, open_start, train
+from ..training.teacher import open_teacher
+from ..training.train import check_lessons, input_of, open_start, train
 from .common import DIRECTORY, Command, echo, echo_json, json_option, option
 from .options import options_from
 
@@ -64,6 +65,18 @@ class TrainOptions:
     raw: bool = described(False, RAW)
     encoder_weights: Path | None = described(
         None, "Classifier, trained on ImageNet, to start the encoder from; README names them."
+    )
+    teacher: str | None = described(
+        None,
+        "Trained net to learn from beside the labels, such as mobile_unet:camvid.",
+        metavar="MODEL:TAG|FILE|BUNDLE",
+        section="Teacher",
+    )
+    unlabelled: str | None = described(
+        None,
+        "Frames that the teacher alone answers for.",
+        metavar="DIR|VIDEO",
+        section="Teacher",
     )
     device: str = described("cpu", "PyTorch device, such as cuda.")
     workers: int = described(0, "Processes that make crops.", ge=0)
@@ -132,7 +145,7 @@ def command(
     --with-val of the last epoch. An interrupted run resumes and ends with bit-identical weights.
     """
     if check:
-        return _check(model, data, layout, options, as_json=as_json)
+        return _check(model, data, layout, options, config, as_json=as_json)
     if output is None:
         raise UsageError("no output. Pass -o DIR to train, or --check to check the data set only.")
     with _progress_bar(f"training {model}") as report:
@@ -153,14 +166,21 @@ def command(
 
 
 def _check(
-    model: str, data: str, layout: str | None, options: TrainOptions, *, as_json: bool
+    model: str,
+    data: str,
+    layout: str | None,
+    options: TrainOptions,
+    config: TrainConfig,
+    *,
+    as_json: bool,
 ) -> None:
     """Print what a data set holds; the errors are those that training would end with."""
     reading = Reading(options.levels, options.channels)
+    check_lessons(options.teacher, options.unlabelled, config)
     start = open_start(model, options.initial, size=options.size, reading=reading, raw=options.raw)
     dataset = open_dataset(data, layout)
     contents = check_dataset(dataset)
-    input_of(
+    spec = input_of(
         model,
         dataset,
         size=options.size,
@@ -170,6 +190,8 @@ def _check(
         filter=options.filter,
         start=None if start is None else start.card.input,
     )
+    if options.teacher is not None:
+        open_teacher(options.teacher, dataset, spec)
     if as_json:
         echo_json(contents.to_json())
     else:

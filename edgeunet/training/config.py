@@ -21,7 +21,9 @@ class TrainConfig:
     crop: (height, width), pixels. warmup: share of the steps with a rising learning rate; a cosine
     to 0 follows. ema: decay of the weights' moving average, which is validated and saved.
     validate_every: epochs from one validation to the next. loss: a name in `LOSSES`. border: w0 of
-    `weight_map`. focus: see `Focus`. mix: see `mix_classes`.
+    `weight_map`. focus: see `Focus`. mix: see `mix_classes`. temperature, teacher_weight: 1 as in
+    Yang et al., CVPR 2022 (arXiv 2204.06986), pixel by pixel. unlabelled_share: a half as in Yang
+    et al., CVPR 2023 (arXiv 2208.09910); an epoch stays a pass over the labelled images.
     """
 
     crop: tuple[int, int] = described((192, 256), "Size of the training crops.", ge=1)
@@ -74,6 +76,18 @@ class TrainConfig:
     mix: float = described(
         0.0, "Share of the crops that get half the classes of another one.", ge=0, le=1
     )
+    temperature: float = described(
+        1.0,
+        "Divides both nets' logits; a higher one shows more of --teacher's doubt.",
+        gt=0,
+        section="Teacher",
+    )
+    teacher_weight: float = described(
+        1.0, "Weight of what --teacher says; the labels have 1.", gt=0, section="Teacher"
+    )
+    unlabelled_share: float = described(
+        0.5, "Share of --unlabelled's crops in a training step.", gt=0, lt=1, section="Teacher"
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -81,6 +95,12 @@ class TrainConfig:
             raise UsageError(
                 f"scale is {self.scale[0]:g} to {self.scale[1]:g}; the smaller zoom comes first."
             )
+
+    @property
+    def unlabelled_crops(self) -> int:
+        """Crops without labels in a training step, if there are any: at least 1, never all."""
+        wanted = round(self.unlabelled_share * self.batch_size)
+        return min(max(1, wanted), self.batch_size - 1)
 
     @classmethod
     def for_model(cls, model: str, **changes: Any) -> TrainConfig:

@@ -6,9 +6,10 @@ import io
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import asdict
+from itertools import repeat
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,6 +43,8 @@ from .optimizer import adamw, warm_ema, warmup_cosine
 from .photometry import PHOTOMETRY
 from .precision import mixed_precision
 from .start import load_start, training_format
+from .teacher import Teacher, taught_loss
+from .unlabelled import Unlabelled, UnlabelledCrops
 from .weight_map import WeightMaps, class_weights
 
 STATISTICS_IMAGES = 96
@@ -56,9 +59,13 @@ class Trainer:
 
     Call `resume`, `start_from` and `start_encoder_from` before `run`. contents: what is trained on.
 
+    Args:
+        teacher: what the net learns from beside the labels. unlabelled: frames that the teacher
+            alone answers for; there must be one, and batches of two crops or more.
+
     Raises:
         DatasetError: data that cannot be trained on, see `check_dataset`. ShapeError: crops that
-            the net cannot take.
+            the net cannot take. CheckpointError: crops that the teacher cannot take.
     """
 
     def __init__(
@@ -72,6 +79,8 @@ class Trainer:
         device: str = "cpu",
         workers: int = 0,
         structure: Structure | None = None,
+        teacher: Teacher | None = None,
+        unlabelled: Unlabelled | None = None,
         **arguments: Any,
     ) -> None:
         if config.with_val and arguments.get("cgm"):
@@ -96,7 +105,16 @@ class Trainer:
         self.averaged = AveragedModel(self.net, multi_avg_fn=warm_ema(config.ema))
         self.crops = self._new_crops(contents)
         self.segmentation_loss = LOSSES[config.loss]
-        self.steps = max(1, len(self.crops) // config.batch_size)  # in an epoch
+        self.teacher = teacher
+        self.labelled = config.batch_size - (config.unlabelled_crops if unlabelled else 0)
+        self.steps = max(1, len(self.crops) // self.labelled)  # in an epoch
+        self.unlabelled = None if unlabelled is None else self._new_unlabelled(unlabelled)
+        self.lessons: dict[str, Any] = {}  # what a card and a state keep of both
+        if unlabelled is not None:
+            self.lessons["unlabelled"] = unlabelled.record
+        if teacher is not None:
+            self.lessons["teacher"] = teacher.record
+            teacher.size_for(*(side + 2 * self.net.margin for side in config.crop))
         self.optimizer = adamw(
             self.net,
             learning_rate=config.learning_rate,
@@ -138,6 +156,12 @@ class Trainer:
             focus=focus_on(pixels, share=config.focus),
             photometry=PHOTOMETRY[config.photometry],
             weight_maps=weight_maps,
+        )
+
+    def _new_unlabelled(self, frames: Unlabelled) -> UnlabelledCrops:
+        crops, size = self.crops, self.config.unlabelled_crops
+        return UnlabelledCrops(
+            frames, self.spec, crops.augment, crops.photometry, size=size, steps=self.steps
         )
 
     # Initial weights
@@ -214,14 +238,19 @@ class Trainer:
         seed = self.config.seed * 100_003 + self.epoch
         self.crops.epoch_seed = seed
         torch.manual_seed(seed)
-        size = min(self.config.batch_size, len(self.crops))
+        size = min(self.labelled, len(self.crops))
         loader = DataLoader(
             self.crops, batch_size=size, shuffle=True, drop_last=True, num_workers=self.workers
         )
+        others: Iterable[Tensor | None] = repeat(None)
+        if self.unlabelled is not None:
+            others = self.unlabelled.batches(seed, self.workers)
         total, rng = 0.0, np.random.default_rng((seed, len(self.crops)))
-        for step, batch in enumerate(loader, start=1):
+        for step, (batch, more) in enumerate(zip(loader, others, strict=False), start=1):
             crops = [tensor.to(self.device, non_blocking=True) for tensor in batch]
             images, *truth = mix_classes(crops, self.config.mix, rng)
+            if more is not None:
+                images = torch.cat([images, more.to(self.device, non_blocking=True)])
             loss = self._loss(images.contiguous(memory_format=self.memory_format), Target(*truth))
             total += self._finite(loss.item(), step)
             self.optimizer.zero_grad(set_to_none=True)
@@ -235,10 +264,22 @@ class Trainer:
         return total / self.steps
 
     def _loss(self, images: Tensor, target: Target) -> Tensor:
+        """Loss of a batch of which the first images have labels."""
         with self._autocast():
-            heads, presence = self.net.run(images)
+            output = self.net.run(images)
+        heads, presence = output
+        if len(target.ids) < len(images):
+            heads = tuple(head[: len(target.ids)] for head in heads)
+            presence = None if presence is None else presence[: len(target.ids)]
         loss = torch.stack([self.segmentation_loss(head, target) for head in heads]).mean()
-        return loss if presence is None else loss + gate_loss(presence, target)
+        if presence is not None:
+            loss = loss + gate_loss(presence, target)
+        if self.teacher is None:
+            return loss
+        with self._autocast():
+            answer = self.teacher.answer(images, margin=self.net.margin)
+        taught = taught_loss(output, answer, temperature=self.config.temperature)
+        return loss + self.config.teacher_weight * taught
 
     def _autocast(self) -> AbstractContextManager[None]:
         return mixed_precision(self.device, enabled=self.config.amp)
@@ -286,13 +327,17 @@ class Trainer:
         """Take the averaged weights' batch statistics on whole training images.
 
         The statistics from training belong to other weights and to crops of another size. Izmailov
-        et al., UAI 2018 (arXiv 1803.05407), section 3.2.
+        et al., UAI 2018 (arXiv 1803.05407), section 3.2. Frames without labels have the share that
+        they have in training.
         """
         samples = self.crops.samples[:: max(1, len(self.crops) // STATISTICS_IMAGES)]
-        images = (self.fit.read(sample.image) for sample in samples)
+        files = [sample.image for sample in samples]
+        if self.unlabelled is not None:
+            files = self.unlabelled.among(files, labelled=self.labelled)
+        images = (self.fit.read(file) for file in files)
         inputs: DataLoader[Tensor] = DataLoader(
             [to_input(image, self.spec)[0] for image in images],  # type: ignore[arg-type]
-            batch_size=min(self.config.batch_size, len(samples)),
+            batch_size=min(self.config.batch_size, len(files)),
             drop_last=True,
         )
         with self._autocast():
@@ -312,6 +357,7 @@ class Trainer:
                 "best_epoch": self.epoch,
                 "minutes": minutes,
                 "initial": self.initial,
+                **self.lessons,
             },
             structure=self.structure,
         )
@@ -327,6 +373,7 @@ class Trainer:
             "input": asdict(self.spec),
             **asdict(self.config),
             **({} if self.structure is None else {"structure": self.structure}),
+            **self.lessons,
         }
         return json.dumps(run, sort_keys=True)
 

@@ -21,6 +21,8 @@ from .config import Progress, TrainConfig
 from .inputs import input_for
 from .loop import Trainer
 from .start import structure_for
+from .teacher import open_teacher
+from .unlabelled import Unlabelled
 
 CELLS_TRAIN, CELLS_VAL, CELLS_SIZE = 600, 60, (256, 320)
 
@@ -40,6 +42,8 @@ def train(
     initial: str | Path | None = None,
     raw: bool = False,
     encoder_weights: Path | None = None,
+    teacher: str | Path | None = None,
+    unlabelled: str | Path | None = None,
     device: str = "cpu",
     workers: int = 0,
     report: Callable[[Progress], None] = lambda progress: None,
@@ -63,6 +67,8 @@ def train(
             starts from random weights.
         raw: of a file that holds averaged weights too, start from those that are not averaged.
         encoder_weights: state dict of a classifier to start the encoder from, see `load_encoder`.
+        teacher: trained net to learn from beside the labels, see `open_teacher`.
+        unlabelled: frames that the teacher alone answers for, see `Unlabelled.open`.
         device: of PyTorch. workers: processes that make crops; 0 makes them in this one.
         describe: called with what the data set holds, once it is checked.
         arguments: those of the variant, except num_classes and in_channels.
@@ -70,12 +76,14 @@ def train(
     Raises:
         DatasetError: not a data set, or one that cannot be trained on. UsageError: images that do
             not say what their values or channels mean, see `input_for`. CheckpointError: `output`
-            belongs to another run, or `initial` does not fit. MissingDependencyError: a loss of
-            torchmetrics, which is not installed. TrainingError: the loss is no longer
+            belongs to another run, or `initial` or `teacher` does not fit. MissingDependencyError:
+            a loss of torchmetrics, which is not installed. TrainingError: the loss is no longer
             finite. OutputError: another run trains into `output`. UsageError: it is a file; a net
-            with a gate and `config.with_val`.
+            with a gate and `config.with_val`; unlabelled frames without a teacher. SourceError: no
+            such frames.
     """
     check_directory(output, force=True)
+    check_lessons(teacher, unlabelled, config)
     if config.loss == "hybrid" and not is_installed("torchmetrics"):
         raise MissingDependencyError("torchmetrics")
     reading = Reading(
@@ -96,11 +104,13 @@ def train(
         filter=filter,
         start=None if card is None else card.input,
     )
+    taught_by = None if teacher is None else open_teacher(teacher, dataset, spec, device=device)
     structure = None if card is None else structure_for(card, num_classes=len(dataset.classes))
     known = {} if card is None else dict(card.arguments)
     for name in ("num_classes", "in_channels"):  # they follow from the data and the input
         known.pop(name, None)
     output.mkdir(parents=True, exist_ok=True)
+    frames = None if unlabelled is None else Unlabelled.open(unlabelled, spec, output)
     trainer = Trainer(
         model,
         dataset,
@@ -110,6 +120,8 @@ def train(
         device=device,
         workers=workers,
         structure=structure,
+        teacher=taught_by,
+        unlabelled=frames,
         **{**known, **arguments},
     )
     describe(trainer.contents)
@@ -120,6 +132,27 @@ def train(
             if encoder_weights is not None:
                 trainer.start_encoder_from(encoder_weights)
         return trainer.run(report)
+
+
+def check_lessons(
+    teacher: str | Path | None, unlabelled: str | Path | None, config: TrainConfig
+) -> None:
+    """Refuse unlabelled frames without a teacher, or without room for labelled ones.
+
+    Raises:
+        UsageError: what is missing.
+    """
+    if unlabelled is None:
+        return
+    if teacher is None:
+        raise UsageError(
+            "got --unlabelled without --teacher, which answers for these frames. Pass it, too."
+        )
+    if config.batch_size == 1:
+        raise UsageError(
+            "got --unlabelled with --batch 1; expected room for labelled crops too. Pass --batch 2 "
+            "or more."
+        )
 
 
 def open_start(

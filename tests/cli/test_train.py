@@ -14,7 +14,7 @@ from edgeunet.data.cells import write_dataset
 from edgeunet.errors import UsageError
 from edgeunet.training.config import TrainConfig
 from support.commands import fails, succeeds
-from support.media import read_rgb
+from support.media import read_rgb, write_video
 
 
 def test_training_has_the_defaults_of_the_paper(
@@ -116,3 +116,29 @@ def test_encoder_is_chosen_and_stands_on_the_card(tmp_path: Path) -> None:
     assert card["arguments"]["encoder"] == "lite0"
     said = fails(2, "train", "--model", "unet", *common)
     assert "unet has no argument encoder. It takes:" in said
+
+
+def test_teacher_and_unlabelled_frames_stand_on_the_card(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data", train=2, val=1, height=32, width=32, seed=4)
+    short = ("--epochs", "1", "--batch", "2", "--crop", "32x32", "--no-amp", "--width", "4")
+    train = ("train", "--model", "mobile_unet", "--data", tmp_path / "data", *short)
+    film = write_video(tmp_path / "film.mp4", 3)
+    teacher = ("--teacher", "mobile_unet:cells", "--temperature", "2")
+    succeeds(*train, *teacher, "--unlabelled", film, "-o", tmp_path / "run")
+    card = json.loads((tmp_path / "run" / "best.json").read_text())
+    assert card["training"]["teacher"]["name"] == "mobile_unet:cells"
+    assert card["training"]["temperature"] == 2
+    assert card["training"]["unlabelled"]["name"] == "film.mp4"
+    assert card["training"]["unlabelled"]["frames"] == 3
+
+
+def test_unfit_teacher_is_refused_before_training(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data", train=2, val=1, height=32, width=32, seed=4)
+    train = ("train", "--model", "mobile_unet", "--data", tmp_path / "data")
+    for more in (("--check",), ("-o", tmp_path / "run")):
+        said = fails(1, *train, *more, "--teacher", "mobile_unet:camvid")
+        assert "the teacher mobile_unet:camvid has other classes: bicyclist, building" in said
+        assert "expected background, cell, dividing" in said
+        said = fails(2, *train, *more, "--unlabelled", tmp_path)
+        assert "got --unlabelled without --teacher" in said
+    assert not (tmp_path / "run" / "last.pt").exists()
