@@ -19,8 +19,8 @@ every_weights = pytest.mark.parametrize(("model", "tag"), TAGGED)
 
 def test_they_keep_the_package_light() -> None:
     sizes = {path.name: path.stat().st_size for path in WEIGHTS_DIR.glob("*.safetensors")}
-    assert max(sizes.values()) <= 5_000_000
-    assert sum(sizes.values()) <= 20_000_000
+    assert max(sizes.values()) <= 10_000_000
+    assert sum(sizes.values()) <= 40_000_000
     assert {path.stem for path in WEIGHTS_DIR.glob("*.json")} == {name[:-12] for name in sizes}
 
 
@@ -30,8 +30,11 @@ def test_cards_tell_how_good_they_are_and_how_they_were_made(model: str, tag: st
     net, card = opened.net, opened.card
     assert card.model == model
     assert card.data == tag
-    assert 0 < card.metrics["miou"] <= 100
-    assert len(card.metrics["dice"]) == len(card.metrics["iou"]) == len(card.classes)
+    if card.training.get("with_val"):
+        assert card.metrics == {}, "val was trained on: it judges nothing"
+    else:
+        assert 0 < card.metrics["miou"] <= 100
+        assert len(card.metrics["dice"]) == len(card.metrics["iou"]) == len(card.classes)
     assert {"epochs", "minutes", "seed"} <= set(card.training)
     assert (net.cgm is None) == (card.gate is None)
 

@@ -175,9 +175,9 @@ class Trainer:
     def start_encoder_from(self, checkpoint: Path) -> None:
         """Start with the encoder of a published classifier; see `load_encoder`."""
         tensors = read_tensors(checkpoint, judge_encoder)
-        for net in (self.net, self._averaged_net()):
-            load_encoder(net, tensors, source=str(checkpoint))
-        self.initial = {"encoder": checkpoint.name}
+        load_encoder(self._averaged_net(), tensors, source=str(checkpoint))
+        origin = load_encoder(self.net, tensors, source=str(checkpoint))
+        self.initial = {"encoder": checkpoint.name, **origin}
 
     def resume(self) -> bool:
         """Resume from `last.pt` if it exists; CheckpointError if it belongs to another run."""

@@ -116,7 +116,11 @@ def test_training_starts_from_a_classifiers_encoder(data: Path, tmp_path: Path) 
         size=(64, 64),
         encoder_weights=tmp_path / "mobilenet_v2.pth",
     )
-    assert card.training["initial"] == {"encoder": "mobilenet_v2.pth"}
+    assert card.training["initial"] == {
+        "encoder": "mobilenet_v2.pth",
+        "source": "torchvision's mobilenet_v2",
+        "licence": "BSD-3-Clause",
+    }
     net = Checkpoint.open(tmp_path / "run" / "best.safetensors").net
     found = net.get_submodule("encoder.stem.0").weight
     torch.testing.assert_close(found, classifier.features[0][0].weight, rtol=1e-3, atol=1e-4)

