@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ..bundle.manifest import BYTE_LEVELS, Levels
 from ..data.fit import Frame
+from ..data.images import decode
 
 Floats = npt.NDArray[np.float32]
 
@@ -147,13 +148,11 @@ def _blurred(crop: Frame, sigma: float) -> Frame:
 
 def _compressed(crop: Frame, quality: int) -> Frame:
     """After JPEG; a colour crop is in RGB, OpenCV's order is BGR."""
-    flag = cv2.IMREAD_COLOR if crop.shape[2] == 3 else cv2.IMREAD_GRAYSCALE
-    done, encoded = cv2.imencode(
-        ".jpg", np.ascontiguousarray(crop[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality]
-    )
+    bgr = np.ascontiguousarray(crop[..., ::-1])
+    done, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert done, f"OpenCV did not encode a crop of shape {crop.shape}"
-    decoded = cv2.imdecode(encoded, flag)
-    return np.asarray(decoded, np.uint8).reshape(crop.shape)[..., ::-1]
+    decoded = decode(encoded.tobytes(), name="a crop").pixels
+    return np.asarray(decoded, np.uint8).reshape(crop.shape)
 
 
 def _like(crop: Frame, values: npt.NDArray[np.floating]) -> Frame:

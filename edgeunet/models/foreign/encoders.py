@@ -18,10 +18,10 @@ from ..state_dict import load_weights, mismatches, shapes_of, without_counters
 class _Naming:
     """How a library names the layers of a classifier.
 
-    title: the library and its classifier. licence: under which it is published. stem: convolution and norm. block: prefix of a block, by
-    its stage and its place there or by its number in the net; stages and numbers begin at `first`.
-    plain, expanded: layers of a block without and with an expansion, in the order of the forward
-    pass. unused: prefixes of what follows the last block.
+    title: the library and its classifier. licence: under which it is published. stem: convolution
+    and norm. block: prefix of a block, by its stage and its place there or by its number in the
+    net; stages and numbers begin at `first`. plain, expanded: layers of a block without and with an
+    expansion, in the order of the forward pass. unused: prefixes of what follows the last block.
     """
 
     title: str
