@@ -175,8 +175,8 @@ class Trainer:
     def start_encoder_from(self, checkpoint: Path) -> None:
         """Start with the encoder of a published classifier; see `load_encoder`."""
         tensors = read_tensors(checkpoint, judge_encoder)
-        load_encoder(self._averaged_net(), tensors, source=str(checkpoint))
         origin = load_encoder(self.net, tensors, source=str(checkpoint))
+        self._averaged_net().load_state_dict(self.net.state_dict())
         self.initial = {"encoder": checkpoint.name, **origin}
 
     def resume(self) -> bool:

@@ -96,16 +96,17 @@ class Photometry:
         if self.gamma:  # the sign stays: values may lie below black
             light = np.sign(light) * np.abs(light) ** exponent
         light = light * (factor * tint)
-        if not eight_bit:
-            mean = light.mean()
-            light = (light - mean) * contrast + mean
-            return _like(crop, light * (white - black) + black)
         channels = range(crop.shape[2])
         # Of the picture, not of the table: each value as often as it occurs.
-        mean = np.mean([light[:, c] @ _shares(crop[..., c]) for c in channels])
-        light = ((light - mean) * contrast + mean) * (white - black) + black
-        table = np.clip(np.rint(light), 0, 255).astype(np.uint8)  # (256, C)
-        return np.stack([table[crop[..., c], c] for c in channels], axis=-1)
+        mean = (
+            np.mean([light[:, c] @ _shares(crop[..., c]) for c in channels])
+            if eight_bit
+            else light.mean()
+        )
+        light = _like(crop, ((light - mean) * contrast + mean) * (white - black) + black)
+        if not eight_bit:
+            return light
+        return np.stack([light[crop[..., c], c] for c in channels], axis=-1)
 
 
 PHOTOMETRY: Mapping[str, Photometry] = MappingProxyType(
