@@ -170,14 +170,13 @@ class _Part:
             request = self._request(size)
         contiguous = [np.ascontiguousarray(each) for each in inputs]
         try:
-            # The outputs are copies: the next call with this request writes over its own.
-            found = request.infer(contiguous, share_inputs=True)
+            found = _answer(request, contiguous)
         except RuntimeError as error:
             raise BackendError(
                 f"OpenVINO failed on {contiguous[0].shape} on {self._device.name}: {reason(error)}"
             ) from error
         idle.append(request)
-        return [found[index] for index in range(len(self.outputs))]
+        return found
 
     def _request(self, size: int) -> Any:
         """A new request for so many images; BackendError if the graph cannot be compiled."""
@@ -280,6 +279,21 @@ def _constant(output: Any) -> float | None:
         node = node.input_value(0).get_node()
     single = node.get_type_name() == "Constant" and node.get_data().size == 1
     return float(node.get_data().item()) if single else None
+
+
+def _answer(request: Any, inputs: Arrays) -> Arrays:
+    """All outputs, which the next call with this request leaves alone.
+
+    It writes them into arrays of their own at once: a copy takes 2 % of a wide net's time.
+    """
+    new_tensor = load_openvino().Tensor
+    own = {}
+    for index, port in enumerate(request.model_outputs):
+        if port.partial_shape.is_static:
+            own[index] = np.empty(port.shape, port.element_type.to_dtype())
+            request.set_output_tensor(index, new_tensor(own[index], shared_memory=True))
+    found = request.infer(inputs, share_inputs=True, share_outputs=True)
+    return [own[i] if i in own else found[i].copy() for i in range(len(found))]
 
 
 def _sizes(count: int) -> Iterator[int]:

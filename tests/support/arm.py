@@ -86,7 +86,7 @@ class Board:
                     out, err = process.communicate(timeout=WAIT)
                 except subprocess.TimeoutExpired:
                     stuck = _end(process)
-                    print(f"{process.args} hung: {stuck}", file=sys.stderr)
+                    print(f"{process.args!r} hung: {stuck}", file=sys.stderr)
                     continue
             assert process.returncode == 0, f"ended with {process.returncode}: {err}"
             return out
