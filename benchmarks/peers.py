@@ -5,11 +5,11 @@
     python benchmarks/peers.py --report                     # Markdown of all that was measured
 
 All at 352x480. A row is a net, a cell one row with one number of threads and one batch size. Each
-cell is measured in a process of its own, in turns in blocks, and appended to `results.jsonl` in the
-cache. Cells that are there already are not measured again, so a run can be stopped and goes on.
-Masks are compared with PyTorch's beside the timings. Peers that are not installed have no column:
-`pip install openvino nncf MNN 'edgeunet[ncnn,smp]'`. LiteRT and ExecuTorch take part where they are
-installed.
+cell's columns are measured in processes of their own, in turns in blocks, and appended to
+`results.jsonl` in the cache. Cells that are there already are not measured again, so a run can be
+stopped and goes on. Masks are compared with PyTorch's beside the timings. Peers that are not
+installed have no column: `pip install openvino nncf MNN 'edgeunet[ncnn,smp]'`. LiteRT and
+ExecuTorch take part where they are installed.
 """
 
 from __future__ import annotations

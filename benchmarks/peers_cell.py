@@ -1,36 +1,38 @@
-"""One net with one number of threads and one batch size: every column, timed in turns."""
+"""One net with one number of threads and one batch size: every column, timed in turns.
+
+Each column lives in a process of its own, as it does for its users: threads of one engine get in
+the way of another's even while they sleep, and most in that of threads that are not pinned to
+cores, as ours are not.
+"""
 
 from __future__ import annotations
 
+import json
+import math
+import os
 import statistics
-from collections.abc import Callable
+import subprocess
+import sys
 from contextlib import ExitStack
-from dataclasses import replace
-from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from peers_nets import Images, Kept
+from peers_column import HINTS, LIBRARY, OURS, TORCH, images_of
+from peers_nets import Kept
 
-from edgeunet.benchmark.entries import Entry
-from edgeunet.benchmark.peers import PEERS, PeerNet, peer_versions
+from edgeunet.benchmark.peers import PEERS, peer_versions
 from edgeunet.benchmark.timing import first_seconds, sampled_latencies
-from edgeunet.benchmark.tools import Made, open_openvino, open_ort
 from edgeunet.doctor import environment, instructions
-from edgeunet.errors import first_line
 from edgeunet.runtime.backends.choice import candidates, choose
 from edgeunet.runtime.backends.openvino_library import openvino_core
-from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.runtime.options import LoadOptions
 
 Logits = npt.NDArray[np.float32]
-Call = Callable[[], Logits]
 
-OURS = "edgeunet "
-"""How the columns of this package begin."""
+_EAGER = f"{TORCH}eager"
 
 
 def compiled_mark(kept: Kept, threads: int, batch: int) -> Path:
@@ -38,46 +40,38 @@ def compiled_mark(kept: Kept, threads: int, batch: int) -> Path:
     return kept.folder / f"compiled-{threads}-{batch}"
 
 
-def images_of(kept: Kept, batch: int) -> Images:
-    """So many golden frames as the net's input, in turn."""
-    bundle = kept.bundle
-    images = Preprocessor(bundle.manifest.input)(list(bundle.golden().frames))
-    return np.stack(list(islice(cycle(images), batch)))
-
-
 @torch.inference_mode()
 def compile_net(kept: Kept, threads: int, batch: int) -> None:
     """Fill the cache of `torch.compile`."""
     torch.set_num_threads(threads)
-    torch.compile(kept.net())(torch.from_numpy(images_of(kept, batch)))
+    torch.compile(kept.net())(torch.from_numpy(images_of(kept.bundle, batch)))
     compiled_mark(kept, threads, batch).touch()
 
 
-@torch.inference_mode()
 def measure_cell(kept: Kept, threads: int, batch: int, *, budget: float) -> dict[str, Any]:
     """Median milliseconds of a frame, and agreement with PyTorch eager, by column.
 
     Columns that do not run are in `problems` with their reasons. `auto` is the column that the
     backend of this name chooses; it measures for itself.
     """
-    torch.set_num_threads(threads)
-    images = images_of(kept, batch)
-    problems: dict[str, str] = {}
+    names, problems = _columns(kept, threads, batch)
+    answers: dict[str, Logits] = {}
     with ExitStack() as stack:
-        answers: dict[str, Logits] = {}
-        calls: dict[str, Callable[[], None]] = {}
+        columns: dict[str, Column] = {}
         first: dict[str, float] = {}
-        for name, opener in _openers(kept, images, threads, problems, stack).items():
+        for name in names:
+            column = Column(kept, threads, batch, name)
+            stack.callback(column.close)
             try:
-                call = _keeping(answers, name, opener())
-                first[name] = first_seconds(call)
-                calls[name] = call
-            except Exception as error:  # other projects' errors are of every kind
-                problems[name] = f"{type(error).__name__}: {first_line(error)}"
-        times = sampled_latencies(calls, budget=budget, rounds=4, first=first)
-        classes = {name: np.array(found).argmax(1) for name, found in answers.items()}
-    reference = classes["PyTorch eager"]
-    agreement = {name: float(np.mean(found == reference)) for name, found in classes.items()}
+                answers[name] = column.open()
+                first[name] = first_seconds(column)
+            except ColumnError as error:
+                problems[name] = str(error)
+            else:
+                columns[name] = column
+        times = sampled_latencies(columns, budget=budget, rounds=4, first=first)
+    classes = {name: found.argmax(1) for name, found in answers.items()}
+    agreement = {name: float(np.mean(found == classes[_EAGER])) for name, found in classes.items()}
     chosen, why = _auto(kept, threads, again=batch == 1)
     return {
         "row": kept.row.name,
@@ -93,67 +87,71 @@ def measure_cell(kept: Kept, threads: int, batch: int, *, budget: float) -> dict
     }
 
 
-def _keeping(answers: dict[str, Logits], name: str, call: Call) -> Callable[[], None]:
-    """A call that notes its newest answer."""
-
-    def run() -> None:
-        answers[name] = call()
-
-    return run
+class ColumnError(Exception):
+    """A column that does not run, and why."""
 
 
-def _openers(
-    kept: Kept, images: Images, threads: int, problems: dict[str, str], stack: ExitStack
-) -> dict[str, Callable[[], Call]]:
-    """What opens each column."""
-    openers: dict[str, Callable[[], Call]] = {}
-    bundle, options = kept.bundle, LoadOptions(threads=threads)
-    for candidate in candidates(bundle, options):
-        openers[OURS + candidate.label] = lambda candidate=candidate: _ours(
-            Entry(bundle, options, candidate), images, stack
+class Column:
+    """The process of a column; each call computes the frames once."""
+
+    def __init__(self, kept: Kept, threads: int, batch: int, name: str) -> None:
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, str(Path(__file__).with_name("peers_column.py"))),
+                *(str(kept.folder), kept.row.name, str(threads), str(batch), name),
+            ],
+            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
-    openers["PyTorch eager"] = lambda: _torch(kept.net(), images)
-    if compiled_mark(kept, threads, len(images)).exists():
-        openers["PyTorch compiled"] = lambda: _torch(torch.compile(kept.net()), images)
+
+    def open(self) -> Logits:
+        """What it answers to the frames, once it is ready."""
+        assert self._process.stdout is not None
+        head = self._process.stdout.readline()
+        if not head:
+            raise ColumnError(self._last_words())
+        shape = json.loads(head)
+        content = self._process.stdout.read(4 * math.prod(shape))
+        return np.frombuffer(content, np.float32).reshape(shape)
+
+    def __call__(self) -> None:
+        """Compute the frames once; ColumnError if it ended."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(b"\n")
+        self._process.stdin.flush()
+        if not self._process.stdout.read(1):
+            raise ColumnError(self._last_words())
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
+
+    def _last_words(self) -> str:
+        said = self._process.communicate()[1].decode(errors="replace")
+        return (said.strip().splitlines() or ["no word"])[-1]
+
+
+def _columns(kept: Kept, threads: int, batch: int) -> tuple[list[str], dict[str, str]]:
+    """Names of the columns, and why others are left out."""
+    problems: dict[str, str] = {}
+    found = candidates(kept.bundle, LoadOptions(threads=threads))
+    names = [*(OURS + each.label for each in found), _EAGER]
+    compiled = f"{TORCH}compiled"
+    if compiled_mark(kept, threads, batch).exists():
+        names.append(compiled)
     else:
-        problems["PyTorch compiled"] = "not compiled beforehand by --prepare"
-    shape = (len(images), *images.shape[1:])
-    made = Made(bundle.model_path("fp32"), shape)  # type: ignore[arg-type]
-
-    def foreign(run: Callable[[Images], Any]) -> Call:
-        return lambda: run(images)[0]
-
-    openers["ONNX Runtime FP32"] = lambda: foreign(open_ort(made, threads))
+        problems[compiled] = "not compiled beforehand by --prepare"
     capable = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    for precision, hint in (("FP32", "f32"), ("BF16", "bf16")):
-        if precision in capable:
-            openers[f"OpenVINO {precision}"] = lambda hint=hint: foreign(
-                open_openvino(made, threads, INFERENCE_PRECISION_HINT=hint)
-            )
+    names += [LIBRARY, *(f"OpenVINO {each}" for each in HINTS if each in capable)]
     for peer in PEERS:
-        folder = kept.folder / "peers" / peer.name
-        if peer.missing is not None or not (folder / "made").exists():
+        if peer.missing is None and (kept.folder / "peers" / peer.name / "made").exists():
+            names.append(peer.label)
+        else:
             problems[peer.label] = peer.missing or "not converted; --prepare says why"
-            continue
-        model = replace(made, path=folder / (folder / "made").read_text())
-        openers[peer.label] = lambda peer=peer, model=model: _peer(
-            stack.enter_context(PeerNet(peer, model, threads=threads)), images
-        )
-    return openers
-
-
-def _ours(entry: Entry, images: Images, stack: ExitStack) -> Call:
-    net = stack.enter_context(entry.open()).backend.net
-    return lambda: net.infer(images).logits
-
-
-def _peer(net: PeerNet, images: Images) -> Call:
-    return lambda: net.infer(images).logits
-
-
-def _torch(net: Any, images: Images) -> Call:
-    tensor = torch.from_numpy(images)
-    return lambda: net(tensor).numpy()
+    return names, problems
 
 
 def _instructions() -> str:

@@ -6,21 +6,23 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
+from peers_column import OURS
+
 from edgeunet.bundle.golden import PROMISED, REQUIRED
 from edgeunet.bundle.manifest import Precision
 
 Line = dict[str, Any]
 
-OURS = "edgeunet "
 HEADING = """# `auto` against everything else
 
 By `benchmarks/peers.py`: 352x480, the net alone, milliseconds a frame (medians of calls in turns;
 trust the ratios within a row). Columns that begin with "edgeunet" are this package's engines and
 precisions, of which `auto` takes one by its own measurement; the others are other projects' tools
-at their defaults on the same FP32 net, calibrated on the same frames. Agreement is with PyTorch
-eager. The best column of a row is bold. A column whose masks this package would refuse does not
-count. Nets of width 32 and those of segmentation_models_pytorch were trained for a minute only:
-they show speed and agreement, not quality.
+at their defaults on the same FP32 net, calibrated on the same frames. Each column has a process of
+its own, to which each call is a message (0.1 ms or less). Agreement is with PyTorch eager. The best
+column of a row is bold. A column whose masks this package would refuse does not count. Nets of
+width 32 and those of segmentation_models_pytorch were trained for a minute only: they show speed
+and agreement, not quality.
 """
 _NEAR = 1.03
 """`auto` counts as the best column if it takes at most so many times as long."""
