@@ -40,6 +40,13 @@ class GateOptions:
     margin: float = described(
         0.0, "Safety margin in logits, to allow for INT8 error.", metavar="LOGITS"
     )
+    open_on: float | None = described(
+        None,
+        "Share of the images with a class that its gate must be open on, with 95 % confidence.",
+        flag="--open",
+        metavar="PERCENT",
+        shown_default="no promise",
+    )
     size: tuple[int, int] | None = described(
         None, "Input size of the net.", shown_default="the checkpoint's"
     )
@@ -74,6 +81,7 @@ def command(
             output,
             max_lost=options.max_lost / 100,
             margin=options.margin,
+            open_on=None if options.open_on is None else options.open_on / 100,
             force=force,
             report=report,
         )

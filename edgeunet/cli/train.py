@@ -17,12 +17,14 @@ from ..data.check import check_dataset
 from ..data.datasets import open_dataset
 from ..data.description import LAYOUT
 from ..data.fit import Reading
+from ..data.folds import split_folds
 from ..data.preparation import RAW
 from ..errors import UsageError
 from ..fields import described
-from ..training.config import Progress, TrainConfig
+from ..training.config import WEIGHTS, Progress, TrainConfig
+from ..training.cross_validation import check_classes
 from ..training.teacher import open_teacher
-from ..training.train import check_lessons, input_of, open_start, train
+from ..training.train import check_grouping, check_lessons, input_of, open_start, train
 from .common import DIRECTORY, Command, echo, echo_json, json_option, option
 from .options import options_from
 
@@ -69,7 +71,7 @@ class TrainOptions:
     teacher: str | None = described(
         None,
         "Trained net to learn from beside the labels, such as mobile_unet:camvid.",
-        metavar="MODEL:TAG|FILE|BUNDLE",
+        metavar="MODEL:TAG|FILE|RUN|BUNDLE",
         section="Teacher",
     )
     unlabelled: str | None = described(
@@ -77,6 +79,30 @@ class TrainOptions:
         "Frames that the teacher alone answers for.",
         metavar="DIR|VIDEO",
         section="Teacher",
+    )
+    folds: int | None = described(
+        None,
+        "Cross-validate first: train so many nets, each without a part of the training images, "
+        "and judge them on it.",
+        metavar="N",
+        shown_default="none",
+        section="Training",
+    )
+    group_by: str | None = described(
+        None,
+        "Regular expression that finds in an image's path what images of one film or place have "
+        "in common; --folds keeps those together.",
+        metavar="REGEX",
+        shown_default="neighbours by name",
+        section="Training",
+    )
+    gate_open: float | None = described(
+        None,
+        "Share of the images with a class that its gate must be open on, with 95 % confidence; "
+        "--folds finds the thresholds.",
+        metavar="PERCENT",
+        shown_default="no promise",
+        section="Training",
     )
     device: str = described("cpu", "PyTorch device, such as cuda.")
     workers: int = described(0, "Processes that make crops.", ge=0)
@@ -137,12 +163,17 @@ def command(
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Train a variant, or resume its training.
+    r"""Train a variant, or resume its training.
 
     Checks all images and masks first, and prints how much there is of each class.
 
     Writes best.safetensors, the weights of the epoch with the highest validation mIoU, or with
     --with-val of the last epoch. An interrupted run resumes and ends with bit-identical weights.
+
+    \b
+    A recipe, judged on films that its nets have not seen, and then the net of all frames:
+      edgeunet train --model mobile_unet --data camvid --with-val --folds 3 --group-by '([^/]+)_' \
+          -o run
     """
     if check:
         return _check(model, data, layout, options, config, as_json=as_json)
@@ -159,10 +190,13 @@ def command(
             **{name: value for name, value in asdict(options).items() if value is not None},
         )
     if as_json:
-        echo_json({"checkpoint": str(output / "best.safetensors"), "metrics": card.metrics})
-    else:
-        found = f"mIoU {card.metrics['miou']:.2f} %" if card.metrics else "trained on val too"
-        echo(f"{found}, wrote {output / 'best.safetensors'}")
+        return echo_json({"checkpoint": str(output / WEIGHTS), "metrics": card.metrics})
+    if (judged := card.metrics.get("cross_validation")) is not None:
+        scores = ", ".join(f"{fold['miou']:.2f}" for fold in judged["folds"])
+        echo(f"cross-validated mIoU {judged['miou']:.2f} % (folds: {scores})")
+    miou = card.metrics.get("miou")
+    found = "trained on val too" if miou is None else f"mIoU {miou:.2f} %"
+    echo(f"{found}, wrote {output / WEIGHTS}")
 
 
 def _check(
@@ -177,9 +211,12 @@ def _check(
     """Print what a data set holds; the errors are those that training would end with."""
     reading = Reading(options.levels, options.channels)
     check_lessons(options.teacher, options.unlabelled, config)
+    check_grouping(options.folds, options.group_by)
     start = open_start(model, options.initial, size=options.size, reading=reading, raw=options.raw)
     dataset = open_dataset(data, layout)
     contents = check_dataset(dataset)
+    if options.folds is not None:
+        check_classes(split_folds(dataset, options.folds, options.group_by), dataset, contents)
     spec = input_of(
         model,
         dataset,
@@ -202,7 +239,7 @@ def _check(
 def _progress_bar(label: str) -> Iterator[Callable[[Progress], None]]:
     """A bar on a terminal, otherwise one line per epoch, on stderr. It starts with the training."""
     terminal = sys.stderr.isatty()
-    printed = 0
+    printed = ("", 0)
     bar: Any = None  # its items are Progress, which click cannot infer from a length
     with ExitStack() as stack:
 
@@ -211,9 +248,9 @@ def _progress_bar(label: str) -> Iterator[Callable[[Progress], None]]:
             if bar is None:
                 bar = stack.enter_context(_bar(label, hidden=not terminal))
             bar.update(round(1000 * progress.done) - bar.pos, progress)
-            if not terminal and progress.epoch > printed:
+            if not terminal and progress.epoch and (progress.run, progress.epoch) != printed:
                 echo(_line(progress), err=True)
-            printed = progress.epoch
+            printed = progress.run, progress.epoch
 
         yield report
 
@@ -234,4 +271,5 @@ def _line(progress: Progress) -> str:
     miou = "" if progress.miou is None else f", mIoU {progress.miou:.2f} %"
     left = timedelta(seconds=round(progress.remaining))
     rate = f"{progress.rate:.1f} img/s, {left} left"
-    return f"epoch {progress.epoch}, loss {progress.loss:.4f}, {rate}{miou}"
+    run = f"{progress.run}, " if progress.run else ""
+    return f"{run}epoch {progress.epoch}, loss {progress.loss:.4f}, {rate}{miou}"

@@ -7,7 +7,7 @@ and the two errors differ: a class that is closed wrongly is lost, one left open
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,12 +18,13 @@ from ..bundle.manifest import InputSpec
 from ..bundle.schema import encode
 from ..data.datasets import Dataset, read_labels
 from ..data.fit import Fit
-from ..errors import CheckpointError, UsageError
+from ..errors import CheckpointError, UsageError, printable
 from ..files import locked
 from ..metrics import class_pixels
 from ..models import Checkpoint, SegmentationNet, save_checkpoint
 from ..models.checkpoints import check_output
 from ..models.reference import to_input
+from .confidence import CONFIDENCE, images_needed, least_share, most_lost
 from .report import GateReport, Pixels, Presence, check_images, gate_report
 
 MAX_LOST = 0.005
@@ -31,7 +32,13 @@ MAX_LOST = 0.005
 
 
 def calibrate_gate(
-    presence: Presence, pixels: Pixels, *, max_lost: float, margin: float = 0.0
+    presence: Presence,
+    pixels: Pixels,
+    *,
+    max_lost: float,
+    margin: float = 0.0,
+    open_on: float | None = None,
+    classes: Sequence[str] = (),
 ) -> tuple[float, ...]:
     """Thresholds by class id that close each class on as many images without it as possible.
 
@@ -48,14 +55,20 @@ def calibrate_gate(
         presence: (M, C), of M images. pixels: (M, C), true pixels of each class.
         max_lost: share of the pixels, from 0 to less than 1.
         margin: safety margin in logits, to allow for INT8 error. If every presence falls by it,
-            still no more than `max_lost` is lost.
+            still no more than `max_lost` is lost, and `open_on` holds.
+        open_on: share of the images with a class that its gate must be open on, with a probability
+            of `CONFIDENCE`, on images that the net and this function have not seen. It holds for
+            images that are drawn as these are: presences by nets that have not seen them. None
+            promises nothing.
+        classes: their names, for errors.
 
     Returns:
         Thresholds that FP32 holds exactly.
 
     Raises:
-        UsageError: no image, different shapes, a presence that is not a probability, or `max_lost`
-            or `margin` out of range.
+        UsageError: no image, different shapes, a presence that is not a probability, `max_lost`,
+            `margin` or `open_on` out of range, or too few images with a class to promise
+            `open_on`.
     """
     if not 0 <= max_lost < 1:
         raise UsageError(
@@ -65,10 +78,47 @@ def calibrate_gate(
     if not 0 <= margin < np.inf:
         raise UsageError(f"margin is {margin:.4g} logits; expected 0 or a finite positive number.")
     check_images(presence, pixels)
+    closed_on = closed_at_most((pixels > 0).sum(axis=0), len(pixels), open_on, classes=classes)
     return tuple(
-        _threshold(presence[:, index], pixels[:, index], max_lost, margin)
+        _threshold(presence[:, index], pixels[:, index], max_lost, margin, closed_on[index])
         for index in range(presence.shape[1])
     )
+
+
+def closed_at_most(
+    held: Pixels, images: int, open_on: float | None, *, classes: Sequence[str] = ()
+) -> tuple[int, ...]:
+    """On how many of the images with each class its gate may be closed to keep a promise.
+
+    Args:
+        held: (C,), how many of the images hold each class. open_on, classes: see `calibrate_gate`.
+
+    Raises:
+        UsageError: `open_on` out of range, or too few images with a class that others lack.
+    """
+    if open_on is None:
+        return tuple(held.tolist())
+    if not 0 < open_on < 1:
+        raise UsageError(
+            f"the gate is to be open on {100 * open_on:.4g} % of the images with a class; expected "
+            "more than 0 and less than 100: no number of images promises all."
+        )
+    allowed = []
+    for index, count in enumerate(held.tolist()):
+        if count in (0, images):  # that gate stays open
+            allowed.append(count)
+            continue
+        most = most_lost(count, open_on)
+        if most is None:
+            name = classes[index] if classes else index
+            raise UsageError(
+                f"the gate of '{printable(name)}' is to be open on {100 * open_on:.4g} % of the "
+                f"images with it, with {CONFIDENCE:.0%} confidence, but {count} images hold it; "
+                f"that takes {images_needed(open_on)} or more. Give more images, or promise less: "
+                f"{count} carry {least_share(count, count):.1%} at most."
+            )
+        allowed.append(most)
+    return tuple(allowed)
 
 
 def collect_presence(
@@ -76,9 +126,10 @@ def collect_presence(
     dataset: Dataset,
     spec: InputSpec,
     *,
+    split: str = "val",
     report: Callable[[int], None] = lambda images: None,
 ) -> tuple[Presence, Pixels]:
-    """Presence (M, C) and true pixels (M, C) of whole images, those of the val split.
+    """Presence (M, C) and true pixels (M, C) of whole images, those of a split.
 
     Args:
         net: a gated net in evaluation mode.
@@ -94,7 +145,7 @@ def collect_presence(
     dataset.check_classes(net.num_classes, "the net has")
     fit = Fit(spec)
     presence, pixels = [], []
-    for index, sample in enumerate(dataset.samples("val")):
+    for index, sample in enumerate(dataset.samples(split)):
         image = to_input(fit.read(sample.image), spec)
         with torch.inference_mode():
             presence.append(net.cgm(net.encode(image)[-1])[0].numpy())
@@ -111,6 +162,7 @@ def calibrate_checkpoint(
     *,
     max_lost: float = MAX_LOST,
     margin: float = 0.0,
+    open_on: float | None = None,
     force: bool = False,
     report: Callable[[int], None] = lambda images: None,
 ) -> GateReport:
@@ -120,7 +172,7 @@ def calibrate_checkpoint(
 
     Args:
         output: .safetensors; may be the checkpoint's own file if `force` is set.
-        max_lost, margin: see `calibrate_gate`. report: see `collect_presence`.
+        max_lost, margin, open_on: see `calibrate_gate`. report: see `collect_presence`.
 
     Raises:
         OutputExistsError: `output` exists and `force` is false. OutputError: another run writes it.
@@ -131,9 +183,16 @@ def calibrate_checkpoint(
         net, card = checkpoint.net, checkpoint.card
         net.check_size(card.input.height, card.input.width)
         presence, pixels = collect_presence(net, dataset, card.input, report=report)
-        thresholds = calibrate_gate(presence, pixels, max_lost=max_lost, margin=margin)
+        thresholds = calibrate_gate(
+            presence,
+            pixels,
+            max_lost=max_lost,
+            margin=margin,
+            open_on=open_on,
+            classes=dataset.classes,
+        )
         found = gate_report(presence, pixels, thresholds=thresholds, classes=dataset.classes)
-        gate = {"max_lost": max_lost, "margin": margin, **encode(found)}
+        gate = {"max_lost": max_lost, "margin": margin, "open_on": open_on, **encode(found)}
         metrics = {**card.metrics, "gate": gate}
         card = replace(card, gate=thresholds, metrics=metrics)
         # Loading widened FP16 weights, so they become FP16 again without loss.
@@ -141,14 +200,18 @@ def calibrate_checkpoint(
         return found
 
 
-def _threshold(presence: Presence, pixels: Pixels, max_lost: float, margin: float) -> float:
+def _threshold(
+    presence: Presence, pixels: Pixels, max_lost: float, margin: float, most_closed: int
+) -> float:
     """Threshold of one class from presence (M,) and pixels (M,)."""
     held = pixels > 0
     if held.all() or not held.any():
         return 0.0
     levels, level_of = np.unique(_lowered(presence[held], margin), return_inverse=True)  # ascending
-    lost = np.cumsum(np.bincount(level_of, weights=pixels[held]))  # if closed up to each level
-    must_open = levels[lost / lost[-1] > max_lost][0]
+    # If closed up to each level:
+    lost = np.cumsum(np.bincount(level_of, weights=pixels[held]))
+    closed = np.cumsum(np.bincount(level_of))
+    must_open = levels[(lost / lost[-1] > max_lost) | (closed > most_closed)][0]
     closable = presence[~held & (presence < must_open)]
     if not closable.size:
         return 0.0

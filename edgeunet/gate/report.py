@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError
+from .confidence import CONFIDENCE, least_share
 
 Presence = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.int64]
@@ -27,15 +28,20 @@ class ClassGate:
 
     threshold: presences below it close the class. auc: area under `roc_curve`, the probability
     that an image with the class has a higher presence than one without. lost: share of the class's
-    true pixels that lie in images it is closed on. open_where_held: share of the images with the
-    class that it is open on. closed_where_not: share of the images without it that it is closed on.
+    true pixels that lie in images it is closed on. held: number of images with the class.
+    open_where_held: share of them that it is open on. open_at_least: share of all such images, of
+    which these are a sample, that it is open on with a probability of `CONFIDENCE`; it flatters if
+    the net has seen these images. closed_where_not: share of the images without the class that it
+    is closed on.
     """
 
     name: str
     threshold: float
     auc: float | None
     lost: float | None
+    held: int
     open_where_held: float | None
+    open_at_least: float | None
     closed_where_not: float | None
 
 
@@ -71,14 +77,15 @@ class GateReport:
     def table(self) -> str:
         """Aligned text for a terminal."""
         lines = [
-            f"{'class':<15}{'threshold':>10}{'AUC':>8}{'pixels lost':>13}{'open where held':>17}"
-            f"{'closed where not':>18}"
+            f"{'class':<15}{'threshold':>10}{'AUC':>8}{'pixels lost':>13}{'held':>7}"
+            f"{'open where held':>17}{f'with {CONFIDENCE:.0%}':>11}{'closed where not':>18}"
         ]
         for entry in self.classes:
             auc = "–" if entry.auc is None else f"{entry.auc:.4f}"
             lines.append(
                 f"{entry.name:<15}{entry.threshold:>10.4g}{auc:>8}{_percent(entry.lost):>13}"
-                f"{_percent(entry.open_where_held):>17}{_percent(entry.closed_where_not):>18}"
+                f"{entry.held:>7}{_percent(entry.open_where_held):>17}"
+                f"{_at_least(entry.open_at_least):>11}{_percent(entry.closed_where_not):>18}"
             )
         if absent := [entry.name for entry in self.classes if entry.lost is None]:
             lines.append(f"no image holds {', '.join(absent)}: nothing is known of that gate")
@@ -111,7 +118,9 @@ def gate_report(
                 threshold=thresholds[index],
                 auc=_area(roc_curve(presence[:, index], held[:, index])),
                 lost=_lost(pixels[:, index], opened[:, index]),
+                held=int(held[:, index].sum()),
                 open_where_held=_share(opened[:, index], held[:, index]),
+                open_at_least=_bound(opened[:, index], held[:, index]),
                 closed_where_not=_share(~opened[:, index], ~held[:, index]),
             )
             for index, name in enumerate(classes)
@@ -174,6 +183,14 @@ def _lost(pixels: Pixels, opened: Flags) -> float | None:
 
 def _share(flags: Flags, among: Flags) -> float | None:
     return float(flags[among].mean()) if among.any() else None
+
+
+def _bound(flags: Flags, among: Flags) -> float | None:
+    return least_share(int(flags[among].sum()), int(among.sum())) if among.any() else None
+
+
+def _at_least(share: float | None) -> str:
+    return "–" if share is None else f"≥ {share:.1%}"
 
 
 def _percent(share: float | None) -> str:

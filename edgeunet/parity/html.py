@@ -10,6 +10,7 @@ import numpy as np
 
 from ..data.images import Rgb
 from ..files import write_bytes
+from ..gate.confidence import CONFIDENCE
 from ..metrics import Mask
 from ..pages import data_url, render
 from ..runtime.sinks import Palette, colourise
@@ -34,6 +35,7 @@ def write_html(
             )
         ],
         gate_classes=[] if judged is None else list(zip(judged.classes, palette, strict=True)),
+        confidence=CONFIDENCE,
         rocs=[] if report.gate is None else list(_rocs(report.gate, palette)),
         frames=[(frame, _pictures(frame, palette, report.reference)) for frame in worst],
     )

@@ -11,6 +11,8 @@ from ..fields import check, described
 from .losses import LOSSES
 from .photometry import PHOTOMETRY
 
+WEIGHTS = "best.safetensors"
+"""The file of a run that holds its net."""
 _PAPER = "the paper's"
 
 
@@ -20,10 +22,11 @@ class TrainConfig:
 
     crop: (height, width), pixels. warmup: share of the steps with a rising learning rate; a cosine
     to 0 follows. ema: decay of the weights' moving average, which is validated and saved.
-    validate_every: epochs from one validation to the next. loss: a name in `LOSSES`. border: w0 of
-    `weight_map`. focus: see `Focus`. mix: see `mix_classes`. temperature, teacher_weight: 1 as in
-    Yang et al., CVPR 2022 (arXiv 2204.06986), pixel by pixel. unlabelled_share: a half as in Yang
-    et al., CVPR 2023 (arXiv 2208.09910); an epoch stays a pass over the labelled images.
+    validate_every: epochs from one validation to the next; 0 keeps the last epoch. loss: a name in
+    `LOSSES`. border: w0 of `weight_map`. focus: see `Focus`. mix: see `mix_classes`. temperature,
+    teacher_weight: 1 as in Yang et al., CVPR 2022 (arXiv 2204.06986), pixel by pixel.
+    unlabelled_share: a half as in Yang et al., CVPR 2023 (arXiv 2208.09910); an epoch stays a pass
+    over the labelled images.
     """
 
     crop: tuple[int, int] = described((192, 256), "Size of the training crops.", ge=1)
@@ -97,6 +100,11 @@ class TrainConfig:
             )
 
     @property
+    def validates(self) -> bool:
+        """Whether val chooses the epoch, and calibrates the gate."""
+        return self.validate_every > 0 and not self.with_val
+
+    @property
     def unlabelled_crops(self) -> int:
         """Crops without labels in a training step, if there are any: at least 1, never all."""
         wanted = round(self.unlabelled_share * self.batch_size)
@@ -121,9 +129,10 @@ RECIPES = {
 class Progress:
     """Progress of a run after a step.
 
-    done: finished share of the run, 0..1. epoch: finished epochs. loss: mean of the epoch so far.
+    done: finished share, 0..1. epoch: finished epochs. loss: mean of the epoch so far.
     rate: training images a second since the run started or resumed. remaining: seconds to the end
-    at that rate. miou: in percent, None unless the epoch was just validated.
+    at that rate. miou: in percent, None unless the epoch was just validated. run: which of several
+    it is; `done` and `remaining` are then those of all.
     """
 
     done: float
@@ -132,6 +141,7 @@ class Progress:
     rate: float
     remaining: float
     miou: float | None = None
+    run: str = ""
 
 
 class Clock:

@@ -23,7 +23,7 @@ from ..bundle.manifest import InputSpec
 from ..data.check import Contents, check_dataset
 from ..data.datasets import Dataset
 from ..data.fit import Fit, Frame
-from ..errors import CheckpointError, TrainingError, UsageError
+from ..errors import CheckpointError, TrainingError
 from ..files import write_bytes
 from ..gate.calibrate import calibrate_checkpoint
 from ..metrics import Mask
@@ -35,7 +35,7 @@ from ..models.state_dict import read_tensors
 from ..models.structure import Structure, resize
 from ..models.weight_files import read_weight_file
 from .augment import Augmentation
-from .config import Clock, Progress, TrainConfig
+from .config import WEIGHTS, Clock, Progress, TrainConfig
 from .crops import Crops, focus_on
 from .losses import LOSSES, Target, gate_loss
 from .mixing import mix_classes
@@ -83,11 +83,6 @@ class Trainer:
         unlabelled: Unlabelled | None = None,
         **arguments: Any,
     ) -> None:
-        if config.with_val and arguments.get("cgm"):
-            raise UsageError(
-                "with_val and a gate: its thresholds are found on val, which a net that was "
-                "trained on val knows too well. Train the gate without --with-val."
-            )
         self.fit = Fit(spec)
         self.contents = contents = check_dataset(dataset, self.fit)
         self.model_name = model
@@ -127,6 +122,9 @@ class Trainer:
         self.epoch, self.best, self.seconds = 0, -1.0, 0.0  # best: mIoU in percent
         self.log: list[dict[str, Any]] = []  # one entry per epoch
         self.initial: dict[str, Any] | None = None  # how the initial weights were trained
+        # For the card, what other nets of this recipe tell: metrics, and the gate's thresholds.
+        self.judged: dict[str, Any] = {}
+        self.gate: tuple[float, ...] | None = None
 
     def _new_net(self) -> SegmentationNet:
         torch.manual_seed(self.config.seed)
@@ -202,7 +200,7 @@ class Trainer:
     # Training
 
     def run(self, report: Callable[[Progress], None] = lambda progress: None) -> Card:
-        """Train to the last epoch, calibrate the gate, and return the best epoch's card.
+        """Train to the last epoch, calibrate the gate, and return the card of what is kept.
 
         Raises:
             TrainingError: the loss is no longer finite; what was saved before stays.
@@ -213,11 +211,11 @@ class Trainer:
             loss = self._train_epoch(clock, report)
             self.epoch += 1
             miou, last = None, self.epoch == self.config.epochs
-            if self.config.with_val:
-                if last:
-                    self._save_last(self.seconds + time.monotonic() - started)
-            elif last or self.epoch % self.config.validate_every == 0:
-                miou = self._validate(self.seconds + time.monotonic() - started)
+            if self.config.validates:
+                if last or self.epoch % self.config.validate_every == 0:
+                    miou = self._validate(self.seconds + time.monotonic() - started)
+            elif last:
+                self._save_last(self.seconds + time.monotonic() - started)
             self.seconds += time.monotonic() - started
             minutes = round(self.seconds / 60, 2)
             self.log.append(
@@ -226,8 +224,8 @@ class Trainer:
             self._save_state()
             self._write_log()
             report(clock.progress(self.epoch / self.config.epochs, self.epoch, loss, miou))
-        best = self.output / "best.safetensors"
-        if self.net.cgm is not None:
+        best = self.output / WEIGHTS
+        if self.net.cgm is not None and self.config.validates and self.gate is None:
             # Calibrate the file, so that the thresholds fit the weights as they were rounded.
             calibrate_checkpoint(Checkpoint.open(best), self.dataset, best, force=True)
         return read_card(best)
@@ -310,15 +308,15 @@ class Trainer:
         if found.miou > self.best:
             self.best = found.miou
             card = self._card(found.metrics(), round(seconds / 60, 1))
-            save_checkpoint(self.output / "best.safetensors", net, card, half=True)
+            save_checkpoint(self.output / WEIGHTS, net, card, half=True)
         return found.miou
 
     def _save_last(self, seconds: float) -> None:
-        """Save the averaged weights of a net that has seen every labelled image."""
+        """Save the averaged weights of a net that is not validated."""
         net = self._averaged_net()
         self._refresh_statistics(net)
         card = self._card({}, round(seconds / 60, 1))
-        save_checkpoint(self.output / "best.safetensors", net.eval(), card, half=True)
+        save_checkpoint(self.output / WEIGHTS, net.eval(), card, half=True)
 
     def _averaged_net(self) -> SegmentationNet:
         return cast(SegmentationNet, self.averaged.module)
@@ -351,7 +349,7 @@ class Trainer:
             palette=self.dataset.palette,
             input=self.spec,
             data=self.dataset.name,
-            metrics=metrics,
+            metrics={**metrics, **self.judged},
             training={
                 **asdict(self.config),
                 "best_epoch": self.epoch,
@@ -360,6 +358,7 @@ class Trainer:
                 **self.lessons,
             },
             structure=self.structure,
+            gate=self.gate,
         )
 
     # State

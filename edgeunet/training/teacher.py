@@ -26,6 +26,7 @@ from ..files import sha256
 from ..models import Checkpoint, NetOutput
 from ..models.checkpoints import has_card
 from ..models.reference import to_input
+from .config import WEIGHTS
 from .losses import distillation, presence_distillation
 
 _ASPECT = 0.05  # by which the proportions of two padded inputs may differ
@@ -48,14 +49,16 @@ class Answer(NamedTuple):
 class _Source:
     """A net as it was opened.
 
-    infer: logits at the net's own resolution, and presence. step: sides of its images are multiples
-    of it; 0 if they are those of `spec`, as in a graph.
+    data: what it was trained on, None if that is unknown. infer: logits at the net's own
+    resolution, and presence. step: sides of its images are multiples of it; 0 if they are those of
+    `spec`, as in a graph.
     """
 
     name: str
     sha256: str
     classes: tuple[str, ...]
     spec: InputSpec
+    data: str | None
     infer: Infer
     step: int
 
@@ -166,8 +169,9 @@ def open_teacher(
     The teacher may have another input size, mean and deviation, and another order of the classes.
 
     Args:
-        where: `MODEL:TAG` of the package's weights, a checkpoint with a card, or a bundle. A bundle
-            of one of our nets is taken by its checkpoint, others by their FP32 graph.
+        where: `MODEL:TAG` of the package's weights, a checkpoint with a card, the directory of a
+            run, or a bundle. A bundle of one of our nets is taken by its checkpoint, others by
+            their FP32 graph.
         dataset: of the student. spec: its input. device: of PyTorch.
 
     Raises:
@@ -229,6 +233,10 @@ def _shown(value: object) -> str:
 
 def _open(where: str | Path, device: torch.device) -> _Source:
     path = Path(where)
+    if (path / WEIGHTS).is_file():
+        return _of_checkpoint(
+            Checkpoint.open(path / WEIGHTS), printable(path.absolute().name), device
+        )
     if path.is_dir():
         return _of_bundle(open_bundle(path), device)
     model, _, tag = str(where).partition(":")
@@ -253,6 +261,7 @@ def _of_checkpoint(opened: Checkpoint, name: str, device: torch.device) -> _Sour
         sha256(opened.path),
         opened.card.classes,
         opened.card.input,
+        opened.card.data,
         net.predict,
         net.size_multiple,
     )
@@ -266,7 +275,8 @@ def _of_bundle(bundle: Bundle, device: torch.device) -> _Source:
         opened = Checkpoint.open(bundle.root / CHECKPOINT_NAME)
         source = _of_checkpoint(opened, name, device)
         return replace(source, sha256=digest, classes=manifest.classes, spec=manifest.input)
-    return _Source(name, digest, manifest.classes, manifest.input, _graph_of(bundle, name), 0)
+    infer = _graph_of(bundle, name)
+    return _Source(name, digest, manifest.classes, manifest.input, None, infer, 0)
 
 
 def _graph_of(bundle: Bundle, name: str) -> Infer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,29 @@ from ..data import cells
 from ..data.check import Contents
 from ..data.datasets import Dataset, open_dataset
 from ..data.fit import Reading
+from ..data.folds import Fold, split_folds
 from ..data.images import read_picture
 from ..errors import MissingDependencyError, UsageError
 from ..extras import is_installed
 from ..files import check_directory, locked
+from ..gate.calibrate import closed_at_most
 from ..models import Card, Checkpoint, Preparation, model_class
 from ..models.checkpoints import has_card
-from .config import Progress, TrainConfig
+from ..models.structure import Structure
+from .config import WEIGHTS, Progress, TrainConfig
+from .cross_validation import (
+    DIVISION,
+    FOLDS,
+    Report,
+    check_classes,
+    check_unseen,
+    cross_fit,
+    cross_validate,
+    in_turn,
+    keep_division,
+    of_fold,
+    teacher_of,
+)
 from .inputs import input_for
 from .loop import Trainer
 from .start import structure_for
@@ -44,6 +61,9 @@ def train(
     encoder_weights: Path | None = None,
     teacher: str | Path | None = None,
     unlabelled: str | Path | None = None,
+    folds: int | None = None,
+    group_by: str | None = None,
+    gate_open: float | None = None,
     device: str = "cpu",
     workers: int = 0,
     report: Callable[[Progress], None] = lambda progress: None,
@@ -53,11 +73,13 @@ def train(
     """Train a variant and return the card of the best epoch; resumes an interrupted run.
 
     An interrupted run resumes after its last finished epoch and ends with bit-identical weights.
+    With `folds` the recipe is cross-validated first, see `cross_validate`, and the card tells.
 
     Args:
         data: data set or its path, or `cells` for procedural frames, which are written into
             `output`.
-        output: receives best.safetensors and best.json, last.pt to resume from, and log.jsonl.
+        output: receives best.safetensors and best.json, last.pt to resume from, and log.jsonl;
+            with folds also folds.json, and the runs of the folds in `folds`.
         size: (height, width) of the net's input at inference. None takes the first image's size,
             rounded to what the net accepts.
         channels, levels, resize, fill, filter: as in `InputSpec`. None takes those of `initial`,
@@ -67,8 +89,13 @@ def train(
             starts from random weights.
         raw: of a file that holds averaged weights too, start from those that are not averaged.
         encoder_weights: state dict of a classifier to start the encoder from, see `load_encoder`.
-        teacher: trained net to learn from beside the labels, see `open_teacher`.
+        teacher: trained net to learn from beside the labels, see `open_teacher`; or the output of
+            a run with folds, whose nets each teach the fold that they have not seen.
         unlabelled: frames that the teacher alone answers for, see `Unlabelled.open`.
+        folds, group_by: see `split_folds`. None does not cross-validate. With a gate, folds also
+            give its thresholds, see `cross_fit`.
+        gate_open: percent of the images with a class that such a gate must be open on, see
+            `open_on` of `calibrate_gate`. None promises nothing.
         device: of PyTorch. workers: processes that make crops; 0 makes them in this one.
         describe: called with what the data set holds, once it is checked.
         arguments: those of the variant, except num_classes and in_channels.
@@ -79,11 +106,13 @@ def train(
             belongs to another run, or `initial` or `teacher` does not fit. MissingDependencyError:
             a loss of torchmetrics, which is not installed. TrainingError: the loss is no longer
             finite. OutputError: another run trains into `output`. UsageError: it is a file; a net
-            with a gate and `config.with_val`; unlabelled frames without a teacher. SourceError: no
-            such frames.
+            with a gate and `config.with_val`, but no folds; unlabelled frames without a teacher;
+            weights or a teacher that know the images that are held out; a promise about a gate that
+            is too high. SourceError: no such frames.
     """
     check_directory(output, force=True)
     check_lessons(teacher, unlabelled, config)
+    check_grouping(folds, group_by)
     if config.loss == "hybrid" and not is_installed("torchmetrics"):
         raise MissingDependencyError("torchmetrics")
     reading = Reading(
@@ -104,34 +133,125 @@ def train(
         filter=filter,
         start=None if card is None else card.input,
     )
-    taught_by = None if teacher is None else open_teacher(teacher, dataset, spec, device=device)
     structure = None if card is None else structure_for(card, num_classes=len(dataset.classes))
-    known = {} if card is None else dict(card.arguments)
+    net = {} if card is None else dict(card.arguments)
     for name in ("num_classes", "in_channels"):  # they follow from the data and the input
-        known.pop(name, None)
+        net.pop(name, None)
+    net |= arguments
+    check_gate(folds, gate_open, gated=bool(net.get("cgm")), with_val=config.with_val)
     output.mkdir(parents=True, exist_ok=True)
     frames = None if unlabelled is None else Unlabelled.open(unlabelled, spec, output)
-    trainer = Trainer(
-        model,
-        dataset,
-        output,
-        spec=spec,
-        config=config,
-        device=device,
-        workers=workers,
-        structure=structure,
-        teacher=taught_by,
-        unlabelled=frames,
-        **{**known, **arguments},
+    recipe = _Recipe(
+        model, spec, config, start, encoder_weights, frames, device, workers, structure, net
     )
+    trainer = recipe.trainer(dataset, output, teacher=teacher)
     describe(trainer.contents)
-    with locked(output, lock=output / ".edgeunet.lock"):
-        if not trainer.resume():
-            if start is not None:
-                trainer.start_from(start)
-            if encoder_weights is not None:
-                trainer.start_encoder_from(encoder_weights)
-        return trainer.run(report)
+    if folds is not None:
+        parts = split_folds(dataset, folds, group_by)
+        open_on = None if gate_open is None else gate_open / 100
+        judge = _Judge(recipe, output, parts, group_by, teacher, open_on)
+        report = judge.judge(trainer, report)
+    return recipe.finish(trainer, report)
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """What nets have in common that are trained on all the images, and on parts of them."""
+
+    model: str
+    spec: InputSpec
+    config: TrainConfig
+    start: Checkpoint | None
+    encoder_weights: Path | None
+    unlabelled: Unlabelled | None
+    device: str
+    workers: int
+    structure: Structure | None
+    arguments: dict[str, Any]
+
+    def trainer(self, dataset: Dataset, output: Path, *, teacher: str | Path | None) -> Trainer:
+        """A new one; errors as of `train`."""
+        taught_by = (
+            None
+            if teacher is None
+            else open_teacher(teacher, dataset, self.spec, device=self.device)
+        )
+        return Trainer(
+            self.model,
+            dataset,
+            output,
+            spec=self.spec,
+            config=self.config,
+            device=self.device,
+            workers=self.workers,
+            structure=self.structure,
+            teacher=taught_by,
+            unlabelled=self.unlabelled,
+            **self.arguments,
+        )
+
+    def finish(self, trainer: Trainer, report: Report) -> Card:
+        """Train to the end, from the start or from where a run was interrupted."""
+        with locked(trainer.output, lock=trainer.output / ".edgeunet.lock"):
+            if not trainer.resume():
+                if self.start is not None:
+                    trainer.start_from(self.start)
+                if self.encoder_weights is not None:
+                    trainer.start_encoder_from(self.encoder_weights)
+            return trainer.run(report)
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """Cross-validates a recipe in the folder of its run."""
+
+    recipe: _Recipe
+    output: Path
+    folds: tuple[Fold, ...]
+    group_by: str | None
+    teacher: str | Path | None
+    open_on: float | None
+
+    def judge(self, trainer: Trainer, report: Report) -> Report:
+        """Train a net without each fold, and keep what they tell for the trainer's card.
+
+        Returns:
+            What the trainer's own run is to report to.
+        """
+        by_fold, train = self._teachers(trainer), trainer.contents.train
+        check_classes(self.folds, trainer.dataset, trainer.contents)
+        closed_at_most(train.holding, train.images, self.open_on, classes=trainer.dataset.classes)
+        keep_division(self.folds, self.output)
+        whole = len(trainer.crops)
+        images = [train.images - fold.held_out for fold in self.folds]
+        names = [f"fold {fold.name} of {len(self.folds)}" for fold in self.folds]
+        *reports, last = in_turn(report, [*images, whole], [*names, "all images"])
+        recipe = replace(self.recipe, config=of_fold(self.recipe.config))
+
+        def train_fold(fold: Fold) -> Path:
+            index, run = self.folds.index(fold), self.output / FOLDS / fold.name
+            run.mkdir(parents=True, exist_ok=True)
+            part = recipe.trainer(fold.dataset, run, teacher=by_fold[index])
+            recipe.finish(part, reports[index])
+            return run / WEIGHTS
+
+        judged = cross_validate(self.folds, group_by=self.group_by, train_fold=train_fold)
+        trainer.judged = {"cross_validation": judged.metrics()}
+        if judged.presence is not None:
+            trainer.gate, trainer.judged["gate"] = cross_fit(judged, self.open_on)
+        return last
+
+    def _teachers(self, trainer: Trainer) -> list[str | Path | None]:
+        """The teacher of each fold; UsageError if what a net starts from has seen too much."""
+        start, name = self.recipe.start, trainer.dataset.name
+        if start is not None:
+            check_unseen("--weights", start.path, start.card.data, name)
+        if self.teacher is None or trainer.teacher is None:
+            return [None for _ in self.folds]
+        if (Path(self.teacher) / DIVISION).is_file():
+            return [teacher_of(Path(self.teacher), fold) for fold in self.folds]
+        check_unseen("--teacher", self.teacher, trainer.teacher.source.data, name)
+        return [self.teacher for _ in self.folds]
 
 
 def check_lessons(
@@ -152,6 +272,33 @@ def check_lessons(
         raise UsageError(
             "got --unlabelled with --batch 1; expected room for labelled crops too. Pass --batch 2 "
             "or more."
+        )
+
+
+def check_grouping(folds: int | None, group_by: str | None) -> None:
+    """UsageError for groups of images without folds to keep them in."""
+    if group_by is not None and folds is None:
+        raise UsageError(
+            "got --group-by without --folds, which it groups images for. Pass both, or neither."
+        )
+
+
+def check_gate(folds: int | None, gate_open: float | None, *, gated: bool, with_val: bool) -> None:
+    """Refuse a gate that is to be calibrated by images that its net knows, and vain promises.
+
+    Raises:
+        UsageError: what is missing.
+    """
+    if gated and with_val and folds is None:
+        raise UsageError(
+            "with_val and a gate: its thresholds are found on val, which a net that was trained on "
+            "val knows too well. Pass --folds to find them by nets that have not seen the images, "
+            "or train the gate without --with-val."
+        )
+    if gate_open is not None and not (gated and folds is not None):
+        lacks = "--folds" if gated else "--cgm"
+        raise UsageError(
+            f"got --gate-open without {lacks}. Pass both, or use `edgeunet gate --open` later."
         )
 
 

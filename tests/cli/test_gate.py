@@ -40,12 +40,13 @@ def test_command_writes_the_checkpoint_and_prints_the_report(
     card = read_card(output)
     assert printed["checkpoint"] == str(output)
     assert [entry["threshold"] for entry in printed["gate"]["classes"]] == list(card.gate or ())
-    assert {"max_lost": 0.25, "margin": 0, **printed["gate"]} == card.metrics["gate"]
-    table = call(*base, "--margin", "0.3", "--force").stdout
-    for words in ("closed where not", "skips the decoder on", f"wrote {output}"):
+    asked = {"max_lost": 0.25, "margin": 0, "open_on": None}
+    assert {**asked, **printed["gate"]} == card.metrics["gate"]
+    table = call(*base, "--margin", "0.3", "--open", "5", "--force").stdout
+    for words in ("closed where not", "with 95%", "≥ ", "skips the decoder on", f"wrote {output}"):
         assert words in table
     written = read_card(output).metrics["gate"]
-    assert (written["max_lost"], written["margin"]) == (0.005, 0.3)
+    assert (written["max_lost"], written["margin"], written["open_on"]) == (0.005, 0.3, 0.05)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,8 @@ def test_command_writes_the_checkpoint_and_prints_the_report(
         (["--model", "unetpp"], 1, "is a checkpoint of unet; unetpp was asked for"),
         (["--weights", "nosuch"], 2, "unknown weights of unet 'nosuch'"),
         (["--max-lost", "100"], 2, "a share from 0 to less than 1"),
+        (["--open", "95"], 2, "with 95% confidence, but "),
+        (["--open", "100"], 2, "expected more than 0 and less than 100"),
         (["-o", "out.pt"], 2, "NAME.safetensors"),
         (["--data", "nowhere"], 1, "nowhere/dataset.json does not exist"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,27 @@ def test_training_on_val_too_gives_no_miou(tmp_path: Path) -> None:
     assert "trained on val too, wrote " in done.stdout
     card = json.loads((tmp_path / "run" / "best.json").read_text())
     assert card["metrics"] == {} and card["training"]["with_val"] is True
+
+
+def test_a_recipe_is_judged_on_films_that_its_nets_have_not_seen(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data", train=4, val=1, height=32, width=32, seed=4)
+    for kind in ("images", "masks", "instances"):
+        for index, path in enumerate(sorted((tmp_path / "data" / "train" / kind).iterdir())):
+            path.rename(path.with_stem(f"{'dusk' if index < 2 else 'noon'}_{index}"))
+    short = ("--epochs", "1", "--batch", "2", "--crop", "32x32", "--no-amp", "--width", "4")
+    train = ("train", "--model", "mobile_unet", "--data", tmp_path / "data", *short)
+    folds = ("--folds", "2", "--group-by", "([^/]+)_", "--with-val")
+    done = succeeds(*train, *folds, "-o", tmp_path / "run")
+    assert re.search(r"^cross-validated mIoU \d+\.\d\d % \(folds: [\d., ]+\)$", done.stdout, re.M)
+    assert "trained on val too, wrote " in done.stdout
+    for line in ("fold 1 of 2, epoch 1", "fold 2 of 2, epoch 1", "all images, epoch 1"):
+        assert line in done.stderr
+    card = json.loads((tmp_path / "run" / "best.json").read_text())
+    told = card["metrics"]["cross_validation"]
+    assert [fold["groups"] for fold in told["folds"]] == [["dusk"], ["noon"]]
+    assert "too few for 3 folds" in fails(1, *train, "--check", "--folds", "3", *folds[2:4])
+    assert "got --group-by without --folds" in fails(2, *train, "--check", *folds[2:4])
+    assert "is no regular expression" in fails(2, *train, "--check", *folds[:3], "(")
 
 
 def test_encoder_is_chosen_and_stands_on_the_card(tmp_path: Path) -> None:

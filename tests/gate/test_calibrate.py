@@ -20,6 +20,7 @@ from edgeunet.data.cells import write_dataset
 from edgeunet.data.datasets import Dataset, open_dataset, read_mask
 from edgeunet.errors import CheckpointError, DatasetError, OutputExistsError, UsageError
 from edgeunet.gate.calibrate import calibrate_checkpoint, calibrate_gate, collect_presence
+from edgeunet.gate.confidence import images_needed, least_share
 from edgeunet.gate.report import Presence, gate_report
 from edgeunet.metrics import class_pixels
 from edgeunet.models import create_model
@@ -121,6 +122,69 @@ def test_presence_may_fall_by_the_margin(case: Images, margin: float) -> None:
     for c, threshold in enumerate(calibrate_gate(presence, pixels, max_lost=0, margin=margin)):
         held = pixels[:, c] > 0
         assert (lowered[held, c] >= threshold * (1 - 1e-5)).all()
+
+
+# Promises
+
+
+def defects(rng: np.random.Generator, held: int, others: int) -> Images:
+    """Presence and pixels of one class, whose images overlap with the others'."""
+    presence = np.concatenate([rng.beta(5, 2, held), rng.beta(2, 5, others)])
+    pixels = np.concatenate([np.full(held, 50), np.zeros(others, int)])
+    return presence[:, None].astype(np.float32), pixels[:, None]
+
+
+def test_a_promise_holds_on_images_that_nobody_has_seen() -> None:
+    rng = np.random.default_rng(0)
+    future = rng.beta(5, 2, 100_000)
+    kept = []
+    for _ in range(400):
+        presence, pixels = defects(rng, 120, 120)
+        (threshold,) = calibrate_gate(presence, pixels, max_lost=0.99, open_on=0.95)
+        assert threshold > 0
+        kept.append((future >= threshold).mean() >= 0.95)
+    assert 0.93 <= np.mean(kept) < 1  # 95 %, as nothing but the promise binds; 1 would waste images
+
+
+@given(case=images(most=80), open_on=st.floats(0.3, 0.97), max_lost=shares)
+def test_a_gate_is_closed_on_no_more_images_than_promised(
+    case: Images, open_on: float, max_lost: float
+) -> None:
+    presence, pixels = case
+    held = pixels > 0
+    count = held.sum(0)
+    short = [c for c, of in enumerate(count) if 0 < of < len(held) and of < images_needed(open_on)]
+    if short:
+        with pytest.raises(UsageError, match=f"'{short[0]}' is to be open on"):
+            calibrate_gate(presence, pixels, max_lost=max_lost, open_on=open_on)
+        return
+    for c, threshold in enumerate(
+        calibrate_gate(presence, pixels, max_lost=max_lost, open_on=open_on)
+    ):
+        closed = closed_by(threshold, presence[:, c])
+        assert pixels[closed, c].sum() <= max_lost * pixels[:, c].sum() * (1 + 1e-12)
+        if count[c] > 0:
+            kept = int(count[c] - (closed & held[:, c]).sum())
+            assert threshold == 0 or least_share(kept, int(count[c])) >= open_on - 1e-9
+
+
+def test_refuses_a_promise_that_the_number_of_images_cannot_carry() -> None:
+    presence, pixels = defects(np.random.default_rng(1), 58, 30)
+    said = (
+        r"'crack' is to be open on 95 % .* 58 images hold it; that takes 59 or more\..* 58 carry "
+        r"95\.0% at most"
+    )
+    with pytest.raises(UsageError, match=said):
+        calibrate_gate(presence, pixels, max_lost=0, open_on=0.95, classes=("crack",))
+    presence, pixels = defects(np.random.default_rng(1), 59, 30)
+    assert calibrate_gate(presence, pixels, max_lost=0, open_on=0.95)[0] > 0
+
+
+@pytest.mark.parametrize("open_on", [0.0, 1.0, -1.0, 95.0, float("nan")])
+def test_refuses_a_promise_out_of_range(open_on: float) -> None:
+    presence, pixels = np.float32([[0.2], [0.9]]), np.array([[0], [5]])
+    with pytest.raises(UsageError, match="expected more than 0 and less than 100"):
+        calibrate_gate(presence, pixels, max_lost=0, open_on=open_on)
 
 
 @pytest.mark.parametrize("margin", [-0.1, float("inf"), float("nan")])

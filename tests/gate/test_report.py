@@ -23,9 +23,11 @@ def test_report_by_hand() -> None:
     assert (report.images, report.empty) == (4, 2)
     assert (report.skipped, report.skipped_empty, report.open_filled) == (0.25, 0.5, 1)
     assert encode(background) == {
-        "name": "bg", "threshold": 0, "auc": None, "lost": 0, "open_where_held": 1,
-        "closed_where_not": None,
+        "name": "bg", "threshold": 0, "auc": None, "lost": 0, "held": 4, "open_where_held": 1,
+        "open_at_least": pytest.approx(0.05 ** (1 / 4)), "closed_where_not": None,
     }  # fmt: skip
+    # 1 of 2: at least that with 95 % if each image is open with 2.5 %, as 1 - 0.975^2 = 0.05.
+    assert (a.held, a.open_at_least) == (2, pytest.approx(1 - 0.95**0.5))
     assert (a.auc, a.lost, a.open_where_held, a.closed_where_not) == (0.75, 0.2, 0.5, 0.5)
     assert (b.auc, b.lost, b.open_where_held, b.closed_where_not) == (1, 0, 1, 1)
     assert report.thresholds == (0, 0.5, 0.5)
@@ -43,7 +45,7 @@ def test_rates_that_no_image_shows_are_none() -> None:
         np.zeros((2, 2), np.float32), np.array([[4, 0], [4, 0]]), thresholds=(0, 1), classes="ab"
     )
     assert (bare.empty, bare.skipped_empty, bare.open_filled) == (2, 1, None)
-    assert bare.classes[1].lost is None
+    assert bare.classes[1].lost is None and bare.classes[1].open_at_least is None
     assert "–" in bare.table()
 
 

@@ -19,9 +19,9 @@ Images = tuple[Presence, Pixels]
 
 
 @st.composite
-def images(draw: st.DrawFn) -> Images:
-    """Presence and pixels of up to 30 images and 4 classes, with ties and ends of the range."""
-    count, classes = draw(st.integers(1, 30)), draw(st.integers(1, 4))
+def images(draw: st.DrawFn, most: int = 30) -> Images:
+    """Presence and pixels of some images and up to 4 classes, with ties and ends of the range."""
+    count, classes = draw(st.integers(1, most)), draw(st.integers(1, 4))
     level = st.one_of(
         st.sampled_from([0.0, 1e-45, 0.25, 0.5, 0.75, 1 - 2**-24, 1.0]),
         st.floats(0, 1, width=32),
