@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from itertools import cycle, islice
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,17 +16,17 @@ from ..errors import EdgeUNetError, UsageError
 from ..metrics import Mask
 from ..runtime.backends.choice import Candidate
 from ..runtime.backends.preprocess import Preprocessor
-from ..runtime.frames import Batch, Frame
+from ..runtime.frames import Frame
 from ..runtime.options import LoadOptions, Tiling
 from ..runtime.segmenter import Segmenter, check_batch
 from .accuracy import Data, golden_agreement, masks_of, mean_agreement, miou
 from .conclusion import conclude
 from .entries import Entry, check_options, entries_of
-from .fresh import measure_fresh
 from .peers import PEERS, peer_versions
 from .report import BenchmarkReport, Row, Setting, sort_rows
 from .timing import sampled_latencies
 from .tools import Made
+from .worker import Worker
 
 TIMED_FRAMES = 8
 CALIBRATION_FRAMES = 32
@@ -57,8 +56,9 @@ def measure_all(
 ) -> BenchmarkReport:
     """Time everything that can run a bundle here, and judge its masks.
 
-    Each row is loaded in a fresh process first, for its memory and start-up; then all of a setting
-    are loaded here and take turns. One that fails anywhere is a row that says why.
+    Each row is loaded in a process of its own, which tells its memory and start-up, and judged
+    here; then the processes of a setting take turns. One that fails anywhere is a row that says
+    why.
 
     Args:
         report: called with the name of each step.
@@ -71,8 +71,8 @@ def measure_all(
     for batch in (*plan.batches, *((plan.tiling.batch,) if plan.tiling else ())):
         check_batch(batch, bundle.manifest)
     check_options(bundle, plan.options)
-    with TemporaryDirectory(prefix="edgeunet-bench-") as folder, ExitStack() as stack:
-        work = _Work(bundle, plan, Path(folder), stack, report)
+    with TemporaryDirectory(prefix="edgeunet-bench-") as folder:
+        work = _Work(bundle, plan, Path(folder), report)
         settings = [
             work.measure(threads, batch)
             for threads in plan.threads or (cores(),)
@@ -105,14 +105,12 @@ class _Accuracy:
     iou_lost: float | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Running:
-    """An entry that was loaded, and its calls. infers: seconds of the net in each whole call."""
+    """An entry that was judged, and the process that it is timed in."""
 
-    entry: Entry
     row: Row
-    segmenter: Segmenter
-    infers: list[float] = field(default_factory=list)
+    worker: Worker
 
 
 class _Work:
@@ -123,7 +121,6 @@ class _Work:
         bundle: Bundle,
         plan: Plan,
         folder: Path,
-        stack: ExitStack,
         report: Callable[[str], None],
     ) -> None:
         self._bundle, self._plan, self._folder, self._report = bundle, plan, folder, report
@@ -132,6 +129,8 @@ class _Work:
         self.frames: list[Frame] = [s.image for s in data.samples] if data else golden
         size = self.frames[0].shape
         self.frames = [each for each in self.frames if each.shape == size][:TIMED_FRAMES]
+        self._timed_on = folder / "frames.npy"
+        np.save(self._timed_on, np.stack(self.frames), allow_pickle=False)
         spec = bundle.manifest.input
         if plan.tiling is not None and size[0] <= spec.height and size[1] <= spec.width:
             raise UsageError(
@@ -144,7 +143,6 @@ class _Work:
             self._make_peers()
         self._accuracies: dict[str, _Accuracy] = {}
         self._exact: dict[bool, list[Mask]] = {}  # of FP32, by whether in tiles
-        self._stack = stack
 
     def measure(self, threads: int, batch: int) -> Setting:
         """All rows of a setting."""
@@ -173,7 +171,7 @@ class _Work:
                 except EdgeUNetError as error:
                     rows.append(replace(row, problem=str(error)))
             self._report(f"timing {len(running)} rows in turns")
-            rows += self._time(running, batch)
+            rows += self._time(running)
         return Setting(threads, batch, tuple(sort_rows(rows)))
 
     def _make_peers(self) -> None:
@@ -210,21 +208,22 @@ class _Work:
         return entries
 
     def _load(self, entry: Entry, row: Row, stack: ExitStack) -> _Running:
-        """Measure in a fresh process, then load here and judge the masks."""
-        fresh = measure_fresh(entry, row.batch)
-        segmenter = stack.enter_context(entry.open())
+        """Load it in a process that stays, and judge its masks here."""
+        worker = Worker(entry, row.batch, self._timed_on)
+        stack.callback(worker.close)
         accuracy = self._accuracies.get(row.title)
         if accuracy is None:
-            accuracy = self._accuracies[row.title] = self._judge(entry, segmenter)
+            with entry.open() as segmenter:
+                accuracy = self._accuracies[row.title] = self._judge(entry, segmenter)
         row = replace(
             row,
             agreement=accuracy.agreement,
             iou_lost=accuracy.iou_lost,
-            start_s=round(fresh.start_s, 3),
-            memory_mb=round(fresh.memory_mb, 1),
-            size_mb=round(fresh.size_mb, 2),
+            start_s=round(worker.fresh.start_s, 3),
+            memory_mb=round(worker.fresh.memory_mb, 1),
+            size_mb=round(worker.fresh.size_mb, 2),
         )
-        return _Running(entry, row, segmenter)
+        return _Running(row, worker)
 
     def _judge(self, entry: Entry, segmenter: Segmenter) -> _Accuracy:
         """Raises ParityError if a candidate's own masks are wrong."""
@@ -253,34 +252,23 @@ class _Work:
                 self._exact[tiled] = masks_of(segmenter, data)
         return self._exact[tiled]
 
-    def _time(self, running: list[_Running], batch: int) -> list[Row]:
-        frames = list(islice(cycle(self.frames), max(batch, len(self.frames))))
-        batches = [frames[at : at + batch] for at in range(0, len(frames) - batch + 1, batch)]
-        nets: dict[str, Callable[[], object]] = {}
-        wholes: dict[str, Callable[[], object]] = {}
-        for each in running:
-            title = each.row.title
-            if each.row.tiled:
-                wholes[title] = _whole(each, [[frame] for frame in frames])
-                continue
-            wholes[title] = _whole(each, batches)
-            calls = cycle([each.segmenter.backend.net_alone(Batch.of(b)) for b in batches])
-            nets[title] = lambda calls=calls: next(calls)()  # type: ignore[misc]
+    def _time(self, running: list[_Running]) -> list[Row]:
+        nets = {each.row.title: each.worker.net for each in running if not each.row.tiled}
+        wholes = {each.row.title: each.worker.whole for each in running}
         alone = sampled_latencies(nets, budget=self._plan.budget)
         whole = sampled_latencies(wholes, budget=self._plan.budget / 3, rounds=3)
-        return [self._timed(each, alone, whole, batch) for each in running]
+        return [self._timed(each, alone, whole) for each in running]
 
     def _timed(
         self,
         running: _Running,
         alone: dict[str, list[float]],
         whole: dict[str, list[float]],
-        batch: int,
     ) -> Row:
-        row = running.row
-        frames = 1 if row.tiled else batch
+        row, infers = running.row, running.worker.infers
+        frames = 1 if row.tiled else row.batch
         # The first call warms up, unless it was so slow that there was no other.
-        seconds = running.infers[1:] or running.infers
+        seconds = infers[1:] or infers
         times = alone.get(row.title) or [1000 * each for each in seconds]
         return replace(
             row,
@@ -289,14 +277,3 @@ class _Work:
             calls=len(times),
             whole_rate=1000 * frames / float(np.median(whole[row.title])),
         )
-
-
-def _whole(running: _Running, batches: Sequence[Sequence[Frame]]) -> Callable[[], object]:
-    """A call with pre- and post-processing, each time on the next batch."""
-    backend, supply = running.segmenter.backend, cycle(batches)
-
-    def call() -> None:
-        result = backend.segment(Batch.of(list(next(supply))))
-        running.infers.append(result.timings.infer)
-
-    return call

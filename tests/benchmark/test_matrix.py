@@ -10,7 +10,6 @@ import pytest
 
 from edgeunet.benchmark import entries, matrix
 from edgeunet.benchmark.accuracy import Data
-from edgeunet.benchmark.fresh import Fresh
 from edgeunet.benchmark.matrix import Plan, measure_all
 from edgeunet.benchmark.peers import PEERS
 from edgeunet.bundle.bundle import Bundle, open_bundle
@@ -18,12 +17,13 @@ from edgeunet.errors import BackendError, UsageError
 from edgeunet.runtime.backends.choice import Candidate
 from edgeunet.runtime.options import LoadOptions, Tiling
 from edgeunet.runtime.sources.labelled import LabelledFrame
+from support.workers import HereWorker
 
 
 @pytest.fixture(autouse=True)
 def _no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processes of their own are tested in `test_fresh.py`."""
-    monkeypatch.setattr(matrix, "measure_fresh", lambda entry, batch: Fresh(0.5, 100.0, 1.0))
+    """Processes of their own are tested in `test_worker.py`."""
+    monkeypatch.setattr(matrix, "Worker", HereWorker)
 
 
 @pytest.fixture(autouse=True)
@@ -65,10 +65,10 @@ def test_what_fails_is_a_row_with_its_reason(
     assert all("golden pixels agree" in (row.problem or "") for row in setting.rows)
     assert found.use[setting.title] == ""
 
-    def crash(entry: object, batch: int) -> Fresh:
+    def crash(*arguments: object) -> None:
         raise BackendError("its process ended by signal 11")
 
-    monkeypatch.setattr(matrix, "measure_fresh", crash)
+    monkeypatch.setattr(matrix, "Worker", crash)
     found = measure_all(open_bundle(int8_bundle), Plan(threads=(1,), budget=0.01))
     assert {row.problem for row in found.settings[0].rows} == {"its process ended by signal 11"}
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from edgeunet.benchmark import matrix
-from edgeunet.benchmark.fresh import Fresh
 from support.commands import data, fails, succeeds
+from support.workers import HereWorker
 
 
 @pytest.fixture
 def _no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processes of their own are tested in `tests/benchmark/test_fresh.py`."""
-    monkeypatch.setattr(matrix, "measure_fresh", lambda entry, batch: Fresh(0.5, 100.0, 1.0))
+    """Processes of their own are tested in `tests/benchmark/test_worker.py`."""
+    monkeypatch.setattr(matrix, "Worker", HereWorker)
 
 
 @pytest.mark.usefixtures("_no_processes")
