@@ -187,22 +187,34 @@ def check_unseen(option: str, where: object, trained_on: str | None, name: str) 
 
 
 def check_classes(folds: Sequence[Fold], dataset: Dataset, contents: Contents) -> None:
-    """DatasetError if a class has no pixel in what a fold's net is trained on.
+    """Refuse folds whose nets could not learn, or not be judged.
 
     Args:
         dataset, contents: with all images.
+
+    Raises:
+        DatasetError: a class without a pixel in what a fold's net is trained on, or held-out images
+            of one class only, whose mean IoU would say nothing.
     """
     paths = [sample.image for sample in dataset.samples("train")]
     for fold in folds:
         held = {sample.image for sample in fold.dataset.samples(HELD_OUT)}
-        pixels = contents.train.by_image[[path not in held for path in paths]].sum(0)
-        without = [name for name, count in zip(dataset.classes, pixels, strict=True) if not count]
-        if without:
-            of_groups = f" ({', '.join(map(printable, fold.groups))})" if fold.groups else ""
+        held_out = np.array([path in held for path in paths])
+        groups = f" ({', '.join(map(printable, fold.groups))})" if fold.groups else ""
+        pixels = contents.train.by_image[~held_out].sum(0)
+        if not pixels.all():
+            name = dataset.classes[int(pixels.argmin())]
             raise DatasetError(
                 f"{printable(dataset.root)}: without the {fold.held_out} images of fold "
-                f"{fold.name}{of_groups}, '{printable(without[0])}' has no pixel to learn from. "
-                "Pass another --group-by, or more --folds."
+                f"{fold.name}{groups}, '{printable(name)}' has no pixel to learn from. Pass "
+                "another --group-by, or more --folds."
+            )
+        shown = np.flatnonzero(contents.train.by_image[held_out].sum(0))
+        if len(shown) < 2:
+            raise DatasetError(
+                f"{printable(dataset.root)}: all {fold.held_out} images of fold "
+                f"{fold.name}{groups} hold '{printable(dataset.classes[shown[0]])}' only, so that "
+                "they cannot judge a net. Pass another --group-by, or fewer --folds."
             )
 
 

@@ -171,6 +171,14 @@ def test_refuses_a_fold_without_which_a_class_has_no_pixel(tmp_path: Path) -> No
         run(tmp_path / "data", tmp_path / "run", folds=2)
 
 
+def test_refuses_a_fold_that_shows_one_class_only(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data", train=4, val=1, height=96, width=96, seed=3)
+    for path in sorted((tmp_path / "data" / "train" / "masks").iterdir())[:2]:
+        Image.fromarray(np.zeros((96, 96), np.uint8)).save(path)
+    with pytest.raises(DatasetError, match="2 images of fold 1 hold 'background' only"):
+        run(tmp_path / "data", tmp_path / "run", folds=2)
+
+
 # A gate
 
 
