@@ -21,18 +21,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
+from ..bundle.card import Card
 from ..bundle.manifest import InputSpec
 from ..data.datasets import Dataset, read_labels
 from ..data.fit import Fit, Frame
-from ..errors import UsageError
+from ..errors import CheckpointError, UsageError
 from ..metrics import Mask
 from ..models import SegmentationNet
+from ..models.depth import pruned_training
 from ..models.reference import to_input, to_logits
+from ..models.structure import structure_of
 from ..training.losses import Target, cross_entropy_dice, gate_loss
 
 IMPORTANCE_IMAGES = 32
@@ -65,16 +71,17 @@ def prune_channels(
             "such as 0.5."
         )
     pruned = deepcopy(net).eval()
-    groups = coupled_channels(pruned, torch.zeros(1, len(spec.channels), spec.height, spec.width))
-    _loss_gradients(pruned, dataset, spec)
-    chosen = [least_important(group, ratio=ratio) for group in groups]
+    groups = coupled_channels(pruned, blank(spec))
+    chosen = [
+        least_important(importance, ratio=ratio)
+        for importance in importances(pruned, groups, dataset, spec)
+    ]
     if not any(chosen):
         raise UsageError(
             f"ratio {ratio:g} removes nothing: channels are kept in multiples of {ROUND_TO}, and "
             "this net is too narrow for so small a share. Pass a larger ratio."
         )
     remove(groups, chosen)
-    pruned.zero_grad(set_to_none=True)
     return pruned
 
 
@@ -86,8 +93,15 @@ def remaining(channels: int, *, ratio: float) -> int:
     return min(channels, int(wanted + ROUND_TO / 2) // ROUND_TO * ROUND_TO)
 
 
+def blank(spec: InputSpec) -> Tensor:
+    """An image of zeros for a net, (1, C, H, W)."""
+    return torch.zeros(1, len(spec.channels), spec.height, spec.width)
+
+
 def coupled_channels(net: SegmentationNet, image: Tensor) -> list[tp.Group]:
     """Groups of channels that can only be removed together, except those of the net's outputs.
+
+    Nets of the same layers have the same groups, in the same order.
 
     Args:
         image: (1, C, H, W) of a size that the net takes; its values do not matter.
@@ -102,10 +116,45 @@ def coupled_channels(net: SegmentationNet, image: Tensor) -> list[tp.Group]:
     ]
 
 
-def least_important(group: tp.Group, *, ratio: float) -> list[int]:
-    """Channels of the group's first layer to remove; the net must hold gradients of a loss."""
-    # Not normalised: the ranking stays within the group, and a dead group has mean 0.
-    importance = tp.importance.GroupTaylorImportance(normalizer=None)(group)
+def names_of(net: SegmentationNet, groups: Sequence[tp.Group]) -> list[str]:
+    """The first layer of each group, by its name in the net."""
+    names = {id(module): name for name, module in net.named_modules()}
+    return [names[id(group[0].dep.target.module)] for group in groups]
+
+
+def resolutions(
+    net: SegmentationNet, groups: Sequence[tp.Group], image: Tensor
+) -> list[tuple[int, int]]:
+    """(height, width) of what the first layer of each group puts out."""
+    found: dict[int, tuple[int, int]] = {}
+
+    def note(layer: nn.Module, inputs: object, output: Tensor) -> None:
+        found[id(layer)] = (output.shape[2], output.shape[3])
+
+    layers = [group[0].dep.target.module for group in groups]
+    hooks = [layer.register_forward_hook(note) for layer in layers]
+    with torch.inference_mode():
+        net.run_whole(image)
+    for hook in hooks:
+        hook.remove()
+    return [found[id(layer)] for layer in layers]
+
+
+def importances(
+    net: SegmentationNet, groups: Sequence[tp.Group], dataset: Dataset, spec: InputSpec
+) -> list[Tensor]:
+    """What the loss on training images says of the channels of each group's first layer.
+
+    Comparable between groups: not normalised, and a dead group has 0.
+    """
+    _loss_gradients(net, dataset, spec)
+    found = [tp.importance.GroupTaylorImportance(normalizer=None)(group) for group in groups]
+    net.zero_grad(set_to_none=True)
+    return found
+
+
+def least_important(importance: Tensor, *, ratio: float) -> list[int]:
+    """Channels of a group to remove."""
     surplus = len(importance) - remaining(len(importance), ratio=ratio)
     return [int(index) for index in torch.argsort(importance)[:surplus]]
 
@@ -115,6 +164,38 @@ def remove(groups: Sequence[tp.Group], chosen: Sequence[Sequence[int]]) -> None:
     for group, channels in zip(groups, chosen, strict=True):
         if channels:
             group.prune(list(channels))
+
+
+def without(
+    net: SegmentationNet, chosen: Sequence[Sequence[int]], spec: InputSpec
+) -> SegmentationNet:
+    """A copy of the net without the chosen channels of each group of `coupled_channels`."""
+    copy = deepcopy(net).eval()
+    remove(coupled_channels(copy, blank(spec)), chosen)
+    return copy
+
+
+def pruned_card(card: Card, net: SegmentationNet, record: dict[str, Any]) -> Card:
+    """The card of a net with fewer channels, without what was measured on the net before.
+
+    Args:
+        record: of the pruning.
+    """
+    return replace(
+        card,
+        metrics={},
+        training=pruned_training(card, record),
+        structure=structure_of(net),
+        gate=None,
+    )
+
+
+def other_pruning(folder: Path) -> CheckpointError:
+    """The error for a directory that another pruning left."""
+    return CheckpointError(
+        f"{folder} belongs to another pruning, which was not finished. Remove it, or pass another "
+        "output."
+    )
 
 
 def _outputs(net: SegmentationNet, image: Tensor) -> list[Tensor]:
