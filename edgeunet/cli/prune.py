@@ -36,8 +36,9 @@ def command(
 ) -> None:
     """Make a checkpoint smaller, by depth or by channels.
 
-    --depth cuts unetpp down to a shallower net; --ratio removes channels of any variant. The report
-    says what it costs.
+    --depth cuts unetpp down to a shallower net; --ratio removes a share of the channels of any
+    variant, --to-latency those that matter least for the time that they take on this machine. The
+    report says what it costs.
     """
     options = replace(options, preparation=preparation)
     with ShownSteps(quiet=as_json) as steps:

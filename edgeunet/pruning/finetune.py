@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from ..bundle.schema import SchemaError, decode
@@ -13,6 +13,9 @@ from ..models import Card, Checkpoint
 from ..training.config import Progress, TrainConfig
 from ..training.train import train
 
+BETWEEN = 0.1
+"""Share of the epochs of the last fine-tuning that a net gets after each round before."""
+
 
 def finetune(
     start: Checkpoint,
@@ -20,12 +23,14 @@ def finetune(
     run: Path,
     *,
     epochs: int,
+    teacher: str | Path | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Checkpoint:
     """Train on from a checkpoint's weights and channels; returns the best epoch.
 
     Args:
         run: directory of the run; an interrupted run in it resumes.
+        teacher: to learn from beside the labels, see `open_teacher`.
 
     Raises:
         CheckpointError: `run` belongs to another run.
@@ -38,9 +43,40 @@ def finetune(
         config=_config(card, epochs),
         size=(card.input.height, card.input.width),
         initial=start.path,
+        teacher=teacher,
         report=report,
     )
     return Checkpoint.open(run / "best.safetensors")
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How the nets of one pruning are fine-tuned; a call reports the validated epochs.
+
+    epochs: of the last fine-tuning; 0 for none. teacher: see `finetune`.
+    """
+
+    dataset: Dataset
+    epochs: int
+    teacher: str | Path | None
+    report: Callable[[str], None]
+
+    def __call__(self, start: Checkpoint, run: Path, *, epochs: int | None = None) -> Checkpoint:
+        """See `finetune`. epochs: other ones than those of the last fine-tuning."""
+        total, report = epochs or self.epochs, self.report
+
+        def tell(news: Progress) -> None:
+            if news.miou is not None:
+                report(
+                    f"epoch {news.epoch} of {total}: loss {news.loss:.3f}, mIoU {news.miou:.2f} %"
+                )
+
+        report(f"fine-tuning, {total} epochs")
+        return finetune(start, self.dataset, run, epochs=total, teacher=self.teacher, report=tell)
+
+    def briefly(self, start: Checkpoint, run: Path) -> Checkpoint:
+        """Train between two rounds, see `BETWEEN`."""
+        return self(start, run, epochs=max(1, round(BETWEEN * self.epochs)))
 
 
 def _config(card: Card, epochs: int) -> TrainConfig:

@@ -1,51 +1,53 @@
-"""Make a checkpoint smaller, by depth or by channels, and measure it before and after."""
+"""Make a checkpoint smaller, by depth or channels, and measure it before and after."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
-from ..bundle.manifest import InputSpec
 from ..data.datasets import Dataset, open_dataset
 from ..data.description import LAYOUT
 from ..data.preparation import RAW
 from ..doctor import environment
-from ..errors import CheckpointError, UsageError
-from ..exporting.graphs.trace import trace
-from ..fields import describe, described
+from ..errors import UsageError
+from ..fields import check, describe, described
 from ..files import locked, sha256
 from ..latency import median_latencies
 from ..models import Card, Checkpoint, Preparation, SegmentationNet, save_checkpoint
-from ..models.checkpoints import check_output
-from ..models.depth import prune_depth, pruned_training
+from ..models.checkpoints import check_output, has_card
+from ..models.depth import prune_depth
 from ..models.reference import validate
-from ..models.structure import structure_of
 from ..models.summary import count
-from ..runtime.backends.ort import OrtNet
-from ..training.config import Progress
-from .channels import prune_channels
-from .finetune import finetune
+from ..training.teacher import open_teacher
+from .channels import other_pruning, prune_channels, pruned_card
+from .finetune import Tuning
+from .report import LatencyRounds, PruneReport, PruneRow
+from .rounds import Fewer, ToLatency
+from .timing import REFERENCE, Timer
 
 FINETUNE_EPOCHS = 20
 """Epochs that a net pruned in channels is fine-tuned for, by default."""
+
+UNPRUNED = "unpruned.safetensors"
+"""The net before, as the teacher of the smaller one."""
 
 Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class PruneOptions:
-    """What to prune, and how: `depth` (see `prune_depth`) or `ratio` (see `prune_channels`).
+    """What to prune, and how: `depth`, `ratio` or `to_latency`.
 
-    weights: see `Checkpoint.open`. data: `ratio` chooses the channels and fine-tunes with it.
-    finetune_epochs: for `ratio` only; None for `FINETUNE_EPOCHS`. size: (height, width), pixels.
-    preparation: of frames, for weights without a card.
+    See `prune_depth`, `prune_channels` and `ToLatency`.
+
+    weights: see `Checkpoint.open`. data: channels are chosen and fine-tuned with it.
+    finetune_epochs: of what is pruned in channels; None for `FINETUNE_EPOCHS`. teacher: of the
+    fine-tuning, see `open_teacher`. size: (height, width), pixels. preparation: of frames, for
+    weights without a card.
 
     Example:
         >>> from edgeunet.pruning.prune import PruneOptions
@@ -60,15 +62,30 @@ class PruneOptions:
     ratio: float | None = described(
         None, "Share of the channels to remove, 0 to 1.", metavar="SHARE"
     )
-    data: Path | None = described(None, "Data set; --ratio needs it, --depth is measured on it.")
+    to_latency: float | None = described(
+        None,
+        "Share of the latency to keep, 0 to 1, as measured on the fastest engine here.",
+        gt=0,
+        lt=1,
+        metavar="SHARE",
+    )
+    data: Path | None = described(
+        None, "Data set; --ratio and --to-latency need it, --depth is measured on it."
+    )
     layout: str | None = described(
         None, LAYOUT, metavar="NAME", shown_default="what the folder shows"
     )
     finetune_epochs: int | None = described(
         None,
-        "Epochs of training after --ratio; 0 for none.",
+        "Epochs of training after --ratio or --to-latency; 0 for none.",
         ge=0,
         shown_default=str(FINETUNE_EPOCHS),
+    )
+    teacher: str | None = described(
+        None,
+        "Trained net to learn from in fine-tuning.",
+        metavar="MODEL:TAG|FILE|BUNDLE",
+        shown_default="the unpruned net after --to-latency, none after --ratio",
     )
     size: tuple[int, int] | None = described(
         None, "Input size of the net.", shown_default="the checkpoint's"
@@ -76,65 +93,50 @@ class PruneOptions:
     preparation: Preparation | None = None
 
     def __post_init__(self) -> None:
-        if (self.depth is None) == (self.ratio is None):
-            given = "neither --depth nor --ratio" if self.depth is None else "--depth and --ratio"
-            raise UsageError(f"got {given}; pass one: a depth of unetpp, or a share of channels.")
-        if self.depth is not None and self.finetune_epochs is not None:
+        check(self)
+        ways = {"--depth": self.depth, "--ratio": self.ratio, "--to-latency": self.to_latency}
+        given = [name for name, value in ways.items() if value is not None]
+        if len(given) != 1:
             raise UsageError(
-                "--finetune-epochs is for --ratio only: the head that --depth keeps is trained "
-                "already. Leave it out."
+                f"got {' and '.join(given) or 'none of --depth, --ratio and --to-latency'}; pass "
+                "one: a depth of unetpp, a share of channels, or a share of the latency."
             )
+        if self.depth is not None:
+            self._check_depth()
         if self.layout is not None and self.data is None:
             raise UsageError(f"got --layout {self.layout} without --data. Pass the data set, too.")
-        if self.ratio is not None and self.data is None:
+        if self.depth is None and self.data is None:
             raise UsageError(
-                "--ratio needs --data DIR: the loss on its training images tells which channels to "
-                "remove, and the smaller net is fine-tuned on them."
+                f"{given[0]} needs --data DIR: the loss on its training images tells which "
+                "channels to remove, and the smaller net is fine-tuned on them."
+            )
+        if self.teacher is not None and self.finetune_epochs == 0:
+            raise UsageError(
+                "got --teacher with --finetune-epochs 0; a teacher is for the fine-tuning. Leave "
+                "one of them out."
             )
 
+    def _check_depth(self) -> None:
+        """Refuse what is for the fine-tuning."""
+        ways = {"--finetune-epochs": self.finetune_epochs, "--teacher": self.teacher}
+        for name, value in ways.items():
+            if value is not None:
+                raise UsageError(
+                    f"{name} is for --ratio and --to-latency only: the head that --depth keeps is "
+                    "trained already. Leave it out."
+                )
 
-@dataclass(frozen=True)
-class PruneRow:
-    """A net before or after: `latency_ms` in ONNX Runtime FP32, `miou` in percent or None."""
+    @property
+    def epochs(self) -> int:
+        """Of fine-tuning what is pruned in channels."""
+        return FINETUNE_EPOCHS if self.finetune_epochs is None else self.finetune_epochs
 
-    name: str
-    parameters: int
-    gflops: float
-    latency_ms: float
-    miou: float | None
-
-
-@dataclass(frozen=True)
-class PruneReport:
-    """Rows `before`, `pruned` and, if it was, `fine-tuned`; latencies are from one run."""
-
-    checkpoint: str
-    model: str
-    weights: str
-    depth: int | None
-    ratio: float | None
-    input: tuple[int, int]
-    data: str | None
-    rows: tuple[PruneRow, ...]
-    environment: dict[str, str]
-
-    def table(self) -> str:
-        """Aligned text for a terminal; percentages are relative to the net before."""
-        what = f"depth {self.depth}" if self.ratio is None else f"channels by {self.ratio:g}"
-        first = self.rows[0]
-        lines = [
-            f"{self.model} {self.weights}, {what}; input {self.input[0]}x{self.input[1]}, ONNX "
-            f"Runtime FP32 on {self.environment['processor']}; mIoU on {self.data or 'no data'}",
-            f"{'':<12}{'parameters':>18}{'GFLOPs':>15}{'latency ms':>15}{'mIoU %':>9}",
-        ]
-        for row in self.rows:
-            miou = "-" if row.miou is None else f"{row.miou:.2f}"
-            lines.append(
-                f"{row.name:<12}{row.parameters:>12,}{row.parameters / first.parameters:>6.0%}"
-                f"{row.gflops:>9.3f}{row.gflops / first.gflops:>6.0%}"
-                f"{row.latency_ms:>9.2f}{row.latency_ms / first.latency_ms:>6.0%}{miou:>9}"
-            )
-        return "\n".join(lines)
+    @property
+    def taught_by(self) -> str | None:
+        """The teacher, in words; None if there is none."""
+        if self.teacher is None and self.to_latency is not None and self.epochs:
+            return "the unpruned net"
+        return self.teacher
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,8 @@ def prune(
         report: called with each step's name.
 
     Raises:
-        UsageError: a depth or ratio that the net cannot have. OutputExistsError: see `output`.
+        UsageError: a depth, ratio or latency that the net cannot have. OutputExistsError: see
+            `output`.
         OutputError: another run writes `output`.
         CheckpointError: weights that do not fit, or a run of another pruning beside the output.
         ShapeError: a size that the net cannot take. DatasetError: not a data set, or one of other
@@ -185,14 +188,22 @@ def _prune(output: Path, options: PruneOptions, report: Report) -> PruneReport:
     dataset = None if options.data is None else open_dataset(options.data, options.layout)
     if dataset is not None:
         dataset.check_classes(len(card.classes), "the weights have")
-    stages = [_Stage("before", source.net, card)]
+    stages, fewer = [_Stage("before", source.net, card)], None
     if options.depth is not None:
         smaller, new = prune_depth(source.net, card, depth=options.depth, report=report)
         stages.append(_Stage("pruned", smaller, new))
     else:
         assert dataset is not None  # PruneOptions checked
-        stages += _by_channels(output, options, source, dataset, report)
-    rows, stages = _measured(stages, dataset, report)
+        channels = _Channels.of(output, options, source, dataset, report)
+        if options.ratio is not None:
+            pruned = channels.by_ratio(options.ratio)
+        else:
+            assert options.to_latency is not None
+            fewer = channels.to_latency(options.to_latency)
+            pruned = fewer.checkpoint
+        stages += channels.stages(pruned)
+    timer = Timer(REFERENCE, card.input) if fewer is None else fewer.timer
+    rows, stages = _measured(stages, timer, dataset, report)
     # In the precision of the source: FP16 weights stay FP16 and lose nothing.
     save_checkpoint(output, stages[-1].net, stages[-1].card, half=source.half)
     shutil.rmtree(_run_directory(output), ignore_errors=True)
@@ -202,86 +213,127 @@ def _prune(output: Path, options: PruneOptions, report: Report) -> PruneReport:
         weights=options.weights,
         depth=options.depth,
         ratio=options.ratio,
+        to_latency=None if fewer is None else _reached(options, rows, fewer),
         input=(card.input.height, card.input.width),
         data=None if dataset is None else dataset.name,
+        teacher=options.taught_by,
+        engine=timer.engine.backend,
+        precision=timer.engine.precision,
         rows=tuple(rows),
         environment=environment(),
     )
 
 
 def _run_directory(output: Path) -> Path:
-    """Where fine-tuning keeps what it needs to resume."""
+    """Where pruning in channels keeps what it needs to resume."""
     return output.with_suffix(".finetune")
 
 
-def _by_channels(
-    output: Path, options: PruneOptions, source: Checkpoint, dataset: Dataset, report: Report
-) -> list[_Stage]:
-    """The net with fewer channels, and the fine-tuned one unless that takes 0 epochs."""
-    epochs = FINETUNE_EPOCHS if options.finetune_epochs is None else options.finetune_epochs
-    assert options.ratio is not None  # PruneOptions checked
-    record = {"ratio": options.ratio, "weights": sha256(source.path)}
-    if options.raw:
-        record["raw"] = True
-    run = _run_directory(output)
-    start = run / "start.safetensors"
-    if epochs and start.is_file():
-        opened = Checkpoint.open(start)
-        pruned = _Stage("pruned", opened.net, opened.card)
-        if pruned.card.training["pruned"][-1] != record:
-            raise CheckpointError(
-                f"{run} belongs to another pruning, which was not finished. Remove it, or pass "
-                "another output."
+@dataclass(frozen=True)
+class _Channels:
+    """A pruning in channels. run: its directory. record: what a card and a run keep of it."""
+
+    source: Checkpoint
+    dataset: Dataset
+    run: Path
+    record: dict[str, Any]
+    tuning: Tuning
+
+    @classmethod
+    def of(
+        cls,
+        output: Path,
+        options: PruneOptions,
+        source: Checkpoint,
+        dataset: Dataset,
+        report: Report,
+    ) -> _Channels:
+        record: dict[str, Any] = {"weights": sha256(source.path)}
+        if options.raw:
+            record["raw"] = True
+        run = _run_directory(output)
+        teacher: str | Path | None = options.teacher
+        if options.teacher is not None:
+            record["teacher"] = open_teacher(options.teacher, dataset, source.card.input).record
+        elif options.to_latency is not None:
+            teacher = run / UNPRUNED
+        return cls(source, dataset, run, record, Tuning(dataset, options.epochs, teacher, report))
+
+    def by_ratio(self, ratio: float) -> Checkpoint:
+        """The net with fewer channels, or the one that an earlier run left."""
+        source, report, start = self.source, self.tuning.report, self.run / "start.safetensors"
+        record = {"ratio": ratio, **self.record}
+        if self.tuning.epochs and has_card(start):
+            opened = Checkpoint.open(start)
+            if opened.card.training["pruned"][-1] != record:
+                raise other_pruning(self.run)
+            report(f"resuming in {self.run}")
+            return opened
+        report("choosing channels by the loss on training images")
+        pruned = prune_channels(source.net, self.dataset, ratio=ratio, spec=source.card.input)
+        self._tell_of_gate()
+        card = pruned_card(source.card, pruned, record)
+        if not self.tuning.epochs:
+            return replace(source, net=pruned, card=card)
+        save_checkpoint(start, pruned, card)
+        return Checkpoint.open(start)
+
+    def to_latency(self, target: float) -> Fewer:
+        """The net after its rounds, and what it was timed with."""
+        found = ToLatency(
+            self.source,
+            self.dataset,
+            self.run,
+            target,
+            {"latency": target, **self.record},
+            self._tune_briefly if self.tuning.epochs else None,
+            self.tuning.report,
+        ).run()
+        self._tell_of_gate()
+        return found
+
+    def stages(self, pruned: Checkpoint) -> list[_Stage]:
+        """The pruned net, and the fine-tuned one unless that takes 0 epochs."""
+        found = [_Stage("pruned", pruned.net, pruned.card)]
+        if self.tuning.epochs:
+            self._save_teacher()
+            tuned = self.tuning(pruned, self.run)
+            found.append(_Stage("fine-tuned", tuned.net, tuned.card))
+        return found
+
+    def _tune_briefly(self, start: Checkpoint, run: Path) -> Checkpoint:
+        self._save_teacher()
+        return self.tuning.briefly(start, run)
+
+    def _save_teacher(self) -> None:
+        """Write the unpruned net for the training, if it is the teacher."""
+        path, source = self.run / UNPRUNED, self.source
+        if self.tuning.teacher == path and not has_card(path):
+            # It is fine-tuned as a net of these data, so its classes are theirs.
+            data = self.dataset
+            card = replace(source.card, classes=data.classes, palette=data.palette)
+            save_checkpoint(path, source.net, card, half=source.half)
+
+    def _tell_of_gate(self) -> None:
+        if self.source.card.gate is not None:
+            self.tuning.report(
+                "the gate's thresholds are dropped: they were calibrated on the unpruned net"
             )
-        report(f"resuming in {run}")
-    else:
-        pruned = _fewer_channels(source, dataset, options.ratio, record, report)
-        if epochs:
-            save_checkpoint(start, pruned.net, pruned.card)
-    if not epochs:
-        return [pruned]
-    report(f"fine-tuning, {epochs} epochs")
-    tuned = finetune(
-        Checkpoint.open(start), dataset, run, epochs=epochs, report=_epochs_only(epochs, report)
-    )
-    return [pruned, _Stage("fine-tuned", tuned.net, tuned.card)]
 
 
-def _fewer_channels(
-    source: Checkpoint, dataset: Dataset, ratio: float, record: dict[str, Any], report: Report
-) -> _Stage:
-    card = source.card
-    report("choosing channels by the loss on training images")
-    pruned = prune_channels(source.net, dataset, ratio=ratio, spec=card.input)
-    if card.gate is not None:
-        report("the gate's thresholds are dropped: they were calibrated on the unpruned net")
-    new = replace(
-        card,
-        metrics={},
-        training=pruned_training(card, record),
-        structure=structure_of(pruned),
-        gate=None,
-    )
-    return _Stage("pruned", pruned, new)
-
-
-def _epochs_only(epochs: int, report: Report) -> Callable[[Progress], None]:
-    """Report validated epochs, not steps."""
-
-    def tell(news: Progress) -> None:
-        if news.miou is not None:
-            report(f"epoch {news.epoch} of {epochs}: loss {news.loss:.3f}, mIoU {news.miou:.2f} %")
-
-    return tell
+def _reached(options: PruneOptions, rows: list[PruneRow], fewer: Fewer) -> LatencyRounds:
+    assert options.to_latency is not None
+    share = rows[-1].latency_ms / rows[0].latency_ms
+    return LatencyRounds(options.to_latency, round(share, 4), fewer.rounds)
 
 
 def _measured(
-    stages: list[_Stage], dataset: Dataset | None, report: Report
+    stages: list[_Stage], timer: Timer, dataset: Dataset | None, report: Report
 ) -> tuple[list[PruneRow], list[_Stage]]:
     """A row for each stage, and the stages with the measured metrics in their cards."""
     spec = stages[0].card.input
     report("measuring")
-    latencies = _latencies(stages, spec)
+    latencies = _latencies(stages, timer)
     rows, scored = [], []
     for stage in stages:
         cost = count(stage.net, height=spec.height, width=spec.width, channels=len(spec.channels))
@@ -301,15 +353,8 @@ def _measured(
     return rows, scored
 
 
-def _latencies(stages: list[_Stage], spec: InputSpec) -> dict[str, float]:
-    """Median milliseconds of one image by stage, in ONNX Runtime with `export`'s graphs."""
-    image = np.zeros((1, len(spec.channels), spec.height, spec.width), np.float32)
-    with TemporaryDirectory(prefix="edgeunet-prune-") as folder:
-        calls = {}
-        for stage in stages:
-            path = Path(folder) / f"{stage.name}.onnx"
-            trace(
-                stage.net, path, height=spec.height, width=spec.width, channels=len(spec.channels)
-            )
-            calls[stage.name] = partial(OrtNet(path).run, image)
+def _latencies(stages: list[_Stage], timer: Timer) -> dict[str, float]:
+    """Median milliseconds of one image by stage."""
+    with ExitStack() as stack:
+        calls = {stage.name: stack.enter_context(timer.opened(stage.net)) for stage in stages}
         return median_latencies(calls)

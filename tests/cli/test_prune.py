@@ -34,11 +34,15 @@ def test_prune_writes_a_checkpoint_that_exports(checkpoint: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "got neither --depth nor --ratio"),
+        ([], "got none of --depth, --ratio and --to-latency"),
         (["--depth", "2", "--ratio", "0.5"], "got --depth and --ratio"),
         (["--depth", "5"], "1<=x<=4"),
         (["--depth", "2"], "mobile_unet has no depth to prune"),
         (["--ratio", "0.5"], "--ratio needs --data DIR"),
+        (["--to-latency", "0.5"], "--to-latency needs --data DIR"),
+        (["--to-latency", "1"], "x<1"),
+        (["--to-latency", "0.5", "--depth", "1"], "got --depth and --to-latency"),
+        (["--depth", "2", "--teacher", "unet:cells"], "--teacher is for --ratio"),
         (["--ratio", "0.5", "--data", "absent", "--finetune-epochs", "-1"], "x>=0"),
     ],
 )

@@ -63,6 +63,20 @@ def test_fine_tuning_that_was_stopped_goes_on_bit_for_bit(data: Path, tmp_path: 
     assert not (tmp_path / "parts.finetune").exists()
 
 
+def test_a_named_teacher_teaches_what_a_ratio_left(data: Path, tmp_path: Path) -> None:
+    source, output = saved(tmp_path), tmp_path / "small.safetensors"
+    options = by_ratio(source, data, epochs=1)
+    prune(output, options)
+    assert "teacher" not in Checkpoint.open(output).card.training
+    report = prune(tmp_path / "taught.safetensors", replace(options, teacher="unet:cells"))
+    assert report.teacher == "unet:cells"
+    training = Checkpoint.open(tmp_path / "taught.safetensors").card.training
+    assert training["teacher"]["name"] == "unet:cells"
+    assert training["initial"]["pruned"][0]["teacher"] == training["teacher"]
+    alone, taught = (load_file(tmp_path / f"{name}.safetensors") for name in ("small", "taught"))
+    assert any(not torch.equal(alone[name], taught[name]) for name in alone)
+
+
 def test_a_foreign_record_of_the_training_is_refused(data: Path, tmp_path: Path) -> None:
     source = saved(tmp_path)
     card = json.loads(source.with_suffix(".json").read_text())

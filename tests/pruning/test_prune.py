@@ -21,6 +21,8 @@ from edgeunet.models.summary import count
 from edgeunet.pruning.prune import PruneOptions, prune
 from support.pruning import by_ratio, names, saved
 
+DATA = Path("dataset")
+
 
 def test_channels_without_fine_tuning(data: Path, tmp_path: Path) -> None:
     source, output = saved(tmp_path, half=True, cgm=True), tmp_path / "small.safetensors"
@@ -81,10 +83,21 @@ def test_depth_without_data_has_no_metrics_and_the_table_says_what_the_json_says
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "got neither --depth nor --ratio"),
+        ({}, "got none of --depth, --ratio and --to-latency"),
         ({"depth": 1, "ratio": 0.5}, "got --depth and --ratio"),
-        ({"depth": 1, "finetune_epochs": 1}, "--finetune-epochs is for --ratio only"),
+        ({"depth": 1, "to_latency": 0.5, "data": DATA}, "got --depth and --to-latency"),
+        ({"ratio": 0.5, "to_latency": 0.5, "data": DATA}, "got --ratio and --to-latency"),
+        ({"depth": 1, "finetune_epochs": 1}, "--finetune-epochs is for --ratio and --to-latency"),
+        ({"depth": 1, "teacher": "unetpp:cells"}, "--teacher is for --ratio and --to-latency only"),
         ({"ratio": 0.5}, "--ratio needs --data DIR: the loss .* tells which"),
+        ({"to_latency": 0.5}, "--to-latency needs --data DIR: the loss .* tells which"),
+        ({"to_latency": 0.0, "data": DATA}, "to_latency is 0.*more than 0"),
+        ({"to_latency": 1.0, "data": DATA}, "to_latency is 1.*less than 1"),
+        ({"to_latency": float("nan"), "data": DATA}, "to_latency is nan"),
+        (
+            {"ratio": 0.5, "data": DATA, "teacher": "unetpp:cells", "finetune_epochs": 0},
+            "got --teacher with --finetune-epochs 0",
+        ),
     ],
 )
 def test_options_that_exclude_each_other_are_refused(options: Any, message: str) -> None:
@@ -131,6 +144,11 @@ def test_bad_input_is_refused(data: Path, tmp_path: Path) -> None:
         prune(output, PruneOptions("unet", str(source), depth=2))
     with pytest.raises(DatasetError, match="does not exist"):
         prune(output, replace(good, data=tmp_path / "nowhere"))
+    taught = replace(good, finetune_epochs=1, teacher="unet3p:magnetic_tile")
+    with pytest.raises(CheckpointError, match=r"teacher unet3p:magnetic_tile has other classes"):
+        prune(output, taught)
+    with pytest.raises(CheckpointError, match="teacher unet3p:magnetic_tile has other classes"):
+        prune(output, replace(taught, ratio=None, to_latency=0.5))
     classes = {"classes": ["one", "other"]}
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / "dataset.json").write_text(json.dumps(classes))

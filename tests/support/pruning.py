@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from edgeunet.bundle.card import Card
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.cells import CLASSES, PALETTE
-from edgeunet.models import create_model
+from edgeunet.models import SegmentationNet, create_model
 from edgeunet.models.checkpoints import save_checkpoint
+from edgeunet.models.summary import count
+from edgeunet.pruning import timing
 from edgeunet.pruning.prune import PruneOptions
+from edgeunet.pruning.timing import REFERENCE, Timer
 
 TRAINING = {"crop": [64, 64], "batch_size": 2, "epochs": 90, "validate_every": 1, "amp": False}
 
@@ -39,6 +45,46 @@ def saved(folder: Path, model: str = "unet", *, half: bool = False, **arguments:
 
 def by_ratio(source: Path, data: Path, *, epochs: int, ratio: float = 0.5) -> PruneOptions:
     return PruneOptions("unet", str(source), ratio=ratio, data=data, finetune_epochs=epochs)
+
+
+def saved_shallow(folder: Path) -> Path:
+    """A checkpoint of few but wide layers, for `to_latency`."""
+    return saved(folder, "unetpp", depth=1, width=32)
+
+
+def to_latency(source: Path, data: Path, *, epochs: int, share: float = 0.5) -> PruneOptions:
+    return PruneOptions("unetpp", str(source), to_latency=share, data=data, finetune_epochs=epochs)
+
+
+class Counted:
+    """A call that is never timed. cost: what it counts for."""
+
+    def __init__(self, cost: float) -> None:
+        self.cost = cost
+
+    def __call__(self) -> None:
+        """Do nothing."""
+
+
+def count_costs(monkeypatch: pytest.MonkeyPatch, cost: Callable[[SegmentationNet], float]) -> None:
+    """Let nets take what a function says, instead of time, on ONNX Runtime in FP32."""
+
+    @contextmanager
+    def opened(timer: Timer, net: SegmentationNet) -> Iterator[Counted]:
+        yield Counted(cost(net))
+
+    monkeypatch.setattr(Timer, "opened", opened)
+    monkeypatch.setattr(timing, "ratio_of", lambda call, other: call.cost / other.cost)
+    monkeypatch.setattr(
+        "edgeunet.pruning.prune.median_latencies",
+        lambda calls: {name: call.cost for name, call in calls.items()},
+    )
+    monkeypatch.setattr("edgeunet.pruning.rounds.fastest_engine", lambda *given, **more: REFERENCE)
+
+
+def arithmetic(net: SegmentationNet) -> float:
+    """Operations of a net for 64x64, in thousands."""
+    return 1e6 * count(net, height=64, width=64).gflops
 
 
 def names(folder: Path) -> list[str]:
