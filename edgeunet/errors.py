@@ -131,6 +131,10 @@ class TrainingError(EdgeUNetError):
     """A training run that cannot continue."""
 
 
+class TuningError(EdgeUNetError):
+    """A search in which nothing held its target."""
+
+
 class BundleError(EdgeUNetError):
     """A bundle that is damaged, foreign or unsafe."""
 

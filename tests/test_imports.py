@@ -36,7 +36,16 @@ HEAVY = {
 }
 # What a device that only runs bundles does without.
 WORKSTATION = {"jinja2", "onnx", "onnx_ir", "onnxscript", "safetensors", "torch"}
-WORKSTATION_PARTS = {"demo", "exporting", "gate", "models", "parity", "pruning", "training"}
+WORKSTATION_PARTS = {
+    "demo",
+    "exporting",
+    "gate",
+    "models",
+    "parity",
+    "pruning",
+    "training",
+    "tuning",
+}
 # The runtime's own imports. Exceptions: backends/pytorch.py, loaded by name, and the module that
 # changes graphs which TensorRT cannot build, and imports onnx when it does.
 RUNTIME_PARTS = {

@@ -64,7 +64,13 @@ def test_wheel_holds_weights_kernels_pages_and_the_typing_marker_and_nothing_els
     assert {"index.html", "main.js", "style.css"} <= {Path(name).name for name in page}
     templates = {
         f"edgeunet/{folder}/{path.name}"
-        for folder in ("templates", "benchmark/templates", "data/templates", "parity/templates")
+        for folder in (
+            "templates",
+            "benchmark/templates",
+            "data/templates",
+            "parity/templates",
+            "tuning/templates",
+        )
         for path in (ROOT / "edgeunet" / folder).iterdir()
     }
     assert {"page.css", "data.html", "gate.html", "parity.html", "roc.svg"} <= {

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from ..files import write_bytes
 from ..pages import render
-from .picture import draw
-from .report import BenchmarkReport, front
+from .picture import Picture, draw
+from .report import BenchmarkReport, Setting, front
 
-_WIDE, _NARROW = (920.0, 420.0), (360.0, 430.0)
-"""Pixels of the picture, for a screen and for a phone: its text has the same size on both."""
+_SIZES = {"wide": (920.0, 420.0), "narrow": (360.0, 430.0)}
+"""Pixels of a picture, for a screen and for a phone: its text has the same size on both."""
 
 
 def write_html(path: Path, report: BenchmarkReport) -> None:
@@ -29,14 +29,24 @@ def write_html(path: Path, report: BenchmarkReport) -> None:
             "why": report.why[setting.title],
             "front": front(setting.rows),
             "rows": setting.rows,
-            "pictures": {
-                name: draw(setting, report.use[setting.title], width=width, height=height)
-                for name, (width, height) in (("wide", _WIDE), ("narrow", _NARROW))
-            },
+            "pictures": pictures(setting, report.use[setting.title]),
         }
         for setting in report.settings
     ]
     page = render(
-        Path(__file__).parent / "templates" / "benchmark.html", report=report, settings=settings
+        Path(__file__).parent / "templates" / "benchmark.html",
+        report=report,
+        settings=settings,
+        upwards="closer to the reference",
     )
     write_bytes(path, page.encode())
+
+
+def pictures(
+    setting: Setting, use: str, *, limit: float | None = None
+) -> dict[str, Picture | None]:
+    """The pictures of a setting for wide windows and for narrow ones; see `draw`."""
+    return {
+        name: draw(setting, use, width=width, height=height, limit=limit)
+        for name, (width, height) in _SIZES.items()
+    }

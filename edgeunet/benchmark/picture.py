@@ -56,7 +56,10 @@ class Point:
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawing of so many pixels. ticks: (position, text). line: corners of the front."""
+    """A drawing of so many pixels.
+
+    ticks: (position, text). line: corners of the front. limit: position of the time to keep below.
+    """
 
     width: float
     height: float
@@ -67,6 +70,7 @@ class Picture:
     points: tuple[Point, ...]
     line: tuple[tuple[float, float], ...]
     shapes: tuple[tuple[str, str], ...]
+    limit: float | None = None
 
     @property
     def description(self) -> str:
@@ -86,19 +90,22 @@ class Picture:
         return sum(point.label is None for point in self.points)
 
 
-def draw(setting: Setting, use: str, *, width: float, height: float) -> Picture | None:
+def draw(
+    setting: Setting, use: str, *, width: float, height: float, limit: float | None = None
+) -> Picture | None:
     """The picture of a setting; None without rows that have both time and accuracy.
 
     Args:
-        use: title of the row to use.
+        use: title of the row to use. limit: milliseconds to keep below, which are marked.
     """
     rows = [row for row in setting.timed if loss(row) is not None]
     if not rows:
         return None
     plot = (_LEFT, _TOP, width - _RIGHT, height - _BOTTOM)
     times = [row.p50 or 0.0 for row in rows]
+    spread = times if limit is None else [*times, limit]
     losses = [loss(row) or 0.0 for row in rows]
-    low, high = min(times) / 1.15, max(times) * 1.15
+    low, high = min(spread) / 1.15, max(spread) * 1.15
     across = _scale(math.log, low, high, plot[0], plot[2])
     bottom = max(*losses, 0.02) * 1.15
     top = min(*losses, 0.0)
@@ -134,6 +141,7 @@ def draw(setting: Setting, use: str, *, width: float, height: float) -> Picture 
         points,
         line,
         tuple((_SHAPES[name], name.upper()) for name in _SHAPES if _has(rows, name)),
+        None if limit is None else across(limit),
     )
 
 

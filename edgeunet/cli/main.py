@@ -23,7 +23,7 @@ from ..extras import find_package
 # Each command is in a module of its name beside this file. It is imported on use: `edgeunet run`
 # never loads torch, and a device without the training extra still has its commands.
 _SECTIONS = {
-    "Make": ("models", "data", "train", "prune", "gate", "export", "build", "deploy"),
+    "Make": ("models", "data", "train", "tune", "prune", "gate", "export", "build", "deploy"),
     "Run": ("run", "serve", "demo"),
     "Prove": ("parity", "bench", "lint", "inspect"),
     "Machine": ("doctor",),

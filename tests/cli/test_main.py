@@ -38,6 +38,7 @@ COMMANDS = [
     "run",
     "serve",
     "train",
+    "tune",
 ]
 
 

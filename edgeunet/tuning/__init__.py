@@ -1,0 +1,1 @@
+"""Searches the fastest way to enough accuracy: sizes, nets, precisions and engines for a target."""
