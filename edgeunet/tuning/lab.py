@@ -24,7 +24,7 @@ from ..models.reference import reference_mask
 from ..models.summary import count
 from ..runtime.frames import Frame
 from ..steps import Count
-from ..training.config import Progress, TrainConfig
+from ..training.config import WEIGHTS, Progress, TrainConfig
 from ..training.loop import STATISTICS_IMAGES
 from ..training.train import input_of, train
 from .cost import Work
@@ -148,7 +148,7 @@ class NetLab:
         share = after - before
         epochs = lesson.epochs[-1]
         epoch = ((last - first) / share if share else seconds) / epochs
-        checkpoint = (folder / "best.safetensors").relative_to(self.output)
+        checkpoint = (folder / WEIGHTS).relative_to(self.output)
         return Trained(miou, str(checkpoint), Pace(max(0.0, seconds - epoch * epochs), epoch))
 
     def export(self, configuration: Configuration, checkpoint: str, precision: Exported) -> Written:

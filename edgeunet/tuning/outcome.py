@@ -194,8 +194,8 @@ def table(outcome: Outcome) -> str:
 
 LEGEND = (
     "> chosen, * on the front of speed and accuracy. ms: median of a whole frame, with pre- and "
-    "post-processing one after the other. mIoU: in percent on the validation split, at the last "
-    "rung of the race; compare those of equally many epochs."
+    "post-processing one after the other, in the quietest of several blocks. mIoU: in percent on "
+    "the validation split, at the last rung of the race; compare those of equally many epochs."
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Protocol, get_args
+from typing import Any, Protocol, get_args
 
 from ..bundle.manifest import Exported, Precision
 from ..doctor import environment
@@ -88,16 +88,20 @@ class _Search:
         self._request, self._space, self._lab, self._journal = request, space, lab, journal
         self._told = report
         self._notes: list[str] = []
+        self._ends: dict[Configuration, str] = {}  # fates of those that were exported
         self._race: Race | None = None
 
     def run(self) -> Outcome:
         request, journal = self._request, self._journal
-        given = {"budget": request.budget, "report": self._report}
-        found = survey(self._space, self._lab, journal, request.target, **given)
+        budget, report = request.budget, self._report
+        found = survey(
+            self._space, self._lab, journal, request.target, budget=budget, report=report
+        )
         if not found.contenders:
             return self._outcome(found, None, self._nobody(found))
+        most = request.most_epochs
         self._race = race = Race(
-            found, self._lab, journal, most_epochs=request.most_epochs, **given
+            found, self._lab, journal, budget=budget, most_epochs=most, report=report
         )
         ranking = race.run()
         if race.drop(ranking[0]) > request.max_drop:
@@ -136,10 +140,11 @@ class _Search:
         return None
 
     def _precisions(self, times: dict[str, float]) -> list[Exported]:
-        """What to export for, the closest to the reference first, to hold the target."""
+        """What to export for: the closest precision that holds the target, then the fastest."""
         held = [way for way in times if self._request.target.holds(times[way], room=ROOM)]
-        ordered = sorted(held, key=lambda way: get_args(Precision).index(precision_of(way)))
-        return list(dict.fromkeys(_EXPORTED[precision_of(way)] for way in ordered))
+        closest = min(held, key=lambda way: get_args(Precision).index(precision_of(way)))
+        fastest = min(held, key=lambda way: times[way])
+        return list(dict.fromkeys(_EXPORTED[precision_of(way)] for way in (closest, fastest)))
 
     def _exported(self, found: Survey, runner: Runner, precision: Exported) -> Chosen | None:
         """The runner's bundle for a precision, if one of its ways holds the target."""
@@ -154,6 +159,7 @@ class _Search:
             )
         )
         if written.problem:
+            self._ends[each] = "could not be exported"
             self._notes.append(f"{name} could not be exported: {written.problem}")
             return None
         times: dict[str, float] = self._ask(
@@ -164,9 +170,9 @@ class _Search:
         way = self._way(times)
         if way is None:
             best = min(times.values(), default=math.inf)
+            self._ends[each] = "its bundle is too slow"
             self._notes.append(
-                f"{name} misses the target: its bundle takes {best:.2f} ms a frame, where random "
-                f"weights took {found.fastest(each)[1]:.2f} ms."
+                f"{name} misses the target: its bundle takes {best:.2f} ms a frame at best."
             )
             return None
         sketched = found.times[each].get(way, times[way])
@@ -185,11 +191,10 @@ class _Search:
         held = [way for way in times if target.holds(times[way])]
         return min(held, key=lambda way: times[way], default=None)
 
-    def _ask(self, step: str, told: str, work: Callable[[], dict[str, float]]) -> dict[str, float]:
+    def _ask(self, step: str, told: str, work: Callable[[], Any]) -> Any:
         if not self._journal.knows(step):
             self._report(told)
-        answer: dict[str, float] = self._journal.ask(step, work)
-        return answer
+        return self._journal.ask(step, work)
 
     # What is said
 
@@ -299,6 +304,8 @@ class _Search:
             return "chosen"
         if each in found.fates:
             return found.fates[each]
+        if each in self._ends:
+            return self._ends[each]
         if runner is None:
             return "no time to train"
         return f"out after rung {len(runner.rungs)}" if runner.rungs else "not trained"
