@@ -140,16 +140,19 @@ class NetLab:
                 timed.append((time.monotonic(), progress.done))
             self.count(round(100 * progress.done), 100)
 
-        started = time.monotonic()
+        started, state = time.monotonic(), folder / "last.pt"
+        resumed = state.exists()
         miou = self._train(lesson, folder, report)
         seconds = time.monotonic() - started
-        (folder / "last.pt").unlink(missing_ok=True)  # this training is done, and that is large
+        state.unlink(missing_ok=True)  # this training is done, and that is large
+        checkpoint = str((folder / WEIGHTS).relative_to(self.output))
+        if resumed:
+            return Trained(miou, checkpoint, None)
         (first, before), (last, after) = timed[0], timed[-1]
         share = after - before
         epochs = lesson.epochs[-1]
         epoch = ((last - first) / share if share else seconds) / epochs
-        checkpoint = (folder / WEIGHTS).relative_to(self.output)
-        return Trained(miou, str(checkpoint), Pace(max(0.0, seconds - epoch * epochs), epoch))
+        return Trained(miou, checkpoint, Pace(max(0.0, seconds - epoch * epochs), epoch))
 
     def export(self, configuration: Configuration, checkpoint: str, precision: Exported) -> Written:
         """See `Lab`."""

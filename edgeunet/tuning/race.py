@@ -63,11 +63,15 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a lesson came to. miou: in percent, on the validation split. checkpoint: its file."""
+    """What a lesson came to.
+
+    miou: in percent, on the validation split. checkpoint: its file. pace: None if the training was
+    resumed, which tells none.
+    """
 
     miou: float
     checkpoint: str
-    pace: Pace
+    pace: Pace | None
 
 
 class Teacher(Protocol):
@@ -230,10 +234,11 @@ class Race:
             many = "s" if epochs > 1 else ""
             self._report(f"{why}: {runner.configuration.title}, {epochs} epoch{many}")
         answer = self._journal.ask(step, lambda: asdict(self._teacher.train(lesson)))
-        trained = Trained(**{**answer, "pace": Pace(**answer["pace"])})
-        runner.pace, runner.checkpoint = trained.pace, trained.checkpoint
-        runner.lessons = lesson.epochs
-        return trained.miou
+        if answer["pace"] is not None:
+            runner.pace = Pace(**answer["pace"])
+        runner.checkpoint, runner.lessons = answer["checkpoint"], lesson.epochs
+        miou: float = answer["miou"]
+        return miou
 
     def _sorted(self, runners: Sequence[Runner]) -> list[Runner]:
         """The best of the last rung first; of equals, the one that does less work."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,10 +49,29 @@ def test_lessons_go_on_from_their_own_weights(lab: NetLab) -> None:
     assert card.training["crop"] == [64, 64], "what fits into the input"
     assert card.training["initial"]["epochs"] == 1
     assert card.arguments["decoder"] == "light" and card.arguments["width"] == 8
-    assert second.pace.epoch > 0 and second.pace.once >= 0
+    assert second.pace is not None and second.pace.epoch > 0 and second.pace.once >= 0
     assert not list((lab.output / "runs").rglob("last.pt"))
     log = (lab.output / second.checkpoint).with_name("log.jsonl").read_text().splitlines()
     assert [json.loads(line)["miou"] is None for line in log] == [True, False]
+
+
+def test_training_that_was_killed_resumes_and_tells_no_pace(lab: NetLab) -> None:
+    whole = lab.train(Lesson(SMALL, (2,)))
+    weights = (lab.output / whole.checkpoint).read_bytes()
+    shutil.rmtree(lab.output)
+    for epoch in (1, 2):  # killed before the last epoch, and behind it
+
+        def count(done: int, total: int | None, epoch: int = epoch) -> None:
+            if done >= 50 * epoch and (lab.output / f"runs/{SMALL.key}/2/last.pt").exists():
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            replace(lab, count=count).train(Lesson(SMALL, (2,)))
+        again = lab.train(Lesson(SMALL, (2,)))
+        assert (again.miou, again.pace) == (whole.miou, None)
+        assert (lab.output / again.checkpoint).read_bytes() == weights
+        shutil.rmtree(lab.output)
+    assert whole.pace is not None
 
 
 def test_pace_takes_a_few_steps_and_leaves_nothing(lab: NetLab) -> None:
