@@ -50,10 +50,9 @@ def test_weights_keep_what_their_card_and_design_promise(camvid: Path, tmp_path:
         assert found.drop <= drop, stage
     exact = LoadOptions(precision="fp32")
     reached = miou(camvid, bundle, camvid / "val" / "images", tmp_path / "images", exact)
-    assert reached >= 67.0
-    # The card's figure was taken under BF16 autocast.
+    assert reached >= 77.0  # they were trained on these frames, too
     card = read_card(find_weights("mobile_unet", "camvid"))
-    assert reached == pytest.approx(card.metrics["miou"], abs=0.2)
+    assert card.training["with_val"] and card.metrics == {}
     film = tmp_path / "film"
     assert miou(camvid, bundle, camvid / "val.mp4", film) == pytest.approx(reached, abs=1.0)
     names = [path.name for path in sorted(film.glob("[!.]*"))]
