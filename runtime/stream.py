@@ -100,7 +100,8 @@ class Stream(Closing, Iterator[tuple[SourceFrame, Mask]]):
         self._freeing.atexit = False
         self._taking = threading.RLock()
         self._ended = False
-        self._error: EdgeUNetError | None = None
+        self._error: EdgeUNetError | None = None  # of `abort`
+        self._told = False  # whether the sources' failure was raised
 
     def __next__(self) -> tuple[SourceFrame, Mask]:
         segmented = self._take()
@@ -159,9 +160,17 @@ class Stream(Closing, Iterator[tuple[SourceFrame, Mask]]):
                 # It has freed its sources. They hold an error, whose traceback holds this stream.
                 self._freeing.detach()
                 self._ended = isinstance(error, StopIteration)
-                if self._ended and self._error is not None:
-                    raise self._error from None
+                late, self._told = self._late(), True
+                if self._ended and late is not None:
+                    raise late from None
                 raise
+
+    def _late(self) -> BaseException | None:
+        """What is to be raised at the end: of `abort`, or of a source that was given up.
+
+        The stages read ahead: the end of the sources may be known before one of them is given up.
+        """
+        return self._error or (None if self._told else self._feed.failure())
 
     def report(self) -> StreamReport:
         """Counts and times so far; may be called from any thread."""

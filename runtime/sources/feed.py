@@ -102,7 +102,7 @@ class Feed(Closing, Supply[Batch]):
             with suppress(Ended):
                 frames.append(self._turns.get(interrupted=interrupted))
             if not frames:
-                raise self._failure() or Ended
+                raise self.failure() or Ended
             delay = self._delay()
             due = None if delay is None else time.monotonic() + delay
             while len(frames) < self._most():
@@ -133,7 +133,7 @@ class Feed(Closing, Supply[Batch]):
             return LIVE_DELAY
         return self._max_delay
 
-    def _failure(self) -> BaseException | None:
+    def failure(self) -> BaseException | None:
         """The error of a single source, or one that tells of those of several."""
         failed = [reader for reader in self.readers.values() if reader.error is not None]
         if not failed:

@@ -237,6 +237,27 @@ def test_delay_that_is_none_is_refused(segmenter: Segmenter, delay: float) -> No
         segmenter.stream([], max_delay=delay)
 
 
+class Film(Source):
+    """Three frames, then its own end."""
+
+    info = SourceInfo(3, Fraction(25), live=False)
+
+    def _read(self) -> Generator[SourceFrame, None, None]:
+        for index in range(3):
+            yield SourceFrame(index, "", IMAGE)
+
+
+def test_source_that_is_given_up_after_the_last_frame_is_told(segmenter: Segmenter) -> None:
+    """The stages read ahead, so the end of all sources may have been seen before."""
+    with segmenter.stream({"a": Film(), "b": Film()}) as stream:
+        for _ in range(6):
+            next(stream)
+        stream.fail("b", UsageError("the disk is full"))
+        with pytest.raises(SourceError, match=r"^1 of 2 sources failed; .* b: the disk is full"):
+            next(stream)
+        assert next(stream, None) is None, "it is told once"
+
+
 def test_error_of_the_consumer_ends_all_stages(segmenter: Segmenter) -> None:
     def consume() -> None:
         with segmenter.stream(Camera(5, seconds=0.001)) as stream:
