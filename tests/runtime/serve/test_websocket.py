@@ -19,7 +19,7 @@ from edgeunet.runtime.serve.app import Bounds
 from edgeunet.runtime.serve.uploads import Limits
 from edgeunet.runtime.serve.websocket import MOST_FRAMES
 from support.cameras import OPENING, camera, end_of, wire
-from support.serving import WAIT, Client, png, serving, wait_for
+from support.serving import WAIT, Client, end_sending, png, serving, wait_for
 
 BOUNDS = Bounds(viewers=4, uploads=Limits(arriving=400_000))
 
@@ -45,7 +45,7 @@ def test_any_bytes_of_the_protocol_disturb_nobody(server: Client, noise: bytes) 
         assert client.recv(4096).startswith(b"HTTP/1.1 101")
         with suppress(ConnectionError):
             client.sendall(noise)
-            client.shutdown(socket.SHUT_WR)
+            end_sending(client)
     wait_for(lambda: server.ask("/stats").json["viewers"] == 0)
 
 
