@@ -222,10 +222,10 @@ class _Judge:
         check_classes(self.folds, trainer.dataset, trainer.contents)
         closed_at_most(train.holding, train.images, self.open_on, classes=trainer.dataset.classes)
         keep_division(self.folds, self.output)
-        whole = len(trainer.crops)
-        images = [train.images - fold.held_out for fold in self.folds]
+        images = [train.images - fold.held_out for fold in self.folds] + [len(trainer.crops)]
+        passed = [self.recipe.config.epochs * count for count in images]
         names = [f"fold {fold.name} of {len(self.folds)}" for fold in self.folds]
-        *reports, last = in_turn(report, [*images, whole], [*names, "all images"])
+        *reports, last = in_turn(report, passed, [*names, "all images"])
         recipe = replace(self.recipe, config=of_fold(self.recipe.config))
 
         def train_fold(fold: Fold) -> Path:

@@ -110,6 +110,16 @@ def test_resumes_in_the_middle_of_a_fold(judged: Path, data: Path, tmp_path: Pat
     assert news[-1].done == 1 and news[-1].remaining == 0
 
 
+def test_time_to_the_end_is_that_of_all_epochs_of_all_runs(data: Path, tmp_path: Path) -> None:
+    def stop(news: Progress) -> None:
+        images = 3 * (8 + 8 + 16)
+        assert news.remaining * news.rate == pytest.approx((1 - news.done) * images)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(data, tmp_path, replace(ONCE, epochs=3), folds=2, report=stop)
+
+
 def test_trains_on_val_too_at_the_end_only(data: Path, tmp_path: Path) -> None:
     metrics = run(data, tmp_path, replace(ONCE, with_val=True), folds=2)
     assert list(metrics) == ["cross_validation"]
