@@ -5,12 +5,9 @@ Each is used as its own documentation does, at its defaults, and calibrated on t
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import io
-import os
 import shutil
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -23,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BackendError, first_line
+from ..native_output import stdout_to_stderr
 from ..runtime.backends.base import Net
 from ..runtime.frames import NetOutputs
 from . import tools
@@ -142,26 +140,11 @@ def _reason(error: Exception) -> str:
 def _quiet() -> Iterator[None]:
     """Drop what libraries print, such as NNCF's bar of progress, which would break into our steps.
 
-    What they write to stdout past Python goes to stderr: stdout may be JSON.
+    What they write to stdout past Python goes to stderr.
     """
-    _flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        _flush()
-        os.dup2(kept, 1)
-        os.close(kept)
-
-
-def _flush() -> None:
-    """Write what Python and C libraries hold back, to where it belonged when it was printed."""
-    sys.stdout.flush()
-    if os.name == "posix":
-        ctypes.CDLL(None).fflush(None)
+    with stdout_to_stderr(), warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
 
 
 PEERS = (

@@ -8,7 +8,7 @@ import importlib.util
 import io
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from edgeunet.bundle.bundle import Bundle
 from edgeunet.bundle.manifest import Exported, Flavour, flavour_file
 from edgeunet.doctor import cores
 from edgeunet.errors import BackendError, MissingDependencyError, UsageError, first_line
+from edgeunet.native_output import stdout_to_stderr
 
 from ..gpu.libcuda import has_gpu
 from ..options import LoadOptions
@@ -36,13 +37,15 @@ _log = logging.getLogger(__name__)
 class Placement:
     """Where a net runs: a provider of ONNX Runtime, and what chooses its options.
 
-    device: index among the provider's devices. threads: of the CPU.
+    device: index among the provider's devices. threads: of the CPU. emulated: whether an emulator
+    of its hardware does as well, so that no warning tells of it.
     """
 
     name: str
     precision: Exported
     device: int = 0
     threads: int = 1
+    emulated: bool = False
 
     @classmethod
     def of(cls, bundle: Bundle, options: LoadOptions) -> Placement | None:
@@ -105,31 +108,58 @@ class Placement:
                 f"expected ONNX Runtime 1.24.1 or newer, which tells what provider {self.name} "
                 f"computes, got {onnxruntime.__version__}. Update it, or leave out --provider."
             )
-        provider = self.provider
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        with self._telling():
+            given = self._prepare(options, content, {})
+            # Without the fallback it raises, here and while it runs.
+            session = onnxruntime.InferenceSession(content, options, enable_fallback=0, **given)
+            if self.provider.title not in session.get_providers():
+                raise self._failed("ONNX Runtime left it out")
+        return session
+
+    def compiled(self, content: bytes, settings: Mapping[str, str]) -> bytes:
+        """A graph with what the provider compiled of it: an ONNX file that needs no other.
+
+        Args:
+            settings: the provider's own, beside those of a session.
+
+        Raises:
+            BackendError: the provider is missing, or does not compile the graph, and why.
+        """
+        options = onnxruntime.SessionOptions()
+        with self._telling():
+            self._prepare(options, content, settings)
+            compiler = onnxruntime.ModelCompiler(
+                options, content, embed_compiled_data_into_model=True
+            )
+            written: bytes = compiler.compile_to_bytes()
+        return written
+
+    def _prepare(self, options: Any, content: bytes, settings: Mapping[str, str]) -> dict[str, Any]:
+        """Put the provider into options; what else `InferenceSession` is to be given."""
+        provider = self.provider
         for name, value in (("log_severity_level", 4), *provider.session):
             setattr(options, name, value)
-        settings = provider.settings(self.device, self.threads, self.precision)
-        with _quiet():  # what it would print, an error says
+        chosen = {**provider.settings(self.device, self.threads, self.precision), **settings}
+        if provider.one_image:
+            for side in _open_sides(content):
+                options.add_free_dimension_override_by_name(side, 1)
+        if provider.is_built_in and not provider.is_plugin:
+            _load_libraries(provider)
+            return {"providers": [(provider.title, chosen)]}
+        options.add_provider_for_devices([self._plugged_in()], chosen)
+        return {}
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Keep ONNX Runtime and its plug-ins from printing; say in an error what they raise."""
+        with _quiet(), stdout_to_stderr():
             try:
-                if provider.one_image:
-                    for side in _open_sides(content):
-                        options.add_free_dimension_override_by_name(side, 1)
-                if provider.is_built_in:
-                    _load_libraries(provider)
-                    given: dict[str, Any] = {"providers": [(provider.title, settings)]}
-                else:
-                    options.add_provider_for_devices([self._plugged_in()], settings)
-                    given = {}
-                # Without the fallback it raises, here and while it runs.
-                session = onnxruntime.InferenceSession(content, options, enable_fallback=0, **given)
+                yield
             except BackendError:
                 raise
             except Exception as error:  # ONNX Runtime raises several unrelated classes
                 raise self._failed(first_line(error, most=400)) from error
-            if provider.title not in session.get_providers():
-                raise self._failed("ONNX Runtime left it out")
-        return session
 
     def check(self, sessions: Sequence[Any]) -> None:
         """Log a warning if the CPU computes some nodes of a net.
@@ -186,7 +216,7 @@ class Placement:
         if self.device >= len(found):
             raise self._failed(f"expected a device {self.device}, it finds {len(found)}")
         kind = found[self.device].device.type.name
-        if kind != provider.devices[0]:
+        if kind != provider.devices[0] and not self.emulated:
             _log.warning(
                 "provider %s finds no %s; it computes on a %s.",
                 self.name,
@@ -207,11 +237,17 @@ class Placement:
 
 
 def _open_sides(content: bytes) -> set[str]:
-    """Names of sides that a graph's inputs leave open: that of the batch."""
+    """Names of sides that a graph's inputs leave open: that of the batch.
+
+    What the CPU cannot open, since it was compiled for a provider, has none.
+    """
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.load_model_format", "ONNX")
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(content, options, providers=[CPU])
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=[CPU])
+    except Exception:  # as above; if the content is at fault, the provider says so
+        return set()
     return {side for end in session.get_inputs() for side in end.shape if isinstance(side, str)}
 
 

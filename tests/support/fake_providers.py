@@ -106,7 +106,8 @@ class _Runtime(ModuleType):
         return getattr(onnxruntime, name)
 
     def get_available_providers(self) -> list[str]:
-        return [self.fake.title, CPU] if self.fake.devices is None else [CPU]
+        built_in = self.fake.devices is None or self.fake.registered
+        return [self.fake.title, CPU] if built_in else [CPU]
 
     def register_execution_provider_library(self, name: str, library: str) -> None:
         if name in self.fake.registered:

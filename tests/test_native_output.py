@@ -1,0 +1,22 @@
+"""What native code prints does not reach stdout."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from edgeunet.native_output import stdout_to_stderr
+
+
+def test_what_passes_python_goes_to_stderr_and_no_longer_than_asked(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    print("before")
+    with pytest.raises(ValueError, match="inside"), stdout_to_stderr():
+        os.write(1, b"noise\n")
+        raise ValueError("inside")
+    os.write(1, b"after\n")
+    found = capfd.readouterr()
+    assert found.out == "before\nafter\n"
+    assert found.err == "noise\n"
