@@ -29,6 +29,7 @@ STAGES = {
     "trt int8": "INT8 for TensorRT",
     "trt int8.fp16": "INT8 over FP16 for TensorRT",
     "openvino int8": "INT8 for OpenVINO",
+    "qnn int8": "INT8 for QNN",
 }
 PROMISED = {"fp16": (0.999, 0.05), "int8": (0.99, 0.3)}
 """Share of the pixels that must agree, and points of mIoU that may be lost."""

@@ -32,7 +32,7 @@ DEPTHS: tuple[Depth, ...] = get_args(Depth)
 """Types of the values that a frame or a picture may have."""
 Levels = tuple[float, float]
 """Raw values that mean 0 and 1."""
-Flavour = Literal["fp32", "fp16", "int8", "int8.fp16", "int8.cpu", "int8.openvino"]
+Flavour = Literal["fp32", "fp16", "int8", "int8.fp16", "int8.cpu", "int8.openvino", "int8.qnn"]
 Part = Literal["encoder", "decoder"]
 Kept = Literal["checkpoint", "graph"]
 PARTS: tuple[Part, ...] = ("encoder", "decoder")
@@ -100,7 +100,7 @@ def _misnamed(names: tuple[str, ...]) -> str:
 FLAVOURS: dict[Exported, tuple[Flavour, ...]] = {
     "fp32": ("fp32",),
     "fp16": ("fp32", "fp16"),
-    "int8": ("fp32", "fp16", "int8", "int8.fp16", "int8.cpu", "int8.openvino"),
+    "int8": ("fp32", "fp16", "int8", "int8.fp16", "int8.cpu", "int8.openvino", "int8.qnn"),
 }
 """Graphs that a bundle exported for each precision holds. `fp32` is always the reference."""
 

@@ -53,6 +53,7 @@ TOLERANCES = {
     "trt int8": (0.99, 0.5),
     "trt int8.fp16": (0.99, 0.5),
     "openvino int8": (0.99, 0.5),
+    "qnn int8": (0.99, 0.5),
 }
 """Stage -> (share of pixels that must agree with the reference, IoU points that it may lose)."""
 

@@ -26,6 +26,7 @@ FLAVOURS: Mapping[str, Flavour] = MappingProxyType(
         "trt int8": "int8",
         "trt int8.fp16": "int8.fp16",
         "openvino int8": "int8.openvino",
+        "qnn int8": "int8.qnn",
         "int8": "int8.cpu",
     }
 )

@@ -15,7 +15,7 @@ from ..runtime.options import LoadOptions
 from .pixels import FLAVOURS
 
 _ONNX_RUNTIME = ("auto", "onnxruntime")
-_SIMULATED = ("trt int8", "trt int8.fp16", "openvino int8")
+_SIMULATED = ("trt int8", "trt int8.fp16", "openvino int8", "qnn int8")
 
 
 def open_stages(

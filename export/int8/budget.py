@@ -51,7 +51,8 @@ def hold_budget(
     is none either, or the mIoU holds as it is, the graphs stay unchanged.
 
     The layers are chosen for the graphs that lose more. The others keep those of them in INT8 that
-    they do not need in float: each layer between INT8 ones costs conversions.
+    they do not need in float: each layer between INT8 ones costs conversions. The graph for QNN,
+    which has no floats, takes 16 bits instead.
 
     Args:
         samples: frames to measure on.
@@ -101,12 +102,12 @@ def hold_budget(
                 break
         else:
             return ()
-        cpu, tensorrt, openvino = (
+        cpu, tensorrt, openvino, qnn = (
             next(chosen for chosen in tried if losses(chosen)[emitter].beyond(aim) <= 0)
             for emitter in COMPARED
         )
     if placement.fallbacks:
-        write_int8(folder, table, cpu=cpu, tensorrt=tensorrt, openvino=openvino)
+        write_int8(folder, table, cpu=cpu, tensorrt=tensorrt, openvino=openvino, qnn=qnn)
     return placement.fallbacks
 
 

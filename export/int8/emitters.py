@@ -1,4 +1,4 @@
-"""The INT8 graphs of a bundle, all from one calibration table, for three kinds of readers."""
+"""The INT8 graphs of a bundle, all from one calibration table, for four kinds of readers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from edgeunet.bundle.calibration_table import CalibrationTable
 from edgeunet.bundle.manifest import Flavour, flavour_file
 
 from ..graphs.fp16 import half
-from .quantize import quantize_for_cpu, quantize_for_openvino, quantize_for_tensorrt
+from .quantize import (
+    quantize_for_cpu,
+    quantize_for_openvino,
+    quantize_for_qnn,
+    quantize_for_tensorrt,
+)
 
 STRONGLY_TYPED_OPSET = 19
 """First opset whose QuantizeLinear takes FP16."""
@@ -30,13 +35,13 @@ class Emitter:
 CPU = Emitter(quantize_for_cpu, "int8.cpu")
 TENSORRT = Emitter(quantize_for_tensorrt, "int8")
 OPENVINO = Emitter(quantize_for_openvino, "int8.openvino")
+QNN = Emitter(quantize_for_qnn, "int8.qnn")
 
-
-COMPARED = (CPU, TENSORRT, OPENVINO)
+COMPARED = (CPU, TENSORRT, OPENVINO, QNN)
 """What measures how good a choice of layers is; the graph with FP16 between holds TensorRT's."""
 
 RANGED = (CPU, TENSORRT)
-"""What measures how good ranges are; the graph for OpenVINO is unsigned as the CPU's is."""
+"""What measures how good ranges are; those for OpenVINO and QNN are unsigned as the CPU's is."""
 
 
 def write_int8(
@@ -46,14 +51,15 @@ def write_int8(
     cpu: Collection[str] | None = None,
     tensorrt: Collection[str] | None = None,
     openvino: Collection[str] | None = None,
+    qnn: Collection[str] | None = None,
 ) -> None:
     """Write the INT8 flavours beside the reference graph in `folder`.
 
     Args:
-        cpu, tensorrt, openvino: names of the nodes that may run in INT8 in the graphs for each,
+        cpu, tensorrt, openvino, qnn: names of the nodes that may run in INT8 in the graph for each,
             None for all.
     """
-    for emitter, nodes in zip(COMPARED, (cpu, tensorrt, openvino), strict=True):
+    for emitter, nodes in zip(COMPARED, (cpu, tensorrt, openvino, qnn), strict=True):
         path = folder / flavour_file(emitter.flavour)
         emitter.quantize(folder / flavour_file("fp32"), path, table, nodes=nodes)
     _write_half(folder)
@@ -61,8 +67,10 @@ def write_int8(
 
 def complete_int8(folder: Path, table: CalibrationTable) -> None:
     """Write the INT8 flavours that are missing beside those of `RANGED`."""
-    path = folder / flavour_file(OPENVINO.flavour)
-    OPENVINO.quantize(folder / flavour_file("fp32"), path, table)
+    for emitter in COMPARED:
+        if emitter not in RANGED:
+            path = folder / flavour_file(emitter.flavour)
+            emitter.quantize(folder / flavour_file("fp32"), path, table)
     _write_half(folder)
 
 

@@ -29,6 +29,7 @@ TARGETS: dict[Flavour, tuple[Target, ...]] = {
     "int8.fp16": STRONGLY_TYPED,
     "int8.cpu": ("ort-cpu",),
     "int8.openvino": ("ort-cpu",),  # which proves it
+    "int8.qnn": ("ort-cpu",),  # too
 }
 """The targets that each graph of a bundle is meant for."""
 

@@ -65,10 +65,17 @@ class Provider:
         return self.title in onnxruntime.get_available_providers()
 
     @property
+    def is_plugin(self) -> bool:
+        """Whether it is a plug-in that is here.
+
+        Once one is registered, ONNX Runtime lists it as if it was built in.
+        """
+        return self.plugin is not None and is_installed(self.plugin)
+
+    @property
     def is_installed(self) -> bool:
         """Whether it is built in, or a plug-in that is here."""
-        plugin = self.plugin
-        return self.is_built_in or bool(plugin and is_installed(plugin))
+        return self.is_built_in or self.is_plugin
 
     @property
     def advice(self) -> str:
@@ -146,9 +153,8 @@ PROVIDERS: dict[str, Provider] = {
         title="QNNExecutionProvider",
         package="onnxruntime-qnn",
         plugin="onnxruntime_qnn",
-        # Hexagon computes graphs of FP32 in FP16 too, which is less than FP32 promises.
-        graphs={"fp16": "fp16"},
-        refuses="Hexagon computes in FP16, and in INT8 only graphs of another kind than a bundle's",
+        graphs={"fp16": "fp16", "int8": "int8.qnn"},
+        refuses="Hexagon computes FP32 graphs in FP16 too, which is less than FP32 promises",
         settings=lambda device, threads, precision: {"backend_type": "htp"},
         devices=("NPU", "CPU"),  # on x86-64, Hexagon's emulator is a CPU
         one_image=True,

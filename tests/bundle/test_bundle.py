@@ -108,7 +108,9 @@ def test_golden_frames_of_an_export_fit_the_manifest(fp32_bundle: Path) -> None:
     assert np.isfinite(golden.logits).all()
 
 
-@pytest.mark.parametrize("flavour", ["fp16", "int8", "int8.fp16", "int8.cpu", "int8.openvino"])
+@pytest.mark.parametrize(
+    "flavour", ["fp16", "int8", "int8.fp16", "int8.cpu", "int8.openvino", "int8.qnn"]
+)
 def test_refuses_a_flavour_that_was_not_exported(fp32_bundle: Path, flavour: Any) -> None:
     with pytest.raises(UsageError) as error:
         open_bundle(fp32_bundle).model_path(flavour)

@@ -90,11 +90,11 @@ def test_cells_bundle_has_all_stages_within_tolerance(compared: ParityReport) ->
 def test_graphs_for_other_engines_are_simulated_on_request(cells_bundle: Path, cells: Path) -> None:
     report = compare(cells_bundle, cells, frames=3, simulate=True)
     names = [stage.name for stage in report.stages]
-    assert names[3:] == ["fp16", "trt int8", "trt int8.fp16", "openvino int8", "int8"]
+    assert names[3:] == ["fp16", "trt int8", "trt int8.fp16", "openvino int8", "qnn int8", "int8"]
     assert [stage.name for stage in report.deployed] == names[4:]
     assert report.first_failure is None, report.table()
-    _, signed, halves, openvino, unsigned = (stage.logit_mean for stage in report.stages[3:])
-    assert len({signed, openvino, unsigned}) == 3
+    _, signed, halves, openvino, qnn, unsigned = (stage.logit_mean for stage in report.stages[3:])
+    assert len({signed, openvino, qnn, unsigned}) == 4
     assert halves == pytest.approx(signed, rel=0.2)
 
 
@@ -124,13 +124,14 @@ def _swap_colours(copy: Path) -> str:
     return path.name
 
 
-def _scale_a_weight(flavour: str) -> Callable[[Path], str]:
+def _scale_weights(flavour: str) -> Callable[[Path], str]:
     def edit(copy: Path) -> str:
         name = flavour_file(flavour)  # type: ignore[arg-type]
         model = onnx.load(copy / name)
-        tensor = next(t for t in model.graph.initializer if len(t.dims) == 4)
-        values = numpy_helper.to_array(tensor)
-        tensor.CopyFrom(numpy_helper.from_array((values // 2).astype(values.dtype), tensor.name))
+        for tensor in (each for each in model.graph.initializer if len(each.dims) == 4):
+            values = numpy_helper.to_array(tensor)
+            half = (values // 2).astype(values.dtype)
+            tensor.CopyFrom(numpy_helper.from_array(half, tensor.name))
         onnx.save(model, copy / name)
         return name
 
@@ -141,12 +142,13 @@ def _scale_a_weight(flavour: str) -> Callable[[Path], str]:
     ("edit", "stage"),
     [
         (_swap_colours, "preprocessing"),
-        (_scale_a_weight("fp32"), "fp32"),
-        (_scale_a_weight("fp16"), "fp16"),
-        (_scale_a_weight("int8"), "trt int8"),
-        (_scale_a_weight("int8.fp16"), "trt int8.fp16"),
-        (_scale_a_weight("int8.openvino"), "openvino int8"),
-        (_scale_a_weight("int8.cpu"), "int8"),
+        (_scale_weights("fp32"), "fp32"),
+        (_scale_weights("fp16"), "fp16"),
+        (_scale_weights("int8"), "trt int8"),
+        (_scale_weights("int8.fp16"), "trt int8.fp16"),
+        (_scale_weights("int8.openvino"), "openvino int8"),
+        (_scale_weights("int8.qnn"), "qnn int8"),
+        (_scale_weights("int8.cpu"), "int8"),
     ],
 )
 def test_the_first_broken_stage_is_named(

@@ -48,7 +48,7 @@ def write_bundle(
     if "fp16" in paths:
         half(paths["fp32"], paths["fp16"])
     if "int8" in paths:
-        for flavour in ("int8.cpu", "int8.openvino"):
+        for flavour in ("int8.cpu", "int8.openvino", "int8.qnn"):
             shutil.copy(paths["fp32"], paths[flavour])
         onnx.save(onnx.shape_inference.infer_shapes(with_pairs(inferred)), paths["int8"])
         half(paths["int8"], paths["int8.fp16"], opset=STRONGLY_TYPED_OPSET)

@@ -22,7 +22,7 @@ from support.int8 import constants
 
 @pytest.mark.parametrize(
     ("flavour", "opset"),
-    [("int8", 17), ("int8.fp16", 19), ("int8.cpu", 17), ("int8.openvino", 17)],
+    [("int8", 17), ("int8.fp16", 19), ("int8.cpu", 17), ("int8.openvino", 17), ("int8.qnn", 17)],
 )
 def test_opset_is_what_the_consumer_reads(int8_bundle: Path, flavour: str, opset: int) -> None:
     model = onnx.load(int8_bundle / flavour_file(flavour))  # type: ignore[arg-type]
@@ -49,7 +49,7 @@ def test_channels_whose_weights_are_near_zero_leave_the_masks_as_they_are(
     write_int8(tmp_path, observed_table(tmp_path / flavour_file("fp32")))
     image = smooth_image(32, 48)
     wanted = OrtNet(tmp_path / flavour_file("fp32")).run(image)[0]
-    flavours: tuple[Flavour, ...] = ("int8", "int8.fp16", "int8.cpu", "int8.openvino")
+    flavours: tuple[Flavour, ...] = ("int8", "int8.fp16", "int8.cpu", "int8.openvino", "int8.qnn")
     for flavour in flavours:
         found = OrtNet(tmp_path / flavour_file(flavour), flavour=flavour).run(image)[0]
         assert np.abs(found - wanted).max() < 0.03 * np.ptp(wanted), flavour

@@ -16,7 +16,7 @@ from edgeunet.bundle.calibration_table import CalibrationTable
 from edgeunet.bundle.manifest import flavour_file
 from edgeunet.exporting.graphs.passes.graph import origin
 from edgeunet.exporting.graphs.trace import trace
-from edgeunet.exporting.int8 import quantize
+from edgeunet.exporting.int8 import qdq
 from edgeunet.exporting.int8.calibration.observe import activations
 from edgeunet.exporting.int8.quantize import quantize_for_cpu, quantize_for_tensorrt
 from edgeunet.exporting.lint import lint
@@ -133,7 +133,7 @@ def test_scales_of_weights_are_those_of_onnx_runtime(
         for quantize_for in (quantize_for_tensorrt, quantize_for_cpu):
             quantize_for(reference, tmp_path / "int8.onnx", table)
             written.append((tmp_path / "int8.onnx").read_bytes())
-        monkeypatch.setattr(quantize, "channel_scales", lambda model, nodes: {})
+        monkeypatch.setattr(qdq, "channel_scales", lambda model, nodes: {})
     assert written[:2] == written[2:]
 
 

@@ -45,7 +45,7 @@ def test_graph_that_breaks_a_rule_ends_the_export_with_its_name(
                     zeros = np.zeros_like(numpy_helper.to_array(tensor))
                     tensor.CopyFrom(numpy_helper.from_array(zeros, tensor.name))
         onnx.save(model, tmp_path / flavour_file(flavour))
-    lint_flavours(tmp_path, ["fp32", "fp16", "int8.fp16", "int8.cpu", "int8.openvino"])
+    lint_flavours(tmp_path, ["fp32", "fp16", "int8.fp16", "int8.cpu", "int8.openvino", "int8.qnn"])
     with pytest.raises(ExportError) as error:
         lint_flavours(tmp_path, FLAVOURS["int8"])
     text = str(error.value)

@@ -159,7 +159,7 @@ def test_library_of_a_plug_in_that_cannot_be_loaded_is_named(
     ("provider", "precision", "options", "message"),
     [
         ("cuda", "int8", {}, "provider cuda does not compute in INT8: .* Pass --precision fp16."),
-        ("qnn", "fp32", {}, "provider qnn does not compute in FP32: .* Pass --precision fp16."),
+        ("qnn", "fp32", {}, "provider qnn does not compute in FP32: .* Pass --precision int8."),
         ("openvino", "fp32", {"device": 1}, "openvino has no devices to choose from. Leave it out"),
         (None, "fp32", {"device": 1}, "ONNX Runtime runs on the CPU. Pass --provider too"),
         ("cpu", "fp32", {"device": 1}, "ONNX Runtime runs on the CPU. Pass --provider too"),

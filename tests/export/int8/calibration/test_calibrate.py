@@ -260,7 +260,12 @@ def test_video_calibrates_and_its_table_is_used_again(
     table = shutil.copy(first / TABLE_NAME, tmp_path / "table.json")
     done = export(shallow, second, "--int8", "--calib-table", table)
     assert done.exit_code == 0, done.output
-    for name in (TABLE_NAME, "model.int8.cpu.onnx", "model.int8.openvino.onnx"):
+    for name in (
+        TABLE_NAME,
+        "model.int8.cpu.onnx",
+        "model.int8.openvino.onnx",
+        "model.int8.qnn.onnx",
+    ):
         assert (first / name).read_bytes() == (second / name).read_bytes()
     done = export(shallow, tmp_path / "third", "--int8", "--calib-table", table, "--size", "96x128")
     assert done.exit_code == 1
