@@ -13,6 +13,7 @@ _WITH_OPENCV = {
     "litert",
     "ncnn",
     "openvino",
+    "qnn",
     "quantize",
     "train",
     "video",
@@ -66,6 +67,7 @@ PACKAGES = (
     Package(
         "openvino", "openvino", "openvino", "run, bench, serve: Intel's devices; deploy: openvino"
     ),
+    Package("onnxruntime-qnn", "onnxruntime_qnn", "qnn", "run: --provider qnn; deploy: qualcomm"),
     Package("litert-torch", "litert_torch", "litert", "deploy: litert"),
     Package("ai-edge-litert", "ai_edge_litert", "litert", "deploy: litert"),
     Package("ai-edge-quantizer", "ai_edge_quantizer", "litert", "deploy: litert"),

@@ -23,6 +23,7 @@ from edgeunet.runtime.backends.ort import open_flavour
 from ..graphs.pixels import PixelsForm, write_pixels
 from .options import DeployOptions
 
+LABELS = "labels.txt"
 TEMPLATES = Path(__file__).parent / "templates"
 # What Markdown reads as more than text. An underscore within a word is plain.
 _MARKS = re.compile(r"[\\`*~|\[\]]|(?<![^\W_])_|_(?![^\W_])")
@@ -155,6 +156,11 @@ class Deployment:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(environment.get_template(template).render(values), encoding="utf-8")
         return path
+
+    def write_labels(self) -> None:
+        """Write labels.txt: a name of a class on each line, by id, as programs for phones read."""
+        lines = [f"{printable(name)}\n" for name in self.bundle.manifest.classes]
+        (self.folder / LABELS).write_text("".join(lines), encoding="utf-8")
 
     def write_page(self, template: str, **values: object) -> None:
         """Fill the README.md of a target whose graph goes from frames to masks."""

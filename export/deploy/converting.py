@@ -6,7 +6,6 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import onnx
 
@@ -16,7 +15,6 @@ from edgeunet.errors import (
     ExportError,
     MissingDependencyError,
     first_line,
-    printable,
 )
 
 try:
@@ -26,8 +24,6 @@ except ImportError:
 
 from ..graphs.torch_module import TorchGraph
 from .base import Deployment
-
-LABELS = "labels.txt"
 
 
 def torch_program(
@@ -82,11 +78,3 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def write_labels(deployment: Deployment) -> Path:
-    """A name of a class on each line, by id, as programs for phones read them."""
-    path = deployment.folder / LABELS
-    lines = [f"{printable(name)}\n" for name in deployment.bundle.manifest.classes]
-    path.write_text("".join(lines), encoding="utf-8")
-    return path

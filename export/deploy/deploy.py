@@ -23,6 +23,7 @@ from . import (
     ncnn,
     onnx_file,
     openvino,
+    qualcomm,
     triton,
     web,
 )
@@ -41,6 +42,7 @@ TARGETS = {
         ncnn,
         onnx_file,
         openvino,
+        qualcomm,
         triton,
         web,
     )

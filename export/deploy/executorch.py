@@ -19,7 +19,7 @@ NAME = "model.pte"
 
 def write(deployment: Deployment) -> None:
     """Convert the graph from frames to masks, run it, and write a page about it."""
-    from .converting import converting, quiet, torch_program, write_labels
+    from .converting import converting, quiet, torch_program
 
     with quiet():
         try:
@@ -38,7 +38,7 @@ def write(deployment: Deployment) -> None:
         lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
         path.write_bytes(lowered.to_executorch().buffer)
     deployment.prove(NAME, _runner(deployment.folder, flavour), flavour)
-    write_labels(deployment)
+    deployment.write_labels()
     deployment.write_page("executorch/README.md", name=NAME)
 
 

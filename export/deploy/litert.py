@@ -21,7 +21,7 @@ NAME = "model.tflite"
 
 def write(deployment: Deployment) -> None:
     """Convert the graph from frames to masks, run it, and write a page about it."""
-    from .converting import converting, quiet, torch_program, write_labels
+    from .converting import converting, quiet, torch_program
 
     with quiet():
         try:
@@ -43,7 +43,7 @@ def write(deployment: Deployment) -> None:
         if flavour == "fp16":
             _halve_weights(path)
     deployment.prove(NAME, _runner(deployment.folder, flavour), flavour)
-    write_labels(deployment)
+    deployment.write_labels()
     deployment.write_page("litert/README.md", name=NAME)
 
 

@@ -46,6 +46,13 @@ class DeployOptions:
         metavar="FILE",
         shown_default="fetched by npm",
     )
+    soc: str | None = described(
+        None,
+        "System on a chip to compile for, such as QCS6490, or the generation of its Hexagon, for "
+        "qualcomm.",
+        metavar="NAME",
+        shown_default="each generation of Hexagon",
+    )
 
     @property
     def form(self) -> PixelsForm:
