@@ -10,6 +10,7 @@ from onnx import numpy_helper
 
 from edgeunet.bundle.calibration_table import CalibrationTable, MethodScore
 from edgeunet.bundle.manifest import flavour_file
+from edgeunet.exporting.int8.calibration.observe import activations
 
 
 def graph(bundle: Path, flavour: str) -> onnx.GraphProto:
@@ -30,3 +31,16 @@ TABLE = CalibrationTable(
     compared_on="2 unlabelled frames of frames, held out",
     scores=(MethodScore("entropy", None, 0.99), MethodScore("minmax", 71.5, 0.98)),
 )
+
+
+def some_table(reference: Path) -> CalibrationTable:
+    """Ranges that differ from tensor to tensor."""
+    names = ["image", *activations(onnx.load(reference))]
+    return CalibrationTable(
+        model="any",
+        graph="0" * 64,
+        method="minmax",
+        source="nowhere",
+        frames=1,
+        ranges={name: (-1.0 - index, 2.0 + index) for index, name in enumerate(names)},
+    )

@@ -8,21 +8,16 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import torch
-from torch import nn
 
 from edgeunet.bundle.bundle import open_bundle
-from edgeunet.bundle.calibration_table import CalibrationTable
 from edgeunet.bundle.manifest import flavour_file
 from edgeunet.exporting.graphs.passes.graph import origin
 from edgeunet.exporting.graphs.trace import trace
-from edgeunet.exporting.int8 import qdq
-from edgeunet.exporting.int8.calibration.observe import activations
-from edgeunet.exporting.int8.quantize import quantize_for_cpu, quantize_for_tensorrt
+from edgeunet.exporting.int8.quantize import quantize_for_tensorrt
 from edgeunet.exporting.lint import lint
 from edgeunet.models import create_model
 from edgeunet.runtime.backends.preprocess import Preprocessor
-from support.int8 import constants, graph
+from support.int8 import constants, graph, some_table
 
 
 @pytest.mark.parametrize("flavour", ["int8", "int8.fp16"])
@@ -114,37 +109,3 @@ def test_tensorrt_gets_one_scale_around_a_concat_and_no_pair_where_it_would_hurt
         assert not rules & {"concat-scales", "resize-input", "silu"}, model
         graph = onnx.load(signed).graph
         assert any(node.op_type == "QuantizeLinear" for node in graph.node)
-
-
-def test_scales_of_weights_are_those_of_onnx_runtime(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Depthwise, transposed, and in channels that hold nothing or nearly so."""
-    net = create_model("mobile_unet", num_classes=3, width=4).eval()
-    convolutions = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
-    with torch.no_grad():
-        for index, convolution in enumerate(convolutions):
-            convolution.weight[0] *= (0.0, 1e-38, 1e-30, 1.0)[index % 4]
-    reference = tmp_path / "net.onnx"
-    trace(net, reference, height=64, width=64, channels=3)
-    table = some_table(reference)
-    written = []
-    for _ in range(2):
-        for quantize_for in (quantize_for_tensorrt, quantize_for_cpu):
-            quantize_for(reference, tmp_path / "int8.onnx", table)
-            written.append((tmp_path / "int8.onnx").read_bytes())
-        monkeypatch.setattr(qdq, "channel_scales", lambda model, nodes: {})
-    assert written[:2] == written[2:]
-
-
-def some_table(reference: Path) -> CalibrationTable:
-    """Ranges that differ from tensor to tensor."""
-    names = ["image", *activations(onnx.load(reference))]
-    return CalibrationTable(
-        model="any",
-        graph="0" * 64,
-        method="minmax",
-        source="nowhere",
-        frames=1,
-        ranges={name: (-1.0 - index, 2.0 + index) for index, name in enumerate(names)},
-    )
