@@ -15,6 +15,7 @@ _WITH_OPENCV = {
     "openvino",
     "qnn",
     "quantize",
+    "rknn",
     "train",
     "video",
     "zoo",
@@ -68,6 +69,7 @@ PACKAGES = (
         "openvino", "openvino", "openvino", "run, bench, serve: Intel's devices; deploy: openvino"
     ),
     Package("onnxruntime-qnn", "onnxruntime_qnn", "qnn", "run: --provider qnn; deploy: qualcomm"),
+    Package("rknn-toolkit-lite2", "rknnlite", "rknn", "run, bench, serve: Rockchip's NPU"),
     Package("litert-torch", "litert_torch", "litert", "deploy: litert"),
     Package("ai-edge-litert", "ai_edge_litert", "litert", "deploy: litert"),
     Package("ai-edge-quantizer", "ai_edge_quantizer", "litert", "deploy: litert"),

@@ -79,7 +79,8 @@ class LoadOptions:
         provider: where ONNX Runtime computes, checked against the golden frames before it is used;
             None for the CPU.
         processor: where OpenVINO computes; None for the CPU.
-        device: index of the GPU, or of the processor that OpenVINO computes on; None for the first.
+        device: index of the GPU, of the processor that OpenVINO computes on, or of the core of
+            Rockchip's NPU; None for the first, and for all cores.
         dla: core of the Deep Learning Accelerator, TensorRT only; None for the GPU.
         threads: CPU threads of ONNX Runtime or OpenVINO; None for all cores.
         trust_engines: run engines, kernels and caches in the bundle that another machine built.
@@ -126,7 +127,13 @@ class LoadOptions:
         metadata=describe("Where to compute, OpenVINO only.", shown_default="cpu"),
     )
     device: int | None = field(
-        default=None, metadata=describe("GPU to run on.", ge=0, metavar="INDEX", shown_default="0")
+        default=None,
+        metadata=describe(
+            "GPU to run on; of Rockchip's NPU the core, by default all.",
+            ge=0,
+            metavar="INDEX",
+            shown_default="0",
+        ),
     )
     dla: int | None = field(
         default=None,

@@ -25,7 +25,8 @@ def test_every_extra_that_a_module_may_lack_is_known() -> None:
     """Else a command ends with a traceback where one is missing."""
     needed = {"click", "cv2", "numpy", "edgeunet"}  # of every install; OpenCV may be JetPack's
     with_onnx = {"google"}  # protobuf
-    loaded_late = {"pycuda", "tensorrt", "tensorrt_rtx_bindings"}  # with messages of their own
+    # With messages of their own; rknn in an environment of its own.
+    loaded_late = {"pycuda", "rknn", "tensorrt", "tensorrt_rtx_bindings"}
     peers = {"MNN", "nncf"}  # of `bench --peers`, which looks for them first
     optional = {package.module for package in PACKAGES}
     known = needed | with_onnx | loaded_late | peers | optional | sys.stdlib_module_names

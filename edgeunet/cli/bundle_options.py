@@ -16,7 +16,7 @@ from ..runtime.backends.fallback import uses_gpu
 from ..runtime.options import MAX_OVERLAP, Blend, LoadOptions, Tiling
 from .common import echo, option
 
-_BACKENDS = "auto, onnxruntime, openvino, pytorch, rtx or tensorrt."
+_BACKENDS = "auto, onnxruntime, openvino, pytorch, rknn, rtx or tensorrt."
 
 backend_option = option("--backend", section="Net", metavar="NAME", default="auto", help=_BACKENDS)
 explain_option = option(

@@ -40,7 +40,7 @@ class _WithTargets(Command):
 @click.argument("bundle", type=DIRECTORY)
 @option(
     "--to",
-    "target",
+    "to",
     type=Choice(list(TARGETS)),
     metavar="TARGET",
     required=True,
@@ -52,7 +52,7 @@ class _WithTargets(Command):
 @json_option
 def command(
     bundle: Path,
-    target: str,
+    to: str,
     output: Path,
     options: DeployOptions,
     force: bool,
@@ -62,8 +62,8 @@ def command(
 
     What was written is run on the bundle's golden frames first, as far as it runs on this machine.
     """
-    flavours = deploy(bundle, target, output, options, force=force, report=echo_step)
+    flavours = deploy(bundle, to, output, options, force=force, report=echo_step)
     if as_json:
-        echo_json({"target": target, "flavours": flavours, "output": str(output)})
+        echo_json({"target": to, "flavours": flavours, "output": str(output)})
     else:
         echo(f"wrote {output} ({', '.join(flavours)}); its README.md says how to run it")

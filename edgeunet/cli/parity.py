@@ -16,6 +16,7 @@ from ..errors import UsageError
 from ..files import check_directory, locked, write_json
 from ..parity import golden_samples, measure, write_html
 from ..parity.pixels import Candidate
+from ..runtime.backends import Backend
 from ..runtime.options import LoadOptions
 from ..runtime.sources.labelled import labelled_frames
 from .bundle_options import backend_option
@@ -102,13 +103,15 @@ def command(
         sys.exit(1)
 
 
-def _opened(bundle: Bundle, folders: tuple[Path, ...], stack: ExitStack) -> Mapping[str, Candidate]:
+def _opened(
+    bundle: Bundle, folders: tuple[Path, ...], stack: ExitStack
+) -> Mapping[str, Candidate | Backend]:
     """What was deployed, by name."""
     if not folders:
         return {}
     from ..exporting.deploy import open_deployed  # needs packages that parity does without
 
-    found: dict[str, Candidate] = {}
+    found: dict[str, Candidate | Backend] = {}
     for folder in folders:
         name, candidate = open_deployed(bundle, folder, stack)
         found[f"{name}, {folder}" if name in found else name] = candidate

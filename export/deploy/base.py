@@ -18,6 +18,7 @@ from edgeunet.errors import ParityError, printable
 from edgeunet.files import read_file, write_bytes
 from edgeunet.parity.pixels import Candidate, MasksOf, PixelsParity, compare_masks, compare_pixels
 from edgeunet.runtime import load
+from edgeunet.runtime.backends import Backend
 from edgeunet.runtime.backends.ort import open_flavour
 
 from ..graphs.pixels import PixelsForm, write_pixels
@@ -39,6 +40,8 @@ class Target:
     several: whether a deployment holds all of these graphs, not only the best.
     options: fields of `DeployOptions` that it uses, beside the flavour.
     runner: runs what lies in a folder by the target's own runtime, if that can be called here.
+    backend: opens what lies in a folder as a backend, if a simulator of the target's can be called
+    here. It is a stage of the comparison then, beside those of the bundle's graphs.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Target:
     several: bool = False
     options: tuple[str, ...] = ()
     runner: Callable[[Path, Flavour], MasksOf] | None = None
+    backend: Callable[[Path, Flavour], Backend] | None = None
 
 
 @dataclass(frozen=True)

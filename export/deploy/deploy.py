@@ -24,6 +24,7 @@ from . import (
     onnx_file,
     openvino,
     qualcomm,
+    rockchip,
     triton,
     web,
 )
@@ -43,6 +44,7 @@ TARGETS = {
         onnx_file,
         openvino,
         qualcomm,
+        rockchip,
         triton,
         web,
     )

@@ -12,13 +12,18 @@ from edgeunet.bundle.schema import SchemaError, load_json
 from edgeunet.errors import UsageError
 from edgeunet.files import sha256
 from edgeunet.parity.pixels import Candidate
+from edgeunet.runtime.backends import Backend
 from edgeunet.runtime.backends.ort import open_flavour
 
 from .deploy import RECORD_NAME, TARGETS
 
 
-def open_deployed(bundle: Bundle, folder: Path, stack: ExitStack) -> tuple[str, Candidate]:
+def open_deployed(
+    bundle: Bundle, folder: Path, stack: ExitStack
+) -> tuple[str, Candidate | Backend]:
     """Open a deployment on the target's own runtime, beside the bundle's graph of its flavour.
+
+    One that a simulator runs is a backend, to be compared with the reference.
 
     Args:
         folder: that `deploy` wrote of this bundle. stack: closes the backend.
@@ -46,8 +51,9 @@ def open_deployed(bundle: Bundle, folder: Path, stack: ExitStack) -> tuple[str, 
             f"{folder} was deployed from another bundle than {bundle.root}. Pass that one, or "
             "deploy this one."
         )
-    if target.runner is None:
-        callable_here = ", ".join(name for name, each in TARGETS.items() if each.runner)
+    if target.runner is None and target.backend is None:
+        able = (name for name, each in TARGETS.items() if each.runner or each.backend)
+        callable_here = ", ".join(able)
         raise UsageError(
             f"{folder} is for {target.name}, which is not called from here; {callable_here} are. "
             "`edgeunet deploy` compared it as far as it runs on this machine."
@@ -57,9 +63,12 @@ def open_deployed(bundle: Bundle, folder: Path, stack: ExitStack) -> tuple[str, 
         if not path.is_file() or sha256(path) != wanted:
             raise UsageError(f"{path} is missing or was changed since. Deploy the bundle again.")
     flavour = record["flavours"][0]
+    name = f"{target.name} {flavour}"
+    if target.runner is None:
+        assert target.backend is not None
+        return name, stack.enter_context(target.backend(folder, flavour))
     backend = stack.enter_context(open_flavour(bundle, flavour))
-    candidate = Candidate(target.runner(folder, flavour), backend, record["any_size"])
-    return f"{target.name} {flavour}", candidate
+    return name, Candidate(target.runner(folder, flavour), backend, record["any_size"])
 
 
 def _record(folder: Path) -> dict[str, Any]:

@@ -40,6 +40,9 @@ class DeployOptions:
     license: str | None = described(
         None, "SPDX identifier of the net's licence, for bioimageio.", metavar="NAME"
     )
+    target: str | None = described(
+        None, "SoC to compile for, for rockchip.", metavar="SOC", shown_default="rk3588"
+    )
     package: Path | None = described(
         None,
         "What `npm pack` wrote of onnxruntime-web, for web.",

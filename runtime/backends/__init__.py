@@ -37,6 +37,7 @@ _KINDS = {
         "openvino", "open_openvino", ("processor", "device", "threads"), get_args(Precision)
     ),
     "pytorch": _Kind("pytorch", "open_pytorch", precisions=get_args(Precision)),
+    "rknn": _Kind("rknn", "open_rknn", ("device",), ("fp16", "int8")),
     "rtx": _Kind("tensorrt", "open_rtx", ("device", "dla", "trust_engines")),
     "tensorrt": _Kind("tensorrt", "open_tensorrt", ("device", "dla", "trust_engines")),
 }
@@ -49,7 +50,7 @@ def list_backends() -> list[str]:
     Example:
         >>> from edgeunet.runtime.backends import list_backends
         >>> list_backends()
-        ['onnxruntime', 'openvino', 'pytorch', 'rtx', 'tensorrt']
+        ['onnxruntime', 'openvino', 'pytorch', 'rknn', 'rtx', 'tensorrt']
     """
     return sorted(_KINDS.keys() - {"auto"})
 

@@ -10,11 +10,12 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from edgeunet.bundle.manifest import FLAVOURS
+from edgeunet.bundle.manifest import FLAVOURS, Precision
 from edgeunet.errors import BundleError, OutputExistsError, UnknownNameError, UsageError
 from edgeunet.exporting.deploy import TARGETS, DeployOptions, deploy, web
 from edgeunet.files import sha256, write_json
 from support.commands import ROOT
+from support.rockchip import with_toolkit
 from support.small_bundle import names, write_bundle
 
 EVERY = pytest.mark.parametrize("target", list(TARGETS))
@@ -28,8 +29,11 @@ HOSTILE = "a\n# \x1b[31m<script>alert(1)</script> [b](c) `d` {{ 7*7 }} \"' \\ | 
 
 
 @pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def write(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Any:
     """Deploys a tiny bundle, whose manifest is changed, to `out`; web without its runtime."""
+    with_toolkit(monkeypatch, tmp_path_factory.mktemp("toolkit"))
     monkeypatch.setattr(web, "_package", lambda deployment: b"")
     monkeypatch.setattr(web, "_write_runtime", lambda folder, package: write_json(folder / "a", 0))
 
@@ -37,7 +41,8 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         for package in NEEDED.get(target, ()):
             pytest.importorskip(package, reason=f"needs the extra [{target}]")
         gated = "input" not in changed  # a gate does not fit windows
-        bundle = write_bundle(tmp_path / "bundle", precision="fp32", gated=gated)
+        precision: Precision = "fp16" if target == "rockchip" else "fp32"  # which it has not
+        bundle = write_bundle(tmp_path / "bundle", precision=precision, gated=gated)
         manifest = json.loads((bundle / "manifest.json").read_text())
         manifest["input"] |= changed.pop("input", {})
         (bundle / "manifest.json").write_text(json.dumps(manifest | changed))

@@ -43,6 +43,7 @@ def test_parity_compares_what_was_deployed(
 
 def test_table_names_the_callable_targets() -> None:
     assert {name for name, each in TARGETS.items() if each.runner} == set(MODULES)
+    assert [name for name, each in TARGETS.items() if each.backend] == ["rockchip"]
 
 
 def test_frames_of_any_size_and_two_of_one_target(fp32_bundle: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ from edgeunet.runtime.backends.smoothing import Smoother
 from edgeunet.runtime.frames import Batch
 from edgeunet.runtime.options import LoadOptions
 from support.gpu_machine import gpu_machine
+from support.rockchip import board, compiled
 
 ROOT = Path(__file__).parents[3]
 MAX_BATCH = 4
@@ -67,6 +69,10 @@ class Case:
             if self.tensorrt is not None:
                 stack.enter_context(gpu_machine(self.tensorrt))
             opened = bundle.at(self.precision)
+            if self.backend == "rknn":
+                folder = Path(stack.enter_context(TemporaryDirectory()))
+                stack.enter_context(board())
+                opened = compiled(opened, folder, self.precision)
             if self.flavour is not None:
                 created = open_flavour(opened, self.flavour, threads=self.options.threads)
             else:
@@ -89,6 +95,8 @@ CASES = [
     Case("tensorrt", LoadOptions(), None, "int8", tensorrt="8.6.0"),
     Case("tensorrt", LoadOptions(), 5e-3, "fp16", tensorrt="10.16.1"),
     Case("tensorrt", LoadOptions(), None, "int8", tensorrt="11.4.0"),
+    Case("rknn", LoadOptions(), 1e-5, "fp16"),
+    Case("rknn", LoadOptions(device=1), None),
     Case("rtx", LoadOptions(), 1e-5, "fp32", tensorrt="rtx-1.7.1"),
     Case("rtx", LoadOptions(), 5e-3, "fp16", tensorrt="rtx-1.7.1"),
     Case("rtx", LoadOptions(), None, "int8", tensorrt="rtx-1.7.1"),
