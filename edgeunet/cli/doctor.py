@@ -24,7 +24,8 @@ def command(as_json: bool) -> None:
     if as_json:
         gpu = [asdict(need) for need in needs]
         listed = {"devices": openvino, "problem": problem}
-        echo_json({**asdict(found), "gstreamer": gstreamer, "gpu": gpu, "openvino": listed})
+        beside = {"gpu": gpu, "openvino": listed, "rockchip": _rockchip()}
+        echo_json({**asdict(found), "gstreamer": gstreamer, **beside})
         return
     _echo_parts(found, gstreamer)
     for warning in found.warnings:
@@ -34,6 +35,9 @@ def command(as_json: bool) -> None:
         click.echo(f"on OpenVINO's {name}: {what}")
     if problem is not None:
         click.echo(f"on OpenVINO: {problem}")
+    if npu := _rockchip():
+        driver = npu["driver"] or "unknown"
+        click.echo(f"on Rockchip's NPU: {npu['soc']}, driver {driver}; --backend rknn says more")
 
 
 def _echo_parts(found: Diagnosis, gstreamer: bool | None) -> None:
@@ -90,6 +94,16 @@ def _openvino(found: Diagnosis) -> tuple[dict[str, str], str | None]:
         }, None
     except (EdgeUNetError, ImportError) as error:  # the runtime needs OpenCV
         return {}, str(error)
+
+
+def _rockchip() -> dict[str, str | None] | None:
+    """SoC and driver of a board with an NPU of Rockchip's; None on other machines."""
+    try:
+        from ..runtime.backends.rknn import find_npu
+    except ImportError:  # the runtime needs OpenCV
+        return None
+    npu = find_npu()
+    return None if npu.soc is None else asdict(npu)
 
 
 def _no_runtime(error: ImportError) -> str:

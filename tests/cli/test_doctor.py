@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from edgeunet import doctor
-from edgeunet.runtime.backends import openvino_library
+from edgeunet.runtime.backends import openvino_library, rknn
 from support.commands import data, succeeds
 
 
@@ -40,3 +40,13 @@ def test_doctor_says_what_processor_and_openvino_compute_in(
     assert "instructions  " not in succeeds("doctor").stdout
     monkeypatch.setattr(openvino_library, "MAJOR", 1)
     assert "on OpenVINO: OpenVINO 20" in succeeds("doctor").stdout
+
+
+def test_doctor_names_the_npu_of_a_board(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert data("doctor")["rockchip"] is None
+    assert "Rockchip's NPU:" not in succeeds("doctor").stdout
+    monkeypatch.setattr(rknn, "find_npu", lambda: rknn.Npu("rk3588", "0.9.8"))
+    assert "on Rockchip's NPU: rk3588, driver 0.9.8; " in succeeds("doctor").stdout
+    assert data("doctor")["rockchip"] == {"soc": "rk3588", "driver": "0.9.8"}
+    monkeypatch.setattr(rknn, "find_npu", lambda: rknn.Npu("rk3566", None))
+    assert "on Rockchip's NPU: rk3566, driver unknown; " in succeeds("doctor").stdout
