@@ -1,7 +1,7 @@
 """Random geometry for training crops.
 
-`Augmentation` holds the ranges and draws from them. A drawn geometry is a `Warp`, which reads
-image, mask and weights alike. `photometry` changes the light.
+`Augmentation` holds the ranges and draws a `Geometry` from them: a few numbers. `Warp` applies it
+here, to image, mask and weights alike, and `device.images` on a GPU. `photometry` changes the light.
 """
 
 from __future__ import annotations
@@ -72,6 +72,27 @@ class Warp:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """Where the pixels of a crop come from.
+
+    matrix: (2, 3), FP64, from column, row and 1 in the crop to x and y in the source. bend: (2, 3,
+    3), FP32, vectors of the elastic displacement in pixels of the source, see `elastic_vectors`;
+    None for none.
+    """
+
+    matrix: npt.NDArray[np.float64]
+    bend: Floats | None = None
+
+    def warp(self, height: int, width: int) -> Warp:
+        """The source coordinates of a crop of the given size."""
+        warp = affine(self.matrix, height, width)
+        if self.bend is None:
+            return warp
+        x, y = displacement(self.bend, height, width)
+        return Warp(warp.x + x, warp.y + y)
+
+
 @dataclass(frozen=True)
 class Augmentation:
     """Ranges of the random changes.
@@ -88,15 +109,27 @@ class Augmentation:
     rotation: float = 4.0
     elastic: float = 0.0
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of a crop with its margin."""
+        height, width = (side + 2 * self.margin for side in self.crop)
+        return height, width
+
     def warp(
         self, size: tuple[int, ...], rng: np.random.Generator, *, point: Point | None = None
     ) -> Warp:
+        """Draw a crop and find its source coordinates; see `draw`."""
+        return self.draw(size, rng, point=point).warp(*self.size)
+
+    def draw(
+        self, size: tuple[int, ...], rng: np.random.Generator, *, point: Point | None = None
+    ) -> Geometry:
         """Draw a crop with its margin from an image of the given (H, W).
 
         Args:
             point: a point that the crop must contain.
         """
-        height, width = (side + 2 * self.margin for side in self.crop)
+        height, width = self.size
         zoom = float(np.exp(rng.uniform(*np.log(self.scale))))
         flip = -1.0 if rng.random() < 0.5 else 1.0
         angle = np.deg2rad(rng.uniform(-self.rotation, self.rotation))
@@ -111,11 +144,8 @@ class Augmentation:
         # Centre and crop are measured from corners; pixel centres are half a pixel further in.
         middle = np.array([width / 2, height / 2]) - 0.5
         offset = np.array([centre[1], centre[0]]) - 0.5 - turn / zoom @ middle
-        warp = affine(np.hstack([turn / zoom, offset[:, None]]), height, width)
-        if self.elastic:
-            x, y = elastic_displacement(height, width, sigma=self.elastic / zoom, rng=rng)
-            warp = Warp(warp.x + x, warp.y + y)
-        return warp
+        bend = elastic_vectors(self.elastic / zoom, rng) if self.elastic else None
+        return Geometry(np.hstack([turn / zoom, offset[:, None]]), bend)
 
 
 def affine(matrix: npt.NDArray[np.float64], height: int, width: int) -> Warp:
@@ -125,17 +155,18 @@ def affine(matrix: npt.NDArray[np.float64], height: int, width: int) -> Warp:
     return Warp(x.astype(np.float32), y.astype(np.float32))
 
 
-def elastic_displacement(
-    height: int, width: int, *, sigma: float, rng: np.random.Generator
-) -> Floats:
-    """Smooth random displacement (2, height, width), pixels.
+def elastic_vectors(sigma: float, rng: np.random.Generator) -> Floats:
+    """Gaussian vectors (2, 3, 3) of standard deviation `sigma` on a coarse 3x3 grid.
 
-    Ronneberger et al., "U-Net" (arXiv 1505.04597), section 3.1: Gaussian vectors of standard
-    deviation `sigma` on a coarse 3x3 grid, interpolated bicubically. The idea is from Simard et
-    al., ICDAR 2003.
+    Ronneberger et al., "U-Net" (arXiv 1505.04597), section 3.1. The idea is from Simard et al.,
+    ICDAR 2003.
     """
-    grid = rng.normal(0, sigma, (2, 3, 3)).astype(np.float32)
-    planes = [cv2.resize(plane, (width, height), interpolation=cv2.INTER_CUBIC) for plane in grid]
+    return rng.normal(0, sigma, (2, 3, 3)).astype(np.float32)
+
+
+def displacement(vectors: Floats, height: int, width: int) -> Floats:
+    """Vectors (2, 3, 3) as a smooth field (2, height, width), interpolated bicubically."""
+    planes = [cv2.resize(each, (width, height), interpolation=cv2.INTER_CUBIC) for each in vectors]
     return np.stack(planes).astype(np.float32)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 
 import numpy as np
@@ -17,8 +18,8 @@ from ..data.normalise import Normalisation
 from ..data.resize import resize_frame
 from ..data.samples import Sample
 from ..metrics import Mask
-from .augment import Augmentation, Point, Warp
-from .photometry import Photometry
+from .augment import Augmentation, Geometry, Point, Warp
+from .photometry import Light, Photometry
 from .weight_map import WeightMaps
 
 
@@ -71,9 +72,19 @@ def random_point(
     return (row + 0.5) * height / mask.shape[0], (column + 0.5) * width / mask.shape[1]
 
 
-def cut(
-    image: Frame, warp: Warp, rng: np.random.Generator, *, spec: InputSpec, photometry: Photometry
-) -> Tensor:
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A crop as it was drawn, before any pixel is read.
+
+    image: its index. geometry: in pixels of the image at the net's size.
+    """
+
+    image: int
+    geometry: Geometry
+    light: Light
+
+
+def cut(image: Frame, warp: Warp, light: Light, *, spec: InputSpec) -> Tensor:
     """The crop (C, h, w) of an image (H, W, C) of any size, in other light, as the net takes it.
 
     Args:
@@ -82,7 +93,7 @@ def cut(
     size = spec.fitted_size(*image.shape[:2])
     own = Normalisation.of(list(np.moveaxis(image, -1, 0)), spec)
     resized = resize_frame(image, size, spec.filter)
-    pixels = _normalised(photometry.apply(warp.image(resized), rng, spec.levels), own, spec)
+    pixels = _normalised(light.apply(warp.image(resized), spec.levels), own, spec)
     if spec.fills:
         pixels[warp.outside(size)] = own.outside
     return torch.from_numpy(pixels).movedim(-1, 0)
@@ -131,18 +142,36 @@ class Crops(TorchDataset[tuple[Tensor, ...]]):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> tuple[Tensor, ...]:
-        rng = np.random.default_rng((self.epoch_seed, index))
-        image_index, class_id = self.focus.choose(index, rng)
+        rng, image_index, class_id = self._turn(self.epoch_seed, index)
         sample = self.samples[image_index]
         image = self._fit.read(sample.image)
         mask = read_labels(sample, num_classes=self.num_classes)
-        # The net sees frames at this size, so crops are taken from it. The mask keeps its own.
+        drawn = self._drawn(image_index, class_id, mask, rng)
+        warp = drawn.geometry.warp(*self.augment.size)
+        pixels = cut(image, warp, drawn.light, spec=self.spec)
         size = self.spec.fitted_size(*mask.shape)
-        point = None if class_id is None else random_point(mask, class_id, rng, size)
-        warp = self.augment.warp(size, rng, point=point)
-        pixels = cut(image, warp, rng, spec=self.spec, photometry=self.photometry)
         within = warp.inner(self.augment.margin).onto(mask.shape, size)
         crop = [pixels, torch.from_numpy(within.mask(mask)).long()]
         if self.weight_maps is not None:
             crop.append(torch.from_numpy(within.weights(self.weight_maps(sample, mask))))
         return tuple(crop)
+
+    def draw(self, seed: int, index: int, masks: Sequence[Mask]) -> Drawn:
+        """The crop of an index in the epoch of a seed, with the class ids of all samples."""
+        rng, image_index, class_id = self._turn(seed, index)
+        return self._drawn(image_index, class_id, masks[image_index], rng)
+
+    def _turn(self, seed: int, index: int) -> tuple[np.random.Generator, int, int | None]:
+        """The crop's own generator, its image, and the class that it is placed on."""
+        rng = np.random.default_rng((seed, index))
+        return rng, *self.focus.choose(index, rng)
+
+    def _drawn(
+        self, image_index: int, class_id: int | None, mask: Mask, rng: np.random.Generator
+    ) -> Drawn:
+        # The net sees frames at this size, so crops are taken from it. The mask keeps its own.
+        size = self.spec.fitted_size(*mask.shape)
+        point = None if class_id is None else random_point(mask, class_id, rng, size)
+        geometry = self.augment.draw(size, rng, point=point)
+        shape = (*self.augment.size, len(self.spec.channels))
+        return Drawn(image_index, geometry, self.photometry.draw(shape, rng, self.spec.levels))

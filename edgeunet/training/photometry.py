@@ -53,8 +53,81 @@ class Photometry:
     noise: float = 0.0
     jpeg: int = 0
 
+    def draw(
+        self, shape: tuple[int, ...], rng: np.random.Generator, levels: Levels = BYTE_LEVELS
+    ) -> Light:
+        """Draw the changes of a crop (H, W, C).
+
+        Args:
+            levels: values that mean black and white.
+        """
+        shadow = sigma = noise = quality = None
+        # In the order in which they happen: the scene, the lens, the sensor, the file.
+        if self.shadow < 1 and rng.random() < self.often:
+            shadow = Shadow.draw(rng.uniform(self.shadow, 1), rng)
+        if self.blur and rng.random() < self.often:
+            sigma = max(1e-3, rng.uniform(0, self.blur))
+        exponent = np.exp(rng.uniform(-self.gamma, self.gamma))
+        factor = np.exp(rng.uniform(-self.brightness, self.brightness))
+        tint = np.exp(rng.uniform(-self.tint, self.tint, shape[2]))
+        contrast = 1.0 + rng.uniform(-self.contrast, self.contrast)
+        if self.noise and rng.random() < self.often:
+            deviation = rng.uniform(0, self.noise) * (levels[1] - levels[0])
+            noise = rng.standard_normal(shape, np.float32) * np.float32(deviation)
+        if self.jpeg and rng.random() < self.often:
+            quality = int(rng.integers(self.jpeg, 101))
+        return Light(shadow, sigma, exponent, factor * tint, contrast, noise, quality)
+
     def apply(self, crop: Frame, rng: np.random.Generator, levels: Levels = BYTE_LEVELS) -> Frame:
-        """(H, W, C) -> the same in another light.
+        """(H, W, C) -> the same in another light, as of `Light.apply`."""
+        return self.draw(crop.shape, rng, levels).apply(crop, levels)
+
+
+@dataclass(frozen=True)
+class Shadow:
+    """A soft line beyond which it is darker.
+
+    darkest: factor there. angle: of the line, radians. offset: from the centre, and softness: width
+    of the transition, both in half sides.
+    """
+
+    darkest: float
+    angle: float
+    offset: float
+    softness: float
+
+    @classmethod
+    def draw(cls, darkest: float, rng: np.random.Generator) -> Shadow:
+        """Draw the line."""
+        angle, offset = rng.uniform(0, 2 * np.pi), rng.uniform(-0.7, 0.7)
+        return cls(darkest, angle, offset, rng.uniform(0.02, 0.5))
+
+    def factors(self, size: tuple[int, ...]) -> Floats:
+        """Factors (H, W, 1), `darkest` on one side of the line and 1 on the other."""
+        rows, columns = np.ogrid[-1 : 1 : size[0] * 1j, -1 : 1 : size[1] * 1j]
+        distance = rows * np.sin(self.angle) + columns * np.cos(self.angle) - self.offset
+        lit = np.clip(distance / self.softness + 0.5, 0, 1)
+        return np.asarray(self.darkest + (1 - self.darkest) * lit, np.float32)[..., None]
+
+
+@dataclass(frozen=True, eq=False)
+class Light:
+    """What `Photometry` drew for a crop. None: no such change.
+
+    sigma: of the blur, pixels. exponent: gamma. factors: (C,), brightness and tint. contrast:
+    factor of the distance from the mean. noise: (H, W, C), raw values. quality: of JPEG.
+    """
+
+    shadow: Shadow | None
+    sigma: float | None
+    exponent: float
+    factors: npt.NDArray[np.float64]
+    contrast: float
+    noise: Floats | None
+    quality: int | None
+
+    def apply(self, crop: Frame, levels: Levels = BYTE_LEVELS) -> Frame:
+        """(H, W, C) -> the same in this light.
 
         8 bit stays 8 bit; other depths become FP32, within what the depth holds.
 
@@ -64,38 +137,29 @@ class Photometry:
         depth = crop.dtype
         if depth != np.uint8:
             crop = crop.astype(np.float32)
-        # In the order in which they happen: the scene, the lens, the sensor, the file.
-        if self.shadow < 1 and rng.random() < self.often:
-            shade = _shade(crop.shape[:2], rng.uniform(self.shadow, 1), rng)
+        if self.shadow is not None:
+            shade = self.shadow.factors(crop.shape[:2])
             crop = _like(crop, levels[0] + (crop.astype(np.float32) - levels[0]) * shade)
-        if self.blur and rng.random() < self.often:
-            crop = _blurred(crop, max(1e-3, rng.uniform(0, self.blur)))
-        crop = self._exposed(crop, rng, levels)
-        if self.noise and rng.random() < self.often:
-            deviation = rng.uniform(0, self.noise) * (levels[1] - levels[0])
-            noise = rng.standard_normal(crop.shape, np.float32) * np.float32(deviation)
-            crop = _like(crop, crop + noise)
-        if self.jpeg and rng.random() < self.often:
-            quality = int(rng.integers(self.jpeg, 101))
-            if depth == np.uint8 and crop.shape[2] in _SHOWABLE:
-                crop = _compressed(crop, quality)
+        if self.sigma is not None:
+            crop = _blurred(crop, self.sigma)
+        crop = self._exposed(crop, levels)
+        if self.noise is not None:
+            crop = _like(crop, crop + self.noise)
+        if self.quality is not None and is_showable(depth, crop.shape[2]):
+            crop = _compressed(crop, self.quality)
         if depth.kind == "f" or depth == np.uint8:
             return crop
         return np.clip(crop, np.iinfo(depth).min, np.iinfo(depth).max).astype(np.float32)
 
-    def _exposed(self, crop: Frame, rng: np.random.Generator, levels: Levels) -> Frame:
+    def _exposed(self, crop: Frame, levels: Levels) -> Frame:
         """Another gamma, brightness, tint and contrast; by a table if the crop has 8 bit."""
         black, white = levels
-        exponent = np.exp(rng.uniform(-self.gamma, self.gamma))
-        factor = np.exp(rng.uniform(-self.brightness, self.brightness))
-        tint = np.exp(rng.uniform(-self.tint, self.tint, crop.shape[2]))
-        contrast = 1.0 + rng.uniform(-self.contrast, self.contrast)
         eight_bit = crop.dtype == np.uint8
         values = np.arange(256.0)[:, None] if eight_bit else crop
         light = (values - black) / (white - black)
-        if self.gamma:  # the sign stays: values may lie below black
-            light = np.sign(light) * np.abs(light) ** exponent
-        light = light * (factor * tint)
+        if self.exponent != 1:  # the sign stays: values may lie below black
+            light = np.sign(light) * np.abs(light) ** self.exponent
+        light = light * self.factors
         channels = range(crop.shape[2])
         # Of the picture, not of the table: each value as often as it occurs.
         mean = (
@@ -103,7 +167,7 @@ class Photometry:
             if eight_bit
             else light.mean()
         )
-        light = _like(crop, ((light - mean) * contrast + mean) * (white - black) + black)
+        light = _like(crop, ((light - mean) * self.contrast + mean) * (white - black) + black)
         if not eight_bit:
             return light
         return np.stack([light[crop[..., c], c] for c in channels], axis=-1)
@@ -127,19 +191,14 @@ PHOTOMETRY: Mapping[str, Photometry] = MappingProxyType(
 """Ranges by name: for one camera in steady light, and for cameras and weather as they come."""
 
 
+def is_showable(depth: np.dtype[np.generic], channels: int) -> bool:
+    """Whether JPEG takes pictures of this depth and so many channels."""
+    return depth == np.uint8 and channels in _SHOWABLE
+
+
 def _shares(channel: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     """Share (256,) of the pixels that have each value."""
     return np.bincount(channel.ravel(), minlength=256) / channel.size
-
-
-def _shade(size: tuple[int, ...], darkest: float, rng: np.random.Generator) -> Floats:
-    """Factors (H, W, 1), `darkest` on one side of a random line and 1 on the other."""
-    rows, columns = np.ogrid[-1 : 1 : size[0] * 1j, -1 : 1 : size[1] * 1j]
-    angle, offset = rng.uniform(0, 2 * np.pi), rng.uniform(-0.7, 0.7)
-    softness = rng.uniform(0.02, 0.5)  # of half a side
-    distance = rows * np.sin(angle) + columns * np.cos(angle) - offset
-    lit = np.clip(distance / softness + 0.5, 0, 1)
-    return np.asarray(darkest + (1 - darkest) * lit, np.float32)[..., None]
 
 
 def _blurred(crop: Frame, sigma: float) -> Frame:

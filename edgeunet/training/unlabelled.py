@@ -32,7 +32,7 @@ from ..files import sha256, write_bytes, write_json
 from ..listing import MASK_FOLDERS, list_images_below
 from ..runtime.sources import Frames
 from .augment import Augmentation
-from .crops import cut, silent
+from .crops import Drawn, cut, silent
 from .photometry import Photometry
 
 MOST_FRAMES = 2000
@@ -143,10 +143,26 @@ class UnlabelledCrops(TorchDataset[Tensor]):
         return self.size * self.steps
 
     def __getitem__(self, index: int) -> Tensor:
-        rng = np.random.default_rng((self.epoch_seed, 1, index))  # 1: not those of labelled crops
-        image = self._fit.read(self.frames.files[rng.integers(len(self.frames.files))])
-        warp = self.augment.warp(self.spec.fitted_size(*image.shape[:2]), rng)
-        return cut(image, warp, rng, spec=self.spec, photometry=self.photometry)
+        rng, number = self._turn(self.epoch_seed, index)
+        image = self._fit.read(self.frames.files[number])
+        drawn = self._drawn(number, self.spec.fitted_size(*image.shape[:2]), rng)
+        warp = drawn.geometry.warp(*self.augment.size)
+        return cut(image, warp, drawn.light, spec=self.spec)
+
+    def draw(self, seed: int, index: int, sizes: Sequence[tuple[int, int]]) -> Drawn:
+        """The crop of an index in the epoch of a seed, with the (H, W) of all frames at the net."""
+        rng, number = self._turn(seed, index)
+        return self._drawn(number, sizes[number], rng)
+
+    def _turn(self, seed: int, index: int) -> tuple[np.random.Generator, int]:
+        """The crop's own generator, and its frame."""
+        rng = np.random.default_rng((seed, 1, index))  # 1: not those of labelled crops
+        return rng, int(rng.integers(len(self.frames.files)))
+
+    def _drawn(self, number: int, size: tuple[int, int], rng: np.random.Generator) -> Drawn:
+        geometry = self.augment.draw(size, rng)
+        shape = (*self.augment.size, len(self.spec.channels))
+        return Drawn(number, geometry, self.photometry.draw(shape, rng, self.spec.levels))
 
     def batches(self, seed: int, workers: int) -> DataLoader[Tensor]:
         """The crops of an epoch, step by step. workers: processes that make them."""

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeunet.metrics import IGNORE, boundary, dilate
-from edgeunet.training.augment import Augmentation, elastic_displacement
+from edgeunet.training.augment import Augmentation, displacement, elastic_vectors
 
 sides = st.integers(8, 80)
 sizes = st.tuples(sides, sides)
@@ -139,7 +139,7 @@ def test_margin_is_context_around_the_same_crop() -> None:
 def test_elastic_displacements_are_smooth_and_as_large_as_asked_for() -> None:
     fields = np.stack(
         [
-            elastic_displacement(64, 80, sigma=10, rng=np.random.default_rng(seed))
+            displacement(elastic_vectors(10, np.random.default_rng(seed)), 64, 80)
             for seed in range(200)
         ]
     )
@@ -149,4 +149,4 @@ def test_elastic_displacements_are_smooth_and_as_large_as_asked_for() -> None:
     assert abs(fields.mean()) < 1
     assert np.abs(np.diff(fields, axis=2)).max() < 4  # pixels from one row to the next
     assert fields[0].std() > 1
-    assert not elastic_displacement(8, 8, sigma=0, rng=np.random.default_rng(0)).any()
+    assert not displacement(elastic_vectors(0, np.random.default_rng(0)), 8, 8).any()
