@@ -105,7 +105,12 @@ class TrainOptions:
         section="Training",
     )
     device: str = described("cpu", "PyTorch device, such as cuda.")
-    workers: int = described(0, "Processes that make crops.", ge=0)
+    workers: int | None = described(
+        None,
+        "Processes that make crops, or draw those that a GPU makes.",
+        ge=0,
+        shown_default="0, for a GPU one a core, at most 8",
+    )
     width: int | None = described(
         None, "Channels of the first stage.", ge=1, shown_default="the variant's", section="Net"
     )

@@ -1,7 +1,7 @@
 """Random geometry for training crops.
 
 `Augmentation` holds the ranges and draws a `Geometry` from them: a few numbers. `Warp` applies it
-here, to image, mask and weights alike, and `device.images` on a GPU. `photometry` changes the light.
+to image, mask and weights alike; on a GPU `device.images` does. `photometry` changes the light.
 """
 
 from __future__ import annotations

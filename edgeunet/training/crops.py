@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -12,15 +13,17 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from ..bundle.manifest import InputSpec
-from ..data.datasets import read_labels
+from ..data.check import Contents
+from ..data.datasets import Dataset, read_labels
 from ..data.fit import Fit, Frame
 from ..data.normalise import Normalisation
 from ..data.resize import resize_frame
 from ..data.samples import Sample
 from ..metrics import Mask
 from .augment import Augmentation, Geometry, Point, Warp
-from .photometry import Light, Photometry
-from .weight_map import WeightMaps
+from .config import TrainConfig
+from .photometry import PHOTOMETRY, Light, Photometry
+from .weight_map import WeightMaps, class_weights
 
 
 @dataclass(frozen=True)
@@ -175,3 +178,38 @@ class Crops(TorchDataset[tuple[Tensor, ...]]):
         geometry = self.augment.draw(size, rng, point=point)
         shape = (*self.augment.size, len(self.spec.channels))
         return Drawn(image_index, geometry, self.photometry.draw(shape, rng, self.spec.levels))
+
+
+def crops_for(
+    dataset: Dataset,
+    contents: Contents,
+    output: Path,
+    *,
+    spec: InputSpec,
+    config: TrainConfig,
+    margin: int,
+) -> Crops:
+    """The crops of a run.
+
+    Args:
+        contents: of the data set. output: folder of the run. margin: pixels of context that the net
+            takes on every side.
+    """
+    weight_maps = None
+    splits = ("train", "val") if config.with_val else ("train",)
+    pixels = np.concatenate([getattr(contents, name).by_image for name in splits])
+    if config.loss == "weighted_cross_entropy":
+        weight_maps = WeightMaps(
+            output / "weight_maps", border=config.border, balance=class_weights(pixels.sum(0))
+        )
+    return Crops(
+        [sample for name in splits for sample in dataset.samples(name)],
+        spec,
+        num_classes=len(dataset.classes),
+        augment=Augmentation(
+            config.crop, scale=config.scale, margin=margin, elastic=config.elastic
+        ),
+        focus=focus_on(pixels, share=config.focus),
+        photometry=PHOTOMETRY[config.photometry],
+        weight_maps=weight_maps,
+    )

@@ -9,18 +9,16 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import asdict
-from itertools import repeat
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, update_bn
+from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
 
 from ..bundle.manifest import InputSpec
-from ..data.check import Contents, check_dataset
+from ..data.check import check_dataset
 from ..data.datasets import Dataset
 from ..data.fit import Fit, Frame
 from ..errors import CheckpointError, TrainingError
@@ -34,21 +32,21 @@ from ..models.reference import evaluate_on, reference_mask, to_input
 from ..models.state_dict import read_tensors
 from ..models.structure import Structure, resize
 from ..models.weight_files import read_weight_file
-from .augment import Augmentation
 from .config import WEIGHTS, Clock, Progress, TrainConfig
-from .crops import Crops, focus_on
+from .crops import crops_for
+from .feed import Plan, Step, open_feed
 from .losses import LOSSES, Target, gate_loss
-from .mixing import mix_classes
-from .optimizer import adamw, warm_ema, warmup_cosine
-from .photometry import PHOTOMETRY
+from .optimizer import Average, adamw, warmup_cosine
 from .precision import mixed_precision
 from .start import load_start, training_format
 from .teacher import Teacher, taught_loss
+from .transfer import one_late
 from .unlabelled import Unlabelled, UnlabelledCrops
-from .weight_map import WeightMaps, class_weights
 
 STATISTICS_IMAGES = 96
 """Training images that the batch statistics are taken from."""
+
+_SAVE_PAUSE = 20  # times as long as saving a state takes: epochs on a GPU may be as short
 
 _MODULES = ("net", "averaged", "optimizer", "schedule")  # a state holds their state_dict
 _COUNTERS = ("epoch", "best", "seconds", "initial", "log")  # a state holds them as they are
@@ -77,7 +75,7 @@ class Trainer:
         spec: InputSpec,
         config: TrainConfig,
         device: str = "cpu",
-        workers: int = 0,
+        workers: int | None = None,
         structure: Structure | None = None,
         teacher: Teacher | None = None,
         unlabelled: Unlabelled | None = None,
@@ -97,8 +95,10 @@ class Trainer:
         self.net = self._new_net()
         self.memory_format = training_format(self.net, self.device)
         self.net.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
-        self.averaged = AveragedModel(self.net, multi_avg_fn=warm_ema(config.ema))
-        self.crops = self._new_crops(contents)
+        self.averaged = Average(self.net, decay=config.ema)
+        self.crops = crops_for(
+            dataset, contents, output, spec=spec, config=config, margin=self.net.margin
+        )
         self.segmentation_loss = LOSSES[config.loss]
         self.teacher = teacher
         self.labelled = config.batch_size - (config.unlabelled_crops if unlabelled else 0)
@@ -125,6 +125,7 @@ class Trainer:
         # For the card, what other nets of this recipe tell: metrics, and the gate's thresholds.
         self.judged: dict[str, Any] = {}
         self.gate: tuple[float, ...] | None = None
+        self._save_at = 0.0  # when the state is due again
 
     def _new_net(self) -> SegmentationNet:
         torch.manual_seed(self.config.seed)
@@ -133,28 +134,6 @@ class Trainer:
             resize(net, self.structure, source="the structure to train")
         net.check_input(*(side + 2 * net.margin for side in self.config.crop))
         return net
-
-    def _new_crops(self, contents: Contents) -> Crops:
-        config, weight_maps = self.config, None
-        splits = ("train", "val") if config.with_val else ("train",)
-        pixels = np.concatenate([getattr(contents, name).by_image for name in splits])
-        if config.loss == "weighted_cross_entropy":
-            weight_maps = WeightMaps(
-                self.output / "weight_maps",
-                border=config.border,
-                balance=class_weights(pixels.sum(0)),
-            )
-        return Crops(
-            [sample for name in splits for sample in self.dataset.samples(name)],
-            self.spec,
-            num_classes=len(self.dataset.classes),
-            augment=Augmentation(
-                config.crop, scale=config.scale, margin=self.net.margin, elastic=config.elastic
-            ),
-            focus=focus_on(pixels, share=config.focus),
-            photometry=PHOTOMETRY[config.photometry],
-            weight_maps=weight_maps,
-        )
 
     def _new_unlabelled(self, frames: Unlabelled) -> UnlabelledCrops:
         crops, size = self.crops, self.config.unlabelled_crops
@@ -206,9 +185,12 @@ class Trainer:
             TrainingError: the loss is no longer finite; what was saved before stays.
         """
         clock = Clock(self.epoch / self.config.epochs, len(self.crops) * self.config.epochs)
-        while self.epoch < self.config.epochs:
+        first = self.config.seed * 100_003
+        seeds = range(first + self.epoch, first + self.config.epochs)
+        feed = open_feed(self.plan, self.device, workers=self.workers)
+        for seed, steps in zip(seeds, feed.epochs(seeds), strict=True):
             started = time.monotonic()
-            loss = self._train_epoch(clock, report)
+            loss = self._train_epoch(seed, steps, clock, report)
             self.epoch += 1
             miou, last = None, self.epoch == self.config.epochs
             if self.config.validates:
@@ -221,8 +203,8 @@ class Trainer:
             self.log.append(
                 {"epoch": self.epoch, "loss": round(loss, 5), "miou": miou, "minutes": minutes}
             )
-            self._save_state()
-            self._write_log()
+            if miou is not None or last or time.monotonic() > self._save_at:
+                self._save_state()
             report(clock.progress(self.epoch / self.config.epochs, self.epoch, loss, miou))
         best = self.output / WEIGHTS
         if self.net.cgm is not None and self.config.validates and self.gate is None:
@@ -230,36 +212,42 @@ class Trainer:
             calibrate_checkpoint(Checkpoint.open(best), self.dataset, best, force=True)
         return read_card(best)
 
-    def _train_epoch(self, clock: Clock, report: Callable[[Progress], None]) -> float:
+    @property
+    def plan(self) -> Plan:
+        """The crops of a run."""
+        size = min(self.labelled, len(self.crops))
+        return Plan(self.crops, self.unlabelled, size, self.steps, self.config.mix)
+
+    def _train_epoch(
+        self,
+        seed: int,
+        steps: Iterable[Step],
+        clock: Clock,
+        report: Callable[[Progress], None],
+    ) -> float:
         """Train for one epoch and return the mean loss."""
         self.net.train()
-        seed = self.config.seed * 100_003 + self.epoch
-        self.crops.epoch_seed = seed
         torch.manual_seed(seed)
-        size = min(self.labelled, len(self.crops))
-        loader = DataLoader(
-            self.crops, batch_size=size, shuffle=True, drop_last=True, num_workers=self.workers
-        )
-        others: Iterable[Tensor | None] = repeat(None)
-        if self.unlabelled is not None:
-            others = self.unlabelled.batches(seed, self.workers)
-        total, rng = 0.0, np.random.default_rng((seed, len(self.crops)))
-        for step, (batch, more) in enumerate(zip(loader, others, strict=False), start=1):
-            crops = [tensor.to(self.device, non_blocking=True) for tensor in batch]
-            images, *truth = mix_classes(crops, self.config.mix, rng)
-            if more is not None:
-                images = torch.cat([images, more.to(self.device, non_blocking=True)])
-            loss = self._loss(images.contiguous(memory_format=self.memory_format), Target(*truth))
-            total += self._finite(loss.item(), step)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
-            self.optimizer.step()
-            self.schedule.step()
-            self.averaged.update_parameters(self.net)
+        total = 0.0
+        for step, loss in enumerate(one_late(map(self.learn, steps)), start=1):
+            total += self._finite(loss, step)
             done = (self.epoch + step / self.steps) / self.config.epochs
             report(clock.progress(done, self.epoch, total / step))
         return total / self.steps
+
+    def learn(self, step: Step) -> Tensor:
+        """Take a step of the optimizer, and return its loss, without waiting for a GPU."""
+        images, *truth = step.batch
+        if step.more is not None:
+            images = torch.cat([images, step.more])
+        loss = self._loss(images.contiguous(memory_format=self.memory_format), Target(*truth))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
+        self.optimizer.step()
+        self.schedule.step()
+        self.averaged.update_parameters(self.net)
+        return loss.detach()
 
     def _loss(self, images: Tensor, target: Target) -> Tensor:
         """Loss of a batch of which the first images have labels."""
@@ -377,6 +365,8 @@ class Trainer:
         return json.dumps(run, sort_keys=True)
 
     def _save_state(self) -> None:
+        """Write state and log; the next time once it costs a twentieth of the time since then."""
+        started = time.monotonic()
         state = {
             "run": self._run_id(),
             **{name: getattr(self, name).state_dict() for name in _MODULES},
@@ -385,6 +375,9 @@ class Trainer:
         buffer = io.BytesIO()
         torch.save(state, buffer)
         write_bytes(self.output / "last.pt", buffer.getvalue())
+        self._write_log()
+        now = time.monotonic()
+        self._save_at = now + _SAVE_PAUSE * (now - started)
 
     def _write_log(self) -> None:
         """Write the whole log, so that it matches the state even after a kill between the two."""

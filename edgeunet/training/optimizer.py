@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-
-_Tensors = tuple[Tensor, ...] | list[Tensor]
+from torch.optim.swa_utils import AveragedModel
 
 
 def adamw(
@@ -47,17 +45,33 @@ def warmup_cosine(optimizer: torch.optim.Optimizer, *, warmup: int, total: int) 
     )
 
 
-def warm_ema(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:
-    """Exponential moving average whose decay grows to `decay`, for `AveragedModel`.
+class Average(AveragedModel):
+    """Exponential moving average of a net's weights, whose decay grows to `decay`.
 
-    With a fixed decay, the first random weights linger for hundreds of steps.
+    With a fixed decay, the first random weights linger for hundreds of steps. Its state is that of
+    `AveragedModel`, which would make the host wait for a GPU in every step: it moves its count to
+    the device and looks at it there.
+
+    Example:
+        >>> import torch; from edgeunet.training.optimizer import Average
+        >>> net = torch.nn.Linear(2, 1)
+        >>> Average(net, decay=0.99).update_parameters(net)
     """
 
-    @torch.no_grad()
-    def update(averaged: _Tensors, current: _Tensors, count: Tensor | int) -> None:
-        step = float(count)
-        weight = 1 - min(decay, (1 + step) / (10 + step))
-        for mean, value in zip(averaged, current, strict=True):
-            mean.lerp_(value, weight)
+    def __init__(self, net: nn.Module, *, decay: float) -> None:
+        super().__init__(net)
+        self.decay = decay
 
-    return update
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Take a step towards a net's weights, all the way in the first one."""
+        step = int(self.n_averaged)
+        averaged, current = (list[Tensor](net.parameters()) for net in (self.module, model))
+        if step:
+            share = 1 - min(self.decay, (1 + step) / (10 + step))
+            torch._foreach_lerp_(averaged, current, share)
+        else:
+            torch._foreach_copy_(averaged, current)
+        if buffers := list(self.module.buffers()):
+            torch._foreach_copy_(buffers, list(model.buffers()))
+        self.n_averaged += 1

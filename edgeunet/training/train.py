@@ -65,7 +65,7 @@ def train(
     group_by: str | None = None,
     gate_open: float | None = None,
     device: str = "cpu",
-    workers: int = 0,
+    workers: int | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
     describe: Callable[[Contents], None] = lambda contents: None,
     **arguments: Any,
@@ -96,7 +96,7 @@ def train(
             give its thresholds, see `cross_fit`.
         gate_open: percent of the images with a class that such a gate must be open on, see
             `open_on` of `calibrate_gate`. None promises nothing.
-        device: of PyTorch. workers: processes that make crops; 0 makes them in this one.
+        device: of PyTorch. workers: processes that make crops, see `open_feed`; 0: this one does.
         describe: called with what the data set holds, once it is checked.
         arguments: those of the variant, except num_classes and in_channels.
 
@@ -165,7 +165,7 @@ class _Recipe:
     encoder_weights: Path | None
     unlabelled: Unlabelled | None
     device: str
-    workers: int
+    workers: int | None
     structure: Structure | None
     arguments: dict[str, Any]
 

@@ -18,6 +18,7 @@ from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.datasets import open_dataset
 from edgeunet.errors import CheckpointError, TrainingError, UsageError
 from edgeunet.models.checkpoints import Checkpoint
+from edgeunet.training import loop
 from edgeunet.training.config import Progress, TrainConfig
 from edgeunet.training.loop import Trainer
 from edgeunet.training.losses import LOSSES
@@ -118,6 +119,35 @@ def test_mixing_and_changed_light_resume_with_bit_identical_weights(
     assert losses(parts) == losses(whole)
     expected, found = (load_file(path / "best.safetensors") for path in (whole, parts))
     assert all((expected[name] == found[name]).all() for name in expected)
+
+
+def test_state_is_saved_less_often_if_that_takes_longer_than_epochs(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run then resumes from an earlier epoch, to the same weights."""
+    saved: list[int] = []
+    save = Trainer._save_state
+
+    def noted(trainer: Trainer) -> None:
+        saved.append(trainer.epoch)
+        save(trainer)
+
+    monkeypatch.setattr(Trainer, "_save_state", noted)
+    monkeypatch.setattr(loop, "_SAVE_PAUSE", 1e9)
+    config = replace(SHORT, validate_every=3)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train("mobile_unet", data, whole, config=config, size=(64, 64), width=8)
+    assert saved == [1, 3, 4]  # the first one, what was validated, and the last one
+
+    def stop(news: Progress) -> None:
+        if news.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train("mobile_unet", data, parts, config=config, size=(64, 64), width=8, report=stop)
+    assert [epoch for epoch, _ in losses(parts)] == [1]
+    train("mobile_unet", data, parts, config=config, size=(64, 64), width=8)
+    assert losses(parts) == losses(whole)
 
 
 def test_with_val_trains_on_both_and_keeps_the_last_epoch(data: Path, tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
-from edgeunet.training.optimizer import adamw, warm_ema, warmup_cosine
+from edgeunet.training.optimizer import Average, adamw, warmup_cosine
 
 
 def test_only_kernels_decay() -> None:
@@ -47,9 +48,39 @@ def test_learning_rate_rises_and_falls_to_zero() -> None:
 
 
 def test_average_follows_fast_at_first_and_slowly_later() -> None:
-    update = warm_ema(0.99)
-    early, late = [torch.zeros(2)], [torch.zeros(2)]
-    update(early, [torch.ones(2)], torch.tensor(0))
-    update(late, [torch.ones(2)], 100_000)
-    assert early[0].tolist() == pytest.approx([0.9] * 2)
-    assert late[0].tolist() == pytest.approx([0.01] * 2)
+    net = nn.BatchNorm2d(2)
+    average = Average(net, decay=0.99)
+    with torch.no_grad():
+        for expected in (0.0, 1 - 2 / 11, 1 - 2 / 11 * 3 / 12):
+            average.update_parameters(net)  # the first time all the way
+            assert average.module.bias.tolist() == pytest.approx([expected] * 2)
+            net.bias.fill_(1)
+            net.running_mean += 1
+    average.n_averaged.fill_(100_000)
+    with torch.no_grad():
+        average.module.bias.zero_()
+    average.update_parameters(net)
+    assert average.module.bias.tolist() == pytest.approx([0.01] * 2)
+    assert average.module.running_mean.tolist() == [3, 3]
+
+
+def test_average_has_the_weights_and_the_state_of_pytorch_s() -> None:
+    """So that runs of earlier versions resume."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
+
+    def update(means: list[torch.Tensor], values: list[torch.Tensor], count: torch.Tensor) -> None:
+        step = float(count)
+        for mean, value in zip(means, values, strict=True):
+            mean.lerp_(value, 1 - min(0.9, (1 + step) / (10 + step)))
+
+    ours, theirs = Average(net, decay=0.9), AveragedModel(net, multi_avg_fn=update)
+    for _ in range(4):
+        for parameter in net.parameters():
+            nn.init.normal_(parameter)
+        net(torch.randn(2, 3, 8, 8))
+        ours.update_parameters(net)
+        theirs.update_parameters(net)
+    theirs_state = theirs.state_dict()
+    assert ours.state_dict().keys() == theirs_state.keys()
+    assert all(torch.equal(value, theirs_state[name]) for name, value in ours.state_dict().items())
