@@ -7,6 +7,7 @@ geometry and colours. The losses are `losses.distillation` and `losses.presence_
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -28,6 +29,8 @@ from ..models.checkpoints import has_card
 from ..models.reference import to_input
 from .config import WEIGHTS
 from .losses import distillation, presence_distillation
+
+_log = logging.getLogger(__name__)
 
 _ASPECT = 0.05  # by which the proportions of two padded inputs may differ
 
@@ -275,6 +278,13 @@ def _of_bundle(bundle: Bundle, device: torch.device) -> _Source:
         opened = Checkpoint.open(bundle.root / CHECKPOINT_NAME)
         source = _of_checkpoint(opened, name, device)
         return replace(source, sha256=digest, classes=manifest.classes, spec=manifest.input)
+    if device.type != "cpu":
+        _log.warning(
+            "the teacher %s is a graph, which answers on the CPU. Pass a checkpoint as --teacher "
+            "for one that answers on %s.",
+            name,
+            device,
+        )
     infer = _graph_of(bundle, name)
     return _Source(name, digest, manifest.classes, manifest.input, None, infer, 0)
 

@@ -214,6 +214,17 @@ def test_graph_takes_crops_of_its_own_size_only(
         half.size_for(64, 96)
 
 
+def test_graph_says_that_it_answers_on_the_cpu(
+    fp32_bundle: Path, dataset: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    graph = without_checkpoint(fp32_bundle, tmp_path)
+    open_teacher(graph, dataset, SPEC)
+    assert caplog.messages == []
+    open_teacher(graph, dataset, SPEC, device="meta")
+    (told,) = caplog.messages
+    assert told.startswith("the teacher graph is a graph, which answers on the CPU.")
+
+
 def test_graph_of_a_gated_net_answers_for_the_presence(
     gated_bundle: Path, calibrated: Path, dataset: Dataset, tmp_path: Path
 ) -> None:
