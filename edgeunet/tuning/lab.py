@@ -61,7 +61,7 @@ class NetLab:
     config: TrainConfig
     layout: str | None = None
     device: str = "cpu"
-    workers: int = 0
+    workers: int | None = None
     count: Count = lambda done, total: None
 
     @cached_property

@@ -67,7 +67,13 @@ class TuneOptions:
         None, LAYOUT, metavar="NAME", shown_default="what the folder shows"
     )
     device: str = described("cpu", "PyTorch device that trains, such as cuda.", section="Training")
-    workers: int = described(0, "Processes that make crops.", ge=0, section="Training")
+    workers: int | None = described(
+        None,
+        "Processes that make crops, or draw those that a GPU makes.",
+        ge=0,
+        shown_default="0, for a GPU one a core, at most 8",
+        section="Training",
+    )
 
     def __post_init__(self) -> None:
         check(self)
