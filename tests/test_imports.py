@@ -52,6 +52,7 @@ RUNTIME_PARTS = {
     "__version__",
     *("bundle", "data", "doctor", "errors", "extras", "fields", "files", "latency", "listing"),
     "metrics",
+    "native_output",
     "runtime",
     "shapes",
 }
@@ -292,6 +293,7 @@ def test_imports_are_found_in_every_form(tmp_path: Path) -> None:
 
 COMMON = [
     *("catalogue", "errors", "extras", "fields", "files", "latency", "listing", "metrics", "steps"),
+    "native_output",
     "data.cost",
     "data.headers",
     "data.images",

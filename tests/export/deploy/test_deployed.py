@@ -22,7 +22,9 @@ MODULES = {
     "ncnn": "pnnx",
     "onnx": "onnxruntime",
     "openvino": "openvino",
+    "qualcomm": "onnxruntime_qnn",
 }
+ONE_SOC = DeployOptions(soc="v73")
 
 
 @pytest.mark.parametrize("target", MODULES)
@@ -34,7 +36,7 @@ def test_parity_compares_what_was_deployed(
         output = request.getfixturevalue("ncnn_deployment")
     else:
         output = tmp_path / "out"
-        deploy(int8_bundle, target, output)
+        deploy(int8_bundle, target, output, ONE_SOC if target == "qualcomm" else None)
     (flavour,) = json.loads((output / "deployment.json").read_text())["flavours"]
     (compared,) = data("parity", int8_bundle, "--deployed", output)["pixels"]
     assert compared["name"] == f"{target} {flavour}"
