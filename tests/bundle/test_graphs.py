@@ -50,7 +50,7 @@ def in_model(tensor: bytes) -> bytes:
 
 def test_graphs_of_an_export_are_fine(int8_bundle: Path) -> None:
     paths = sorted(int8_bundle.glob("*.onnx"))
-    assert len(paths) == 6
+    assert len(paths) == 7
     for path in paths:
         assert read_graph(path) == path.read_bytes()
 

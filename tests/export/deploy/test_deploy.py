@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,7 +13,7 @@ import yaml
 
 from edgeunet.bundle.manifest import FLAVOURS, Precision
 from edgeunet.errors import BundleError, OutputExistsError, UnknownNameError, UsageError
-from edgeunet.exporting.deploy import TARGETS, DeployOptions, deploy, web
+from edgeunet.exporting.deploy import TARGETS, DeployOptions, deploy, qualcomm, web
 from edgeunet.files import sha256, write_json
 from support.commands import ROOT
 from support.rockchip import with_toolkit
@@ -24,7 +25,10 @@ NEEDED = {
     "litert": ["litert_torch"],
     "ncnn": ["ncnn", "pnnx"],
     "openvino": ["openvino"],
+    "qualcomm": ["onnxruntime_qnn"],
 }
+HELD: dict[str, Precision] = {"qualcomm": "int8", "rockchip": "fp16"}
+"""Of the bundle, for targets that take no FP32."""
 HOSTILE = "a\n# \x1b[31m<script>alert(1)</script> [b](c) `d` {{ 7*7 }} \"' \\ | \N{MICROBE}"
 
 
@@ -34,6 +38,7 @@ def write(
 ) -> Any:
     """Deploys a tiny bundle, whose manifest is changed, to `out`; web without its runtime."""
     with_toolkit(monkeypatch, tmp_path_factory.mktemp("toolkit"))
+    monkeypatch.setattr(qualcomm, "_outside", lambda compiled, flavour: Counter())
     monkeypatch.setattr(web, "_package", lambda deployment: b"")
     monkeypatch.setattr(web, "_write_runtime", lambda folder, package: write_json(folder / "a", 0))
 
@@ -41,14 +46,17 @@ def write(
         for package in NEEDED.get(target, ()):
             pytest.importorskip(package, reason=f"needs the extra [{target}]")
         gated = "input" not in changed  # a gate does not fit windows
-        precision: Precision = "fp16" if target == "rockchip" else "fp32"  # which it has not
+        precision = HELD.get(target, "fp32")
         bundle = write_bundle(tmp_path / "bundle", precision=precision, gated=gated)
         manifest = json.loads((bundle / "manifest.json").read_text())
         manifest["input"] |= changed.pop("input", {})
         (bundle / "manifest.json").write_text(json.dumps(manifest | changed))
         for graph in bundle.glob("*.onnx") if damaged else ():
             graph.write_bytes(graph.read_bytes()[:-1] + b"x")
-        options = DeployOptions(license="MIT" if target == "bioimageio" else None)
+        options = DeployOptions(
+            license="MIT" if target == "bioimageio" else None,
+            soc="v73" if target == "qualcomm" else None,
+        )
         deploy(bundle, target, tmp_path / "out", options, force=True)
         return tmp_path / "out"
 

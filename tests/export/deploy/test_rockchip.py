@@ -68,8 +68,9 @@ def test_deployment_is_a_bundle_with_the_compiled_net(int8_bundle: Path, deploye
     assert "All 3 cores" in page and "No board has run this" in page
 
 
-def test_parity_has_a_stage_for_it(int8_bundle: Path, deployed: Path) -> None:
-    report = data("parity", int8_bundle, "--deployed", deployed)
+def test_parity_has_a_stage_for_it(cells_bundle: Path, tmp_path: Path) -> None:
+    deploy(cells_bundle, "rockchip", tmp_path / "out")
+    report = data("parity", cells_bundle, "--deployed", tmp_path / "out")
     stage = report["stages"][-1]
     assert stage["name"] == "rockchip int8" and stage["wanted"] == 0.99
     assert 0.99 <= stage["agreement"] <= 1 and report["ok"]
@@ -167,7 +168,7 @@ def test_unknown_soc_and_bundle_without_its_graphs(
 
 
 @pytest.mark.slow(seconds=60)
-def test_real_toolkit_compiles_and_its_simulator_agrees(int8_bundle: Path, tmp_path: Path) -> None:
+def test_real_toolkit_compiles_and_its_simulator_agrees(cells_bundle: Path, tmp_path: Path) -> None:
     """It makes its environment in the user's cache if that is not there: 0.2 GB to fetch."""
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         pytest.skip("rknn-toolkit2 is for Linux on x86-64")
@@ -176,7 +177,7 @@ def test_real_toolkit_compiles_and_its_simulator_agrees(int8_bundle: Path, tmp_p
     except EdgeUNetError as error:
         pytest.skip(f"rknn-toolkit2 cannot be installed here: {error}")
     output = tmp_path / "out"
-    assert deploy(int8_bundle, "rockchip", output) == ("int8",)
+    assert deploy(cells_bundle, "rockchip", output) == ("int8",)
     card = json.loads((output / "bundle" / "rknn.json").read_text())
     # Stem and head have no pair of Q and DQ at the ends of the graph.
     assert card["layers"]["INT8 on NPU"] > 70 and card["on_cpu"] == []
