@@ -120,7 +120,7 @@ class PixelsCollector:
     def add(self, image: Frame) -> None:
         """Compare on one frame (H, W, C)."""
         for name, candidate in self._candidates.items():
-            frame = _frame_for(image, self._spec, any_size=candidate.any_size)
+            frame = frame_for(image, self._spec, any_size=candidate.any_size)
             expected = candidate.backend.segment(Batch.of([frame])).masks
             differing = int(np.count_nonzero(candidate.masks_of(frame[None]) != expected))
             self._differing[name] = self._differing.get(name, 0) + differing
@@ -171,8 +171,15 @@ def compare_masks(bundle: Bundle, candidate: Candidate, flavour: Flavour) -> Pix
     return found
 
 
-def _frame_for(image: Frame, spec: InputSpec, *, any_size: bool) -> Frame:
-    """A frame as the graph takes it: of the net's size if it must be, and gray as RGB."""
+def frame_for(image: Frame, spec: InputSpec, *, any_size: bool) -> Frame:
+    """A frame as the graph takes it: of the net's size if it must be, and gray as RGB.
+
+    Example:
+        >>> from edgeunet.bundle.manifest import InputSpec
+        >>> from edgeunet.parity.pixels import frame_for
+        >>> frame_for(np.zeros((50, 70, 3), np.uint8), InputSpec(64, 96), any_size=False).shape
+        (64, 96, 3)
+    """
     if spec.frame_channels == RGB and image.shape[2] == 1:
         image = np.repeat(image, len(RGB), axis=2)
     if any_size:

@@ -18,8 +18,10 @@ import onnxruntime
 from edgeunet.bundle.manifest import Flavour
 from edgeunet.errors import ExportError, UnknownNameError
 from edgeunet.files import write_bytes
-from edgeunet.parity.pixels import MasksOf
+from edgeunet.parity.pixels import MasksOf, frame_for
+from edgeunet.runtime.backends.ort import open_flavour
 from edgeunet.runtime.backends.placement import Placement
+from edgeunet.runtime.frames import Batch
 
 from .base import Deployment, Target
 
@@ -136,9 +138,13 @@ def _outside(compiled: bytes, flavour: Flavour) -> Counter[str]:
 
 
 def _write_check(deployment: Deployment) -> None:
-    """Write golden frames and masks, which a program on the device compares with its own."""
-    golden = deployment.bundle.golden()
-    np.savez_compressed(deployment.folder / CHECK, frames=golden.frames, masks=golden.masks)
+    """Write golden frames, as the graph takes them, and masks to compare on the device."""
+    bundle = deployment.bundle
+    spec = bundle.manifest.input
+    frames = [frame_for(each, spec, any_size=False) for each in bundle.golden().frames]
+    with open_flavour(bundle, deployment.flavour) as backend:
+        masks = backend.segment(Batch.of(frames)).masks
+    np.savez_compressed(deployment.folder / CHECK, frames=np.stack(frames), masks=masks)
 
 
 def _masks_of(path: Path) -> MasksOf:

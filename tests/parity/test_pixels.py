@@ -16,7 +16,7 @@ from edgeunet.errors import ParityError
 from edgeunet.exporting import ExportOptions, export_bundle
 from edgeunet.exporting.proof import Proof
 from edgeunet.parity import ParityReport, golden_samples, measure
-from edgeunet.parity.pixels import PixelsCollector, PixelsParity, _frame_for
+from edgeunet.parity.pixels import PixelsCollector, PixelsParity, frame_for
 from edgeunet.runtime.backends.ort import open_flavour
 from support.commands import call, data, fails
 from support.exports import edited_bundle
@@ -124,7 +124,7 @@ def test_frames_become_what_a_graph_takes(
     shape: tuple[int, ...], spec: InputSpec, wanted: tuple[int, ...]
 ) -> None:
     frame = np.full(shape, 9, np.uint8)
-    found = _frame_for(frame, spec, any_size=False)
+    found = frame_for(frame, spec, any_size=False)
     assert found.shape == wanted
     assert (found == 9).all()
-    assert _frame_for(frame, spec, any_size=True).shape == (*shape[:2], wanted[2])
+    assert frame_for(frame, spec, any_size=True).shape == (*shape[:2], wanted[2])

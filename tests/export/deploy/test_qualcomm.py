@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from PIL import Image
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.errors import BackendError, ExportError, UnknownNameError, UsageError
 from edgeunet.exporting.deploy import DeployOptions, deploy, open_deployed, qualcomm
+from edgeunet.exporting.deploy.base import Deployment
 from edgeunet.parity.pixels import PixelsCollector
 from edgeunet.runtime import load
 from support.commands import ROOT, run_quietly
@@ -43,6 +45,21 @@ def test_the_whole_net_is_compiled(deployed: Path) -> None:
     (part,) = (node for node in nodes if node.op_type == "EPContext")
     assert len(part.input) == 1, "the image alone, no weights from the CPU"
     assert {node.op_type for node in nodes}.isdisjoint({"Conv", "ConvTranspose", "Clip", "Concat"})
+
+
+def test_frames_for_the_check_fit_the_graph(
+    int8_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Golden frames have the size of the data, which may be another one."""
+    bundle = open_bundle(int8_bundle)
+    golden = bundle.golden()
+    larger = replace(golden, frames=np.repeat(golden.frames, 2, axis=1))
+    monkeypatch.setattr(type(bundle), "golden", lambda self: larger)
+    deployment = Deployment(bundle, ("int8.qnn",), tmp_path, DeployOptions(), print)
+    qualcomm._write_check(deployment)
+    with np.load(tmp_path / "check.npz") as check:
+        assert check["frames"].shape == golden.frames.shape
+        assert check["masks"].shape == golden.frames.shape[:3]
 
 
 def test_code_on_the_page_gives_the_runtimes_masks(
