@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 @contextmanager
@@ -19,19 +20,40 @@ def stdout_to_stderr() -> Iterator[None]:
         >>> with stdout_to_stderr():
         ...     _ = os.write(1, b"as a library would")
     """
+    with _redirected(1, 2):
+        yield
+
+
+@contextmanager
+def stderr_dropped() -> Iterator[None]:
+    """Drop what native code writes to stderr.
+
+    Example:
+        >>> import os
+        >>> from edgeunet.native_output import stderr_dropped
+        >>> with stderr_dropped():
+        ...     _ = os.write(2, b"as a library would")
+    """
+    with Path(os.devnull).open("wb") as nothing, _redirected(2, nothing.fileno()):
+        yield
+
+
+@contextmanager
+def _redirected(descriptor: int, to: int) -> Iterator[None]:
     _flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
+    kept = os.dup(descriptor)
+    os.dup2(to, descriptor)
     try:
         yield
     finally:
         _flush()
-        os.dup2(kept, 1)
+        os.dup2(kept, descriptor)
         os.close(kept)
 
 
 def _flush() -> None:
     """Write what Python and C libraries hold back, to where it belonged when it was printed."""
     sys.stdout.flush()
+    sys.stderr.flush()
     if os.name == "posix":
         ctypes.CDLL(None).fflush(None)

@@ -22,7 +22,6 @@ SMALLEST, LARGEST = 40, 400
 SMALL = {
     "runtime/sinks/base.py",  # the interface of all sinks
     "edgeunet/latency.py",  # one way to time nets, for prune and bench
-    "edgeunet/native_output.py",  # one way to keep libraries off stdout
 }
 SMALL_FOLDERS = {
     "edgeunet/cli",  # one file a command

@@ -25,6 +25,7 @@ from edgeunet.errors import (
     printable,
 )
 from edgeunet.extras import is_installed
+from edgeunet.native_output import stderr_dropped
 
 _log = logging.getLogger(__name__)
 
@@ -217,7 +218,7 @@ def _start(address: str | None, workers: int, payload: int) -> None:
         given["address"] = address
     try:
         _check_reachable(address)
-        with _no_native_stderr():
+        with stderr_dropped():  # of Ray's native code; errors are exceptions
             ray.init(**given)
     except Exception as error:
         where = "this machine" if address is None else address
@@ -269,17 +270,3 @@ def _signal_handlers_kept() -> Iterator[None]:
         raise
     finally:
         restore()
-
-
-@contextmanager
-def _no_native_stderr() -> Iterator[None]:
-    """Hide what Ray's native code prints when it starts; errors are exceptions."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nothing:  # noqa: PTH123
-            os.dup2(nothing.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
