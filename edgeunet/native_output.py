@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 
 @contextmanager
@@ -25,6 +26,24 @@ def stdout_to_stderr() -> Iterator[None]:
 
 
 @contextmanager
+def stderr_to(file: IO[bytes]) -> Iterator[None]:
+    """Send to a file what native code writes to stderr.
+
+    Example:
+        >>> import os, tempfile
+        >>> from edgeunet.native_output import stderr_to
+        >>> with tempfile.TemporaryFile() as log:
+        ...     with stderr_to(log):
+        ...         _ = os.write(2, b"as a library would")
+        ...     _ = log.seek(0)
+        ...     log.read()
+        b'as a library would'
+    """
+    with _redirected(2, file.fileno()):
+        yield
+
+
+@contextmanager
 def stderr_dropped() -> Iterator[None]:
     """Drop what native code writes to stderr.
 
@@ -34,7 +53,7 @@ def stderr_dropped() -> Iterator[None]:
         >>> with stderr_dropped():
         ...     _ = os.write(2, b"as a library would")
     """
-    with Path(os.devnull).open("wb") as nothing, _redirected(2, nothing.fileno()):
+    with Path(os.devnull).open("wb") as nothing, stderr_to(nothing):
         yield
 
 

@@ -24,7 +24,8 @@ def command(as_json: bool) -> None:
     if as_json:
         gpu = [asdict(need) for need in needs]
         listed = {"devices": openvino, "problem": problem}
-        beside = {"gpu": gpu, "openvino": listed, "rockchip": _rockchip()}
+        npus = {"rockchip": _rockchip(), "qualcomm": _qualcomm()}
+        beside = {"gpu": gpu, "openvino": listed, **npus}
         echo_json({**asdict(found), "gstreamer": gstreamer, **beside})
         return
     _echo_parts(found, gstreamer)
@@ -38,6 +39,9 @@ def command(as_json: bool) -> None:
     if npu := _rockchip():
         driver = npu["driver"] or "unknown"
         click.echo(f"on Rockchip's NPU: {npu['soc']}, driver {driver}; --backend rknn says more")
+    if npu := _qualcomm():
+        state = npu["problem"] or f"reached by {npu['node']}; --provider qnn says more"
+        click.echo(f"on Qualcomm's Hexagon: {npu['soc']}, {state}")
 
 
 def _echo_parts(found: Diagnosis, gstreamer: bool | None) -> None:
@@ -104,6 +108,19 @@ def _rockchip() -> dict[str, str | None] | None:
         return None
     npu = find_npu()
     return None if npu.soc is None else asdict(npu)
+
+
+def _qualcomm() -> dict[str, str | None] | None:
+    """SoC and driver of a board with a Hexagon, and what is wrong; None on other machines."""
+    try:
+        from ..runtime.backends.hexagon import find_hexagon
+    except ImportError:  # the runtime needs OpenCV
+        return None
+    found = find_hexagon()
+    if found.soc is None:
+        return None
+    node = None if found.node is None else str(found.node)
+    return {"soc": found.soc, "state": found.state, "node": node, "problem": found.problem}
 
 
 def _no_runtime(error: ImportError) -> str:

@@ -9,7 +9,7 @@ from typing import get_args
 import click
 
 from ..exporting.lint import Target, lint_all
-from .common import DIRECTORY, Choice, Command, echo, echo_json, json_option, option
+from .common import DIRECTORY, Choice, Command, echo, echo_json, echo_step, json_option, option
 
 
 @click.command("lint", cls=Command)
@@ -20,16 +20,17 @@ from .common import DIRECTORY, Choice, Command, echo, echo_json, json_option, op
     type=Choice(get_args(Target)),
     multiple=True,
     required=True,
-    help="Builder that will read the file; nvinfer is DeepStream's plug-in on TensorRT 10. Repeat "
-    "the option for several.",
+    help="What will read the file. nvinfer: DeepStream's plug-in on TensorRT 10. qnn and rknn ask "
+    "the compilers for Hexagon, of the extra [qnn], and for the RK3588, installed at its first "
+    "use. Repeat the option for several.",
 )
 @json_option
 def command(file: Path, targets: tuple[Target, ...], as_json: bool) -> None:
-    """Find what TensorRT, DeepStream or ONNX Runtime would refuse or misread.
+    """Find what TensorRT, DeepStream, ONNX Runtime or an NPU would refuse, misread or leave out.
 
     The exit code is 1 if a target would.
     """
-    reports = lint_all(file, targets)
+    reports = lint_all(file, targets, echo_step)
     ok = all(report.ok for report in reports)
     if as_json:
         echo_json({"ok": ok, "reports": [report.to_json() for report in reports]})

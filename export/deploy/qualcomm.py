@@ -3,84 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import onnxruntime
 
-from edgeunet.bundle.manifest import Flavour
-from edgeunet.errors import ExportError, UnknownNameError
+from edgeunet.bundle.manifest import Flavour, flavour_file
+from edgeunet.errors import ExportError
 from edgeunet.files import write_bytes
 from edgeunet.parity.pixels import MasksOf, frame_for
 from edgeunet.runtime.backends.ort import open_flavour
-from edgeunet.runtime.backends.placement import Placement
 from edgeunet.runtime.frames import Batch
 
+from ..npu.hexagon import CONVOLUTIONS, PLACEMENT, Placed, compile_graph, find_socs
 from .base import Deployment, Target
 
 CHECK = "check.npz"
-_COMPILED = "EPContext"
-_PLACEMENT = Placement("qnn", "int8", emulated=True)
-PACKAGE = _PLACEMENT.provider.package
-
-
-@dataclass(frozen=True)
-class Soc:
-    """A system on a chip. generation: of its Hexagon. model: Qualcomm's number of the SoC."""
-
-    generation: str
-    model: int | None = None
-
-    @property
-    def settings(self) -> dict[str, str]:
-        """Of the compiler."""
-        model = {} if self.model is None else {"soc_model": str(self.model)}
-        return {
-            "htp_arch": self.generation.removeprefix("v"),
-            "htp_graph_finalization_optimization_mode": "3",  # the most thorough
-            **model,
-        }
-
-
-GENERATIONS = ("v68", "v69", "v73", "v75", "v79", "v81")
-"""Of Hexagon with its tensor unit: what is compiled for if no SoC is named."""
-
-SOCS: Mapping[str, Soc] = MappingProxyType(
-    {
-        **{each: Soc(each) for each in GENERATIONS},
-        "QCS6490": Soc("v68"),
-        "QCS8300": Soc("v75", 82),
-        "QCS9100": Soc("v73", 77),
-        "SA8255": Soc("v73", 52),
-        "SA8295": Soc("v68", 39),
-        "SM8350": Soc("v68", 30),
-        "SM8450": Soc("v69", 36),
-        "SM8475": Soc("v69", 42),
-        "SM8550": Soc("v73", 43),
-        "SM8650": Soc("v75", 57),
-        "SM8750": Soc("v79", 69),
-        "SM8850": Soc("v81", 87),
-    }
-)
-"""By name; the numbers are in ExecuTorch's qc_schema.py, which Qualcomm wrote. The compiler takes
-any number, and makes a graph for something else of a wrong one."""
 
 
 def write(deployment: Deployment) -> None:
     """Compile the graph for each generation, run all in the emulator, and write a page about them.
 
     Raises:
-        UnknownNameError: there is no such SoC. BackendError: see `Placement.compiled`.
-        ExportError: a part of the net would run on the CPU.
+        UnknownNameError: there is no such SoC. MissingDependencyError, BackendError, GraphError:
+        see `compile_graph`. ExportError: a part of the net would run on the CPU.
     """
-    socs = _wanted(deployment.options.soc)
+    socs = find_socs(deployment.options.soc)
     flavour = deployment.flavour
     graph = deployment.write_pixels("model.onnx", flavour)
     content = graph.read_bytes()
@@ -88,7 +39,7 @@ def write(deployment: Deployment) -> None:
     outside: Counter[str] = Counter()
     for soc in socs:
         deployment.report(f"compiling for Hexagon {soc.generation}")
-        compiled = _PLACEMENT.compiled(content, soc.settings)
+        compiled = compile_graph(content, soc)
         outside = _outside(compiled, flavour)
         name = file_of(soc.generation)
         write_bytes(deployment.folder / name, compiled)
@@ -100,7 +51,9 @@ def write(deployment: Deployment) -> None:
         files=[file_of(soc.generation) for soc in socs],
         check=CHECK,
         outside=", ".join(f"{count} {kind}" for kind, count in outside.most_common()),
-        versions=", ".join(f"{name} {version(name)}" for name in ("onnxruntime", PACKAGE)),
+        versions=", ".join(
+            f"{name} {version(name)}" for name in ("onnxruntime", PLACEMENT.provider.package)
+        ),
     )
 
 
@@ -109,30 +62,19 @@ def file_of(generation: str) -> str:
     return f"model.{generation}.onnx"
 
 
-def _wanted(name: str | None) -> tuple[Soc, ...]:
-    """What to compile for; UnknownNameError if there is no such SoC."""
-    if name is None:
-        return tuple(SOCS[each] for each in GENERATIONS)
-    known = {each.lower(): soc for each, soc in SOCS.items()}
-    if name.lower() not in known:
-        raise UnknownNameError("SoC", name, SOCS)
-    return (known[name.lower()],)
-
-
 def _outside(compiled: bytes, flavour: Flavour) -> Counter[str]:
     """Kinds of the nodes that the CPU computes; ExportError if the net is among them."""
-    nodes = onnx.load_from_string(compiled).graph.node
-    parts = [node for node in nodes if node.op_type == _COMPILED]
-    outside = Counter(node.op_type for node in nodes if node.op_type != _COMPILED)
-    convolutions = outside["Conv"] + outside["ConvTranspose"]
+    placed = Placed.of(compiled)
+    outside = Counter(node.op_type for node in placed.outside)
+    convolutions = sum(outside[kind] for kind in CONVOLUTIONS)
     # A part of a float graph gets its weights from the CPU, and computes with them in float.
-    several = [node.name for node in parts if len(node.input) > 1]
-    if len(parts) != 1 or convolutions or several:
+    if placed.parts != 1 or convolutions or placed.fed:
         raise ExportError(
-            f"Hexagon's compiler makes {len(parts)} parts of the graph {flavour}, and leaves "
-            f"{convolutions} convolutions and {sum(outside.values())} nodes in all to the CPU; "
-            "expected one part with all convolutions, and the image as its only input. Deploy "
-            "--to onnx for a CPU, or report this net."
+            f"Hexagon's compiler makes {placed.parts} parts of the graph {flavour}, and leaves "
+            f"{convolutions} convolutions and {outside.total()} nodes in all to the CPU, which "
+            f"hands it {len(placed.fed)} weights; expected one part with all convolutions and "
+            f"weights. `edgeunet lint {flavour_file(flavour)} --target qnn` says which and why. "
+            "Deploy --to onnx for a CPU."
         )
     return outside
 
@@ -149,7 +91,7 @@ def _write_check(deployment: Deployment) -> None:
 
 def _masks_of(path: Path) -> MasksOf:
     """A compiled graph on Hexagon, or on its emulator, frame by frame."""
-    session = _PLACEMENT.open(path.read_bytes(), onnxruntime.SessionOptions())
+    session = PLACEMENT.open(path.read_bytes(), onnxruntime.SessionOptions())
 
     def run(frames: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         return np.concatenate(

@@ -36,11 +36,13 @@ from edgeunet.runtime.backends.base import Backend, NetBackend
 from edgeunet.runtime.backends.rknn import BytesNet
 from edgeunet.runtime.frames import Batch
 
+from ..npu.one_image import one_image
+from ..npu.rknn_toolkit import VERSION, Layer, Toolkit
 from .base import Deployment, Target
-from .rockchip_toolkit import VERSION, Layer, Toolkit
 
 BUNDLE = "bundle"
 DEFAULT_SOC = "rk3588"
+_ADVICE = "Deploy another --flavour, or --to onnx."
 
 
 def write(deployment: Deployment) -> None:
@@ -58,7 +60,7 @@ def write(deployment: Deployment) -> None:
     spec = bundle.manifest.input
     check_input(spec)
     precision = computed_in(flavour)
-    with Toolkit(deployment.report) as toolkit:
+    with Toolkit(deployment.report, advice=_ADVICE) as toolkit:
         deployment.report(f"compiling for {soc}, and simulating the golden frames")
         path = deployment.folder / RKNN_NAME
         layers = _compile(toolkit, bundle, flavour, soc, path)
@@ -139,7 +141,7 @@ def described(card: RknnCard) -> str:
 
     Example:
         >>> from edgeunet.exporting.deploy.rockchip import card_of, described
-        >>> from edgeunet.exporting.deploy.rockchip_toolkit import Layer
+        >>> from edgeunet.exporting.npu.rknn_toolkit import Layer
         >>> layers = [Layer("a", "Conv", "INT8", "NPU", 7)]
         >>> described(card_of(layers, "rk3588", "int8", ("logits",)))
         'rk3588, layers: 1 INT8 on NPU; none on the CPU'
@@ -168,17 +170,6 @@ class SimulatedNet(BytesNet):
         self._toolkit.close()
 
 
-def fixed_graph(content: bytes) -> onnx.ModelProto:
-    """A graph for one image: the compiler takes no open sides."""
-    model = onnx.load_from_string(content)
-    graph = model.graph
-    for value in (*graph.input, *graph.output, *graph.value_info):
-        sides = value.type.tensor_type.shape.dim
-        if sides and sides[0].dim_param:
-            sides[0].dim_value = 1
-    return model
-
-
 def _compile(
     toolkit: Toolkit, bundle: Bundle, flavour: Flavour, soc: str, output: Path | None
 ) -> tuple[Layer, ...]:
@@ -187,7 +178,7 @@ def _compile(
     mean, std = mean_and_std(bundle.manifest.input)
     with tempfile.TemporaryDirectory(prefix="edgeunet-rknn-") as name:
         graph = Path(name, "net.onnx")
-        onnx.save(fixed_graph(bundle.file(source).read()), graph)
+        onnx.save(one_image(onnx.load_from_string(bundle.file(source).read())), graph)
         return toolkit.build(graph, soc=soc, mean=mean, std=std, output=output)
 
 
@@ -218,7 +209,7 @@ def open_simulated(folder: Path, flavour: Flavour) -> NetBackend:
     """
     bundle = open_bundle(folder / BUNDLE)
     card, _ = read_rknn(bundle)
-    toolkit = Toolkit(lambda step: None)
+    toolkit = Toolkit(lambda step: None, advice=_ADVICE)
     try:
         _compile(toolkit, bundle, flavour, card.soc, None)
     except BaseException:

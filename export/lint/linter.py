@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+
+import onnx_ir as ir
 
 from edgeunet.bundle.manifest import Flavour, flavour_file
 from edgeunet.errors import ExportError
 
 from . import nvinfer, onnx_runtime, operators, placement, precision, quantizers, resize
 from .loading import load_model
-from .rule import BUILT_ON, EVERY, STRONGLY_TYPED, WEAKLY_TYPED, LintReport, Rule, Target
+from .rule import (
+    BUILT_ON,
+    EVERY,
+    STRONGLY_TYPED,
+    WEAKLY_TYPED,
+    Finding,
+    LintReport,
+    Rule,
+    Target,
+)
 
 RULES: tuple[Rule, ...] = (
     *operators.RULES,
@@ -34,21 +45,31 @@ TARGETS: dict[Flavour, tuple[Target, ...]] = {
 """The targets that each graph of a bundle is meant for."""
 
 
-def lint(path: str | Path, target: Target) -> LintReport:
+def lint(
+    path: str | Path, target: Target, report: Callable[[str], None] = lambda step: None
+) -> LintReport:
     """Check an ONNX file against what one target demands. Nothing in the file is run.
 
+    Args:
+        report: told what takes long: a compiler may have to be installed first.
+
     Raises:
-        GraphError: the file is not whole and valid ONNX, see `loading`.
+        GraphError: the file is not whole and valid ONNX, see `loading`. MissingDependencyError,
+        UsageError, ExportError: a compiler is missing, or does not exist for this machine.
 
     Example:
         >>> lint(bundle / "model.fp32.onnx", "trt10").ok
         True
     """
-    (report,) = lint_all(path, [target])
-    return report
+    (found,) = lint_all(path, [target], report)
+    return found
 
 
-def lint_all(path: str | Path, targets: Iterable[Target]) -> tuple[LintReport, ...]:
+def lint_all(
+    path: str | Path,
+    targets: Iterable[Target],
+    report: Callable[[str], None] = lambda step: None,
+) -> tuple[LintReport, ...]:
     """Check a file against several targets. The file is read once. Raises as `lint` does.
 
     Example:
@@ -58,18 +79,26 @@ def lint_all(path: str | Path, targets: Iterable[Target]) -> tuple[LintReport, .
     path = Path(path)
     graph = load_model(path).graph
     return tuple(
-        LintReport(
-            path.name,
-            target,
-            tuple(
-                found
-                for rule in RULES
-                if {target, BUILT_ON.get(target)}.intersection(rule.targets)
-                for found in rule.findings(graph)
-            ),
-        )
+        LintReport(path.name, target, tuple(_findings(path, graph, target, report)))
         for target in targets
     )
+
+
+def _findings(
+    path: Path, graph: ir.Graph, target: Target, report: Callable[[str], None]
+) -> Iterator[Finding]:
+    # Compilers are imported when they are asked: each needs more than the rules do.
+    if target == "qnn":
+        from .qnn import findings
+
+        yield from findings(path)
+    elif target == "rknn":
+        from .rknn import findings as findings_of_rknn
+
+        yield from findings_of_rknn(path, report)
+    for rule in RULES:
+        if {target, BUILT_ON.get(target)}.intersection(rule.targets):
+            yield from rule.findings(graph)
 
 
 def lint_flavours(

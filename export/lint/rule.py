@@ -10,9 +10,12 @@ import onnx_ir as ir
 
 from edgeunet.bundle.schema import encode
 
-Target = Literal["trt8.6", "trt10", "trt11", "rtx", "nvinfer", "ort-cpu"]
+Target = Literal["trt8.6", "trt10", "trt11", "rtx", "nvinfer", "ort-cpu", "qnn", "rknn"]
 """Who reads the file: TensorRT by major version, TensorRT-RTX, NVIDIA DeepStream's plug-in, ONNX
-Runtime on a CPU."""
+Runtime on a CPU, the compilers for Qualcomm's Hexagon and for Rockchip's NPU."""
+
+COMPILERS: tuple[Target, ...] = ("qnn", "rknn")
+"""Targets that are asked what they make of the file, instead of held to rules."""
 
 BUILT_ON: dict[Target, Target] = {"nvinfer": "trt10"}
 """Whose rules hold for a target as well: DeepStream 7.1 to 9.2 bring TensorRT 10. Its releases 6.1

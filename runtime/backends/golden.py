@@ -60,6 +60,34 @@ def golden_agreement(backend: Backend) -> float:
     return agreement
 
 
+def agreement_on_npu(backend: Backend, *, told: str, remedy: str) -> float:
+    """The golden check of an NPU, where a simulator was right: the error says what differs.
+
+    Pre- and post-processing are those of every backend, so the net is what differs.
+
+    Args:
+        told: the versions that compiled and run the net, as a sentence. remedy: what helped others.
+
+    Raises:
+        ParityError, BackendError: see `golden_agreement`.
+
+    Example:
+        >>> agreement_on_npu(backend, told="Driver 0.9.8.", remedy="Update it.")  # doctest: +SKIP
+        0.9965
+    """
+    try:
+        return golden_agreement(backend)
+    except ParityError as error:
+        golden = backend.bundle.golden()
+        images = Preprocessor(backend.bundle.manifest.input)(list(golden.frames))
+        logits = backend.net.infer(images).logits
+        share = np.abs(logits - golden.logits).max() / max(float(np.ptp(golden.logits)), 1e-6)
+        raise ParityError(
+            f"{error} Its logits are off by up to {share:.1%} of their range: the simulator was "
+            f"right, and this NPU computes something else. {told} {remedy}"
+        ) from None
+
+
 def batches_of(
     backend: Backend, frames: Sequence[SourceFrame], *, confidence: bool = False
 ) -> Iterator[Batch]:

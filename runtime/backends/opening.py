@@ -12,11 +12,11 @@ from edgeunet.bundle.bundle import Bundle
 from edgeunet.errors import BackendError, MissingDependencyError, UsageError
 
 from ..options import LoadOptions
-from . import check_kind, create_backend
+from . import check_kind, create_backend, hexagon
 from .base import Backend
 from .choice import Candidate, Choice, choose
 from .fallback import open_chosen, uses_gpu
-from .golden import golden_agreement
+from .golden import agreement_on_npu, golden_agreement
 from .steering import SteeredBackend
 from .tiling import TiledBackend, by_windows
 
@@ -69,11 +69,18 @@ def open_backend(
     if options.provider not in (None, "cpu"):
         try:
             for each in opened.plain:
-                golden_agreement(each)
+                _check_provider(each, options.provider)
         except BaseException:
             opened.backend.close()
             raise
     return opened
+
+
+def _check_provider(backend: Backend, provider: str | None) -> None:
+    if provider == "qnn" and hexagon.find_hexagon().soc is not None:
+        agreement_on_npu(backend, told=hexagon.versions(), remedy=hexagon.REMEDY)
+    else:
+        golden_agreement(backend)
 
 
 class _GoneError(Exception):

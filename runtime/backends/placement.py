@@ -9,18 +9,23 @@ import io
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.bundle.manifest import Exported, Flavour, flavour_file
 from edgeunet.doctor import cores
-from edgeunet.errors import BackendError, MissingDependencyError, UsageError, first_line
-from edgeunet.native_output import stdout_to_stderr
+from edgeunet.errors import (
+    BackendError,
+    GraphError,
+    MissingDependencyError,
+    UsageError,
+    first_line,
+)
+from edgeunet.native_output import stderr_to, stdout_to_stderr
 
-from ..gpu.libcuda import has_gpu
 from ..options import LoadOptions
 from .providers import PROVIDERS, Provider, find_provider
 
@@ -117,22 +122,35 @@ class Placement:
                 raise self._failed("ONNX Runtime left it out")
         return session
 
-    def compiled(self, content: bytes, settings: Mapping[str, str]) -> bytes:
+    def compiled(
+        self, content: bytes, settings: Mapping[str, str], *, log: IO[bytes] | None = None
+    ) -> bytes:
         """A graph with what the provider compiled of it: an ONNX file that needs no other.
 
         Args:
-            settings: the provider's own, beside those of a session.
+            settings: the provider's own, beside those of a session. log: gets all that the compiler
+                says.
 
         Raises:
-            BackendError: the provider is missing, or does not compile the graph, and why.
+            BackendError: the provider is missing. GraphError: it does not compile the graph, and
+            why.
         """
         options = onnxruntime.SessionOptions()
-        with self._telling():
+        with ExitStack() as stack:
+            if log is not None:
+                stack.enter_context(stderr_to(log))
+            stack.enter_context(self._telling())
             self._prepare(options, content, settings)
-            compiler = onnxruntime.ModelCompiler(
-                options, content, embed_compiled_data_into_model=True
-            )
-            written: bytes = compiler.compile_to_bytes()
+            if log is not None:
+                options.log_severity_level = 0
+            try:
+                compiler = onnxruntime.ModelCompiler(
+                    options, content, embed_compiled_data_into_model=True
+                )
+                written: bytes = compiler.compile_to_bytes()
+            except Exception as error:  # as in `_telling`
+                reason = first_line(error, most=400)
+                raise GraphError(f"provider {self.name} does not compile it: {reason}") from error
         return written
 
     def _prepare(self, options: Any, content: bytes, settings: Mapping[str, str]) -> dict[str, Any]:
@@ -156,7 +174,7 @@ class Placement:
         with _quiet(), stdout_to_stderr():
             try:
                 yield
-            except BackendError:
+            except (BackendError, GraphError):
                 raise
             except Exception as error:  # ONNX Runtime raises several unrelated classes
                 raise self._failed(first_line(error, most=400)) from error
@@ -217,10 +235,12 @@ class Placement:
             raise self._failed(f"expected a device {self.device}, it finds {len(found)}")
         kind = found[self.device].device.type.name
         if kind != provider.devices[0] and not self.emulated:
+            problem = provider.problem()
             _log.warning(
-                "provider %s finds no %s; it computes on a %s.",
+                "provider %s finds no %s%s; it computes on a %s.",
                 self.name,
                 provider.devices[0],
+                "" if problem is None else f" ({problem})",
                 kind,
             )
         return found[self.device]
@@ -229,8 +249,8 @@ class Placement:
         """An error with all reasons why the provider cannot be started, and what to do."""
         # Both name the library that is missing; the latter does so behind ONNX Runtime's own words.
         reasons = [_missing_library(self.provider) or reason.rsplit("with error: ", 1)[-1]]
-        if self.provider.nvidia and not has_gpu():
-            reasons.append("this machine shows no NVIDIA GPU")
+        if (problem := self.provider.problem()) is not None:
+            reasons.append(problem)
         return BackendError(
             f"provider {self.name} cannot be started: {'; '.join(reasons)}. {self.provider.advice}"
         )

@@ -12,6 +12,7 @@ from edgeunet.errors import MissingDependencyError, UnknownNameError
 from edgeunet.extras import is_installed
 
 from ..gpu.libcuda import has_gpu
+from .hexagon import find_hexagon
 
 try:
     import onnxruntime
@@ -42,6 +43,7 @@ class Provider:
         one_image: it needs all sides to be known, so it gets one image at a time.
         starts_fast: it does not compile for minutes at each start.
         has_hardware: whether this machine seems to have what it is for.
+        problem: why it may not work on this machine; None if nothing is known.
     """
 
     title: str
@@ -58,6 +60,7 @@ class Provider:
     one_image: bool = False
     starts_fast: bool = True
     has_hardware: Callable[[], bool]
+    problem: Callable[[], str | None] = lambda: None
 
     @property
     def is_built_in(self) -> bool:
@@ -90,6 +93,16 @@ class Provider:
         return f"To install it: {advice}. Or leave out --provider."
 
 
+def _no_gpu() -> str | None:
+    return None if has_gpu() else "this machine shows no NVIDIA GPU"
+
+
+def _no_hexagon() -> str | None:
+    """Why a board does not reach its Hexagon. Elsewhere an emulator takes its place."""
+    found = find_hexagon()
+    return None if found.soc is None else found.problem
+
+
 PROVIDERS: dict[str, Provider] = {
     "coreml": Provider(
         title="CoreMLExecutionProvider",
@@ -112,6 +125,7 @@ PROVIDERS: dict[str, Provider] = {
         # TF32 rounds factors to 10 bits of mantissa. Parity was measured in FP32.
         settings=lambda device, threads, precision: {"device_id": str(device), "use_tf32": "0"},
         nvidia=True,
+        problem=_no_gpu,
         takes_device=True,
         has_hardware=has_gpu,
     ),
@@ -133,6 +147,7 @@ PROVIDERS: dict[str, Provider] = {
         # The types in the graph are the precision.
         graphs={**_FLOAT, "int8": "int8.fp16"},
         nvidia=True,
+        problem=_no_gpu,
         devices=("GPU",),
         takes_device=True,
         one_image=True,
@@ -159,6 +174,7 @@ PROVIDERS: dict[str, Provider] = {
         devices=("NPU", "CPU"),  # on x86-64, Hexagon's emulator is a CPU
         one_image=True,
         has_hardware=lambda: platform.machine().lower() in ("aarch64", "arm64"),
+        problem=_no_hexagon,
     ),
     "tensorrt": Provider(
         title="TensorrtExecutionProvider",
@@ -171,6 +187,7 @@ PROVIDERS: dict[str, Provider] = {
             "trt_int8_enable": str(int(precision == "int8")),
         },
         nvidia=True,
+        problem=_no_gpu,
         modules=("tensorrt",),
         takes_device=True,
         one_image=True,

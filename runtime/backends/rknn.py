@@ -21,7 +21,6 @@ from edgeunet.bundle.rknn import RKNN_NAME, RknnCard, in_order, read_rknn, to_by
 from edgeunet.errors import (
     BackendError,
     MissingDependencyError,
-    ParityError,
     UsageError,
     first_line,
 )
@@ -29,7 +28,7 @@ from edgeunet.errors import (
 from ..frames import NetOutputs
 from ..options import LoadOptions
 from .base import CLOSED, Net, NetBackend
-from .golden import golden_agreement
+from .golden import agreement_on_npu
 
 _log = logging.getLogger(__name__)
 _COMPATIBLE = Path("/proc/device-tree/compatible")
@@ -86,7 +85,7 @@ def open_rknn(bundle: Bundle, options: LoadOptions) -> NetBackend:
     It must pass the golden check first: a simulator proves no board.
 
     Raises:
-        ParityError: see `check_on_board`.
+        ParityError: see `agreement_on_npu`.
         UsageError: the bundle holds no compiled net, or the NPU has no such core.
         MissingDependencyError: rknn-toolkit-lite2 is not installed.
         BackendError: the net is for another SoC, or the NPU does not take it.
@@ -108,7 +107,12 @@ def open_rknn(bundle: Bundle, options: LoadOptions) -> NetBackend:
     net = RknnNet(bundle.manifest, card, content, cores=tuple(cores), npu=npu)
     backend = NetBackend(bundle, net, name="rknn")
     try:
-        agreement = check_on_board(backend)
+        agreement = agreement_on_npu(
+            backend,
+            told=net.told,
+            remedy=f"{REMEDY} If that does not help, deploy it with --flavour fp16, or run another "
+            "--backend.",
+        )
     except BaseException:
         backend.close()
         raise
@@ -223,28 +227,6 @@ def load_rknnlite() -> Any:
     except ImportError:
         raise MissingDependencyError("rknnlite") from None
     return RKNNLite
-
-
-def check_on_board(backend: NetBackend) -> float:
-    """The golden check; its error says what of the net differs, versions, and known remedies.
-
-    Pre- and post-processing are those of every backend, so the net is what differs.
-
-    Raises:
-        ParityError: see `golden_agreement`.
-    """
-    try:
-        return golden_agreement(backend)
-    except ParityError as error:
-        net, golden = backend.net, backend.bundle.golden()
-        assert isinstance(net, RknnNet)
-        logits = net.infer(backend.preprocess(list(golden.frames))).logits
-        share = np.abs(logits - golden.logits).max() / max(float(np.ptp(golden.logits)), 1e-6)
-        raise ParityError(
-            f"{error} Its logits are off by up to {share:.1%} of their range: the simulator was "
-            f"right, and this NPU computes something else. {net.told} {REMEDY} If that does not "
-            "help, deploy it with --flavour fp16, or run another --backend."
-        ) from None
 
 
 def _versions(told: str) -> str:

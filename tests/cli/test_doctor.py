@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import onnx
 import pytest
 
 from edgeunet import doctor
-from edgeunet.runtime.backends import openvino_library, rknn
+from edgeunet.runtime.backends import hexagon, openvino_library, rknn
 from support.commands import data, succeeds
 
 
@@ -50,3 +52,18 @@ def test_doctor_names_the_npu_of_a_board(monkeypatch: pytest.MonkeyPatch) -> Non
     assert data("doctor")["rockchip"] == {"soc": "rk3588", "driver": "0.9.8"}
     monkeypatch.setattr(rknn, "find_npu", lambda: rknn.Npu("rk3566", None))
     assert "on Rockchip's NPU: rk3566, driver unknown; " in succeeds("doctor").stdout
+
+
+def test_doctor_names_hexagon_and_what_keeps_programs_from_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert data("doctor")["qualcomm"] is None
+    assert "Hexagon" not in succeeds("doctor").stdout
+    node = tmp_path / "fastrpc-cdsp"
+    node.touch()
+    board = hexagon.Hexagon("qcs6490", "running", node)
+    monkeypatch.setattr(hexagon, "find_hexagon", lambda: board)
+    assert f"on Qualcomm's Hexagon: qcs6490, reached by {node}" in succeeds("doctor").stdout
+    monkeypatch.setattr(hexagon, "find_hexagon", lambda: replace(board, state="offline"))
+    assert "qcs6490, its firmware is not running but offline: " in succeeds("doctor").stdout
+    assert data("doctor")["qualcomm"]["node"] == str(node)

@@ -10,14 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from edgeunet.bundle.bundle import Bundle, open_bundle
 from edgeunet.bundle.manifest import MANIFEST_NAME, Precision
 from edgeunet.bundle.rknn import RKNN_CARD_NAME, RKNN_NAME, RknnCard, mean_and_std
 from edgeunet.bundle.schema import encode
-from edgeunet.exporting.deploy import rockchip_toolkit
-from edgeunet.exporting.deploy.rockchip import fixed_graph
+from edgeunet.exporting.npu import rknn_toolkit
+from edgeunet.exporting.npu.one_image import one_image
 from edgeunet.files import sha256, write_json
 from edgeunet.runtime.backends import rknn
 
@@ -28,10 +29,10 @@ _STARTED = "import runpy, sys; sys.path.insert(0, {!r}); runpy.run_path({!r}, ru
 def with_toolkit(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """Let edgeunet find the stand-in for rknn-toolkit2, and keep logs in a folder."""
     worker = folder / "worker.py"
-    worker.write_text(_STARTED.format(str(PACKAGES), str(rockchip_toolkit._WORKER)))
+    worker.write_text(_STARTED.format(str(PACKAGES), str(rknn_toolkit._WORKER)))
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-    monkeypatch.setattr(rockchip_toolkit, "_WORKER", worker)
-    monkeypatch.setattr(rockchip_toolkit, "ensure_environment", lambda report: sys.executable)
+    monkeypatch.setattr(rknn_toolkit, "_WORKER", worker)
+    monkeypatch.setattr(rknn_toolkit, "ensure_environment", lambda report: sys.executable)
 
 
 def compiled(source: Bundle, folder: Path, precision: Precision, soc: str = "rk3588") -> Bundle:
@@ -41,7 +42,7 @@ def compiled(source: Bundle, folder: Path, precision: Precision, soc: str = "rk3
 
     root = shutil.copytree(source.root, folder / "bundle")
     graph = source.model_path("int8" if precision == "int8" else "fp32")
-    model = fixed_graph(source.file(graph).read())
+    model = one_image(onnx.load_from_string(source.file(graph).read()))
     mean, std = (list(each) for each in mean_and_std(source.manifest.input))
     (root / RKNN_NAME).write_bytes(pack(model.SerializeToString(), mean, std))
     card = RknnCard(

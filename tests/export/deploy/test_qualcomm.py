@@ -12,11 +12,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 from PIL import Image
 
 from edgeunet.bundle.bundle import open_bundle
-from edgeunet.errors import BackendError, ExportError, UnknownNameError, UsageError
+from edgeunet.errors import ExportError, MissingDependencyError, UnknownNameError, UsageError
 from edgeunet.exporting.deploy import DeployOptions, deploy, open_deployed, qualcomm
 from edgeunet.exporting.deploy.base import Deployment
 from edgeunet.parity.pixels import PixelsCollector
@@ -127,7 +127,7 @@ def test_missing_compiler_is_told_with_its_package(
 ) -> None:
     monkeypatch.setattr("edgeunet.runtime.backends.providers.is_installed", lambda module: False)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    with pytest.raises(BackendError, match="pip install 'onnxruntime-qnn'"):
+    with pytest.raises(MissingDependencyError, match=r"edgeunet\[qnn\]"):
         deploy(int8_bundle, "qualcomm", tmp_path / "out", DeployOptions(soc="v73"))
     assert not (tmp_path / "out").exists()
 
@@ -137,7 +137,7 @@ def test_missing_compiler_is_told_with_its_package(
     [
         (0, 1, ["Conv"], "makes 0 parts"),
         (1, 1, ["Conv", "Add"], "leaves 1 convolutions and 2 nodes"),
-        (1, 2, [], "the image as its only input"),
+        (1, 2, [], "hands it 1 weights"),
         (2, 1, ["ConvTranspose"], "makes 2 parts"),
     ],
 )
@@ -149,6 +149,7 @@ def test_what_would_run_on_the_cpu_is_refused(
         for index in range(parts)
     ]
     nodes += [helper.make_node(kind, ["x"], [f"y{kind}"]) for kind in left]
-    content = helper.make_model(helper.make_graph(nodes, "g", [], [])).SerializeToString()
+    image = helper.make_tensor_value_info("in0", TensorProto.UINT8, [1])
+    content = helper.make_model(helper.make_graph(nodes, "g", [image], [])).SerializeToString()
     with pytest.raises(ExportError, match=message):
         qualcomm._outside(content, "int8.qnn")

@@ -17,7 +17,8 @@ from edgeunet.bundle.manifest import InputSpec
 from edgeunet.bundle.steps import ImageStatistics, Window
 from edgeunet.data.images import read_ids
 from edgeunet.errors import EdgeUNetError, ExportError, ParityError, UnknownNameError, UsageError
-from edgeunet.exporting.deploy import DeployOptions, deploy, rockchip, rockchip_toolkit
+from edgeunet.exporting.deploy import DeployOptions, deploy, rockchip
+from edgeunet.exporting.npu import rknn_toolkit
 from edgeunet.files import sha256
 from support.commands import ROOT, call, data, fails
 from support.made import Made
@@ -173,7 +174,7 @@ def test_real_toolkit_compiles_and_its_simulator_agrees(cells_bundle: Path, tmp_
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         pytest.skip("rknn-toolkit2 is for Linux on x86-64")
     try:
-        rockchip_toolkit.ensure_environment(lambda step: None)
+        rknn_toolkit.ensure_environment(lambda step: None)
     except EdgeUNetError as error:
         pytest.skip(f"rknn-toolkit2 cannot be installed here: {error}")
     output = tmp_path / "out"

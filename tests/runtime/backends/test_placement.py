@@ -15,7 +15,7 @@ import edgeunet
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.errors import BackendError, EdgeUNetError, ParityError, UsageError
 from edgeunet.parity.stages import open_stages
-from edgeunet.runtime.backends import create_backend, placement
+from edgeunet.runtime.backends import create_backend, hexagon, placement, providers
 from edgeunet.runtime.options import LoadOptions
 from edgeunet.runtime.segmenter import Segmenter
 from support.commands import data
@@ -119,6 +119,35 @@ def test_plug_in_runs_on_the_best_device_that_it_finds(
     with fake_provider("qnn", devices=("CPU",)):
         load(bundle, "qnn").close()
     assert "provider qnn finds no NPU; it computes on a CPU." in caplog.text
+
+
+def test_board_that_does_not_reach_its_npu_hears_why(
+    bundle: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = hexagon.Hexagon("qcs6490", "offline", None)
+    for module in (hexagon, providers):
+        monkeypatch.setattr(module, "find_hexagon", lambda: board)
+    with fake_provider("qnn", devices=("CPU",)):
+        load(bundle, "qnn").close()
+    assert "finds no NPU (its firmware is not running but offline: " in caplog.text
+    with (
+        fake_provider("qnn", devices=()),
+        pytest.raises(BackendError, match=r"finds no NPU or CPU .*; its firmware is not running"),
+    ):
+        load(bundle, "qnn")
+
+
+def test_npu_that_computes_something_else_is_told_with_versions_and_remedy(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    board = hexagon.Hexagon("qcs6490", "running", tmp_path)
+    for module in (hexagon, providers):
+        monkeypatch.setattr(module, "find_hexagon", lambda: board)
+    with fake_provider("qnn", "is wrong", devices=("NPU",)), pytest.raises(ParityError) as caught:
+        load(bundle, "qnn")
+    message = str(caught.value)
+    assert re.search(r"of the golden pixels agree .* logits are off by up to \d+\.\d% of", message)
+    assert "Here are qcs6490, onnxruntime " in message and "update it" in message
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import pytest
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.bundle.rknn import mean_and_std
 from edgeunet.errors import ExportError
-from edgeunet.exporting.deploy import rockchip_toolkit as toolkit
-from edgeunet.exporting.deploy.rockchip import fixed_graph
+from edgeunet.exporting.npu import rknn_toolkit as toolkit
+from edgeunet.exporting.npu.one_image import one_image
 from edgeunet.runtime.backends.ort import OrtNet
 from edgeunet.runtime.backends.preprocess import Preprocessor
 from support.pixels import small_net
@@ -25,7 +25,7 @@ SPEC = InputSpec(16, 24)
 def graph(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A net for the stand-in of the toolkit, which takes the place of the real one."""
     with_toolkit(monkeypatch, tmp_path)
-    model = fixed_graph(small_net(SPEC, 3).SerializeToString())
+    model = one_image(small_net(SPEC, 3))
     onnx.save(model, tmp_path / "net.onnx")
     return tmp_path / "net.onnx"
 

@@ -49,7 +49,7 @@ PINS = (
 PYTHONS = ("3.11", "3.12", "3.10")
 """Versions that have wheels of all of them."""
 
-_WORKER = Path(__file__).with_name("rockchip_worker.py")
+_WORKER = Path(__file__).with_name("rknn_worker.py")
 _RECORD = "pins.json"
 _SECONDS = 3600  # for one step; a net of 30 million weights is compiled in minutes
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
@@ -89,7 +89,7 @@ def read_layers(log: str) -> tuple[Layer, ...]:
     """The table of layers in a log of the compiler.
 
     Example:
-        >>> from edgeunet.exporting.deploy.rockchip_toolkit import read_layers
+        >>> from edgeunet.exporting.npu.rknn_toolkit import read_layers
         >>> line = "1 Conv INT8 NPU (1,3,8,8),(8,3,3,3) (1,8,4,4) 12/34/34 9 Conv:/head/Conv"
         >>> read_layers(f"D RKNN: [10:00:00.000] {line}")[0].cycles
         34
@@ -106,7 +106,7 @@ def reason_in(log: str) -> str:
     r"""The last line of a log that says why something failed; empty if there is none.
 
     Example:
-        >>> from edgeunet.exporting.deploy.rockchip_toolkit import reason_in
+        >>> from edgeunet.exporting.npu.rknn_toolkit import reason_in
         >>> reason_in("\n".join(["E build: Traceback", "  File x", "ValueError: no such op"]))
         'ValueError: no such op'
     """
@@ -206,12 +206,16 @@ def _call(command: Sequence[str], problem: str) -> None:
 class Toolkit:
     """A process that compiles nets and simulates them; a context manager that ends it.
 
+    Args:
+        report: see `ensure_environment`. advice: what to do if it fails.
+
     Raises:
         ExportError: the toolkit failed; the message quotes its log, which is kept.
         See also `ensure_environment`.
     """
 
-    def __init__(self, report: Callable[[str], None]) -> None:
+    def __init__(self, report: Callable[[str], None], *, advice: str = "") -> None:
+        self._advice = advice
         python = ensure_environment(report)
         self._folder = tempfile.TemporaryDirectory(prefix="edgeunet-rknn-")
         self._place = Path(self._folder.name)
@@ -324,6 +328,6 @@ class Toolkit:
         kept = cache_folder() / "rknn-toolkit2.log"
         write_bytes(kept, log.encode())
         return ExportError(
-            f"rknn-toolkit2 {VERSION}: {reason_in(log) or otherwise} Its log is {kept}. Deploy "
-            "another --flavour, or --to onnx."
+            f"rknn-toolkit2 {VERSION}: {reason_in(log) or otherwise} Its log is {kept}. "
+            f"{self._advice}".rstrip()
         )

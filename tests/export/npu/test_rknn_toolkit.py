@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgeunet.errors import ExportError, UsageError
-from edgeunet.exporting.deploy import rockchip_toolkit as toolkit
+from edgeunet.exporting.npu import rknn_toolkit as toolkit
 from support.rockchip import PACKAGES
 
 FAKE_PYTHON = """#!/bin/sh

@@ -1,0 +1,1 @@
+"""Compilers of NPUs' makers, and what they say of a graph."""
