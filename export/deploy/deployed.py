@@ -63,12 +63,13 @@ def open_deployed(
         if not path.is_file() or sha256(path) != wanted:
             raise UsageError(f"{path} is missing or was changed since. Deploy the bundle again.")
     flavour = record["flavours"][0]
-    name = f"{target.name} {flavour}"
     if target.runner is None:
         assert target.backend is not None
+        name = f"{target.name} {flavour.partition('.')[0]}"  # it computes that in its own way
         return name, stack.enter_context(target.backend(folder, flavour))
     backend = stack.enter_context(open_flavour(bundle, flavour))
-    return name, Candidate(target.runner(folder, flavour), backend, record["any_size"])
+    candidate = Candidate(target.runner(folder, flavour), backend, record["any_size"])
+    return f"{target.name} {flavour}", candidate
 
 
 def _record(folder: Path) -> dict[str, Any]:

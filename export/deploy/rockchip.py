@@ -1,8 +1,12 @@
 """Target `rockchip`: a compiled net for the NPU of a Rockchip SoC, proved in the maker's simulator.
 
-The bundle's symmetric Q/DQ graph goes in as it is, so calibration, budget and the layers that stay
-in float are the bundle's own. The simulator takes graphs, not compiled files: what it runs is what
-was compiled, compiled again. The bundle's golden frames prove the file itself, on the board.
+The bundle's Q/DQ graph for OpenVINO goes in as it is, so calibration, budget and the layers that
+stay in float are the bundle's own. Its activations are asymmetric, which costs the NPU nothing and
+gives better masks than TensorRT's symmetric ones; ONNX Runtime's graph is written for the caches of
+CPUs, with transpositions that an NPU would have to do.
+
+The simulator takes graphs, not compiled files: what it runs is what was compiled, compiled again.
+The bundle's golden frames prove the file itself, on the board.
 """
 
 from __future__ import annotations
@@ -116,7 +120,7 @@ def check_input(spec: InputSpec) -> None:
 
 def computed_in(flavour: Flavour) -> Computed:
     """The precision of a net that is compiled of a graph."""
-    return "int8" if flavour == "int8" else "fp16"
+    return "int8" if flavour == "int8.openvino" else "fp16"
 
 
 def card_of(
@@ -174,7 +178,7 @@ def _compile(
     toolkit: Toolkit, bundle: Bundle, flavour: Flavour, soc: str, output: Path | None
 ) -> tuple[Layer, ...]:
     """Compile a graph of the bundle. FP16 is made of the FP32 graph, whose weights it rounds."""
-    source = bundle.model_path("int8" if flavour == "int8" else "fp32")
+    source = bundle.model_path(flavour if computed_in(flavour) == "int8" else "fp32")
     mean, std = mean_and_std(bundle.manifest.input)
     with tempfile.TemporaryDirectory(prefix="edgeunet-rknn-") as name:
         graph = Path(name, "net.onnx")
@@ -224,7 +228,7 @@ TARGET = Target(
     makes="a net for the NPU of a Rockchip SoC, in a copy of the bundle that checks itself there",
     needs="a board with an RK3562, RK3566, RK3568, RK3576 or RK3588; to deploy, Linux on x86-64, "
     "where it installs rknn-toolkit2 in an environment of its own",
-    flavours=("int8", "fp16"),
+    flavours=("int8.openvino", "fp16"),
     write=write,
     options=("target",),
     backend=open_simulated,

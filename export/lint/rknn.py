@@ -28,7 +28,7 @@ def findings(path: Path, report: Callable[[str], None]) -> Iterator[Finding]:
         installed; see `ensure_environment`.
 
     Example:
-        >>> [found.rule for found in findings(bundle / "model.int8.onnx", print)]
+        >>> [found.rule for found in findings(bundle / "model.int8.openvino.onnx", print)]
         ['in-float']
     """
     try:
@@ -55,7 +55,7 @@ def findings(path: Path, report: Callable[[str], None]) -> Iterator[Finding]:
             "warning",
             "",
             "is not quantized, so the NPU computes it in FP16. `edgeunet export "
-            "--int8` writes such a graph, model.int8.onnx.",
+            "--int8` writes such a graph, model.int8.openvino.onnx.",
         )
 
 

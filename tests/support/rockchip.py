@@ -41,7 +41,7 @@ def compiled(source: Bundle, folder: Path, precision: Precision, soc: str = "rk3
         from fake_rknn import pack
 
     root = shutil.copytree(source.root, folder / "bundle")
-    graph = source.model_path("int8" if precision == "int8" else "fp32")
+    graph = source.model_path("int8.openvino" if precision == "int8" else "fp32")
     model = one_image(onnx.load_from_string(source.file(graph).read()))
     mean, std = (list(each) for each in mean_and_std(source.manifest.input))
     (root / RKNN_NAME).write_bytes(pack(model.SerializeToString(), mean, std))

@@ -33,11 +33,10 @@ HELD: dict[str, Precision] = {"qualcomm": "int8", "rockchip": "fp16"}
 HOSTILE = "a\n# \x1b[31m<script>alert(1)</script> [b](c) `d` {{ 7*7 }} \"' \\ | \N{MICROBE}"
 
 
-class Uncompiled:
-    """In place of Hexagon's compiler and emulator: ONNX Runtime on the CPU."""
+class OnCpu:
+    """In place of Hexagon's emulator: ONNX Runtime on the CPU."""
 
-    def compiled(self, content: bytes, settings: dict[str, str]) -> bytes:
-        return content
+    provider = qualcomm.PLACEMENT.provider
 
     def open(self, content: bytes, options: Any) -> Any:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
@@ -50,7 +49,8 @@ def write(
     """Deploys a tiny bundle, whose manifest is changed, to `out`; web without its runtime."""
     with_toolkit(monkeypatch, tmp_path_factory.mktemp("toolkit"))
     # Hexagon's compiler refuses a net without pairs, as the tiny bundle's is.
-    monkeypatch.setattr(qualcomm, "_PLACEMENT", Uncompiled())
+    monkeypatch.setattr(qualcomm, "PLACEMENT", OnCpu())
+    monkeypatch.setattr(qualcomm, "compile_graph", lambda content, soc: content)
     monkeypatch.setattr(qualcomm, "_outside", lambda compiled, flavour: Counter())
     monkeypatch.setattr(web, "_package", lambda deployment: b"")
     monkeypatch.setattr(web, "_write_runtime", lambda folder, package: write_json(folder / "a", 0))

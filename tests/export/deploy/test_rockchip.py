@@ -43,7 +43,9 @@ def deployed(int8_bundle: Path, made: Made) -> Path:
 
     def make(folder: Path) -> None:
         told: list[str] = []
-        assert deploy(int8_bundle, "rockchip", folder / "out", report=told.append) == ("int8",)
+        assert deploy(int8_bundle, "rockchip", folder / "out", report=told.append) == (
+            "int8.openvino",
+        )
         (folder / "told").write_text("\n".join(told))
 
     return made("rockchip", make) / "out"
@@ -160,7 +162,7 @@ def test_unknown_soc_and_bundle_without_its_graphs(
 ) -> None:
     with pytest.raises(UnknownNameError, match=r"SoC 'rk3589'\. Did you mean 'rk3588'\? Known: rk"):
         deploy(int8_bundle, "rockchip", tmp_path / "out", DeployOptions(target="rk3589"))
-    with pytest.raises(UsageError, match=r"rockchip takes int8, fp16, but .* holds fp32"):
+    with pytest.raises(UsageError, match=r"rockchip takes int8.openvino, fp16, but .* holds fp32"):
         deploy(fp32_bundle, "rockchip", tmp_path / "out")
     message = fails(
         2, "deploy", fp32_bundle, "--to", "onnx", "--target", "rk3588", "-o", tmp_path / "o"
@@ -178,7 +180,7 @@ def test_real_toolkit_compiles_and_its_simulator_agrees(cells_bundle: Path, tmp_
     except EdgeUNetError as error:
         pytest.skip(f"rknn-toolkit2 cannot be installed here: {error}")
     output = tmp_path / "out"
-    assert deploy(cells_bundle, "rockchip", output) == ("int8",)
+    assert deploy(cells_bundle, "rockchip", output) == ("int8.openvino",)
     card = json.loads((output / "bundle" / "rknn.json").read_text())
     # Stem and head have no pair of Q and DQ at the ends of the graph.
     assert card["layers"]["INT8 on NPU"] > 70 and card["on_cpu"] == []
