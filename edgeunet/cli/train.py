@@ -55,7 +55,7 @@ class TrainOptions:
         None, "Raw value of the padding.", metavar="VALUE", shown_default="the mean colour"
     )
     filter: Filter | None = described(
-        None, "How pixels are resized; README compares them.", shown_default="bilinear"
+        None, "How pixels are resized; docs/data.md compares them.", shown_default="bilinear"
     )
     initial: str | None = described(
         None,
@@ -66,7 +66,8 @@ class TrainOptions:
     )
     raw: bool = described(False, RAW)
     encoder_weights: Path | None = described(
-        None, "Classifier, trained on ImageNet, to start the encoder from; README names them."
+        None,
+        "Classifier, trained on ImageNet, to start the encoder from: see docs/train.md.",
     )
     teacher: str | None = described(
         None,

@@ -50,7 +50,7 @@ class Preparation:
     )
     filter: Filter | None = described(
         None,
-        "How pixels are resized, also for weights with a card; README compares them.",
+        "How pixels are resized, also for weights with a card; docs/data.md compares them.",
         shown_default="the card's, or bilinear",
     )
 
