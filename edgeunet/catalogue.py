@@ -123,6 +123,25 @@ def list_weights(model: str) -> list[str]:
     return sorted(path.stem.split(".", 1)[1] for path in WEIGHTS_DIR.glob(f"{model}.*.safetensors"))
 
 
+def packaged_name(text: str) -> tuple[str, str] | None:
+    """(variant, tag) of `MODEL:TAG`; None if the text is something else, such as a path.
+
+    Raises:
+        UnknownNameError: a variant, but no weights of it; lists the tags.
+
+    Example:
+        >>> from edgeunet.catalogue import packaged_name
+        >>> packaged_name("mobile_unet:camvid"), packaged_name("bundles/mine")
+        (('mobile_unet', 'camvid'), None)
+    """
+    model, colon, tag = text.partition(":")
+    if not colon or model not in VARIANTS or Path(text).exists():
+        return None
+    if tag not in (known := list_weights(model)):
+        raise UnknownNameError(f"weights of {model}", tag, known)
+    return model, tag
+
+
 def find_weights(model: str, weights: str) -> Path:
     """Path of a checkpoint given as a tag of `list_weights` or as a path.
 

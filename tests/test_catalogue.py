@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from edgeunet import catalogue
-from edgeunet.catalogue import VARIANTS, find_weights, list_weights, summarise
+from edgeunet.catalogue import VARIANTS, find_weights, list_weights, packaged_name, summarise
 from edgeunet.errors import UnknownNameError, UsageError
 from edgeunet.models import Checkpoint, create_model, list_models
 from edgeunet.models.summary import count, variant_cost
@@ -111,3 +111,15 @@ def test_unknown_tag_lists_those_of_the_model(model: str, known: str) -> None:
     with pytest.raises(UnknownNameError) as error:
         find_weights(model, "moon")
     assert str(error.value) == f"unknown weights of {model} 'moon'. Known: {known}."
+
+
+def test_packaged_weights_have_a_name_that_a_path_goes_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert packaged_name("unet:cells") == ("unet", "cells")
+    assert packaged_name("unet") is packaged_name("other:cells") is packaged_name("C:\\net") is None
+    with pytest.raises(UnknownNameError, match=r"weights of unet 'cell'\. Did you mean 'cells'"):
+        packaged_name("unet:cell")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "unet:cells").mkdir()
+    assert packaged_name("unet:cells") is None

@@ -55,6 +55,7 @@ RUNTIME_PARTS = {
     "native_output",
     "runtime",
     "shapes",
+    "user_folders",
 }
 PYTORCH_BACKEND = "edgeunet.runtime.backends.pytorch"
 GRAPH_CHANGES = "edgeunet.runtime.gpu.engine.precision"
@@ -294,6 +295,7 @@ def test_imports_are_found_in_every_form(tmp_path: Path) -> None:
 COMMON = [
     *("catalogue", "errors", "extras", "fields", "files", "latency", "listing", "metrics", "steps"),
     "native_output",
+    "user_folders",
     "data.cost",
     "data.headers",
     "data.images",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,15 @@ from typing import Any
 import click
 
 from ..bundle.bundle import open_bundle
+from ..catalogue import packaged_name
 from ..data.fit import Reading
 from ..fields import described
 from ..runtime.backends.choice import choose
 from ..runtime.backends.fallback import uses_gpu
 from ..runtime.options import MAX_OVERLAP, Blend, LoadOptions, Tiling
+from ..runtime.sources.named import split_name
 from .common import echo, option
+from .steps import ShownSteps
 
 _BACKENDS = "auto, onnxruntime, openvino, pytorch, rknn, rtx or tensorrt."
 
@@ -37,6 +41,21 @@ def explain_choice(bundle: Path, backend: str, options: LoadOptions) -> None:
         return
     choice = choose(open_bundle(bundle), options, thorough=True, tell=lambda why: None)
     echo(choice.table, err=True)
+
+
+def bundle_of(given: Path, sources: Sequence[str], *, quiet: bool = False) -> Path:
+    """The bundle that a command was given, by its path or as MODEL:TAG of packaged weights.
+
+    Those are exported at their first use, calibrated with the first source that is no camera.
+    """
+    if packaged_name(str(given)) is None:
+        return given
+    from ..exporting.packaged import packaged_bundle  # needs PyTorch
+
+    files = (Path(split_name(source)[1]) for source in sources)
+    calib = next((path for path in files if path.exists() and not path.is_char_device()), None)
+    with ShownSteps(quiet=quiet) as steps:
+        return packaged_bundle(str(given), calib=calib, report=steps)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from ..runtime.sinks.opening import OUTPUTS, Format, kind_of
 from ..runtime.sources.addresses import scheme_of
 from ..runtime.sources.feed import Drop
 from ..runtime.stream import SourceReport, StreamReport
-from .bundle_options import StreamOptions, explain_choice, explain_option
+from .bundle_options import StreamOptions, bundle_of, explain_choice, explain_option
 from .common import (
     DIRECTORY,
     Choice,
@@ -132,6 +132,9 @@ def command(
 ) -> None:
     """Segment images, videos and cameras.
 
+    BUNDLE is one, or MODEL:TAG of packaged weights, such as mobile_unet:camvid: they are exported
+    at their first use, to INT8 if SOURCE is a file or a folder to calibrate with.
+
     SOURCE is an image, a folder, archive (.zip, .tar) or glob of images, a video, a bag of ROS
     (.bag, .mcap, bag:FILE?topic=/image), or a camera or stream, such as 0, csi://0 or
     rtsp://HOST/PATH.
@@ -147,6 +150,7 @@ def command(
     Ctrl-C and SIGTERM end the run; the frames already read are still written. The exit code is 1 if
     a frame, a file or a source could not be read; the others are written.
     """
+    bundle = bundle_of(bundle, sources, quiet=as_json)
     if workers is not None:
         _refuse_unused(
             {

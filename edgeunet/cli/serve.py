@@ -11,7 +11,7 @@ import click
 from ..data.fit import Reading
 from ..runtime.options import LoadOptions
 from ..runtime.serve import open_service
-from .bundle_options import StreamOptions, explain_choice, explain_option
+from .bundle_options import StreamOptions, bundle_of, explain_choice, explain_option
 from .common import DIRECTORY, Command, option
 from .options import options_from
 
@@ -87,6 +87,8 @@ def command(
 ) -> None:
     """Show segmented cameras and videos on a web page.
 
+    BUNDLE is what `edgeunet run` takes.
+
     SOURCE is what `edgeunet run` takes; a file plays in a loop. Several share the net and are shown
     side by side, each under its own name, or that in NAME=SOURCE. One that is lost is opened again,
     and holds up no other.
@@ -94,6 +96,7 @@ def command(
     The server also segments images that are sent to it, and what the camera of the device sees that
     opens the page. Ctrl-C and SIGTERM end it.
     """
+    bundle = bundle_of(bundle, sources)
     if explain:
         explain_choice(bundle, stream.backend, options)
     chosen = stream.arguments(options, reading)

@@ -29,6 +29,7 @@ import numpy.typing as npt
 from edgeunet.bundle.schema import SchemaError, load_json
 from edgeunet.errors import ExportError, UsageError, first_line
 from edgeunet.files import locked, new_directory, write_bytes, write_json
+from edgeunet.user_folders import cache_folder
 
 VERSION = "2.5.0"
 PINS = (
@@ -113,13 +114,6 @@ def reason_in(log: str) -> str:
     lines = [_COLOUR.sub("", line.split("\r")[-1]).rstrip() for line in log.splitlines()]
     said = [line for line in lines if not _NOISE.match(line)]
     return first_line(said[-1].removeprefix("E "), most=300) if said else ""
-
-
-def cache_folder() -> Path:
-    """Where the environment and the log of the last failure lie."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # The standard says that a relative path is ignored.
-    return (folder if folder.is_absolute() else Path.home() / ".cache") / "edgeunet"
 
 
 def ensure_environment(report: Callable[[str], None]) -> Path:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -16,8 +14,9 @@ from typing import Any, Final
 
 from edgeunet.bundle.manifest import Precision
 from edgeunet.bundle.schema import SchemaError, encode, read
-from edgeunet.errors import printable
+from edgeunet.errors import UsageError, printable
 from edgeunet.files import write_json
+from edgeunet.user_folders import cache_folder
 
 from ..options import Provider
 
@@ -97,26 +96,11 @@ class Kept:
 
 
 def folder() -> Path | None:
-    """Where choices are kept: edgeunet/choices in the user's folder for caches.
-
-    That is `$XDG_CACHE_HOME`, or else `~/.cache`, `~/Library/Caches` on macOS, and `%LOCALAPPDATA%`
-    on Windows. None if that needs the user's folder and there is none, as in containers that run as
-    a number.
-    """
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if given.is_absolute():  # the XDG standard says to ignore relative paths
-        return given / "edgeunet" / "choices"
+    """Where choices are kept, see `cache_folder`; None if that has no place."""
     try:
-        home = Path.home()
-    except RuntimeError:  # no $HOME, and the system does not know the user
+        return cache_folder() / "choices"
+    except UsageError:
         return None
-    if sys.platform == "darwin":
-        base = home / "Library" / "Caches"
-    elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
-    else:
-        base = home / ".cache"
-    return base / "edgeunet" / "choices"
 
 
 def versions() -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from edgeunet.cli.bundle_options import StreamOptions
+from edgeunet.cli.bundle_options import StreamOptions, bundle_of
 from edgeunet.data.fit import Reading
 from edgeunet.runtime.backends.choice import Candidate
 from edgeunet.runtime.options import LoadOptions, Tiling
@@ -53,3 +53,23 @@ def test_explain_prints_all_candidates_and_the_reason(
 def test_explain_says_that_nothing_is_measured(int8_bundle: Path) -> None:
     told = succeeds("bench", int8_bundle, "--explain", "--precision", "fp32", "--repeats", 1).stderr
     assert told == "EDGEUNET_MEASURE=0: nothing is measured, onnxruntime FP32 is used\n"
+
+
+def test_packaged_weights_are_calibrated_with_the_first_source_that_has_frames(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    film = tmp_path / "film.mp4"
+    film.touch()
+    asked: list[Path | None] = []
+
+    def made(name: str, *, calib: Path | None, report: object) -> Path:
+        assert name == "mobile_unet:camvid"
+        asked.append(calib)
+        return tmp_path
+
+    monkeypatch.setattr("edgeunet.exporting.packaged.packaged_bundle", made)
+    given = Path("mobile_unet:camvid")
+    for sources in (["0"], ["rtsp://door/1", str(film)], [f"door={film}"], ["/dev/null"]):
+        assert bundle_of(given, sources, quiet=True) == tmp_path
+    assert asked == [None, film, film, None]
+    assert bundle_of(tmp_path, ["0"]) == tmp_path and len(asked) == 4

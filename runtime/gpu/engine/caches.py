@@ -6,7 +6,6 @@ A file starts with a hash of the rest, which starts with a signature of the cont
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from edgeunet.bundle.engines import EngineRequest, slug
 from edgeunet.bundle.signing import NOT_OURS, SIGNATURE_BYTES, is_signed, sign
 from edgeunet.errors import EngineError
 from edgeunet.files import read_file, write_bytes
+from edgeunet.user_folders import cache_folder
 
 _DIGEST = hashlib.sha256().digest_size
 _MAX_BYTES = 1 << 30
@@ -58,12 +58,9 @@ def write_cache(path: Path, content: bytes) -> None:
 
 
 def timing_cache_path(request: EngineRequest) -> Path:
-    """File for the request's card and TensorRT version, in `$XDG_CACHE_HOME` or `~/.cache`."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # The XDG standard says to ignore relative paths.
-    base = folder if folder.is_absolute() else Path.home() / ".cache"
+    """File for the request's card and TensorRT version, in `cache_folder`."""
     card = "-".join([slug(request.gpu or "any"), *request.targets])
-    return base / "edgeunet" / f"timing-{card}-trt{request.version}.cache"
+    return cache_folder() / f"timing-{card}-trt{request.version}.cache"
 
 
 def attach_timing_cache(config: Any, path: Path, report: Callable[[str], None]) -> None:

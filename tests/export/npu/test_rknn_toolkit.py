@@ -12,6 +12,7 @@ import pytest
 
 from edgeunet.errors import ExportError, UsageError
 from edgeunet.exporting.npu import rknn_toolkit as toolkit
+from edgeunet.user_folders import cache_folder
 from support.rockchip import PACKAGES
 
 FAKE_PYTHON = """#!/bin/sh
@@ -46,7 +47,7 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_environment_is_made_once_and_told(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     python = toolkit.ensure_environment(told.append)
-    assert python == toolkit.cache_folder() / "rknn-toolkit2" / "bin" / "python"
+    assert python == cache_folder() / "rknn-toolkit2" / "bin" / "python"
     assert len(told) == 1 and "rknn-toolkit2 2.5.0" in told[0] and "0.2 GB" in told[0]
     made, pip = log.read_text().splitlines()
     assert made == "made" and pip.endswith(" ".join(toolkit.PINS))
@@ -70,7 +71,7 @@ def test_offline_it_says_what_to_do_and_leaves_nothing(log: Path, tmp_path: Path
     )
     assert "pip download --no-deps -d wheels rknn-toolkit2==2.5.0 " in str(error.value)
     assert "PIP_FIND_LINKS=wheels" in str(error.value)
-    assert list(toolkit.cache_folder().iterdir()) == []
+    assert list(cache_folder().iterdir()) == []
     (tmp_path / "offline").unlink()
     assert toolkit.ensure_environment(lambda step: None).exists()
 

@@ -15,6 +15,7 @@ from edgeunet.exporting.npu import rknn_toolkit as toolkit
 from edgeunet.exporting.npu.one_image import one_image
 from edgeunet.runtime.backends.ort import OrtNet
 from edgeunet.runtime.backends.preprocess import Preprocessor
+from edgeunet.user_folders import cache_folder
 from support.pixels import small_net
 from support.rockchip import with_toolkit
 
@@ -77,7 +78,7 @@ def test_failure_quotes_the_log_and_keeps_it(
         toolkit.Toolkit(lambda step: None) as process,
     ):
         build_and_run(process, graph)
-    kept = (toolkit.cache_folder() / "rknn-toolkit2.log").read_text()
+    kept = (cache_folder() / "rknn-toolkit2.log").read_text()
     assert ("Traceback" in kept) == (fault in ("raise", "exit"))
     assert "\n" not in str(error.value) and "Traceback" not in str(error.value)
 

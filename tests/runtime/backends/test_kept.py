@@ -109,17 +109,3 @@ def test_old_files_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
         os.utime(path, (index + 1e9, index + 1e9))
         paths.append(path)
     assert sorted(folder().iterdir()) == sorted(paths[3:])
-
-
-@pytest.mark.parametrize(
-    ("platform", "place"),
-    [("linux", ".cache"), ("darwin", "Library/Caches"), ("win32", "AppData/Local")],
-)
-def test_folder_is_the_usual_one(
-    platform: str, place: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    monkeypatch.delenv("LOCALAPPDATA", raising=False)
-    monkeypatch.setattr("sys.platform", platform)
-    assert folder() == tmp_path / place / "edgeunet" / "choices"
