@@ -128,6 +128,12 @@ def echo_step(step: str) -> None:
     echo(f"  {step}", err=True)
 
 
+def echo_next(*commands: str) -> None:
+    """Print what people type next, on stderr, if that is a terminal."""
+    if sys.stderr.isatty():
+        echo("next:\n" + "\n".join(f"  {command}" for command in commands), err=True)
+
+
 @contextmanager
 def progress(label: str, length: int | None) -> Iterator[Callable[..., None]]:
     """Bar with rate and remaining time on stderr.

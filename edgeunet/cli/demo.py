@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
 
-from ..demo import demo
+from ..demo import BUNDLE, demo
 from .bench import table
-from .common import DIRECTORY, Command, echo, force_option, option
+from .common import DIRECTORY, Command, echo, echo_next, force_option, option
 from .steps import ShownSteps
 
 
@@ -35,3 +36,8 @@ def command(output: Path, force: bool) -> None:
         f"{summary.rate:.0f} frames/s"
     )
     echo(f"look at {output}/overlay.mp4 and {output}/parity.html")
+    bundle = shlex.quote(f"{output}/{BUNDLE}")
+    echo_next(
+        f"edgeunet run {bundle} FILM.mp4 -o overlay.mp4   # your own, of cells",
+        "edgeunet run mobile_unet:camvid FILM.mp4 -o overlay.mp4   # of streets",
+    )

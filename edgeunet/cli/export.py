@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from .common import (
     Command,
     echo,
     echo_json,
+    echo_next,
     force_option,
     json_option,
     option,
@@ -62,3 +64,8 @@ def command(
         echo_json({"bundle": str(target), "parity": parity.to_json()})
     else:
         echo(f"{parity.table()}\nwrote {target}")
+        bundle = shlex.quote(str(target))
+        echo_next(
+            f"edgeunet run {bundle} FILM.mp4 -o overlay.mp4",
+            f"edgeunet bench {bundle} --all",
+        )

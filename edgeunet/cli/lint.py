@@ -26,7 +26,7 @@ from .common import DIRECTORY, Choice, Command, echo, echo_json, echo_step, json
 )
 @json_option
 def command(file: Path, targets: tuple[Target, ...], as_json: bool) -> None:
-    """Find what TensorRT, DeepStream, ONNX Runtime or an NPU would refuse, misread or leave out.
+    """Find what an engine or an NPU would refuse or misread.
 
     The exit code is 1 if a target would.
     """

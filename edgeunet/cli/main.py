@@ -28,6 +28,8 @@ _SECTIONS = {
     "Prove": ("parity", "bench", "lint", "inspect"),
     "Machine": ("doctor",),
 }
+_OTHER_NAMES = {"predict": "run"}
+"""What other tools call a command."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FREE = "Free some, choose another output, or set TMPDIR to a place for temporary files."
 
@@ -57,12 +59,13 @@ class CommandGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name; None if there is none."""
-        if cmd_name not in self.list_commands(ctx):
+        name = _OTHER_NAMES.get(cmd_name, cmd_name)
+        if name not in self.list_commands(ctx):
             return None
         try:
-            module = importlib.import_module(f"edgeunet.cli.{cmd_name}")
+            module = importlib.import_module(f"edgeunet.cli.{name}")
         except ImportError as error:
-            return _unavailable(cmd_name, _import_failure(error))
+            return _unavailable(name, _import_failure(error))
         command: click.Command = module.command
         return command
 

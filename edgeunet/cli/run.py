@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
@@ -130,7 +130,7 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Segment images, videos and cameras.
+    """Segment images, videos and cameras. `edgeunet predict` is the same.
 
     BUNDLE is one, or MODEL:TAG of packaged weights, such as mobile_unet:camvid: they are exported
     at their first use, to INT8 if SOURCE is a file or a folder to calibrate with.
@@ -290,9 +290,16 @@ def _words(summary: RunSummary, output: str) -> str:
         _fairness(stream),
         str(summary.ignored) and f"not read: {summary.ignored}",
         "" if summary.flicker is None else f"flicker: {summary.flicker:.2%} of static pixels",
-        "busy: " + ", ".join(f"{name} {share:.0%}" for name, share in summary.busy.items()),
+        "busy: " + ", ".join(_busy(summary.busy)),
     ]
     return "\n".join(line for line in lines if line)
+
+
+def _busy(shares: Mapping[str, float]) -> Iterator[str]:
+    """How busy each stage was; the busiest limits the rate."""
+    most = max(shares.values(), default=0)
+    for name, share in shares.items():
+        yield f"{name} {share:.0%}{' (limits the rate)' if share == most > 0 else ''}"
 
 
 def _lost(report: StreamReport | SourceReport) -> str:

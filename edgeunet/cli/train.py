@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,7 +26,7 @@ from ..training.config import WEIGHTS, Progress, TrainConfig
 from ..training.cross_validation import check_classes
 from ..training.teacher import open_teacher
 from ..training.train import check_grouping, check_lessons, input_of, open_start, train
-from .common import DIRECTORY, Command, echo, echo_json, json_option, option
+from .common import DIRECTORY, Command, echo, echo_json, echo_next, json_option, option
 from .options import options_from
 
 
@@ -202,7 +203,12 @@ def command(
         echo(f"cross-validated mIoU {judged['miou']:.2f} % (folds: {scores})")
     miou = card.metrics.get("miou")
     found = "trained on val too" if miou is None else f"mIoU {miou:.2f} %"
-    echo(f"{found}, wrote {output / WEIGHTS}")
+    weights, frames = output / WEIGHTS, shlex.quote(data)
+    echo(f"{found}, wrote {weights}")
+    echo_next(
+        f"edgeunet export --model {model} --weights {shlex.quote(str(weights))} --int8 "
+        f"--calib {frames} --data {frames}"
+    )
 
 
 def _check(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from ..fields import described
 from ..training.config import TrainConfig
 from ..training.photometry import PHOTOMETRY
 from ..tuning.outcome import table
-from ..tuning.tune import PAGE, TuneOptions, tune
-from .common import DIRECTORY, Command, echo, echo_json, json_option, option
+from ..tuning.tune import BUNDLE, PAGE, TuneOptions, tune
+from .common import DIRECTORY, Command, echo, echo_json, echo_next, json_option, option
 from .options import options_from
 from .steps import ShownSteps
 
@@ -68,5 +69,8 @@ def command(options: TuneOptions, recipe: Recipe, output: Path, as_json: bool) -
         echo_json(outcome.to_json())
     else:
         echo(f"{table(outcome)}\nwrote {output / PAGE}")
+        if outcome.chosen is not None:
+            bundle = shlex.quote(str(output / BUNDLE))
+            echo_next(f"edgeunet run {bundle} FILM.mp4 -o overlay.mp4")
     if outcome.chosen is None:
         raise TuningError(outcome.why)

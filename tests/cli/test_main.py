@@ -123,6 +123,25 @@ def test_errors_of_all_kinds_look_alike(arguments: list[str], message: str) -> N
     assert fails(2, *arguments) == f"error: {message}\n"
 
 
+def test_predict_is_another_name_of_run() -> None:
+    assert fails(2, "predict").replace("predict", "run") == fails(2, "run")
+    assert "predict" in succeeds("run", "--help").stdout
+    assert "predict" not in succeeds("--help").stdout
+
+
+def test_shell_completion_knows_commands_and_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMP_CWORD", "2")
+    for words, expected in (("edgeunet exp", "export"), ("edgeunet run --prec", "--precision")):
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+        monkeypatch.setenv("_EDGEUNET_COMPLETE", "bash_complete")
+        ran = subprocess.run(
+            [sys.executable, "-c", "from edgeunet.cli import main; main(prog_name='edgeunet')"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert f"plain,{expected}" in ran.stdout.splitlines()
+
+
 def test_no_command_shows_the_help() -> None:
     result = call()
     assert result.exit_code == 2
