@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -147,6 +148,17 @@ def test_pinned_versions_are_within_the_floors(python: str, machine: str) -> Non
         assert any(each.operator == ">=" for each in wanted.specifier), f"{wanted} has no floor"
         if (version := pinned.get(canonicalize_name(wanted.name))) is not None:
             assert wanted.specifier.contains(version), f"{wanted}, but {version} is pinned"
+
+
+def test_what_goes_with_a_release_names_its_version_and_extras() -> None:
+    assert f"\nversion: {edgeunet.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    images = sorted((ROOT / "docker").iterdir())
+    assert len(images) == 2
+    for image in images:
+        text = image.read_text()
+        assert len(text.splitlines()) <= 12, image
+        (named,) = re.findall(r"/src\[([\w,]+)\]", text)
+        assert set(named.split(",")) <= set(extras()), image
 
 
 def test_floors_keep_out_versions_with_known_holes() -> None:
