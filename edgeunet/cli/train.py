@@ -27,6 +27,7 @@ from ..training.cross_validation import check_classes
 from ..training.teacher import open_teacher
 from ..training.train import check_grouping, check_lessons, input_of, open_start, train
 from .common import DIRECTORY, Command, echo, echo_json, echo_next, json_option, option
+from .config_file import config_option, write_config
 from .options import options_from
 
 
@@ -136,15 +137,22 @@ class TrainOptions:
     )
 
 
+CONFIG = "config.toml"
+"""Of a run, for `--config`."""
+
+
 def _use_recipe(ctx: click.Context, param: click.Parameter, model: str) -> str:
     """Make what the variant's paper trains with the default of its options."""
     recipe = TrainConfig.for_model(model)
     names = ("loss", "border", "elastic")
-    ctx.default_map = {name: getattr(recipe, name) for name in names}
+    # What --config says goes before it.
+    defaults = {name: getattr(recipe, name) for name in names}
+    ctx.default_map = {**defaults, **(ctx.default_map or {})}
     return model
 
 
 @click.command("train", cls=Command)
+@config_option
 @option(
     "--model",
     metavar="NAME",
@@ -170,18 +178,19 @@ def command(
     output: Path | None,
     as_json: bool,
 ) -> None:
-    r"""Train a variant, or resume its training.
+    """Train a variant, or resume its training.
 
     Checks all images and masks first, and prints how much there is of each class.
 
-    Writes best.safetensors, the weights of the epoch with the highest validation mIoU, or with
-    --with-val of the last epoch. An interrupted run resumes and ends with bit-identical weights.
+    Writes config.toml, the options that were given, and best.safetensors, the weights of the epoch
+    with the highest validation mIoU, or with --with-val of the last epoch. An interrupted run
+    resumes and ends with bit-identical weights.
 
     \b
-    A recipe, judged on films that its nets have not seen, and then the net of all frames:
-      edgeunet train --model mobile_unet --data camvid --with-val --folds 3 --group-by '([^/]+)_' \
-          -o run
-    """
+    A recipe, judged on films that its nets have not seen; then a net of all:
+      edgeunet train --model mobile_unet --data camvid --with-val -o run
+          --folds 3 --group-by '([^/]+)_'
+    """  # noqa: D301 - click's mark for lines that stay as they are
     if check:
         return _check(model, data, layout, options, config, as_json=as_json)
     if output is None:
@@ -196,6 +205,7 @@ def command(
             describe=lambda contents: echo(contents.table(), err=True),
             **{name: value for name, value in asdict(options).items() if value is not None},
         )
+    write_config(output / CONFIG, without=("output", "check"))
     if as_json:
         return echo_json({"checkpoint": str(output / WEIGHTS), "metrics": card.metrics})
     if (judged := card.metrics.get("cross_validation")) is not None:

@@ -40,6 +40,25 @@ def test_training_has_the_defaults_of_the_paper(
     assert came[0].border == 10.0
 
 
+def test_file_of_options_goes_before_the_papers_and_behind_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    came: list[TrainConfig] = []
+
+    def train(*arguments: object, config: TrainConfig, **more: object) -> None:
+        came.append(config)
+        raise UsageError("seen")
+
+    monkeypatch.setattr("edgeunet.cli.train.train", train)
+    file = tmp_path / "run.toml"
+    file.write_text('model = "unet"\ndata = "cells"\nlr = 1e-4\nelastic = 0.5\nbatch = 3\n')
+    words = ("--config", file, "-o", tmp_path / "run", "--batch", "2")
+    assert fails(2, "train", *words) == "error: seen\n"
+    changes: dict[str, Any] = {"batch_size": 2, "learning_rate": 1e-4, "elastic": 0.5}
+    assert came == [TrainConfig.for_model("unet", **changes)]
+    assert came[0].border == 10.0, "the paper's"
+
+
 def test_training_starts_with_the_table_of_the_classes(tmp_path: Path) -> None:
     write_dataset(tmp_path / "data", train=2, val=1, height=32, width=32, seed=4)
     short = ("--epochs", "1", "--batch", "2", "--crop", "32x32", "--no-amp", "--width", "4")
@@ -49,6 +68,9 @@ def test_training_starts_with_the_table_of_the_classes(tmp_path: Path) -> None:
     assert "dividing" in table
     assert table in result.stderr
     assert result.stderr.index("dividing") < result.stderr.index("epoch 1")
+    kept = (tmp_path / "run" / "config.toml").read_text().splitlines()
+    assert {'model = "mobile_unet"', "epochs = 1", "crop = [32, 32]", "amp = false"} <= set(kept)
+    assert not any(line.startswith(("lr", "seed")) for line in kept), "which were not given"
 
 
 def test_class_without_a_pixel_is_refused_before_training(tmp_path: Path) -> None:
