@@ -1,9 +1,8 @@
 """Target `rockchip`: a compiled net for the NPU of a Rockchip SoC, proved in the maker's simulator.
 
-The bundle's Q/DQ graph for OpenVINO goes in as it is, so calibration, budget and the layers that
-stay in float are the bundle's own. Its activations are asymmetric, which costs the NPU nothing and
-gives better masks than TensorRT's symmetric ones; ONNX Runtime's graph is written for the caches of
-CPUs, with transpositions that an NPU would have to do.
+The bundle's Q/DQ graph for Hexagon goes in, with floats for what has 16 bits there: it has a pair
+on every tensor, as NPUs want it. So calibration, budget and the layers that stay in float are the
+bundle's own. In TensorRT's and OpenVINO's graphs SiLU is float, which the compiler crashes on.
 
 The simulator takes graphs, not compiled files: what it runs is what was compiled, compiled again.
 The bundle's golden frames prove the file itself, on the board.
@@ -40,7 +39,7 @@ from edgeunet.runtime.backends.base import Backend, NetBackend
 from edgeunet.runtime.backends.rknn import BytesNet
 from edgeunet.runtime.frames import Batch
 
-from ..npu.one_image import one_image
+from ..npu.rknn_graph import rknn_graph
 from ..npu.rknn_toolkit import VERSION, Layer, Toolkit
 from .base import Deployment, Target
 
@@ -120,7 +119,7 @@ def check_input(spec: InputSpec) -> None:
 
 def computed_in(flavour: Flavour) -> Computed:
     """The precision of a net that is compiled of a graph."""
-    return "int8" if flavour == "int8.openvino" else "fp16"
+    return "int8" if flavour == "int8.qnn" else "fp16"
 
 
 def card_of(
@@ -182,7 +181,7 @@ def _compile(
     mean, std = mean_and_std(bundle.manifest.input)
     with tempfile.TemporaryDirectory(prefix="edgeunet-rknn-") as name:
         graph = Path(name, "net.onnx")
-        onnx.save(one_image(onnx.load_from_string(bundle.file(source).read())), graph)
+        onnx.save(rknn_graph(onnx.load_from_string(bundle.file(source).read())), graph)
         return toolkit.build(graph, soc=soc, mean=mean, std=std, output=output)
 
 
@@ -228,7 +227,7 @@ TARGET = Target(
     makes="a net for the NPU of a Rockchip SoC, in a copy of the bundle that checks itself there",
     needs="a board with an RK3562, RK3566, RK3568, RK3576 or RK3588; to deploy, Linux on x86-64, "
     "where it installs rknn-toolkit2 in an environment of its own",
-    flavours=("int8.openvino", "fp16"),
+    flavours=("int8.qnn", "fp16"),
     write=write,
     options=("target",),
     backend=open_simulated,

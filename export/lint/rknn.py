@@ -10,7 +10,8 @@ import onnx
 
 from edgeunet.errors import ExportError, GraphError
 
-from ..npu.one_image import inputs_of, one_image
+from ..npu.one_image import inputs_of
+from ..npu.rknn_graph import rknn_graph
 from ..npu.rknn_toolkit import Layer, Toolkit
 from .rule import Finding
 
@@ -28,11 +29,11 @@ def findings(path: Path, report: Callable[[str], None]) -> Iterator[Finding]:
         installed; see `ensure_environment`.
 
     Example:
-        >>> [found.rule for found in findings(bundle / "model.int8.openvino.onnx", print)]
+        >>> [found.rule for found in findings(bundle / "model.int8.qnn.onnx", print)]
         ['in-float']
     """
     try:
-        model = one_image(onnx.load(path))
+        model = rknn_graph(onnx.load(path))
         channels = _channels(model.graph)
     except GraphError as error:
         yield Finding("input", "error", "", str(error))
@@ -55,7 +56,7 @@ def findings(path: Path, report: Callable[[str], None]) -> Iterator[Finding]:
             "warning",
             "",
             "is not quantized, so the NPU computes it in FP16. `edgeunet export "
-            "--int8` writes such a graph, model.int8.openvino.onnx.",
+            "--int8` writes such a graph, model.int8.qnn.onnx.",
         )
 
 

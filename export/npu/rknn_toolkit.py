@@ -317,11 +317,15 @@ class Toolkit:
         return (self._place / "log").read_text(encoding="utf-8", errors="replace")
 
     def _failure(self, otherwise: str) -> ExportError:
-        """An error that quotes the log, or says something else if that holds no reason."""
+        """An error that quotes the log, or says something else if that holds no reason.
+
+        A log that a signal has cut ends anywhere.
+        """
         log = self._log()
+        quoted = "" if (self._process.poll() or 0) < 0 else reason_in(log)
         kept = cache_folder() / "rknn-toolkit2.log"
         write_bytes(kept, log.encode())
         return ExportError(
-            f"rknn-toolkit2 {VERSION}: {reason_in(log) or otherwise} Its log is {kept}. "
+            f"rknn-toolkit2 {VERSION}: {quoted or otherwise} Its log is {kept}. "
             f"{self._advice}".rstrip()
         )

@@ -18,7 +18,7 @@ from edgeunet.bundle.manifest import MANIFEST_NAME, Precision
 from edgeunet.bundle.rknn import RKNN_CARD_NAME, RKNN_NAME, RknnCard, mean_and_std
 from edgeunet.bundle.schema import encode
 from edgeunet.exporting.npu import rknn_toolkit
-from edgeunet.exporting.npu.one_image import one_image
+from edgeunet.exporting.npu.rknn_graph import rknn_graph
 from edgeunet.files import sha256, write_json
 from edgeunet.runtime.backends import rknn
 
@@ -41,8 +41,8 @@ def compiled(source: Bundle, folder: Path, precision: Precision, soc: str = "rk3
         from fake_rknn import pack
 
     root = shutil.copytree(source.root, folder / "bundle")
-    graph = source.model_path("int8.openvino" if precision == "int8" else "fp32")
-    model = one_image(onnx.load_from_string(source.file(graph).read()))
+    graph = source.model_path("int8.qnn" if precision == "int8" else "fp32")
+    model = rknn_graph(onnx.load_from_string(source.file(graph).read()))
     mean, std = (list(each) for each in mean_and_std(source.manifest.input))
     (root / RKNN_NAME).write_bytes(pack(model.SerializeToString(), mean, std))
     card = RknnCard(

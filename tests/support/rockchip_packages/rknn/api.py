@@ -38,6 +38,7 @@ class RKNN:
         assert not do_quantization
         print("I rknn-toolkit2 version: 2.5.0")
         if self._fault == "crash":
+            print("I RKNN: a line\nD", end="", flush=True)
             os.kill(os.getpid(), signal.SIGSEGV)
         if self._fault in ("raise", "exit"):
             print("\x1b[1;31mE\x1b[0m \x1b[1;31mbuild: Traceback (most recent call last):")
