@@ -188,7 +188,7 @@ def command(
 
     \b
     A recipe, judged on films that its nets have not seen; then a net of all:
-      edgeunet train --model mobile_unet --data camvid --with-val -o run
+      edgeunet train --model mobile_unet --data camvid --with-val -o run \\
           --folds 3 --group-by '([^/]+)_'
     """  # noqa: D301 - click's mark for lines that stay as they are
     if check:
