@@ -314,15 +314,17 @@ def check_gate(spec: InputSpec, gate: tuple[float, ...] | None) -> None:
 class Manifest:
     """Contents of manifest.json.
 
-    model, arguments: the variant and its arguments to `create_model`; of other nets their name, and
-    no arguments. weights: their tag or file.
+    schema_version: of this file; another one is refused.
+    model: name of the variant, or of another net. arguments: of the variant, to `create_model`; of
+    other nets none. weights: tag or file of the weights. precision: what the bundle was exported
+    for.
     reference: what the bundle keeps to be compared with: the checkpoint of a variant, or else the
     FP32 graph, which the export compared with `origin`. origin: the net as it came, for people.
-    classes, palette: names and RGB colours by class id.
-    input: preprocessing. logits_size: (height, width) of the output `logits`.
+    classes: names by class id. palette: RGB colours by class id, 0 to 255.
+    input: how a frame becomes the net's input. logits_size: (height, width) of the output `logits`.
     gate: presence thresholds by class id, None without a gate.
     max_batch: largest batch of the graphs. files: SHA-256 by file name.
-    versions: of the packages that made the bundle.
+    versions: those of the packages that made the bundle.
     depths: SHA-256 of the manifest of each shallower depth that the bundle holds, by depth.
     frames: what the frames of the export were like, None if it had none that are like the
     application's.

@@ -34,7 +34,10 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class FrameStatistics:
-    """Smallest and largest mean of a frame, and standard deviation, by channel, in levels 0..1."""
+    """What the frames of an export were like, by channel, in levels 0..1.
+
+    mean: smallest and largest mean of a frame. deviation: smallest and largest standard deviation.
+    """
 
     mean: tuple[Range, ...]
     deviation: tuple[Range, ...]

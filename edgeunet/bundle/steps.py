@@ -29,7 +29,8 @@ class ImageStatistics:
         "content": those where any channel has one. All others become 0.
     per_channel: each channel is measured for itself, otherwise all together.
     percentiles: of "range", 0 to 100, interpolated linearly between values.
-    epsilon: the divisor is max(divisor, epsilon), or divisor + epsilon if `adds_epsilon`.
+    epsilon, adds_epsilon: the divisor is max(divisor, epsilon), or divisor + epsilon if
+        `adds_epsilon`.
 
     | origin | values |
     |---|---|
