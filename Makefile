@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup lint check dist docs test converters cubins lowest demo latency clean
+.PHONY: setup lint check dist docs reference test converters cubins lowest demo latency clean
 
 setup: $(VENV)/.installed
 
@@ -32,6 +32,10 @@ docs: setup
 # Wheel and sdist in dist/, tried in fresh environments: 2 GB for each version of Python.
 dist: setup
 	tools/dist.sh $(abspath $(BIN))/python
+
+# Pages of docs/reference that follow from the code. A test fails until they are committed.
+reference: setup
+	$(BIN)/python tools/write_reference.py
 
 # Threads, signals and cameras watch a clock, so their tests have the machine to themselves. The others
 # mostly compute, so they share the cores out among them. They come first and make the bundles, which
