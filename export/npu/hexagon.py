@@ -176,7 +176,8 @@ def compile_graph(content: bytes, soc: Soc, *, log: IO[bytes] | None = None) -> 
         be started. GraphError: the compiler gives up, and why.
 
     Example:
-        >>> compiled = compile_graph(Path("model.int8.qnn.onnx").read_bytes(), SOCS["QCS6490"])
+        >>> content = Path("model.int8.qnn.onnx").read_bytes()  # doctest: +SKIP
+        >>> compiled = compile_graph(content, SOCS["QCS6490"])  # doctest: +SKIP
     """
     if not PLACEMENT.provider.is_installed:
         raise MissingDependencyError("onnxruntime_qnn")
@@ -190,7 +191,8 @@ def judged(content: bytes, soc: Soc) -> tuple[tuple[Unit, ...], bytes | GraphErr
         MissingDependencyError, BackendError: see `compile_graph`.
 
     Example:
-        >>> units, made = judged(Path("model.int8.qnn.onnx").read_bytes(), SOCS["QCS6490"])
+        >>> content = Path("model.int8.qnn.onnx").read_bytes()  # doctest: +SKIP
+        >>> units, made = judged(content, SOCS["QCS6490"])  # doctest: +SKIP
     """
     made: bytes | GraphError
     with tempfile.TemporaryFile() as log:

@@ -14,7 +14,8 @@ def one_image(model: onnx.ModelProto) -> onnx.ModelProto:
         GraphError: another side of an input is open.
 
     Example:
-        >>> one_image(onnx.load("net.onnx")).graph.input[0].type.tensor_type.shape.dim[0].dim_value
+        >>> model = one_image(onnx.load(bundle / "model.fp32.onnx"))
+        >>> model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
         1
     """
     graph = model.graph
@@ -44,7 +45,7 @@ def inputs_of(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
     """Inputs that are fed: files before IR version 4 list their weights among them.
 
     Example:
-        >>> [value.name for value in inputs_of(onnx.load("net.onnx").graph)]
+        >>> [value.name for value in inputs_of(onnx.load(bundle / "model.fp32.onnx").graph)]
         ['image']
     """
     weights = {each.name for each in graph.initializer}

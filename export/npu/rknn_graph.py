@@ -22,7 +22,7 @@ def rknn_graph(model: onnx.ModelProto) -> onnx.ModelProto:
         GraphError: see `one_image`.
 
     Example:
-        >>> model = rknn_graph(onnx.load("model.int8.qnn.onnx"))
+        >>> model = rknn_graph(onnx.load(bundle / "model.fp32.onnx"))
     """
     graph = one_image(model).graph
     types = {each.name: each.data_type for each in graph.initializer}
