@@ -40,6 +40,7 @@ from support.engine_fixtures import (
     trt,  # noqa: F401 - fixtures
 )
 from support.exports import make_bundle, need_simulator
+from support.hard import rescale
 from support.made import Made
 from support.media import write_png
 from support.tensorrt_machine import stand_ins
@@ -212,6 +213,18 @@ def shallow(made: Made) -> Path:
         train_tiny(folder / "shallow.safetensors", "unetpp", steps=40, width=8, depth=1)
 
     return made("shallow", make) / "shallow.safetensors"
+
+
+@pytest.fixture(scope="session")
+def hard(shallow: Path, made: Made) -> Path:
+    """The same net with channels that differ in size: what `equalise` undoes."""
+
+    def make(folder: Path) -> None:
+        opened = Checkpoint.open(shallow)
+        rescale(opened.net, spread=5.0)
+        save_checkpoint(folder / "hard.safetensors", opened.net, opened.card)
+
+    return made("hard", make) / "hard.safetensors"
 
 
 @pytest.fixture(scope="session")
