@@ -6,6 +6,8 @@ our own nets too, with pre- and post-processing in it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -19,13 +21,13 @@ from .passes.clean import QuantizeConstants
 from .passes.folding import FoldShapes
 from .passes.graph import attribute, constant, of_type, operand, producer
 from .torch_maps import Call, NotTakenError
-from .torch_operators import OPERATORS
+from .torch_operators import OPERATORS, Operator
 
 REMEDY = "`--to onnx` and `--to openvino` take the graph as it is."
 
 
 class TorchGraph(nn.Module):
-    """The module that computes a graph of one input, such as `frames`, for a batch of 1.
+    """The module that computes a graph of one input, such as `frames`, for batches of one size.
 
     Tensors of FP16 are FP32 in it, with the values that FP16 left of them. What QuantizeLinear and
     DequantizeLinear do, PyTorch's `quantized_decomposed` does.
@@ -34,6 +36,9 @@ class TorchGraph(nn.Module):
         model: of opset 17 or newer. Only the batch may be open.
         rounded: whether the weights of Q/DQ graphs are integers already; otherwise the module
             quantizes them, as some converters expect.
+        batch: images in each batch.
+        operators: what computes the nodes, by operator.
+        remedy: what errors say can be done.
 
     Raises:
         ExportError: an operator, or a form of one, that has no counterpart here.
@@ -49,19 +54,28 @@ class TorchGraph(nn.Module):
         torch.Size([1, 64, 96])
     """
 
-    def __init__(self, model: onnx.ModelProto, *, rounded: bool = True) -> None:
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        *,
+        rounded: bool = True,
+        batch: int = 1,
+        operators: Mapping[str, Operator] = OPERATORS,
+        remedy: str = REMEDY,
+    ) -> None:
         super().__init__()
-        graph = _prepared(model, rounded=rounded).graph
+        self._operators, self._remedy = operators, remedy
+        graph = _prepared(model, rounded=rounded, batch=batch).graph
         (self._input,) = graph.inputs
         self._outputs = {str(value.name): value for value in graph.outputs}
         self._nodes = list(graph)
         self._buffer_names: dict[ir.Value, str] = {}
         for node in self._nodes:
-            if node.domain or node.op_type not in OPERATORS:
+            if node.domain or node.op_type not in operators:
                 name = f"{node.domain}.{node.op_type}".lstrip(".")
                 raise ExportError(
                     f"the graph has {printable(name)} in {printable(node.name)}, which has no "
-                    f"counterpart in this conversion. {REMEDY}"
+                    f"counterpart in PyTorch here. {remedy}"
                 )
         zeros = {
             operand(node, 2)
@@ -85,23 +99,23 @@ class TorchGraph(nn.Module):
         values[self._input] = frames
         for node in self._nodes:
             try:
-                found = OPERATORS[node.op_type](Call(node, values))
+                found = self._operators[node.op_type](Call(node, values))
             except NotTakenError as error:
                 raise ExportError(
                     f"{node.op_type} in {printable(node.name)} has {printable(error)}, which this "
-                    f"conversion does not know. {REMEDY}"
+                    f"conversion does not know. {self._remedy}"
                 ) from None
             results = (found,) if isinstance(found, Tensor) else found
             values.update(zip(node.outputs, results, strict=False))
         return {name: values[value] for name, value in self._outputs.items()}
 
 
-def _prepared(model: onnx.ModelProto, *, rounded: bool) -> ir.Model:
-    """For a batch of 1, with constants in place of all that the size decides."""
+def _prepared(model: onnx.ModelProto, *, rounded: bool, batch: int) -> ir.Model:
+    """For batches of one size, with constants in place of all that the size decides."""
     prepared = ir.from_proto(model)
     for value in prepared.graph.inputs:
         assert value.shape is not None
-        value.shape = ir.Shape([1, *value.shape[1:]])
+        value.shape = ir.Shape([batch, *value.shape[1:]])
     FoldShapes()(prepared)
     if rounded:
         QuantizeConstants()(prepared)

@@ -17,7 +17,7 @@ from .shared_ranges import Range
 _CHANNEL_AXES = {"Conv": 0, "ConvTranspose": 1}
 """Of the weights, as ONNX Runtime's quantizer takes them."""
 
-_STEPS = 254  # from -127 to 127
+STEPS = 254  # from -127 to 127
 
 
 def channel_scales(
@@ -44,7 +44,7 @@ def channel_scales(
         axis = _CHANNEL_AXES[node.op_type]
         channels = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
         largest = np.abs(channels).max(axis=1, initial=0)
-        exact = 2 * largest.astype(np.float64) / _STEPS
+        exact = 2 * largest.astype(np.float64) / STEPS
         held = np.where(exact < np.finfo(np.float32).tiny, 1, exact).astype(np.float32)
         found[str(weight.name)] = [{"axis": axis, "scale": s, "zero_point": 0} for s in held]
     return found

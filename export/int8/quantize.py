@@ -206,7 +206,7 @@ def quantize_for_qnn(
 
 _SIGNED: Range = (-1.0, 1.0)
 
-_PRECISE = float(np.finfo(np.float16).smallest_normal)
+PRECISE = float(np.finfo(np.float16).smallest_normal)
 """Scales from which on FP16 holds them with its full precision."""
 
 
@@ -224,8 +224,8 @@ def _round_small_scales(model: ir.Model) -> None:
     }
     for value in weights:
         scales = constant(value)
-        if value is None or scales is None or scales.min() >= _PRECISE:
+        if value is None or scales is None or scales.min() >= PRECISE:
             continue
         rounded = np.maximum(np.ceil(scales / SMALLEST) * SMALLEST, SMALLEST)
-        held = np.where(scales < _PRECISE, rounded, scales).astype(scales.dtype)
+        held = np.where(scales < PRECISE, rounded, scales).astype(scales.dtype)
         value.const_value = ir.tensor(held, name=value.name)
