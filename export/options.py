@@ -80,6 +80,13 @@ class ExportOptions:
         "calibration.json of an earlier export, instead of --calib.",
         section="INT8 calibration",
     )
+    qat_epochs: int = described(
+        0,
+        "Passes over the train split of --data to train INT8 in, if it loses too much as "
+        "calibrated.",
+        ge=0,
+        section="INT8 calibration",
+    )
     data: Path | None = described(
         None, "Data set to measure parity on.", shown_default="the golden frames"
     )
@@ -205,6 +212,13 @@ def check_options(options: ExportOptions) -> None:
         )
     if options.calib_table is not None and options.precision != "int8":
         raise UsageError("got --calib-table without --int8. Add --int8: only INT8 is calibrated.")
+    if options.qat_epochs and options.precision != "int8":
+        raise UsageError("got --qat-epochs without --int8. Add --int8: only INT8 needs training.")
+    if options.qat_epochs and options.data is None:
+        raise UsageError(
+            "got --qat-epochs without --data. Pass --data with a data set: INT8 is trained on its "
+            "train split, and measured on its val split."
+        )
     if options.calib_table is not None and options.calib_method != "auto":
         raise UsageError(
             f"got --calib-table and --calib-method {options.calib_method}. Leave one out: a table "

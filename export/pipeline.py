@@ -36,6 +36,7 @@ from .options import ExportOptions, check_options
 from .origins import open_origin
 from .origins.base import Origin
 from .proof import check_simulator
+from .repair import Training
 from .writer import BundleWriter
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def export_bundle(
 
 OF_MODULES = (
     *("calib_method", "calib_table", "layout", "max_batch", "max_iou_drop"),
-    *("pixels", "pixels_confidence", "reading"),
+    *("pixels", "pixels_confidence", "qat_epochs", "reading"),
 )
 """Fields of `ExportOptions` that `export` takes beside its own arguments."""
 
@@ -184,14 +185,41 @@ def _write(
         each.make_graph()
     for note in origin.notes:
         report(note)
+    training = _training(options, origin, folder.with_name(name))
     selection = _selection(options, origin, report)
-    whole = BundleWriter(folder, name, origin, options, selection, report)
+    whole = BundleWriter(folder, name, origin, options, selection, report, training)
+    parts = []
     for shallow in origins[:-1]:
-        place = f"{DEPTHS_DIR}/{shallow.card.arguments['depth']}"
-        (folder / place).mkdir(parents=True)
-        part = replace(whole, folder=folder / place, name=f"{name}/{place}", origin=shallow)
+        depth = str(shallow.card.arguments["depth"])
+        place = folder / DEPTHS_DIR / depth
+        place.mkdir(parents=True)
+        part = replace(
+            whole,
+            folder=place,
+            name=f"{name}/{DEPTHS_DIR}/{depth}",
+            origin=shallow,
+            training=None if training is None else training.of_depth(depth),
+        )
         part.write_depth()
-    return whole.write_depth() if options.depths else whole.write()
+        parts.append(part)
+    parity = whole.write_depth() if options.depths else whole.write()
+    for written in (*parts, whole):
+        if written.training is not None:
+            written.training.state.unlink(missing_ok=True)
+    return parity
+
+
+def _training(options: ExportOptions, origin: Origin, output: Path) -> Training | None:
+    """How INT8 may be trained; what cannot be is refused before frames are looked at."""
+    if not options.qat_epochs or options.data is None:
+        return None
+    from .int8.training import ImageCrops  # PyTorch, which ONNX files do not need
+
+    reading, layout = options.reading, options.layout
+    crops = ImageCrops.of_dataset(options.data, origin.card, reading=reading, layout=layout)
+    training = Training(crops, options.qat_epochs, output)
+    training.check()
+    return training
 
 
 def _selection(options: ExportOptions, origin: Origin, report: Callable[[str], None]) -> Selection:

@@ -94,28 +94,42 @@ class Proof:
         share = max(1.0, self.max_iou_drop / points) if labelled else 1.0
         return Loss(self.max_iou_drop, share * 100 * (1 - agreement))
 
-    def repairs(self, parity: ParityReport) -> bool:
-        """Whether INT8 loses more than `allowed`."""
+    def beyond(self, parity: ParityReport) -> float:
+        """By how much INT8 loses more than `allowed`; 0 or below if it does not."""
         allowed = self.allowed(labelled=parity.labelled)
         losses = (
             Loss(stage.drop, 100 * (1 - stage.agreement))
             for stage in parity.deployed
             if "int8" in stage.name
         )
-        return any(loss.beyond(allowed) > 0 for loss in losses)
+        return max(loss.beyond(allowed) for loss in losses)
+
+    def repairs(self, parity: ParityReport) -> bool:
+        """Whether INT8 loses more than `allowed`."""
+        return self.beyond(parity) > 0
 
     def repair(
-        self, bundle: Bundle, *, labelled: bool, report: Callable[[str], None]
+        self,
+        bundle: Bundle,
+        source: Path,
+        *,
+        labelled: bool,
+        report: Callable[[str], None],
     ) -> tuple[Fallback, ...]:
         """Return layers of the INT8 graphs to float, see `hold_budget`.
 
         The bundle's manifest still describes the old graphs.
+
+        Args:
+            source: graph that they are made of.
         """
         samples, _ = self._samples(bundle)
         table = read_table(bundle.root / TABLE_NAME)
         card = self.reference.card
         allowed = self.allowed(labelled=labelled)
-        return hold_budget(bundle.root, table, samples, card, allowed=allowed, report=report)
+        return hold_budget(
+            bundle.root, table, samples, card, allowed=allowed, report=report, source=source
+        )
 
     def check(self, parity: ParityReport) -> None:
         """ParityError if the bundle is outside its budget, so that it is not written."""
@@ -131,11 +145,12 @@ class Proof:
         drops = [(stage.drop, stage.name) for stage in parity.deployed if stage.drop is not None]
         if drops:
             drop, name = max(drops)
+            train = "Allow more, or train INT8 for more --qat-epochs. " if "int8" in name else ""
             raise ParityError(
                 f"{name} loses {drop:.2f} IoU points on {parity.data}; "
                 f"{self.max_iou_drop:g} are allowed (--max-iou-drop), and no choice of layers in "
-                f"float holds that. First stage out of tolerance: {parity.first_failure}. No "
-                "bundle was written."
+                f"float holds that. First stage out of tolerance: {parity.first_failure}. {train}"
+                "No bundle was written."
             )
         worst = min(parity.deployed, key=lambda stage: stage.agreement)
         remedy = "Pass --data with labels to measure IoU instead."

@@ -30,10 +30,12 @@ from .graphs.split import split_flavours
 from .int8.calibration.calibrate import calibrate, check_table
 from .int8.calibration.frames import Selection
 from .int8.emitters import complete_int8, write_int8
+from .int8.equalise import equalise
 from .lint import lint_flavours
 from .options import ExportOptions
 from .origins.base import Origin
 from .proof import Proof
+from .repair import Repair, Training
 
 GOLDEN_FRAMES = 4
 
@@ -42,7 +44,8 @@ GOLDEN_FRAMES = 4
 class BundleWriter:
     """Writes one net as a bundle into `folder`, which is empty and is to be called `name`.
 
-    selection: frames to calibrate with and to take golden frames from.
+    selection: frames to calibrate with and to take golden frames from. training: of INT8 that loses
+    too much; None for none.
     """
 
     folder: Path
@@ -51,6 +54,7 @@ class BundleWriter:
     options: ExportOptions
     selection: Selection
     report: Callable[[str], None]
+    training: Training | None
 
     @property
     def card(self) -> Card:
@@ -77,6 +81,10 @@ class BundleWriter:
         folder, card, options, report = self.folder, self.card, self.options, self.report
         report("trace")
         self.origin.write_graph(folder / flavour_file("fp32"))
+        if self.training is not None:
+            from .int8.training import check_trainable  # PyTorch, which ONNX files do not need
+
+            check_trainable(folder / flavour_file("fp32"))
         self._write_flavours()
         report("golden frames")
         self.origin.save(folder)
@@ -86,14 +94,11 @@ class BundleWriter:
         proof = Proof(
             self.origin, options.data, options.reading, options.max_iou_drop, layout=options.layout
         )
-        count = count_of(report)
-        parity, worst = proof.measure(bundle, count)
-        if options.precision == "int8" and proof.repairs(parity):
-            fallbacks = proof.repair(bundle, labelled=parity.labelled, report=report)
-            if fallbacks:
-                report("parity")
-                parity, worst = proof.measure(self._seal(), count)
-                parity = replace(parity, fallbacks=fallbacks)
+        measured = proof.measure(bundle, count_of(report))
+        if options.precision == "int8":
+            repair = Repair(proof, self._seal, report, self._equalised, self.training)
+            measured = repair.hold(bundle, measured)
+        parity, worst = measured
         proof.check(parity)
         parity = replace(parity, bundle=self.name)
         report_json, report_html = (folder / name for name in REPORT_NAMES)
@@ -120,24 +125,36 @@ class BundleWriter:
 
     def _table(self) -> CalibrationTable:
         """The given calibration table of the reference graph, or a new one."""
-        folder, path, method = self.folder, self.options.calib_table, self.options.calib_method
-        reference = folder / flavour_file("fp32")
-        if path is not None:
-            table = read_table(path)
-            check_table(table, reference, model=self.card.model, path=path)
-            return table
-        asked = None if method == "auto" else method
+        reference, path = self.folder / flavour_file("fp32"), self.options.calib_table
+        if path is None:
+            return self._calibrated(reference, folder=self.folder)
+        table = read_table(path)
+        check_table(table, reference, model=self.card.model, path=path)
+        return table
+
+    def _calibrated(self, graph: Path, folder: Path | None = None) -> CalibrationTable:
+        """A new calibration table of a graph. folder: see `calibrate`."""
+        method = self.options.calib_method
         table = calibrate(
-            reference,
+            graph,
             self.selection,
             self.card,
-            method=asked,
+            method=None if method == "auto" else method,
             folder=folder,
             report=self.report,
         )
         left_out = left_out_text(table.left_out, classes=len(self.card.classes))
         self.report(f"calibrated by {table.method}" + (f", {left_out}" if left_out else ""))
         return table
+
+    def _equalised(self, path: Path) -> CalibrationTable | None:
+        """Write the reference graph with equal channels and calibrate it, see `Repair`."""
+        if self.options.calib_table is not None:
+            return None  # its ranges are those of the reference graph
+        self.report("equalising channels")
+        reference, frames = self.folder / flavour_file("fp32"), self.selection.chosen.frames
+        changed = equalise(reference, path, frames, self.card.input)
+        return self._calibrated(path) if changed else None
 
     def _write_golden(self) -> None:
         origin, prepare = self.origin, Preprocessor(self.card.input)

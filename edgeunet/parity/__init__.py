@@ -2,9 +2,10 @@
 
 from .html import write_html
 from .measure import WorstFrame, golden_samples, measure
-from .report import Fallback, FrameReport, ParityReport, StageParity, left_out_text
+from .report import Attempt, Fallback, FrameReport, ParityReport, StageParity, left_out_text
 
 __all__ = [
+    "Attempt",
     "Fallback",
     "FrameReport",
     "ParityReport",

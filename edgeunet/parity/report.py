@@ -68,6 +68,27 @@ class Fallback:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """One way to INT8, and what the graph that loses most keeps.
+
+    way: in words. agreement: share of equal pixels, 0..1. drop: points of mIoU that are lost, None
+    without labels. floats: number of layers in float.
+    """
+
+    way: str
+    agreement: float
+    drop: float | None
+    floats: int = 0
+
+    def line(self) -> str:
+        """As text."""
+        plural = "s" if self.floats > 1 else ""
+        layers = f", {self.floats} layer{plural} in float" if self.floats else ""
+        points = "" if self.drop is None else f", {self.drop:.2f} points lost"
+        return f"{self.way}: {self.agreement:.2%} of the pixels{points}{layers}"
+
+
+@dataclass(frozen=True)
 class ParityReport:
     """A whole parity run.
 
@@ -76,6 +97,8 @@ class ParityReport:
     reference_iou, reference_miou: its own, in percent, None without labels.
     gate: of the candidate, None if the bundle runs ungated.
     fallbacks: layers that the export put back to float.
+    attempts: ways to INT8 that the export tried, if calibration lost too much; the bundle holds the
+        last one.
     pixels: graphs from frames to masks, compared with the runtime.
     left_out: classes that no mIoU is averaged over, because no label has them.
     """
@@ -97,6 +120,7 @@ class ParityReport:
     worst: tuple[FrameReport, ...]
     environment: dict[str, str]
     fallbacks: tuple[Fallback, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
     left_out: tuple[str, ...] = ()
     pixels: tuple[PixelsParity, ...] = ()
 
@@ -185,6 +209,7 @@ class ParityReport:
             lines.append(self.left_out_text())
         if self.gate is not None:
             lines += [f"gate: {line}" for line in self.gate.lines().splitlines()]
+        lines += [f"INT8 {attempt.line()}" for attempt in self.attempts]
         for entry in self.fallbacks:
             lines.append(f"float: {entry.layer}, which won back {entry.gain:.2f} points")
         return "\n".join([*lines, self.verdict])

@@ -44,6 +44,7 @@ def hold_budget(
     *,
     allowed: Loss,
     report: Callable[[str], None],
+    source: Path | None = None,
 ) -> tuple[Fallback, ...]:
     """Rewrite the INT8 graphs in `folder` with as few layers in float as the budget needs.
 
@@ -57,6 +58,7 @@ def hold_budget(
     Args:
         samples: frames to measure on.
         allowed: what may be lost.
+        source: graph that the INT8 graphs are made of, None for the reference graph.
 
     Returns:
         The layers that are in float in a graph, the most costly first; empty if the graphs are
@@ -65,7 +67,8 @@ def hold_budget(
     reference = folder / flavour_file("fp32")
     held = thinned(samples, SAMPLES, kept=lambda sample: sample)
     judge = Judge(reference, held, card.input, gate=card.gate)
-    nodes = tuple(int8_nodes(load(reference)))
+    source = source or reference
+    nodes = tuple(int8_nodes(load(source)))
 
     with tempfile.TemporaryDirectory(prefix="edgeunet-") as scratch:
         path = Path(scratch) / "int8.onnx"
@@ -75,7 +78,7 @@ def hold_budget(
             """What each kind of graph loses with these nodes in INT8."""
             found = {}
             for emitter in COMPARED:
-                emitter.quantize(reference, path, table, nodes=chosen)
+                emitter.quantize(source, path, table, nodes=chosen)
                 found[emitter] = judge.loss(path, emitter.flavour)
             floats = f"{len(nodes) - len(chosen)} of {len(nodes)} nodes in float"
             report(f"{floats}: {_worst(found.values())}")
@@ -84,7 +87,7 @@ def hold_budget(
         report("INT8 loses too much; ranking its layers")
         whole = losses(nodes)
         worst = max(whole, key=lambda emitter: whole[emitter].beyond(allowed))
-        ranked = rank_layers(reference, table, judge.images[:RANKED_ON], emitter=worst)
+        ranked = rank_layers(source, table, judge.images[:RANKED_ON], emitter=worst)
         for aim in (allowed, replace(allowed, differ=100.0)):
             tried: list[tuple[str, ...]] = []
 
@@ -107,7 +110,9 @@ def hold_budget(
             for emitter in COMPARED
         )
     if placement.fallbacks:
-        write_int8(folder, table, cpu=cpu, tensorrt=tensorrt, openvino=openvino, qnn=qnn)
+        write_int8(
+            folder, table, source=source, cpu=cpu, tensorrt=tensorrt, openvino=openvino, qnn=qnn
+        )
     return placement.fallbacks
 
 

@@ -48,6 +48,7 @@ def write_int8(
     folder: Path,
     table: CalibrationTable,
     *,
+    source: Path | None = None,
     cpu: Collection[str] | None = None,
     tensorrt: Collection[str] | None = None,
     openvino: Collection[str] | None = None,
@@ -56,12 +57,13 @@ def write_int8(
     """Write the INT8 flavours beside the reference graph in `folder`.
 
     Args:
+        source: graph to quantize, None for the reference graph.
         cpu, tensorrt, openvino, qnn: names of the nodes that may run in INT8 in the graph for each,
             None for all.
     """
     for emitter, nodes in zip(COMPARED, (cpu, tensorrt, openvino, qnn), strict=True):
         path = folder / flavour_file(emitter.flavour)
-        emitter.quantize(folder / flavour_file("fp32"), path, table, nodes=nodes)
+        emitter.quantize(source or folder / flavour_file("fp32"), path, table, nodes=nodes)
     _write_half(folder)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgeunet.parity.report import Fallback, ParityReport, StageParity
+from edgeunet.parity.report import Attempt, Fallback, ParityReport, StageParity
 
 STAGE = StageParity(
     name="int8 onnxruntime",
@@ -73,6 +73,15 @@ def test_deployed_stages_are_those_of_the_precision() -> None:
 def test_table_says_what_runs_in_float() -> None:
     table = replace(REPORT, fallbacks=(Fallback("head", 0.1, 1.5),)).table()
     assert "float: head, which won back 1.50 points" in table
+
+
+def test_table_compares_the_ways_to_int8() -> None:
+    one, three = (Attempt(f"with {n}", 0.992, None, n) for n in (1, 3))
+    ways = Attempt("calibrated", 0.91, 0.5), one, three
+    table = replace(REPORT, attempts=ways).table()
+    assert "INT8 calibrated: 91.00% of the pixels, 0.50 points lost\n" in table
+    assert "INT8 with 1: 99.20% of the pixels, 1 layer in float\n" in table
+    assert "INT8 with 3: 99.20% of the pixels, 3 layers in float\n" in table
 
 
 def test_without_labels_there_is_no_miou_and_the_budget_is_not_checked() -> None:

@@ -92,7 +92,8 @@ def check_table(table: CalibrationTable, graph: Path, *, model: str, path: Path)
         raise CalibrationError(
             f"{path} belongs to a graph of {table.model}, SHA-256 {table.graph[:12]}…; this export "
             f"makes one of {model}, {found[:12]}…. Ranges fit only one graph: same weights, size "
-            "and depth, same versions of torch and edgeunet. Calibrate again with --calib."
+            "and depth, same versions of torch and edgeunet; not if that export has equalised "
+            "channels or trained INT8, see its parity.json. Calibrate again with --calib."
         )
     missing = sorted({IMAGE, *activations(onnx.load(graph))} - set(table.ranges))
     if missing:
