@@ -4,10 +4,13 @@
     pip install onnxruntime onnxruntime-qnn pillow
     python segment.py FOR-THE-BOARD/model.v68.onnx IMAGE.png MASK.png
 
-It first compares the masks of the golden frames, since a board may have another driver than the
-compiler knew. On a machine without Hexagon it runs in the emulator.
+A graph that was cut or changed is refused: what was compiled is code for the NPU. Then the masks of
+the golden frames are compared, since a board may have another driver than the compiler knew. On a
+machine without Hexagon it runs in the emulator.
 """
 
+import hashlib
+import json
 import os
 import sys
 from pathlib import Path
@@ -29,11 +32,26 @@ def open_graph(path: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.add_provider_for_devices(hexagon[:1] or devices[:1], {"backend_type": "htp"})
-    return onnxruntime.InferenceSession(path, options, enable_fallback=0)
+    try:
+        return onnxruntime.InferenceSession(path, options, enable_fallback=0)
+    except Exception as error:  # ONNX Runtime raises several unrelated classes
+        first = str(error).strip().splitlines()[0]
+        raise SystemExit(
+            f"Hexagon does not take {path.name}: {first}\nIs it for this board's generation, and "
+            "onnxruntime-qnn as new as the one that compiled it (README.md)?"
+        ) from None
+
+
+def check_hash(path: Path) -> None:
+    """Refuse a graph that is not the one that was deployed."""
+    files = json.loads(path.with_name("deployment.json").read_text())["files"]
+    if hashlib.sha256(path.read_bytes()).hexdigest() != files.get(path.name):
+        raise SystemExit(f"{path} is not what was deployed: copy it again")
 
 
 def main(path: str, image: str, output: str) -> None:
     """Write the class ids of an image that has the size of the net's input."""
+    check_hash(Path(path))
     session = open_graph(Path(path))
     with np.load(Path(path).with_name("check.npz")) as check:
         golden = [session.run(["masks"], {"frames": each[None]})[0][0] for each in check["frames"]]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+import subprocess
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
@@ -19,6 +22,7 @@ from edgeunet.bundle.bundle import open_bundle
 from edgeunet.errors import ExportError, MissingDependencyError, UnknownNameError, UsageError
 from edgeunet.exporting.deploy import DeployOptions, deploy, open_deployed, qualcomm
 from edgeunet.exporting.deploy.base import Deployment
+from edgeunet.files import sha256
 from edgeunet.parity.pixels import PixelsCollector
 from edgeunet.runtime import load
 from support.commands import ROOT, run_quietly
@@ -86,6 +90,26 @@ def test_example_checks_itself_and_writes_a_mask(
     mask = np.asarray(Image.open(tmp_path / "mask.png"))
     with load(int8_bundle, "onnxruntime") as segmenter:
         assert (segmenter(frame[None]).masks[0] == mask).mean() >= 0.99
+
+
+def test_example_refuses_a_changed_graph_and_one_that_hexagon_does_not_take(
+    deployed: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(deployed, tmp_path / "copy")
+    graph = folder / "model.v68.onnx"
+    words = [sys.executable, ROOT / "examples/qualcomm/segment.py", graph, "image.png", "mask.png"]
+
+    def said() -> str:
+        ran = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert ran.returncode == 1 and "Traceback" not in ran.stderr
+        return ran.stderr
+
+    graph.write_bytes(graph.read_bytes()[:-1])
+    assert "model.v68.onnx is not what was deployed: copy it again" in said()
+    record = json.loads((folder / "deployment.json").read_text())
+    record["files"][graph.name] = sha256(graph)
+    (folder / "deployment.json").write_text(json.dumps(record))
+    assert "Hexagon does not take model.v68.onnx: " in said()
 
 
 def test_parity_opens_it_and_refuses_an_altered_graph(deployed: Path, int8_bundle: Path) -> None:
