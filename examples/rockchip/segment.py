@@ -7,6 +7,7 @@ python segment.py FOLDER IMAGE.png MASK.png OVERLAY.png
 The mask has the class ids, the overlay their colours. Nothing of this has run on a board yet.
 """
 
+import hashlib
 import json
 import sys
 import time
@@ -21,8 +22,11 @@ def main(folder: str, image: str, output: str, overlay: str) -> None:
     """Write the class ids at the image's size, and the image with the classes' colours."""
     bundle = Path(folder, "bundle")
     about = json.loads((bundle / "manifest.json").read_text())
+    compiled = bundle / "model.rknn"  # code for the NPU
+    if hashlib.sha256(compiled.read_bytes()).hexdigest() != about["files"][compiled.name]:
+        sys.exit(f"{compiled} is not what was deployed: copy it again")
     net = RKNNLite()
-    if net.load_rknn(str(bundle / "model.rknn")) or net.init_runtime():
+    if net.load_rknn(str(compiled)) or net.init_runtime():
         sys.exit("the NPU does not take the net; its runtime printed why")
 
     picture = Image.open(image).convert("RGB")

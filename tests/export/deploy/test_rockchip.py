@@ -117,6 +117,18 @@ def test_example_gives_the_runtimes_mask(int8_bundle: Path, deployed: Path, tmp_
     assert (read_ids(tmp_path / "mask.png") == expected).mean() >= 0.999
 
 
+def test_example_refuses_a_changed_net(deployed: Path, tmp_path: Path) -> None:
+    net = deployed / "bundle" / "model.rknn"
+    net.write_bytes(net.read_bytes()[:-1])
+    words = [ROOT / "examples/rockchip/segment.py", deployed, "frame.png", "mask.png", "o.png"]
+    ran = subprocess.run(
+        [sys.executable, *words],
+        cwd=tmp_path, env={"PYTHONPATH": str(PACKAGES)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert ran.returncode == 1
+    assert ran.stderr.strip().endswith("model.rknn is not what was deployed: copy it again")
+
+
 @pytest.mark.parametrize(
     ("fault", "error", "message"),
     [
