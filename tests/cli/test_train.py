@@ -18,16 +18,20 @@ from support.commands import fails, succeeds
 from support.media import read_rgb, write_video
 
 
-def test_training_has_the_defaults_of_the_paper(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    came: list[TrainConfig] = []
+@pytest.fixture
+def came(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
+    """How nets were to be trained; none is."""
+    seen: list[TrainConfig] = []
 
     def train(*arguments: object, config: TrainConfig, **more: object) -> None:
-        came.append(config)
+        seen.append(config)
         raise UsageError("seen")
 
     monkeypatch.setattr("edgeunet.cli.train.train", train)
+    return seen
+
+
+def test_training_has_the_defaults_of_the_paper(came: list[TrainConfig], tmp_path: Path) -> None:
     common = ["--data", "cells", "-o", tmp_path, "--batch", "2", "--no-amp"]
     for model, *more in (["unet"], ["unet", "--loss", "hybrid", "--elastic", "0"], ["resunet"]):
         assert fails(2, "train", *more, *common, "--model", model) == "error: seen\n"
@@ -41,15 +45,8 @@ def test_training_has_the_defaults_of_the_paper(
 
 
 def test_file_of_options_goes_before_the_papers_and_behind_the_command_line(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    came: list[TrainConfig], tmp_path: Path
 ) -> None:
-    came: list[TrainConfig] = []
-
-    def train(*arguments: object, config: TrainConfig, **more: object) -> None:
-        came.append(config)
-        raise UsageError("seen")
-
-    monkeypatch.setattr("edgeunet.cli.train.train", train)
     file = tmp_path / "run.toml"
     file.write_text('model = "unet"\ndata = "cells"\nlr = 1e-4\nelastic = 0.5\nbatch = 3\n')
     words = ("--config", file, "-o", tmp_path / "run", "--batch", "2")
