@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import dataclass
+from difflib import get_close_matches
 from math import ceil, prod
 from pathlib import Path
 from types import MappingProxyType
@@ -127,7 +128,8 @@ def packaged_name(text: str) -> tuple[str, str] | None:
     """(variant, tag) of `MODEL:TAG`; None if the text is something else, such as a path.
 
     Raises:
-        UnknownNameError: a variant, but no weights of it; lists the tags.
+        UnknownNameError: a variant, but no weights of it; lists the tags. Or nearly a variant.
+        UsageError: a variant without a tag.
 
     Example:
         >>> from edgeunet.catalogue import packaged_name
@@ -135,8 +137,15 @@ def packaged_name(text: str) -> tuple[str, str] | None:
         (('mobile_unet', 'camvid'), None)
     """
     model, colon, tag = text.partition(":")
-    if not colon or model not in VARIANTS or Path(text).exists():
+    if Path(text).exists():
         return None
+    if model not in VARIANTS:
+        if colon and get_close_matches(model, VARIANTS, 1):
+            raise UnknownNameError("variant", model, VARIANTS)
+        return None
+    if not colon:
+        names = ", ".join(f"{model}:{each}" for each in list_weights(model))
+        raise UsageError(f"{model} is a variant; expected a bundle, or weights of it: {names}.")
     if tag not in (known := list_weights(model)):
         raise UnknownNameError(f"weights of {model}", tag, known)
     return model, tag

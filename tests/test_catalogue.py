@@ -117,7 +117,12 @@ def test_packaged_weights_have_a_name_that_a_path_goes_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert packaged_name("unet:cells") == ("unet", "cells")
-    assert packaged_name("unet") is packaged_name("other:cells") is packaged_name("C:\\net") is None
+    assert packaged_name("nets/unet") is packaged_name("other:cells") is None
+    assert packaged_name("C:\\net") is None
+    with pytest.raises(UsageError, match=r"unet is a variant; expected a bundle, .*: unet:cells"):
+        packaged_name("unet")
+    with pytest.raises(UnknownNameError, match=r"unknown variant 'mobilenet'.*'mobile_unet'"):
+        packaged_name("mobilenet:camvid")
     with pytest.raises(UnknownNameError, match=r"weights of unet 'cell'\. Did you mean 'cells'"):
         packaged_name("unet:cell")
     monkeypatch.chdir(tmp_path)

@@ -72,9 +72,13 @@ def _reference(manifest: Manifest) -> str:
 
 
 def _steps(spec: InputSpec) -> dict[str, str]:
-    """What only some inputs have."""
+    """How values are normalised, and what only some inputs have."""
     steps = {"statistics": spec.statistics, "window": spec.window}
-    return {label: step.describe() for label, step in steps.items() if step is not None}
+    found = {label: step.describe() for label, step in steps.items() if step is not None}
+    if spec.statistics is None:
+        mean, std = (" ".join(f"{each:g}" for each in values) for values in (spec.mean, spec.std))
+        found["normalised"] = f"mean {mean}, deviation {std}, of values scaled to 0..1"
+    return found
 
 
 def _engine(engine: Engine) -> str:

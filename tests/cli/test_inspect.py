@@ -33,13 +33,16 @@ def test_inspect_describes_the_bundle(int8_bundle: Path) -> None:
 def test_inspect_describes_steps_that_only_some_inputs_have(
     fp32_bundle: Path, tmp_path: Path
 ) -> None:
-    assert "statistics" not in call("inspect", fp32_bundle).stdout
+    plain = call("inspect", fp32_bundle).stdout
+    assert "statistics" not in plain
+    assert "normalised  mean 0.485 0.456 0.406, deviation 0.229 0.224 0.225, of values" in plain
     copy = shutil.copytree(fp32_bundle, tmp_path / "copy")
     manifest = json.loads((copy / "manifest.json").read_text())
     manifest["input"] |= {"statistics": {"pixels": "nonzero"}, "window": {"crop": True}}
     (copy / "manifest.json").write_text(json.dumps(manifest))
     shown = call("inspect", copy).stdout
     assert "statistics  mean and deviation of each channel without zeros\n" in shown
+    assert "normalised" not in shown
     assert "window      windows every 0.5 of their side, Gaussian weights, within the box" in shown
 
 
