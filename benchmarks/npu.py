@@ -27,14 +27,14 @@ from edgeunet.data import cells
 from edgeunet.data.fit import Fit
 from edgeunet.errors import EdgeUNetError
 from edgeunet.exporting.deploy import DeployOptions, deploy, open_deployed
-from edgeunet.exporting.npu.hexagon import SOCS, compile_graph
+from edgeunet.exporting.npu.hexagon import compile_graph
 from edgeunet.parity import golden_samples, measure
 from edgeunet.parity.report import StageParity
 from edgeunet.runtime.backends import Backend
 from edgeunet.runtime.options import LoadOptions
 from edgeunet.runtime.sources.labelled import LabelledFrame
 
-SOC = "SM8550"
+GENERATION = "v73"
 SEED = 2  # of frames that no net was calibrated on
 HEADER = (
     "| net | frames | Hexagon | | 16 bits | MB | s | RK3588 | | MB |",
@@ -90,7 +90,7 @@ def _samples(bundle: Bundle) -> Iterator[LabelledFrame]:
 def _on_hexagon(bundle: Bundle, samples: list[LabelledFrame]) -> list[str]:
     graph = bundle.file(bundle.model_path("int8.qnn")).read()
     started = time.perf_counter()
-    compiled = compile_graph(graph, SOCS[SOC])
+    compiled = compile_graph(graph, GENERATION)
     seconds = time.perf_counter() - started
     options = LoadOptions(provider="qnn")
     report, _ = measure(bundle, samples, data="frames", backend="onnxruntime", options=options)

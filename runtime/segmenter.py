@@ -332,7 +332,7 @@ def load(
 
     Args:
         bundle: directory that `edgeunet export` wrote.
-        backend: "auto", "onnxruntime", "openvino", "pytorch", "rtx" or "tensorrt".
+        backend: "auto", "onnxruntime", "openvino", "pytorch", "rknn", "rtx" or "tensorrt".
         precision, tiling, target_fps, provider, processor, device, dla, threads, trust_engines: see
             `LoadOptions`.
         levels, channels: of frames that do not say it themselves, see `Reading`.

@@ -18,7 +18,7 @@ from edgeunet.parity.pixels import MasksOf, frame_for
 from edgeunet.runtime.backends.ort import open_flavour
 from edgeunet.runtime.frames import Batch
 
-from ..npu.hexagon import CONVOLUTIONS, PLACEMENT, Placed, compile_graph, find_socs
+from ..npu.hexagon import CONVOLUTIONS, PLACEMENT, Placed, compile_graph, find_generations
 from .base import Deployment, Target
 
 CHECK = "check.npz"
@@ -31,24 +31,24 @@ def write(deployment: Deployment) -> None:
         UnknownNameError: there is no such SoC. MissingDependencyError, BackendError, GraphError:
         see `compile_graph`. ExportError: a part of the net would run on the CPU.
     """
-    socs = find_socs(deployment.options.soc)
+    generations = find_generations(deployment.options.soc)
     flavour = deployment.flavour
     graph = deployment.write_pixels("model.onnx", flavour)
     content = graph.read_bytes()
     graph.unlink()
     outside: Counter[str] = Counter()
-    for soc in socs:
-        deployment.report(f"compiling for Hexagon {soc.generation}")
-        compiled = compile_graph(content, soc)
+    for generation in generations:
+        deployment.report(f"compiling for Hexagon {generation}")
+        compiled = compile_graph(content, generation)
         outside = _outside(compiled, flavour)
-        name = file_of(soc.generation)
+        name = file_of(generation)
         write_bytes(deployment.folder / name, compiled)
         deployment.prove(name, _masks_of(deployment.folder / name), flavour)
     _write_check(deployment)
     deployment.write_labels()
     deployment.write_page(
         "qualcomm/README.md",
-        files=[file_of(soc.generation) for soc in socs],
+        files=[file_of(generation) for generation in generations],
         check=CHECK,
         outside=", ".join(f"{count} {kind}" for kind, count in outside.most_common()),
         versions=", ".join(

@@ -9,7 +9,7 @@ import onnx
 
 from edgeunet.errors import GraphError
 
-from ..npu.hexagon import CONVOLUTIONS, SOCS, Placed, Unit, judged
+from ..npu.hexagon import CONVOLUTIONS, Placed, Unit, judged
 from ..npu.one_image import one_image
 from .rule import Finding
 
@@ -34,7 +34,7 @@ def findings(path: Path) -> Iterator[Finding]:
     except GraphError as error:
         yield Finding("input", "error", "", str(error))
         return
-    units, made = judged(model.SerializeToString(), SOCS[GENERATION])
+    units, made = judged(model.SerializeToString(), GENERATION)
     quantized = any(node.op_type in _QUANTIZERS for node in model.graph.node)
     if not quantized:
         yield Finding(
