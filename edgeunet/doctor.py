@@ -143,12 +143,24 @@ def instructions() -> dict[str, tuple[str, ...]]:
     }
 
 
-def _board() -> str:
-    """Such as "NVIDIA Jetson Orin Nano Developer Kit"; empty if there is no device tree."""
+def told_by(path: Path) -> str:
+    """What a file says that the kernel writes; empty if it is not there.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from edgeunet.doctor import told_by
+        >>> told_by(Path("/sys/no/such/file"))
+        ''
+    """
     try:
-        return _BOARD.read_text(encoding="utf-8", errors="replace").rstrip("\0\n")
+        return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ")
     except OSError:
         return ""
+
+
+def _board() -> str:
+    """Such as "NVIDIA Jetson Orin Nano Developer Kit"; empty if there is no device tree."""
+    return told_by(_BOARD)
 
 
 def _cpu_field(name: str) -> str:

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeunet.doctor import told_by
 from edgeunet.extras import PACKAGES
 
 _COMPATIBLE = Path("/proc/device-tree/compatible")
@@ -68,11 +69,11 @@ def find_hexagon() -> Hexagon:
         >>> find_hexagon().soc is None or find_hexagon().soc.isalnum()
         True
     """
-    found = re.search(r"qcom,([a-z]+\d\w*)", _text(_COMPATIBLE))
+    found = re.search(r"qcom,([a-z]+\d\w*)", told_by(_COMPATIBLE))
     states = (
-        _text(folder / "state")
+        told_by(folder / "state")
         for folder in sorted(_PROCESSORS.glob("remoteproc*"))
-        if "cdsp" in _text(folder / "name")
+        if "cdsp" in told_by(folder / "name")
     )
     node = next((path for path in _NODES if path.exists()), None)
     return Hexagon(found and found[1], next(states, None), node)
@@ -93,10 +94,3 @@ def versions() -> str:
     )
     soc = find_hexagon().soc or "an unknown SoC"
     return f"Here are {soc}, {known} and the kernel {platform.release()}."
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ")
-    except OSError:
-        return ""

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from edgeunet.bundle.bundle import Bundle
 from edgeunet.bundle.manifest import Manifest
 from edgeunet.bundle.rknn import RKNN_NAME, RknnCard, in_order, read_rknn, to_bytes
+from edgeunet.doctor import told_by
 from edgeunet.errors import (
     BackendError,
     MissingDependencyError,
@@ -75,8 +76,8 @@ def find_npu() -> Npu:
         >>> find_npu().soc is None or find_npu().soc.startswith("rk")
         True
     """
-    found = re.search(r"rockchip,(rk\d{4})", _text(_COMPATIBLE))
-    return Npu(found and found[1], _text(_DRIVER) or None)
+    found = re.search(r"rockchip,(rk\d{4})", told_by(_COMPATIBLE))
+    return Npu(found and found[1], told_by(_DRIVER) or None)
 
 
 def open_rknn(bundle: Bundle, options: LoadOptions) -> NetBackend:
@@ -233,10 +234,3 @@ def _versions(told: str) -> str:
     """The lines of the runtime's answer that hold versions, such as "API: 2.3.2, DRV: 0.9.8"."""
     lines = [line.strip() for line in told.splitlines()]
     return ", ".join(line for line in lines if line.startswith(("API:", "DRV:")))
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ")
-    except OSError:
-        return ""
