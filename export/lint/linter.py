@@ -14,6 +14,7 @@ from . import nvinfer, onnx_runtime, operators, placement, precision, quantizers
 from .loading import load_model
 from .rule import (
     BUILT_ON,
+    COMPILERS,
     EVERY,
     STRONGLY_TYPED,
     WEAKLY_TYPED,
@@ -87,18 +88,23 @@ def lint_all(
 def _findings(
     path: Path, graph: ir.Graph, target: Target, report: Callable[[str], None]
 ) -> Iterator[Finding]:
-    # Compilers are imported when they are asked: each needs more than the rules do.
-    if target == "qnn":
-        from .qnn import findings
-
-        yield from findings(path)
-    elif target == "rknn":
-        from .rknn import findings as findings_of_rknn
-
-        yield from findings_of_rknn(path, report)
+    if target in COMPILERS:
+        yield from _asked(path, target, report)
+        return
     for rule in RULES:
         if {target, BUILT_ON.get(target)}.intersection(rule.targets):
             yield from rule.findings(graph)
+
+
+def _asked(path: Path, target: Target, report: Callable[[str], None]) -> Iterator[Finding]:
+    """What a compiler says. It is imported when it is asked: it needs more than the rules do."""
+    if target == "qnn":
+        from .qnn import findings
+
+        return findings(path)
+    from .rknn import findings as findings_of_rknn
+
+    return findings_of_rknn(path, report)
 
 
 def lint_flavours(
