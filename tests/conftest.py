@@ -146,6 +146,12 @@ def _no_gpu_to_tell_of() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _one_seed() -> None:
+    """A net that a test makes has the same weights in each run, whatever ran before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _no_stand_in_stays() -> Iterator[None]:
     yield

@@ -71,7 +71,8 @@ def test_other_weights_of_one_name_get_a_bundle_of_their_own(
     ("name", "error", "message"),
     [
         ("mobile_unet:camvit", UnknownNameError, "Did you mean 'camvid'"),
-        ("net:cells", UsageError, "net:cells is no MODEL:TAG"),
+        ("net:cells", UnknownNameError, "Did you mean 'unet'"),
+        ("own:cells", UsageError, "own:cells is no MODEL:TAG"),
         ("a/bundle", UsageError, "is no MODEL:TAG"),
     ],
 )

@@ -109,7 +109,7 @@ def test_example_refuses_a_changed_graph_and_one_that_hexagon_does_not_take(
     record = json.loads((folder / "deployment.json").read_text())
     record["files"][graph.name] = sha256(graph)
     (folder / "deployment.json").write_text(json.dumps(record))
-    assert "Hexagon does not take model.v68.onnx: " in said()
+    assert "Hexagon does not take model.v68.onnx (see README.md): " in said()
 
 
 def test_parity_opens_it_and_refuses_an_altered_graph(deployed: Path, int8_bundle: Path) -> None:

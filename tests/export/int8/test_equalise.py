@@ -140,7 +140,7 @@ def test_unequal_channels_keep_their_pixels(hard: Path, tmp_path: Path) -> None:
 
 def test_a_clip_cuts_no_channel_that_it_did_not_cut(tmp_path: Path) -> None:
     """One that reaches its end stays; a small one grows, with room for brighter frames."""
-    net = nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU6(), nn.Conv2d(2, 2, 1))
+    net = nn.Sequential(nn.Conv2d(3, 2, 1, bias=False), nn.ReLU6(), nn.Conv2d(2, 2, 1))
     with torch.no_grad():
         net[0].weight.zero_()
         net[0].weight[:, 0, 0, 0] = torch.tensor([100.0, 0.1])
