@@ -8,7 +8,7 @@ All at 352x480. A row is a net, a cell one row with one number of threads and on
 cell's columns are measured in processes of their own, in turns in blocks, and appended to
 `results.jsonl` in the cache. Cells that are there already are not measured again, so a run can be
 stopped and goes on. Masks are compared with PyTorch's beside the timings. Peers that are not
-installed have no column: `pip install openvino nncf MNN 'edgeunet[ncnn,smp]'`. LiteRT and
+installed have no column: `pip install openvino nncf MNN '.[ncnn,smp]'`. LiteRT and
 ExecuTorch take part where they are installed.
 """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from .extras import find_package, how_to_install
+from .extras import SOURCE, WHERE, find_package, how_to_install
 
 
 def printable(text: object) -> str:
@@ -115,7 +115,9 @@ class MissingDependencyError(EdgeUNetError):
             package = find_package(module)
             assert package is not None, f"extras.PACKAGES lacks {module}"
             extra = package.extra
-        message = f"{module} is not installed. Install it with: {how_to_install(module, extra)}."
+        command = how_to_install(module, extra)
+        where = f" ({WHERE})" if WHERE and f"{SOURCE}[" in command else ""
+        message = f"{module} is not installed. Install it with: {command}{where}."
         super().__init__(f"{message} {hint}".rstrip())
 
 

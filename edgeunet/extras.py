@@ -6,6 +6,11 @@ import importlib.util
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, version
 
+SOURCE = "."
+"""What pip installs edgeunet from: a checkout, until a release is on an index; then its name."""
+WHERE = "in edgeunet's checkout" if SOURCE == "." else ""
+"""Where pip must be called for that; "" for anywhere."""
+
 _WITH_OPENCV = {
     "cpu",
     "executorch",
@@ -128,6 +133,17 @@ def find_package(module: str) -> Package | None:
     return _BY_MODULE.get(module.split(".")[0])
 
 
+def requirement(extra: str) -> str:
+    """What `pip install` is given for an extra, quoted for a shell.
+
+    Example:
+        >>> from edgeunet.extras import requirement
+        >>> print("pip install", requirement("video"))
+        pip install '.[video]'
+    """
+    return f"'{SOURCE}[{extra}]'"
+
+
 def how_to_install(module: str, extra: str) -> str:
     """The command that installs an extra, or only the module's package.
 
@@ -138,8 +154,9 @@ def how_to_install(module: str, extra: str) -> str:
         package = find_package(module)
         return f"pip install {package.name if package else module}"
     if extra == "quantize":  # most who lack it want to export a net in PyTorch
-        return "pip install 'edgeunet[export]', or 'edgeunet[quantize]' for ONNX files alone"
-    return f"pip install 'edgeunet[{extra}]'"
+        command = f"pip install {requirement('export')}"
+        return f"{command}, or {requirement('quantize')} for ONNX files alone"
+    return f"pip install {requirement(extra)}"
 
 
 def _has_other_opencv() -> bool:

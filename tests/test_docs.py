@@ -210,7 +210,7 @@ def test_every_page_is_in_the_navigation_once() -> None:
 def build_site(folder: Path) -> Path:
     """The site as `make docs` builds it, from a copy: the build leaves files beside its sources."""
     if importlib.util.find_spec("zensical") is None:
-        pytest.skip("no zensical; pip install 'edgeunet[docs]'")
+        pytest.skip("no zensical; pip install '.[docs]'")
     shutil.copy(ROOT / "mkdocs.yml", folder)
     shutil.copytree(DOCS, folder / "docs")
     for name in ("edgeunet", "export", "runtime", "tools"):

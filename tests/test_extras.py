@@ -68,7 +68,7 @@ def test_extra_without_torch_is_named_beside_the_one_with_it(
 ) -> None:
     opencv("wheel")
     assert how_to_install("onnx", "quantize") == (
-        "pip install 'edgeunet[export]', or 'edgeunet[quantize]' for ONNX files alone"
+        "pip install '.[export]', or '.[quantize]' for ONNX files alone"
     )
 
 
@@ -89,7 +89,7 @@ def test_extra_is_named_where_it_overwrites_nothing(
     opencv: Callable[[str | None], None], kind: str | None, extra: str
 ) -> None:
     opencv(kind)
-    assert how_to_install("any", extra) == f"pip install 'edgeunet[{extra}]'"
+    assert how_to_install("any", extra) == f"pip install '.[{extra}]'"
 
 
 def test_no_extra_but_its_own_brings_pycuda_which_takes_a_compiler() -> None:

@@ -75,4 +75,4 @@ def test_a_device_needs_no_torch(cells_bundle: Path, tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert export.returncode == 1
-    assert "pip install 'edgeunet[export]'" in export.stderr
+    assert "pip install '.[export]'" in export.stderr

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BackendError, first_line
+from ..extras import requirement
 from ..native_output import stdout_to_stderr
 from ..runtime.backends.base import Net
 from ..runtime.frames import NetOutputs
@@ -168,7 +169,7 @@ PEERS = (
         "ncnn",
         "fp32",
         ("ncnn", "pnnx", "torch"),
-        "pip install 'edgeunet[ncnn]'",
+        f"pip install {requirement('ncnn')}",
         tools.convert_ncnn,
         tools.open_ncnn,
     ),
@@ -177,7 +178,7 @@ PEERS = (
         "LiteRT",
         "fp32",
         ("litert_torch", "ai_edge_litert"),
-        "pip install 'edgeunet[litert]'",
+        f"pip install {requirement('litert')}",
         tools.convert_litert,
         tools.open_litert,
     ),
@@ -185,7 +186,7 @@ PEERS = (
         "ExecuTorch",
         "fp32",
         ("executorch",),
-        "pip install 'edgeunet[executorch]'",
+        f"pip install {requirement('executorch')}",
         tools.convert_executorch,
         tools.open_executorch,
     ),

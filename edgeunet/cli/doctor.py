@@ -8,7 +8,7 @@ import click
 
 from ..doctor import Diagnosis, Need, diagnose
 from ..errors import EdgeUNetError, MissingDependencyError
-from ..extras import how_to_install
+from ..extras import WHERE, how_to_install
 from .common import Command, echo_json, json_option
 
 _WIDTH = 31  # columns of a name
@@ -64,6 +64,8 @@ def _echo_parts(found: Diagnosis, gstreamer: bool | None) -> None:
                 f"{'  with GStreamer':<{_WIDTH}}{state:<{width}}"
                 "run, serve: csi:// and gst: sources only"
             )
+    if WHERE and not all(part.version for part in found.parts):
+        click.echo(f"What is missing is installed {WHERE}.")
 
 
 def _echo_gpu(needs: tuple[Need, ...]) -> None:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from edgeunet.bundle.manifest import Flavour
 from edgeunet.errors import MissingDependencyError
+from edgeunet.extras import requirement
 from edgeunet.parity.pixels import MasksOf
 
 from .base import Deployment, Target
@@ -59,7 +60,7 @@ def _runner(folder: Path, flavour: Flavour) -> MasksOf:
 TARGET = Target(
     name="executorch",
     makes="a program of ExecuTorch from frames to masks, for phones and small boards",
-    needs="ExecuTorch with XNNPACK; to deploy `pip install 'edgeunet[executorch]'`",
+    needs=f"ExecuTorch with XNNPACK; to deploy `pip install {requirement('executorch')}`",
     flavours=("int8", "fp32"),
     write=write,
     options=("confidence",),

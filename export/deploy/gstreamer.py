@@ -36,8 +36,8 @@ def write(deployment: Deployment) -> None:
 TARGET = Target(
     name="gstreamer",
     makes="an element for GStreamer that segments video, and the bundle that it runs",
-    needs="GStreamer 1.20 or newer with its loader for Python, and edgeunet[cpu] in the system's "
-    "Python",
+    needs="GStreamer 1.20 or newer with its loader for Python, and edgeunet with [cpu] in the "
+    "system's Python",
     flavours=("int8.cpu", "fp16", "fp32"),
     write=write,
 )

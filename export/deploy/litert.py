@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from edgeunet.bundle.manifest import Flavour
 from edgeunet.errors import MissingDependencyError
+from edgeunet.extras import requirement
 from edgeunet.parity.pixels import MasksOf
 
 from .base import Deployment, Target
@@ -95,7 +96,7 @@ def _runner(folder: Path, flavour: Flavour) -> MasksOf:
 TARGET = Target(
     name="litert",
     makes="a model of LiteRT (TensorFlow Lite) from frames to masks, for phones and small boards",
-    needs="LiteRT; to deploy `pip install 'edgeunet[litert]'`",
+    needs=f"LiteRT; to deploy `pip install {requirement('litert')}`",
     flavours=("int8", "fp32", "fp16"),
     write=write,
     options=("confidence",),

@@ -21,7 +21,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from edgeunet.bundle.manifest import RGB, Flavour, InputSpec, Manifest
 from edgeunet.data.normalise import scaling
 from edgeunet.errors import ExportError, MissingDependencyError, UsageError, printable
-from edgeunet.extras import is_installed
+from edgeunet.extras import is_installed, requirement
 from edgeunet.files import write_json
 from edgeunet.parity.pixels import MasksOf
 
@@ -257,8 +257,8 @@ def _words(spec: InputSpec) -> dict[str, object]:
 TARGET = Target(
     name="ncnn",
     makes="a model of ncnn with FP32 or FP16 weights, and a Python program that runs it",
-    needs="ncnn (`pip install ncnn`, or its C++ library); to deploy, `pip install "
-    "'edgeunet[ncnn]'`",
+    needs="ncnn (`pip install ncnn`, or its C++ library); to deploy, "
+    f"`pip install {requirement('ncnn')}`",
     flavours=("fp16", "fp32"),
     write=write,
     runner=_runner,

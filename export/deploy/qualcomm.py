@@ -13,6 +13,7 @@ import onnxruntime
 
 from edgeunet.bundle.manifest import Flavour, flavour_file
 from edgeunet.errors import ExportError
+from edgeunet.extras import requirement
 from edgeunet.files import write_bytes
 from edgeunet.parity.pixels import MasksOf, frame_for
 from edgeunet.runtime.backends.ort import open_flavour
@@ -109,7 +110,8 @@ def _runner(folder: Path, flavour: Flavour) -> MasksOf:
 TARGET = Target(
     name="qualcomm",
     makes="graphs from frames to masks, compiled for Hexagon, Qualcomm's processor for nets",
-    needs="ONNX Runtime with its plug-in for QNN, also to deploy: `pip install 'edgeunet[qnn]'`",
+    needs="ONNX Runtime with its plug-in for QNN, also to deploy: "
+    f"`pip install {requirement('qnn')}`",
     flavours=("int8.qnn",),
     write=write,
     options=("confidence", "soc"),

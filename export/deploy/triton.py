@@ -164,7 +164,7 @@ TARGET = Target(
     name="triton",
     makes="two model repositories: a graph from frames to masks, and the bundle with a program",
     needs="Triton Inference Server with its ONNX Runtime backend, or with its Python backend and "
-    "edgeunet[cpu] beside it",
+    "edgeunet with [cpu] beside it",
     flavours=tuple(_INSTANCES),
     write=write,
     options=("pixels", "confidence"),

@@ -18,6 +18,7 @@ from edgeunet.errors import (
     UsageError,
     first_line,
 )
+from edgeunet.extras import requirement
 
 from ..options import DEFAULTS, LoadOptions, Processor
 
@@ -26,7 +27,7 @@ MAJOR = 2026
 precision, and OpenVINO ignores what it does not know."""
 _TELEMETRY = "openvino_telemetry"
 _DRIVERS = {
-    "cpu": "This build of OpenVINO has none: pip install 'edgeunet[openvino]'",
+    "cpu": f"This build of OpenVINO has none: pip install {requirement('openvino')}",
     "gpu": "Install Intel's driver for OpenCL (intel-opencl-icd), and join the group `render`",
     "npu": "Install Intel's driver for the NPU (linux-npu-driver)",
 }

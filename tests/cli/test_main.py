@@ -267,7 +267,7 @@ def test_missing_extra_is_named(command: list[str], module: str, extra: str) -> 
     code, out, err = finish(start(*command, without=[module]))
     assert (code, out) == (1, "")
     assert f"{module} is not installed" in err
-    assert f"pip install 'edgeunet[{extra}]'" in err
+    assert f"pip install '.[{extra}]'" in err
 
 
 def test_without_extras_help_and_doctor_work() -> None:

@@ -18,7 +18,7 @@ from edgeunet.errors import (
     UnknownNameError,
     UsageError,
 )
-from edgeunet.extras import is_installed
+from edgeunet.extras import is_installed, requirement
 
 # Older networks are weakly typed: precision is a builder flag, and FP16 engines come from the FP32
 # graph. Some older versions know strong typing, but NVIDIA advises against using it there.
@@ -87,7 +87,7 @@ class Toolkit:
         if self.targets and capability not in self.targets:
             raise BackendError(
                 f"{self.title} {self.version} has no engines for the {name} ({capability}), only "
-                f"for {', '.join(self.targets)}. Use --backend tensorrt from edgeunet[trt]."
+                f"for {', '.join(self.targets)}. Use --backend tensorrt, of the extra [trt]."
             )
 
     def select_targets(self, wanted: Sequence[str] | None) -> tuple[str, ...]:
@@ -150,7 +150,7 @@ def _tensorrt() -> Toolkit:
         missing="On a Jetson it comes with JetPack (apt install python3-libnvinfer): create the "
         "environment with python3 -m venv --system-site-packages.",
         broken="Its libraries (libnvinfer) must have the same version: reinstall them with pip "
-        "install --force-reinstall 'edgeunet[trt]', or add their folder to LD_LIBRARY_PATH.",
+        f"install --force-reinstall {requirement('trt')}, or add their folder to LD_LIBRARY_PATH.",
     )
     version = Version(trt.__version__)
     if version < _OLDEST:
@@ -180,7 +180,7 @@ def _rtx() -> Toolkit:
         "tensorrt_rtx_bindings",
         "TensorRT-RTX",
         "rtx",
-        broken="Reinstall it with pip install --force-reinstall 'edgeunet[rtx]'.",
+        broken=f"Reinstall it with pip install --force-reinstall {requirement('rtx')}.",
     )
     members = trt.ComputeCapability.__members__
     known = sorted((name for name in members if name.startswith("SM")), key=lambda n: int(n[2:]))

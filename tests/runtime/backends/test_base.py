@@ -349,4 +349,4 @@ def test_missing_extra_is_named(fp32_bundle: Path, modules: str, name: str, extr
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert f"{modules.partition(',')[0]} is not installed" in done.stdout
-    assert f"pip install 'edgeunet[{extra}]'" in done.stdout
+    assert f"pip install '.[{extra}]'" in done.stdout

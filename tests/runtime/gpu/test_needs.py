@@ -54,7 +54,7 @@ def test_each_thing_that_is_missing_is_named_with_its_fix(
     monkeypatch.setattr(needs, "is_installed", lambda name: False)
     found = problems()
     assert sorted(found) == ["TensorRT"]
-    assert "pip install 'edgeunet[trt]'" in found["TensorRT"] and "JetPack" in found["TensorRT"]
+    assert "pip install '.[trt]'" in found["TensorRT"] and "JetPack" in found["TensorRT"]
     out = succeeds("doctor").stdout
     assert "on a GPU: TensorRT does not run. Missing:" in out
     assert all(problem in out for problem in found.values())

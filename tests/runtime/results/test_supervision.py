@@ -16,7 +16,7 @@ MASK = np.array([[0, 1, 1, 0, 2], [0, 1, 0, 0, 2], [2, 0, 0, 1, 1]], np.uint8)
 
 
 def test_detections_are_the_regions() -> None:
-    supervision = pytest.importorskip("supervision", reason="pip install 'edgeunet[supervision]'")
+    supervision = pytest.importorskip("supervision", reason="pip install '.[supervision]'")
     confidence = np.full(MASK.shape, 51, np.uint8)
     found = detections(MASK, LEGEND, confidence=confidence)
     regions = regions_of(MASK, LEGEND)

@@ -15,7 +15,7 @@ for the libraries that they link are compiled with gcc, which export the names a
     python3 -m venv v11 && v11/bin/pip install --no-deps tensorrt-cu13-bindings==11.4.0.106
     v11/bin/python record.py tensorrt_bindings 11.4.0.json --placeholders /tmp/libs11
 
-TensorRT-RTX loads as it is installed, by `edgeunet[rtx]`:
+TensorRT-RTX loads as it is installed, by `.[rtx]`:
 
     python record.py tensorrt_rtx_bindings rtx-1.7.1.json
 
