@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -118,9 +119,32 @@ def echo_json(value: object, *, err: bool = False) -> None:
     click.echo(json.dumps(value, indent=1), err=err)
 
 
+_PAINTED = (
+    (re.compile(r"OUT OF TOLERANCE.*|first out of tolerance: .*|^\s*error\b", re.MULTILINE), "red"),
+    (
+        re.compile(r"  ok$|all stages within tolerance|\b0 errors, 0 warnings", re.MULTILINE),
+        "green",
+    ),
+    (re.compile(r"^(note|\s*warning)\b", re.MULTILINE), "yellow"),
+)
+"""Words that say how something ended, and their colours."""
+
+
+def paint(text: str) -> str:
+    """Text with colours for the words that say how something ended.
+
+    Not with `NO_COLOR` (no-color.org), and `click.echo` leaves them out in files and pipes.
+    """
+    if os.environ.get("NO_COLOR"):
+        return text
+    for words, colour in _PAINTED:
+        text = words.sub(click.style(r"\g<0>", fg=colour), text)
+    return text
+
+
 def echo(text: str, *, err: bool = False) -> None:
-    """Print text that may hold names from files, on stderr if asked."""
-    click.echo(printable_lines(text), err=err)
+    """Print text that may hold names from files, on stderr if asked; see `paint`."""
+    click.echo(paint(printable_lines(text)), err=err)
 
 
 def echo_step(step: str) -> None:

@@ -19,6 +19,7 @@ from click.exceptions import NoArgsIsHelpError, NoSuchCommand
 from .. import __version__
 from ..errors import EdgeUNetError, MissingDependencyError, printable_lines
 from ..extras import find_package
+from .common import paint
 
 # Each command is in a module of its name beside this file. It is imported on use: `edgeunet run`
 # never loads torch, and a device without the training extra still has its commands.
@@ -47,7 +48,7 @@ class Failure(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         """Print `error: ...` on stderr."""
-        click.echo(printable_lines(f"error: {self.message}"), file=file, err=True)
+        click.echo(paint(printable_lines(f"error: {self.message}")), file=file, err=True)
 
 
 class CommandGroup(click.Group):

@@ -48,6 +48,7 @@ from .options import options_from
     help="Also compare what `deploy` wrote of the bundle, on the target's own runtime.",
 )
 @option("-o", "output", type=DIRECTORY, help="Directory for parity.json and parity.html.")
+@option("--wide", is_flag=True, help="Also print tolerances, boundaries and errors of logits.")
 @json_option
 def command(
     bundle: Path,
@@ -59,6 +60,7 @@ def command(
     tensorrt: bool,
     deployed: tuple[Path, ...],
     output: Path | None,
+    wide: bool,
     as_json: bool,
 ) -> None:
     """Compare a bundle's masks with PyTorch's, stage by stage.
@@ -98,7 +100,7 @@ def command(
     if as_json:
         echo_json(parity.to_json())
     else:
-        echo(parity.table())
+        echo(parity.table(wide=wide))
     if parity.first_failure is not None:
         sys.exit(1)
 

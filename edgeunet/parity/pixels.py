@@ -55,6 +55,11 @@ class PixelsParity:
         """Whether enough pixels are equal."""
         return self.agreement >= self.wanted
 
+    @property
+    def held(self) -> str:
+        """The same in words, and what was promised if it is not kept."""
+        return "ok" if self.ok else f"OUT OF TOLERANCE: {self.wanted:.2%} promised"
+
 
 MasksOf = Callable[[npt.NDArray[Any]], npt.NDArray[np.uint8]]
 """Frames (N, H, W, C) -> masks (N, H, W)."""

@@ -45,6 +45,13 @@ class StageParity:
             return self.agreement >= self.wanted
         return self.agreement >= self.wanted and self.drop <= self.allowed_drop
 
+    @property
+    def held(self) -> str:
+        """The same in words, and what was promised if it is not kept."""
+        if not self.ok and self.agreement >= self.wanted:
+            return f"OUT OF TOLERANCE: at most {self.allowed_drop:.2f} points promised"
+        return "ok" if self.ok else f"OUT OF TOLERANCE: {self.wanted:.2%} promised"
+
 
 @dataclass(frozen=True)
 class FrameReport:
@@ -179,8 +186,9 @@ class ParityReport:
             "ok": self.first_failure is None,
         }
 
-    def table(self) -> str:
-        """Aligned text for a terminal."""
+    def table(self, *, wide: bool = False) -> str:
+        """Aligned text for a terminal; if wide, with tolerances, boundaries and logits."""
+        more = f"{'wanted':>9}{'boundary':>10}{'logit max':>11}{'mean':>9}" if wide else ""
         lines = [
             f"{self.model} {self.weights}, {self.precision} on {self.backend}: {self.frames} "
             f"frames of {self.data}; "
@@ -189,21 +197,21 @@ class ParityReport:
                 if self.reference_miou is None
                 else f"{self.reference} mIoU {self.reference_miou:.2f}"
             ),
-            f"{'stage':<16}{'agreement':>11}{'wanted':>9}{'mIoU':>8}{'drop':>7}{'boundary':>10}"
-            f"{'logit max':>11}{'mean':>9}",
+            f"{'stage':<16}{'agreement':>11}{'mIoU':>8}{'drop':>7}{more}",
         ]
         for stage in self.stages:
+            more = (
+                f"{stage.wanted:>9.2%}{stage.boundary:>10.2%}{stage.logit_max:>11.3g}"
+                f"{stage.logit_mean:>9.2g}"
+            )
             lines.append(
-                f"{stage.name:<16}{stage.agreement:>11.4%}{stage.wanted:>9.2%}"
-                f"{_points(stage.miou):>8}{_points(stage.drop):>7}{stage.boundary:>10.2%}"
-                f"{stage.logit_max:>11.3g}"
-                f"{stage.logit_mean:>9.2g}" + ("" if stage.ok else "  OUT OF TOLERANCE")
+                f"{stage.name:<16}{stage.agreement:>11.4%}{_points(stage.miou):>8}"
+                f"{_points(stage.drop):>7}{more if wide else ''}  {stage.held}"
             )
         for each in self.pixels:
             lines.append(
-                f"{each.name:<16}{each.agreement:>11.4%}{each.wanted:>9.2%}  of the runtime's "
-                f"masks; pixels that differ: {each.differing}"
-                + ("" if each.ok else "  OUT OF TOLERANCE")
+                f"{each.name:<16}{each.agreement:>11.4%} of the runtime's masks; pixels that "
+                f"differ: {each.differing}  {each.held}"
             )
         if self.left_out:
             lines.append(self.left_out_text())

@@ -56,6 +56,27 @@ def test_a_stage_has_to_keep_both_tolerances(changes: dict[str, float | None], o
     assert replace(STAGE, **changes).ok is ok  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("changes", "held"),
+    [
+        ({}, "ok"),
+        ({"agreement": 0.9799}, "OUT OF TOLERANCE: 98.00% promised"),
+        ({"drop": 0.51}, "OUT OF TOLERANCE: at most 0.50 points promised"),
+    ],
+)
+def test_table_says_which_promise_is_not_kept(changes: dict[str, float], held: str) -> None:
+    stage = replace(STAGE, **changes)  # type: ignore[arg-type]
+    table = replace(REPORT, stages=(stage,)).table().splitlines()
+    assert table[2].endswith(f"  {held}")
+    assert [len(table[1].split()), "boundary" in table[1]] == [4, False]
+
+
+def test_wide_table_has_tolerances_boundaries_and_logits() -> None:
+    heads, first = REPORT.table(wide=True).splitlines()[1:3]
+    assert heads.split() == "stage agreement mIoU drop wanted boundary logit max mean".split()
+    assert first.split()[2:] == "99.0000% 98.00 0.50 98.00% 97.00% 0.25 0.01 ok".split()
+
+
 def test_the_first_stage_out_of_tolerance_is_named() -> None:
     assert REPORT.first_failure is None
     assert "all stages within tolerance" in REPORT.table()
@@ -93,7 +114,7 @@ def test_without_labels_there_is_no_miou_and_the_budget_is_not_checked() -> None
     table = report.table()
     assert "mIoU -" not in table
     assert table.splitlines()[0].endswith("3 frames of cells; no labels")
-    assert table.splitlines()[2].split()[4:6] == ["-", "-"]
+    assert table.splitlines()[2].split()[3:] == ["-", "-", "ok"]
     assert "budget not checked: no labels; pass --data" in table
     assert "within tolerance" not in table
     data = json.loads(json.dumps(report.to_json()))
