@@ -105,6 +105,7 @@ CASES = [
         for name, provider in PROVIDERS.items()
         if provider.is_installed and provider.has_hardware() and "fp16" in provider.graphs
     ),
+    Case("onnxruntime", LoadOptions(provider="qnn"), None),  # Hexagon, or its emulator
 ]
 
 
@@ -117,6 +118,8 @@ def bundle(int8_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundl
 @pytest.fixture(scope="module", params=CASES, ids=str)
 def case(request: pytest.FixtureRequest) -> Case:
     chosen: Case = request.param
+    if chosen.options.provider == "qnn" and not PROVIDERS["qnn"].is_installed:
+        pytest.skip("needs the extra [qnn]")
     return chosen
 
 
