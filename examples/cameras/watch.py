@@ -1,6 +1,6 @@
 """Several cameras or films through one net: what is seen where, and how each source fared.
 
-    python examples/cameras.py BUNDLE door=rtsp://10.0.0.5/main yard=yard.mp4
+    python examples/cameras/watch.py BUNDLE door=rtsp://10.0.0.5/main yard=yard.mp4
 
 The frames of all are batched together. A source that hangs or fails holds up none of the others.
 `edgeunet run BUNDLE door=rtsp://10.0.0.5/main yard=yard.mp4 -o masks/` is the same, to files.
