@@ -117,7 +117,10 @@ def test_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
 @slow
 def test_wheel_runs_without_the_sources(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
     wheel.extractall(tmp_path)
-    code = "import edgeunet.runtime, edgeunet.cli.main; print(edgeunet.runtime.__file__)"
+    code = (
+        "import edgeunet.exporting, edgeunet.runtime as runtime, edgeunet.cli.main;"
+        "print(runtime.__file__)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )

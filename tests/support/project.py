@@ -29,7 +29,11 @@ def extras() -> dict[str, list[str]]:
 
 
 def build_wheel(folder: Path) -> zipfile.ZipFile:
-    """The wheel of a copy of the sources: the build leaves files beside them."""
+    """The wheel of a copy of the sources: the build leaves files beside them.
+
+    Links are files with what they point to, as git leaves them on Windows without developer mode.
+    `test_fresh_venv` installs from the links.
+    """
     sources = folder / "sources"
     sources.mkdir()
     for name in _FILES:
@@ -38,6 +42,10 @@ def build_wheel(folder: Path) -> zipfile.ZipFile:
         shutil.copytree(
             ROOT / name, sources / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
         )
+    for link in [path for path in (sources / "edgeunet").iterdir() if path.is_symlink()]:
+        points_to = link.readlink().as_posix()
+        link.unlink()
+        link.write_text(points_to)
     target = folder / "wheel"
     done = subprocess.run(
         [
