@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -21,8 +19,7 @@ from ..bundle.manifest import InputSpec
 from ..data.check import check_dataset
 from ..data.datasets import Dataset
 from ..data.fit import Fit, Frame
-from ..errors import CheckpointError, TrainingError
-from ..files import write_bytes
+from ..errors import TrainingError
 from ..gate.calibrate import calibrate_checkpoint
 from ..metrics import Mask
 from ..models import Card, Checkpoint, SegmentationNet, create_model, save_checkpoint
@@ -31,7 +28,6 @@ from ..models.foreign import judge_encoder, load_encoder
 from ..models.reference import evaluate_on, reference_mask, to_input
 from ..models.state_dict import read_tensors
 from ..models.structure import Structure, resize
-from ..models.weight_files import read_weight_file
 from .config import WEIGHTS, Clock, Progress, TrainConfig
 from .crops import crops_for
 from .feed import Plan, Step, open_feed
@@ -39,14 +35,13 @@ from .losses import LOSSES, Target, gate_loss
 from .optimizer import Average, adamw, warmup_cosine
 from .precision import mixed_precision
 from .start import load_start, training_format
+from .state import StateFile, write_log
 from .teacher import Teacher, taught_loss
 from .transfer import one_late
 from .unlabelled import Unlabelled, UnlabelledCrops
 
 STATISTICS_IMAGES = 96
 """Training images that the batch statistics are taken from."""
-
-_SAVE_PAUSE = 20  # times as long as saving a state takes: epochs on a GPU may be as short
 
 _MODULES = ("net", "averaged", "optimizer", "schedule")  # a state holds their state_dict
 _COUNTERS = ("epoch", "best", "seconds", "initial", "log")  # a state holds them as they are
@@ -125,7 +120,7 @@ class Trainer:
         # For the card, what other nets of this recipe tell: metrics, and the gate's thresholds.
         self.judged: dict[str, Any] = {}
         self.gate: tuple[float, ...] | None = None
-        self._save_at = 0.0  # when the state is due again
+        self._state = StateFile(output, self._identity())
 
     def _new_net(self) -> SegmentationNet:
         torch.manual_seed(self.config.seed)
@@ -158,22 +153,14 @@ class Trainer:
 
     def resume(self) -> bool:
         """Resume from `last.pt` if it exists; CheckpointError if it belongs to another run."""
-        path = self.output / "last.pt"
-        if not path.exists():
+        state = self._state.read((*_MODULES, *_COUNTERS))
+        if state is None:
             return False
-        state = read_weight_file(path)
-        if missing := [name for name in ("run", *_MODULES, *_COUNTERS) if name not in state]:
-            raise CheckpointError(f"{path} lacks {', '.join(missing)}. Remove it to start again.")
-        if state["run"] != self._run_id():
-            raise CheckpointError(
-                f"{path} belongs to another run, {state['run']}; this one is {self._run_id()}. Use "
-                "the same arguments, or another output directory."
-            )
         for name in _MODULES:
             getattr(self, name).load_state_dict(state[name])
         for name in _COUNTERS:
             setattr(self, name, state[name])
-        self._write_log()
+        write_log(self.output, self.log)
         return True
 
     # Training
@@ -203,7 +190,7 @@ class Trainer:
             self.log.append(
                 {"epoch": self.epoch, "loss": round(loss, 5), "miou": miou, "minutes": minutes}
             )
-            if miou is not None or last or time.monotonic() > self._save_at:
+            if miou is not None or last or self._state.is_due:
                 self._save_state()
             report(clock.progress(self.epoch / self.config.epochs, self.epoch, loss, miou))
         best = self.output / WEIGHTS
@@ -351,9 +338,9 @@ class Trainer:
 
     # State
 
-    def _run_id(self) -> str:
+    def _identity(self) -> dict[str, Any]:
         """Everything that a state and the run that resumes it must have in common."""
-        run = {
+        return {
             "model": self.model_name,
             "arguments": self.arguments,
             "data": self.dataset.name,
@@ -362,24 +349,12 @@ class Trainer:
             **({} if self.structure is None else {"structure": self.structure}),
             **self.lessons,
         }
-        return json.dumps(run, sort_keys=True)
 
     def _save_state(self) -> None:
-        """Write state and log; the next time once it costs a twentieth of the time since then."""
-        started = time.monotonic()
-        state = {
-            "run": self._run_id(),
-            **{name: getattr(self, name).state_dict() for name in _MODULES},
-            **{name: getattr(self, name) for name in _COUNTERS},
-        }
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        write_bytes(self.output / "last.pt", buffer.getvalue())
-        self._write_log()
-        now = time.monotonic()
-        self._save_at = now + _SAVE_PAUSE * (now - started)
-
-    def _write_log(self) -> None:
-        """Write the whole log, so that it matches the state even after a kill between the two."""
-        lines = "".join(json.dumps(entry) + "\n" for entry in self.log)
-        write_bytes(self.output / "log.jsonl", lines.encode())
+        self._state.write(
+            {
+                **{name: getattr(self, name).state_dict() for name in _MODULES},
+                **{name: getattr(self, name) for name in _COUNTERS},
+            }
+        )
+        write_log(self.output, self.log)

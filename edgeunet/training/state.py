@@ -1,0 +1,73 @@
+"""Files that a run resumes from: its state, and the log of its epochs."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import CheckpointError
+from ..files import write_bytes
+from ..models.weight_files import read_weight_file
+
+STATE, LOG = "last.pt", "log.jsonl"
+
+_PAUSE = 20  # times as long as saving a state takes: epochs on a GPU may be as short
+
+
+class StateFile:
+    """The state of a run in its folder.
+
+    Args:
+        run: what a state and the run that resumes it must have in common.
+    """
+
+    def __init__(self, folder: Path, run: Mapping[str, Any]) -> None:
+        self._path = folder / STATE
+        self._run = json.dumps(run, sort_keys=True)
+        self._due = 0.0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether saving costs at most a twentieth of the time since the last one."""
+        return time.monotonic() > self._due
+
+    def read(self, names: Sequence[str]) -> dict[str, Any] | None:
+        """What was written under these names; None if nothing was.
+
+        Raises:
+            CheckpointError: damaged, a name is missing, or it belongs to another run.
+        """
+        if not self._path.exists():
+            return None
+        state = read_weight_file(self._path)
+        if missing := [name for name in ("run", *names) if name not in state]:
+            raise CheckpointError(
+                f"{self._path} lacks {', '.join(missing)}. Remove it to start again."
+            )
+        if state["run"] != self._run:
+            raise CheckpointError(
+                f"{self._path} belongs to another run, {state['run']}; this one is {self._run}. "
+                "Use the same arguments, or another output directory."
+            )
+        return {name: state[name] for name in names}
+
+    def write(self, state: Mapping[str, Any]) -> None:
+        """Replace the state by this one: tensors and plain values."""
+        started = time.monotonic()
+        buffer = io.BytesIO()
+        torch.save({"run": self._run, **state}, buffer)
+        write_bytes(self._path, buffer.getvalue())
+        now = time.monotonic()
+        self._due = now + _PAUSE * (now - started)
+
+
+def write_log(folder: Path, epochs: Sequence[Mapping[str, Any]]) -> None:
+    """Write the whole log, so that it matches the state even after a kill between the two."""
+    lines = "".join(json.dumps(epoch) + "\n" for epoch in epochs)
+    write_bytes(folder / LOG, lines.encode())
