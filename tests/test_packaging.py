@@ -70,6 +70,7 @@ def test_wheel_holds_weights_kernels_pages_and_the_typing_marker_and_nothing_els
             "benchmark/templates",
             "data/templates",
             "parity/templates",
+            "training/templates",
             "tuning/templates",
         )
         for path in (ROOT / "edgeunet" / folder).iterdir()

@@ -24,6 +24,7 @@ from ..errors import UsageError
 from ..fields import described
 from ..training.config import WEIGHTS, Progress, TrainConfig
 from ..training.cross_validation import check_classes
+from ..training.page import PAGE
 from ..training.teacher import open_teacher
 from ..training.train import check_grouping, check_lessons, input_of, open_start, train
 from .common import DIRECTORY, Command, echo, echo_json, echo_next, json_option, option
@@ -183,7 +184,8 @@ def command(
     Checks all images and masks first, and prints how much there is of each class.
 
     Writes config.toml, the options that were given, and best.safetensors, the weights of the epoch
-    with the highest validation mIoU, or with --with-val of the last epoch. An interrupted run
+    with the highest validation mIoU, or with --with-val of the last epoch. The page train.html
+    shows classes, curves, the confusion matrix and the worst frames. An interrupted run
     resumes and ends with bit-identical weights.
 
     \b
@@ -207,14 +209,15 @@ def command(
         )
     write_config(output / CONFIG, without=("output", "check"))
     if as_json:
-        return echo_json({"checkpoint": str(output / WEIGHTS), "metrics": card.metrics})
+        paths = {"checkpoint": str(output / WEIGHTS), "page": str(output / PAGE)}
+        return echo_json({**paths, "metrics": card.metrics})
     if (judged := card.metrics.get("cross_validation")) is not None:
         scores = ", ".join(f"{fold['miou']:.2f}" for fold in judged["folds"])
         echo(f"cross-validated mIoU {judged['miou']:.2f} % (folds: {scores})")
     miou = card.metrics.get("miou")
     found = "trained on val too" if miou is None else f"mIoU {miou:.2f} %"
     weights, frames = output / WEIGHTS, shlex.quote(data)
-    echo(f"{found}, wrote {weights}")
+    echo(f"{found}, wrote {weights} and {output / PAGE}")
     echo_next(
         f"edgeunet export --model {model} --weights {shlex.quote(str(weights))} --int8 "
         f"--calib {frames} --data {frames}"

@@ -104,17 +104,17 @@ def _shown(dataset: Dataset, split: str, counts: SplitContents) -> Iterator[Show
         image = _as_rgb(read_picture(sample.image).pixels)
         mask = read_labels(sample, num_classes=len(dataset.classes))
         size = mask.shape[0], mask.shape[1]
-        image, mask = _reduced(image, mask)
-        coloured = _coloured(mask, dataset.palette)
-        bare = (mask == IGNORE) | ~coloured.any(axis=2)  # black would only darken it
-        blend = np.where(bare[..., None], image, image // 2 + coloured // 2)
+        image, mask = reduced(image, mask)
+        colours = coloured(mask, dataset.palette)
+        bare = (mask == IGNORE) | ~colours.any(axis=2)  # black would only darken it
+        blend = np.where(bare[..., None], image, image // 2 + colours // 2)
         yield Shown(
             str(sample.image.relative_to(dataset.root)),
             str(sample.labels.path.relative_to(dataset.root)),
             size,
             {
                 "image": data_url("jpeg", image),
-                "mask": data_url("png", coloured),
+                "mask": data_url("png", colours),
                 "both": data_url("jpeg", blend.astype(np.uint8)),
             },
         )
@@ -132,7 +132,8 @@ def _as_rgb(pixels: npt.NDArray[np.generic]) -> Rgb:
     return shown
 
 
-def _reduced(image: Rgb, mask: Mask) -> tuple[Rgb, Mask]:
+def reduced(image: Rgb, mask: Mask) -> tuple[Rgb, Mask]:
+    """Picture (H, W, 3) and mask (H, W) at a size for a page, if they are larger."""
     height, width = mask.shape
     scale = min(1.0, _SIDE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -143,11 +144,11 @@ def _reduced(image: Rgb, mask: Mask) -> tuple[Rgb, Mask]:
     return small, ids
 
 
-def _coloured(mask: Mask, palette: Palette) -> Rgb:
+def coloured(mask: Mask, palette: Palette) -> Rgb:
     """Colours of the classes; stripes for pixels that do not count."""
     table = np.full((256, 3), _NO_CLASS, np.uint8)
     table[: len(palette)] = palette
-    coloured: Rgb = table[mask]
+    picture: Rgb = table[mask]
     rows, columns = np.indices(mask.shape)
-    coloured[(mask == IGNORE) & ((rows + columns) % 8 < 3)] = _STRIPE
-    return coloured
+    picture[(mask == IGNORE) & ((rows + columns) % 8 < 3)] = _STRIPE
+    return picture

@@ -194,12 +194,14 @@ class Evaluation:
     """Predicted masks compared with the labels of a split.
 
     confusion: pixels by (true class, predicted class). boundary: F1 of the class boundaries within
-    2 pixels, averaged over the images, 0..1. classes: names by class id.
+    2 pixels, averaged over the images, 0..1. classes: names by class id. images: mean IoU of each
+    image by itself, in percent.
     """
 
     confusion: Matrix
     boundary: float
     classes: tuple[str, ...]
+    images: tuple[float, ...] = ()
 
     @property
     def miou(self) -> float:
@@ -235,15 +237,18 @@ def evaluate_on(
     """
     num_classes = len(dataset.classes)
     confusion = np.zeros((num_classes, num_classes), np.int64)
-    boundaries = []
+    boundaries, images = [], []
     for sample in dataset.samples(split):
         truth = read_labels(sample, num_classes=num_classes)
         predicted = predict(fit.read(sample.image))
-        confusion += confusion_matrix(truth, predicted, num_classes=num_classes)
+        pixels = confusion_matrix(truth, predicted, num_classes=num_classes)
+        confusion += pixels
+        images.append(round(100 * mean_iou(pixels), 3))
         # Ignored pixels are made equal on both sides, so that predictions there do not count.
         boundaries.append(boundary_f1(truth, np.where(truth == IGNORE, truth, predicted)))
     check_labels(confusion, dataset.classes, where=str(dataset.root / split))
-    return Evaluation(confusion, float(np.mean(boundaries)), dataset.classes)
+    boundary = float(np.mean(boundaries))
+    return Evaluation(confusion, boundary, dataset.classes, tuple(images))
 
 
 @torch.inference_mode()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -43,8 +44,9 @@ from .unlabelled import Unlabelled, UnlabelledCrops
 STATISTICS_IMAGES = 96
 """Training images that the batch statistics are taken from."""
 
-_MODULES = ("net", "averaged", "optimizer", "schedule")  # a state holds their state_dict
-_COUNTERS = ("epoch", "best", "seconds", "initial", "log")  # a state holds them as they are
+# A state holds the state_dict of the ones, and the others as they are.
+_MODULES = ("net", "averaged", "optimizer", "schedule")
+_VALUES = ("epoch", "best", "found", "seconds", "initial", "log")
 
 
 class Trainer:
@@ -115,6 +117,8 @@ class Trainer:
         warmup = max(1, round(config.warmup * total))
         self.schedule = warmup_cosine(self.optimizer, warmup=warmup, total=total)
         self.epoch, self.best, self.seconds = 0, -1.0, 0.0  # best: mIoU in percent
+        # Of the best epoch: "confusion" of val, and mIoU of its "images" each by itself.
+        self.found: dict[str, Any] | None = None
         self.log: list[dict[str, Any]] = []  # one entry per epoch
         self.initial: dict[str, Any] | None = None  # how the initial weights were trained
         # For the card, what other nets of this recipe tell: metrics, and the gate's thresholds.
@@ -153,12 +157,12 @@ class Trainer:
 
     def resume(self) -> bool:
         """Resume from `last.pt` if it exists; CheckpointError if it belongs to another run."""
-        state = self._state.read((*_MODULES, *_COUNTERS))
+        state = self._state.read((*_MODULES, *_VALUES))
         if state is None:
             return False
         for name in _MODULES:
             getattr(self, name).load_state_dict(state[name])
-        for name in _COUNTERS:
+        for name in _VALUES:
             setattr(self, name, state[name])
         write_log(self.output, self.log)
         return True
@@ -274,17 +278,18 @@ class Trainer:
         net = self._averaged_net()
         self._refresh_statistics(net)
         net.eval()
-
-        def predict(image: Frame) -> Mask:
-            with self._autocast():
-                return reference_mask(net, image, self.spec)
-
-        found = evaluate_on(predict, self.dataset, "val", fit=self.fit)
+        found = evaluate_on(partial(self.predict, net), self.dataset, "val", fit=self.fit)
         if found.miou > self.best:
             self.best = found.miou
+            self.found = {"confusion": found.confusion.tolist(), "images": list(found.images)}
             card = self._card(found.metrics(), round(seconds / 60, 1))
             save_checkpoint(self.output / WEIGHTS, net, card, half=True)
         return found.miou
+
+    def predict(self, net: SegmentationNet, image: Frame) -> Mask:
+        """Class ids (H, W) of an image, as validation takes them from a net."""
+        with self._autocast():
+            return reference_mask(net, image, self.spec)
 
     def _save_last(self, seconds: float) -> None:
         """Save the averaged weights of a net that is not validated."""
@@ -354,7 +359,7 @@ class Trainer:
         self._state.write(
             {
                 **{name: getattr(self, name).state_dict() for name in _MODULES},
-                **{name: getattr(self, name) for name in _COUNTERS},
+                **{name: getattr(self, name) for name in _VALUES},
             }
         )
         write_log(self.output, self.log)

@@ -25,6 +25,7 @@ from .config import WEIGHTS, Progress, TrainConfig
 from .cross_validation import (
     DIVISION,
     FOLDS,
+    CrossValidation,
     Report,
     check_classes,
     check_unseen,
@@ -37,6 +38,7 @@ from .cross_validation import (
 )
 from .inputs import input_for
 from .loop import Trainer
+from .page import write_page
 from .start import structure_for
 from .teacher import open_teacher
 from .unlabelled import Unlabelled
@@ -78,8 +80,8 @@ def train(
     Args:
         data: data set or its path, or `cells` for procedural frames, which are written into
             `output`.
-        output: receives best.safetensors and best.json, last.pt to resume from, and log.jsonl;
-            with folds also folds.json, and the runs of the folds in `folds`.
+        output: receives best.safetensors and best.json, last.pt to resume from, log.jsonl, and the
+            page train.html; with folds also folds.json, and the runs of the folds in `folds`.
         size: (height, width) of the net's input at inference. None takes the first image's size,
             rounded to what the net accepts.
         channels, levels, resize, fill, filter: as in `InputSpec`. None takes those of `initial`,
@@ -146,12 +148,15 @@ def train(
     )
     trainer = recipe.trainer(dataset, output, teacher=teacher)
     describe(trainer.contents)
+    judged = None
     if folds is not None:
         parts = split_folds(dataset, folds, group_by)
         open_on = None if gate_open is None else gate_open / 100
         judge = _Judge(recipe, output, parts, group_by, teacher, open_on)
-        report = judge.judge(trainer, report)
-    return recipe.finish(trainer, report)
+        judged, report = judge.judge(trainer, report)
+    card = recipe.finish(trainer, report)
+    write_page(trainer, judged)
+    return card
 
 
 @dataclass(frozen=True)
@@ -212,11 +217,11 @@ class _Judge:
     teacher: str | Path | None
     open_on: float | None
 
-    def judge(self, trainer: Trainer, report: Report) -> Report:
+    def judge(self, trainer: Trainer, report: Report) -> tuple[CrossValidation, Report]:
         """Train a net without each fold, and keep what they tell for the trainer's card.
 
         Returns:
-            What the trainer's own run is to report to.
+            What they tell, and what the trainer's own run is to report to.
         """
         by_fold, train = self._teachers(trainer), trainer.contents.train
         check_classes(self.folds, trainer.dataset, trainer.contents)
@@ -239,7 +244,7 @@ class _Judge:
         trainer.judged = {"cross_validation": judged.metrics()}
         if judged.presence is not None:
             trainer.gate, trainer.judged["gate"] = cross_fit(judged, self.open_on)
-        return last
+        return judged, last
 
     def _teachers(self, trainer: Trainer) -> list[str | Path | None]:
         """The teacher of each fold; UsageError if what a net starts from has seen too much."""

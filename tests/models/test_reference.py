@@ -66,6 +66,8 @@ def test_scores_are_those_of_all_pixels_and_of_the_boundaries_mean(dataset: Data
     right[:, -1] = wrong[:, -1] = IGNORE
     assert found.boundary == pytest.approx((1 + boundary_f1(right, wrong)) / 2)
     assert 0 < found.boundary < 1
+    # The first image is right; of the second 7 of 11 columns of sky, and 8 of 12 of road.
+    assert found.images == (100.0, round(100 * (7 / 11 + 8 / 12) / 2, 3))
 
 
 def test_answer_of_one_class_is_not_praised_by_labels_of_one(dataset: Dataset) -> None:

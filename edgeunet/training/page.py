@@ -1,0 +1,185 @@
+"""A training as an HTML page that needs nothing from elsewhere, from `templates/`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..data.check import SplitContents
+from ..data.datasets import read_labels
+from ..data.fit import visible
+from ..data.page import coloured, reduced
+from ..files import write_bytes
+from ..metrics import Matrix, in_percent, iou_per_class, mean_iou
+from ..models import Checkpoint
+from ..pages import data_url, render
+from .config import WEIGHTS
+from .cross_validation import CrossValidation
+from .curves import HEIGHT, PLOT, WIDTH, draw
+from .loop import Trainer
+
+PAGE = "train.html"
+WORST = 6
+"""Frames on the page."""
+
+_MOST_CLASSES = 24  # of a matrix that can be read; the others, which are taken best, are one row
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Predictions of images that a net was not trained on. title: which."""
+
+    title: str
+    confusion: Matrix
+
+    @property
+    def iou(self) -> tuple[float | None, ...]:
+        """Of each class, in percent."""
+        return in_percent(iou_per_class(self.confusion))
+
+    @property
+    def miou(self) -> float:
+        """In percent."""
+        return 100 * mean_iou(self.confusion)
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Shares of the labels' pixels, 0..1: a row for each label, None if it has no pixel."""
+
+    names: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[float | None, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A frame on the page. miou: in percent. pictures: `data:` URLs by caption."""
+
+    name: str
+    miou: float
+    pictures: dict[str, str]
+
+
+def write_page(trainer: Trainer, judged: CrossValidation | None = None) -> None:
+    """Write the page of a run that has ended, into its folder.
+
+    The classes come first, then the curves of all epochs, the confusion matrix, and the worst
+    frames of val as the net that is kept sees them, without its gate. A run that keeps its last
+    epoch has no such frames, and its classes are those of the folds, if there are any.
+    """
+    contents, dataset, config = trainer.contents, trainer.dataset, trainer.config
+    measures = []
+    if trainer.found is not None:
+        measures.append(Measure("on val", np.array(trainer.found["confusion"])))
+    if judged is not None:
+        measures.append(Measure("cross-validated", judged.pooled.confusion))
+    scored = [(each["epoch"], each["miou"]) for each in trainer.log if each["miou"] is not None]
+    best = max(scored, key=lambda each: each[1], default=None)
+    curves = [draw("loss", [(each["epoch"], each["loss"]) for each in trainer.log], trainer.epoch)]
+    if best is not None:
+        curves.append(draw("mIoU on val, percent", scored, trainer.epoch, best=best[0]))
+    page = render(
+        Path(__file__).parent / "templates" / "train.html",
+        model=trainer.model_name,
+        contents=contents,
+        epochs=trainer.epoch,
+        minutes=trainer.seconds / 60,
+        device=trainer.device,
+        notes=list(_notes(trainer, best, judged)),
+        measures=measures,
+        classes=[
+            {
+                "name": name,
+                "colour": dataset.palette[index],
+                "ious": [measure.iou[index] for measure in measures],
+                "pixels": [_pixels(split, index) for split in (contents.train, contents.val)],
+            }
+            for index, name in enumerate(dataset.classes)
+        ],
+        folds=() if judged is None else judged.folds,
+        curves=curves,
+        width=WIDTH,
+        height=HEIGHT,
+        plot=PLOT,
+        confusion=confusion_of(measures[0].confusion, dataset.classes) if measures else None,
+        frames=[] if trainer.found is None else list(_worst(trainer, trainer.found["images"])),
+        options=list(asdict(config).items()),
+    )
+    write_bytes(trainer.output / PAGE, page.encode())
+
+
+def confusion_of(pixels: Matrix, classes: Sequence[str]) -> Confusion:
+    """Shares of a matrix of pixels (C, C), by label and prediction.
+
+    Of many classes those with the lowest IoU have rows and columns, the rest is taken together.
+
+    Example:
+        >>> from edgeunet.training.page import confusion_of
+        >>> confusion_of(np.array([[3, 1], [0, 4]]), ["sea", "ship"]).rows
+        (('sea', (0.75, 0.25)), ('ship', (0.0, 1.0)))
+    """
+    names = list(classes)
+    if len(names) > _MOST_CLASSES:
+        kept = np.sort(np.argsort(iou_per_class(pixels), kind="stable")[: _MOST_CLASSES - 1])
+        place = np.full(len(names), len(kept))
+        place[kept] = np.arange(len(kept))
+        merged = np.zeros((_MOST_CLASSES, _MOST_CLASSES), pixels.dtype)
+        np.add.at(merged, (place[:, None], place[None]), pixels)
+        others = f"{len(names) - len(kept)} others"
+        pixels, names = merged, [*(names[index] for index in kept), others]
+    rows = []
+    for name, row in zip(names, pixels, strict=True):
+        whole = int(row.sum())
+        rows.append((name, tuple(int(part) / whole if whole else None for part in row)))
+    return Confusion(tuple(names), tuple(rows))
+
+
+def _notes(
+    trainer: Trainer, best: tuple[int, float] | None, judged: CrossValidation | None
+) -> Iterator[str]:
+    """What is kept and why, and what it was measured on."""
+    if best is not None:
+        yield f"Epoch {best[0]} has the highest mIoU on val, {best[1]:.2f} %, and is kept."
+    else:
+        why = (
+            "the net was trained on val too (--with-val)"
+            if trainer.config.with_val
+            else "val was not looked at (validate_every is 0)"
+        )
+        alone = "" if judged is not None else " There is no more to show than the loss."
+        yield f"The last epoch is kept, and has no mIoU, because {why}.{alone}"
+    if judged is not None:
+        yield (
+            f"{len(judged.folds)} nets of the same recipe, each judged on images that it has not "
+            f"seen: mIoU {judged.pooled.miou:.2f} %. The curves are those of the net of all images."
+        )
+
+
+def _pixels(split: SplitContents, index: int) -> tuple[int, float]:
+    """Pixels of a class in a split, and their share."""
+    return int(split.pixels[index]), split.pixels[index] / split.pixels.sum()
+
+
+def _worst(trainer: Trainer, scores: Sequence[float]) -> Iterator[Shown]:
+    """Frames of val with the lowest scores, as the kept net sees them."""
+    dataset, spec = trainer.dataset, trainer.spec
+    samples = dataset.samples("val")
+    net = Checkpoint.open(trainer.output / WEIGHTS).net.to(trainer.device)
+    for index in sorted(range(len(scores)), key=scores.__getitem__)[:WORST]:
+        sample = samples[index]
+        frame = trainer.fit.read(sample.image)
+        picture = visible(frame, spec.frame_channels, spec.levels)
+        image, labels = reduced(picture, read_labels(sample, num_classes=len(dataset.classes)))
+        _, predicted = reduced(picture, trainer.predict(net, frame))
+        yield Shown(
+            str(sample.image.relative_to(dataset.root)),
+            scores[index],
+            {
+                "image": data_url("jpeg", image),
+                "label": data_url("png", coloured(labels, dataset.palette)),
+                "prediction": data_url("png", coloured(predicted, dataset.palette)),
+            },
+        )
