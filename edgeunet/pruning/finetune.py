@@ -93,4 +93,4 @@ def _config(card: Card, epochs: int) -> TrainConfig:
             f"the card's training record does not fit the trainer: {error}. Correct "
             "the record, or pass --finetune-epochs 0."
         ) from None
-    return replace(config, epochs=epochs)
+    return replace(config, epochs=epochs, patience=None)  # that of other epochs

@@ -22,11 +22,12 @@ class TrainConfig:
 
     crop: (height, width), pixels. warmup: share of the steps with a rising learning rate; a cosine
     to 0 follows. ema: decay of the weights' moving average, which is validated and saved.
-    validate_every: epochs from one validation to the next; 0 keeps the last epoch. loss: a name in
-    `LOSSES`. border: w0 of `weight_map`. focus: see `Focus`. mix: see `mix_classes`. temperature,
-    teacher_weight: 1 as in Yang et al., CVPR 2022 (arXiv 2204.06986), pixel by pixel.
-    unlabelled_share: a half as in Yang et al., CVPR 2023 (arXiv 2208.09910); an epoch stays a pass
-    over the labelled images.
+    validate_every: epochs from one validation to the next; 0 keeps the last epoch. patience: looked
+    at after each validation, so that with 5 epochs between two of them 6 to 10 are the same.
+    loss: a name in `LOSSES`. border: w0 of `weight_map`. focus: see `Focus`. mix: see
+    `mix_classes`. temperature, teacher_weight: 1 as in Yang et al., CVPR 2022 (arXiv 2204.06986),
+    pixel by pixel. unlabelled_share: a half as in Yang et al., CVPR 2023 (arXiv 2208.09910); an
+    epoch stays a pass over the labelled images.
     """
 
     crop: tuple[int, int] = described((192, 256), "Size of the training crops.", ge=1)
@@ -53,6 +54,13 @@ class TrainConfig:
     )
     seed: int = described(0, "Seed of weights and crops.")
     validate_every: int = 5
+    patience: int | None = described(
+        None,
+        "Stop once val's mIoU has not risen for so many epochs; it is measured after every 5th.",
+        ge=1,
+        metavar="EPOCHS",
+        shown_default="all epochs",
+    )
     loss: str = described(
         "cross_entropy_dice",
         "Loss of every head.",
@@ -97,6 +105,24 @@ class TrainConfig:
         if self.scale[0] > self.scale[1]:
             raise UsageError(
                 f"scale is {self.scale[0]:g} to {self.scale[1]:g}; the smaller zoom comes first."
+            )
+        if self.patience is not None:
+            self._check_patience(self.patience)
+
+    def _check_patience(self, patience: int) -> None:
+        """UsageError if it could never end a run."""
+        if not self.validates:
+            raise UsageError(
+                "got --patience, but val is not looked at (--with-val, or validate_every is 0), so "
+                "that there is no mIoU to rise. Leave one of the two out."
+            )
+        every = self.validate_every
+        longest = (self.epochs - 1) // every * every - every  # from the first one to the last
+        if patience > longest:
+            raise UsageError(
+                f"patience is {patience}, which never ends {self.epochs} epochs early: val is "
+                f"looked at every {every} epochs. Pass "
+                + (f"{longest} or less, or more --epochs." if longest > 0 else "more --epochs.")
             )
 
     @property

@@ -122,8 +122,8 @@ def cross_fit(
 
 
 def of_fold(config: TrainConfig) -> TrainConfig:
-    """A run's options for the runs of its folds."""
-    return replace(config, with_val=False, validate_every=0)
+    """A run's options for the runs of its folds, which no mIoU ends."""
+    return replace(config, with_val=False, validate_every=0, patience=None)
 
 
 def division(folds: Sequence[Fold]) -> dict[str, list[str]]:

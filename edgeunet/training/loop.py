@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -32,21 +33,24 @@ from ..models.structure import Structure, resize
 from .config import WEIGHTS, Clock, Progress, TrainConfig
 from .crops import crops_for
 from .feed import Plan, Step, open_feed
+from .history import Epoch, History
 from .losses import LOSSES, Target, gate_loss
 from .optimizer import Average, adamw, warmup_cosine
 from .precision import mixed_precision
 from .start import load_start, training_format
-from .state import StateFile, write_log
+from .state import StateFile
 from .teacher import Teacher, taught_loss
 from .transfer import one_late
 from .unlabelled import Unlabelled, UnlabelledCrops
+
+_log = logging.getLogger(__name__)
 
 STATISTICS_IMAGES = 96
 """Training images that the batch statistics are taken from."""
 
 # A state holds the state_dict of the ones, and the others as they are.
 _MODULES = ("net", "averaged", "optimizer", "schedule")
-_VALUES = ("epoch", "best", "found", "seconds", "initial", "log")
+_VALUES = ("epoch", "found", "seconds", "initial")
 
 
 class Trainer:
@@ -116,10 +120,10 @@ class Trainer:
         total = config.epochs * self.steps
         warmup = max(1, round(config.warmup * total))
         self.schedule = warmup_cosine(self.optimizer, warmup=warmup, total=total)
-        self.epoch, self.best, self.seconds = 0, -1.0, 0.0  # best: mIoU in percent
+        self.epoch, self.seconds = 0, 0.0
+        self.history = History(config.patience)
         # Of the best epoch: "confusion" of val, and mIoU of its "images" each by itself.
         self.found: dict[str, Any] | None = None
-        self.log: list[dict[str, Any]] = []  # one entry per epoch
         self.initial: dict[str, Any] | None = None  # how the initial weights were trained
         # For the card, what other nets of this recipe tell: metrics, and the gate's thresholds.
         self.judged: dict[str, Any] = {}
@@ -157,20 +161,23 @@ class Trainer:
 
     def resume(self) -> bool:
         """Resume from `last.pt` if it exists; CheckpointError if it belongs to another run."""
-        state = self._state.read((*_MODULES, *_VALUES))
+        state = self._state.read((*_MODULES, *_VALUES, "log"))
         if state is None:
             return False
         for name in _MODULES:
             getattr(self, name).load_state_dict(state[name])
         for name in _VALUES:
             setattr(self, name, state[name])
-        write_log(self.output, self.log)
+        self.history.restore(state["log"])
+        self.history.write(self.output)
         return True
 
     # Training
 
     def run(self, report: Callable[[Progress], None] = lambda progress: None) -> Card:
-        """Train to the last epoch, calibrate the gate, and return the card of what is kept.
+        """Train to the end, calibrate the gate, and return the card of what is kept.
+
+        The end is the last epoch, or earlier if the mIoU of val stalls.
 
         Raises:
             TrainingError: the loss is no longer finite; what was saved before stays.
@@ -180,6 +187,8 @@ class Trainer:
         seeds = range(first + self.epoch, first + self.config.epochs)
         feed = open_feed(self.plan, self.device, workers=self.workers)
         for seed, steps in zip(seeds, feed.epochs(seeds), strict=True):
+            if self.history.has_stalled:
+                break
             started = time.monotonic()
             loss = self._train_epoch(seed, steps, clock, report)
             self.epoch += 1
@@ -191,12 +200,14 @@ class Trainer:
                 self._save_last(self.seconds + time.monotonic() - started)
             self.seconds += time.monotonic() - started
             minutes = round(self.seconds / 60, 2)
-            self.log.append(
-                {"epoch": self.epoch, "loss": round(loss, 5), "miou": miou, "minutes": minutes}
-            )
+            self.history.epochs.append(Epoch(self.epoch, round(loss, 5), miou, minutes))
             if miou is not None or last or self._state.is_due:
                 self._save_state()
             report(clock.progress(self.epoch / self.config.epochs, self.epoch, loss, miou))
+        kept = self.history.best
+        if kept is not None and self.epoch < self.config.epochs:
+            text = "stopped after epoch %d of %d: val's mIoU has not risen since epoch %d."
+            _log.warning(text, self.epoch, self.config.epochs, kept[0])
         best = self.output / WEIGHTS
         if self.net.cgm is not None and self.config.validates and self.gate is None:
             # Calibrate the file, so that the thresholds fit the weights as they were rounded.
@@ -279,8 +290,8 @@ class Trainer:
         self._refresh_statistics(net)
         net.eval()
         found = evaluate_on(partial(self.predict, net), self.dataset, "val", fit=self.fit)
-        if found.miou > self.best:
-            self.best = found.miou
+        best = self.history.best
+        if best is None or found.miou > best[1]:
             self.found = {"confusion": found.confusion.tolist(), "images": list(found.images)}
             card = self._card(found.metrics(), round(seconds / 60, 1))
             save_checkpoint(self.output / WEIGHTS, net, card, half=True)
@@ -360,6 +371,7 @@ class Trainer:
             {
                 **{name: getattr(self, name).state_dict() for name in _MODULES},
                 **{name: getattr(self, name) for name in _VALUES},
+                "log": self.history.lines,
             }
         )
-        write_log(self.output, self.log)
+        self.history.write(self.output)

@@ -76,11 +76,12 @@ def write_page(trainer: Trainer, judged: CrossValidation | None = None) -> None:
         measures.append(Measure("on val", np.array(trainer.found["confusion"])))
     if judged is not None:
         measures.append(Measure("cross-validated", judged.pooled.confusion))
-    scored = [(each["epoch"], each["miou"]) for each in trainer.log if each["miou"] is not None]
-    best = max(scored, key=lambda each: each[1], default=None)
-    curves = [draw("loss", [(each["epoch"], each["loss"]) for each in trainer.log], trainer.epoch)]
-    if best is not None:
-        curves.append(draw("mIoU on val, percent", scored, trainer.epoch, best=best[0]))
+    history = trainer.history
+    losses = [(each.epoch, each.loss) for each in history.epochs]
+    curves = [draw("loss", losses, trainer.epoch)]
+    if history.best is not None:
+        title, best = "mIoU on val, percent", history.best[0]
+        curves.append(draw(title, history.validated, trainer.epoch, best=best))
     page = render(
         Path(__file__).parent / "templates" / "train.html",
         model=trainer.model_name,
@@ -88,7 +89,7 @@ def write_page(trainer: Trainer, judged: CrossValidation | None = None) -> None:
         epochs=trainer.epoch,
         minutes=trainer.seconds / 60,
         device=trainer.device,
-        notes=list(_notes(trainer, best, judged)),
+        notes=list(_notes(trainer, judged)),
         measures=measures,
         classes=[
             {
@@ -137,12 +138,17 @@ def confusion_of(pixels: Matrix, classes: Sequence[str]) -> Confusion:
     return Confusion(tuple(names), tuple(rows))
 
 
-def _notes(
-    trainer: Trainer, best: tuple[int, float] | None, judged: CrossValidation | None
-) -> Iterator[str]:
+def _notes(trainer: Trainer, judged: CrossValidation | None) -> Iterator[str]:
     """What is kept and why, and what it was measured on."""
-    if best is not None:
-        yield f"Epoch {best[0]} has the highest mIoU on val, {best[1]:.2f} %, and is kept."
+    epochs = trainer.config.epochs
+    if trainer.history.best is not None:
+        best, miou = trainer.history.best
+        yield f"Epoch {best} has the highest mIoU on val, {miou:.2f} %, and is kept."
+        if trainer.epoch < epochs:
+            yield (
+                f"Stopped after epoch {trainer.epoch} of {epochs}: it had not risen since, for "
+                f"--patience {trainer.config.patience}."
+            )
     else:
         why = (
             "the net was trained on val too (--with-val)"

@@ -1,4 +1,4 @@
-"""Files that a run resumes from: its state, and the log of its epochs."""
+"""The file that a run resumes from, and how often it is written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..errors import CheckpointError
 from ..files import write_bytes
 from ..models.weight_files import read_weight_file
 
-STATE, LOG = "last.pt", "log.jsonl"
+STATE = "last.pt"
 
 _PAUSE = 20  # times as long as saving a state takes: epochs on a GPU may be as short
 
@@ -65,9 +65,3 @@ class StateFile:
         write_bytes(self._path, buffer.getvalue())
         now = time.monotonic()
         self._due = now + _PAUSE * (now - started)
-
-
-def write_log(folder: Path, epochs: Sequence[Mapping[str, Any]]) -> None:
-    """Write the whole log, so that it matches the state even after a kill between the two."""
-    lines = "".join(json.dumps(epoch) + "\n" for epoch in epochs)
-    write_bytes(folder / LOG, lines.encode())

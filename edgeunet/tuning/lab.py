@@ -185,6 +185,7 @@ class NetLab:
             epochs=lesson.epochs[-1],
             seed=self.config.seed + sum(lesson.epochs[:-1]),  # other crops than before
             validate_every=lesson.epochs[-1],
+            patience=None,
             crop=self._crop(each.size),
         )
         card = train(

@@ -98,8 +98,9 @@ def tune(
             gives its outcome again. Another target or budget makes use of all that was measured and
             trained there. Receives tune.json, tune.html and, if a configuration holds the target,
             `bundle`.
-        config: how to train, see `train`; `epochs` are the most of one training. None for the
-            recipe of the variant's paper.
+        config: how to train, see `train`; `epochs` are the most of one training, and `patience` is
+            not used, since nets are compared after equal epochs. None for the recipe of the
+            variant's paper.
         report: called with the name of each step, and with how far a training is, see `Steps`.
 
     Raises:

@@ -15,6 +15,7 @@ from edgeunet.errors import CheckpointError
 from edgeunet.models.checkpoints import Checkpoint
 from edgeunet.models.reference import validate
 from edgeunet.models.structure import structure_of
+from edgeunet.pruning.finetune import _config
 from edgeunet.pruning.prune import prune
 from support.pruning import TRAINING, by_ratio, names, saved
 
@@ -84,3 +85,9 @@ def test_a_foreign_record_of_the_training_is_refused(data: Path, tmp_path: Path)
     source.with_suffix(".json").write_text(json.dumps(card))
     with pytest.raises(CheckpointError, match=r"does not fit the trainer: .*batch_size"):
         prune(tmp_path / "small.safetensors", by_ratio(source, data, epochs=1))
+
+
+def test_patience_of_the_original_training_is_not_that_of_the_fine_tuning(tmp_path: Path) -> None:
+    card = Checkpoint.open(saved(tmp_path)).card
+    config = _config(replace(card, training={"epochs": 100, "patience": 50}), 4)
+    assert (config.epochs, config.patience) == (4, None)

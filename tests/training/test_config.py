@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgeunet.errors import UnknownNameError, UsageError
 from edgeunet.training import config as configs
@@ -18,12 +20,36 @@ from edgeunet.training.config import Clock, TrainConfig
         ({"elastic": -1.0}, "elastic is -1; expected at least 0"),
         ({"scale": (1.5, 0.5)}, r"scale is 1\.5 to 0\.5; the smaller zoom comes first"),
         ({"crop": (0, 64)}, "crop is 0, 64; expected at least 1"),
+        ({"patience": 0}, "patience is 0; expected at least 1"),
+        (
+            {"patience": 5, "with_val": True},
+            r"got --patience, but .* looked at \(--with-val",
+        ),
+        ({"patience": 5, "validate_every": 0}, "got --patience, but val is not looked at"),
+        (
+            {"patience": 91},
+            "patience is 91, which never ends 100 epochs early: .* every 5 .* Pass 90 or less",
+        ),
+        ({"patience": 1, "epochs": 10}, r"never ends 10 epochs early: .* Pass more --epochs\."),
         ({"focus": 1.5}, r"focus is 1\.5; expected at least 0 and at most 1"),
     ],
 )
 def test_values_out_of_range_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         TrainConfig(**values)
+
+
+@given(epochs=st.integers(1, 40), every=st.integers(1, 12), patience=st.integers(1, 40))
+def test_patience_is_taken_if_it_can_end_a_run(epochs: int, every: int, patience: int) -> None:
+    """As it does if no validation is better than the first one."""
+    validated = [*range(every, epochs, every), epochs]
+    ends = any(each < epochs and each - validated[0] >= patience for each in validated)
+    try:
+        TrainConfig(epochs=epochs, validate_every=every, patience=patience)
+    except UsageError:
+        assert not ends
+    else:
+        assert ends
 
 
 def test_unknown_loss_lists_the_known_ones() -> None:

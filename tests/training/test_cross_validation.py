@@ -21,6 +21,7 @@ from edgeunet.gate.calibrate import MAX_LOST, calibrate_gate, collect_presence
 from edgeunet.models import Checkpoint
 from edgeunet.models.reference import evaluate_on, reference_mask
 from edgeunet.training.config import Progress, TrainConfig
+from edgeunet.training.cross_validation import of_fold
 from edgeunet.training.train import train
 from support.training import SHORT
 
@@ -118,6 +119,11 @@ def test_time_to_the_end_is_that_of_all_epochs_of_all_runs(data: Path, tmp_path:
 
     with pytest.raises(KeyboardInterrupt):
         run(data, tmp_path, replace(ONCE, epochs=3), folds=2, report=stop)
+
+
+def test_folds_train_all_epochs() -> None:
+    config = of_fold(TrainConfig(patience=20))
+    assert (config.patience, config.validates) == (None, False)
 
 
 def test_trains_on_val_too_at_the_end_only(data: Path, tmp_path: Path) -> None:

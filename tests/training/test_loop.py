@@ -10,15 +10,19 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.data.datasets import open_dataset
 from edgeunet.errors import TrainingError, UsageError
 from edgeunet.models.checkpoints import Checkpoint
-from edgeunet.training import state
+from edgeunet.models.reference import Evaluation
+from edgeunet.training import loop, state
 from edgeunet.training.config import Progress, TrainConfig
 from edgeunet.training.loop import Trainer
 from edgeunet.training.losses import LOSSES
@@ -162,7 +166,58 @@ def test_with_val_trains_on_both_and_keeps_the_last_epoch(data: Path, tmp_path: 
     assert card.metrics == {}
     assert card.training is not None and card.training["best_epoch"] == 2
     assert card.training["with_val"] is True
-    assert [entry["miou"] for entry in trainer.log] == [None, None]
+    assert [entry.miou for entry in trainer.history.epochs] == [None, None]
+
+
+def test_a_run_whose_miou_does_not_rise_is_stopped_and_resumes_to_the_same_bits(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The mIoU is made up: it rises to epoch 4, is as high in epoch 6, and higher in epoch 10."""
+    right = {2: 5, 4: 7, 6: 7, 8: 6, 10: 9}
+
+    def evaluated(predict: Any, *_: object, **__: object) -> Evaluation:
+        epoch = predict.func.__self__.epoch
+        confusion = np.array([[right[epoch], 9 - right[epoch]], [0, 9]])
+        return Evaluation(confusion, 1.0, ("a", "b"), (50.0,) * 4)
+
+    monkeypatch.setattr(loop, "evaluate_on", evaluated)
+    config = replace(SHORT, crop=(32, 32), epochs=12, batch_size=16, validate_every=2, patience=3)
+    spec, dataset = InputSpec(32, 32), open_dataset(data)
+
+    def trainer(output: Path) -> Trainer:
+        output.mkdir(exist_ok=True)
+        return Trainer("mobile_unet", dataset, output, spec=spec, config=config, width=8)
+
+    def kept(output: Path) -> dict[str, Any]:
+        return torch.load(output / "last.pt", weights_only=True)
+
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    card = trainer(whole).run()
+    assert card.training is not None and card.training["best_epoch"] == 4
+    assert [epoch for epoch, _ in losses(whole)] == list(range(1, 9))
+    assert caplog.messages[-1:] == [
+        "stopped after epoch 8 of 12: val's mIoU has not risen since epoch 4."
+    ]
+
+    def stop(news: Progress) -> None:
+        if news.epoch == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer(parts).run(stop)
+    for _ in range(2):  # the second time it has stopped already
+        resumed = trainer(parts)
+        assert resumed.resume()
+        resumed.run()
+        assert losses(parts) == losses(whole)
+        assert (
+            torch.equal(*(flat(kept(output)["net"]) for output in (whole, parts)))
+            and kept(whole)["found"] == kept(parts)["found"]
+        )
+
+
+def flat(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+    return torch.cat([tensor.flatten().double() for tensor in tensors.values()])
 
 
 def test_with_val_refuses_a_gate(data: Path, tmp_path: Path) -> None:

@@ -109,6 +109,14 @@ def test_a_resumed_run_shows_all_epochs_and_the_same_frames(
     assert found == wanted
 
 
+def test_page_of_a_run_that_was_stopped_says_when(data: Path, tmp_path: Path) -> None:
+    config = replace(CONFIG, epochs=4, patience=1, learning_rate=1e-12)  # nothing is learnt
+    assert run(data, tmp_path, config=config).training["best_epoch"] == 1
+    page = page_of(tmp_path)
+    assert "Stopped after epoch 2 of 4: it had not risen since, for --patience 1." in page
+    assert "2 epochs in" in page and "<td>patience</td><td>1</td>" in page
+
+
 def test_a_run_that_is_not_validated_shows_the_loss_alone(data: Path, tmp_path: Path) -> None:
     run(data, tmp_path, config=replace(CONFIG, epochs=2, with_val=True))
     page = page_of(tmp_path)

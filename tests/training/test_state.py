@@ -11,7 +11,7 @@ import torch
 
 from edgeunet.errors import CheckpointError
 from edgeunet.training import state
-from edgeunet.training.state import LOG, StateFile, write_log
+from edgeunet.training.state import StateFile
 from edgeunet.training.train import train
 from support.training import SHORT
 
@@ -40,12 +40,6 @@ def test_is_due_again_after_a_time_that_follows_from_what_saving_takes(
     file.write({})
     for clock[0], due in ((3.0, False), (42.9, False), (43.1, True)):
         assert file.is_due == due
-
-
-def test_log_is_written_whole(tmp_path: Path) -> None:
-    write_log(tmp_path, [{"epoch": 1}, {"epoch": 2}])
-    write_log(tmp_path, [{"epoch": 1, "miou": None}])
-    assert (tmp_path / LOG).read_text() == '{"epoch": 1, "miou": null}\n'
 
 
 def test_refuses_an_output_of_another_run(data: Path, tmp_path: Path) -> None:
