@@ -33,8 +33,8 @@ from edgeunet.errors import EdgeUNetError
 from edgeunet.training.config import TrainConfig
 from edgeunet.training.feed import Step, open_feed
 from edgeunet.training.loop import Trainer
+from edgeunet.training.recipe import input_of
 from edgeunet.training.teacher import open_teacher
-from edgeunet.training.train import input_of
 
 RECIPE = {"photometry": "camera", "focus": 0.5, "scale": (0.6, 1.8), "with_val": True}
 """That of the camvid weights in the package, but for the batch."""

@@ -25,8 +25,10 @@ from ..fields import described
 from ..training.config import WEIGHTS, Progress, TrainConfig
 from ..training.cross_validation import check_classes
 from ..training.page import PAGE
+from ..training.preview import write_preview
+from ..training.recipe import check_lessons, input_of, open_start
 from ..training.teacher import open_teacher
-from ..training.train import check_grouping, check_lessons, input_of, open_start, train
+from ..training.train import check_grouping, train
 from .common import DIRECTORY, Command, echo, echo_json, echo_next, json_option, option
 from .config_file import config_option, write_config
 from .options import options_from
@@ -138,6 +140,11 @@ class TrainOptions:
     )
 
 
+_NOT_OF_CROPS = {
+    *("device", "encoder_weights", "folds", "gate_open", "group_by", "teacher", "workers"),
+}
+"""Fields of `TrainOptions` that crops do not depend on."""
+
 CONFIG = "config.toml"
 """Of a run, for `--config`."""
 
@@ -167,6 +174,13 @@ def _use_recipe(ctx: click.Context, param: click.Parameter, model: str) -> str:
 @options_from(TrainOptions, "options")
 @options_from(TrainConfig, "config", section="Training")
 @option("--check", is_flag=True, help="Check the whole data set instead of training.")
+@option(
+    "--preview",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.png",
+    show_default="none",
+    help="Write the first crops, each beside its labels, instead of training.",
+)
 @option("-o", "output", type=DIRECTORY, help="Directory of the run; resumed if it exists.")
 @json_option
 def command(
@@ -176,6 +190,7 @@ def command(
     options: TrainOptions,
     config: TrainConfig,
     check: bool,
+    preview: Path | None,
     output: Path | None,
     as_json: bool,
 ) -> None:
@@ -189,25 +204,44 @@ def command(
     resumes and ends with bit-identical weights.
 
     \b
+    The crops that it would train on, as a picture:
+      edgeunet train --model mobile_unet --data camvid --preview crops.png
+
+    \b
     A recipe, judged on films that its nets have not seen; then a net of all:
       edgeunet train --model mobile_unet --data camvid --with-val -o run \\
           --folds 3 --group-by '([^/]+)_'
     """  # noqa: D301 - click's mark for lines that stay as they are
+    if check and preview is not None:
+        raise UsageError("got --check and --preview, each of which is done alone. Pass one.")
     if check:
         return _check(model, data, layout, options, config, as_json=as_json)
-    if output is None:
-        raise UsageError("no output. Pass -o DIR to train, or --check to check the data set only.")
+    if output is None and preview is None:
+        raise UsageError(
+            "no output. Pass -o DIR to train, --check to check the data set only, or --preview "
+            "FILE.png to see its crops."
+        )
+    opened = data if layout is None else open_dataset(data, layout)
+    given = {name: value for name, value in asdict(options).items() if value is not None}
+    if preview is not None:
+        check_lessons(options.teacher, options.unlabelled, config)
+        of_crops = {name: value for name, value in given.items() if name not in _NOT_OF_CROPS}
+        count = write_preview(preview, model, opened, output, config=config, **of_crops)
+        if as_json:
+            return echo_json({"preview": str(preview), "crops": count})
+        return echo(f"the first {count} crops, wrote {preview}")
+    assert output is not None
     with _progress_bar(f"training {model}") as report:
         card = train(
             model,
-            data if layout is None else open_dataset(data, layout),
+            opened,
             output,
             config=config,
             report=report,
             describe=lambda contents: echo(contents.table(), err=True),
-            **{name: value for name, value in asdict(options).items() if value is not None},
+            **given,
         )
-    write_config(output / CONFIG, without=("output", "check"))
+    write_config(output / CONFIG, without=("output", "check", "preview"))
     if as_json:
         paths = {"checkpoint": str(output / WEIGHTS), "page": str(output / PAGE)}
         return echo_json({**paths, "metrics": card.metrics})

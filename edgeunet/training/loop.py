@@ -183,9 +183,8 @@ class Trainer:
             TrainingError: the loss is no longer finite; what was saved before stays.
         """
         clock = Clock(self.epoch / self.config.epochs, len(self.crops) * self.config.epochs)
-        first = self.config.seed * 100_003
-        seeds = range(first + self.epoch, first + self.config.epochs)
         feed = open_feed(self.plan, self.device, workers=self.workers)
+        seeds = self.seeds
         for seed, steps in zip(seeds, feed.epochs(seeds), strict=True):
             if self.history.has_stalled:
                 break
@@ -213,6 +212,12 @@ class Trainer:
             # Calibrate the file, so that the thresholds fit the weights as they were rounded.
             calibrate_checkpoint(Checkpoint.open(best), self.dataset, best, force=True)
         return read_card(best)
+
+    @property
+    def seeds(self) -> range:
+        """Of the epochs that are left."""
+        first = self.config.seed * 100_003
+        return range(first + self.epoch, first + self.config.epochs)
 
     @property
     def plan(self) -> Plan:

@@ -7,20 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..bundle.manifest import Filter, InputSpec, Resize
-from ..data import cells
+from ..bundle.manifest import Filter, Resize
 from ..data.check import Contents
-from ..data.datasets import Dataset, open_dataset
+from ..data.datasets import Dataset
 from ..data.fit import Reading
 from ..data.folds import Fold, split_folds
-from ..data.images import read_picture
-from ..errors import MissingDependencyError, UsageError
-from ..extras import is_installed
-from ..files import check_directory, locked
+from ..errors import UsageError
 from ..gate.calibrate import closed_at_most
-from ..models import Card, Checkpoint, Preparation, model_class
-from ..models.checkpoints import has_card
-from ..models.structure import Structure
+from ..models import Card
 from .config import WEIGHTS, Progress, TrainConfig
 from .cross_validation import (
     DIVISION,
@@ -36,14 +30,10 @@ from .cross_validation import (
     of_fold,
     teacher_of,
 )
-from .inputs import input_for
 from .loop import Trainer
 from .page import write_page
-from .start import structure_for
-from .teacher import open_teacher
+from .recipe import Recipe, check_lessons, open_recipe
 from .unlabelled import Unlabelled
-
-CELLS_TRAIN, CELLS_VAL, CELLS_SIZE = 600, 60, (256, 320)
 
 
 def train(
@@ -112,39 +102,35 @@ def train(
             weights or a teacher that know the images that are held out; a promise about a gate that
             is too high. SourceError: no such frames.
     """
-    check_directory(output, force=True)
     check_lessons(teacher, unlabelled, config)
     check_grouping(folds, group_by)
-    if config.loss == "hybrid" and not is_installed("torchmetrics"):
-        raise MissingDependencyError("torchmetrics")
-    reading = Reading(
-        None if levels is None else tuple(levels),
-        None if channels is None else tuple(channels),
-    )
-    # Before any data is drawn, so that bad weights are refused at once; `_input` sets the size.
-    start = open_start(model, initial, size=size, reading=reading, raw=raw)
-    dataset = _open_data(data, output)
-    card = None if start is None else start.card
-    spec = input_of(
+    recipe, dataset = open_recipe(
         model,
-        dataset,
+        data,
+        output,
+        config=config,
         size=size,
-        reading=reading,
+        reading=Reading(
+            None if levels is None else tuple(levels),
+            None if channels is None else tuple(channels),
+        ),
         resize=resize,
         fill=fill,
         filter=filter,
-        start=None if card is None else card.input,
+        initial=initial,
+        raw=raw,
+        arguments=arguments,
     )
-    structure = None if card is None else structure_for(card, num_classes=len(dataset.classes))
-    net = {} if card is None else dict(card.arguments)
-    for name in ("num_classes", "in_channels"):  # they follow from the data and the input
-        net.pop(name, None)
-    net |= arguments
-    check_gate(folds, gate_open, gated=bool(net.get("cgm")), with_val=config.with_val)
+    gated = bool(recipe.arguments.get("cgm"))
+    check_gate(folds, gate_open, gated=gated, with_val=config.with_val)
     output.mkdir(parents=True, exist_ok=True)
-    frames = None if unlabelled is None else Unlabelled.open(unlabelled, spec, output)
-    recipe = _Recipe(
-        model, spec, config, start, encoder_weights, frames, device, workers, structure, net
+    frames = None if unlabelled is None else Unlabelled.open(unlabelled, recipe.spec, output)
+    recipe = replace(
+        recipe,
+        encoder_weights=encoder_weights,
+        unlabelled=frames,
+        device=device,
+        workers=workers,
     )
     trainer = recipe.trainer(dataset, output, teacher=teacher)
     describe(trainer.contents)
@@ -160,57 +146,10 @@ def train(
 
 
 @dataclass(frozen=True)
-class _Recipe:
-    """What nets have in common that are trained on all the images, and on parts of them."""
-
-    model: str
-    spec: InputSpec
-    config: TrainConfig
-    start: Checkpoint | None
-    encoder_weights: Path | None
-    unlabelled: Unlabelled | None
-    device: str
-    workers: int | None
-    structure: Structure | None
-    arguments: dict[str, Any]
-
-    def trainer(self, dataset: Dataset, output: Path, *, teacher: str | Path | None) -> Trainer:
-        """A new one; errors as of `train`."""
-        taught_by = (
-            None
-            if teacher is None
-            else open_teacher(teacher, dataset, self.spec, device=self.device)
-        )
-        return Trainer(
-            self.model,
-            dataset,
-            output,
-            spec=self.spec,
-            config=self.config,
-            device=self.device,
-            workers=self.workers,
-            structure=self.structure,
-            teacher=taught_by,
-            unlabelled=self.unlabelled,
-            **self.arguments,
-        )
-
-    def finish(self, trainer: Trainer, report: Report) -> Card:
-        """Train to the end, from the start or from where a run was interrupted."""
-        with locked(trainer.output, lock=trainer.output / ".edgeunet.lock"):
-            if not trainer.resume():
-                if self.start is not None:
-                    trainer.start_from(self.start)
-                if self.encoder_weights is not None:
-                    trainer.start_encoder_from(self.encoder_weights)
-            return trainer.run(report)
-
-
-@dataclass(frozen=True)
 class _Judge:
     """Cross-validates a recipe in the folder of its run."""
 
-    recipe: _Recipe
+    recipe: Recipe
     output: Path
     folds: tuple[Fold, ...]
     group_by: str | None
@@ -259,27 +198,6 @@ class _Judge:
         return [self.teacher for _ in self.folds]
 
 
-def check_lessons(
-    teacher: str | Path | None, unlabelled: str | Path | None, config: TrainConfig
-) -> None:
-    """Refuse unlabelled frames without a teacher, or without room for labelled ones.
-
-    Raises:
-        UsageError: what is missing.
-    """
-    if unlabelled is None:
-        return
-    if teacher is None:
-        raise UsageError(
-            "got --unlabelled without --teacher, which answers for these frames. Pass it, too."
-        )
-    if config.batch_size == 1:
-        raise UsageError(
-            "got --unlabelled with --batch 1; expected room for labelled crops too. Pass --batch 2 "
-            "or more."
-        )
-
-
 def check_grouping(folds: int | None, group_by: str | None) -> None:
     """UsageError for groups of images without folds to keep them in."""
     if group_by is not None and folds is None:
@@ -305,69 +223,3 @@ def check_gate(folds: int | None, gate_open: float | None, *, gated: bool, with_
         raise UsageError(
             f"got --gate-open without {lacks}. Pass both, or use `edgeunet gate --open` later."
         )
-
-
-def open_start(
-    model: str,
-    initial: str | Path | None,
-    *,
-    size: tuple[int, int] | None,
-    reading: Reading,
-    raw: bool,
-) -> Checkpoint | None:
-    """The weights to start from, see `train`; None for random ones.
-
-    Raises:
-        CheckpointError: weights that do not fit the model. UsageError: `raw` without weights.
-    """
-    if initial is None:
-        if raw:
-            raise UsageError("got --raw without --weights. Pass the checkpoint to start from, too.")
-        return None
-    told = None if has_card(initial, model) else Preparation(reading.channels, reading.levels)
-    return Checkpoint.open(initial, model, size=size or CELLS_SIZE, preparation=told, raw=raw)
-
-
-def input_of(
-    model: str,
-    dataset: Dataset,
-    *,
-    size: tuple[int, int] | None = None,
-    reading: Reading,
-    resize: Resize | None = None,
-    fill: float | None = None,
-    filter: Filter | None = None,  # noqa: A002
-    start: InputSpec | None = None,
-) -> InputSpec:
-    """The input that `train` gives a net; see there and `input_for`, also for the errors."""
-    first = read_picture(dataset.samples("train")[0].image)
-    size = size or _rounded(first.pixels.shape[:2], model_class(model).size_multiple)
-    return input_for(
-        dataset,
-        first,
-        size,
-        reading=reading,
-        resize=resize,
-        fill=fill,
-        filter=filter,
-        start=start,
-    )
-
-
-def _open_data(data: str | Path | Dataset, output: Path) -> Dataset:
-    """Open the data set; procedural frames are first written into `output`, once."""
-    if isinstance(data, Dataset):
-        return data
-    if str(data) != cells.NAME:
-        return open_dataset(data)
-    folder = output / "data"
-    if not folder.exists():
-        height, width = CELLS_SIZE
-        cells.write_dataset(folder, train=CELLS_TRAIN, val=CELLS_VAL, height=height, width=width)
-    return open_dataset(folder)
-
-
-def _rounded(size: tuple[int, ...], multiple: int) -> tuple[int, int]:
-    """A size with each side rounded to the nearest multiple."""
-    rows, columns = (max(1, round(side / multiple)) * multiple for side in size)
-    return rows, columns

@@ -26,7 +26,8 @@ from ..runtime.frames import Frame
 from ..steps import Count
 from ..training.config import WEIGHTS, Progress, TrainConfig
 from ..training.loop import STATISTICS_IMAGES
-from ..training.train import input_of, train
+from ..training.recipe import input_of
+from ..training.train import train
 from .cost import Work
 from .race import Lesson, Pace, Trained
 from .search import Written

@@ -70,6 +70,24 @@ def test_training_starts_with_the_table_of_the_classes(tmp_path: Path) -> None:
     assert not any(line.startswith(("lr", "seed")) for line in kept), "which were not given"
 
 
+def test_preview_shows_the_crops_and_trains_nothing(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data", train=4, val=2, height=32, width=32, seed=4)
+    short = ("--batch", "2", "--crop", "32x32", "--width", "4", "--folds", "2")
+    train = ("train", "--model", "mobile_unet", "--data", tmp_path / "data", *short)
+    sheet = tmp_path / "crops.png"
+    done = succeeds(*train, "--preview", sheet)
+    assert done.stdout == f"the first 4 crops, wrote {sheet}\n"
+    assert read_rgb(sheet).shape == (2 * 44 + 12, 3 * 76 + 12, 3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["crops.png", "data"]
+    told = succeeds(*train, "--preview", sheet, "-o", tmp_path / "run", "--json")
+    assert json.loads(told.stdout) == {"preview": str(sheet), "crops": 4}
+    assert list((tmp_path / "run").iterdir()) == []
+    assert "got --check and --preview" in fails(2, *train, "--preview", sheet, "--check")
+    assert "no output. Pass -o DIR" in fails(2, *train)
+    said = fails(2, *train, "--preview", sheet, "--unlabelled", tmp_path)
+    assert "got --unlabelled without --teacher" in said
+
+
 def test_class_without_a_pixel_is_refused_before_training(tmp_path: Path) -> None:
     write_dataset(tmp_path / "data", train=2, val=1, height=32, width=32, seed=3)
     arguments = ("--model", "mobile_unet", "--data", tmp_path / "data")

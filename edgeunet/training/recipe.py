@@ -1,0 +1,206 @@
+"""What a training is made of: data, input, net and options, before anything is trained."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..bundle.manifest import Filter, InputSpec, Resize
+from ..data import cells
+from ..data.datasets import Dataset, open_dataset
+from ..data.fit import Reading
+from ..data.images import read_picture
+from ..errors import MissingDependencyError, UsageError
+from ..extras import is_installed
+from ..files import check_directory, locked
+from ..models import Card, Checkpoint, Preparation, model_class
+from ..models.checkpoints import has_card
+from ..models.structure import Structure
+from .config import TrainConfig
+from .cross_validation import Report
+from .inputs import input_for
+from .loop import Trainer
+from .start import structure_for
+from .teacher import open_teacher
+from .unlabelled import Unlabelled
+
+CELLS_TRAIN, CELLS_VAL, CELLS_SIZE = 600, 60, (256, 320)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What nets have in common that are trained on all the images, and on parts of them."""
+
+    model: str
+    spec: InputSpec
+    config: TrainConfig
+    start: Checkpoint | None
+    structure: Structure | None
+    arguments: dict[str, Any]
+    _: KW_ONLY
+    encoder_weights: Path | None = None
+    unlabelled: Unlabelled | None = None
+    device: str = "cpu"
+    workers: int | None = None
+
+    def trainer(self, dataset: Dataset, output: Path, *, teacher: str | Path | None) -> Trainer:
+        """A new one; errors as of `train`."""
+        taught_by = (
+            None
+            if teacher is None
+            else open_teacher(teacher, dataset, self.spec, device=self.device)
+        )
+        return Trainer(
+            self.model,
+            dataset,
+            output,
+            spec=self.spec,
+            config=self.config,
+            device=self.device,
+            workers=self.workers,
+            structure=self.structure,
+            teacher=taught_by,
+            unlabelled=self.unlabelled,
+            **self.arguments,
+        )
+
+    def finish(self, trainer: Trainer, report: Report) -> Card:
+        """Train to the end, from the start or from where a run was interrupted."""
+        with locked(trainer.output, lock=trainer.output / ".edgeunet.lock"):
+            if not trainer.resume():
+                if self.start is not None:
+                    trainer.start_from(self.start)
+                if self.encoder_weights is not None:
+                    trainer.start_encoder_from(self.encoder_weights)
+            return trainer.run(report)
+
+
+def open_recipe(
+    model: str,
+    data: str | Path | Dataset,
+    output: Path,
+    *,
+    config: TrainConfig,
+    size: tuple[int, int] | None,
+    reading: Reading,
+    resize: Resize | None,
+    fill: float | None,
+    filter: Filter | None,  # noqa: A002
+    initial: str | Path | None,
+    raw: bool,
+    arguments: dict[str, Any],
+) -> tuple[Recipe, Dataset]:
+    """Open the data and the weights to start from; see `train` for the arguments and errors.
+
+    The recipe has no teacher and no unlabelled frames yet.
+    """
+    check_directory(output, force=True)
+    if config.loss == "hybrid" and not is_installed("torchmetrics"):
+        raise MissingDependencyError("torchmetrics")
+    # Before any data is drawn, so that bad weights are refused at once; `input_of` sets the size.
+    start = open_start(model, initial, size=size, reading=reading, raw=raw)
+    dataset = _open_data(data, output)
+    card = None if start is None else start.card
+    spec = input_of(
+        model,
+        dataset,
+        size=size,
+        reading=reading,
+        resize=resize,
+        fill=fill,
+        filter=filter,
+        start=None if card is None else card.input,
+    )
+    structure = None if card is None else structure_for(card, num_classes=len(dataset.classes))
+    net = {} if card is None else dict(card.arguments)
+    for name in ("num_classes", "in_channels"):  # they follow from the data and the input
+        net.pop(name, None)
+    return Recipe(model, spec, config, start, structure, net | arguments), dataset
+
+
+def check_lessons(
+    teacher: str | Path | None, unlabelled: str | Path | None, config: TrainConfig
+) -> None:
+    """Refuse unlabelled frames without a teacher, or without room for labelled ones.
+
+    Raises:
+        UsageError: what is missing.
+    """
+    if unlabelled is None:
+        return
+    if teacher is None:
+        raise UsageError(
+            "got --unlabelled without --teacher, which answers for these frames. Pass it, too."
+        )
+    if config.batch_size == 1:
+        raise UsageError(
+            "got --unlabelled with --batch 1; expected room for labelled crops too. Pass --batch 2 "
+            "or more."
+        )
+
+
+def open_start(
+    model: str,
+    initial: str | Path | None,
+    *,
+    size: tuple[int, int] | None,
+    reading: Reading,
+    raw: bool,
+) -> Checkpoint | None:
+    """The weights to start from, see `train`; None for random ones.
+
+    Raises:
+        CheckpointError: weights that do not fit the model. UsageError: `raw` without weights.
+    """
+    if initial is None:
+        if raw:
+            raise UsageError("got --raw without --weights. Pass the checkpoint to start from, too.")
+        return None
+    told = None if has_card(initial, model) else Preparation(reading.channels, reading.levels)
+    return Checkpoint.open(initial, model, size=size or CELLS_SIZE, preparation=told, raw=raw)
+
+
+def input_of(
+    model: str,
+    dataset: Dataset,
+    *,
+    size: tuple[int, int] | None = None,
+    reading: Reading,
+    resize: Resize | None = None,
+    fill: float | None = None,
+    filter: Filter | None = None,  # noqa: A002
+    start: InputSpec | None = None,
+) -> InputSpec:
+    """The input that `train` gives a net; see there and `input_for`, also for the errors."""
+    first = read_picture(dataset.samples("train")[0].image)
+    size = size or _rounded(first.pixels.shape[:2], model_class(model).size_multiple)
+    return input_for(
+        dataset,
+        first,
+        size,
+        reading=reading,
+        resize=resize,
+        fill=fill,
+        filter=filter,
+        start=start,
+    )
+
+
+def _open_data(data: str | Path | Dataset, output: Path) -> Dataset:
+    """Open the data set; procedural frames are first written into `output`, once."""
+    if isinstance(data, Dataset):
+        return data
+    if str(data) != cells.NAME:
+        return open_dataset(data)
+    folder = output / "data"
+    if not folder.exists():
+        height, width = CELLS_SIZE
+        cells.write_dataset(folder, train=CELLS_TRAIN, val=CELLS_VAL, height=height, width=width)
+    return open_dataset(folder)
+
+
+def _rounded(size: tuple[int, ...], multiple: int) -> tuple[int, int]:
+    """A size with each side rounded to the nearest multiple."""
+    rows, columns = (max(1, round(side / multiple)) * multiple for side in size)
+    return rows, columns
