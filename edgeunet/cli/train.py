@@ -24,12 +24,13 @@ from ..errors import UsageError
 from ..fields import described
 from ..training.config import WEIGHTS, Progress, TrainConfig
 from ..training.cross_validation import check_classes
+from ..training.loggers import LOGGERS
 from ..training.page import PAGE
 from ..training.preview import write_preview
 from ..training.recipe import check_lessons, input_of, open_start
 from ..training.teacher import open_teacher
 from ..training.train import check_grouping, train
-from .common import DIRECTORY, Command, echo, echo_json, echo_next, json_option, option
+from .common import DIRECTORY, Choice, Command, echo, echo_json, echo_next, json_option, option
 from .config_file import config_option, write_config
 from .options import options_from
 
@@ -173,6 +174,13 @@ def _use_recipe(ctx: click.Context, param: click.Parameter, model: str) -> str:
 @option("--layout", metavar="NAME", show_default="what the folder shows", help=LAYOUT)
 @options_from(TrainOptions, "options")
 @options_from(TrainConfig, "config", section="Training")
+@option(
+    "--log",
+    multiple=True,
+    type=Choice(tuple(LOGGERS)),
+    show_default="none",
+    help="Where else to write the curves; may be given twice. See docs/train.md.",
+)
 @option("--check", is_flag=True, help="Check the whole data set instead of training.")
 @option(
     "--preview",
@@ -189,6 +197,7 @@ def command(
     layout: str | None,
     options: TrainOptions,
     config: TrainConfig,
+    log: tuple[str, ...],
     check: bool,
     preview: Path | None,
     output: Path | None,
@@ -237,6 +246,7 @@ def command(
             opened,
             output,
             config=config,
+            callbacks=[LOGGERS[name]() for name in dict.fromkeys(log)],
             report=report,
             describe=lambda contents: echo(contents.table(), err=True),
             **given,

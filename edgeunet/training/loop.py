@@ -174,10 +174,17 @@ class Trainer:
 
     # Training
 
-    def run(self, report: Callable[[Progress], None] = lambda progress: None) -> Card:
+    def run(
+        self,
+        report: Callable[[Progress], None] = lambda progress: None,
+        tell: Callable[[Epoch], None] = lambda epoch: None,
+    ) -> Card:
         """Train to the end, calibrate the gate, and return the card of what is kept.
 
         The end is the last epoch, or earlier if the mIoU of val stalls.
+
+        Args:
+            report: called after each step. tell: called after each epoch.
 
         Raises:
             TrainingError: the loss is no longer finite; what was saved before stays.
@@ -199,9 +206,11 @@ class Trainer:
                 self._save_last(self.seconds + time.monotonic() - started)
             self.seconds += time.monotonic() - started
             minutes = round(self.seconds / 60, 2)
-            self.history.epochs.append(Epoch(self.epoch, round(loss, 5), miou, minutes))
+            ended = Epoch(self.epoch, round(loss, 5), miou, minutes)
+            self.history.epochs.append(ended)
             if miou is not None or last or self._state.is_due:
                 self._save_state()
+            tell(ended)
             report(clock.progress(self.epoch / self.config.epochs, self.epoch, loss, miou))
         kept = self.history.best
         if kept is not None and self.epoch < self.config.epochs:

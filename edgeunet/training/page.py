@@ -14,8 +14,9 @@ from ..data.fit import visible
 from ..data.page import coloured, reduced
 from ..files import write_bytes
 from ..metrics import Matrix, in_percent, iou_per_class, mean_iou
-from ..models import Checkpoint
+from ..models import Card, Checkpoint
 from ..pages import data_url, render
+from .callbacks import Callback
 from .config import WEIGHTS
 from .cross_validation import CrossValidation
 from .curves import HEIGHT, PLOT, WIDTH, draw
@@ -61,6 +62,17 @@ class Shown:
     name: str
     miou: float
     pictures: dict[str, str]
+
+
+class Page(Callback):
+    """Writes the page of a training when that ends, see `write_page`."""
+
+    def __init__(self, trainer: Trainer, judged: CrossValidation | None) -> None:
+        self._trainer, self._judged = trainer, judged
+
+    def on_end(self, card: Card) -> None:
+        """Write it."""
+        write_page(self._trainer, self._judged)
 
 
 def write_page(trainer: Trainer, judged: CrossValidation | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from ..files import check_directory, locked
 from ..models import Card, Checkpoint, Preparation, model_class
 from ..models.checkpoints import has_card
 from ..models.structure import Structure
+from .callbacks import Callback, Run
 from .config import TrainConfig
 from .cross_validation import Report
+from .history import Epoch
 from .inputs import input_for
 from .loop import Trainer
 from .start import structure_for
@@ -65,7 +68,7 @@ class Recipe:
             **self.arguments,
         )
 
-    def finish(self, trainer: Trainer, report: Report) -> Card:
+    def finish(self, trainer: Trainer, report: Report, callbacks: Sequence[Callback] = ()) -> Card:
         """Train to the end, from the start or from where a run was interrupted."""
         with locked(trainer.output, lock=trainer.output / ".edgeunet.lock"):
             if not trainer.resume():
@@ -73,7 +76,28 @@ class Recipe:
                     trainer.start_from(self.start)
                 if self.encoder_weights is not None:
                     trainer.start_encoder_from(self.encoder_weights)
-            return trainer.run(report)
+            for each in callbacks:
+                each.on_start(self._run_of(trainer))
+
+            def tell(epoch: Epoch) -> None:
+                for each in callbacks:
+                    each.on_epoch(epoch)
+
+            card = trainer.run(report, tell)
+            for each in callbacks:
+                each.on_end(card)
+            return card
+
+    def _run_of(self, trainer: Trainer) -> Run:
+        return Run(
+            trainer.output,
+            self.model,
+            trainer.arguments,
+            trainer.dataset.name,
+            trainer.dataset.classes,
+            self.config,
+            trainer.epoch,
+        )
 
 
 def open_recipe(

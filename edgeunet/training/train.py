@@ -15,6 +15,7 @@ from ..data.folds import Fold, split_folds
 from ..errors import UsageError
 from ..gate.calibrate import closed_at_most
 from ..models import Card
+from .callbacks import Callback
 from .config import WEIGHTS, Progress, TrainConfig
 from .cross_validation import (
     DIVISION,
@@ -31,7 +32,7 @@ from .cross_validation import (
     teacher_of,
 )
 from .loop import Trainer
-from .page import write_page
+from .page import Page
 from .recipe import Recipe, check_lessons, open_recipe
 from .unlabelled import Unlabelled
 
@@ -58,6 +59,7 @@ def train(
     gate_open: float | None = None,
     device: str = "cpu",
     workers: int | None = None,
+    callbacks: Sequence[Callback] = (),
     report: Callable[[Progress], None] = lambda progress: None,
     describe: Callable[[Contents], None] = lambda contents: None,
     **arguments: Any,
@@ -89,7 +91,9 @@ def train(
         gate_open: percent of the images with a class that such a gate must be open on, see
             `open_on` of `calibrate_gate`. None promises nothing.
         device: of PyTorch. workers: processes that make crops, see `open_feed`; 0: this one does.
-        describe: called with what the data set holds, once it is checked.
+        callbacks: follow the training, see `Callback`.
+        report: called after each step. describe: called with what the data set holds, once it is
+            checked.
         arguments: those of the variant, except num_classes and in_channels.
 
     Raises:
@@ -140,9 +144,7 @@ def train(
         open_on = None if gate_open is None else gate_open / 100
         judge = _Judge(recipe, output, parts, group_by, teacher, open_on)
         judged, report = judge.judge(trainer, report)
-    card = recipe.finish(trainer, report)
-    write_page(trainer, judged)
-    return card
+    return recipe.finish(trainer, report, [Page(trainer, judged), *callbacks])
 
 
 @dataclass(frozen=True)
