@@ -82,7 +82,10 @@ def _load(ctx: click.Context, path: Path | None) -> None:
             )
         if isinstance(value, Mapping):
             raise UsageError(f"{path}: {printable(key)} is a table; expected a value of --{key}.")
+    several = {param.name for param in ctx.command.params if getattr(param, "multiple", False)}
     given = {keys[key]: _as_written(value) for key, value in values.items()}
+    for name in several & set(given):  # one alone needs no list
+        given[name] = given[name] if isinstance(given[name], tuple) else (given[name],)
     ctx.meta[_GIVEN] = given
     ctx.default_map = {**(ctx.default_map or {}), **given}
 

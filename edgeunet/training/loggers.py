@@ -43,7 +43,7 @@ class TensorBoard(Callback):
 
         # Hides what an interrupted run wrote of the epochs that are trained again.
         folder, first = str(run.folder / "tensorboard"), run.epoch + 1
-        self._writer = SummaryWriter(folder, purge_step=first)  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(folder, purge_step=first)
         rows = "".join(f"{name} | {value}\n" for name, value in _options(run).items())
         self._writer.add_text("options", f"option | value\n-- | --\n{rows}", run.epoch)
 

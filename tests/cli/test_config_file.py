@@ -24,6 +24,7 @@ SEEN: dict[str, Any] = {}
 @option("--scale", type=float, nargs=2)
 @option("--mean", type=ListOf(float, "N,…"))
 @option("--wet/--no-wet", default=True)
+@option("--tag", multiple=True)
 @option("-o", "output", type=click.Path(path_type=Path))
 def paint(output: Path | None, **given: Any) -> None:
     """Stand for a command."""
@@ -58,7 +59,19 @@ def test_values_are_those_of_the_file_and_then_of_the_command_line(tmp_path: Pat
         "scale": (0.5, 1.6),
         "mean": (0.1, 0.2),
         "wet": True,
+        "tag": (),
     }
+
+
+@pytest.mark.parametrize("line", ['tag = "a"', 'tag = ["a"]', 'tag = ["a", "b"]'])
+def test_option_that_may_be_given_twice_takes_one_or_a_list(tmp_path: Path, line: str) -> None:
+    output = tmp_path / "run.toml"
+    output.write_text(FILE + line)
+    for _ in range(2):  # what was given, and what that wrote
+        assert call(tmp_path, output.read_text(), "-o", str(output)).exit_code == 0
+        assert SEEN["tag"] == (("a", "b") if "b" in line else ("a",))
+    call(tmp_path, FILE + line, "--tag", "c")
+    assert SEEN["tag"] == ("c",)
 
 
 def test_what_was_given_is_written_and_read_again(tmp_path: Path) -> None:

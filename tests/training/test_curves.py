@@ -46,5 +46,8 @@ def test_one_epoch_is_a_dot_and_the_best_is_told() -> None:
     assert (dot.x, dot.y) == ((LEFT + RIGHT) / 2, (TOP + BOTTOM) / 2)
     curve = draw("mIoU", [(5, 40.0), (10, 61.5), (15, 60.0)], 16, best=10)
     assert [dot.best for dot in curve.dots] == [False, True, False]
+    first, second, third = curve.dots
+    assert first.x < second.x < third.x
+    assert first.y > third.y > second.y, "higher up the page"
     assert curve.description == "From 40 in epoch 5 to 60 in 15. Best: 61.5 in epoch 10."
     assert [text for _, text in curve.x_ticks] == ["5", "10", "15"]

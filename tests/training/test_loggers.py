@@ -21,8 +21,8 @@ from edgeunet.training.loggers import LOGGERS, MLflow, TensorBoard
 from support.commands import fails
 from support.training import SHORT
 
-CLASSES = ("sea", "ship <1>")
-CARD = Card("unet", {}, CLASSES, ((0, 0, 0), (9, 9, 9)), InputSpec(32, 32), data="port")
+CLASSES = ("sea", "ship <1>", "fog")
+CARD = Card("unet", {}, CLASSES, ((0, 0, 0), (9, 9, 9), (8, 8, 8)), InputSpec(32, 32), data="port")
 FILES = ("best.safetensors", "best.json", "train.html", "log.jsonl")
 
 
@@ -143,7 +143,7 @@ def test_mlflow_has_options_curves_and_files_in_one_run(server: FakeServer, tmp_
     assert server.runs["mine-0"]["status"] == "RUNNING"
     resumed = MLflow()
     follow(resumed, run_in(folder, epoch=2), 0.25)
-    card = Card(**{**vars(CARD), "metrics": {"miou": 45.0, "iou": [60.0, 30.0]}})
+    card = Card(**{**vars(CARD), "metrics": {"miou": 45.0, "iou": [60.0, 30.0, None]}})
     resumed.on_end(card)
     (run,) = server.runs.values()
     assert run["experiment"] == "e-edgeunet" and run["status"] == "FINISHED"
@@ -209,7 +209,7 @@ def test_mlflow_itself_takes_what_is_logged(
     follow(MLflow(), run_in(folder), 0.75)
     logger = MLflow()
     follow(logger, run_in(folder, epoch=1), 0.5)
-    logger.on_end(Card(**{**vars(CARD), "metrics": {"miou": 45.0, "iou": [60.0, None]}}))
+    logger.on_end(Card(**{**vars(CARD), "metrics": {"miou": 45.0, "iou": [60.0, None, None]}}))
     client = MlflowClient()
     (run,) = client.search_runs([client.get_experiment_by_name("edgeunet").experiment_id])
     assert (run.info.run_name, run.info.status) == ("mine", "FINISHED")
