@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -30,6 +29,7 @@ from .description import (
 )
 from .layouts import Layout, open_layout, recognise
 from .masks import Coding, decide, one_channel
+from .palettes import default_palette
 from .samples import MaskFile, Sample, Split
 
 _log = logging.getLogger(__name__)
@@ -234,15 +234,3 @@ def read_instances(path: Path) -> npt.NDArray[np.int32]:
             "instances, 0 for none."
         )
     return instances.astype(np.int32)
-
-
-def default_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
-    """Black for class 0 and hues at golden-ratio steps for the others, RGB."""
-    colours = [(0, 0, 0)]
-    for index in range(1, num_classes):
-        hue = int(180 * (index * 0.618034 % 1.0))
-        value = 255 - 50 * (index // 64)  # hues have 180 steps: too few for 255 classes
-        pixel = np.array([[[hue, 200, value]]], dtype=np.uint8)
-        red, green, blue = (int(value) for value in cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB)[0, 0])
-        colours.append((red, green, blue))
-    return tuple(colours)

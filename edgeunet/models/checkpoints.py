@@ -18,7 +18,7 @@ from torch import Tensor
 from ..bundle.card import Card
 from ..bundle.schema import SchemaError, decode, encode, load_json
 from ..catalogue import find_weights
-from ..data.datasets import default_palette
+from ..data.palettes import default_palette
 from ..data.preparation import Preparation
 from ..errors import (
     CheckpointError,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from edgeunet.bundle.card import Card
 from edgeunet.bundle.manifest import InputSpec, Kept
-from edgeunet.data.datasets import default_palette
 from edgeunet.data.fit import Frame
+from edgeunet.data.palettes import default_palette
 from edgeunet.errors import UsageError
 from edgeunet.parity.reference import Reference
 

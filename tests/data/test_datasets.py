@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeunet.data.datasets import (
-    default_palette,
     open_dataset,
     read_instances,
     read_labels,
     read_mask,
 )
+from edgeunet.data.palettes import default_palette
 from edgeunet.errors import DatasetError, SourceError
 from edgeunet.metrics import IGNORE
 
@@ -84,14 +84,6 @@ def test_missing_dataset_json_is_named(tmp_path: Path) -> None:
 def test_as_many_classes_as_ids_are_possible(dataset: Path, count: int) -> None:
     write_info(dataset, {"classes": [str(index) for index in range(count)]})
     assert len(open_dataset(dataset).palette) == count
-
-
-@pytest.mark.parametrize("count", [2, 3, 12, 32, 64, 255])
-def test_default_palette_is_black_and_distinct_colours(count: int) -> None:
-    palette = default_palette(count)
-    assert palette[0] == (0, 0, 0)
-    assert len(set(palette)) == len(palette) == count
-    assert all(0 <= value <= 255 for colour in palette for value in colour)
 
 
 # Views

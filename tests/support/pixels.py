@@ -13,7 +13,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeunet.bundle.manifest import Flavour, InputSpec, Manifest, covered
-from edgeunet.data.datasets import default_palette
+from edgeunet.data.palettes import default_palette
 from edgeunet.exporting.graphs.pixels import PixelsForm
 from edgeunet.exporting.graphs.pixels.build import to_pixels
 from edgeunet.runtime.backends.ort import OrtNet

@@ -11,7 +11,8 @@ import torch
 from edgeunet.bundle.card import Card
 from edgeunet.bundle.manifest import InputSpec
 from edgeunet.catalogue import find_weights
-from edgeunet.data.datasets import default_palette, open_dataset
+from edgeunet.data.datasets import open_dataset
+from edgeunet.data.palettes import default_palette
 from edgeunet.errors import CheckpointError
 from edgeunet.models import create_model
 from edgeunet.models.checkpoints import Checkpoint, save_checkpoint
