@@ -50,8 +50,8 @@ def test_every_package_of_an_extra_is_looked_for() -> None:
 def test_missing_packages_are_told_with_their_command_in_columns(lacking: Lacking) -> None:
     lacking("uvicorn", "av")
     out = succeeds("doctor").stdout
-    assert re.search(r"^uvicorn +missing +serve; pip install 'edgeunet\[serve\]'$", out, re.M)
-    assert re.search(r"^av +missing +run, serve: .*; pip install 'edgeunet\[video\]'$", out, re.M)
+    assert re.search(r"^uvicorn +missing +serve; pip install '\.\[serve\]'$", out, re.M)
+    assert re.search(r"^av +missing +run, serve: .*; pip install '\.\[video\]'$", out, re.M)
     rows = out[out.index("onnxruntime") : out.index("on a GPU")].splitlines()
     rows = [row for row in rows if not row.startswith("note: ")]
     columns = {re.match(r".{31}\S+ +", row).end() for row in rows}  # type: ignore[union-attr]

@@ -151,7 +151,7 @@ def test_missing_compiler_is_told_with_its_package(
 ) -> None:
     monkeypatch.setattr("edgeunet.runtime.backends.providers.is_installed", lambda module: False)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    with pytest.raises(MissingDependencyError, match=r"edgeunet\[qnn\]"):
+    with pytest.raises(MissingDependencyError, match=r"\.\[qnn\]"):
         deploy(int8_bundle, "qualcomm", tmp_path / "out", DeployOptions(soc="v73"))
     assert not (tmp_path / "out").exists()
 

@@ -108,7 +108,7 @@ def test_arguments_that_the_library_refuses_are_told() -> None:
 def test_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("monai", "monai.networks", "monai.networks.nets"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'edgeunet\[monai\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pip install '\.\[monai\]'"):
         library("monai.networks.nets")
 
 

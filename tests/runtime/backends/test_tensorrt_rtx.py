@@ -345,7 +345,7 @@ def test_what_tunes_an_engine_is_refused(machine: GpuMachine, bundle: Bundle, op
 
 def test_missing_rtx_names_the_extra(machine: GpuMachine, bundle: Bundle) -> None:
     sys.modules["tensorrt_rtx_bindings"] = None  # type: ignore[assignment]
-    with pytest.raises(MissingDependencyError, match=r"pip install 'edgeunet\[rtx\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pip install '\.\[rtx\]'"):
         create_backend("rtx", bundle)
     assert machine.driver.count("retained") == 0
 

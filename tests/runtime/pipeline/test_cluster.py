@@ -51,7 +51,7 @@ def test_an_interrupted_start_is_cleaned_up(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_ray_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'edgeunet\[ray\]'"):  # noqa: SIM117
+    with pytest.raises(MissingDependencyError, match=r"pip install '\.\[ray\]'"):  # noqa: SIM117
         with ray_cluster(None, workers=1, payload=0):
             pass
 

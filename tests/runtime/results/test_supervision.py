@@ -41,5 +41,5 @@ def test_missing_supervision_is_named_with_what_installs_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "supervision", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'edgeunet\[supervision\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pip install '\.\[supervision\]'"):
         detections(MASK, LEGEND)

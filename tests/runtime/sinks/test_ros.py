@@ -125,6 +125,6 @@ def test_missing_rosbags_is_named_with_what_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "rosbags.rosbag2", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'edgeunet\[ros\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pip install '\.\[ros\]'"):
         MaskBag(tmp_path / "masks.mcap", rate=Fraction(1), classes=CLASSES)
     assert names(tmp_path) == []

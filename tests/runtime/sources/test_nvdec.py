@@ -433,7 +433,7 @@ def test_images_beside_videos_are_refused(tmp_path: Path, images: Path) -> None:
 
 def test_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "PyNvVideoCodec", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'edgeunet\[nvdec\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pip install '\.\[nvdec\]'"):
         NvdecFile(tmp_path / "a.mp4")
 
 

@@ -136,7 +136,7 @@ def test_fsspec_is_needed_for_addresses_alone(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert not Place.of(tmp_path / "a.png").remote
-    with pytest.raises(MissingDependencyError, match=r"pip install 'edgeunet\[ray\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pip install '\.\[ray\]'"):
         Place.of("s3://bucket/a.png")
 
 

@@ -173,7 +173,7 @@ def test_missing_rosbags_is_named_with_what_installs_it(
 ) -> None:
     path = write_bag(tmp_path / "day.bag", film(images(1)))
     monkeypatch.setitem(sys.modules, "rosbags.rosbag1", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'edgeunet\[ros\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pip install '\.\[ros\]'"):
         Bag(path)
 
 

@@ -306,7 +306,7 @@ def test_unknown_target_and_runtime_name_the_known_ones(bundle: Path) -> None:
 
 def test_missing_tensorrt_names_the_extra(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt_rtx_bindings", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'edgeunet\[rtx\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pip install '\.\[rtx\]'"):
         build_rtx(bundle)
 
 

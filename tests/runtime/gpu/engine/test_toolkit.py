@@ -21,7 +21,7 @@ def bundle(tmp_path: Path) -> Path:
 def test_missing_tensorrt_names_the_extra_and_jetpack(bundle: Path, install: Install) -> None:
     install("10.3.0")
     sys.modules["tensorrt"] = None  # type: ignore[assignment]
-    with pytest.raises(MissingDependencyError, match=r"'edgeunet\[trt\]'.*Jetson.*site-packages"):
+    with pytest.raises(MissingDependencyError, match=r"'\.\[trt\]'.*Jetson.*site-packages"):
         build(bundle)
 
 
@@ -32,7 +32,7 @@ def test_missing_libraries_come_with_advice(
     del sys.modules["tensorrt"]
     (tmp_path / "tensorrt.py").write_text("raise ImportError('libnvinfer.so.10: cannot open')")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(EngineError, match=r"libnvinfer\.so\.10.*edgeunet\[trt\].*LD_LIBRARY_PATH"):
+    with pytest.raises(EngineError, match=r"libnvinfer\.so\.10.*\.\[trt\].*LD_LIBRARY_PATH"):
         build(bundle)
 
 
