@@ -210,7 +210,7 @@ def checkpoint(made: Made) -> Path:
     """A tiny Mobile U-Net, see `train_tiny`."""
 
     def make(folder: Path) -> None:
-        train_tiny(folder / "tiny.safetensors", "mobile_unet", steps=75, width=8)
+        train_tiny(folder / "tiny.safetensors", "mobile_unet", steps=150, width=8)
 
     return made("checkpoint", make) / "tiny.safetensors"
 
@@ -318,7 +318,7 @@ def uncalibrated(checkpoint: Path, made: Made) -> Path:
 
 def train_gated(checkpoint: Path, folder: Path) -> None:
     """Write what `uncalibrated` is."""
-    steps = 60
+    steps = 100
     torch.manual_seed(0)
     opened = Checkpoint.open(checkpoint)
     plain, card = opened.net, opened.card

@@ -221,7 +221,5 @@ def test_graph_without_logits_has_no_head() -> None:
 
 def test_missing_onnx_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(
-        MissingDependencyError, match=r"\.\[trt\].* Or only: pip install onnx"
-    ):
+    with pytest.raises(MissingDependencyError, match=r"\.\[trt\].* Or only: pip install onnx"):
         parse_graph(b"")
