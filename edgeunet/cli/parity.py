@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,20 +12,21 @@ import click
 from ..bundle.bundle import Bundle, open_bundle
 from ..data.description import LAYOUT
 from ..data.fit import Fit, Reading
+from ..data.palettes import in_safe_colours
 from ..errors import UsageError
 from ..files import check_directory, locked, write_json
-from ..parity import golden_samples, measure, write_html
+from ..parity import ParityReport, golden_samples, measure, write_html, write_index
 from ..parity.pixels import Candidate
 from ..runtime.backends import Backend
 from ..runtime.options import LoadOptions
-from ..runtime.sources.labelled import labelled_frames
+from ..runtime.sources.labelled import LabelledFrame, labelled_frames
 from .bundle_options import backend_option
-from .common import DIRECTORY, Command, echo, echo_json, json_option, option, progress
+from .common import DIRECTORY, Choice, Command, echo, echo_json, json_option, option, progress
 from .options import options_from
 
 
 @click.command("parity", cls=Command)
-@click.argument("bundle", type=DIRECTORY)
+@click.argument("bundles", type=DIRECTORY, nargs=-1, required=True)
 @option(
     "--data",
     type=DIRECTORY,
@@ -47,11 +48,23 @@ from .options import options_from
     multiple=True,
     help="Also compare what `deploy` wrote of the bundle, on the target's own runtime.",
 )
-@option("-o", "output", type=DIRECTORY, help="Directory for parity.json and parity.html.")
+@option(
+    "-o",
+    "output",
+    type=DIRECTORY,
+    help="Directory for parity.json and parity.html; of several bundles, for a folder each and "
+    "index.html.",
+)
+@option(
+    "--palette",
+    type=Choice(("safe", "own")),
+    default="safe",
+    help="Colours on the page: told apart with any colour vision, or the bundle's own.",
+)
 @option("--wide", is_flag=True, help="Also print tolerances, boundaries and errors of logits.")
 @json_option
 def command(
-    bundle: Path,
+    bundles: tuple[Path, ...],
     data: Path | None,
     layout: str | None,
     backend: str,
@@ -60,49 +73,80 @@ def command(
     tensorrt: bool,
     deployed: tuple[Path, ...],
     output: Path | None,
+    palette: str,
     wide: bool,
     as_json: bool,
 ) -> None:
-    """Compare a bundle's masks with PyTorch's, stage by stage.
+    """Compare the masks of bundles with PyTorch's, stage by stage.
 
     The exit code is 1 if a stage is out of tolerance.
     """
     if layout is not None and (data is None or not data.is_dir()):
         raise UsageError(f"got --layout {layout} without a data set. Pass its folder as --data.")
+    if deployed and len(bundles) > 1:
+        raise UsageError("--deployed belongs to one bundle; compare the others without it.")
     if output is not None:
         check_directory(output, force=True)
-        # Until the command ends, so that both files are of one run.
+        # Until the command ends, so that all files are of one run.
         click.get_current_context().with_resource(locked(output))
-    opened = open_bundle(bundle)
-    if data is None:
-        samples, name = list(golden_samples(opened)), "its golden frames"
-    else:
-        fit = Fit(opened.manifest.input, reading)
-        classes = len(opened.manifest.classes)
-        found = labelled_frames(data, num_classes=classes, fit=fit, layout=layout)
-        samples, name = list(found), data.resolve().name
-    with ExitStack() as stack:
-        others = _opened(opened, deployed, stack)
-        report = stack.enter_context(progress("comparing", len(samples)))
-        parity, worst = measure(
-            opened,
-            samples,
-            data=name,
-            backend=backend,
-            options=options,
-            simulate=tensorrt,
-            deployed=others,
-            progress=report,
-        )
-    if output is not None:
-        write_json(output / "parity.json", parity.to_json())
-        write_html(output / "parity.html", parity, worst, opened.manifest.palette)
+    reports: dict[str, ParityReport] = {}
+    for name, bundle in _named(bundles).items():
+        opened = open_bundle(bundle)
+        samples, source = _samples(opened, data, reading, layout)
+        with ExitStack() as stack:
+            others = _opened(opened, deployed, stack)
+            report, worst = measure(
+                opened,
+                samples,
+                data=source,
+                backend=backend,
+                options=options,
+                simulate=tensorrt,
+                deployed=others,
+                progress=stack.enter_context(progress(f"comparing {name}", len(samples))),
+            )
+        reports[name] = report
+        if output is not None:
+            folder = output if len(bundles) == 1 else output / name
+            folder.mkdir(parents=True, exist_ok=True)
+            own = opened.manifest.palette
+            colours = in_safe_colours(own) if palette == "safe" else own
+            write_json(folder / "parity.json", report.to_json())
+            write_html(folder / "parity.html", report, worst, colours)
+        if not as_json:
+            echo(report.table(wide=wide))
+    if output is not None and len(bundles) > 1:
+        write_index(output / "index.html", reports)
     if as_json:
-        echo_json(parity.to_json())
-    else:
-        echo(parity.table(wide=wide))
-    if parity.first_failure is not None:
+        found = [report.to_json() for report in reports.values()]
+        echo_json(found if len(bundles) > 1 else found[0])
+    if any(report.first_failure is not None for report in reports.values()):
         sys.exit(1)
+
+
+def _named(bundles: Sequence[Path]) -> dict[str, Path]:
+    """Bundles by the names of their folders, which a report of several has too."""
+    named: dict[str, Path] = {}
+    for bundle in bundles:
+        name = bundle.resolve().name
+        if name in named:
+            raise UsageError(
+                f"{named[name]} and {bundle} have the same name; compare one after the other."
+            )
+        named[name] = bundle
+    return named
+
+
+def _samples(
+    bundle: Bundle, data: Path | None, reading: Reading, layout: str | None
+) -> tuple[list[LabelledFrame], str]:
+    """Frames to compare on, and what a report calls them."""
+    if data is None:
+        return list(golden_samples(bundle)), "its golden frames"
+    fit = Fit(bundle.manifest.input, reading)
+    classes = len(bundle.manifest.classes)
+    found = labelled_frames(data, num_classes=classes, fit=fit, layout=layout)
+    return list(found), data.resolve().name
 
 
 def _opened(

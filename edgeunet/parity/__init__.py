@@ -1,6 +1,6 @@
 """Compares a bundle with PyTorch at mask level, stage by stage."""
 
-from .html import write_html
+from .html import write_html, write_index
 from .measure import WorstFrame, golden_samples, measure
 from .report import Attempt, Fallback, FrameReport, ParityReport, StageParity, left_out_text
 
@@ -15,4 +15,5 @@ __all__ = [
     "left_out_text",
     "measure",
     "write_html",
+    "write_index",
 ]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from ..confusion import confusion_of
 from ..data.images import Rgb
+from ..data.page import coloured
 from ..files import write_bytes
 from ..gate.confidence import CONFIDENCE
 from ..metrics import Mask
@@ -23,7 +25,11 @@ from .roc import Roc
 def write_html(
     path: Path, report: ParityReport, worst: Sequence[WorstFrame], palette: Palette
 ) -> None:
-    """Write the page: verdict, stages, classes, the gate, and pictures of the worst frames."""
+    """Write the page: verdict, stages, classes, the gate, and pictures of the worst frames.
+
+    Args:
+        palette: colours of the classes on it; see also `in_safe_colours`.
+    """
     judged = None if report.gate is None else report.gate.report
     page = render(
         Path(__file__).parent / "templates" / "parity.html",
@@ -35,10 +41,19 @@ def write_html(
             )
         ],
         gate_classes=[] if judged is None else list(zip(judged.classes, palette, strict=True)),
+        confusion=confusion_of(np.array(report.confusion), report.classes)
+        if report.confusion
+        else None,
         confidence=CONFIDENCE,
         rocs=[] if report.gate is None else list(_rocs(report.gate, palette)),
         frames=[(frame, _pictures(frame, palette, report.reference)) for frame in worst],
     )
+    write_bytes(path, page.encode())
+
+
+def write_index(path: Path, reports: Mapping[str, ParityReport]) -> None:
+    """Write a page with a row for each report, and a link to `NAME/parity.html` beside it."""
+    page = render(Path(__file__).parent / "templates" / "index.html", reports=reports)
     write_bytes(path, page.encode())
 
 
@@ -58,8 +73,10 @@ def _rocs(gate: GateParity, palette: Palette) -> Iterator[Roc]:
 
 def _pictures(frame: WorstFrame, palette: Palette, reference: str) -> dict[str, str]:
     """Pictures as `data:` URLs, by caption."""
+    labels = frame.labels
     return {
         "frame": data_url("jpeg", frame.image),
+        **({} if labels is None else {"labels": data_url("png", coloured(labels, palette))}),
         reference: data_url("png", colourise(frame.reference, palette)),
         "candidate": data_url("png", colourise(frame.candidate, palette)),
         "difference": data_url("png", _difference(frame.image, frame.reference, frame.candidate)),

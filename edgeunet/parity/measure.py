@@ -66,11 +66,15 @@ WORST = 6
 
 @dataclass(frozen=True)
 class WorstFrame:
-    """One of the frames with the fewest agreeing pixels: its picture (H, W, 3) and masks (H, W)."""
+    """One of the frames with the fewest agreeing pixels: its picture (H, W, 3) and masks (H, W).
+
+    labels: None if it has none.
+    """
 
     name: str
     agreement: float
     image: Rgb
+    labels: Mask | None
     reference: Mask
     candidate: Mask
 
@@ -185,7 +189,7 @@ class _Comparison:
         self.pixels.add(sample.image)
         spec = self._stages.bundle.manifest.input
         picture = visible(sample.image, spec.frame_channels, spec.levels)
-        frame = WorstFrame(sample.name, agreement, picture, reference, mask)
+        frame = WorstFrame(sample.name, agreement, picture, sample.labels, reference, mask)
         heapq.heappush(self._worst, (-agreement, -index, frame))
         if len(self._worst) > WORST:
             heapq.heappop(self._worst)
@@ -289,6 +293,7 @@ def _report(comparison: _Comparison, stages: _Stages, data: str) -> ParityReport
         stages=tuple(_stage(stage, expected, labelled) for stage in sums),
         gate=comparison.gate.result(classes),
         pixels=comparison.pixels.results(),
+        confusion=tuple(tuple(map(int, row)) for row in sums[-1].confusion) if labelled else (),
         worst=tuple(
             FrameReport(frame.name, round(frame.agreement, 6)) for frame in comparison.worst
         ),

@@ -108,6 +108,7 @@ class ParityReport:
         last one.
     pixels: graphs from frames to masks, compared with the runtime.
     left_out: classes that no mIoU is averaged over, because no label has them.
+    confusion: pixels of the candidate by label (rows) and prediction, () without labels.
     """
 
     bundle: str
@@ -130,6 +131,7 @@ class ParityReport:
     attempts: tuple[Attempt, ...] = ()
     left_out: tuple[str, ...] = ()
     pixels: tuple[PixelsParity, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] = ()
 
     @property
     def averaged(self) -> int:
@@ -224,7 +226,7 @@ class ParityReport:
 
 
 def _points(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+    return "-" if value is None else f"{round(value, 2) + 0.0:.2f}"  # no minus before 0.00
 
 
 def left_out_text(left_out: Sequence[str], *, classes: int) -> str:

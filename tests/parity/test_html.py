@@ -15,6 +15,7 @@ def test_page_has_the_verdict_and_four_pictures_a_frame(fp32_bundle: Path, tmp_p
     write_html(tmp_path / "parity.html", report, worst, bundle.manifest.palette)
     page = (tmp_path / "parity.html").read_text()
     assert page.count("<img ") == 4 * len(worst)
+    assert "Confusion matrix" not in page and report.confusion == ()
     assert "budget not checked: no labels; pass --data" in page
     assert "within tolerance" not in page
     assert "Classes, IoU" not in page, "there is none without labels"
@@ -33,4 +34,7 @@ def test_page_of_labelled_frames_has_the_classes(fp32_bundle: Path, tmp_path: Pa
     page = (tmp_path / "parity.html").read_text()
     assert "all stages within tolerance" in page
     assert "Classes, IoU in percent" in page
+    assert page.count("<img ") == 5 * len(worst), "the labels too"
+    assert sum(map(sum, report.confusion)) == sum(mask.size for mask in bundle.golden().masks)
+    assert "Rows are labels, columns what fp32 takes them for" in page
     assert "budget" not in page

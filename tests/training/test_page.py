@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from edgeunet.data.cells import write_dataset
 from edgeunet.data.datasets import open_dataset
@@ -19,7 +17,7 @@ from edgeunet.data.fit import Fit
 from edgeunet.models import Card, Checkpoint
 from edgeunet.models.reference import evaluate_on, reference_mask
 from edgeunet.training.config import Progress
-from edgeunet.training.page import PAGE, confusion_of
+from edgeunet.training.page import PAGE
 from edgeunet.training.train import train
 from support.training import SHORT
 
@@ -137,27 +135,3 @@ def test_classes_of_a_run_with_val_are_those_of_its_folds(data: Path, tmp_path: 
         assert re.search(rf"fold {number}</td>\s*<td>8</td><td>{fold['miou']:.2f}<", page)
     assert "predictions, cross-validated, in percent" in page
     assert "Worst frames" not in page and not list(tmp_path.glob("folds/*/train.html"))
-
-
-@given(st.integers(2, 60), st.integers(0, 2**32 - 1))
-def test_matrix_keeps_all_pixels_and_the_worst_classes(count: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    pixels = rng.integers(1, 50, (count, count)) + 1000 * np.eye(count, dtype=np.int64)
-    worst = int(rng.integers(count))
-    pixels[worst, worst] = 0
-    names = [f"c{index}" for index in range(count)]
-    found = confusion_of(pixels, names)
-    assert len(found.names) == len(found.rows) == min(count, 24)
-    assert f"c{worst}" in found.names
-    assert all(sum(shares) == pytest.approx(1) for _, shares in found.rows)
-    for name, shares in found.rows:
-        if name in names:
-            row = pixels[names.index(name)]
-            assert shares[found.names.index(f"c{worst}")] == row[worst] / row.sum()
-    if count > 24:
-        assert found.names[-1] == f"{count - 23} others"
-
-
-def test_label_without_a_pixel_has_no_shares() -> None:
-    rows = confusion_of(np.array([[4, 0], [0, 0]]), ["sea", "ship"]).rows
-    assert rows == (("sea", (1.0, 0.0)), ("ship", (None, None)))
