@@ -15,7 +15,8 @@ from ..runtime.bench import BenchReport, bench, compare_precisions
 from ..runtime.options import DEFAULTS, LoadOptions
 from ..runtime.segmenter import Segmenter
 from .bundle_options import backend_option, explain_choice, explain_option
-from .common import DIRECTORY, Command, echo, echo_json, json_option
+from .common import Command, echo, echo_json, json_option
+from .completion import BundlePath
 from .matrix import MatrixOptions, check_matrix, print_matrix
 from .options import options_from
 
@@ -43,7 +44,7 @@ class BenchOptions:
 
 
 @click.command("bench", cls=Command)
-@click.argument("bundle", type=DIRECTORY)
+@click.argument("bundle", type=BundlePath())
 @options_from(BenchOptions, "timed")
 @backend_option
 @explain_option

@@ -23,7 +23,6 @@ from ..runtime.gpu.engine import (
 )
 from ..runtime.options import LoadOptions
 from .common import (
-    DIRECTORY,
     Choice,
     Command,
     ListOf,
@@ -35,6 +34,7 @@ from .common import (
     option,
     progress,
 )
+from .completion import BundlePath
 from .options import options_from
 
 
@@ -43,7 +43,7 @@ def _target(text: str) -> str:
 
 
 @click.command("build", cls=Command)
-@click.argument("bundle", type=DIRECTORY)
+@click.argument("bundle", type=BundlePath())
 @option(
     "--runtime",
     type=Choice(list_toolkits()),

@@ -18,6 +18,7 @@ from .common import (
     json_option,
     option,
 )
+from .completion import BundlePath
 from .options import options_from
 
 
@@ -37,7 +38,7 @@ class _WithTargets(Command):
 
 
 @click.command("deploy", cls=_WithTargets)
-@click.argument("bundle", type=DIRECTORY)
+@click.argument("bundle", type=BundlePath())
 @option(
     "--to",
     "to",

@@ -11,11 +11,12 @@ from ..bundle.calibration_table import TABLE_NAME, read_table
 from ..bundle.engines import Engine, list_engines
 from ..bundle.manifest import InputSpec, Manifest, flavour_file
 from ..bundle.schema import encode
-from .common import DIRECTORY, Command, echo, echo_json, json_option
+from .common import Command, echo, echo_json, json_option
+from .completion import BundlePath
 
 
 @click.command("inspect", cls=Command)
-@click.argument("bundle", type=DIRECTORY)
+@click.argument("bundle", type=BundlePath())
 @json_option
 def command(bundle: Path, as_json: bool) -> None:
     """Describe a bundle and check its files and engines."""

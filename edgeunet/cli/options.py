@@ -13,9 +13,15 @@ import click
 
 from ..fields import FieldInfo, choices_of, info_of, type_of
 from .common import DIRECTORY, SIZE, Choice, ListOf, option
+from .completion import complete_model, complete_weights
 
 F = TypeVar("F", bound=Callable[..., Any])
 _METAVARS: dict[Any, str] = {int: "N", float: "NUMBER"}
+_COMPLETIONS = {
+    "model": complete_model,
+    "weights": complete_weights,
+    "initial": complete_weights,
+}
 
 
 def options_from(
@@ -64,6 +70,7 @@ def _click_option(cls: type, field: Field[Any], section: str | None) -> Callable
     else:
         settings["metavar"] = known.metavar or _METAVARS.get(hint)
         settings["type"] = _click_type(hint, known, choices)
+    settings["shell_complete"] = _COMPLETIONS.get(field.name)
     if choices and known.metavar:
         settings["help"] += f" One of: {', '.join(choices)}."
     if hint == tuple[float, float]:

@@ -22,11 +22,12 @@ from ..runtime.options import LoadOptions
 from ..runtime.sources.labelled import LabelledFrame, labelled_frames
 from .bundle_options import backend_option
 from .common import DIRECTORY, Choice, Command, echo, echo_json, json_option, option, progress
+from .completion import BundlePath
 from .options import options_from
 
 
 @click.command("parity", cls=Command)
-@click.argument("bundles", type=DIRECTORY, nargs=-1, required=True)
+@click.argument("bundles", type=BundlePath(), nargs=-1, required=True)
 @option(
     "--data",
     type=DIRECTORY,

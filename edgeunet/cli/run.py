@@ -19,7 +19,6 @@ from ..runtime.sources.feed import Drop
 from ..runtime.stream import SourceReport, StreamReport
 from .bundle_options import StreamOptions, bundle_of, explain_choice, explain_option
 from .common import (
-    DIRECTORY,
     Choice,
     Command,
     echo,
@@ -29,6 +28,7 @@ from .common import (
     option,
     progress,
 )
+from .completion import BundlePath
 from .options import options_from
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 @click.command("run", cls=Command)
-@click.argument("bundle", type=DIRECTORY)
+@click.argument("bundle", type=BundlePath(packaged=True))
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @option(
     "-o",

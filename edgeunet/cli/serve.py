@@ -13,11 +13,12 @@ from ..runtime.options import LoadOptions
 from ..runtime.serve import open_service
 from .bundle_options import StreamOptions, bundle_of, explain_choice, explain_option
 from .common import DIRECTORY, Command, option
+from .completion import BundlePath
 from .options import options_from
 
 
 @click.command("serve", cls=Command)
-@click.argument("bundle", type=DIRECTORY)
+@click.argument("bundle", type=BundlePath(packaged=True))
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @option(
     "--port",

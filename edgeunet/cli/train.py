@@ -31,6 +31,7 @@ from ..training.recipe import check_lessons, input_of, open_start
 from ..training.teacher import open_teacher
 from ..training.train import check_grouping, train
 from .common import DIRECTORY, Choice, Command, echo, echo_json, echo_next, json_option, option
+from .completion import complete_model
 from .config_file import config_option, write_config
 from .options import options_from
 
@@ -168,6 +169,7 @@ def _use_recipe(ctx: click.Context, param: click.Parameter, model: str) -> str:
     required=True,
     is_eager=True,
     callback=_use_recipe,
+    shell_complete=complete_model,
     help="Variant; `edgeunet models` lists them.",
 )
 @option("--data", metavar="DIR", required=True, help="Data set, or `cells` for procedural frames.")
