@@ -234,6 +234,18 @@ def strangers_in(folder: Path) -> list[str]:
     return strangers
 
 
+def is_plain_name(name: str) -> bool:
+    """Whether a name stays in its folder on any system: no drive, separator or dots alone.
+
+    Example:
+        >>> from edgeunet.bundle.bundle import is_plain_name
+        >>> [is_plain_name(name) for name in ("golden.npz", "../golden.npz", "C:golden.npz")]
+        [True, False, False]
+    """
+    plain = PurePosixPath(name).name == name == PureWindowsPath(name).name
+    return plain and name not in ("", "..")
+
+
 def _held(folder: Path) -> list[str]:
     """Names in a folder; none if it is missing, or a link, which would be removed alone."""
     return entries(folder) if folder.is_dir() and not folder.is_symlink() else []
@@ -305,12 +317,10 @@ def _no_golden(path: Path, error: ValueError) -> BundleError:
 
 def _found(root: Path, name: str, *, most: int) -> tuple[Path, int]:
     """A file, whose place and size were checked, and its size in bytes."""
-    # A name with a drive, a separator or dots could point anywhere, also through a link.
-    plain = PurePosixPath(name).name == name == PureWindowsPath(name).name
-    plain = plain and name not in ("", "..")
     path = root / name
     try:
-        inside = plain and path.resolve().parent == root.resolve()
+        # Links may lead anywhere too.
+        inside = is_plain_name(name) and path.resolve().parent == root.resolve()
         is_file = inside and path.is_file()
     except (OSError, ValueError, RuntimeError) as error:  # NUL, too long, a loop of links
         raise BundleError(
