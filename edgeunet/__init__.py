@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgeunet.errors import EdgeUNetError
     from edgeunet.exporting import ExportOptions, export, export_bundle
+    from edgeunet.hub import from_hub, push_to_hub
     from edgeunet.models import create_model, list_models
     from edgeunet.runtime import Result, Segmenter, Tiling, load
 
@@ -29,8 +30,10 @@ _EXPORTS = {
     "ExportOptions": "edgeunet.exporting",
     "export": "edgeunet.exporting",
     "export_bundle": "edgeunet.exporting",
+    "from_hub": "edgeunet.hub",
     "list_models": "edgeunet.models",
     "load": "edgeunet.runtime",
+    "push_to_hub": "edgeunet.hub",
 }
 
 __all__ = [
@@ -42,8 +45,10 @@ __all__ = [
     "create_model",
     "export",
     "export_bundle",
+    "from_hub",
     "list_models",
     "load",
+    "push_to_hub",
 ]
 
 

@@ -108,6 +108,8 @@ PACKAGES = (
     Package("timm", "timm", "zoo", "benchmarks: encoders of nets"),
     Package("torchvision", "torchvision", "torchvision", "export: torchvision:NET"),
     Package("transformers", "transformers", "hf", "export: hf:FOLDER"),
+    Package("huggingface-hub", "huggingface_hub", "hub", "from_hub, push_to_hub"),
+    Package("httpx2", "httpx2", "hub", "from_hub, push_to_hub"),
     Package("packaging", "packaging", "trt", "build, run on a GPU: TensorRT versions"),
     Package("pynvvideocodec", "PyNvVideoCodec", "nvdec", "run: --decoder nvdec"),
     Package("tensorrt-rtx-cu13-libs", "tensorrt_rtx_bindings", "rtx", "build: RTX engines"),

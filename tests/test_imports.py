@@ -23,6 +23,8 @@ BUILDING = {"pycuda", "tensorrt", "tensorrt_rtx_bindings"}
 HEAVY = {
     "av",
     "cv2",
+    "httpx2",
+    "huggingface_hub",
     "jinja2",
     "numpy",
     "onnx",
@@ -172,8 +174,10 @@ def test_public_names() -> None:
         "create_model",
         "export",
         "export_bundle",
+        "from_hub",
         "list_models",
         "load",
+        "push_to_hub",
     ]
 
 
