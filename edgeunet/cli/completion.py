@@ -46,7 +46,7 @@ def complete_weights(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Packaged weights of the variant that was given before, and files."""
-    model = ctx.params.get("model")
+    model = str(ctx.params.get("model"))
     tags = list_weights(model) if model in VARIANTS else []
     found = [CompletionItem(tag) for tag in tags if tag.startswith(incomplete)]
     return [*found, CompletionItem(incomplete, type="file")]

@@ -76,7 +76,7 @@ def _pictures(frame: WorstFrame, palette: Palette, reference: str) -> dict[str, 
     labels = frame.labels
     return {
         "frame": data_url("jpeg", frame.image),
-        **({} if labels is None else {"labels": data_url("png", coloured(labels, palette))}),
+        **({} if labels is None else {"labels": data_url("png", coloured(labels, tuple(palette)))}),
         reference: data_url("png", colourise(frame.reference, palette)),
         "candidate": data_url("png", colourise(frame.candidate, palette)),
         "difference": data_url("png", _difference(frame.image, frame.reference, frame.candidate)),
