@@ -20,6 +20,7 @@ import edgeunet
 from edgeunet.data.cells import snapshots, write_dataset
 from edgeunet.runtime.sinks import VideoWriter
 from support.commands import ROOT
+from support.hub_server import hub  # noqa: F401 - a fixture
 from support.pages import PAGES, blocks
 
 SHORTER = {
@@ -88,6 +89,10 @@ def test_python_code_runs(
         "README": lambda: bundle_with(fp32_bundle, Path("demo/mobile_unet-int8"), *"abc"),
         "quickstart": lambda: bundle_with(
             fp32_bundle, Path("mobile_unet-camvid-int8"), "road", "car", "pedestrian"
+        ),
+        "bundle": lambda: (
+            request.getfixturevalue("hub"),
+            shutil.copytree(fp32_bundle, "mobile_unet-camvid-int8"),
         ),
         "gate": lambda: shutil.copytree(request.getfixturevalue("gated_bundle"), "gated"),
         "archives": lambda: shard(Path("masks")),

@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from huggingface_hub import constants
+from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 
 from edgeunet.bundle.manifest import MANIFEST_NAME
 from edgeunet.user_folders import cache_folder
@@ -278,3 +279,20 @@ def rewrite(
     manifest = json.loads(files[MANIFEST_NAME])
     change(manifest)
     return {**files, MANIFEST_NAME: json.dumps(manifest).encode()}
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A Hub that the library asks, with a token that may write, and an empty cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # a protocol that is not simulated
+    disable_progress_bars()  # threads write them past pytest's capture
+    with hub_server() as server:
+        set_endpoint(monkeypatch, server.url)
+        yield server
+    enable_progress_bars()
