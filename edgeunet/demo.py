@@ -10,6 +10,7 @@ from pathlib import Path
 from .bundle.bundle import open_bundle, strangers_in
 from .data.cells import Scene, time_lapse, write_dataset
 from .data.fit import Fit
+from .data.palettes import in_safe_colours
 from .exporting import ExportOptions, export_bundle
 from .files import entries, locked, new_directory, write_json
 from .parity import ParityReport, measure, write_html
@@ -66,7 +67,7 @@ def demo(
         samples = labelled_frames(folder / DATA, num_classes=classes, fit=fit)
         parity, worst = measure(opened, samples, data="procedural cells")
         write_json(folder / "parity.json", parity.to_json())
-        write_html(folder / "parity.html", parity, worst, opened.manifest.palette)
+        write_html(folder / "parity.html", parity, worst, in_safe_colours(opened.manifest.palette))
         report("segmenting the video")
         summary = run(bundle, folder / "cells.mp4", str(folder / "overlay.mp4"))
         with load(bundle) as segmenter:

@@ -11,10 +11,14 @@ Count = Callable[[int, int | None], None]
 
 
 class Step(NamedTuple):
-    """A step that ended. seconds: from its report to the next one."""
+    """A step that ended. seconds: from its report to the next one. result: "" if nobody told."""
 
     name: str
     seconds: float
+    result: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.result}" if self.result else self.name
 
 
 class Steps:
@@ -37,6 +41,7 @@ class Steps:
         self.ended: list[Step] = []
         self._name: str | None = None
         self._started = 0.0
+        self._result = ""
 
     def __call__(self, name: str) -> None:
         """Begin a step, which ends the one before."""
@@ -50,14 +55,18 @@ class Steps:
     def count(self, done: int, total: int | None = None) -> None:
         """So much of the step under way is done; total: of how much, None if unknown."""
 
+    def tell(self, result: str) -> None:
+        """What the step under way came to, such as "2.4 MB"."""
+        self._result = result
+
     def end(self, step: Step) -> None:
         """A step has ended."""
 
     def close(self) -> None:
         """End the step under way, if there is one."""
         if self._name is not None:
-            step = Step(self._name, time.monotonic() - self._started)
-            self._name = None
+            step = Step(self._name, time.monotonic() - self._started, self._result)
+            self._name, self._result = None, ""
             self.ended.append(step)
             self.end(step)
 
@@ -71,3 +80,8 @@ class Steps:
 def count_of(report: Callable[[str], None]) -> Count:
     """What takes the counts of a `report`; those of a plain function go nowhere."""
     return report.count if isinstance(report, Steps) else lambda done, total: None
+
+
+def tell_of(report: Callable[[str], None]) -> Callable[[str], None]:
+    """What takes the result of a `report`'s step; those of a plain function go nowhere."""
+    return report.tell if isinstance(report, Steps) else lambda result: None

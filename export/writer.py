@@ -18,15 +18,18 @@ from edgeunet.bundle.manifest import DEPTHS_DIR, FLAVOURS, MANIFEST_NAME, Manife
 from edgeunet.bundle.schema import encode
 from edgeunet.bundle.statistics import FrameStatistics, statistics_of
 from edgeunet.data import cells
+from edgeunet.data.palettes import in_safe_colours
 from edgeunet.errors import ParityError
 from edgeunet.files import sha256, write_json
 from edgeunet.parity import ParityReport, left_out_text, write_html
 from edgeunet.runtime.backends.preprocess import Preprocessor
-from edgeunet.steps import count_of
+from edgeunet.steps import count_of, tell_of
 
 from .graphs.fp16 import half
+from .graphs.passes.graph import load
 from .graphs.pixels import write_all_pixels
 from .graphs.split import split_flavours
+from .int8.budget import layers_of
 from .int8.calibration.calibrate import calibrate, check_table
 from .int8.calibration.frames import Selection
 from .int8.emitters import complete_int8, write_int8
@@ -81,6 +84,7 @@ class BundleWriter:
         folder, card, options, report = self.folder, self.card, self.options, self.report
         report("trace")
         self.origin.write_graph(folder / flavour_file("fp32"))
+        tell_of(report)(_size_of(folder / flavour_file("fp32")))
         if self.training is not None:
             from .int8.training import check_trainable  # PyTorch, which ONNX files do not need
 
@@ -103,7 +107,7 @@ class BundleWriter:
         parity = replace(parity, bundle=self.name)
         report_json, report_html = (folder / name for name in REPORT_NAMES)
         write_json(report_json, parity.to_json())
-        write_html(report_html, parity, worst, card.palette)
+        write_html(report_html, parity, worst, in_safe_colours(card.palette))
         return parity
 
     def _write_flavours(self) -> None:
@@ -112,6 +116,7 @@ class BundleWriter:
         if "fp16" in flavours:
             self.report("FP16")
             half(folder / flavour_file("fp32"), folder / flavour_file("fp16"))
+            tell_of(self.report)(_size_of(folder / flavour_file("fp16")))
         if "int8" in flavours:
             table = self._table()
             write_json(folder / TABLE_NAME, encode(table))
@@ -120,6 +125,9 @@ class BundleWriter:
                 complete_int8(folder, table)
             else:
                 write_int8(folder, table)
+            layers = layers_of(load(folder / flavour_file("fp32")))
+            size = _size_of(folder / flavour_file("int8.cpu"))
+            tell_of(self.report)(f"{size}, {len(layers)} layers")
         self.report("lint")
         lint_flavours(folder, flavours)
 
@@ -215,3 +223,8 @@ class BundleWriter:
         path.unlink(missing_ok=True)
         write_json(path, encode(self._manifest()))
         return open_bundle(self.folder)
+
+
+def _size_of(path: Path) -> str:
+    """Of a file, in words."""
+    return f"{path.stat().st_size / 1e6:.1f} MB"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgeunet.steps import Step, Steps, count_of
+from edgeunet.steps import Step, Steps, count_of, tell_of
 
 
 @pytest.fixture
@@ -31,6 +31,15 @@ def test_a_step_lasts_until_the_next_one_or_an_error(clock: list[float]) -> None
     clock[0] = 9.0
     steps.close()
     assert steps.ended == [Step("trace", 2.0), Step("parity", 3.0)]
+
+
+def test_result_belongs_to_the_step_under_way(clock: list[float]) -> None:
+    with Steps() as steps:
+        steps("INT8")
+        tell_of(steps)("1.4 MB")
+        steps("lint")
+    tell_of(print)("is not printed")
+    assert [str(step) for step in steps.ended] == ["INT8: 1.4 MB", "lint"]
 
 
 def test_counts_reach_steps_and_are_lost_on_a_function() -> None:

@@ -77,7 +77,7 @@ class ShownSteps(Steps):
             click.echo(_CLEAR, nl=False, err=True)
         if not self._quiet:
             took = f"{step.seconds:8.1f} s  " if step.seconds >= _AT_ONCE else ""
-            echo(f"{took:12}{step.name}", err=True)
+            echo(f"{took:12}{step}", err=True)
 
 
 def _columns() -> int:
