@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,9 +21,10 @@ def exported(
     """What is exported, which a bundle of the tests takes the place of."""
     asked: list[ExportOptions] = []
 
-    def export(output: Path, options: ExportOptions, **_: Any) -> None:
+    def export(output: Path, options: ExportOptions, **_: Any) -> Any:
         asked.append(options)
         shutil.copytree(fp32_bundle, output)
+        return SimpleNamespace(candidate=SimpleNamespace(agreement=0.9978), reference="PyTorch")
 
     monkeypatch.setattr(packaged, "export_bundle", export)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -40,10 +42,13 @@ def test_weights_are_exported_once_with_frames_of_the_first_use(
     assert exported == [
         ExportOptions("mobile_unet", weights="camvid", precision="int8", calib=film)
     ]
-    assert len(told) == 1 and str(path) in told[0] and f"calibrated with {film}" in told[0]
+    assert str(path) in told[0] and f"calibrated with {film}" in told[0]
+    assert told[1:] == [
+        f"INT8: 99.78% of the pixels as PyTorch's; `edgeunet parity {path}` says more"
+    ]
     for calib in (film, tmp_path / "other.mp4", None):
         assert packaged_bundle("mobile_unet:camvid", calib=calib, report=told.append) == path
-    assert len(exported) == len(told) == 1
+    assert (len(exported), len(told)) == (1, 2)
 
 
 def test_without_frames_it_is_fp16_but_for_procedural_weights(
