@@ -19,6 +19,8 @@ from support.commands import ROOT
 
 QEMU = "qemu-aarch64"
 WAIT = 150.0  # seconds; each command takes ten where nothing else runs
+_HUNG: list[object] = []
+"""Commands that hung twice in this run."""
 _NO_NETWORK = ("Could not resolve", "Failed to fetch", "error sending request", "dns error")
 
 
@@ -77,7 +79,8 @@ class Board:
         """What `edgeunet` prints there.
 
         Qemu 7.2 hangs once in hundreds of starts, before a command has done anything and where not
-        even SIGABRT reaches it: such a command gets a second try.
+        even SIGABRT reaches it: such a command gets a second try. If that hangs too, the test says
+        nothing of edgeunet and is skipped; a second one of a run is not, since then it may be ours.
         """
         stuck = ""
         for _ in range(2):
@@ -90,7 +93,10 @@ class Board:
                     continue
             assert process.returncode == 0, f"ended with {process.returncode}: {err}"
             return out
-        raise AssertionError(f"hung twice: {stuck}")
+        if _HUNG:
+            raise AssertionError(f"hung twice, as {_HUNG[0]!r} did: {stuck}")
+        _HUNG.append(arguments)
+        pytest.skip(f"the emulator hung twice, each time for {WAIT:.0f} s")
 
 
 def _end(process: subprocess.Popen[str]) -> str:
