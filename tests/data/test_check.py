@@ -62,7 +62,7 @@ def test_the_command_tells_and_ends(root: Path) -> None:
     told = json.loads(succeeds(*arguments, "--json").stdout)
     assert told["train"]["holding"] == [3, 2]
     said = fails(2, "train", "--model", "unet", "--data", root)
-    assert "Pass -o DIR to train, or --check" in said
+    assert "Pass -o DIR to train, --check to check" in said
     (root / "train" / "masks" / "a.png").unlink()
     assert "has no mask for 1 images, a.png the first" in fails(1, *arguments)
 
