@@ -103,13 +103,10 @@ def _one_thread_beside_other_workers() -> Iterator[None]:
 def _verified_on_few_frames() -> Iterator[None]:
     """Exports of procedural weights are verified on the first 8 of their 24 labelled frames.
 
-    They hold all classes. Methods of calibration are compared on 4 frames of 8. Tests export some
-    hundred bundles.
+    They hold all classes. Tests export some hundred bundles.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("edgeunet.exporting.proof.FRAMES", 8)
-        for module in ("pipeline", "int8.calibration.frames"):
-            patch.setattr(f"edgeunet.exporting.{module}.HELD_OUT", 4)
         yield
 
 

@@ -206,7 +206,7 @@ def test_film_is_decoded_twice_however_many_depths_are_exported(
     export_bundle(tmp_path / "bundle", options)
     assert 20 < len(decoded) <= 2 * 20
     table = read_table(tmp_path / "bundle" / "calibration.json")
-    assert (table.source, table.frames) == ("film.mp4", min(15, sources.CHOSEN))
+    assert (table.source, table.frames) == ("film.mp4", 15)
 
 
 def test_long_video_is_looked_at_evenly_in_bounded_memory(
@@ -240,10 +240,7 @@ def test_pages_and_archives_are_frames_too(tmp_path: Path) -> None:
 # Frames in memory
 
 
-def test_drawn_frames_calibrate_in_their_order_and_the_rest_is_held_out(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(sources, "CHOSEN", 32)
+def test_drawn_frames_calibrate_in_their_order_and_the_rest_is_held_out() -> None:
     drawn = tuple(numbered_frame(index % 12) for index in range(40))
     masks = [np.full((64, 96), index % 3, np.uint8) for index in range(40)]
     frames = FrameSet("drawn", tuple(range(40)), drawn, masks.__getitem__)
