@@ -17,7 +17,7 @@ from torch import Tensor
 from ..bundle.manifest import Filter, InputSpec, Resize
 from ..data.datasets import Dataset
 from ..data.description import Palette
-from ..data.fit import Reading, visible
+from ..data.fit import visible
 from ..data.images import Rgb
 from ..data.page import coloured, reduced
 from ..errors import UsageError, printable
@@ -90,10 +90,8 @@ def write_preview(
             folder,
             config=config,
             size=size,
-            reading=Reading(
-                None if levels is None else tuple(levels),
-                None if channels is None else tuple(channels),
-            ),
+            channels=channels,
+            levels=levels,
             resize=resize,
             fill=fill,
             filter=filter,

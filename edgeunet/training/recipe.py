@@ -107,7 +107,8 @@ def open_recipe(
     *,
     config: TrainConfig,
     size: tuple[int, int] | None,
-    reading: Reading,
+    channels: Sequence[str] | None,
+    levels: Sequence[float] | None,
     resize: Resize | None,
     fill: float | None,
     filter: Filter | None,  # noqa: A002
@@ -122,6 +123,10 @@ def open_recipe(
     check_directory(output, force=True)
     if config.loss == "hybrid" and not is_installed("torchmetrics"):
         raise MissingDependencyError("torchmetrics")
+    reading = Reading(
+        None if levels is None else tuple(levels),
+        None if channels is None else tuple(channels),
+    )
     # Before any data is drawn, so that bad weights are refused at once; `input_of` sets the size.
     start = open_start(model, initial, size=size, reading=reading, raw=raw)
     dataset = _open_data(data, output)

@@ -10,7 +10,6 @@ from typing import Any
 from ..bundle.manifest import Filter, Resize
 from ..data.check import Contents
 from ..data.datasets import Dataset
-from ..data.fit import Reading
 from ..data.folds import Fold, split_folds
 from ..errors import UsageError
 from ..gate.calibrate import closed_at_most
@@ -114,10 +113,8 @@ def train(
         output,
         config=config,
         size=size,
-        reading=Reading(
-            None if levels is None else tuple(levels),
-            None if channels is None else tuple(channels),
-        ),
+        channels=channels,
+        levels=levels,
         resize=resize,
         fill=fill,
         filter=filter,

@@ -14,7 +14,7 @@ from edgeunet.training import recipe as recipes
 from edgeunet.training.recipe import check_lessons, input_of, open_recipe, open_start
 from support.training import SHORT
 
-UNTOLD: dict[str, Any] = {"size": None, "reading": Reading()}
+UNTOLD: dict[str, Any] = {"size": None, "channels": None, "levels": None}
 NO_CHOICE: dict[str, Any] = {"resize": None, "fill": None, "filter": None, "raw": False}
 
 
@@ -61,4 +61,4 @@ def test_what_cannot_be_a_lesson_is_refused() -> None:
         check_lessons(None, "film.mp4", SHORT)
     check_lessons("mobile_unet:cells", "film.mp4", SHORT)
     with pytest.raises(UsageError, match="got --raw without --weights"):
-        open_start("unet", None, **UNTOLD, raw=True)
+        open_start("unet", None, size=None, reading=Reading(), raw=True)
