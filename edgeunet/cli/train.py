@@ -113,6 +113,13 @@ class TrainOptions:
         section="Training",
     )
     device: str = described("cpu", "PyTorch device, such as cuda.")
+    devices: int | None = described(
+        None,
+        "Devices that train together, each in a process of its own; they share each --batch.",
+        ge=1,
+        metavar="N",
+        shown_default="1",
+    )
     workers: int | None = described(
         None,
         "Processes that make crops, or draw those that a GPU makes.",
@@ -143,7 +150,8 @@ class TrainOptions:
 
 
 _NOT_OF_CROPS = {
-    *("device", "encoder_weights", "folds", "gate_open", "group_by", "teacher", "workers"),
+    *("device", "devices", "encoder_weights", "folds", "gate_open", "group_by", "teacher"),
+    "workers",
 }
 """Fields of `TrainOptions` that crops do not depend on."""
 

@@ -17,13 +17,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, RandomSampler, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from ..metrics import IGNORE, Mask
 from .crops import Crops
 from .device import DeviceCrops, Drawings, load, pack
-from .mixing import Ids, mix_classes
+from .group import ALONE, Group
+from .mixing import Ids, check_mixing, mix_classes
 from .transfer import HostCopy, on_device
 from .unlabelled import UnlabelledCrops
 
@@ -57,6 +58,10 @@ class Plan:
     """What crops a run needs.
 
     size: labelled crops in a step. steps: in an epoch. mix: share of the crops that are mixed.
+    group: whose processes share the crops of each step.
+
+    Raises:
+        UsageError: crops that the group cannot share, or too few to mix.
     """
 
     crops: Crops
@@ -64,10 +69,24 @@ class Plan:
     size: int
     steps: int
     mix: float
+    group: Group = ALONE
+
+    def __post_init__(self) -> None:
+        self.group.check_shares(self.size, "labelled crops")
+        if self.unlabelled is not None:
+            self.group.check_shares(self.unlabelled.size, "crops without labels")
+        if self.mix:
+            check_mixing(self.size // self.group.size)
 
     def mixer(self, seed: int) -> np.random.Generator:
         """What draws the mixing of an epoch."""
-        return np.random.default_rng((seed, len(self.crops)))
+        return np.random.default_rng((seed, len(self.crops), self.group.rank))
+
+    def shares(self, order: Sequence[int]) -> Iterator[list[int]]:
+        """What this process makes of the labelled crops of each step, all in this order."""
+        mine = self.group.mine(self.size)
+        for step in range(self.steps):
+            yield list(order[step * self.size :][: self.size][mine])
 
 
 def open_feed(
@@ -122,16 +141,10 @@ class HostFeed:
     def _epoch(self, seed: int) -> Iterator[Step]:
         plan, mixer = self.plan, self.plan.mixer(seed)
         plan.crops.epoch_seed = seed
-        loader = DataLoader(
-            plan.crops,
-            batch_size=plan.size,
-            shuffle=True,  # as `shuffled` does, see there
-            drop_last=True,
-            num_workers=self.workers,
-        )
+        loader = DataLoader(plan.crops, batch_sampler=_Shuffled(plan), num_workers=self.workers)
         others: Iterable[Tensor | None] = repeat(None)
         if plan.unlabelled is not None:
-            others = plan.unlabelled.batches(seed, self.workers)
+            others = plan.unlabelled.batches(seed, self.workers, plan.group)
         for batch, more in zip(loader, others, strict=False):
             mixed = mix_classes(list(batch), plan.mix, mixer)
             yield Step(
@@ -167,7 +180,9 @@ class DeviceFeed:
         """Crops, and the classes that each one holds, while the next ones are computed."""
         last = None
         for drawn in loader:
-            batch, more = self.held.make(drawn.to(self.device), self.plan.size)
+            batch, more = self.held.make(
+                drawn.to(self.device), self.plan.size // self.plan.group.size
+            )
             before, last = last, (Step(batch, more), self._classes(batch[1]))
             if before is not None:
                 yield before
@@ -196,6 +211,16 @@ class DeviceFeed:
             yield step._replace(batch=mix_classes(step.batch, self.plan.mix, mixer, held))
 
 
+class _Shuffled(Sampler[list[int]]):
+    """The steps' crops in an order that PyTorch's own generator draws; `shuffled` tells which."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def __iter__(self) -> Iterator[list[int]]:
+        yield from self.plan.shares(list(RandomSampler(self.plan.crops)))
+
+
 def shuffled(count: int, seed: int) -> list[int]:
     """Indices in the order in which `DataLoader(shuffle=True)` gives them after a seed is set.
 
@@ -208,16 +233,17 @@ def shuffled(count: int, seed: int) -> list[int]:
     return order
 
 
-_Key = tuple[int, list[int], range]  # seed of the epoch, and the indices of the crops of a step
+_Key = tuple[int, list[int], Sequence[int]]  # seed of the epoch, and a step's indices of crops
 
 
 def _keys(plan: Plan, seeds: Sequence[int]) -> Iterator[_Key]:
-    others = 0 if plan.unlabelled is None else plan.unlabelled.size
     for seed in seeds:
-        order = shuffled(len(plan.crops), seed)
-        for step in range(plan.steps):
-            labelled = order[step * plan.size : (step + 1) * plan.size]
-            yield seed, labelled, range(step * others, (step + 1) * others)
+        labelled = plan.shares(shuffled(len(plan.crops), seed))
+        others: Iterable[Sequence[int]] = repeat(())
+        if plan.unlabelled is not None:
+            others = plan.unlabelled.shares(plan.group)
+        for indices, more in zip(labelled, others, strict=False):
+            yield seed, indices, more
 
 
 @dataclass(eq=False)

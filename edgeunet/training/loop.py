@@ -14,8 +14,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import update_bn
-from torch.utils.data import DataLoader
 
 from ..bundle.manifest import InputSpec
 from ..data.check import check_dataset
@@ -33,9 +31,10 @@ from ..models.structure import Structure, resize
 from .config import WEIGHTS, Clock, Progress, TrainConfig
 from .crops import crops_for
 from .feed import Plan, Step, open_feed
+from .group import ALONE, Group
 from .history import Epoch, History
 from .losses import LOSSES, Target, gate_loss
-from .optimizer import Average, adamw, warmup_cosine
+from .optimizer import Average, adamw, refresh_statistics, warmup_cosine
 from .precision import mixed_precision
 from .start import load_start, training_format
 from .state import StateFile
@@ -61,10 +60,12 @@ class Trainer:
     Args:
         teacher: what the net learns from beside the labels. unlabelled: frames that the teacher
             alone answers for; there must be one, and batches of two crops or more.
+        group: whose processes train the same net, each on its own device.
 
     Raises:
         DatasetError: data that cannot be trained on, see `check_dataset`. ShapeError: crops that
-            the net cannot take. CheckpointError: crops that the teacher cannot take.
+            the net cannot take. CheckpointError: crops that the teacher cannot take. UsageError:
+            a step whose crops the group cannot share.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Trainer:
         structure: Structure | None = None,
         teacher: Teacher | None = None,
         unlabelled: Unlabelled | None = None,
+        group: Group = ALONE,
         **arguments: Any,
     ) -> None:
         self.fit = Fit(spec)
@@ -91,7 +93,7 @@ class Trainer:
             **arguments,
         }
         self.dataset, self.output, self.spec, self.config = dataset, output, spec, config
-        self.device, self.workers = torch.device(device), workers
+        self.device, self.workers, self.group = torch.device(device), workers, group
         self.structure = None if structure is None else dict(structure)  # of a pruned net
         self.net = self._new_net()
         self.memory_format = training_format(self.net, self.device)
@@ -102,10 +104,12 @@ class Trainer:
         )
         self.segmentation_loss = LOSSES[config.loss]
         self.teacher = teacher
-        self.labelled = config.batch_size - (config.unlabelled_crops if unlabelled else 0)
+        labelled = config.batch_size - (config.unlabelled_crops if unlabelled else 0)
+        self.labelled = min(labelled, len(self.crops))
         self.steps = max(1, len(self.crops) // self.labelled)  # in an epoch
         self.unlabelled = None if unlabelled is None else self._new_unlabelled(unlabelled)
-        self.lessons: dict[str, Any] = {}  # what a card and a state keep of both
+        self.plan = Plan(self.crops, self.unlabelled, self.labelled, self.steps, config.mix, group)
+        self.lessons: dict[str, Any] = group.record  # what a card and a state keep of all three
         if unlabelled is not None:
             self.lessons["unlabelled"] = unlabelled.record
         if teacher is not None:
@@ -202,13 +206,14 @@ class Trainer:
             if self.config.validates:
                 if last or self.epoch % self.config.validate_every == 0:
                     miou = self._validate(self.seconds + time.monotonic() - started)
-            elif last:
+                    miou = self.group.tell(miou, self.device)
+            elif last and self.group.leads:
                 self._save_last(self.seconds + time.monotonic() - started)
             self.seconds += time.monotonic() - started
             minutes = round(self.seconds / 60, 2)
             ended = Epoch(self.epoch, round(loss, 5), miou, minutes)
             self.history.epochs.append(ended)
-            if miou is not None or last or self._state.is_due:
+            if self.group.leads and (miou is not None or last or self._state.is_due):
                 self._save_state()
             tell(ended)
             report(clock.progress(self.epoch / self.config.epochs, self.epoch, loss, miou))
@@ -217,9 +222,11 @@ class Trainer:
             text = "stopped after epoch %d of %d: val's mIoU has not risen since epoch %d."
             _log.warning(text, self.epoch, self.config.epochs, kept[0])
         best = self.output / WEIGHTS
-        if self.net.cgm is not None and self.config.validates and self.gate is None:
+        gated = self.net.cgm is not None and self.config.validates and self.gate is None
+        if gated and self.group.leads:
             # Calibrate the file, so that the thresholds fit the weights as they were rounded.
             calibrate_checkpoint(Checkpoint.open(best), self.dataset, best, force=True)
+        self.group.tell(0.0, self.device)  # the files are there
         return read_card(best)
 
     @property
@@ -227,12 +234,6 @@ class Trainer:
         """Of the epochs that are left."""
         first = self.config.seed * 100_003
         return range(first + self.epoch, first + self.config.epochs)
-
-    @property
-    def plan(self) -> Plan:
-        """The crops of a run."""
-        size = min(self.labelled, len(self.crops))
-        return Plan(self.crops, self.unlabelled, size, self.steps, self.config.mix)
 
     def _train_epoch(
         self,
@@ -259,11 +260,14 @@ class Trainer:
         loss = self._loss(images.contiguous(memory_format=self.memory_format), Target(*truth))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        loss = loss.detach()
+        gradients = (parameter.grad for parameter in self.net.parameters())
+        self.group.average([loss, *(each for each in gradients if each is not None)])
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
         self.optimizer.step()
         self.schedule.step()
         self.averaged.update_parameters(self.net)
-        return loss.detach()
+        return loss
 
     def _loss(self, images: Tensor, target: Target) -> Tensor:
         """Loss of a batch of which the first images have labels."""
@@ -299,7 +303,12 @@ class Trainer:
     # Validation
 
     def _validate(self, seconds: float) -> float:
-        """MIoU of the averaged weights, in percent; saves them if they are the best so far."""
+        """MIoU of the averaged weights, in percent; saves them if they are the best so far.
+
+        Only the first process of a group looks; the others give NaN.
+        """
+        if not self.group.leads:
+            return math.nan
         net = self._averaged_net()
         self._refresh_statistics(net)
         net.eval()
@@ -329,22 +338,15 @@ class Trainer:
     def _refresh_statistics(self, net: SegmentationNet) -> None:
         """Take the averaged weights' batch statistics on whole training images.
 
-        The statistics from training belong to other weights and to crops of another size. Izmailov
-        et al., UAI 2018 (arXiv 1803.05407), section 3.2. Frames without labels have the share that
-        they have in training.
+        Frames without labels have the share that they have in training.
         """
         samples = self.crops.samples[:: max(1, len(self.crops) // STATISTICS_IMAGES)]
         files = [sample.image for sample in samples]
         if self.unlabelled is not None:
             files = self.unlabelled.among(files, labelled=self.labelled)
-        images = (self.fit.read(file) for file in files)
-        inputs: DataLoader[Tensor] = DataLoader(
-            [to_input(image, self.spec)[0] for image in images],  # type: ignore[arg-type]
-            batch_size=min(self.config.batch_size, len(files)),
-            drop_last=True,
-        )
+        images = [to_input(self.fit.read(file), self.spec)[0] for file in files]
         with self._autocast():
-            update_bn(inputs, net, device=self.device)
+            refresh_statistics(net, images, batch=self.config.batch_size, device=self.device)
 
     def _card(self, metrics: dict[str, Any], minutes: float) -> Card:
         return Card(

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..errors import UsageError
 from ..metrics import IGNORE
 from .transfer import on_device
 
@@ -57,6 +58,15 @@ def mix_classes(
     inner = mixed[..., margin : images.shape[-2] - margin, margin : images.shape[-1] - margin]
     inner.copy_(torch.where(pasted[:, None], within.roll(1, 0), within))
     return [mixed, *(torch.where(pasted, each.roll(1, 0), each) for each in (labels, *others))]
+
+
+def check_mixing(crops: int) -> None:
+    """UsageError unless a step has another crop to mix one with. crops: labelled, of a device."""
+    if crops < 2:
+        raise UsageError(
+            f"got --mix, but a step has {crops} labelled crop on each device; expected at least 2, "
+            "of which one gets classes of the other. Pass a larger --batch, or leave --mix out."
+        )
 
 
 def _classes_in(labels: Tensor, index: int) -> Ids:

@@ -1,13 +1,15 @@
-"""How the weights change: optimizer, learning rate schedule and moving average."""
+"""How the weights change: optimizer, learning rate schedule, and a moving average."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, update_bn
+from torch.utils.data import DataLoader
 
 
 def adamw(
@@ -75,3 +77,19 @@ class Average(AveragedModel):
         if buffers := list(self.module.buffers()):
             torch._foreach_copy_(buffers, list(model.buffers()))
         self.n_averaged += 1
+
+
+def refresh_statistics(
+    net: nn.Module, images: Sequence[Tensor], *, batch: int, device: torch.device
+) -> None:
+    """Take a net's batch statistics anew, on images (C, H, W) as it takes them.
+
+    Those from training belong to other weights than the averaged ones, and to crops of another
+    size. Izmailov et al., UAI 2018 (arXiv 1803.05407), section 3.2.
+    """
+    inputs: DataLoader[Tensor] = DataLoader(
+        images,  # type: ignore[arg-type]
+        batch_size=min(batch, len(images)),
+        drop_last=True,
+    )
+    update_bn(inputs, net, device=device)

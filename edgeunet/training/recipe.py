@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from ..models.structure import Structure
 from .callbacks import Callback, Run
 from .config import TrainConfig
 from .cross_validation import Report
+from .group import ALONE, Group
 from .history import Epoch
 from .inputs import input_for
 from .loop import Trainer
@@ -46,6 +48,7 @@ class Recipe:
     unlabelled: Unlabelled | None = None
     device: str = "cpu"
     workers: int | None = None
+    group: Group = ALONE
 
     def trainer(self, dataset: Dataset, output: Path, *, teacher: str | Path | None) -> Trainer:
         """A new one; errors as of `train`."""
@@ -65,12 +68,13 @@ class Recipe:
             structure=self.structure,
             teacher=taught_by,
             unlabelled=self.unlabelled,
+            group=self.group,
             **self.arguments,
         )
 
     def finish(self, trainer: Trainer, report: Report, callbacks: Sequence[Callback] = ()) -> Card:
         """Train to the end, from the start or from where a run was interrupted."""
-        with locked(trainer.output, lock=trainer.output / ".edgeunet.lock"):
+        with self._alone(trainer.output):
             if not trainer.resume():
                 if self.start is not None:
                     trainer.start_from(self.start)
@@ -87,6 +91,10 @@ class Recipe:
             for each in callbacks:
                 each.on_end(card)
             return card
+
+    def _alone(self, run: Path) -> AbstractContextManager[object]:
+        """Keeps other trainings out of a run's folder; a group's first process does."""
+        return locked(run, lock=run / ".edgeunet.lock") if self.group.leads else nullcontext()
 
     def _run_of(self, trainer: Trainer) -> Run:
         return Run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from .cross_validation import (
     of_fold,
     teacher_of,
 )
+from .group import Group, leading
 from .loop import Trainer
 from .page import Page
 from .recipe import Recipe, check_lessons, open_recipe
@@ -57,6 +59,7 @@ def train(
     group_by: str | None = None,
     gate_open: float | None = None,
     device: str = "cpu",
+    devices: int = 1,
     workers: int | None = None,
     callbacks: Sequence[Callback] = (),
     report: Callable[[Progress], None] = lambda progress: None,
@@ -89,7 +92,10 @@ def train(
             give its thresholds, see `cross_fit`.
         gate_open: percent of the images with a class that such a gate must be open on, see
             `open_on` of `calibrate_gate`. None promises nothing.
-        device: of PyTorch. workers: processes that make crops, see `open_feed`; 0: this one does.
+        device: of PyTorch. devices: processes that train together, each on a device of its own.
+            They share the crops of each step. With more than one, a script must start by
+            `if __name__ == "__main__"`, since Python reads it again in each process.
+        workers: processes that make crops, see `open_feed`; 0: this one does.
         callbacks: follow the training, see `Callback`.
         report: called after each step. describe: called with what the data set holds, once it is
             checked.
@@ -103,7 +109,8 @@ def train(
             finite. OutputError: another run trains into `output`. UsageError: it is a file; a net
             with a gate and `config.with_val`, but no folds; unlabelled frames without a teacher;
             weights or a teacher that know the images that are held out; a promise about a gate that
-            is too high. SourceError: no such frames.
+            is too high; devices that are not there, or cannot share the crops of a step.
+            SourceError: no such frames.
     """
     check_lessons(teacher, unlabelled, config)
     check_grouping(folds, group_by)
@@ -126,75 +133,103 @@ def train(
     check_gate(folds, gate_open, gated=gated, with_val=config.with_val)
     output.mkdir(parents=True, exist_ok=True)
     frames = None if unlabelled is None else Unlabelled.open(unlabelled, recipe.spec, output)
+    group = Group(size=devices)
     recipe = replace(
         recipe,
         encoder_weights=encoder_weights,
         unlabelled=frames,
-        device=device,
+        device=group.device(device),
         workers=workers,
+        group=group,
     )
-    trainer = recipe.trainer(dataset, output, teacher=teacher)
+    parts = None if folds is None else split_folds(dataset, folds, group_by)
+    task = _Task(recipe, dataset, output, parts, group_by, gate_open, teacher)
+    trainer = task.trainer()
     describe(trainer.contents)
-    judged = None
-    if folds is not None:
-        parts = split_folds(dataset, folds, group_by)
-        open_on = None if gate_open is None else gate_open / 100
-        judge = _Judge(recipe, output, parts, group_by, teacher, open_on)
-        judged, report = judge.judge(trainer, report)
-    return recipe.finish(trainer, report, [Page(trainer, judged), *callbacks])
+    with leading(devices, device, partial(_follow, task, device)):
+        return task.finish(trainer, report, callbacks)
 
 
 @dataclass(frozen=True)
-class _Judge:
-    """Cross-validates a recipe in the folder of its run."""
+class _Task:
+    """What a run does once all is found: judge its recipe, if there are folds, and train a net."""
 
     recipe: Recipe
+    dataset: Dataset
     output: Path
-    folds: tuple[Fold, ...]
+    folds: tuple[Fold, ...] | None
     group_by: str | None
+    gate_open: float | None
     teacher: str | Path | None
-    open_on: float | None
 
-    def judge(self, trainer: Trainer, report: Report) -> tuple[CrossValidation, Report]:
+    def trainer(self) -> Trainer:
+        """Of the net of all images."""
+        return self.recipe.trainer(self.dataset, self.output, teacher=self.teacher)
+
+    def finish(self, trainer: Trainer, report: Report, callbacks: Sequence[Callback] = ()) -> Card:
+        """Train all nets to the end."""
+        judged = None
+        if self.folds is not None:
+            judged, report = self._judge(trainer, self.folds, report)
+        if self.recipe.group.leads:
+            callbacks = [Page(trainer, judged), *callbacks]
+        return self.recipe.finish(trainer, report, callbacks)
+
+    def _judge(
+        self, trainer: Trainer, folds: tuple[Fold, ...], report: Report
+    ) -> tuple[CrossValidation | None, Report]:
         """Train a net without each fold, and keep what they tell for the trainer's card.
 
         Returns:
-            What they tell, and what the trainer's own run is to report to.
+            What they tell, None unless this process leads, and what the trainer's own run is to
+            report to.
         """
-        by_fold, train = self._teachers(trainer), trainer.contents.train
-        check_classes(self.folds, trainer.dataset, trainer.contents)
-        closed_at_most(train.holding, train.images, self.open_on, classes=trainer.dataset.classes)
-        keep_division(self.folds, self.output)
-        images = [train.images - fold.held_out for fold in self.folds] + [len(trainer.crops)]
+        by_fold, train = self._teachers(trainer, folds), trainer.contents.train
+        open_on = None if self.gate_open is None else self.gate_open / 100
+        check_classes(folds, trainer.dataset, trainer.contents)
+        closed_at_most(train.holding, train.images, open_on, classes=trainer.dataset.classes)
+        images = [train.images - fold.held_out for fold in folds] + [len(trainer.crops)]
         passed = [self.recipe.config.epochs * count for count in images]
-        names = [f"fold {fold.name} of {len(self.folds)}" for fold in self.folds]
+        names = [f"fold {fold.name} of {len(folds)}" for fold in folds]
         *reports, last = in_turn(report, passed, [*names, "all images"])
         recipe = replace(self.recipe, config=of_fold(self.recipe.config))
 
         def train_fold(fold: Fold) -> Path:
-            index, run = self.folds.index(fold), self.output / FOLDS / fold.name
+            index, run = folds.index(fold), self.output / FOLDS / fold.name
             run.mkdir(parents=True, exist_ok=True)
             part = recipe.trainer(fold.dataset, run, teacher=by_fold[index])
             recipe.finish(part, reports[index])
             return run / WEIGHTS
 
-        judged = cross_validate(self.folds, group_by=self.group_by, train_fold=train_fold)
+        if not recipe.group.leads:
+            for fold in folds:
+                train_fold(fold)
+            return None, last
+        keep_division(folds, self.output)
+        judged = cross_validate(folds, group_by=self.group_by, train_fold=train_fold)
         trainer.judged = {"cross_validation": judged.metrics()}
         if judged.presence is not None:
-            trainer.gate, trainer.judged["gate"] = cross_fit(judged, self.open_on)
+            trainer.gate, trainer.judged["gate"] = cross_fit(judged, open_on)
         return judged, last
 
-    def _teachers(self, trainer: Trainer) -> list[str | Path | None]:
+    def _teachers(self, trainer: Trainer, folds: tuple[Fold, ...]) -> list[str | Path | None]:
         """The teacher of each fold; UsageError if what a net starts from has seen too much."""
         start, name = self.recipe.start, trainer.dataset.name
         if start is not None:
             check_unseen("--weights", start.path, start.card.data, name)
         if self.teacher is None or trainer.teacher is None:
-            return [None for _ in self.folds]
+            return [None for _ in folds]
         if (Path(self.teacher) / DIVISION).is_file():
-            return [teacher_of(Path(self.teacher), fold) for fold in self.folds]
+            return [teacher_of(Path(self.teacher), fold) for fold in folds]
         check_unseen("--teacher", self.teacher, trainer.teacher.source.data, name)
-        return [self.teacher for _ in self.folds]
+        return [self.teacher for _ in folds]
+
+
+def _follow(task: _Task, device: str, group: Group) -> None:
+    """Do a task's part that falls to a process that follows another."""
+    recipe = replace(task.recipe, group=group, device=group.device(device))
+    task = replace(task, recipe=recipe)
+    task.finish(task.trainer(), lambda progress: None)
 
 
 def check_grouping(folds: int | None, group_by: str | None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from ..listing import MASK_FOLDERS, list_images_below
 from ..runtime.sources import Frames
 from .augment import Augmentation
 from .crops import Drawn, cut, silent
+from .group import ALONE, Group
 from .photometry import Photometry
 
 MOST_FRAMES = 2000
@@ -164,12 +165,23 @@ class UnlabelledCrops(TorchDataset[Tensor]):
         shape = (*self.augment.size, len(self.spec.channels))
         return Drawn(number, geometry, self.photometry.draw(shape, rng, self.spec.levels))
 
-    def batches(self, seed: int, workers: int) -> DataLoader[Tensor]:
-        """The crops of an epoch, step by step. workers: processes that make them."""
+    def batches(self, seed: int, workers: int, group: Group = ALONE) -> DataLoader[Tensor]:
+        """The crops of an epoch, step by step.
+
+        Args:
+            workers: processes that make them. group: whose processes share those of each step.
+        """
         self.epoch_seed = seed
         # Drawing from PyTorch's own would shuffle the labelled crops by the number of workers.
         own = torch.Generator().manual_seed(seed)
-        return DataLoader(self, batch_size=self.size, num_workers=workers, generator=own)
+        shares = list(self.shares(group))
+        return DataLoader(self, batch_sampler=shares, num_workers=workers, generator=own)
+
+    def shares(self, group: Group) -> Iterator[list[int]]:
+        """Indices of the crops that a process of the group makes, step by step."""
+        for step in range(self.steps):
+            first = step * self.size
+            yield list(range(first, first + self.size)[group.mine(self.size)])
 
     def among(self, files: Sequence[Path], *, labelled: int) -> list[Path]:
         """Image files and frames without labels, evenly mixed and in the shares of a training step.

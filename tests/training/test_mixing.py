@@ -8,8 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeunet.errors import UsageError
 from edgeunet.metrics import IGNORE
-from edgeunet.training.mixing import mix_classes
+from edgeunet.training.mixing import check_mixing, mix_classes
 
 
 def batch(count: int, margin: int, rng: np.random.Generator) -> list[torch.Tensor]:
@@ -69,3 +70,9 @@ def test_share_of_the_crops_is_mixed() -> None:
         images, *_ = mix_classes(batch(8, 0, rng), 0.25, rng)
         mixed += sum(len(images[index, 0].unique()) > 1 for index in range(8))
     assert mixed == pytest.approx(100, abs=30)
+
+
+def test_a_step_of_one_crop_cannot_be_mixed() -> None:
+    check_mixing(2)
+    with pytest.raises(UsageError, match=r"a step has 1 labelled crop on each device; .* at least"):
+        check_mixing(1)
