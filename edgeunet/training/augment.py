@@ -7,6 +7,7 @@ to image, mask and weights alike; on a GPU `device.images` does. `photometry` ch
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from ..data.fit import Frame
 from ..metrics import IGNORE, Mask
 
 Floats = npt.NDArray[np.float32]
+Flip = Literal["none", "horizontal", "both"]
 Point = tuple[float, float]
 """Row and column, measured from the image's corner, pixels."""
 
@@ -101,6 +103,7 @@ class Augmentation:
     scale: smallest and largest zoom, drawn log-uniformly.
     rotation: largest angle, in degrees.
     elastic: sigma of the elastic displacements, in pixels of the crop; 0 for none.
+    flip: how half of the crops are mirrored; both: a half sideways, and a half upside down.
     """
 
     crop: tuple[int, int]
@@ -108,6 +111,7 @@ class Augmentation:
     margin: int = 0
     rotation: float = 4.0
     elastic: float = 0.0
+    flip: Flip = "horizontal"
 
     @property
     def size(self) -> tuple[int, int]:
@@ -131,16 +135,16 @@ class Augmentation:
         """
         height, width = self.size
         zoom = float(np.exp(rng.uniform(*np.log(self.scale))))
-        flip = -1.0 if rng.random() < 0.5 else 1.0
+        across = -1.0 if rng.random() < 0.5 and self.flip != "none" else 1.0
+        down = -1.0 if self.flip == "both" and rng.random() < 0.5 else 1.0
         angle = np.deg2rad(rng.uniform(-self.rotation, self.rotation))
         reach = [out / zoom / 2 for out in self.crop]  # from the centre to a side, source pixels
         centre = [
             _centre(side, half, None if point is None else point[axis], rng)
             for axis, (side, half) in enumerate(zip(size, reach, strict=True))
         ]
-        turn = np.array(
-            [[flip * np.cos(angle), flip * np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
-        )
+        turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        turn *= [[across], [down]]
         # Centre and crop are measured from corners; pixel centres are half a pixel further in.
         middle = np.array([width / 2, height / 2]) - 0.5
         offset = np.array([centre[1], centre[0]]) - 0.5 - turn / zoom @ middle

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import UsageError
 from ..fields import check, described
+from .augment import Flip
 from .losses import LOSSES
 from .photometry import PHOTOMETRY
 
@@ -76,6 +77,11 @@ class TrainConfig:
     )
     elastic: float = described(
         0.0, "Sigma of the elastic deformation, pixels.", ge=0, shown_default=_PAPER
+    )
+    flip: Flip = described(
+        "horizontal",
+        "How half of the crops are mirrored: both also upside down, for what has no up, such as "
+        "cells or tiles; none where left and right differ.",
     )
     focus: float = described(0.0, "Share of the crops that are placed on rare classes.", ge=0, le=1)
     photometry: str = described(

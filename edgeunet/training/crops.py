@@ -207,7 +207,11 @@ def crops_for(
         spec,
         num_classes=len(dataset.classes),
         augment=Augmentation(
-            config.crop, scale=config.scale, margin=margin, elastic=config.elastic
+            config.crop,
+            scale=config.scale,
+            margin=margin,
+            elastic=config.elastic,
+            flip=config.flip,
         ),
         focus=focus_on(pixels, share=config.focus),
         photometry=PHOTOMETRY[config.photometry],

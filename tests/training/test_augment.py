@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeunet.metrics import IGNORE, boundary, dilate
-from edgeunet.training.augment import Augmentation, displacement, elastic_vectors
+from edgeunet.training.augment import Augmentation, Flip, displacement, elastic_vectors
 
 sides = st.integers(8, 80)
 sizes = st.tuples(sides, sides)
@@ -97,19 +98,32 @@ def test_same_generator_gives_the_same_sample(seed: int) -> None:
     assert not np.array_equal(first[0], other[0])
 
 
-def test_without_any_range_the_sample_is_the_image_or_its_mirror_image() -> None:
+@pytest.mark.parametrize(
+    ("flip", "expected"),
+    [
+        ("none", {(1, 1)}),
+        ("horizontal", {(1, 1), (1, -1)}),
+        ("both", {(1, 1), (1, -1), (-1, 1), (-1, -1)}),
+    ],
+)
+def test_without_any_range_the_sample_is_the_image_or_its_mirror_image(
+    flip: Flip, expected: set[tuple[int, int]]
+) -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (16, 24, 3), np.uint8)
     mask = rng.integers(0, 3, (16, 24), np.uint8)
-    augment = augmentation((16, 24), scale=(1, 1), rotation=0)
+    augment = augmentation((16, 24), scale=(1, 1), rotation=0, flip=flip)
     directions = set()
-    for seed in range(8):
+    for seed in range(32):
         pixels, classes = augmented(augment, image, mask, np.random.default_rng(seed))
-        direction = 1 if np.array_equal(pixels, image) else -1
-        assert np.array_equal(pixels, image[:, ::direction])
-        assert np.array_equal(classes, mask[:, ::direction])
+        (direction,) = (
+            (down, across)
+            for down, across in product((1, -1), repeat=2)
+            if np.array_equal(pixels, image[::down, ::across])
+        )
+        assert np.array_equal(classes, mask[:: direction[0], :: direction[1]])
         directions.add(direction)
-    assert directions == {1, -1}
+    assert directions == expected
 
 
 def test_what_lies_outside_the_image_is_ignored() -> None:
