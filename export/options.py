@@ -160,7 +160,7 @@ class ExportOptions:
             path = Path(weights)
             if path.suffix or path.name != weights:
                 run = path.absolute().parent.name
-                weights = run if run and path.stem == "best" else path.stem
+                weights = run if run and path.name == "best.safetensors" else path.stem
             words.insert(1, weights)
         return "-".join(words)
 

@@ -78,7 +78,7 @@ def test_python_code_runs(
     monkeypatch.chdir(tmp_path)
     frames = list(snapshots(6, height=64, width=96, seed=1))
     frame = frames[0]
-    for name in ("street.jpg", "yard.png", "tile.png"):
+    for name in ("a.png", "b.png", "street.jpg", "yard.png", "tile.png"):
         Image.fromarray(frame.image).save(name)
     for name in ("film.mp4", "video.mp4", "yard.mp4", "door.mp4"):
         with VideoWriter(Path(name), rate=Fraction(25)) as film:

@@ -22,6 +22,7 @@ from ..data.folds import split_folds
 from ..data.preparation import RAW
 from ..errors import UsageError
 from ..fields import described
+from ..training.callbacks import Callback, Run
 from ..training.config import WEIGHTS, Progress, TrainConfig
 from ..training.cross_validation import check_classes
 from ..training.loggers import LOGGERS
@@ -256,12 +257,11 @@ def command(
             opened,
             output,
             config=config,
-            callbacks=[LOGGERS[name]() for name in dict.fromkeys(log)],
+            callbacks=[_KeptOptions(), *(LOGGERS[name]() for name in dict.fromkeys(log))],
             report=report,
             describe=lambda contents: echo(contents.table(), err=True),
             **given,
         )
-    write_config(output / CONFIG, without=("output", "check", "preview"))
     if as_json:
         paths = {"checkpoint": str(output / WEIGHTS), "page": str(output / PAGE)}
         return echo_json({**paths, "metrics": card.metrics})
@@ -276,6 +276,13 @@ def command(
         f"edgeunet export --model {model} --weights {shlex.quote(str(weights))} --int8 "
         f"--calib {frames} --data {frames}"
     )
+
+
+class _KeptOptions(Callback):
+    """Writes the options that the command was given, once the run's folder is known to be its."""
+
+    def on_start(self, run: Run) -> None:
+        write_config(run.folder / CONFIG, without=("output", "check", "preview"))
 
 
 def _check(

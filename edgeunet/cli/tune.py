@@ -10,6 +10,7 @@ import click
 
 from ..errors import TuningError
 from ..fields import described
+from ..training.augment import Flip
 from ..training.config import TrainConfig
 from ..training.photometry import PHOTOMETRY
 from ..tuning.outcome import table
@@ -32,6 +33,9 @@ class Recipe:
     )
     learning_rate: float | None = described(
         None, "Highest learning rate.", gt=0, flag="--lr", shown_default="0.002"
+    )
+    flip: Flip | None = described(
+        None, "How half of the crops are mirrored.", shown_default="horizontal"
     )
     photometry: str | None = described(
         None, "How much light, optics and compression vary.", choices=tuple(PHOTOMETRY),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..bundle.manifest import BYTE_LEVELS, RGB, Filter, InputSpec, depth_of, imagenet
+from ..bundle.manifest import BYTE_LEVELS, RGB, Filter, InputSpec, Resize, depth_of, imagenet
 from ..bundle.steps import ImageStatistics
 from ..errors import UsageError
 from ..fields import described
@@ -26,6 +26,7 @@ class Preparation:
     channels: of the net, in its order; see `channel_names`. levels: raw values that mean 0 and 1.
     mean, std: for values scaled to 0..1, or normalised by `statistics`; either one for all channels
     or one for each.
+    resize, fill: see `InputSpec`.
     filter: see `edgeunet.data.resize`. Weights with a card may have another one than the card's.
     statistics: what each image is normalised by, in place of the levels.
 
@@ -47,6 +48,15 @@ class Preparation:
     mean: tuple[float, ...] | None = described(None, "Mean of pixel values scaled to 0..1.")
     std: tuple[float, ...] | None = described(
         None, "Standard deviation of pixel values scaled to 0..1."
+    )
+    resize: Resize | None = described(
+        None,
+        "How frames are brought to the input size; pad and pad_centre keep their aspect ratio, as "
+        "letterboxing does.",
+        shown_default="stretch",
+    )
+    fill: float | None = described(
+        None, "Raw value of the padding.", metavar="VALUE", shown_default="the mean colour"
     )
     filter: Filter | None = described(
         None,
@@ -96,13 +106,17 @@ class Preparation:
                 channels=names,
                 levels=(low, high),
                 depth=depth_of((low, high)),
+                resize=self.resize or "stretch",
+                fill=self.fill,
                 filter=self.filter or "bilinear",
                 statistics=self.statistics,
                 mean=_for_each(self.mean, channels) or mean,
                 std=_for_each(self.std, channels) or std,
             )
         except ValueError as error:
-            raise UsageError(f"{error}. Pass --mean, --std and --filter that fit.") from None
+            raise UsageError(
+                f"{error}. Pass --mean, --std, --filter, --resize and --fill that fit."
+            ) from None
 
 
 def _for_each(values: tuple[float, ...] | None, channels: int) -> tuple[float, ...] | None:

@@ -187,7 +187,7 @@ def _with_card(path: Path, wanted: _Wanted) -> tuple[Card, dict[str, Tensor]]:
     if replace(wanted.preparation, filter=None) != Preparation():
         raise UsageError(
             f"{path} has a card, which says how frames are prepared. Leave out --channels, "
-            "--levels, --mean and --std, or correct the card."
+            "--levels, --mean, --std, --resize and --fill, or correct the card."
         )
     wanted.check(path, f"a checkpoint of {card.model}", card.model, len(card.classes))
     if wanted.size is not None:

@@ -71,6 +71,7 @@ class MLflow(Callback):
 
     def __init__(self) -> None:
         _require("mlflow")
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it reports what is logged
         self._client: Any = None
         self._id = ""
         self._folder = Path()

@@ -273,12 +273,14 @@ def _input_of(found: Normalised, given: Preparation | None) -> tuple[InputSpec, 
             channels=names,
             levels=(low, high),
             depth=depth_of((low, high)),
+            resize=(given and given.resize) or "stretch",
+            fill=given.fill if given else None,
             filter=(given and given.filter) or "bilinear",
             mean=mean,
             std=std,
         )
     except ValueError as error:
-        raise UsageError(f"{error}. Pass --mean, --std and --filter that fit.") from None
+        raise UsageError(f"{error}. Pass --mean, --std, --filter, --resize and --fill that fit.") from None
     if told.bgr and not (given and given.channels):
         notes.append("its metadata say that it takes blue, green, red")
     return spec, notes

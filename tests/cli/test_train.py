@@ -14,7 +14,8 @@ import pytest
 from edgeunet.data.cells import write_dataset
 from edgeunet.errors import UsageError
 from edgeunet.training.config import TrainConfig
-from support.commands import fails, succeeds
+from edgeunet.training.loop import Trainer
+from support.commands import call, fails, succeeds
 from support.media import read_rgb, write_video
 
 
@@ -56,16 +57,26 @@ def test_file_of_options_goes_before_the_papers_and_behind_the_command_line(
     assert came[0].border == 10.0, "the paper's"
 
 
-def test_training_starts_with_the_table_of_the_classes(tmp_path: Path) -> None:
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_training_starts_with_the_table_of_the_classes_and_keeps_its_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_dataset(tmp_path / "data", train=2, val=1, height=32, width=32, seed=4)
     short = ("--epochs", "1", "--batch", "2", "--crop", "32x32", "--no-amp", "--width", "4")
     data = ("--model", "mobile_unet", "--data", tmp_path / "data")
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "run", interrupted)
+        call("train", *data, *short, "-o", tmp_path / "run")
+    kept = (tmp_path / "run" / "config.toml").read_text().splitlines()
     result = succeeds("train", *data, *short, "-o", tmp_path / "run")
     table = succeeds("train", *data, "--check").stdout
     assert "dividing" in table
     assert table in result.stderr
     assert result.stderr.index("dividing") < result.stderr.index("epoch 1")
-    kept = (tmp_path / "run" / "config.toml").read_text().splitlines()
+    assert kept == (tmp_path / "run" / "config.toml").read_text().splitlines()
     assert {'model = "mobile_unet"', "epochs = 1", "crop = [32, 32]", "amp = false"} <= set(kept)
     assert not any(line.startswith(("lr", "seed")) for line in kept), "which were not given"
 

@@ -29,11 +29,11 @@ def came(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def test_options_and_the_recipe_of_the_paper_are_passed_on(came: dict[str, Any]) -> None:
-    printed = succeeds(*COMMON, "-o", "search", "--budget", "10m", "--batch", "4").stdout
+    printed = succeeds(*COMMON, "-o", "search", "--budget", "10m", "--batch", "4", "--flip", "none").stdout
     assert came["output"] == Path("search")
     assert came["options"] == TuneOptions("unet", "cells", "fps>=30", budget="10m")
     assert came["options"].max_drop == 1.0
-    assert came["config"] == TrainConfig.for_model("unet", batch_size=4)
+    assert came["config"] == TrainConfig.for_model("unet", batch_size=4, flip="none")
     assert printed.endswith("wrote search/tune.html\n")
     assert "edgeunet run search/bundle SOURCE --backend openvino --precision int8" in printed
 

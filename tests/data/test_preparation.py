@@ -32,7 +32,9 @@ SIZE = (32, 48)
             ),
         ),
         (
-            Preparation(levels=(0.0, 4095.0), mean=(0.5,), filter="area"),
+            Preparation(
+                levels=(0.0, 4095.0), mean=(0.5,), filter="area", resize="pad_centre", fill=7.0
+            ),
             1,
             None,
             InputSpec(
@@ -40,6 +42,8 @@ SIZE = (32, 48)
                 channels=("gray",),
                 levels=(0.0, 4095.0),
                 depth="uint16",
+                resize="pad_centre",
+                fill=7.0,
                 filter="area",
                 mean=(0.5,),
                 std=(1.0,),
@@ -65,7 +69,8 @@ def test_input_is_what_was_said(
     [
         (Preparation(), 4, r"unet\.pth takes 4 channels\. Name them"),
         (Preparation(channels=("gray",)), 3, r"--channels gray does not fit"),
-        (Preparation(std=(0.0,)), 3, r"Pass --mean, --std and --filter that fit"),
+        (Preparation(fill=9.0), 3, "it is for padding"),
+        (Preparation(std=(0.0,)), 3, r"Pass --mean, --std, --filter, --resize and --fill that fit"),
     ],
 )
 def test_what_does_not_fit_is_refused(said: Preparation, channels: int, message: str) -> None:

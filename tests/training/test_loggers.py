@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -134,6 +135,17 @@ def server(monkeypatch: pytest.MonkeyPatch) -> FakeServer:
     monkeypatch.setattr(loggers, "is_installed", lambda module: True)
     monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
     return fake
+
+
+def test_mlflow_does_not_report_what_it_logs(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
+    MLflow()
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "false")
+    MLflow()
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "false", "who wants that may have it"
 
 
 def test_mlflow_has_options_curves_and_files_in_one_run(server: FakeServer, tmp_path: Path) -> None:

@@ -63,6 +63,20 @@ def test_frame_of_another_size_has_the_logits_enlarged(tmp_path: Path) -> None:
     np.testing.assert_array_equal(mask, origin.decide(outputs, mask.shape))
 
 
+def test_frames_can_be_letterboxed(tmp_path: Path) -> None:
+    form, said = FORMS["argmax"](), Preparation(resize="pad", fill=114.0)
+    origin = opened(form, tmp_path, preparation=said)
+    height = SIZE[0] - 8
+    frame = frames(1)[0][:height]
+    padded = np.pad(frame, ((0, 8), (0, 0), (0, 0)), constant_values=114)
+    ids, margins = answers(form, padded[None])
+    _, mask = origin.segment(frame)
+    differs = mask != ids[0, :height]
+    assert margins[0, :height][differs].max(initial=0) < form.tolerance
+    with pytest.raises(UsageError, match=r"it is for padding\. Pass .* --resize and --fill"):
+        opened(form, tmp_path, preparation=Preparation(fill=114.0))
+
+
 def test_card(tmp_path: Path) -> None:
     origin = opened(FORMS["bytes"](), tmp_path, classes=("sky", "road", "car"))
     card, spec = origin.card, origin.card.input

@@ -72,6 +72,19 @@ def test_one_gray_channel_decides_between_two_classes(tmp_path: Path) -> None:
     assert (origin.card.input.mean, origin.card.input.std) == ((0.0,), (1.0,))
 
 
+def test_frames_can_be_letterboxed(net: nn.Module, weights: Path) -> None:
+    chosen = Preparation(resize="pad", fill=114.0)
+    origin = opened("smp:Unet", weights, "encoder_name=resnet18", preparation=chosen)
+    (frame,) = frames(1, (40, 96))
+    padded = np.full((64, 96, 3), 114, np.uint8)
+    padded[:40] = frame
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    image = torch.from_numpy((padded / 255 - mean) / std).movedim(-1, 0)[None].float()
+    with torch.inference_mode():
+        wanted = net(image)[0, :, :40].argmax(0).numpy()
+    assert (origin.segment(frame)[1] == wanted).mean() >= 0.999
+
+
 def test_own_statistics_win(weights: Path) -> None:
     chosen = Preparation(mean=(0.5,), std=(0.25,))
     origin = opened("smp:Unet", weights, "encoder_name=resnet18", preparation=chosen)
