@@ -8,6 +8,8 @@ order is always the same, so that a run that resumes ends with the same bits.
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +29,7 @@ from torch.multiprocessing.spawn import (
 
 from ..errors import EdgeUNetError, TrainingError, UsageError
 
-_HOST = "127.0.0.1"
+_HOST, _LOOPBACK = "127.0.0.1", {"linux": "lo", "darwin": "lo0"}
 
 _PATIENCE = timedelta(hours=1)  # of processes that wait while the first one looks at val
 
@@ -41,6 +43,9 @@ class Group:
     rank: number of the process. The first one, 0, leads: it alone reports, looks at val and writes.
     size: number of processes.
 
+    Raises:
+        UsageError: no process.
+
     Example:
         >>> from edgeunet.training.group import Group
         >>> Group(rank=1, size=2).device("cuda"), Group(rank=1, size=2).device("cpu")
@@ -49,6 +54,10 @@ class Group:
 
     rank: int = 0
     size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise UsageError(f"devices is {self.size}; expected 1 or more.")
 
     @property
     def leads(self) -> bool:
@@ -66,9 +75,7 @@ class Group:
         Raises:
             UsageError: fewer devices than processes, or one device for all of them.
         """
-        if self.size == 1:
-            return kind
-        if kind == "cpu":
+        if self.size == 1 or kind == "cpu":
             return kind
         if kind != "cuda":
             raise UsageError(
@@ -197,6 +204,9 @@ def _joined(group: Group, device: str, store: Any) -> Iterator[None]:
     if device == "cuda":
         backend = "nccl"
         torch.cuda.set_device(group.rank)
+    elif (loopback := _LOOPBACK.get(sys.platform)) is not None:
+        # It would look up the host's name, which may have no address, and listen there.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
     dist.init_process_group(
         backend, store=store, rank=group.rank, world_size=group.size, timeout=_PATIENCE
     )

@@ -58,6 +58,8 @@ def test_each_process_has_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -
     assert Group(1, 2).device("cpu") == "cpu" and Group(1, 2).record == {"devices": 2}
     with pytest.raises(UsageError, match="--devices 3, but PyTorch finds 2 CUDA devices"):
         Group(0, 3).device("cuda")
+    with pytest.raises(UsageError, match="devices is 0"):
+        Group(size=0)
     with pytest.raises(UsageError, match="--device cuda:1 with --devices 2; expected cuda or cpu"):
         Group(0, 2).device("cuda:1")
 
