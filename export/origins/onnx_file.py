@@ -280,7 +280,9 @@ def _input_of(found: Normalised, given: Preparation | None) -> tuple[InputSpec, 
             std=std,
         )
     except ValueError as error:
-        raise UsageError(f"{error}. Pass --mean, --std, --filter, --resize and --fill that fit.") from None
+        raise UsageError(
+            f"{error}. Pass --mean, --std, --filter, --resize and --fill that fit."
+        ) from None
     if told.bgr and not (given and given.channels):
         notes.append("its metadata say that it takes blue, green, red")
     return spec, notes

@@ -29,7 +29,9 @@ def came(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def test_options_and_the_recipe_of_the_paper_are_passed_on(came: dict[str, Any]) -> None:
-    printed = succeeds(*COMMON, "-o", "search", "--budget", "10m", "--batch", "4", "--flip", "none").stdout
+    printed = succeeds(
+        *COMMON, "-o", "search", "--budget", "10m", "--batch", "4", "--flip", "none"
+    ).stdout
     assert came["output"] == Path("search")
     assert came["options"] == TuneOptions("unet", "cells", "fps>=30", budget="10m")
     assert came["options"].max_drop == 1.0
