@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from itertools import islice
@@ -166,6 +167,18 @@ def drawn_batch() -> tuple[torch.Tensor, torch.Tensor]:
     return images, torch.stack([torch.from_numpy(frame.mask).long() for frame in frames])
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums in one order, so that a net has the same bits however many threads tests may use."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@one_thread()
 def train_tiny(path: Path, model: str, *, steps: int, **arguments: Any) -> Path:
     """Checkpoint of a small net, three classes, input 64x96, trained for seconds.
 
@@ -312,6 +325,7 @@ def uncalibrated(checkpoint: Path, made: Made) -> Path:
     return made("gated", partial(train_gated, checkpoint)) / "gated.safetensors"
 
 
+@one_thread()
 def train_gated(checkpoint: Path, folder: Path) -> None:
     """Write what `uncalibrated` is."""
     steps = 100

@@ -79,7 +79,7 @@ def test_filter_is_bilinear_unless_the_user_says_so(tmp_path: Path) -> None:
         card = Checkpoint.open(weights, "unet", size=(32, 48), preparation=given).card
         assert card.input.filter == wanted
     given = Preparation(filter="pillow", levels=(0, 4095))
-    with pytest.raises(UsageError, match=r"does not fit uint16\. Pass --mean, --std and --filter"):
+    with pytest.raises(UsageError, match=r"does not fit uint16\. Pass --mean, --std, --filter"):
         Checkpoint.open(weights, "unet", size=(32, 48), preparation=given)
 
 

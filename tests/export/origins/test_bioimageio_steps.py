@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeunet.bundle.steps import ImageStatistics
-from edgeunet.data.preparation import Preparation
 from edgeunet.errors import CheckpointError
 from edgeunet.exporting.origins.bioimageio_steps import (
     Cast,
@@ -62,7 +62,7 @@ def test_input_computes_what_the_steps_do_or_they_are_refused(
         found, clip = prepared(steps, 2, levels, "uint8", "raw")
     except CheckpointError:
         return
-    said = Preparation(("red", "blue"), levels, found.mean, found.std, None, found.statistics)
+    said = replace(found, channels=("red", "blue"), levels=levels)
     image = plain.to_input(frame, said.input(Path(), (6, 7), 2, None))[0]
     if clip is not None:
         image = np.clip(image, clip.low, clip.high)
