@@ -17,6 +17,7 @@ from ..runtime.backends.choice import choose
 from ..runtime.backends.fallback import uses_gpu
 from ..runtime.options import MAX_OVERLAP, Blend, LoadOptions, Tiling
 from ..runtime.sources.named import split_name
+from ..runtime.sources.opening import find_frames
 from .common import echo, option
 from .steps import ShownSteps
 
@@ -43,17 +44,29 @@ def explain_choice(bundle: Path, backend: str, options: LoadOptions) -> None:
     echo(choice.table, err=True)
 
 
-def bundle_of(given: Path, sources: Sequence[str], *, quiet: bool = False) -> Path:
+def bundle_of(
+    given: Path, sources: Sequence[str], *, checked: bool = True, quiet: bool = False
+) -> Path:
     """The bundle that a command was given, by its path or as MODEL:TAG of packaged weights.
 
     Those are exported at their first use, calibrated with the first source that is no camera.
+
+    Args:
+        checked: whether to look for the sources before the export takes its minute.
+
+    Raises:
+        SourceError: a source that is not there, or neither images nor a video.
     """
     if packaged_name(str(given)) is None:
         return given
     from ..exporting.packaged import packaged_bundle  # needs PyTorch
 
-    files = (Path(split_name(source)[1]) for source in sources)
-    calib = next((path for path in files if path.exists() and not path.is_char_device()), None)
+    places = [split_name(source)[1] for source in sources]
+    if checked:
+        for place in places:
+            find_frames(place)
+    paths = map(Path, places)
+    calib = next((path for path in paths if path.exists() and not path.is_char_device()), None)
     with ShownSteps(quiet=quiet) as steps:
         return packaged_bundle(str(given), calib=calib, report=steps)
 

@@ -150,7 +150,8 @@ def command(
     Ctrl-C and SIGTERM end the run; the frames already read are still written. The exit code is 1 if
     a frame, a file or a source could not be read; the others are written.
     """
-    bundle = bundle_of(bundle, sources, quiet=as_json)
+    # Workers read lists and places of their own.
+    bundle = bundle_of(bundle, sources, checked=workers is None, quiet=as_json)
     if workers is not None:
         _refuse_unused(
             {
@@ -283,7 +284,7 @@ def _words(summary: RunSummary, output: str) -> str:
     lines = [
         f"{summary.frames} frames in {summary.seconds:.1f} s, {summary.rate:.1f} frames/s on "
         f"{summary.backend} {summary.precision.upper()}"
-        + ("" if output == "-" or not summary.frames else f", wrote {output}"),
+        + (f", {_written(output)}" if summary.frames else ""),
         depths and f"frames at depth {depths}",
         _lost(stream),
         *(_of_source(name, each, summary) for name, each in several.items()),
@@ -293,6 +294,10 @@ def _words(summary: RunSummary, output: str) -> str:
         "busy: " + ", ".join(_busy(summary.busy)),
     ]
     return "\n".join(line for line in lines if line)
+
+
+def _written(output: str) -> str:
+    return "wrote nothing; -o overlay.mp4 would" if output == "-" else f"wrote {output}"
 
 
 def _busy(shares: Mapping[str, float]) -> Iterator[str]:

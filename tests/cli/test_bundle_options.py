@@ -9,6 +9,7 @@ import pytest
 
 from edgeunet.cli.bundle_options import StreamOptions, bundle_of
 from edgeunet.data.fit import Reading
+from edgeunet.errors import SourceError
 from edgeunet.runtime.backends.choice import Candidate
 from edgeunet.runtime.options import LoadOptions, Tiling
 from support.commands import fails, succeeds
@@ -69,7 +70,13 @@ def test_packaged_weights_are_calibrated_with_the_first_source_that_has_frames(
 
     monkeypatch.setattr("edgeunet.exporting.packaged.packaged_bundle", made)
     given = Path("mobile_unet:camvid")
-    for sources in (["0"], ["rtsp://door/1", str(film)], [f"door={film}"], ["/dev/null"]):
+    for sources in (["0"], ["rtsp://door/1", str(film)], [f"door={film}"], ["/dev/video77"]):
         assert bundle_of(given, sources, quiet=True) == tmp_path
     assert asked == [None, film, film, None]
     assert bundle_of(tmp_path, ["0"]) == tmp_path and len(asked) == 4
+    (tmp_path / "README.md").touch()
+    for source, problem in (("nofilm.mp4", "does not exist"), ("README.md", "neither an image")):
+        with pytest.raises(SourceError, match=problem):
+            bundle_of(given, [str(film), str(tmp_path / source)], quiet=True)
+    assert len(asked) == 4, "nothing was exported"
+    assert bundle_of(given, ["s3://day/*.tar"], checked=False, quiet=True) == tmp_path

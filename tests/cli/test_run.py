@@ -86,6 +86,8 @@ def test_run_needs_no_output(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert data("run", fp32_bundle, images, "--backend", "pytorch")["backend"] == "pytorch"
+    told = succeeds("run", fp32_bundle, images, "--backend", "onnxruntime").stdout
+    assert "wrote nothing; -o overlay.mp4 would\n" in told
     assert names(tmp_path) == []
 
 
