@@ -99,19 +99,35 @@ class Preparation:
             mean, std = (scaling[0],) * channels, (scaling[1],) * channels
         elif set(names) == set(RGB):
             mean, std = imagenet(names)
+        return self.spec(
+            size, names, for_each(self.mean, channels) or mean, for_each(self.std, channels) or std
+        )
+
+    def spec(
+        self,
+        size: tuple[int, int],
+        channels: tuple[str, ...],
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+    ) -> InputSpec:
+        """The input of a net whose channels, mean and std are settled.
+
+        Raises:
+            UsageError: values that contradict each other.
+        """
         low, high = self.levels or BYTE_LEVELS
         try:
             return InputSpec(
                 *size,
-                channels=names,
+                channels=channels,
                 levels=(low, high),
                 depth=depth_of((low, high)),
                 resize=self.resize or "stretch",
                 fill=self.fill,
                 filter=self.filter or "bilinear",
                 statistics=self.statistics,
-                mean=_for_each(self.mean, channels) or mean,
-                std=_for_each(self.std, channels) or std,
+                mean=mean,
+                std=std,
             )
         except ValueError as error:
             raise UsageError(
@@ -119,6 +135,6 @@ class Preparation:
             ) from None
 
 
-def _for_each(values: tuple[float, ...] | None, channels: int) -> tuple[float, ...] | None:
+def for_each(values: tuple[float, ...] | None, channels: int) -> tuple[float, ...] | None:
     """One value for all channels as one for each."""
     return values * channels if values is not None and len(values) == 1 else values

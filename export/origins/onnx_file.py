@@ -12,9 +12,9 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
-from edgeunet.bundle.manifest import BYTE_LEVELS, RGB, InputSpec, depth_of, imagenet
+from edgeunet.bundle.manifest import RGB, InputSpec, imagenet
 from edgeunet.data.fit import Frame
-from edgeunet.data.preparation import Preparation
+from edgeunet.data.preparation import Preparation, for_each
 from edgeunet.errors import BackendError, EdgeUNetError, ExportError, UsageError, first_line
 from edgeunet.metrics import Mask
 from edgeunet.parity.reference import Images
@@ -80,7 +80,7 @@ class OnnxOrigin(Origin):
             if spec is None and preparation is not None and preparation.statistics is not None:
                 spec = preparation.input(_GRAPH, found.size, found.channels, None)
             if spec is None:
-                spec, notes = _input_of(found, preparation)
+                spec, notes = _input_of(found, preparation or Preparation())
             else:
                 spec = _behind(found, spec)
             names = _class_names(found, tuple(classes))
@@ -244,7 +244,7 @@ def _are_probabilities(answer: Values, axis: int) -> bool:
     return bool(np.abs(answer.sum(axis) - 1).max() < 1e-2)
 
 
-def _input_of(found: Normalised, given: Preparation | None) -> tuple[InputSpec, list[str]]:
+def _input_of(found: Normalised, given: Preparation) -> tuple[InputSpec, list[str]]:
     """How frames become the input, and what was assumed.
 
     Raises:
@@ -253,7 +253,7 @@ def _input_of(found: Normalised, given: Preparation | None) -> tuple[InputSpec, 
     inside, told = found.normalisation, found.metadata
     order = range(found.channels) if inside is None else inside.order
     names = found.names
-    if given is not None and given.channels is not None:
+    if given.channels is not None:
         if len(given.channels) != found.channels:
             raise UsageError(
                 f"the graph takes {found.channels} channels; --channels "
@@ -265,25 +265,9 @@ def _input_of(found: Normalised, given: Preparation | None) -> tuple[InputSpec, 
             f"the graph takes {found.channels} channels. Name them in its order, such as "
             "--channels red,green,blue,nir."
         )
-    low, high = (given and given.levels) or BYTE_LEVELS
     mean, std, notes = _statistics(found, names, given)
-    try:
-        spec = InputSpec(
-            *found.size,
-            channels=names,
-            levels=(low, high),
-            depth=depth_of((low, high)),
-            resize=(given and given.resize) or "stretch",
-            fill=given.fill if given else None,
-            filter=(given and given.filter) or "bilinear",
-            mean=mean,
-            std=std,
-        )
-    except ValueError as error:
-        raise UsageError(
-            f"{error}. Pass --mean, --std, --filter, --resize and --fill that fit."
-        ) from None
-    if told.bgr and not (given and given.channels):
+    spec = given.spec(found.size, names, mean, std)
+    if told.bgr and not given.channels:
         notes.append("its metadata say that it takes blue, green, red")
     return spec, notes
 
@@ -311,13 +295,12 @@ def _behind(found: Normalised, own: InputSpec) -> InputSpec:
 
 
 def _statistics(
-    found: Normalised, names: tuple[str, ...], given: Preparation | None
+    found: Normalised, names: tuple[str, ...], given: Preparation
 ) -> tuple[tuple[float, ...], tuple[float, ...], list[str]]:
     """Mean and std for values in 0..1, and where they are from if the graph does not tell."""
     count, inside, told = found.channels, found.normalisation, found.metadata
     own = inside is not None and inside.levels is not None
-    mean = _for_each((given and given.mean) or (), count)
-    std = _for_each((given and given.std) or (), count)
+    mean, std = for_each(given.mean, count), for_each(given.std, count)
     if own and (mean or std):
         raise UsageError("the graph normalises its input itself. Leave out --mean and --std.")
     if own:
@@ -326,7 +309,7 @@ def _statistics(
         return inside.mean, inside.std, ignored
     if mean or std:
         return mean or (0.0,) * count, std or (1.0,) * count, []
-    mean, std = _for_each(told.mean, count), _for_each(told.std, count)
+    mean, std = for_each(told.mean, count), for_each(told.std, count)
     zero, one = (0.0,) * count, (1.0,) * count
     if mean or std:
         return mean or zero, std or (1 / 255,) * count, ["mean and std are those of its metadata"]
@@ -335,10 +318,6 @@ def _statistics(
     assumed = "ImageNet's" if colour else "values in 0..1"
     note = f"its mean and std are not known: assumed {assumed}; pass --mean and --std if not"
     return mean, std, [note]
-
-
-def _for_each(values: Sequence[float], count: int) -> tuple[float, ...]:
-    return tuple(values) * count if len(values) == 1 else tuple(values)
 
 
 def _class_names(found: Normalised, given: tuple[str, ...]) -> tuple[str, ...]:
