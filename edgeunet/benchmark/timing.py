@@ -25,8 +25,9 @@ def sampled_latencies(
 ) -> dict[Name, list[float]]:
     """Milliseconds of each counted call, by candidate, for percentiles; in turns, in blocks.
 
-    In turns, so that other load on the machine slows all alike. The first calls of a block do not
-    count: the threads of the previous candidate keep spinning for a while.
+    In turns, so that other load on the machine slows all alike, and every other turn backwards, so
+    that none always follows the same one. The first calls of a block do not count: the threads of
+    the previous candidate keep spinning for a while.
 
     Args:
         budget: seconds for each candidate, of which a third goes to those three times slower than
@@ -51,8 +52,9 @@ def sampled_latencies(
         counted = max(1, min(_MOST, round(calls / max(blocks, 1)) - _warm_up(spent)))
         counts[name] = blocks, counted
         found[name] = [] if blocks else [spent]
+    order = list(candidates.items())
     for turn in range(rounds):
-        for name, call in candidates.items():
+        for name, call in order if turn % 2 == 0 else reversed(order):
             blocks, counted = counts[name]
             if turn < blocks:
                 found[name] += _block(call, _warm_up(first[name]), counted)
