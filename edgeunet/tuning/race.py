@@ -169,6 +169,17 @@ class Race:
         if runner.final < best:
             runner.final, runner.checkpoint = best, before
 
+    def extend(self, runner: Runner) -> None:
+        """A last rung for a runner and the best one beside it, for all the time that is left.
+
+        Nets of a few epochs tell little: a small one may lose much then, and hardly anything later.
+        """
+        both = [runner, self.best_beside(runner)]
+        epochs = self._epochs(both, self._room)
+        if epochs >= 1:
+            for each in both:
+                each.rungs.append(self._train(each, epochs, "what is lost"))
+
     def drop(self, runner: Runner) -> float:
         """Points of mIoU that the best one has more that was trained as long as a runner."""
         if not runner.rungs:

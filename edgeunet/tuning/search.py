@@ -105,6 +105,8 @@ class _Search:
         )
         ranking = race.run()
         if race.drop(ranking[0]) > request.max_drop:
+            race.extend(ranking[0])
+        if race.drop(ranking[0]) > request.max_drop:
             return self._outcome(found, None, self._too_much_lost(found, ranking[0]))
         chosen = self._first_that_holds(found, ranking)
         why = self._reason(found, chosen, ranking) if chosen is not None else self._all_missed()

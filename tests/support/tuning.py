@@ -27,8 +27,8 @@ class FakeLab:
     """Measures and trains by arithmetic; seconds are multiples of 1/64, which add up exactly.
 
     seed: of how accurate and how fast configurations are. noise: relative, of times. drift: factor
-    of the bundles' times. failing: what cannot be exported. kill_at: number of the call that ends
-    the search.
+    of the bundles' times. late: sizes of nets that learn late. failing: what cannot be exported.
+    kill_at: number of the call that ends the search.
     """
 
     space: Sequence[Configuration] = SPACE
@@ -37,6 +37,7 @@ class FakeLab:
     drift: float = 1.0
     measuring: float = 1.0
     epoch: float = 1.0
+    late: frozenset[tuple[int, int]] = frozenset()
     failing: frozenset[tuple[str, str]] = frozenset()
     kill_at: int = 0
     seconds: float = 0.0
@@ -86,7 +87,8 @@ class FakeLab:
         self._spend(pace.seconds(lesson.epochs[-1]), f"train {lesson.run}")
         before = None if len(lesson.epochs) == 1 else Lesson(each, lesson.epochs[:-1]).run
         assert lesson.start == before, "it goes on from its own weights"
-        miou = self.best_miou(each) - 20 / (1 + sum(lesson.epochs))
+        behind = 60 if each.size in self.late else 20
+        miou = self.best_miou(each) - behind / (1 + sum(lesson.epochs))
         return Trained(miou, lesson.run, pace)
 
     def export(self, each: Configuration, checkpoint: str, precision: Exported) -> Written:

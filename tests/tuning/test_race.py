@@ -85,6 +85,21 @@ def test_drop_is_against_the_reference_too() -> None:
     assert race.best_beside(only).configuration == SPACE[0]
 
 
+def test_what_is_lost_is_seen_after_all_the_time_that_is_left() -> None:
+    contender = min(WIDEST, key=lambda each: each.size)
+    lab = FakeLab(seed=3, late=frozenset({contender.size}))
+    race = race_of(lab, (contender,), most_epochs=10_000)
+    (only,) = race.run()
+    early = race.drop(only)
+    race.extend(only)
+    (beside,) = (each for each in race.runners if each is not only)
+    assert only.lessons == beside.lessons and len(only.lessons) == 2
+    assert race.drop(only) < early
+    assert 0.9 < lab.seconds / (600 - reserve(600)) <= 1.0
+    race.extend(only)
+    assert len(only.lessons) == 2, "no time is left"
+
+
 def test_reference_alone_needs_no_race() -> None:
     lab = FakeLab()
     race = race_of(lab, SPACE[:1])

@@ -85,6 +85,21 @@ def test_points_that_may_be_lost(seed: int, milliseconds: float, max_drop: float
         assert "are allowed" in outcome.why and "Pass --max-drop" in outcome.why
 
 
+def test_nets_that_learn_late_are_not_judged_by_their_first_epochs() -> None:
+    large, small = BY_KEY["128x160-w32-full"], BY_KEY["64x64-w32-light"]
+    lab = FakeLab((large, small), 6, late=frozenset({small.size}))
+    lost = lab.best_miou(large) - lab.best_miou(small)
+    limit = f"p50<={1.1 * min(lab.true_times(small).values()):.3f}ms"
+    wanted = request(limit, max_drop=lost + 1.0, budget=90.0)
+    with TemporaryDirectory() as folder:
+        journal = Journal(Path(folder) / "tune.json", {}, clock=lab.clock)
+        outcome = search(wanted, (large, small), lab, journal)
+    assert outcome.chosen is not None and outcome.chosen.key == small.key
+    rungs = {each.key: each.rungs for each in outcome.tried}
+    early, late = (a - b for a, b in zip(rungs[large.key], rungs[small.key], strict=True))
+    assert late <= wanted.max_drop < early
+
+
 def test_search_that_was_killed_at_any_step_comes_to_the_same(tmp_path: Path) -> None:
     wanted = request("p50<=1.2ms")
     first = found(FakeLab(), wanted).chosen
