@@ -103,7 +103,8 @@ class Augmentation:
     scale: smallest and largest zoom, drawn log-uniformly.
     rotation: largest angle, in degrees.
     elastic: sigma of the elastic displacements, in pixels of the crop; 0 for none.
-    flip: how half of the crops are mirrored; both: a half sideways, and a half upside down.
+    flip: how half of the crops are mirrored; both: a half sideways and, independently, a half
+    upside down.
     """
 
     crop: tuple[int, int]
