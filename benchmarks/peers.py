@@ -8,7 +8,8 @@ All at 352x480. A row is a net, a cell one row with one number of threads and on
 cell's columns are measured in processes of their own, in turns in blocks, and appended to
 `results.jsonl` in the cache. Cells that are there already are not measured again, so a run can be
 stopped and goes on. Masks are compared with PyTorch's beside the timings. Peers that are not
-installed have no column: `pip install openvino nncf MNN '.[ncnn,smp]'`. LiteRT and
+installed have no column, and nets of libraries that are not no row: `pip install openvino nncf MNN
+'.[ncnn,smp]'`, and `pip install ultralytics` (AGPL-3.0), which nothing else here uses. LiteRT and
 ExecuTorch take part where they are installed.
 """
 
@@ -94,7 +95,11 @@ def _prepare(kept: Kept, cache: Path, data: Path, *, again: bool) -> None:
         click.echo(f"{name}: left out, no data in {data}")
         return
     started = time.monotonic()
-    make_bundle(kept, cache, data, again=again, report=lambda step: None)
+    try:
+        make_bundle(kept, cache, data, again=again, report=lambda step: None)
+    except ModuleNotFoundError as error:
+        click.echo(f"{name}: left out, {error}")
+        return
     click.echo(f"{name}: bundle, {time.monotonic() - started:.0f} s")
     missing = [
         peer

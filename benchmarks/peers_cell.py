@@ -21,11 +21,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from peers_column import HINTS, LIBRARY, OURS, TORCH, images_of
-from peers_nets import Kept
+from peers_nets import SIZE, Kept
 
 from edgeunet.benchmark.peers import PEERS, peer_versions
 from edgeunet.benchmark.timing import first_seconds, sampled_latencies
+from edgeunet.bundle.bundle import REPORT_NAMES
 from edgeunet.doctor import environment, instructions
+from edgeunet.models.summary import count
 from edgeunet.runtime.backends.choice import candidates, choose
 from edgeunet.runtime.backends.openvino_library import openvino_core
 from edgeunet.runtime.options import LoadOptions
@@ -80,6 +82,8 @@ def measure_cell(kept: Kept, threads: int, batch: int, *, budget: float) -> dict
         "ms": {name: statistics.median(each) / batch for name, each in times.items()},
         "calls": {name: len(each) for name, each in times.items()},
         "agreement": agreement,
+        "gflops": count(kept.net(), height=SIZE[0], width=SIZE[1]).gflops,
+        "miou": _miou(kept),
         "auto": chosen,
         "why": why,
         "problems": problems,
@@ -132,6 +136,15 @@ class Column:
     def _last_words(self) -> str:
         said = self._process.communicate()[1].decode(errors="replace")
         return (said.strip().splitlines() or ["no word"])[-1]
+
+
+def _miou(kept: Kept) -> dict[str, float]:
+    """Percent on CamVid's val by stage of parity, of a net that was trained for it."""
+    if kept.row.weights != "camvid":
+        return {}
+    judged = json.loads((kept.bundle_path / REPORT_NAMES[0]).read_text())
+    stages = {stage["name"]: stage["miou"] for stage in judged["stages"]}
+    return {"pytorch": judged["reference_miou"], **stages}
 
 
 def _columns(kept: Kept, threads: int, batch: int) -> tuple[list[str], dict[str, str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn import functional
 from torch.optim.swa_utils import update_bn
 
 import edgeunet
@@ -46,10 +48,11 @@ Images = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Row:
-    """One net. model: a variant, or None for one of segmentation_models_pytorch.
+    """One net.
 
+    model: a variant; None for a net of another library, which `build` makes.
     weights: a tag; None trains for a minute. width: of a variant without weights. depth: that
-    U-Net++ is cut to. encoder: of `smp.Unet`, or of `eff_unet`. decoder: of `mobile_unet`.
+    U-Net++ is cut to. decoder: of `mobile_unet`.
     """
 
     name: str
@@ -57,14 +60,38 @@ class Row:
     weights: str | None = None
     width: int | None = None
     depth: int | None = None
-    encoder: str = ""
     decoder: str = ""
+    build: Callable[[], nn.Module] | None = None
+
+
+def _smp(encoder: str) -> nn.Module:
+    import segmentation_models_pytorch as smp
+
+    net: nn.Module = smp.Unet(encoder, encoder_weights=None, classes=len(CLASSES))
+    return net
+
+
+class _Yolo(nn.Module):
+    """YOLO26-sem of Ultralytics with logits at the size of the image, as its exports have."""
+
+    def __init__(self, scale: str) -> None:
+        super().__init__()
+        from ultralytics.nn.tasks import SemanticSegmentationModel
+
+        self.net = SemanticSegmentationModel(f"yolo26{scale}-sem.yaml", 3, len(CLASSES), False)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """(N, 3, H, W) -> logits."""
+        found = self.net(image)
+        logits: torch.Tensor = found[0] if isinstance(found, tuple) else found
+        return functional.interpolate(logits, image.shape[2:], mode="bilinear")
 
 
 ROWS = {
     row.name: row
     for row in (
         Row("mobile_unet camvid", "mobile_unet", "camvid"),
+        Row("eff_unet camvid", "eff_unet", "camvid"),
         Row("mobile_unet light", "mobile_unet", width=32, decoder="light"),
         Row("unet 8", "unet", "cells"),
         Row("unet 32", "unet", width=32),
@@ -74,9 +101,9 @@ ROWS = {
         Row("resunet 32", "resunet", width=32),
         Row("eff_unet 16", "eff_unet", "cells"),
         Row("eff_unet 32", "eff_unet", width=32),
-        Row("eff_unet lite0", "eff_unet", width=32, encoder="lite0"),
-        Row("smp.Unet(mobilenet_v2)", encoder="mobilenet_v2"),
-        Row("smp.Unet(resnet34)", encoder="resnet34"),
+        Row("smp.Unet(mobilenet_v2)", build=partial(_smp, "mobilenet_v2")),
+        Row("smp.Unet(resnet34)", build=partial(_smp, "resnet34")),
+        Row("yolo26n-sem", build=partial(_Yolo, "n")),
     )
 }
 """All nets, at their usual widths."""
@@ -101,8 +128,8 @@ class Kept:
 
     def net(self) -> nn.Module:
         """The net in PyTorch: (N, 3, H, W) -> logits."""
-        if self.row.model is None:
-            return _load(_smp(self.row.encoder), self.folder / "weights.safetensors").eval()
+        if self.row.build is not None:
+            return _load(self.row.build(), self.folder / "weights.safetensors").eval()
         return Checkpoint.open(self.bundle_path / CHECKPOINT_NAME).net.eval()
 
 
@@ -146,8 +173,9 @@ def _write(
 ) -> None:
     kept.folder.mkdir(parents=True, exist_ok=True)
     row, weights = kept.row, kept.folder / "weights.safetensors"
-    if row.model is None:
-        net = _smp(row.encoder)
+    if row.build is not None:
+        torch.manual_seed(0)
+        net = row.build()
         if not weights.exists():
             _train(net, net)
             save_file({key: value.contiguous() for key, value in net.state_dict().items()}, weights)
@@ -176,6 +204,7 @@ def _write(
         depth=row.depth,
         size=SIZE,
         calib=data if row.weights == "camvid" else None,
+        data=data if row.weights == "camvid" else None,
         calib_table=table,
         max_iou_drop=_ANY_LOSS if row.weights is None else 0.5,
     )
@@ -193,14 +222,6 @@ def calibration_images(kept: Kept, data: Path) -> Images:
     return Preprocessor(spec)(list(chosen))
 
 
-def _smp(encoder: str) -> nn.Module:
-    import segmentation_models_pytorch as smp
-
-    torch.manual_seed(0)
-    net: nn.Module = smp.Unet(encoder, encoder_weights=None, classes=len(CLASSES))
-    return net
-
-
 def _load(net: nn.Module, weights: Path) -> nn.Module:
     net.load_state_dict(load_file(weights))
     return net
@@ -209,8 +230,7 @@ def _load(net: nn.Module, weights: Path) -> nn.Module:
 def _train_variant(row: Row, path: Path) -> None:
     """Write a checkpoint of a variant at the row's width."""
     assert row.model is not None
-    parts = {"encoder": row.encoder, "decoder": row.decoder}
-    chosen = {name: part for name, part in parts.items() if part}
+    chosen = {"decoder": row.decoder} if row.decoder else {}
     arguments = {"num_classes": len(CLASSES), "in_channels": 3, "width": row.width, **chosen}
     torch.manual_seed(0)
     net = create_model(row.model, **arguments)

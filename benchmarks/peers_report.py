@@ -21,8 +21,10 @@ precisions, of which `auto` takes one by its own measurement; the others are oth
 at their defaults on the same FP32 net, calibrated on the same frames. Each column has a process of
 its own, to which each call is a message (0.1 ms or less). Agreement is with PyTorch eager. The best
 column of a row is bold. A column whose masks this package would refuse does not count. Nets of
-width 32 and those of segmentation_models_pytorch were trained for a minute only: they show speed
-and agreement, not quality.
+width 32 and those of other libraries (segmentation_models_pytorch, YOLO26n-sem of Ultralytics)
+were trained for a minute only: they show speed and agreement, not quality. GFLOPs
+count a multiply-add as two. mIoU is PyTorch's and that of the fastest INT8 on CamVid's val, which
+the weights `camvid` were trained on with train: it shows what INT8 keeps, not how good a net is.
 """
 _NEAR = 1.03
 """`auto` counts as the best column if it takes at most so many times as long."""
@@ -61,6 +63,7 @@ def _processor(name: str, lines: Sequence[Line]) -> Iterator[str]:
         plural = "s" if threads > 1 else ""
         yield f"### {threads} thread{plural}, batch {batch}, milliseconds a frame\n"
         yield from _summary(mine)
+        yield from _nets(mine)
         yield from _columns(mine)
     yield from _notes(lines)
 
@@ -76,6 +79,41 @@ def _summary(lines: Sequence[Line]) -> Iterator[str]:
             f"| {_gain(line):.2f}x as fast | {_auto_ratio(line):.2f}x |"
         )
     yield ""
+
+
+def _nets(lines: Sequence[Line]) -> Iterator[str]:
+    """What each net costs, and how fast the fastest program of each precision is."""
+    yield "| net | GFLOPs | FP32 | INT8 | of FP32 | peers' FP32 | peers' INT8 | mIoU | INT8 |"
+    yield "|---" * 9 + "|"
+    for line in lines:
+        fp32, int8 = (_fastest(line, precision, ours=True) for precision in ("fp32", "int8"))
+        share = int8[0] / fp32[0] if fp32 and int8 else None
+        peers = [_fastest(line, precision, ours=False) for precision in ("fp32", "int8")]
+        miou = line["miou"]
+        stage = "openvino int8" if int8 and "openvino" in int8[1] else "int8"
+        cells = [
+            f"{line['gflops']:.2f}",
+            *map(_timed, (fp32, int8)),
+            "–" if share is None else f"{share:.2f}",
+            *map(_timed, peers),
+            *(f"{miou[name]:.2f}" if name in miou else "–" for name in ("pytorch", stage)),
+        ]
+        yield f"| {line['row']} | {' | '.join(cells)} |"
+    yield ""
+
+
+def _fastest(line: Line, precision: Precision, *, ours: bool) -> tuple[float, str] | None:
+    """Milliseconds and column of the fastest whose masks count."""
+    found = [
+        (spent, name.removeprefix(OURS))
+        for name, spent in _eligible(line).items()
+        if _precision(name) == precision and name.startswith(OURS) is ours
+    ]
+    return min(found, default=None)
+
+
+def _timed(found: tuple[float, str] | None) -> str:
+    return "–" if found is None else f"{found[0]:.1f} ({found[1].rsplit(' ', 1)[0]})"
 
 
 def _columns(lines: Sequence[Line]) -> Iterator[str]:

@@ -6,10 +6,10 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..catalogue import VariantCost
-from .base import SegmentationNet
 from .registry import create_model
 
 
@@ -26,7 +26,7 @@ class Cost:
         return self.flops / 1e9
 
 
-def count(net: SegmentationNet, *, height: int, width: int, channels: int = 3) -> Cost:
+def count(net: nn.Module, *, height: int, width: int, channels: int = 3) -> Cost:
     """Cost of a net for one image (channels, height, width) of a size that it can take."""
     # The counter needs shapes only, so nothing is computed on "meta".
     shapes = deepcopy(net).eval().to("meta")
