@@ -10,7 +10,7 @@ from typing import Any, get_args
 from ..benchmark.report import Row, Setting, front, sort_rows
 from ..bundle.manifest import Precision
 from ..errors import printable
-from .target import duration
+from .target import ROOM, duration
 
 WIDTH = 100
 
@@ -122,10 +122,8 @@ class Outcome:
     def setting(self) -> Setting:
         """The trained configurations as rows of a benchmark, in every precision, for a picture.
 
-        What they lose is in points of mIoU against the best one after the first rung.
+        What they lose is in points of mIoU, see `behind`.
         """
-        trained = [each for each in self.tried if each.rungs]
-        best = max((each.rungs[0] for each in trained), default=0.0)
         rows = [
             Row(
                 f"{way} {each.key}",
@@ -133,12 +131,28 @@ class Outcome:
                 threads=int(self.environment["cores"]),
                 batch=1,
                 p50=milliseconds,
-                iou_lost=round(best - each.rungs[0], 3),
+                iou_lost=round(self.behind(each), 3),
             )
-            for each in trained
+            for each in self.tried
+            if each.rungs
             for way, milliseconds in _fastest_by_precision(each.times)
         ]
         return Setting(int(self.environment["cores"]), 1, tuple(sort_rows(rows)))
+
+    def behind(self, each: Tried) -> float:
+        """Points of mIoU that a trained one is behind the best of the last rung.
+
+        One that was out before is as far behind the best contender as it was then, so that the race
+        is told as it was decided.
+        """
+        whole = max(len(other.rungs) for other in self.tried)
+        last = [other for other in self.tried if len(other.rungs) == whole]
+        best = max(other.rungs[-1] for other in last)
+        if len(each.rungs) == whole:
+            return best - each.rungs[-1]
+        fast = [other for other in last if other.fastest[1] * ROOM <= self.milliseconds]
+        leader = max(fast or last, key=lambda other: other.rungs[-1])
+        return best - leader.rungs[-1] + leader.rungs[len(each.rungs) - 1] - each.rungs[-1]
 
     @property
     def use(self) -> str:

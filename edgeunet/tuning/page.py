@@ -15,8 +15,7 @@ from .target import ROOM, duration
 def write_page(path: Path, outcome: Outcome) -> None:
     """Write the page: what was chosen and why, the picture, all that was measured, and how.
 
-    The picture shows what was trained, each configuration in every precision, and the target. What
-    it loses is that of the first rung, after which all had learned equally long.
+    The picture shows what was trained, each configuration in every precision, and the target.
 
     Args:
         path: replaced if it exists. outcome: its names may be of unknown origin; they are escaped.
@@ -37,7 +36,7 @@ def write_page(path: Path, outcome: Outcome) -> None:
         setting=setting,
         rows=sorted(outcome.tried, key=lambda each: each.fastest[1]),
         on_front={row.name for row in front(shown.rows)},
-        best=max((each.rungs[0] for each in outcome.tried if each.rungs), default=None),
+        raced=any(each.rungs for each in outcome.tried),
         room=ROOM - 1,
         upwards="more accurate",
         spent=duration(outcome.spent),

@@ -42,9 +42,9 @@ def test_check_of_the_cost_model_in_words() -> None:
 def test_rows_of_the_picture_compare_what_was_trained_equally_long() -> None:
     setting = outcome().setting()
     assert [(row.name, row.p50, row.iou_lost) for row in setting.rows] == [
-        ("openvino INT8 96x128-w32-light", 1.5, 1.0),
+        ("openvino INT8 96x128-w32-light", 1.5, 0.5),
         ("openvino INT8 128x160-w32-full", 4.0, 0.0),
-        ("onnxruntime FP32 96x128-w32-light", 5.0, 1.0),
+        ("onnxruntime FP32 96x128-w32-light", 5.0, 0.5),
         ("onnxruntime FP32 128x160-w32-full", 16.0, 0.0),
     ]
     assert [row.name for row in front(setting.rows)] == [
@@ -53,6 +53,16 @@ def test_rows_of_the_picture_compare_what_was_trained_equally_long() -> None:
     assert outcome().use in [row.title for row in setting.rows]
     assert outcome(found=False).use == ""
     assert replace(outcome(), tried=TRIED[2:]).setting().rows == ()
+
+
+def test_one_that_was_out_early_is_behind_the_contender_that_beat_it() -> None:
+    large, small, other = TRIED
+    out = replace(other, rungs=(58.0,), fate="out after rung 1")
+    late = replace(large, rungs=(60.0, 62.0))  # is overtaken by the small one
+    known = replace(outcome(), tried=(late, small, out))
+    assert [known.behind(each) for each in known.tried] == [1.5, 0.0, 1.0]
+    known = replace(outcome(), tried=(large, small, out))
+    assert [known.behind(each) for each in known.tried] == [0.0, 0.5, 1.5]
 
 
 def test_command_names_the_provider_too() -> None:

@@ -31,11 +31,11 @@ def test_page_holds_all_and_needs_nothing(tmp_path: Path) -> None:
     assert "trained for\n  2 epochs" in text
     assert "nothing is both faster and more accurate" in text
     assert set(re.findall(r'href="#(\w+)"', text)) <= set(re.findall(r'id="(\w+)"', text))
-    assert "1.50 ms, +1.00 points lost" in text
+    assert "1.50 ms, +0.50 points lost" in text
 
 
 def test_page_of_a_search_that_trained_nothing(tmp_path: Path) -> None:
     text = page(tmp_path, tried=TRIED[2:], chosen=None, why="Too slow.", equal_epochs=0)
     assert '<svg viewBox="0 0 ' not in text
     assert "Too slow." in text
-    assert "first rung, when" not in text
+    assert "In the first rung" not in text
