@@ -21,10 +21,10 @@ precisions, of which `auto` takes one by its own measurement; the others are oth
 at their defaults on the same FP32 net, calibrated on the same frames. Each column has a process of
 its own, to which each call is a message (0.1 ms or less). Agreement is with PyTorch eager. The best
 column of a row is bold. A column whose masks this package would refuse does not count. Nets of
-width 32 and those of other libraries (segmentation_models_pytorch, YOLO26n-sem of Ultralytics)
-were trained for a minute only: they show speed and agreement, not quality. GFLOPs
-count a multiply-add as two. mIoU is PyTorch's and that of the fastest INT8 on CamVid's val, which
-the weights `camvid` were trained on with train: it shows what INT8 keeps, not how good a net is.
+width 32 and those of other libraries (segmentation_models_pytorch, YOLO26n-sem of Ultralytics) were
+trained for a minute only: they show speed and agreement, not quality. GFLOPs count a multiply-add
+as two. mIoU is PyTorch's and that of the fastest INT8 on CamVid's val, which the weights `camvid`
+were trained on with train: it shows what INT8 keeps, not how good a net is.
 """
 _NEAR = 1.03
 """`auto` counts as the best column if it takes at most so many times as long."""

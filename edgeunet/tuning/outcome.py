@@ -10,7 +10,7 @@ from typing import Any, get_args
 from ..benchmark.report import Row, Setting, front, sort_rows
 from ..bundle.manifest import Precision
 from ..errors import printable
-from .target import ROOM, duration
+from .target import ROOM, Target, duration
 
 WIDTH = 100
 
@@ -148,9 +148,8 @@ class Outcome:
         whole = max(len(other.rungs) for other in self.tried)
         last = [other for other in self.tried if len(other.rungs) == whole]
         best = max(other.rungs[-1] for other in last)
-        if len(each.rungs) == whole:
-            return best - each.rungs[-1]
-        fast = [other for other in last if other.fastest[1] * ROOM <= self.milliseconds]
+        target = Target(self.target, self.milliseconds)
+        fast = [other for other in last if target.holds(other.fastest[1], room=ROOM)]
         leader = max(fast or last, key=lambda other: other.rungs[-1])
         return best - leader.rungs[-1] + leader.rungs[len(each.rungs) - 1] - each.rungs[-1]
 
