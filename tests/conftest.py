@@ -342,11 +342,11 @@ def train_gated(checkpoint: Path, folder: Path) -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
     for _ in range(steps):
         batch = torch.randperm(len(images))[:16]
-        heads, presence = net.train().run(images[batch])
-        assert presence is not None
+        heads, scores = net.train().run(images[batch])
+        assert scores is not None
         truth = Target(masks[batch])
         optimizer.zero_grad()
-        (cross_entropy_dice(heads[0], truth) + gate_loss(presence, truth)).backward()
+        (cross_entropy_dice(heads[0], truth) + gate_loss(scores, truth)).backward()
         optimizer.step()
         schedule.step()
     with torch.no_grad():

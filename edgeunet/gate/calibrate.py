@@ -22,6 +22,7 @@ from ..errors import CheckpointError, UsageError, printable
 from ..files import locked
 from ..metrics import class_pixels
 from ..models import Checkpoint, SegmentationNet, save_checkpoint
+from ..models.base import presence_of
 from ..models.checkpoints import check_output
 from ..models.reference import to_input
 from .confidence import CONFIDENCE, images_needed, least_share, most_lost
@@ -148,7 +149,7 @@ def collect_presence(
     for index, sample in enumerate(dataset.samples(split)):
         image = to_input(fit.read(sample.image), spec)
         with torch.inference_mode():
-            presence.append(net.cgm(net.encode(image)[-1])[0].numpy())
+            presence.append(presence_of(net.cgm(net.encode(image)[-1]))[0].numpy())
         mask = read_labels(sample, num_classes=net.num_classes)
         pixels.append(class_pixels(mask, num_classes=net.num_classes))
         report(index + 1)

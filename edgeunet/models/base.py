@@ -6,7 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..errors import ShapeError
 
@@ -22,38 +24,50 @@ class NetOutput(NamedTuple):
 
     heads: one or more logits (N, C, h_i, w_i). Deep supervision gives several, the one that
         inference uses first. `SegmentationNet.select` makes one of them.
-    presence: (N, C) probability that a class appears in the image, or None without a gate.
+    scores: (N, C, h, w), what the gate says of each class at each place of the deepest feature, as
+        logits; None without a gate. Training teaches it where a class is.
 
     Example:
         >>> import torch
         >>> from edgeunet import create_model
-        >>> heads, presence = create_model("unet", num_classes=2).run(torch.zeros(1, 3, 32, 32))
+        >>> heads, scores = create_model("unet", num_classes=2).run(torch.zeros(1, 3, 32, 32))
     """
 
     heads: tuple[Tensor, ...]
-    presence: Tensor | None
+    scores: Tensor | None
+
+    @property
+    def presence(self) -> Tensor | None:
+        """(N, C) probability that a class appears in the image, or None without a gate."""
+        return None if self.scores is None else presence_of(self.scores)
+
+
+def presence_of(scores: Tensor) -> Tensor:
+    """Scores of a gate (N, C, h, w) -> probabilities (N, C); FP32 also for scores in BF16."""
+    highest = functional.adaptive_max_pool2d(scores, 1).flatten(1)
+    if highest.dtype == torch.bfloat16:  # which would round 0.999 to 1; a cast is a node in a graph
+        highest = highest.float()
+    return highest.sigmoid()
 
 
 class ClassificationGuidedModule(nn.Module):
     """The gate (CGM): tells from the deepest feature which classes the image contains.
 
     Huang et al., "UNet 3+: A Full-Scale Connected UNet for Medical Image Segmentation",
-    ICASSP 2020 (arXiv 2004.08790), section 2.3: dropout, 1x1 convolution, adaptive max pooling,
-    sigmoid. The paper's module answers for one organ. This one answers for every class (N, C), so
-    that the gate can close single classes.
+    ICASSP 2020 (arXiv 2004.08790), section 2.3: dropout, 1x1 convolution, and, in `presence_of`,
+    adaptive max pooling and sigmoid. The paper's module answers for one organ. This one answers for
+    every class, so that the gate can close single classes.
     """
 
     def __init__(self, in_channels: int, num_classes: int, *, dropout: float = 0.5) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.classify = nn.Conv2d(in_channels, num_classes, kernel_size=1)
-        self.pool = nn.AdaptiveMaxPool2d(1)
 
     def forward(self, deepest: Tensor) -> Tensor:
-        """(N, in_channels, h, w) -> probabilities (N, num_classes)."""
-        scores = self.pool(self.classify(self.dropout(deepest)))
-        presence: Tensor = scores.flatten(1).sigmoid()
-        return presence
+        """(N, in_channels, h, w) -> scores (N, num_classes, h, w), logits."""
+        scores: Tensor = self.classify(self.dropout(deepest))
+        return scores
 
 
 class SegmentationNet(nn.Module, ABC):
@@ -111,8 +125,8 @@ class SegmentationNet(nn.Module, ABC):
     def run(self, image: Tensor) -> NetOutput:
         """All heads and the gate, for training."""
         features = self.encode(image)
-        presence = self.cgm(features[-1]) if self.cgm is not None else None
-        return NetOutput(self.decode(features), presence)
+        scores = self.cgm(features[-1]) if self.cgm is not None else None
+        return NetOutput(self.decode(features), scores)
 
     def run_whole(self, image: Tensor) -> NetOutput:
         """`run` for an image that ends at its borders: no margin is lost."""
@@ -120,8 +134,8 @@ class SegmentationNet(nn.Module, ABC):
 
     def predict(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         """Logits (N, C, h, w) that inference uses, and presence (N, C) or None."""
-        heads, presence = self.run_whole(image)
-        return self.select(heads), presence
+        output = self.run_whole(image)
+        return self.select(output.heads), output.presence
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """`predict` without the None, as an exported graph returns it."""

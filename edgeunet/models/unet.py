@@ -112,7 +112,7 @@ class UNet(SegmentationNet):
             )
 
     def run_whole(self, image: Tensor) -> NetOutput:
-        """Head (N, C, H, W) for sides that are multiples of 16, and presence or None.
+        """Head (N, C, H, W) for sides that are multiples of 16, and the gate's scores or None.
 
         Raises:
             ShapeError: the image is too small to be mirrored by 96 pixels.
@@ -126,8 +126,8 @@ class UNet(SegmentationNet):
                 f"{after} pixels of it and needs sides of 112 or more. Use padding 'same'."
             )
         mirrored = functional.pad(image, (before, after, before, after), mode="reflect")
-        (logits,), presence = self.run(mirrored)
-        return NetOutput((logits[:, :, :-_VALID_EXCESS, :-_VALID_EXCESS],), presence)
+        (logits,), scores = self.run(mirrored)
+        return NetOutput((logits[:, :, :-_VALID_EXCESS, :-_VALID_EXCESS],), scores)
 
     def encode(self, image: Tensor) -> list[Tensor]:
         """(N, in_channels, H, W) -> features at strides 1, 2, 4, 8, 16.

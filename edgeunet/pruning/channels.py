@@ -199,9 +199,9 @@ def other_pruning(folder: Path) -> CheckpointError:
 
 
 def _outputs(net: SegmentationNet, image: Tensor) -> list[Tensor]:
-    """All heads, including those for training only, and the presence."""
-    heads, presence = net.run_whole(image)
-    outputs = [*heads] if presence is None else [*heads, presence]
+    """All heads, including those for training only, and the gate's scores."""
+    heads, scores = net.run_whole(image)
+    outputs = [*heads] if scores is None else [*heads, scores]
     # Cloned, because the graph does not mark a layer's own result as an output.
     return [output.clone() for output in outputs]
 
@@ -217,8 +217,8 @@ def _loss_gradients(net: SegmentationNet, dataset: Dataset, spec: InputSpec) -> 
 
 
 def _loss(net: SegmentationNet, image: Frame, mask: Mask, spec: InputSpec) -> Tensor:
-    heads, presence = net.run_whole(to_input(image, spec))
+    heads, scores = net.run_whole(to_input(image, spec))
     target = Target(torch.from_numpy(mask).long()[None])  # (1, H, W)
     logits = [to_logits(head, spec, mask.shape[0], mask.shape[1]) for head in heads]
     loss = torch.stack([cross_entropy_dice(head, target) for head in logits]).mean()
-    return loss if presence is None else loss + gate_loss(presence, target)
+    return loss if scores is None else loss + gate_loss(scores, target)

@@ -33,7 +33,7 @@ from .crops import crops_for
 from .feed import Plan, Step, open_feed
 from .group import ALONE, Group
 from .history import Epoch, History
-from .losses import LOSSES, Target, gate_loss
+from .losses import LOSSES, Target, gate_loss, place_loss
 from .optimizer import Average, adamw, refresh_statistics, warmup_cosine
 from .precision import mixed_precision
 from .start import load_start, training_format
@@ -273,13 +273,15 @@ class Trainer:
         """Loss of a batch of which the first images have labels."""
         with self._autocast():
             output = self.net.run(images)
-        heads, presence = output
+        heads, scores = output
         if len(target.ids) < len(images):
             heads = tuple(head[: len(target.ids)] for head in heads)
-            presence = None if presence is None else presence[: len(target.ids)]
+            scores = None if scores is None else scores[: len(target.ids)]
         loss = torch.stack([self.segmentation_loss(head, target) for head in heads]).mean()
-        if presence is not None:
-            loss = loss + gate_loss(presence, target)
+        if scores is not None:
+            loss = loss + gate_loss(scores, target)
+            if not self.net.margin:  # otherwise the target does not show all that the gate sees
+                loss = loss + place_loss(scores, target)
         if self.teacher is None:
             return loss
         with self._autocast():

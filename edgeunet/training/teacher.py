@@ -156,12 +156,12 @@ def taught_loss(output: NetOutput, answer: Answer, *, temperature: float) -> Ten
     The one answer teaches every head, as the labels do and as in Zhang et al., "Be Your Own
     Teacher", ICCV 2019 (arXiv 1905.08094): a shallow head may be the one that is kept.
     """
-    heads, presence = output
+    heads, scores = output
     losses = [distillation(head, answer.logits, temperature=temperature) for head in heads]
     loss = torch.stack(losses).mean()
-    if presence is None or answer.presence is None:
+    if scores is None or answer.presence is None:
         return loss
-    return loss + presence_distillation(presence, answer.presence, temperature=temperature)
+    return loss + presence_distillation(scores, answer.presence, temperature=temperature)
 
 
 def open_teacher(

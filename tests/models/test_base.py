@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeunet.models import model_class
+from edgeunet.models.base import presence_of
 from support.variants import SIZE_MULTIPLE, every_variant, image, shared
 
 # Strides of the heads, the one of inference first.
@@ -32,9 +33,9 @@ def test_heads_have_the_promised_shapes(name: str, rows: int, columns: int, batc
     net = shared(name)
     height, width = rows * net.size_multiple, columns * net.size_multiple
     x = torch.zeros(batch, 3, height, width)
-    heads, presence = net.run(x)
+    heads, scores = net.run(x)
     logits = net(x)
-    assert presence is None
+    assert scores is None
     assert [tuple(head.shape) for head in heads] == [
         (batch, 3, height // stride, width // stride) for stride in HEAD_STRIDES[name]
     ]
@@ -75,5 +76,5 @@ def test_gate_needs_the_encoder_alone(name: str) -> None:
     assert net.cgm is not None
     features = net.encode(x)
     logits, presence = net(x)
-    assert torch.equal(net.cgm(features[-1]), presence)
+    assert torch.equal(presence_of(net.cgm(features[-1])), presence)
     assert torch.equal(net.select(net.decode(features)), logits)

@@ -57,10 +57,10 @@ def test_width_scales(name: str) -> None:
 def test_every_parameter_gets_a_gradient(name: str) -> None:
     net = tiny(name, cgm=True).train()
     with torch.enable_grad():
-        heads, presence = net.run(image(name, batch=2))
-        assert presence is not None
+        heads, scores = net.run(image(name, batch=2))
+        assert scores is not None
         # Squared: batch normalisation passes no gradient of a plain sum.
-        loss = sum((head.square().sum() for head in heads), presence.square().sum())
+        loss = sum((head.square().sum() for head in heads), scores.square().sum())
         torch.autograd.backward(loss)
     for parameter_name, parameter in net.named_parameters():
         assert parameter.grad is not None, parameter_name

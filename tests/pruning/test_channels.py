@@ -56,8 +56,8 @@ def make_net(model: str, **arguments: Any) -> SegmentationNet:
 
 def outputs(net: SegmentationNet, image: torch.Tensor) -> list[torch.Tensor]:
     with torch.inference_mode():
-        heads, presence = net.run_whole(image)
-    return [*heads] if presence is None else [*heads, presence]
+        heads, scores = net.run_whole(image)
+    return [*heads] if scores is None else [*heads, scores]
 
 
 @pytest.mark.parametrize(("model", "arguments"), VARIANTS)

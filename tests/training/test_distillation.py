@@ -159,7 +159,7 @@ def test_gate_learns_from_a_gate(
 ) -> None:
     config = replace(SHORT, epochs=1, batch_size=16)
     taught(data, tmp_path / "gated", calibrated, cgm=True, config=config)
-    assert asked["presence_distillation"] == [(torch.Size([16, 3]), torch.Size([16, 3]))]
+    assert asked["presence_distillation"] == [(torch.Size([16, 3, 2, 2]), torch.Size([16, 3]))]
     taught(data, tmp_path / "plain", calibrated, config=config)
     assert len(asked["presence_distillation"]) == 1
 

@@ -34,15 +34,21 @@ def distillation(logits: Tensor, taught: Tensor, *, temperature: float) -> Tenso
     )
 
 
-def presence_distillation(presence: Tensor, taught: Tensor, *, temperature: float) -> Tensor:
-    """The same of the gate's presence (N, C): present or absent, averaged over the classes."""
-    student, teacher = (_outcomes(each, temperature) for each in (presence, taught))
-    return temperature**2 * _divergence(student, teacher)
+def presence_distillation(scores: Tensor, taught: Tensor, *, temperature: float) -> Tensor:
+    """The same of the gate: present or absent, averaged over the classes.
+
+    Args:
+        scores: the student's (N, C, h, w), see `NetOutput`. taught: the teacher's presence (N, C).
+    """
+    student = scores.float().flatten(2).amax(2)
+    teacher = taught.float().logit(eps=_EPSILON)
+    return temperature**2 * _divergence(
+        *(_outcomes(each / temperature) for each in (student, teacher))
+    )
 
 
-def _outcomes(presence: Tensor, temperature: float) -> Tensor:
-    """Log probabilities of present and absent, (N, 2, C)."""
-    scores = presence.float().logit(eps=_EPSILON) / temperature
+def _outcomes(scores: Tensor) -> Tensor:
+    """Scores (N, C) -> log probabilities of present and absent, (N, 2, C)."""
     return torch.stack([functional.logsigmoid(scores), functional.logsigmoid(-scores)], 1)
 
 

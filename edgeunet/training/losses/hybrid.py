@@ -1,10 +1,8 @@
-"""U-Net 3+'s losses: the hybrid loss of pixels, patches and whole maps, and the gate's loss."""
+"""U-Net 3+'s hybrid loss of pixels, patches and whole maps."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ...errors import ShapeError
 from .target import Target, at_target_size, log_probability_of_truth, pixel_count
@@ -98,13 +96,3 @@ def soft_iou(probability: Tensor, target: Target) -> Tensor:
         return probability.sum() * 0
     # Select before dividing: 0 / 0 of an absent class would make the gradient NaN.
     return 1 - (overlap[present] / union[present]).mean()
-
-
-def gate_loss(presence: Tensor, target: Target) -> Tensor:
-    """Binary cross entropy of the gate's presence (N, C) and the classes that each image holds.
-
-    Huang et al., "UNet 3+" (arXiv 2004.08790), section 2.3.
-    """
-    num_classes = presence.shape[1]
-    held = torch.stack([(target.ids == index).flatten(1).any(1) for index in range(num_classes)], 1)
-    return functional.binary_cross_entropy(presence.float(), held.float())
