@@ -28,7 +28,7 @@ from ..training.cross_validation import check_classes
 from ..training.loggers import LOGGERS
 from ..training.page import PAGE
 from ..training.preview import write_preview
-from ..training.recipe import check_lessons, input_of, open_start
+from ..training.recipe import check_lessons, input_of, open_start, tell_of_size
 from ..training.teacher import open_teacher
 from ..training.train import check_grouping, train
 from .common import DIRECTORY, Choice, Command, echo, echo_json, echo_next, json_option, option
@@ -313,6 +313,8 @@ def _check(
         filter=options.filter,
         start=None if start is None else start.card.input,
     )
+    if options.size is None:
+        tell_of_size(contents, spec)
     if options.teacher is not None:
         open_teacher(options.teacher, dataset, spec)
     if as_json:

@@ -26,7 +26,7 @@ from ..metrics import IGNORE, Mask
 from .config import TrainConfig
 from .feed import open_feed
 from .loop import Trainer
-from .recipe import open_recipe
+from .recipe import open_recipe, tell_of_size
 from .unlabelled import Unlabelled
 
 CROPS = 12
@@ -104,6 +104,8 @@ def write_preview(
             frames = Unlabelled.open(unlabelled, recipe.spec, folder)
             recipe = replace(recipe, unlabelled=frames)
         trainer = recipe.trainer(dataset, folder, teacher=None)
+        if size is None:
+            tell_of_size(trainer.contents, trainer.spec)
         crops = list(islice(first_crops(trainer), CROPS))
     write_bytes(path, _png(sheet(crops, trainer.spec, dataset.palette)))
     return len(crops)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import KW_ONLY, dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 from ..bundle.manifest import Filter, InputSpec, Resize
 from ..data import cells
+from ..data.check import Contents
 from ..data.datasets import Dataset, open_dataset
 from ..data.fit import Reading
 from ..data.images import read_picture
@@ -29,6 +31,8 @@ from .loop import Trainer
 from .start import structure_for
 from .teacher import open_teacher
 from .unlabelled import Unlabelled
+
+_log = logging.getLogger(__name__)
 
 CELLS_TRAIN, CELLS_VAL, CELLS_SIZE = 600, 60, (256, 320)
 
@@ -222,6 +226,18 @@ def input_of(
         filter=filter,
         start=start,
     )
+
+
+def tell_of_size(contents: Contents, spec: InputSpec) -> None:
+    """Warn of an input that has its size from the first image, if others have another."""
+    if len(contents.sizes) > 1:
+        _log.warning(
+            "the images have several sizes: %s. The net's input is %dx%d, after the first image. "
+            "Pass --size for another.",
+            contents.sizes_text(),
+            spec.height,
+            spec.width,
+        )
 
 
 def _open_data(data: str | Path | Dataset, output: Path) -> Dataset:

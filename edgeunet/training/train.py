@@ -34,7 +34,7 @@ from .cross_validation import (
 from .group import Group, leading
 from .loop import Trainer
 from .page import Page
-from .recipe import Recipe, check_lessons, open_recipe
+from .recipe import Recipe, check_lessons, open_recipe, tell_of_size
 from .unlabelled import Unlabelled
 
 
@@ -146,6 +146,8 @@ def train(
     task = _Task(recipe, dataset, output, parts, group_by, gate_open, teacher)
     trainer = task.trainer()
     describe(trainer.contents)
+    if size is None:
+        tell_of_size(trainer.contents, recipe.spec)
     with leading(devices, device, partial(_follow, task, device)):
         return task.finish(trainer, report, callbacks)
 

@@ -120,6 +120,27 @@ def test_check_refuses_images_whose_values_training_cannot_tell(tmp_path: Path) 
     assert "without padding" in fails(2, *check, "--levels", "0,1", "--fill", "0")
 
 
+def test_input_after_the_first_of_images_of_several_sizes_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_dataset(tmp_path / "data", train=12, val=6, height=32, width=64, seed=4)
+    train = ("train", "--model", "mobile_unet", "--data", tmp_path / "data", "--crop", "32x32")
+    looks = (("--check",), ("--preview", tmp_path / "crops.png", "--width", "4"))
+    for look in looks:
+        succeeds(*train, *look)
+    assert "several sizes" not in caplog.text
+    for kind in ("images", "masks", "instances"):
+        path = sorted((tmp_path / "data" / "train" / kind).iterdir())[-1]
+        cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[:, :32])
+    for look in looks:
+        caplog.clear()
+        succeeds(*train, *look, "--size", "32x32")
+        assert "several sizes" not in caplog.text
+        succeeds(*train, *look)
+        said = "several sizes: 32x64 (17 images), 32x32 (1 image). The net's input is 32x64"
+        assert said in caplog.text
+
+
 @pytest.mark.parametrize("how", ["antialias", "pillow_bicubic"])
 def test_filter_goes_from_training_into_the_bundle(tmp_path: Path, how: str) -> None:
     write_dataset(tmp_path / "data", train=2, val=1, height=96, width=128, seed=4)
