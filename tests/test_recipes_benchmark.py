@@ -1,0 +1,77 @@
+"""`benchmarks/recipes.py`: folds by film, a teacher of the same fold, and the table."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from edgeunet.data.cells import write_dataset
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+SMALL: dict[str, Any] = {"crop": (32, 32), "batch_size": 4, "amp": False}
+
+
+@pytest.fixture
+def recipes(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("recipes")
+
+
+def test_each_film_is_held_out_and_nothing_is_trained_twice(
+    recipes: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_dataset(tmp_path / "data", train=12, val=1, height=32, width=32, seed=4)
+    for path in sorted((tmp_path / "data" / "train").glob("*/*.png")):
+        path.rename(path.with_name(f"{'abc'[int(path.stem) // 4]}_{path.name}"))
+    width = {"width": 4}
+    monkeypatch.setattr(
+        recipes,
+        "RECIPES",
+        {
+            "large": recipes.Recipe("mobile_unet", SMALL, width),
+            "small, taught": recipes.Recipe("mobile_unet", SMALL, width, teacher="large"),
+        },
+    )
+    results, encoder = tmp_path / "results.jsonl", tmp_path / "encoder.pth"
+    encoder.touch()
+    told = ["--data", tmp_path / "data", "--encoder-weights", encoder, "-o", tmp_path / "runs"]
+    arguments = [*map(str, told), "--epochs", "1", "--results", str(results)]
+    run = CliRunner().invoke
+    first = run(recipes.main, [*arguments, "--fold", "2"], catch_exceptions=False)
+    lines = [json.loads(line) for line in results.read_text().splitlines()]
+    assert [(line["recipe"], line["films"], line["images"]) for line in lines] == [
+        ("large", ["b"], 4),
+        ("small, taught", ["b"], 4),
+    ]
+    assert "| recipe | b | all | minutes |" in first.stdout
+    card = json.loads((tmp_path / "runs" / "small-taught-2" / "best.json").read_text())
+    assert card["training"]["teacher"]["name"] == "large-2"
+    run(recipes.main, arguments, catch_exceptions=False)
+    assert len(results.read_text().splitlines()) == 6
+    monkeypatch.setattr(recipes, "judge", lambda *_, **__: pytest.fail("was trained already"))
+    assert run(recipes.main, arguments).exit_code == 0
+
+
+def test_table_pools_the_masks_of_all_films(recipes: ModuleType) -> None:
+    confusions = ([[8, 2], [0, 10]], [[0, 0], [4, 16]])
+    lines = [
+        {
+            "recipe": "one",
+            "films": [film],
+            "miou": 50.0,
+            "minutes": 1.5,
+            "confusion": confusion,
+        }
+        for film, confusion in zip("ab", confusions, strict=True)
+    ]
+    *_, row = recipes.table(lines).splitlines()
+    pooled = 100 * (8 / (8 + 2 + 4) + 26 / (26 + 2 + 4)) / 2
+    assert row == f"| one | 50.0 | 50.0 | {pooled:.1f} | 3 |"
+    *_, row = recipes.table([lines[0], {**lines[1], "recipe": "other"}]).splitlines()
+    assert row == "| other |  | 50.0 |  | 2 |", "no sum of some films"
