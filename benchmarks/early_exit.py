@@ -1,6 +1,6 @@
 """What a closed gate spares: frames a second of a gated bundle, with and without early exit.
 
-    python benchmarks/early_exit.py --data DIR --calib DIR [--weights mobile_unet.magnetic_tile]
+    python benchmarks/early_exit.py --data DIR [--weights mobile_unet.magnetic_tile]
 
 DIR is the data set that the weights know, or a view of it with its classes. The validation frames,
 at the net's input size, go through pre-processing, net and post-processing in batches, in turns

@@ -25,7 +25,7 @@ class NetOutput(NamedTuple):
     heads: one or more logits (N, C, h_i, w_i). Deep supervision gives several, the one that
         inference uses first. `SegmentationNet.select` makes one of them.
     scores: (N, C, h, w), what the gate says of each class at each place of the deepest feature, as
-        logits; None without a gate. Training teaches it where a class is.
+        logits; None without a gate.
 
     Example:
         >>> import torch

@@ -33,7 +33,7 @@ from .crops import crops_for
 from .feed import Plan, Step, open_feed
 from .group import ALONE, Group
 from .history import Epoch, History
-from .losses import LOSSES, Target, gate_loss, place_loss
+from .losses import LOSSES, Target, gate_loss
 from .optimizer import Average, adamw, refresh_statistics, warmup_cosine
 from .precision import mixed_precision
 from .start import load_start, training_format
@@ -280,8 +280,6 @@ class Trainer:
         loss = torch.stack([self.segmentation_loss(head, target) for head in heads]).mean()
         if scores is not None:
             loss = loss + gate_loss(scores, target)
-            if not self.net.margin:  # otherwise the target does not show all that the gate sees
-                loss = loss + place_loss(scores, target)
         if self.teacher is None:
             return loss
         with self._autocast():
