@@ -61,7 +61,7 @@ def _rounded(add: ir.Node) -> str:
 def _halves(first: Range, second: Range, total: Range) -> float:
     """Share of all pairs of bytes whose sum is near a half."""
     step = _scale(total)
-    if step == 0:
+    if step < np.finfo(np.float32).tiny:  # a sum that is always 0, or as good as
         return 0.0
     sums = np.add.outer(_values(first), _values(second)) / step
     return float(np.mean(np.abs(sums % 1 - 0.5) < _NEAR))

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
@@ -95,6 +95,7 @@ limits = st.tuples(st.floats(-10, 0), st.floats(0, 10))
 
 
 @given(st.fixed_dictionaries({"a": limits, "b": limits, "y": limits}))
+@example({"a": (0.0, 0.0), "b": (0.0, 1.0), "y": (-2.3e-308, 0.0)})
 def test_no_range_narrows_or_grows_much(ranges: dict[str, Range]) -> None:
     found = avoid_halves(SUM, ranges)
     for name, (low, high) in ranges.items():
