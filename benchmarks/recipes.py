@@ -95,6 +95,8 @@ def main(
     """Train and judge what is missing, and print the table."""
     lines = read(results)
     if not table_only:
+        if any(line["epochs"] != epochs for line in lines):
+            raise click.UsageError(f"{results} holds nets of other epochs. Pass their --epochs.")
         if data is None or encoder_weights is None or output is None:
             raise click.UsageError("got no --data, --encoder-weights or -o; all three are needed.")
         for fold in split_folds(open_dataset(data), 3, FILMS):

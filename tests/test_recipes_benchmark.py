@@ -56,6 +56,8 @@ def test_each_film_is_held_out_and_nothing_is_trained_twice(
     assert len(results.read_text().splitlines()) == 6
     monkeypatch.setattr(recipes, "judge", lambda *_, **__: pytest.fail("was trained already"))
     assert run(recipes.main, arguments).exit_code == 0
+    other = run(recipes.main, [*arguments, "--epochs", "2"])
+    assert "holds nets of other epochs. Pass their --epochs" in other.output
 
 
 def test_table_pools_the_masks_of_all_films(recipes: ModuleType) -> None:
