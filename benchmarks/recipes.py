@@ -25,13 +25,11 @@ import click
 import numpy as np
 
 from edgeunet.data.datasets import open_dataset
-from edgeunet.data.fit import Fit
-from edgeunet.data.folds import HELD_OUT, Fold, split_folds
+from edgeunet.data.folds import Fold, split_folds
 from edgeunet.metrics import mean_iou
-from edgeunet.models import Checkpoint
-from edgeunet.models.reference import evaluate_on, reference_mask
+from edgeunet.models.checkpoints import read_card
 from edgeunet.training.config import WEIGHTS, TrainConfig
-from edgeunet.training.cross_validation import of_fold
+from edgeunet.training.cross_validation import cross_validate, of_fold
 from edgeunet.training.train import train
 
 RESULTS = Path(__file__).parent / "results" / "recipes.jsonl"
@@ -120,28 +118,29 @@ def judge(
     recipe = RECIPES[name]
     run = folder_of(name, fold, output)
     config = TrainConfig.for_model(recipe.model, **recipe.config, epochs=epochs)
-    card = train(
-        recipe.model,
-        fold.dataset,
-        run,
-        config=of_fold(config),
-        encoder_weights=encoder_weights if recipe.pretrained else None,
-        teacher=None if recipe.teacher is None else folder_of(recipe.teacher, fold, output),
-        **recipe.arguments,
-    )
-    net, spec = Checkpoint.open(run / WEIGHTS).net, card.input
-    found = evaluate_on(
-        lambda image: reference_mask(net, image, spec), fold.dataset, HELD_OUT, fit=Fit(spec)
-    )
+
+    def train_fold(fold: Fold) -> Path:
+        train(
+            recipe.model,
+            fold.dataset,
+            run,
+            config=of_fold(config),
+            encoder_weights=encoder_weights if recipe.pretrained else None,
+            teacher=None if recipe.teacher is None else folder_of(recipe.teacher, fold, output),
+            **recipe.arguments,
+        )
+        return run / WEIGHTS
+
+    judged = cross_validate([fold], group_by=FILMS, train_fold=train_fold).pooled
     return {
         "recipe": name,
         "fold": fold.name,
         "films": list(fold.groups),
         "images": fold.held_out,
         "epochs": epochs,
-        "minutes": card.training["minutes"],
-        "miou": found.miou,
-        "confusion": found.confusion.tolist(),
+        "minutes": read_card(run / WEIGHTS).training["minutes"],
+        "miou": judged.miou,
+        "confusion": judged.confusion.tolist(),
     }
 
 

@@ -42,9 +42,14 @@ class NetOutput(NamedTuple):
         return None if self.scores is None else presence_of(self.scores)
 
 
+def highest_of(scores: Tensor) -> Tensor:
+    """Scores of a gate (N, C, h, w) -> those that decide (N, C), logits."""
+    return functional.adaptive_max_pool2d(scores, 1).flatten(1)
+
+
 def presence_of(scores: Tensor) -> Tensor:
     """Scores of a gate (N, C, h, w) -> probabilities (N, C); FP32 also for scores in BF16."""
-    highest = functional.adaptive_max_pool2d(scores, 1).flatten(1)
+    highest = highest_of(scores)
     if highest.dtype == torch.bfloat16:  # which would round 0.999 to 1; a cast is a node in a graph
         highest = highest.float()
     return highest.sigmoid()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ...models.base import highest_of
 from .target import at_size
 
 _EPSILON = 1e-6  # keeps the logits of a presence finite
@@ -40,7 +41,7 @@ def presence_distillation(scores: Tensor, taught: Tensor, *, temperature: float)
     Args:
         scores: the student's (N, C, h, w), see `NetOutput`. taught: the teacher's presence (N, C).
     """
-    student = scores.float().flatten(2).amax(2)
+    student = highest_of(scores).float()
     teacher = taught.float().logit(eps=_EPSILON)
     return temperature**2 * _divergence(
         *(_outcomes(each / temperature) for each in (student, teacher))

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ...errors import ShapeError
+from ...models.base import highest_of
 from .target import Target, at_target_size, log_probability_of_truth, pixel_count
 
 FOCUS = 2.0
@@ -109,6 +110,7 @@ def gate_loss(scores: Tensor, target: Target) -> Tensor:
     Args:
         scores: (N, C, h, w), see `NetOutput`.
     """
-    presence = scores.float().flatten(2).amax(2)
     held = [(target.ids == index).flatten(1).any(1) for index in range(scores.shape[1])]
-    return functional.binary_cross_entropy_with_logits(presence, torch.stack(held, 1).float())
+    return functional.binary_cross_entropy_with_logits(
+        highest_of(scores).float(), torch.stack(held, 1).float()
+    )
