@@ -26,6 +26,7 @@ import numpy as np
 
 from edgeunet.data.datasets import open_dataset
 from edgeunet.data.folds import Fold, split_folds
+from edgeunet.doctor import instructions, processor_identity
 from edgeunet.metrics import mean_iou
 from edgeunet.models.checkpoints import read_card
 from edgeunet.training.config import WEIGHTS, TrainConfig
@@ -139,9 +140,17 @@ def judge(
         "images": fold.held_out,
         "epochs": epochs,
         "minutes": read_card(run / WEIGHTS).training["minutes"],
+        "machine": machine(),
         "miou": judged.miou,
         "confusion": judged.confusion.tolist(),
     }
+
+
+def machine() -> str:
+    """What the minutes were measured on."""
+    told = processor_identity()
+    bf16 = ", ".join(instructions().get("BF16", ())) or "none known"
+    return f"{told['processor']}, {told['cores']} cores, for BF16: {bf16}"
 
 
 def folder_of(name: str, fold: Fold, output: Path) -> Path:

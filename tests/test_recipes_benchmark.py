@@ -52,6 +52,7 @@ def test_each_film_is_held_out_and_nothing_is_trained_twice(
     assert "| recipe | b | all | minutes |" in first.stdout
     card = json.loads((tmp_path / "runs" / "small-taught-2" / "best.json").read_text())
     assert card["training"]["teacher"]["name"] == "large-2"
+    assert "cores" in lines[0]["machine"]
     run(recipes.main, arguments, catch_exceptions=False)
     assert len(results.read_text().splitlines()) == 6
     monkeypatch.setattr(recipes, "judge", lambda *_, **__: pytest.fail("was trained already"))
