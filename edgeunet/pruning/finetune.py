@@ -93,4 +93,5 @@ def _config(card: Card, epochs: int) -> TrainConfig:
             f"the card's training record does not fit the trainer: {error}. Correct "
             "the record, or pass --finetune-epochs 0."
         ) from None
-    return replace(config, epochs=epochs, patience=None)  # that of other epochs
+    # Patience is that of other epochs, and the gate has been taught.
+    return replace(config, epochs=epochs, patience=None, gate_epochs=0)

@@ -36,6 +36,11 @@ class TrainConfig:
         (0.5, 1.6), "Smallest and largest zoom of a crop.", gt=0, metavar="MIN MAX"
     )
     epochs: int = described(100, "Passes over the training images.", ge=1)
+    gate_epochs: int = described(
+        0,
+        "Passes over whole images that teach encoder and gate alone before that. See docs/gate.md.",
+        ge=0,
+    )
     batch_size: int = described(12, "Crops per training step.", ge=1, flag="--batch")
     learning_rate: float = described(2e-3, "Highest learning rate.", gt=0, flag="--lr")
     encoder_rate: float = described(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from ..models import Card, Checkpoint, Preparation, model_class
 from ..models.checkpoints import has_card
 from ..models.structure import Structure
 from .callbacks import Callback, Run
-from .config import TrainConfig
-from .cross_validation import Report
+from .config import WEIGHTS, TrainConfig
+from .cross_validation import Report, in_turn
+from .gate_stage import GATE, GateTrainer, check_gate_stage, stage_config
 from .group import ALONE, Group
 from .history import Epoch
 from .inputs import input_for
@@ -54,14 +55,21 @@ class Recipe:
     workers: int | None = None
     group: Group = ALONE
 
-    def trainer(self, dataset: Dataset, output: Path, *, teacher: str | Path | None) -> Trainer:
+    def trainer(
+        self,
+        dataset: Dataset,
+        output: Path,
+        *,
+        teacher: str | Path | None,
+        kind: type[Trainer] = Trainer,
+    ) -> Trainer:
         """A new one; errors as of `train`."""
         taught_by = (
             None
             if teacher is None
             else open_teacher(teacher, dataset, self.spec, device=self.device)
         )
-        return Trainer(
+        trainer = kind(
             self.model,
             dataset,
             output,
@@ -75,15 +83,15 @@ class Recipe:
             group=self.group,
             **self.arguments,
         )
+        if self.config.gate_epochs:
+            check_gate_stage(trainer.net)
+        return trainer
 
     def finish(self, trainer: Trainer, report: Report, callbacks: Sequence[Callback] = ()) -> Card:
         """Train to the end, from the start or from where a run was interrupted."""
         with self._alone(trainer.output):
             if not trainer.resume():
-                if self.start is not None:
-                    trainer.start_from(self.start)
-                if self.encoder_weights is not None:
-                    trainer.start_encoder_from(self.encoder_weights)
+                report = self._start(trainer, report)
             for each in callbacks:
                 each.on_start(self._run_of(trainer))
 
@@ -95,6 +103,27 @@ class Recipe:
             for each in callbacks:
                 each.on_end(card)
             return card
+
+    def _start(self, trainer: Trainer, report: Report) -> Report:
+        """Give a net its first weights; returns what its own run is to report to."""
+        if self.config.gate_epochs:
+            return self._teach_gate(trainer, report)
+        if self.start is not None:
+            trainer.start_from(self.start)
+        if self.encoder_weights is not None:
+            trainer.start_encoder_from(self.encoder_weights)
+        return report
+
+    def _teach_gate(self, trainer: Trainer, report: Report) -> Report:
+        """Start a net with an encoder and a gate that were trained alone; see `_start`."""
+        config = stage_config(self.config, self.spec)
+        first, own = in_turn(report, [config.epochs, self.config.epochs], ["gate", "net"])
+        stage = replace(self, config=config, unlabelled=None)
+        run = trainer.output / GATE
+        run.mkdir(exist_ok=True)
+        stage.finish(stage.trainer(trainer.dataset, run, teacher=None, kind=GateTrainer), first)
+        trainer.start_from(Checkpoint.open(run / WEIGHTS))
+        return own
 
     def _alone(self, run: Path) -> AbstractContextManager[object]:
         """Keeps other trainings out of a run's folder; a group's first process does."""

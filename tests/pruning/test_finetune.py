@@ -87,7 +87,8 @@ def test_a_foreign_record_of_the_training_is_refused(data: Path, tmp_path: Path)
         prune(tmp_path / "small.safetensors", by_ratio(source, data, epochs=1))
 
 
-def test_patience_of_the_original_training_is_not_that_of_the_fine_tuning(tmp_path: Path) -> None:
+def test_fine_tuning_takes_neither_patience_nor_a_stage_of_the_gate(tmp_path: Path) -> None:
     card = Checkpoint.open(saved(tmp_path)).card
-    config = _config(replace(card, training={"epochs": 100, "patience": 50}), 4)
-    assert (config.epochs, config.patience) == (4, None)
+    told = {"epochs": 100, "patience": 50, "gate_epochs": 9}
+    config = _config(replace(card, training=told), 4)
+    assert (config.epochs, config.patience, config.gate_epochs) == (4, None, 0)

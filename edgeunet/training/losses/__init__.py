@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from .dice import cross_entropy_dice, cross_entropy_pixel_dice, weighted_cross_entropy
 from .distillation import distillation, presence_distillation
-from .hybrid import gate_loss, hybrid
+from .gate import gate_loss, place_loss
+from .hybrid import hybrid
 from .target import SegmentationLoss, Target
 
 LOSSES: dict[str, SegmentationLoss] = {
@@ -26,5 +27,6 @@ __all__ = [
     "cross_entropy_dice",
     "distillation",
     "gate_loss",
+    "place_loss",
     "presence_distillation",
 ]

@@ -1,13 +1,10 @@
-"""U-Net 3+'s losses: the hybrid loss of pixels, patches and whole maps, and the gate's loss."""
+"""U-Net 3+'s hybrid loss of pixels, patches and whole maps."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ...errors import ShapeError
-from ...models.base import highest_of
 from .target import Target, at_target_size, log_probability_of_truth, pixel_count
 
 FOCUS = 2.0
@@ -99,18 +96,3 @@ def soft_iou(probability: Tensor, target: Target) -> Tensor:
         return probability.sum() * 0
     # Select before dividing: 0 / 0 of an absent class would make the gradient NaN.
     return 1 - (overlap[present] / union[present]).mean()
-
-
-def gate_loss(scores: Tensor, target: Target) -> Tensor:
-    """Binary cross entropy of the gate's presence and the classes that each image holds.
-
-    Huang et al., "UNet 3+" (arXiv 2004.08790), section 2.3. From scores, since a presence that BF16
-    rounds to 1 has no gradient.
-
-    Args:
-        scores: (N, C, h, w), see `NetOutput`.
-    """
-    held = [(target.ids == index).flatten(1).any(1) for index in range(scores.shape[1])]
-    return functional.binary_cross_entropy_with_logits(
-        highest_of(scores).float(), torch.stack(held, 1).float()
-    )

@@ -1,8 +1,6 @@
-"""The hybrid loss and its parts, and the loss of the gate."""
+"""The hybrid loss and its parts."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +12,7 @@ from torch.nn import functional
 
 from edgeunet.errors import ShapeError
 from edgeunet.metrics import IGNORE
-from edgeunet.training.losses import Target, gate_loss, hybrid
+from edgeunet.training.losses import Target, hybrid
 from edgeunet.training.losses.hybrid import focal, ms_ssim, soft_iou
 from support.logits import at_truth, plain, random_batch
 
@@ -97,44 +95,3 @@ def test_refuses_targets_too_small_for_structural_similarity() -> None:
     logits, target = random_batch(0, side=10)
     with pytest.raises(ShapeError, match="needs sides of 11 pixels or more"):
         hybrid(logits, Target(target))
-
-
-# Gate
-
-
-def at_one_place(presence: torch.Tensor) -> torch.Tensor:
-    """Scores (N, C, 1, 1) of these presences."""
-    return presence.logit()[..., None, None]
-
-
-def test_gate_loss_by_hand() -> None:
-    presence = torch.tensor([[0.9, 0.2, 0.5], [0.25, 0.8, 0.1]])
-    target = torch.tensor([[[0, 1], [1, IGNORE]], [[2, 2], [2, IGNORE]]])
-    shares = [0.9, 0.2, 1 - 0.5, 1 - 0.25, 1 - 0.8, 0.1]  # of what is true
-    wanted = -sum(math.log(share) for share in shares) / 6
-    found = gate_loss(at_one_place(presence), Target(target))
-    assert found.item() == pytest.approx(wanted, rel=1e-6)
-
-
-@given(seed=seeds)
-def test_gate_loss_is_the_cross_entropy_with_the_classes_in_the_image(seed: int) -> None:
-    _, target = random_batch(seed, side=2)
-    scores = torch.randn(2, 4, 3, 5, generator=torch.Generator().manual_seed(seed))
-    held = [[float(c in image.unique().tolist()) for c in range(4)] for image in target]
-    presence = scores.amax((2, 3)).sigmoid()
-    wanted = functional.binary_cross_entropy(presence, torch.tensor(held))
-    torch.testing.assert_close(gate_loss(scores, Target(target)), wanted)
-
-
-def test_correct_gate_costs_zero() -> None:
-    target = torch.tensor([[[0, 2]], [[IGNORE, IGNORE]]])
-    scores = torch.tensor([[200.0, -200, 200], [-200, -200, -200]])[..., None, None]
-    assert gate_loss(scores, Target(target)).item() == 0
-
-
-def test_sure_and_wrong_gate_still_learns_in_bf16() -> None:
-    """A presence that BF16 rounds to 1 would have no gradient."""
-    scores = torch.full((1, 1, 1, 1), 9.0, dtype=torch.bfloat16, requires_grad=True)
-    gate_loss(scores, Target(torch.full((1, 2, 2), IGNORE))).backward()
-    assert scores.grad is not None
-    assert scores.grad.item() == pytest.approx(1, abs=1e-3)
