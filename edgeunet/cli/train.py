@@ -67,7 +67,7 @@ class TrainOptions:
     )
     initial: str | None = described(
         None,
-        "Checkpoint to start from. It also sets net and input options that are not given.",
+        "Checkpoint to start from. It sets net and input options not given, except --size.",
         flag="--weights",
         metavar="TAG|FILE",
         shown_default="random weights",
