@@ -152,12 +152,12 @@ def packaged_name(text: str) -> tuple[str, str] | None:
 
 
 def find_weights(model: str, weights: str) -> Path:
-    """Path of a checkpoint given as a tag of `list_weights` or as a path.
+    """Path of a checkpoint given as a tag of `list_weights`, as `MODEL:TAG`, or as a path.
 
     Raises:
         UnknownNameError: neither a tag nor an existing path; lists the tags.
     """
-    tagged = WEIGHTS_DIR / f"{model}.{weights}.safetensors"
+    tagged = WEIGHTS_DIR / f"{model}.{weights.removeprefix(f'{model}:')}.safetensors"
     if tagged.is_file():
         return tagged
     if Path(weights).exists():

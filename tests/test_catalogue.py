@@ -82,7 +82,10 @@ def test_tags_are_listed_by_model() -> None:
 
 @pytest.mark.parametrize("tag", ["cells", "camvid.v2"])
 def test_weights_are_found_by_tag(tags: Path, tag: str) -> None:
-    assert find_weights("mobile_unet", tag) == tags / f"mobile_unet.{tag}.safetensors"
+    for name in (tag, f"mobile_unet:{tag}"):
+        assert find_weights("mobile_unet", name) == tags / f"mobile_unet.{tag}.safetensors"
+    with pytest.raises(UnknownNameError, match=f"unknown weights of mobile_unet 'unet:{tag}'"):
+        find_weights("mobile_unet", f"unet:{tag}")
 
 
 @pytest.mark.usefixtures("tags")
