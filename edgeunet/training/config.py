@@ -38,7 +38,7 @@ class TrainConfig:
     epochs: int = described(100, "Passes over the training images.", ge=1)
     gate_epochs: int = described(
         0,
-        "Passes over whole images that teach encoder and gate alone before that. See docs/gate.md.",
+        "Passes over whole images that first teach encoder and gate alone: see docs/gate.md.",
         ge=0,
     )
     batch_size: int = described(12, "Crops per training step.", ge=1, flag="--batch")

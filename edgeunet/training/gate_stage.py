@@ -1,8 +1,8 @@
 """A stage before a training that teaches encoder and gate alone, on whole images.
 
-In a crop a class is large and rarely missing, which a gate of whole images cannot learn from; and
-the decoder is most of what a step costs. So the gate is taught first, and the net then trains on
-from there with a slow encoder.
+A gate judges whole images, which crops are not: they are enlarged parts, many of them placed on a
+class. And the decoder is most of what a step costs. So the gate is taught first, and the net then
+trains on from there with a slow encoder.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class GateTrainer(Trainer):
 
     def _loss(self, images: Tensor, target: Target) -> Tensor:
         with self._autocast():
-            assert self.net.cgm is not None, "check_gate_stage"
+            assert self.net.cgm is not None  # see `check_gate_stage`
             scores = self.net.cgm(self.net.encode(images)[-1])
         return gate_loss(scores, target) + _PLACES * place_loss(scores, target)
 

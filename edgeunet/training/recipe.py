@@ -117,7 +117,8 @@ class Recipe:
     def _teach_gate(self, trainer: Trainer, report: Report) -> Report:
         """Start a net with an encoder and a gate that were trained alone; see `_start`."""
         config = stage_config(self.config, self.spec)
-        first, own = in_turn(report, [config.epochs, self.config.epochs], ["gate", "net"])
+        passed = [each.epochs * len(trainer.crops) for each in (config, self.config)]
+        first, own = in_turn(report, passed, ["gate", "net"])
         stage = replace(self, config=config, unlabelled=None)
         run = trainer.output / GATE
         run.mkdir(exist_ok=True)

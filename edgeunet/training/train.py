@@ -75,7 +75,8 @@ def train(
         data: data set or its path, or `cells` for procedural frames, which are written into
             `output`.
         output: receives best.safetensors and best.json, last.pt to resume from, log.jsonl, and the
-            page train.html; with folds also folds.json, and the runs of the folds in `folds`.
+            page train.html; with folds also folds.json, and the runs of the folds in `folds`; with
+            `config.gate_epochs` the run of that stage in `gate`.
         size: (height, width) of the net's input at inference. None takes the first image's size,
             rounded to what the net accepts.
         channels, levels, resize, fill, filter: as in `InputSpec`. None takes those of `initial`,

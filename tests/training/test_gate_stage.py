@@ -34,6 +34,8 @@ def staged(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert list(dict.fromkeys(each.run for each in news)) == ["gate", "net"]
     assert [each.done for each in news] == sorted(each.done for each in news)
     assert news[-1].done == 1
+    images = 16 * (STAGED.gate_epochs + STAGED.epochs)
+    assert news[0].remaining * news[0].rate == pytest.approx((1 - news[0].done) * images)
     return run
 
 
