@@ -22,6 +22,7 @@ from ..data.folds import split_folds
 from ..data.preparation import RAW
 from ..errors import UsageError
 from ..fields import described
+from ..gate.report import GateReport
 from ..training.callbacks import Callback, Run
 from ..training.config import WEIGHTS, Progress, TrainConfig
 from ..training.cross_validation import check_classes
@@ -271,6 +272,8 @@ def command(
     miou = card.metrics.get("miou")
     found = "trained on val too" if miou is None else f"mIoU {miou:.2f} %"
     weights, frames = output / WEIGHTS, shlex.quote(data)
+    if (gate := card.metrics.get("gate")) is not None:
+        echo(GateReport.of_record(gate).table())
     echo(f"{found}, wrote {weights} and {output / PAGE}")
     echo_next(
         f"edgeunet export --model {model} --weights {shlex.quote(str(weights))} --int8 "

@@ -7,12 +7,14 @@ decoder computes, so the decoder need not run.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..bundle.schema import decode
 from ..errors import UsageError
 from .confidence import CONFIDENCE, least_share
 
@@ -60,6 +62,15 @@ class GateReport:
     skipped_empty: float | None
     open_filled: float | None
     classes: tuple[ClassGate, ...]
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> GateReport:
+        """From `Card.metrics["gate"]`, which also tells how the thresholds were found.
+
+        Raises:
+            SchemaError: it is not such a record.
+        """
+        return decode(cls, {field.name: record.get(field.name) for field in fields(cls)})
 
     @property
     def thresholds(self) -> tuple[float, ...]:

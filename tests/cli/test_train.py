@@ -198,6 +198,18 @@ def test_a_recipe_is_judged_on_films_that_its_nets_have_not_seen(tmp_path: Path)
     assert "is no regular expression" in fails(2, *train, "--check", *folds[:3], "(")
 
 
+def test_training_ends_with_what_the_gate_does(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data", train=2, val=1, height=32, width=32, seed=4)
+    short = ("--epochs", "1", "--batch", "2", "--crop", "32x32", "--no-amp", "--width", "4")
+    train = ("train", "--model", "mobile_unet", "--data", tmp_path / "data", *short)
+    done = succeeds(*train, "--cgm", "--gate-epochs", "1", "-o", tmp_path / "run")
+    assert "open where held" in done.stdout
+    assert re.search(r"^skips the decoder on \d+\.\d\d% of 1 images", done.stdout, re.M)
+    assert "gate, epoch 1" in done.stderr and "net, epoch 1" in done.stderr
+    without = fails(2, *train, "--gate-epochs", "1", "-o", tmp_path / "other")
+    assert "got --gate-epochs for a net without a gate. Pass --cgm, too." in without
+
+
 def test_encoder_is_chosen_and_stands_on_the_card(tmp_path: Path) -> None:
     write_dataset(tmp_path / "data", train=2, val=1, height=32, width=32, seed=4)
     short = ("--epochs", "1", "--batch", "2", "--crop", "32x32", "--no-amp", "--width", "4")

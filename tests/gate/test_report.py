@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeunet.bundle.schema import encode
-from edgeunet.gate.report import gate_report, roc_curve
+from edgeunet.bundle.schema import SchemaError, encode
+from edgeunet.gate.report import GateReport, gate_report, roc_curve
 from support.gates import Images, images
 
 
@@ -31,7 +31,10 @@ def test_report_by_hand() -> None:
     assert (a.auc, a.lost, a.open_where_held, a.closed_where_not) == (0.75, 0.2, 0.5, 0.5)
     assert (b.auc, b.lost, b.open_where_held, b.closed_where_not) == (1, 0, 1, 1)
     assert report.thresholds == (0, 0.5, 0.5)
-    assert json.loads(json.dumps(encode(report)))["classes"][1]["lost"] == 0.2
+    record = json.loads(json.dumps({"max_lost": 0.1, **encode(report)}))
+    assert record["classes"][1]["lost"] == 0.2 and GateReport.of_record(record) == report
+    with pytest.raises(SchemaError, match="images"):
+        GateReport.of_record({"classes": []})
     for words in ("25.00% of 4 images", "50.00% of the 2 empty", "100.00% of the others"):
         assert words in report.table()
 
