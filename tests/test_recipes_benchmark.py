@@ -49,7 +49,7 @@ def test_each_film_is_held_out_and_nothing_is_trained_twice(
         ("large", ["b"], 4),
         ("small, taught", ["b"], 4),
     ]
-    assert "| recipe | b | all | minutes |" in first.stdout
+    assert "| recipe | b, 1 epochs | all | minutes |" in first.stdout
     card = json.loads((tmp_path / "runs" / "small-taught-2" / "best.json").read_text())
     assert card["training"]["teacher"]["name"] == "large-2"
     assert "cores" in lines[0]["machine"]
@@ -58,7 +58,7 @@ def test_each_film_is_held_out_and_nothing_is_trained_twice(
     monkeypatch.setattr(recipes, "judge", lambda *_, **__: pytest.fail("was trained already"))
     assert run(recipes.main, arguments).exit_code == 0
     other = run(recipes.main, [*arguments, "--epochs", "2"])
-    assert "holds nets of other epochs. Pass their --epochs" in other.output
+    assert "holds nets of other epochs for fold 1. Pass theirs." in other.output
 
 
 def test_table_pools_the_masks_of_all_films(recipes: ModuleType) -> None:
@@ -67,6 +67,7 @@ def test_table_pools_the_masks_of_all_films(recipes: ModuleType) -> None:
         {
             "recipe": "one",
             "films": [film],
+            "epochs": 3,
             "miou": 50.0,
             "minutes": 1.5,
             "confusion": confusion,
