@@ -98,15 +98,18 @@ def main(
     if not table_only:
         if data is None or encoder_weights is None or output is None:
             raise click.UsageError("got no --data, --encoder-weights or -o; all three are needed.")
-        for fold in split_folds(open_dataset(data), 3, FILMS):
-            if chosen and fold.name not in chosen:
-                continue
-            judged = {line["recipe"]: line["epochs"] for line in lines if line["fold"] == fold.name}
-            if set(judged.values()) - {epochs}:
+        films = split_folds(open_dataset(data), 3, FILMS)
+        folds = [fold for fold in films if not chosen or fold.name in chosen]
+        for fold in folds:  # before any of them is trained
+            if any(line["epochs"] != epochs for line in lines if line["fold"] == fold.name):
                 raise click.UsageError(
                     f"{results} holds nets of other epochs for fold {fold.name}. Pass theirs."
                 )
-            for name in [name for name in named or RECIPES if name not in judged]:
+        judged = {(line["recipe"], line["fold"]) for line in lines}
+        for fold in folds:
+            for name in named or RECIPES:
+                if (name, fold.name) in judged:
+                    continue
                 line = judge(name, fold, output, epochs=epochs, encoder_weights=encoder_weights)
                 results.parent.mkdir(parents=True, exist_ok=True)
                 with results.open("a") as file:

@@ -59,6 +59,9 @@ def test_each_film_is_held_out_and_nothing_is_trained_twice(
     assert run(recipes.main, arguments).exit_code == 0
     other = run(recipes.main, [*arguments, "--epochs", "2"])
     assert "holds nets of other epochs for fold 1. Pass theirs." in other.output
+    results.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    early = run(recipes.main, [*arguments, "--epochs", "2"])
+    assert "holds nets of other epochs for fold 2" in early.output, "before fold 1 is trained"
 
 
 def test_table_pools_the_masks_of_all_films(recipes: ModuleType) -> None:
