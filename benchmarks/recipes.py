@@ -53,12 +53,17 @@ _VARIED: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """A variant and how it is trained. teacher: the recipe of the net that teaches it."""
+    """A variant and how it is trained.
+
+    begins: the recipe whose net it begins with, and then trains as many epochs again. teacher: the
+    recipe of the net that teaches it.
+    """
 
     model: str
     config: dict[str, Any]
     arguments: dict[str, Any] = field(default_factory=dict)
     pretrained: bool = False
+    begins: str | None = None
     teacher: str | None = None
 
 
@@ -68,6 +73,10 @@ RECIPES = {
     ),
     "mobile_unet, as first shipped": Recipe("mobile_unet", _SIMPLE),
     "mobile_unet, taught": Recipe("mobile_unet", _VARIED, teacher="eff_unet lite0"),
+    "mobile_unet, longer": Recipe("mobile_unet", _SIMPLE, begins="mobile_unet, as first shipped"),
+    "mobile_unet, then taught": Recipe(
+        "mobile_unet", _VARIED, begins="mobile_unet, as first shipped", teacher="eff_unet lite0"
+    ),
     "mobile_unet light, taught": Recipe(
         "mobile_unet", _VARIED, {"decoder": "light"}, teacher="eff_unet lite0"
     ),
@@ -124,7 +133,7 @@ def judge(
 ) -> dict[str, Any]:
     """Train a net by a recipe without a film, and judge it there: a line of the results."""
     recipe = RECIPES[name]
-    run = folder_of(name, fold, output)
+    run, begins = folder_of(name, fold, output), run_of(recipe.begins, fold, output)
     config = TrainConfig.for_model(recipe.model, **recipe.config, epochs=epochs)
 
     def train_fold(fold: Fold) -> Path:
@@ -134,7 +143,8 @@ def judge(
             run,
             config=of_fold(config),
             encoder_weights=encoder_weights if recipe.pretrained else None,
-            teacher=None if recipe.teacher is None else folder_of(recipe.teacher, fold, output),
+            initial=None if begins is None else begins / WEIGHTS,
+            teacher=run_of(recipe.teacher, fold, output),
             **recipe.arguments,
         )
         return run / WEIGHTS
@@ -158,6 +168,11 @@ def machine() -> str:
     told = processor_identity()
     bf16 = ", ".join(instructions().get("BF16", ())) or "none known"
     return f"{told['processor']}, {told['cores']} cores, for BF16: {bf16}"
+
+
+def run_of(name: str | None, fold: Fold, output: Path) -> Path | None:
+    """The run of a recipe's net, None for no recipe."""
+    return None if name is None else folder_of(name, fold, output)
 
 
 def folder_of(name: str, fold: Fold, output: Path) -> Path:

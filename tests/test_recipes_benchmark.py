@@ -12,6 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from edgeunet.data.cells import write_dataset
+from edgeunet.data.datasets import open_dataset
+from edgeunet.data.folds import split_folds
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SMALL: dict[str, Any] = {"crop": (32, 32), "batch_size": 4, "amp": False}
@@ -23,13 +25,18 @@ def recipes(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("recipes")
 
 
+def split_into_films(folder: Path) -> Path:
+    """A data set of three films a, b and c of four images each."""
+    write_dataset(folder, train=12, val=1, height=32, width=32, seed=4)
+    for path in sorted((folder / "train").glob("*/*.png")):
+        path.rename(path.with_name(f"{'abc'[int(path.stem) // 4]}_{path.name}"))
+    return folder
+
+
 def test_each_film_is_held_out_and_nothing_is_trained_twice(
     recipes: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_dataset(tmp_path / "data", train=12, val=1, height=32, width=32, seed=4)
-    for path in sorted((tmp_path / "data" / "train").glob("*/*.png")):
-        path.rename(path.with_name(f"{'abc'[int(path.stem) // 4]}_{path.name}"))
-    width = {"width": 4}
+    data, width = split_into_films(tmp_path / "data"), {"width": 4}
     monkeypatch.setattr(
         recipes,
         "RECIPES",
@@ -40,7 +47,7 @@ def test_each_film_is_held_out_and_nothing_is_trained_twice(
     )
     results, encoder = tmp_path / "results.jsonl", tmp_path / "encoder.pth"
     encoder.touch()
-    told = ["--data", tmp_path / "data", "--encoder-weights", encoder, "-o", tmp_path / "runs"]
+    told = ["--data", data, "--encoder-weights", encoder, "-o", tmp_path / "runs"]
     arguments = [*map(str, told), "--epochs", "1", "--results", str(results)]
     run = CliRunner().invoke
     first = run(recipes.main, [*arguments, "--fold", "2"], catch_exceptions=False)
@@ -62,6 +69,20 @@ def test_each_film_is_held_out_and_nothing_is_trained_twice(
     results.write_text("".join(json.dumps(line) + "\n" for line in lines))
     early = run(recipes.main, [*arguments, "--epochs", "2"])
     assert "holds nets of other epochs for fold 2" in early.output, "before fold 1 is trained"
+
+
+def test_a_net_begins_with_that_of_another_recipe_and_the_same_film(
+    recipes: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = split_into_films(tmp_path / "data")
+    first = recipes.Recipe("mobile_unet", SMALL, {"width": 4})
+    second = recipes.Recipe("mobile_unet", {**SMALL, "seed": 1}, {"width": 4}, begins="first")
+    monkeypatch.setattr(recipes, "RECIPES", {"first": first, "second": second})
+    (fold, *_) = split_folds(open_dataset(data), 3, recipes.FILMS)
+    for name in recipes.RECIPES:
+        recipes.judge(name, fold, tmp_path, epochs=1, encoder_weights=tmp_path / "none")
+    card = json.loads((tmp_path / "second-1" / "best.json").read_text())
+    assert card["training"]["initial"]["seed"] == 0, "how the first was trained"
 
 
 def test_table_pools_the_masks_of_all_films(recipes: ModuleType) -> None:
