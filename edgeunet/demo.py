@@ -63,8 +63,8 @@ def demo(
         export_bundle(bundle, options, report=report)
         report("parity on labelled frames")
         opened = open_bundle(bundle)
-        classes, fit = len(opened.manifest.classes), Fit(opened.manifest.input)
-        samples = labelled_frames(folder / DATA, num_classes=classes, fit=fit)
+        spec, classes = opened.manifest.input, opened.manifest.classes
+        samples = labelled_frames(folder / DATA, classes=classes, fit=Fit(spec))
         parity, worst = measure(opened, samples, data="procedural cells")
         write_json(folder / "parity.json", parity.to_json())
         write_html(folder / "parity.html", parity, worst, in_safe_colours(opened.manifest.palette))

@@ -169,8 +169,7 @@ class Proof:
         card = self.reference.card
         if self.data is not None:
             fit = Fit(card.input, self.reading)
-            classes = len(card.classes)
-            samples = labelled_frames(self.data, num_classes=classes, fit=fit, layout=self.layout)
+            samples = labelled_frames(self.data, classes=card.classes, fit=fit, layout=self.layout)
             return samples, self.data.name
         if card.data != cells.NAME:
             return golden_samples(bundle), "its golden frames"

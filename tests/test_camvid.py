@@ -37,7 +37,9 @@ def test_weights_keep_what_their_card_and_design_promise(camvid: Path, tmp_path:
     exported = export_bundle(bundle, options)  # with the graphs for TensorRT, on its golden frames
     assert exported.first_failure is None, exported.table()
     opened = open_bundle(bundle)
-    samples = labelled_frames(camvid, num_classes=11, fit=Fit(opened.manifest.input))
+    samples = labelled_frames(
+        camvid, classes=opened.manifest.classes, fit=Fit(opened.manifest.input)
+    )
     report, _ = measure(opened, islice(samples, 0, None, 3), data="camvid")
     assert report.frames == 34
     for stage, agreement, drop in (

@@ -142,7 +142,9 @@ def test_arrays_give_the_masks_of_files_and_int8_is_near(made: Path) -> None:
 
 def test_parity_holds_on_the_data(made: Path) -> None:
     opened = open_bundle(made / "bundle")
-    samples = labelled_frames(made / "data", num_classes=2, fit=Fit(opened.manifest.input))
+    samples = labelled_frames(
+        made / "data", classes=opened.manifest.classes, fit=Fit(opened.manifest.input)
+    )
     report, worst = measure(opened, samples, data="bands")
     fp32 = next(stage for stage in report.stages if stage.name == "fp32")
     assert fp32.agreement >= 0.9999

@@ -39,8 +39,8 @@ def read_data(path: Path, bundle: Bundle, fit: Fit, layout: str | None) -> Data:
     Raises:
         DatasetError, SourceError: what lies there cannot be read. UsageError: no frame, or no end.
     """
-    classes = len(bundle.manifest.classes)
-    samples = tuple(labelled_frames(path, num_classes=classes, fit=fit, layout=layout, most=MOST))
+    classes = bundle.manifest.classes
+    samples = tuple(labelled_frames(path, classes=classes, fit=fit, layout=layout, most=MOST))
     if not samples:
         raise UsageError(f"{path} holds no frame. Pass images, a video or a data set as --data.")
     return Data(path.resolve().name, samples)

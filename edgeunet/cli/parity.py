@@ -145,8 +145,8 @@ def _samples(
     if data is None:
         return list(golden_samples(bundle)), "its golden frames"
     fit = Fit(bundle.manifest.input, reading)
-    classes = len(bundle.manifest.classes)
-    found = labelled_frames(data, num_classes=classes, fit=fit, layout=layout)
+    classes = bundle.manifest.classes
+    found = labelled_frames(data, classes=classes, fit=fit, layout=layout)
     return list(found), data.resolve().name
 
 

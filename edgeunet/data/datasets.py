@@ -8,7 +8,10 @@ what the values in a mask mean.
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -111,11 +114,45 @@ class Dataset:
             ),
         )
 
+    @cached_property
+    def digest(self) -> str:
+        """Hash of the names and sizes of the files of both splits.
+
+        Tells whether a folder still holds what it held, without reading it. Errors as of `split`.
+        """
+        found = hashlib.sha256()
+        sizes: dict[Path, int] = {}
+        for split in SPLITS:
+            for sample in self.split(split).samples:
+                for path in (sample.image, sample.labels.path):
+                    if path not in sizes:
+                        sizes[path] = path.stat().st_size if path.exists() else -1
+                    name = Path(os.path.relpath(path, self.root)).as_posix()
+                    found.update(f"{split} {name} {sizes[path]}\n".encode())
+        return found.hexdigest()
+
     def samples(self, split: str) -> list[Sample]:
         """Images of `train` or `val` with their masks, in natural order of their names."""
         return list(self.split(split).samples)
 
-    def check_classes(self, expected: int, owner: str) -> None:
+    def check_classes(self, expected: Sequence[str], owner: str) -> None:
+        """DatasetError for classes that cannot be those expected.
+
+        Names may differ, since not each net tells its own. The same names in another order are
+        another meaning of each id.
+
+        Args:
+            owner: of the expected ones, such as "the net has".
+        """
+        self.check_count(len(expected), owner)
+        if tuple(expected) != self.classes and sorted(expected) == sorted(self.classes):
+            ours, theirs = (", ".join(map(printable, names)) for names in (self.classes, expected))
+            raise DatasetError(
+                f"{printable(self.root)} has the classes in another order, {ours}; {owner} "
+                f"{theirs}. Give masks whose ids count in that order."
+            )
+
+    def check_count(self, expected: int, owner: str) -> None:
         """DatasetError unless there are as many classes as expected. owner: "the net has"."""
         if len(self.classes) != expected:
             raise DatasetError(f"{self.root} has {len(self.classes)} classes, {owner} {expected}.")

@@ -24,6 +24,7 @@ from ..metrics import class_pixels
 from ..models import Checkpoint, SegmentationNet, save_checkpoint
 from ..models.base import presence_of
 from ..models.checkpoints import check_output
+from ..models.lineage import tell_of_val
 from ..models.reference import to_input
 from .confidence import CONFIDENCE, images_needed, least_share, most_lost
 from .report import GateReport, Pixels, Presence, check_images, gate_report
@@ -143,7 +144,7 @@ def collect_presence(
         raise CheckpointError(
             f"this {type(net).__name__} has no gate: it was built without cgm. Train it with --cgm."
         )
-    dataset.check_classes(net.num_classes, "the net has")
+    dataset.check_count(net.num_classes, "the net has")
     fit = Fit(spec)
     presence, pixels = [], []
     for index, sample in enumerate(dataset.samples(split)):
@@ -183,6 +184,8 @@ def calibrate_checkpoint(
     with locked(output):
         net, card = checkpoint.net, checkpoint.card
         net.check_size(card.input.height, card.input.width)
+        dataset.check_classes(card.classes, "the net has")
+        tell_of_val(checkpoint, dataset.name, "Its gate is surer there than on other images.")
         presence, pixels = collect_presence(net, dataset, card.input, report=report)
         thresholds = calibrate_gate(
             presence,

@@ -187,7 +187,7 @@ def _prune(output: Path, options: PruneOptions, report: Report) -> PruneReport:
     source.net.check_size(card.input.height, card.input.width)
     dataset = None if options.data is None else open_dataset(options.data, options.layout)
     if dataset is not None:
-        dataset.check_classes(len(card.classes), "the weights have")
+        dataset.check_classes(card.classes, "the weights have")
     stages, fewer = [_Stage("before", source.net, card)], None
     if options.depth is not None:
         smaller, new = prune_depth(source.net, card, depth=options.depth, report=report)

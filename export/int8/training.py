@@ -81,7 +81,7 @@ class ImageCrops(TorchDataset[Tensor]):
                 f"measured on its val split. {REMEDY}"
             )
         dataset = open_dataset(data, layout)
-        dataset.check_classes(len(card.classes), "the net has")
+        dataset.check_classes(card.classes, "the net has")
         files = [sample.image for sample in dataset.samples("train")]
         return cls(files, Fit(card.input, reading))
 

@@ -30,7 +30,7 @@ class LabelledFrame:
 def labelled_frames(
     path: Path,
     *,
-    num_classes: int,
+    classes: Sequence[str],
     fit: Fit,
     layout: str | None = None,
     most: int | None = None,
@@ -38,7 +38,8 @@ def labelled_frames(
     """A data set's val split with labels, or images or a film without.
 
     Args:
-        fit: turns what is read into frames for the net. layout: of a data set, see `open_dataset`.
+        classes: of the net, by id. fit: turns what is read into frames for the net. layout: of a
+            data set, see `open_dataset`.
         most: look at so many frames, evenly spaced; None for all.
 
     Raises:
@@ -49,16 +50,16 @@ def labelled_frames(
         >>> from edgeunet.runtime.sources.labelled import labelled_frames
         >>> cells.write_dataset(Path("cells"), train=1, val=3, height=64, width=96)
         >>> reader = fit.Fit(InputSpec(64, 96))
-        >>> found = labelled_frames(Path("cells"), num_classes=3, fit=reader, most=2)
+        >>> found = labelled_frames(Path("cells"), classes=cells.CLASSES, fit=reader, most=2)
         >>> [each.name for each in found]
         ['000000.png', '000001.png']
     """
     if is_dataset(path, layout):
         dataset = open_dataset(path, layout)
-        dataset.check_classes(num_classes, "the bundle has")
+        dataset.check_classes(classes, "the bundle has")
         samples = dataset.samples("val")
         for sample in samples if most is None else _spread(samples, most):
-            labels = read_labels(sample, num_classes=num_classes)
+            labels = read_labels(sample, num_classes=len(classes))
             yield LabelledFrame(sample.image.name, fit.read(sample.image), labels)
         return
     frames = Frames.open(path)

@@ -69,6 +69,29 @@ def test_opens_and_says_what_it_holds(dataset: Path) -> None:
     assert opened.palette == ((0, 0, 0), (10, 20, 255))
 
 
+def test_digest_is_that_of_the_files_and_not_of_their_place(dataset: Path) -> None:
+    first = open_dataset(dataset).digest
+    moved = dataset.rename(dataset.with_name("elsewhere"))
+    assert open_dataset(moved).digest == first
+    mask = moved / "val" / "masks" / "c.png"
+    mask.write_bytes(mask.read_bytes() + b" ")
+    other = open_dataset(moved).digest
+    assert other != first
+    (moved / "train" / "images" / "a.jpg").rename(moved / "train" / "images" / "d.jpg")
+    (moved / "train" / "masks" / "a.png").rename(moved / "train" / "masks" / "d.png")
+    assert open_dataset(moved).digest not in (first, other)
+
+
+def test_classes_that_cannot_be_those_of_a_net_are_refused(dataset: Path) -> None:
+    opened = open_dataset(dataset)
+    opened.check_classes(["sky", "road"], "the net has")
+    opened.check_classes(["class 0", "class 1"], "the net has")
+    with pytest.raises(DatasetError, match="2 classes, the net has 1"):
+        opened.check_classes(["sky"], "the net has")
+    with pytest.raises(DatasetError, match=r"another order, sky, road; the net has road, sky\."):
+        opened.check_classes(["road", "sky"], "the net has")
+
+
 def test_name_and_palette_have_defaults(dataset: Path) -> None:
     write_info(dataset, {"classes": ["a", "b", "c"]})
     opened = open_dataset(dataset)

@@ -316,6 +316,24 @@ def test_existing_checkpoint_is_replaced_only_with_force(gated: Path, data: Data
     assert read_card(gated).gate == report.thresholds
 
 
+def test_images_that_the_net_knows_are_told_of(
+    gated: Path, data: Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened = Checkpoint.open(gated)
+    card = replace(opened.card, data=data.name, training={"with_val": True})
+    calibrate_checkpoint(replace(opened, card=card), data, gated.with_name("other.safetensors"))
+    assert "Its gate is surer there than on other images." in caplog.text
+
+
+def test_data_whose_classes_are_in_another_order_set_no_thresholds(
+    gated: Path, data: Dataset
+) -> None:
+    turned = replace(data, classes=(*data.classes[1:], data.classes[0]))
+    with pytest.raises(DatasetError, match="classes in another order"):
+        calibrate_checkpoint(Checkpoint.open(gated), turned, gated.with_name("no.safetensors"))
+    assert not gated.with_name("no.safetensors").exists()
+
+
 def _other_suffix(path: Path, data: Dataset) -> None:
     calibrate_checkpoint(Checkpoint.open(path), data, path.with_suffix(".pt"))
 

@@ -48,7 +48,7 @@ def compare(
     bundle: Path, data: Path, *, frames: int | None = None, **arguments: Any
 ) -> ParityReport:
     opened = open_bundle(bundle)
-    samples = labelled_frames(data, num_classes=3, fit=Fit(opened.manifest.input))
+    samples = labelled_frames(data, classes=opened.manifest.classes, fit=Fit(opened.manifest.input))
     return measure(opened, islice(samples, frames), data="cells", **arguments)[0]
 
 
@@ -65,7 +65,7 @@ def test_numbers_match_the_masks(cells_bundle: Path, cells: Path, compared: Pari
     found = expected.copy()
     equal = []
     with load(cells_bundle) as segmenter:
-        for sample in labelled_frames(cells, num_classes=3, fit=Fit(card.input)):
+        for sample in labelled_frames(cells, classes=card.classes, fit=Fit(card.input)):
             reference = reference_mask(net, sample.image, card.input)
             mask = segmenter([sample.image]).masks[0]
             assert sample.labels is not None
@@ -196,7 +196,9 @@ def test_labels_of_one_class_are_refused_and_missing_ones_are_named(
     fp32_bundle: Path, cells: Path
 ) -> None:
     opened = open_bundle(fp32_bundle)
-    samples = list(labelled_frames(cells, num_classes=3, fit=Fit(opened.manifest.input)))
+    samples = list(
+        labelled_frames(cells, classes=opened.manifest.classes, fit=Fit(opened.manifest.input))
+    )
     sample = next(sample for sample in samples if sample.labels is not None)
     assert sample.labels is not None
     empty = replace(sample, labels=np.zeros_like(sample.labels))

@@ -56,7 +56,7 @@ def test_training_wins_back_what_calibration_loses(
 ) -> None:
     """In the graph that loses most, on frames that were not trained on."""
     reference, table = case
-    samples = labelled_frames(data, num_classes=3, fit=Fit(opened.card.input))
+    samples = labelled_frames(data, classes=opened.card.classes, fit=Fit(opened.card.input))
     judge = Judge(reference, samples, opened.card.input, gate=None)
     run = Int8Training(reference, table, ImageCrops.of_dataset(data, opened.card))
     counts: list[tuple[int, int | None]] = []

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edgeunet.bundle.manifest import InputSpec
-from edgeunet.data.cells import write_dataset
+from edgeunet.data.cells import CLASSES, write_dataset
 from edgeunet.data.fit import Fit
 from edgeunet.errors import DatasetError, UsageError
 from edgeunet.runtime.frames import SourceFrame
@@ -25,13 +25,16 @@ FIT = Fit(InputSpec(64, 96))
 def test_a_data_set_gives_its_val_split_with_labels(tmp_path: Path) -> None:
     data = tmp_path / "cells"
     write_dataset(data, train=1, val=5, height=64, width=96)
-    found = list(labelled_frames(data, num_classes=3, fit=FIT))
+    found = list(labelled_frames(data, classes=CLASSES, fit=FIT))
     assert [each.name for each in found] == [f"{index:06d}.png" for index in range(5)]
     assert all(each.labels is not None and each.labels.shape == (64, 96) for each in found)
-    few = labelled_frames(data, num_classes=3, fit=FIT, most=2)
+    few = labelled_frames(data, classes=CLASSES, fit=FIT, most=2)
     assert [each.name for each in few] == ["000000.png", "000002.png"]
+    background, *others = CLASSES
+    with pytest.raises(DatasetError, match=r"in another order, background, cell, dividing; the"):
+        next(labelled_frames(data, classes=[*others, background], fit=FIT))
     with pytest.raises(DatasetError, match="3 classes, the bundle has 4"):
-        next(labelled_frames(data, num_classes=4, fit=FIT))
+        next(labelled_frames(data, classes="abcd", fit=FIT))
 
 
 def test_a_film_is_thinned_while_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,10 +50,10 @@ def test_a_film_is_thinned_while_it_is_read(monkeypatch: pytest.MonkeyPatch) -> 
 
     found = SimpleNamespace(kind="video", name="film", read=lambda: nullcontext(film()))
     monkeypatch.setattr(labelled, "Frames", SimpleNamespace(open=lambda path: found))
-    frames = labelled_frames(Path("film.mp4"), num_classes=3, fit=FIT, most=4)
+    frames = labelled_frames(Path("film.mp4"), classes=CLASSES, fit=FIT, most=4)
     assert [each.name for each in frames] == ["000000", "000008", "000016"]
-    one_by_one = labelled_frames(Path("film.mp4"), num_classes=3, fit=FIT)
+    one_by_one = labelled_frames(Path("film.mp4"), classes=CLASSES, fit=FIT)
     assert [each.labels for each in one_by_one] == [None] * 20
     found.kind = "live"
     with pytest.raises(UsageError, match="film never ends"):
-        next(labelled_frames(Path("rtsp://film"), num_classes=3, fit=FIT))
+        next(labelled_frames(Path("rtsp://film"), classes=CLASSES, fit=FIT))
