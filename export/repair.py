@@ -51,8 +51,7 @@ class Training:
         """CheckpointError if there is a state of another training, as far as this one is known."""
         from .int8.training import known_inputs, read_state  # PyTorch, as in `run`
 
-        if self.state.exists():
-            read_state(self.state, **known_inputs(self.crops, self.epochs))
+        read_state(self.state, **known_inputs(self.crops, self.epochs))
 
     def run(
         self, source: Path, table: CalibrationTable, path: Path, report: Callable[[str], None]

@@ -159,8 +159,8 @@ class Int8Training:
         optimizer = RelativeAdam(net, learning_rate=LEARNING_RATE)
         schedule = warmup_cosine(optimizer, warmup=max(1, round(_WARMUP * total)), total=total)
         parts: dict[str, Any] = {"net": net, "optimizer": optimizer, "schedule": schedule}
-        if state is not None and state.exists():
-            held = read_state(state, **self._inputs(epochs))
+        held = None if state is None else read_state(state, **self._inputs(epochs))
+        if held is not None:
             for name, part in parts.items():
                 part.load_state_dict(held[name])
             self.losses = held["losses"]
@@ -186,7 +186,8 @@ class Int8Training:
             if state is not None:
                 saved = {name: part.state_dict() for name, part in parts.items()}
                 buffer = io.BytesIO()
-                torch.save({**saved, "losses": self.losses, "of": self._inputs(epochs)}, buffer)
+                of, done = self._inputs(epochs), epoch + 1
+                torch.save({**saved, "losses": self.losses, "of": of, "epoch": done}, buffer)
                 write_bytes(state, buffer.getvalue())
         write_weights(self.reference, path, net.weights())
         shared = share_ranges(load(self.reference), self.table.ranges, keep_clamps=False)
@@ -217,19 +218,27 @@ class Int8Training:
 
 def known_inputs(crops: ImageCrops, epochs: int) -> dict[str, Any]:
     """Of `_inputs`, what is known before a net is traced and calibrated."""
-    return {"images": [str(file) for file in crops.files], "epochs": epochs}
+    return {"images": [f"{file} {file.stat().st_size}" for file in crops.files], "epochs": epochs}
 
 
-def read_state(path: Path, **inputs: Any) -> Mapping[str, Any]:
-    """The state of a training that had these inputs.
+def read_state(path: Path, **inputs: Any) -> Mapping[str, Any] | None:
+    """The state of a training that had these inputs; None if there is none to resume.
+
+    A training with other inputs that has ended is none: its graphs lost too much, or they would
+    have been written, and the next attempt differs.
 
     Raises:
-        CheckpointError: a damaged file, or the state of a training with other inputs, by name.
+        CheckpointError: a damaged file, or the state of an unfinished training with other inputs,
+            by name.
     """
+    if not path.exists():
+        return None
     held = read_weight_file(path)
-    if lacking := sorted({"net", "optimizer", "schedule", "losses", "of"} - held.keys()):
+    if lacking := sorted({"net", "optimizer", "schedule", "losses", "of", "epoch"} - held.keys()):
         raise CheckpointError(f"{path} lacks {', '.join(lacking)}. Remove it to train anew.")
     other = [name for name, value in inputs.items() if held["of"].get(name) != value]
+    if other and held["epoch"] == held["of"].get("epochs"):
+        return None
     if other:
         raise CheckpointError(
             f"{path} is of a training in INT8 with other {' and '.join(other)}. Export with the "

@@ -243,7 +243,7 @@ def test_what_cannot_be_trained_on_is_refused_at_once(
     with pytest.raises(UsageError, match=r"images is no data set.*Leave --qat-epochs out"):
         export_bundle(tmp_path / "bundle", images, report=said.append)
     assert list(tmp_path.iterdir()) == []
-    parts = {"net": {}, "optimizer": {}, "schedule": {}, "losses": []}
+    parts = {"net": {}, "optimizer": {}, "schedule": {}, "losses": [], "epoch": 1}
     torch.save({**parts, "of": {"images": [], "epochs": 3}}, tmp_path / "bundle.qat.pt")
     with pytest.raises(CheckpointError, match=r"bundle\.qat\.pt is of .* images and epochs\."):
         export_bundle(tmp_path / "bundle", options, report=said.append)

@@ -126,7 +126,7 @@ def test_a_damaged_state_is_refused(
     with pytest.raises(CheckpointError, match=r"state\.pt"):
         run.run(tmp_path / "trained.onnx", epochs=1, state=state)
     torch.save({"net": {}}, state)
-    with pytest.raises(CheckpointError, match=r"state\.pt lacks losses, of, optimizer, schedule"):
+    with pytest.raises(CheckpointError, match=r"state\.pt lacks epoch, losses, of, optimizer"):
         run.run(tmp_path / "trained.onnx", epochs=1, state=state)
     assert not (tmp_path / "trained.onnx").exists()
 
@@ -137,20 +137,42 @@ def test_a_state_of_another_training_is_refused_by_what_differs(
     reference, table = case
     state, crops = tmp_path / "state.pt", ImageCrops.of_dataset(data, opened.card)
     crops.files = crops.files[:8]
-    Int8Training(*case, crops).run(tmp_path / "first.onnx", epochs=1, state=state)
+
+    def stop(done: int, total: int) -> None:
+        if done > total // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Int8Training(*case, crops).run(tmp_path / "no.onnx", epochs=2, state=state, count=stop)
+    Int8Training(*case, crops).run(tmp_path / "first.onnx", epochs=1)
     kept = state.read_bytes()
     wider = {name: (2 * low, 2 * high) for name, (low, high) in table.ranges.items()}
     others = (
-        ("epochs", Int8Training(*case, crops), 2),
-        ("images", Int8Training(*case, replace(crops, files=crops.files[1:])), 1),
-        ("calibration", Int8Training(reference, replace(table, ranges=wider), crops), 1),
-        ("weights", Int8Training(tmp_path / "first.onnx", table, crops), 1),
+        ("epochs", Int8Training(*case, crops), 3),
+        ("images", Int8Training(*case, replace(crops, files=crops.files[1:])), 2),
+        ("calibration", Int8Training(reference, replace(table, ranges=wider), crops), 2),
+        ("weights", Int8Training(tmp_path / "first.onnx", table, crops), 2),
     )
     for name, run, epochs in others:
         with pytest.raises(CheckpointError, match=rf"state\.pt is of .* other {name}\. Export"):
             run.run(tmp_path / "other.onnx", epochs=epochs, state=state)
     assert state.read_bytes() == kept
     assert not (tmp_path / "other.onnx").exists()
+
+
+def test_a_training_that_has_ended_is_in_nobodys_way(
+    opened: Checkpoint, case: tuple[Path, CalibrationTable], data: Path, tmp_path: Path
+) -> None:
+    """The graphs of one epoch lost too much: the error says to train for more."""
+    state, crops = tmp_path / "state.pt", ImageCrops.of_dataset(data, opened.card)
+    crops.files = crops.files[:8]
+    Int8Training(*case, crops).run(tmp_path / "first.onnx", epochs=1, state=state)
+    for name, given in (("fresh", None), ("beside", state)):
+        Int8Training(*case, crops).run(tmp_path / name, epochs=2, state=given)
+    assert (tmp_path / "fresh").read_bytes() == (tmp_path / "beside").read_bytes()
+    again = Int8Training(*case, crops)
+    again.run(tmp_path / "again", epochs=2, state=state, count=lambda *_: pytest.fail("trained"))
+    assert (tmp_path / "fresh").read_bytes() == (tmp_path / "again").read_bytes()
 
 
 def test_crops_are_the_nets_input_and_change_from_epoch_to_epoch(
