@@ -78,13 +78,18 @@ def diagnose() -> Diagnosis:
 
 def environment() -> dict[str, str]:
     """What a measured number depends on: machine, processor, cores and versions."""
-    versions = {package.name: package.version() for package in PACKAGES}
     return {
         **_processor(),
         "system": platform.platform(),
         "python": platform.python_version(),
-        **{name: version for name, version in versions.items() if version is not None},
+        **package_versions(),
     }
+
+
+def package_versions() -> dict[str, str]:
+    """Of the packages in `PACKAGES` that are installed."""
+    versions = {package.name: package.version() for package in PACKAGES}
+    return {name: version for name, version in versions.items() if version is not None}
 
 
 def processor_identity() -> dict[str, str]:

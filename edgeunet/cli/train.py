@@ -5,33 +5,30 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import click
 
 from ..bundle.manifest import Filter, Resize
-from ..data.check import check_dataset
-from ..data.datasets import open_dataset
+from ..data.check import Contents
+from ..data.datasets import Dataset, open_dataset
 from ..data.description import LAYOUT
-from ..data.fit import Reading
-from ..data.folds import split_folds
 from ..data.preparation import RAW
 from ..errors import UsageError
 from ..fields import described
 from ..gate.report import GateReport
 from ..training.callbacks import Callback, Run
 from ..training.config import WEIGHTS, Progress, TrainConfig
-from ..training.cross_validation import check_classes
 from ..training.loggers import LOGGERS
 from ..training.page import PAGE
 from ..training.preview import write_preview
-from ..training.recipe import check_lessons, input_of, open_start, tell_of_size
-from ..training.teacher import open_teacher
-from ..training.train import check_grouping, train
+from ..training.recipe import check_lessons
+from ..training.train import train
 from .common import DIRECTORY, Choice, Command, echo, echo_json, echo_next, json_option, option
 from .completion import complete_model
 from .config_file import config_option, write_config
@@ -235,15 +232,16 @@ def command(
     """  # noqa: D301 - click's mark for lines that stay as they are
     if check and preview is not None:
         raise UsageError("got --check and --preview, each of which is done alone. Pass one.")
-    if check:
-        return _check(model, data, layout, options, config, as_json=as_json)
-    if output is None and preview is None:
+    if output is None and preview is None and not check:
         raise UsageError(
             "no output. Pass -o DIR to train, --check to check the data set only, or --preview "
             "FILE.png to see its crops."
         )
     opened = data if layout is None else open_dataset(data, layout)
     given = {name: value for name, value in asdict(options).items() if value is not None}
+    if check:
+        contents = _check(model, opened, config, given)
+        return echo_json(contents.to_json()) if as_json else echo(contents.table())
     if preview is not None:
         check_lessons(options.teacher, options.unlabelled, config)
         of_crops = {name: value for name, value in given.items() if name not in _NOT_OF_CROPS}
@@ -288,42 +286,21 @@ class _KeptOptions(Callback):
         write_config(run.folder / CONFIG, without=("output", "check", "preview"))
 
 
-def _check(
-    model: str,
-    data: str,
-    layout: str | None,
-    options: TrainOptions,
-    config: TrainConfig,
-    *,
-    as_json: bool,
-) -> None:
-    """Print what a data set holds; the errors are those that training would end with."""
-    reading = Reading(options.levels, options.channels)
-    check_lessons(options.teacher, options.unlabelled, config)
-    check_grouping(options.folds, options.group_by)
-    start = open_start(model, options.initial, size=options.size, reading=reading, raw=options.raw)
-    dataset = open_dataset(data, layout)
-    contents = check_dataset(dataset)
-    if options.folds is not None:
-        check_classes(split_folds(dataset, options.folds, options.group_by), dataset, contents)
-    spec = input_of(
-        model,
-        dataset,
-        size=options.size,
-        reading=reading,
-        resize=options.resize,
-        fill=options.fill,
-        filter=options.filter,
-        start=None if start is None else start.card.input,
-    )
-    if options.size is None:
-        tell_of_size(contents, spec)
-    if options.teacher is not None:
-        open_teacher(options.teacher, dataset, spec)
-    if as_json:
-        echo_json(contents.to_json())
-    else:
-        echo(contents.table())
+class _CheckedError(Exception):
+    """Ends a training before it begins."""
+
+
+def _check(model: str, data: str | Dataset, config: TrainConfig, given: dict[str, Any]) -> Contents:
+    """What a data set holds; the errors are those that training would end with."""
+    found: list[Contents] = []
+
+    def stop(contents: Contents) -> None:
+        found.append(contents)
+        raise _CheckedError
+
+    with TemporaryDirectory(prefix="edgeunet-check-") as folder, suppress(_CheckedError):
+        train(model, data, Path(folder) / "run", config=config, describe=stop, **given)
+    return found[0]
 
 
 @contextmanager

@@ -120,10 +120,12 @@ def _grouped(dataset: Dataset, samples: Sequence[Sample], group_by: str) -> dict
     without = []
     for sample in samples:
         path = sample.image.relative_to(dataset.root).as_posix()
-        if (found := pattern.search(path)) is None:
+        found = pattern.search(path)
+        name = None if found is None else found[1 if pattern.groups else 0]
+        if name is None:  # or its first group took no part
             without.append(path)
         else:
-            groups.setdefault(found[1] if pattern.groups else found[0], []).append(sample)
+            groups.setdefault(name, []).append(sample)
     if without:
         raise DatasetError(
             f"{printable(group_by)} does not match {len(without)} of {len(samples)} training "

@@ -131,7 +131,7 @@ def gate_report(
                 lost=_lost(pixels[:, index], opened[:, index]),
                 held=int(held[:, index].sum()),
                 open_where_held=_share(opened[:, index], held[:, index]),
-                open_at_least=_bound(opened[:, index], held[:, index]),
+                open_at_least=_bound(opened[:, index], held[:, index], thresholds[index]),
                 closed_where_not=_share(~opened[:, index], ~held[:, index]),
             )
             for index, name in enumerate(classes)
@@ -196,8 +196,11 @@ def _share(flags: Flags, among: Flags) -> float | None:
     return float(flags[among].mean()) if among.any() else None
 
 
-def _bound(flags: Flags, among: Flags) -> float | None:
-    return least_share(int(flags[among].sum()), int(among.sum())) if among.any() else None
+def _bound(opened: Flags, held: Flags, threshold: float) -> float | None:
+    if not held.any():
+        return None
+    # No presence is below 0: such a gate is open on every image.
+    return least_share(int(opened[held].sum()), int(held.sum())) if threshold > 0 else 1.0
 
 
 def _at_least(share: float | None) -> str:

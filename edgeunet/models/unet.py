@@ -111,6 +111,12 @@ class UNet(SegmentationNet):
                 "'same'."
             )
 
+    def check_size(self, height: int, width: int) -> None:
+        """ShapeError if `predict` cannot take an input of this size."""
+        super().check_size(height, width)
+        if self.margin:
+            _check_mirrored(height, width)
+
     def run_whole(self, image: Tensor) -> NetOutput:
         """Head (N, C, H, W) for sides that are multiples of 16, and the gate's scores or None.
 
@@ -120,11 +126,8 @@ class UNet(SegmentationNet):
         if not self.margin:
             return super().run_whole(image)
         before, after = _VALID_MARGIN, _VALID_MARGIN + _VALID_EXCESS
-        if not _tracing() and min(image.shape[-2:]) <= after:
-            raise ShapeError(
-                f"image is {image.shape[-2]}x{image.shape[-1]}; unet with padding 'valid' mirrors "
-                f"{after} pixels of it and needs sides of 112 or more. Use padding 'same'."
-            )
+        if not _tracing():
+            _check_mirrored(*image.shape[-2:])
         mirrored = functional.pad(image, (before, after, before, after), mode="reflect")
         (logits,), scores = self.run(mirrored)
         return NetOutput((logits[:, :, :-_VALID_EXCESS, :-_VALID_EXCESS],), scores)
@@ -142,6 +145,16 @@ class UNet(SegmentationNet):
     def decode(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Features -> one head (N, C, H, W); "valid": (N, C, H - 184, W - 184)."""
         return (self.head(ascend(self.decoder, features)),)
+
+
+def _check_mirrored(height: int, width: int) -> None:
+    """ShapeError for an image that is too small to be mirrored by what "valid" costs."""
+    after = _VALID_MARGIN + _VALID_EXCESS
+    if min(height, width) <= after:
+        raise ShapeError(
+            f"image is {height}x{width}; unet with padding 'valid' mirrors {after} pixels of it "
+            "and needs sides of 112 or more. Use padding 'same'."
+        )
 
 
 def _decoder(

@@ -58,7 +58,7 @@ class TrainConfig:
     with_val: bool = described(
         False, "Train on val too and keep the last epoch: for a recipe that is already judged."
     )
-    seed: int = described(0, "Seed of weights and crops.")
+    seed: int = described(0, "Seed of weights and crops.", ge=0)
     validate_every: int = 5
     patience: int | None = described(
         None,

@@ -6,7 +6,7 @@ held-out images chose would look better than it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -171,9 +171,13 @@ def teacher_of(teacher: Path, fold: Fold) -> Path:
     )
 
 
-def check_unseen(option: str, where: object, trained_on: str | None, name: str) -> None:
-    """UsageError for weights that know the held-out images of the data set of this name."""
-    if trained_on != name:
+def check_unseen(option: str, where: object, trained_on: Collection[str], name: str) -> None:
+    """UsageError for weights that know the held-out images of the data set of this name.
+
+    Args:
+        trained_on: names of the data sets of the weights, and of those that they began with.
+    """
+    if name not in trained_on:
         return
     advice = {
         "--teacher": "Pass the run directory of a teacher that was trained with the same --folds.",
@@ -233,7 +237,7 @@ def in_turn(report: Report, shares: Sequence[int], names: Sequence[str]) -> list
             report(
                 replace(
                     news,
-                    run=names[index],
+                    run=", ".join(filter(None, (names[index], news.run))),
                     done=(before + shares[index] * news.done) / whole,
                     remaining=news.remaining + (after / news.rate if news.rate else 0.0),
                 )

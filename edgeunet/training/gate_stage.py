@@ -7,13 +7,14 @@ trains on from there with a slow encoder.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 
 from ..bundle.manifest import InputSpec
 from ..errors import UsageError
-from ..models import SegmentationNet
 from .config import TrainConfig
 from .loop import Trainer
 from .losses import Target, gate_loss, place_loss
@@ -54,11 +55,13 @@ def stage_config(config: TrainConfig, spec: InputSpec) -> TrainConfig:
     )
 
 
-def check_gate_stage(net: SegmentationNet) -> None:
-    """UsageError if a net cannot have the stage."""
-    if net.cgm is None:
+def check_gate_stage(config: TrainConfig, arguments: Mapping[str, Any]) -> None:
+    """UsageError if a net of these arguments cannot have the stage that is asked for."""
+    if not config.gate_epochs:
+        return
+    if not arguments.get("cgm"):
         raise UsageError("got --gate-epochs for a net without a gate. Pass --cgm, too.")
-    if net.margin:
+    if arguments.get("padding") == "valid":
         raise UsageError(
             "got --gate-epochs with padding 'valid', whose encoder sees more than the labels show. "
             "Pass --padding same, or leave --gate-epochs out."

@@ -27,7 +27,7 @@ from torch.multiprocessing.spawn import (
     start_processes,
 )
 
-from ..errors import EdgeUNetError, TrainingError, UsageError
+from ..errors import EdgeUNetError, TrainingError, UsageError, first_line, printable
 
 _HOST, _LOOPBACK = "127.0.0.1", {"linux": "lo", "darwin": "lo0"}
 
@@ -73,9 +73,11 @@ class Group:
         """This process's own device of a kind.
 
         Raises:
-            UsageError: fewer devices than processes, or one device for all of them.
+            UsageError: fewer devices than processes, one device for all of them, or one that
+                PyTorch cannot use here.
         """
         if self.size == 1 or kind == "cpu":
+            check_device(kind)
             return kind
         if kind != "cuda":
             raise UsageError(
@@ -126,6 +128,20 @@ class Group:
 
 
 ALONE = Group()
+
+
+def check_device(name: str) -> None:
+    """UsageError unless PyTorch can compute on the device of this name."""
+    try:
+        known = torch.empty(1, device=name).device.type != "meta"
+        reason = "it computes nothing"
+    except (RuntimeError, AssertionError) as error:  # the latter from a PyTorch without CUDA
+        known, reason = False, first_line(error)
+    if not known:
+        raise UsageError(
+            f"got --device {printable(name)}, which this PyTorch cannot use: {reason}. Pass cpu, "
+            "or cuda where PyTorch has it."
+        )
 
 
 @contextmanager

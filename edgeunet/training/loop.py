@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from functools import partial
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..bundle.manifest import InputSpec
-from ..data.check import check_dataset
+from ..data.check import Contents, check_dataset
 from ..data.datasets import Dataset
 from ..data.fit import Fit, Frame
 from ..errors import TrainingError
@@ -24,9 +24,8 @@ from ..gate.calibrate import calibrate_checkpoint
 from ..metrics import Mask
 from ..models import Card, Checkpoint, SegmentationNet, create_model, save_checkpoint
 from ..models.checkpoints import read_card
-from ..models.foreign import judge_encoder, load_encoder
+from ..models.lineage import lineage, saw_val, tell_of_val
 from ..models.reference import evaluate_on, reference_mask, to_input
-from ..models.state_dict import read_tensors
 from ..models.structure import Structure, resize
 from .config import WEIGHTS, Clock, Progress, TrainConfig
 from .crops import crops_for
@@ -36,7 +35,7 @@ from .history import Epoch, History
 from .losses import LOSSES, Target, gate_loss
 from .optimizer import Average, adamw, refresh_statistics, warmup_cosine
 from .precision import mixed_precision
-from .start import load_start, training_format
+from .start import load_encoder_file, load_start, training_format
 from .state import StateFile
 from .teacher import Teacher, taught_loss
 from .transfer import one_late
@@ -58,6 +57,8 @@ class Trainer:
     Call `resume`, `start_from` and `start_encoder_from` before `run`. contents: what is trained on.
 
     Args:
+        contents: what `check_dataset` told of the data set, None to look. given: what else a run
+            must have been given that resumes this one.
         teacher: what the net learns from beside the labels. unlabelled: frames that the teacher
             alone answers for; there must be one, and batches of two crops or more.
         group: whose processes train the same net, each on its own device.
@@ -82,10 +83,10 @@ class Trainer:
         teacher: Teacher | None = None,
         unlabelled: Unlabelled | None = None,
         group: Group = ALONE,
+        contents: Contents | None = None,
+        given: Mapping[str, Any] | None = None,
         **arguments: Any,
     ) -> None:
-        self.fit = Fit(spec)
-        self.contents = contents = check_dataset(dataset, self.fit)
         self.model_name = model
         self.arguments = {
             "num_classes": len(dataset.classes),
@@ -95,12 +96,14 @@ class Trainer:
         self.dataset, self.output, self.spec, self.config = dataset, output, spec, config
         self.device, self.workers, self.group = torch.device(device), workers, group
         self.structure = None if structure is None else dict(structure)  # of a pruned net
-        self.net = self._new_net()
+        self.net = self._new_net()  # before the images are read: it refuses crops and options
+        self.fit = Fit(spec)
+        self.contents = contents or check_dataset(dataset, self.fit)
         self.memory_format = training_format(self.net, self.device)
         self.net.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
         self.averaged = Average(self.net, decay=config.ema)
         self.crops = crops_for(
-            dataset, contents, output, spec=spec, config=config, margin=self.net.margin
+            dataset, self.contents, output, spec=spec, config=config, margin=self.net.margin
         )
         self.segmentation_loss = LOSSES[config.loss]
         self.teacher = teacher
@@ -132,7 +135,7 @@ class Trainer:
         # For the card, what other nets of this recipe tell: metrics, and the gate's thresholds.
         self.judged: dict[str, Any] = {}
         self.gate: tuple[float, ...] | None = None
-        self._state = StateFile(output, self._identity())
+        self._state = StateFile(output, {**self._identity(), **(given or {})})
 
     def _new_net(self) -> SegmentationNet:
         torch.manual_seed(self.config.seed)
@@ -140,6 +143,7 @@ class Trainer:
         if self.structure is not None:
             resize(net, self.structure, source="the structure to train")
         net.check_input(*(side + 2 * net.margin for side in self.config.crop))
+        net.check_size(self.spec.height, self.spec.width)
         return net
 
     def _new_unlabelled(self, frames: Unlabelled) -> UnlabelledCrops:
@@ -152,14 +156,15 @@ class Trainer:
 
     def start_from(self, start: Checkpoint) -> None:
         """Start with a checkpoint's weights; CheckpointError if they do not fit."""
-        load_start(self.net, start)
+        load_start(self.net, start, self.dataset.classes)
         self._averaged_net().load_state_dict(self.net.state_dict())
-        self.initial = start.card.training or {"weights": start.path.name}
+        self.initial = lineage(start)
+        if self.config.validates:
+            tell_of_val(start, self.dataset.name, "So the card goes without its mIoU there.")
 
     def start_encoder_from(self, checkpoint: Path) -> None:
         """Start with the encoder of a published classifier; see `load_encoder`."""
-        tensors = read_tensors(checkpoint, judge_encoder)
-        origin = load_encoder(self.net, tensors, source=str(checkpoint))
+        origin = load_encoder_file(self.net, checkpoint)
         self._averaged_net().load_state_dict(self.net.state_dict())
         self.initial = {"encoder": checkpoint.name, **origin}
 
@@ -316,7 +321,8 @@ class Trainer:
         best = self.history.best
         if best is None or found.miou > best[1]:
             self.found = {"confusion": found.confusion.tolist(), "images": list(found.images)}
-            card = self._card(found.metrics(), round(seconds / 60, 1))
+            known = saw_val(self.initial, self.dataset.name)
+            card = self._card({} if known else found.metrics(), round(seconds / 60, 1))
             save_checkpoint(self.output / WEIGHTS, net, card, half=True)
         return found.miou
 
@@ -376,6 +382,7 @@ class Trainer:
             "model": self.model_name,
             "arguments": self.arguments,
             "data": self.dataset.name,
+            "images": self.dataset.digest,
             "input": asdict(self.spec),
             **asdict(self.config),
             **({} if self.structure is None else {"structure": self.structure}),

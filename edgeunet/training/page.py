@@ -58,12 +58,14 @@ class Shown:
 class Page(Callback):
     """Writes the page of a training when that ends, see `write_page`."""
 
-    def __init__(self, trainer: Trainer, judged: CrossValidation | None) -> None:
-        self._trainer, self._judged = trainer, judged
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self.judged: CrossValidation | None = None
+        """By nets of folds, once those have been trained."""
 
     def on_end(self, card: Card) -> None:
         """Write it."""
-        write_page(self._trainer, self._judged)
+        write_page(self._trainer, self.judged)
 
 
 def write_page(trainer: Trainer, judged: CrossValidation | None = None) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,22 +15,23 @@ from ..data import cells
 from ..data.check import Contents
 from ..data.datasets import Dataset, open_dataset
 from ..data.fit import Reading
+from ..data.folds import HELD_OUT, Fold
 from ..data.images import read_picture
 from ..errors import MissingDependencyError, UsageError
 from ..extras import is_installed
-from ..files import check_directory, locked
-from ..models import Card, Checkpoint, Preparation, model_class
+from ..files import check_directory, locked, sha256
+from ..models import Card, Checkpoint, Preparation, SegmentationNet, model_class
 from ..models.checkpoints import has_card
 from ..models.structure import Structure
 from .callbacks import Callback, Run
 from .config import WEIGHTS, TrainConfig
-from .cross_validation import Report, in_turn
-from .gate_stage import GATE, GateTrainer, check_gate_stage, stage_config
+from .cross_validation import Report, in_turn, of_fold
+from .gate_stage import GATE, GateTrainer, stage_config
 from .group import ALONE, Group
 from .history import Epoch
 from .inputs import input_for
 from .loop import Trainer
-from .start import structure_for
+from .start import load_encoder_file, load_start, structure_for, tell_of_classes
 from .teacher import open_teacher
 from .unlabelled import Unlabelled
 
@@ -62,14 +64,16 @@ class Recipe:
         *,
         teacher: str | Path | None,
         kind: type[Trainer] = Trainer,
+        contents: Contents | None = None,
+        given: Mapping[str, Any] | None = None,
     ) -> Trainer:
-        """A new one; errors as of `train`."""
+        """A new one; errors as of `train`. contents, given: as of `Trainer`."""
         taught_by = (
             None
             if teacher is None
             else open_teacher(teacher, dataset, self.spec, device=self.device)
         )
-        trainer = kind(
+        return kind(
             self.model,
             dataset,
             output,
@@ -81,19 +85,61 @@ class Recipe:
             teacher=taught_by,
             unlabelled=self.unlabelled,
             group=self.group,
+            contents=contents,
+            given={**self._weights, **(given or {})},
             **self.arguments,
         )
-        if self.config.gate_epochs:
-            check_gate_stage(trainer.net)
-        return trainer
 
-    def finish(self, trainer: Trainer, report: Report, callbacks: Sequence[Callback] = ()) -> Card:
-        """Train to the end, from the start or from where a run was interrupted."""
+    @property
+    def _weights(self) -> dict[str, str]:
+        """Hashes of what the nets begin with."""
+        files = {
+            "weights": None if self.start is None else self.start.path,
+            "encoder_weights": self.encoder_weights,
+        }
+        return {name: sha256(path) for name, path in files.items() if path is not None}
+
+    def for_fold(self, fold: Fold) -> Recipe:
+        """The recipe of a net that must not see what a fold holds out."""
+        frames = self.unlabelled
+        if frames is not None:
+            held_out = [sample.image for sample in fold.dataset.samples(HELD_OUT)]
+            frames = frames.without(held_out)
+        return replace(self, config=of_fold(self.config), unlabelled=frames)
+
+    def check_start(self, net: SegmentationNet, classes: Sequence[str]) -> None:
+        """CheckpointError for weights to start from that do not fit a net, which stays as it is.
+
+        A warning tells of heads that are not used.
+        """
+        net = deepcopy(net)
+        if self.start is not None:
+            load_start(net, self.start, classes)
+            tell_of_classes(self.start, classes)
+        if self.encoder_weights is not None:
+            load_encoder_file(net, self.encoder_weights)
+
+    def finish(
+        self,
+        trainer: Trainer,
+        report: Report,
+        callbacks: Sequence[Callback] = (),
+        *,
+        first: Callable[[Report], Report] = lambda report: report,
+    ) -> Card:
+        """Train to the end, from the start or from where a run was interrupted.
+
+        Args:
+            first: is called before the net is trained, when the callbacks know of the run; returns
+                what the net's training reports to.
+        """
         with self._alone(trainer.output):
-            if not trainer.resume():
-                report = self._start(trainer, report)
+            resumed = trainer.resume()
             for each in callbacks:
                 each.on_start(self._run_of(trainer))
+            report = first(report)
+            if not resumed:
+                report = self._start(trainer, report)
 
             def tell(epoch: Epoch) -> None:
                 for each in callbacks:
@@ -122,7 +168,10 @@ class Recipe:
         stage = replace(self, config=config, unlabelled=None)
         run = trainer.output / GATE
         run.mkdir(exist_ok=True)
-        stage.finish(stage.trainer(trainer.dataset, run, teacher=None, kind=GateTrainer), first)
+        gate = stage.trainer(
+            trainer.dataset, run, teacher=None, kind=GateTrainer, contents=trainer.contents
+        )
+        stage.finish(gate, first)
         trainer.start_from(Checkpoint.open(run / WEIGHTS))
         return own
 
@@ -163,8 +212,7 @@ def open_recipe(
     The recipe has no teacher and no unlabelled frames yet.
     """
     check_directory(output, force=True)
-    if config.loss == "hybrid" and not is_installed("torchmetrics"):
-        raise MissingDependencyError("torchmetrics")
+    check_loss(config.loss)
     reading = Reading(
         None if levels is None else tuple(levels),
         None if channels is None else tuple(channels),
@@ -190,14 +238,31 @@ def open_recipe(
     return Recipe(model, spec, config, start, structure, net | arguments), dataset
 
 
+def check_loss(name: str) -> None:
+    """MissingDependencyError if a loss needs a package that is not installed."""
+    if name == "hybrid" and not is_installed("torchmetrics"):
+        raise MissingDependencyError("torchmetrics")
+
+
 def check_lessons(
     teacher: str | Path | None, unlabelled: str | Path | None, config: TrainConfig
 ) -> None:
-    """Refuse unlabelled frames without a teacher, or without room for labelled ones.
+    """Refuse options without what they are for, and unlabelled frames without room for labels.
 
     Raises:
         UsageError: what is missing.
     """
+    needs = {
+        "--teacher": (teacher, ("temperature", "teacher_weight")),
+        "--unlabelled": (unlabelled, ("unlabelled_share",)),
+    }
+    for option, (value, names) in needs.items():
+        for name in names:
+            if value is None and getattr(config, name) != getattr(TrainConfig, name):
+                raise UsageError(
+                    f"got --{name.replace('_', '-')} without {option}, which it is for. Pass both, "
+                    "or neither."
+                )
     if unlabelled is None:
         return
     if teacher is None:

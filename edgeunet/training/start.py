@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
 import torch
 from torch import nn
 
+from ..errors import printable
 from ..models import Card, Checkpoint, SegmentationNet
 from ..models.base import PER_CLASS
-from ..models.state_dict import load_weights
+from ..models.checkpoints import has_card
+from ..models.foreign import judge_encoder, load_encoder
+from ..models.state_dict import load_weights, read_tensors
 from ..models.structure import Structure
+
+_log = logging.getLogger(__name__)
 
 
 def structure_for(card: Card, *, num_classes: int) -> Structure | None:
@@ -21,21 +30,45 @@ def structure_for(card: Card, *, num_classes: int) -> Structure | None:
     }
 
 
-def load_start(net: SegmentationNet, start: Checkpoint) -> None:
+def load_start(net: SegmentationNet, start: Checkpoint, classes: Sequence[str]) -> None:
     """Copy a checkpoint's weights into a net that is to be trained.
 
     Heads and gate keep their fresh weights if the checkpoint lacks them or has other classes.
+
+    Args:
+        classes: of the net, by id.
 
     Raises:
         CheckpointError: the rest of the net differs in any layer.
     """
     given = start.net.state_dict()
     tensors = {name: tensor for name, tensor in given.items() if not name.startswith(PER_CLASS)}
+    others = _has_others(start, classes)
     for name, fresh in net.state_dict().items():
         if name.startswith(PER_CLASS):
-            known = given.get(name, fresh)
-            tensors[name] = known if known.shape == fresh.shape else fresh
+            kept = fresh if others else given.get(name, fresh)
+            tensors[name] = kept if kept.shape == fresh.shape else fresh
     load_weights(net, tensors, source=str(start.path))
+
+
+def tell_of_classes(start: Checkpoint, classes: Sequence[str]) -> None:
+    """Warn of weights whose heads are not used, see `load_start`."""
+    if _has_others(start, classes):
+        known, ours = (", ".join(map(printable, names)) for names in (start.card.classes, classes))
+        text = "the heads start anew: %s has the classes %s, and the data set has %s."
+        _log.warning(text, printable(start.path), known, ours)
+
+
+def _has_others(start: Checkpoint, classes: Sequence[str]) -> bool:
+    """Whether weights are of other classes; without a card, only their number is known."""
+    known = start.card.classes
+    return known != tuple(classes) if has_card(start.path) else len(known) != len(classes)
+
+
+def load_encoder_file(net: SegmentationNet, checkpoint: Path) -> dict[str, str]:
+    """Copy the encoder of a published classifier into a net; see `load_encoder`."""
+    tensors = read_tensors(checkpoint, judge_encoder)
+    return load_encoder(net, tensors, source=str(checkpoint))
 
 
 _SAFE_CHANNELS = 16

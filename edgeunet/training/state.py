@@ -11,11 +11,13 @@ from typing import Any
 
 import torch
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, first_line
 from ..files import write_bytes
 from ..models.weight_files import read_weight_file
 
 STATE = "last.pt"
+
+_SHOWN = 80  # characters of a value in an error
 
 _PAUSE = 20  # times as long as saving a state takes: epochs on a GPU may be as short
 
@@ -50,10 +52,10 @@ class StateFile:
             raise CheckpointError(
                 f"{self._path} lacks {', '.join(missing)}. Remove it to start again."
             )
-        if state["run"] != self._run:
+        if other := _differences(json.loads(state["run"]), json.loads(self._run)):
             raise CheckpointError(
-                f"{self._path} belongs to another run, {state['run']}; this one is {self._run}. "
-                "Use the same arguments, or another output directory."
+                f"{self._path} belongs to another run: {'; '.join(other)}. Use the same "
+                "arguments, or another output directory."
             )
         return {name: state[name] for name in names}
 
@@ -65,3 +67,16 @@ class StateFile:
         write_bytes(self._path, buffer.getvalue())
         now = time.monotonic()
         self._due = now + _PAUSE * (now - started)
+
+
+def _differences(there: Mapping[str, Any], here: Mapping[str, Any], of: str = "") -> list[str]:
+    """What differs in two runs, in words."""
+    found = []
+    for name in sorted(there.keys() | here.keys()):
+        before, now = there.get(name), here.get(name)
+        if isinstance(before, dict) and isinstance(now, dict):
+            found += _differences(before, now, f"{of}{name}.")
+        elif before != now:
+            texts = (first_line(json.dumps(each), most=_SHOWN) for each in (before, now))
+            found.append("{} is {} there, and {} here".format(of + name, *texts))
+    return found

@@ -26,6 +26,7 @@ from ..errors import CheckpointError, printable
 from ..files import sha256
 from ..models import Checkpoint, NetOutput
 from ..models.checkpoints import has_card
+from ..models.lineage import data_of, lineage
 from ..models.reference import to_input
 from .config import WEIGHTS
 from .losses import distillation, presence_distillation
@@ -52,7 +53,7 @@ class Answer(NamedTuple):
 class _Source:
     """A net as it was opened.
 
-    data: what it was trained on, None if that is unknown. infer: logits at the net's own
+    data: names of what it was trained on, as far as that is known. infer: logits at the net's own
     resolution, and presence. step: sides of its images are multiples of it; 0 if they are those of
     `spec`, as in a graph.
     """
@@ -61,7 +62,7 @@ class _Source:
     sha256: str
     classes: tuple[str, ...]
     spec: InputSpec
-    data: str | None
+    data: frozenset[str]
     infer: Infer
     step: int
 
@@ -264,7 +265,7 @@ def _of_checkpoint(opened: Checkpoint, name: str, device: torch.device) -> _Sour
         sha256(opened.path),
         opened.card.classes,
         opened.card.input,
-        opened.card.data,
+        data_of(lineage(opened)),
         net.predict,
         net.size_multiple,
     )
@@ -286,7 +287,7 @@ def _of_bundle(bundle: Bundle, device: torch.device) -> _Source:
             device,
         )
     infer = _graph_of(bundle, name)
-    return _Source(name, digest, manifest.classes, manifest.input, None, infer, 0)
+    return _Source(name, digest, manifest.classes, manifest.input, frozenset(), infer, 0)
 
 
 def _graph_of(bundle: Bundle, name: str) -> Infer:

@@ -15,6 +15,7 @@ from ..data.folds import Fold, split_folds
 from ..errors import UsageError
 from ..gate.calibrate import closed_at_most
 from ..models import Card
+from ..models.lineage import data_of, lineage
 from .callbacks import Callback
 from .config import WEIGHTS, Progress, TrainConfig
 from .cross_validation import (
@@ -28,9 +29,9 @@ from .cross_validation import (
     cross_validate,
     in_turn,
     keep_division,
-    of_fold,
     teacher_of,
 )
+from .gate_stage import check_gate_stage
 from .group import Group, leading
 from .loop import Trainer
 from .page import Page
@@ -132,6 +133,7 @@ def train(
     )
     gated = bool(recipe.arguments.get("cgm"))
     check_gate(folds, gate_open, gated=gated, with_val=config.with_val)
+    check_gate_stage(config, recipe.arguments)
     output.mkdir(parents=True, exist_ok=True)
     frames = None if unlabelled is None else Unlabelled.open(unlabelled, recipe.spec, output)
     group = Group(size=devices)
@@ -146,9 +148,10 @@ def train(
     parts = None if folds is None else split_folds(dataset, folds, group_by)
     task = _Task(recipe, dataset, output, parts, group_by, gate_open, teacher)
     trainer = task.trainer()
-    describe(trainer.contents)
+    task.check(trainer)
     if size is None:
         tell_of_size(trainer.contents, recipe.spec)
+    describe(trainer.contents)
     with leading(devices, device, partial(_follow, task, device)):
         return task.finish(trainer, report, callbacks)
 
@@ -167,16 +170,37 @@ class _Task:
 
     def trainer(self) -> Trainer:
         """Of the net of all images."""
-        return self.recipe.trainer(self.dataset, self.output, teacher=self.teacher)
+        judged_by = {}
+        if self.folds is not None:
+            judged_by = {
+                "folds": len(self.folds),
+                "group_by": self.group_by,
+                "gate_open": self.gate_open,
+            }
+        return self.recipe.trainer(self.dataset, self.output, teacher=self.teacher, given=judged_by)
+
+    def check(self, trainer: Trainer) -> None:
+        """Refuse what would be refused later, when nets have been trained; errors as of `train`."""
+        self.recipe.check_start(trainer.net, trainer.dataset.classes)
+        if self.folds is None:
+            return
+        self._teachers(trainer, self.folds)
+        train = trainer.contents.train
+        check_classes(self.folds, trainer.dataset, trainer.contents)
+        closed_at_most(train.holding, train.images, self._open_on, classes=trainer.dataset.classes)
 
     def finish(self, trainer: Trainer, report: Report, callbacks: Sequence[Callback] = ()) -> Card:
         """Train all nets to the end."""
-        judged = None
-        if self.folds is not None:
-            judged, report = self._judge(trainer, self.folds, report)
+        page = Page(trainer)
         if self.recipe.group.leads:
-            callbacks = [Page(trainer, judged), *callbacks]
-        return self.recipe.finish(trainer, report, callbacks)
+            callbacks = [page, *callbacks]
+
+        def judge(report: Report) -> Report:
+            if self.folds is not None:
+                page.judged, report = self._judge(trainer, self.folds, report)
+            return report
+
+        return self.recipe.finish(trainer, report, callbacks, first=judge)
 
     def _judge(
         self, trainer: Trainer, folds: tuple[Fold, ...], report: Report
@@ -188,23 +212,19 @@ class _Task:
             report to.
         """
         by_fold, train = self._teachers(trainer, folds), trainer.contents.train
-        open_on = None if self.gate_open is None else self.gate_open / 100
-        check_classes(folds, trainer.dataset, trainer.contents)
-        closed_at_most(train.holding, train.images, open_on, classes=trainer.dataset.classes)
         images = [train.images - fold.held_out for fold in folds] + [len(trainer.crops)]
         passed = [self.recipe.config.epochs * count for count in images]
         names = [f"fold {fold.name} of {len(folds)}" for fold in folds]
         *reports, last = in_turn(report, passed, [*names, "all images"])
-        recipe = replace(self.recipe, config=of_fold(self.recipe.config))
 
         def train_fold(fold: Fold) -> Path:
             index, run = folds.index(fold), self.output / FOLDS / fold.name
             run.mkdir(parents=True, exist_ok=True)
-            part = recipe.trainer(fold.dataset, run, teacher=by_fold[index])
-            recipe.finish(part, reports[index])
+            own = self.recipe.for_fold(fold)
+            own.finish(own.trainer(fold.dataset, run, teacher=by_fold[index]), reports[index])
             return run / WEIGHTS
 
-        if not recipe.group.leads:
+        if not self.recipe.group.leads:
             for fold in folds:
                 train_fold(fold)
             return None, last
@@ -212,14 +232,18 @@ class _Task:
         judged = cross_validate(folds, group_by=self.group_by, train_fold=train_fold)
         trainer.judged = {"cross_validation": judged.metrics()}
         if judged.presence is not None:
-            trainer.gate, trainer.judged["gate"] = cross_fit(judged, open_on)
+            trainer.gate, trainer.judged["gate"] = cross_fit(judged, self._open_on)
         return judged, last
+
+    @property
+    def _open_on(self) -> float | None:
+        return None if self.gate_open is None else self.gate_open / 100
 
     def _teachers(self, trainer: Trainer, folds: tuple[Fold, ...]) -> list[str | Path | None]:
         """The teacher of each fold; UsageError if what a net starts from has seen too much."""
         start, name = self.recipe.start, trainer.dataset.name
         if start is not None:
-            check_unseen("--weights", start.path, start.card.data, name)
+            check_unseen("--weights", start.path, data_of(lineage(start)), name)
         if self.teacher is None or trainer.teacher is None:
             return [None for _ in folds]
         if (Path(self.teacher) / DIVISION).is_file():

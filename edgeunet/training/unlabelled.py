@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,25 @@ class Unlabelled:
         _tell_of(faults, len(faults), len(files), where, tell)
         name = printable(Path(where).absolute().name)
         return cls(name, tuple(readable), digest.hexdigest(), unreadable + len(faults))
+
+    def without(self, images: Sequence[Path]) -> Unlabelled:
+        """The frames that are none of these images, by their contents.
+
+        Raises:
+            UsageError: none is left.
+        """
+        known = {sha256(path) for path in images}
+        files = tuple(path for path in self.files if sha256(path) not in known)
+        if not files:
+            raise UsageError(
+                f"all {len(self.files)} frames of --unlabelled {self.name} are held-out images of "
+                "a fold, which its net must not see. Pass other frames."
+            )
+        if len(files) == len(self.files):
+            return self
+        digest = hashlib.sha256(self.sha256.encode())
+        digest.update(repr([path.name for path in files]).encode())
+        return replace(self, files=files, sha256=digest.hexdigest())
 
     @property
     def record(self) -> dict[str, Any]:

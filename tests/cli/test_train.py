@@ -167,6 +167,22 @@ def test_check_opens_the_weights_too(tmp_path: Path) -> None:
     assert "got --raw without --weights" in fails(2, *check, "--raw")
 
 
+def test_check_refuses_what_training_would(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data", train=16, val=2, height=96, width=96, seed=3)
+    check = ("train", "--model", "mobile_unet", "--data", tmp_path / "data", "--check")
+    small = ("--crop", "32x32", "--width", "4")
+    assert "needs multiples of 32" in fails(2, *check, "--crop", "50x50")
+    assert "size is 50x60" in fails(2, *check, *small, "--size", "50x60")
+    assert "without a gate. Pass --cgm" in fails(2, *check, *small, "--gate-epochs", "3")
+    promise = fails(2, *check, *small, "--cgm", "--folds", "2", "--gate-open", "95")
+    assert "that takes 59 or more" in promise
+    known = ("--folds", "2", "--weights", "cells", "--crop", "32x32")
+    assert "knows the images that are held out" in fails(2, *check, *known)
+    assert "has other classes" in fails(1, *check, *small, "--teacher", "mobile_unet:camvid")
+    assert "cell" in succeeds(*check, *small, "--folds", "2").stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
+
+
 def test_training_on_val_too_gives_no_miou(tmp_path: Path) -> None:
     write_dataset(tmp_path / "data", train=2, val=1, height=32, width=32, seed=4)
     short = ("--epochs", "1", "--batch", "2", "--crop", "32x32", "--no-amp", "--width", "4")

@@ -71,6 +71,7 @@ def test_folds_without_groups_are_runs_of_neighbours(films: Dataset) -> None:
         (13, None, DatasetError, "has 12 training images, too few for 13 folds"),
         (5, "([^/]+)_", DatasetError, r"finds 4 groups .*\(dusk, noon, rain and 1 more\).*5 folds"),
         (2, "([", UsageError, "no regular expression: unterminated character set"),
+        (2, "(noon|rain|snow)_|dusk", DatasetError, "does not match 5 of 12 .*dusk_0"),
         (2, "(noon|rain|snow)_", DatasetError, "does not match 5 of 12 .*dusk_0"),
     ],
 )

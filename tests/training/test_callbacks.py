@@ -65,3 +65,14 @@ def test_with_folds_the_net_of_all_images_is_followed(data: Path, tmp_path: Path
     card = train("mobile_unet", data, tmp_path, **given, callbacks=[noted])
     assert [type(each) for each in noted.told] == [Run, Epoch, Card]
     assert noted.told[2] == card and "cross_validation" in card.metrics
+
+
+def test_a_server_that_is_away_at_the_start_ends_all(data: Path, tmp_path: Path) -> None:
+    class Away(Callback):
+        def on_start(self, run: Run) -> None:
+            raise ConnectionError
+
+    given = {"config": replace(CONFIG, gate_epochs=1), "size": (64, 64), "width": 8, "cgm": True}
+    with pytest.raises(ConnectionError):
+        train("mobile_unet", data, tmp_path, **given, folds=2, callbacks=[Away()])
+    assert not list(tmp_path.rglob("*.safetensors")), "no fold and no stage was trained"

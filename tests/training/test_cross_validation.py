@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -151,6 +152,17 @@ def test_refuses_what_knows_the_held_out_images(judged: Path, data: Path, tmp_pa
         run(data, tmp_path / "a", folds=2, teacher=seen)
     with pytest.raises(UsageError, match=r"with --weights .* Start from other weights"):
         run(data, tmp_path / "b", folds=2, initial=seen)
+    other = tmp_path / "other"
+    shutil.copytree(data, other)
+    (other / "dataset.json").write_text(
+        (data / "dataset.json").read_text().replace('"cells"', '"others"')
+    )
+    run(other, tmp_path / "later", initial=seen)
+    later = tmp_path / "later" / "best.safetensors"
+    with pytest.raises(UsageError, match=r"with --weights .*later.* was trained on cells itself"):
+        run(data, tmp_path / "b", folds=2, initial=later)
+    with pytest.raises(UsageError, match=r"with --teacher .*later.* was trained on cells itself"):
+        run(data, tmp_path / "b", folds=2, teacher=later)
     with pytest.raises(CheckpointError, match="has other folds: none of its nets"):
         run(data, tmp_path / "c", folds=4, teacher=judged)
     (judged / "folds" / "2").rename(judged / "folds" / "away")
@@ -161,9 +173,12 @@ def test_refuses_what_knows_the_held_out_images(judged: Path, data: Path, tmp_pa
         (judged / "folds" / "away").rename(judged / "folds" / "2")
 
 
-def test_refuses_other_folds_in_the_same_run(judged: Path, data: Path) -> None:
-    with pytest.raises(CheckpointError, match="divides the training images in another way"):
+def test_refuses_other_folds_in_the_same_run(judged: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="another run: folds is 2 there, and 4 here"):
         run(data, judged, folds=4)
+    shutil.copy(judged / "folds.json", tmp_path)  # of a run that was killed in its folds
+    with pytest.raises(CheckpointError, match="divides the training images in another way"):
+        run(data, tmp_path, folds=4)
 
 
 def test_refuses_a_damaged_division(data: Path, tmp_path: Path) -> None:
@@ -171,6 +186,32 @@ def test_refuses_a_damaged_division(data: Path, tmp_path: Path) -> None:
         (tmp_path / "folds.json").write_text(content)
         with pytest.raises(CheckpointError, match=said):
             run(data, tmp_path, folds=2)
+
+
+def test_frames_without_labels_are_none_that_a_fold_holds_out(
+    judged: Path, data: Path, tmp_path: Path
+) -> None:
+    frames = tmp_path / "frames"
+    shutil.copytree(data / "train" / "images", frames)
+    first = sorted(frames.iterdir())[0]
+    with pytest.raises(UsageError, match=r"all 1 frames of --unlabelled .* held-out images"):
+        run(data, tmp_path / "one", folds=2, teacher=judged, unlabelled=first)
+    run(data, tmp_path / "run", folds=2, teacher=judged, unlabelled=frames)
+    counts = [
+        json.loads((tmp_path / "run" / part / "best.json").read_text())["training"]["unlabelled"]
+        for part in ("", "folds/1", "folds/2")
+    ]
+    assert [each["frames"] for each in counts] == [16, 8, 8]
+
+
+def test_another_start_or_other_folds_are_another_run(
+    judged: Path, data: Path, tmp_path: Path
+) -> None:
+    run(data, tmp_path / "plain")
+    with pytest.raises(CheckpointError, match="another run: folds is null there, and 2 here"):
+        run(data, tmp_path / "plain", folds=2)
+    with pytest.raises(CheckpointError, match="another run: weights is null there, and "):
+        run(data, tmp_path / "plain", initial=judged / "best.safetensors")
 
 
 def test_refuses_groups_without_folds(data: Path, tmp_path: Path) -> None:

@@ -128,8 +128,25 @@ def test_card_tells_the_teacher_and_the_frames(
     assert len(training["teacher"]["sha256"]) == 64
     assert training["unlabelled"]["frames"] == 6
     assert (training["temperature"], training["teacher_weight"]) == (2.0, 0.5)
-    plain = train("mobile_unet", data, tmp_path / "plain", config=config, size=(64, 64), width=8)
+    alone = replace(config, temperature=1.0, teacher_weight=1.0)
+    plain = train("mobile_unet", data, tmp_path / "plain", config=alone, size=(64, 64), width=8)
     assert not {"teacher", "unlabelled"} & set(plain.training)
+
+
+@pytest.mark.parametrize(
+    ("changes", "option"),
+    [
+        ({"temperature": 2.0}, "--temperature without --teacher"),
+        ({"teacher_weight": 0.5}, "--teacher-weight without --teacher"),
+        ({"unlabelled_share": 0.25}, "--unlabelled-share without --unlabelled"),
+    ],
+)
+def test_options_of_a_teacher_need_one(
+    changes: dict[str, float], option: str, data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=option):
+        train("mobile_unet", data, tmp_path / "run", config=replace(SHORT, **changes))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("model", list_models())

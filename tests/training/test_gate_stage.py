@@ -13,10 +13,13 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from edgeunet.bundle.manifest import InputSpec
-from edgeunet.data.datasets import open_dataset
+from edgeunet.data.check import Contents, check_dataset
+from edgeunet.data.datasets import Dataset, open_dataset
+from edgeunet.data.fit import Fit
 from edgeunet.errors import UsageError
 from edgeunet.gate.calibrate import collect_presence
 from edgeunet.models import Checkpoint
+from edgeunet.training import loop
 from edgeunet.training.config import Progress
 from edgeunet.training.gate_stage import GATE, stage_config
 from edgeunet.training.train import train
@@ -78,7 +81,10 @@ def test_resumes_to_the_same_bits(part: str, data: Path, staged: Path, tmp_path:
 
 def test_every_fold_has_a_stage_of_its_own(data: Path, tmp_path: Path) -> None:
     config = replace(STAGED, epochs=1, gate_epochs=1, with_val=True)
-    card = train("mobile_unet", data, tmp_path, config=config, folds=2, **NET)
+    news: list[Progress] = []
+    card = train("mobile_unet", data, tmp_path, config=config, folds=2, report=news.append, **NET)
+    names = dict.fromkeys(each.run.split(", ")[-1] for each in news if "fold 1" in each.run)
+    assert list(names) == ["gate", "net"]
     assert all((tmp_path / "folds" / name / GATE / "best.safetensors").exists() for name in "12")
     assert card.metrics["gate"]["cross_fitted"] is True
 
@@ -110,6 +116,21 @@ def test_a_gate_learns_a_small_spot_in_a_whole_image(tmp_path: Path) -> None:
     assert presence[held, 1].min() > 0.8 > 0.2 > presence[~held, 1].max()
 
 
+def test_the_images_are_read_once_for_both(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Dataset] = []
+
+    def look(dataset: Dataset, fit: Fit) -> Contents:
+        seen.append(dataset)
+        return check_dataset(dataset, fit)
+
+    monkeypatch.setattr(loop, "check_dataset", look)
+    config = replace(STAGED, epochs=1, gate_epochs=1)
+    train("mobile_unet", data, tmp_path, config=config, **NET)
+    assert len(seen) == 1
+
+
 def test_the_stage_sees_whole_images() -> None:
     spec = InputSpec(height=64, width=96)
     config = stage_config(replace(STAGED, loss="hybrid", mix=0.5, patience=None), spec)
@@ -117,7 +138,10 @@ def test_the_stage_sees_whole_images() -> None:
     assert (config.gate_epochs, config.mix, config.encoder_rate) == (0, 0.0, 1.0)
 
 
-def test_refuses_nets_that_cannot_have_it(data: Path, tmp_path: Path) -> None:
+def test_refuses_nets_that_cannot_have_it_before_images_are_read(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "check_dataset", lambda *_: pytest.fail("images were read"))
     with pytest.raises(UsageError, match=r"--gate-epochs for a net without a gate\. Pass --cgm"):
         train("mobile_unet", data, tmp_path, config=STAGED, **{**NET, "cgm": False})
     unpadded = replace(STAGED, crop=(68, 68))

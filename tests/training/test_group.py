@@ -49,7 +49,13 @@ def test_alone_nothing_changes() -> None:
     ALONE.average(values)
     assert values[0] == 3 and values[1].tolist() == [0, 1, 2]
     assert ALONE.tell(0.1, CPU) == 0.1 and ALONE.leads and ALONE.record == {}
-    assert ALONE.device("cuda:3") == "cuda:3"
+    assert ALONE.device("cpu") == "cpu"
+
+
+@pytest.mark.parametrize("name", ["gpu0", "meta", "cuda:99"])
+def test_a_device_that_pytorch_cannot_use_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=rf"got --device {name}, which this PyTorch cannot use"):
+        ALONE.device(name)
 
 
 def test_each_process_has_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,7 +86,7 @@ def test_pictures_of_images_with_statistics_span_from_black_to_white() -> None:
 def test_context_and_frames_without_labels_are_striped(data: Path, tmp_path: Path) -> None:
     config = replace(SHORT, crop=(36, 52), batch_size=4)
     folder = data / "val" / "images"
-    more = {"unlabelled": folder, "padding": "valid", "width": 4}
+    more = {"unlabelled": folder, "padding": "valid", "width": 4, "size": (112, 112)}
     dataset = open_dataset(data)
     assert write_preview(tmp_path / "a.png", "unet", data, config=config, **more) == 12
     written = read_rgb(tmp_path / "a.png")

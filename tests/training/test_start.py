@@ -53,6 +53,24 @@ def test_training_starts_from_a_depth_pruned_net(data: Path, tmp_path: Path) -> 
     assert tuned.training["initial"]["pruned"] == [{"depth": 2, "of": 4}]
 
 
+def test_heads_of_as_many_other_classes_are_fresh(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    once = replace(SHORT, epochs=1, learning_rate=1e-9)
+    opened = Checkpoint.open("cells", "unet")
+    turned = (*opened.card.classes[1:], opened.card.classes[0])
+    initial = tmp_path / "turned.safetensors"
+    save_checkpoint(initial, opened.net, replace(opened.card, classes=turned))
+    for start, kept in (("cells", True), (initial, False)):
+        run = tmp_path / str(kept)
+        train("unet", data, run, config=once, size=(64, 64), initial=start)
+        head = Checkpoint.open(run / "best.safetensors").net.state_dict()["head.weight"]
+        before = opened.net.state_dict()["head.weight"]
+        assert torch.allclose(head, before, rtol=1e-3, atol=1e-4) is kept
+    told = "turned.safetensors has the classes cell, dividing, background, and the data set has"
+    assert caplog.text.count(told) == 1 and caplog.text.count("heads start anew") == 1
+
+
 def test_training_starts_from_a_net_with_other_classes(data: Path, tmp_path: Path) -> None:
     """Body and input come from the checkpoint; layers that output classes are fresh."""
     once = replace(SHORT, epochs=1, learning_rate=1e-9)

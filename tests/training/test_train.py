@@ -15,6 +15,7 @@ from edgeunet.errors import DatasetError, OutputError, ShapeError, UnknownNameEr
 from edgeunet.files import locked
 from edgeunet.models import list_models
 from edgeunet.models.checkpoints import Checkpoint
+from edgeunet.training import loop
 from edgeunet.training.config import Progress, TrainConfig
 from edgeunet.training.train import train
 from support.training import SHORT
@@ -118,9 +119,23 @@ def test_unpadded_unet_trains_on_crops_with_context(data: Path, tmp_path: Path) 
         train("unet", data, tmp_path / "x", config=replace(config, crop=(32, 32)), padding="valid")
 
 
-def test_refuses_crops_that_the_net_cannot_take(data: Path, tmp_path: Path) -> None:
+def test_refuses_crops_that_the_net_cannot_take_before_images_are_read(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "check_dataset", lambda *_: pytest.fail("images were read"))
     with pytest.raises(ShapeError, match="image is 60x64; MobileUNet needs multiples of 32"):
         train("mobile_unet", data, tmp_path, config=replace(SHORT, crop=(60, 64)))
+
+
+def test_refuses_a_size_that_the_net_cannot_take_before_images_are_read(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "check_dataset", lambda *_: pytest.fail("images were read"))
+    with pytest.raises(ShapeError, match=r"size is 50x60; UNet needs .* Pass --size 64x64"):
+        train("unet", data, tmp_path, config=SHORT, size=(50, 60), width=4)
+    config = replace(SHORT, crop=(36, 52))
+    with pytest.raises(ShapeError, match=r"image is 96x96; .* needs sides of 112 or more"):
+        train("unet", data, tmp_path, config=config, size=(96, 96), width=4, padding="valid")
 
 
 def test_gate_is_trained_and_calibrated(data: Path, tmp_path: Path) -> None:
