@@ -190,12 +190,14 @@ def pruned_card(card: Card, net: SegmentationNet, record: dict[str, Any]) -> Car
     )
 
 
-def other_pruning(folder: Path) -> CheckpointError:
-    """The error for a directory that another pruning left."""
-    return CheckpointError(
-        f"{folder} belongs to another pruning, which was not finished. Remove it, or pass another "
-        "output."
-    )
+def check_same_pruning(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """CheckpointError, with what differs, for a directory that another pruning left."""
+    other = sorted(name for name in found | wanted if found.get(name) != wanted.get(name))
+    if other:
+        raise CheckpointError(
+            f"{folder} belongs to another pruning, which was not finished, with other "
+            f"{' and '.join(other)}. Remove it, or pass another output."
+        )
 
 
 def _outputs(net: SegmentationNet, image: Tensor) -> list[Tensor]:

@@ -17,6 +17,10 @@ BETWEEN = 0.1
 """Share of the epochs of the last fine-tuning that a net gets after each round before."""
 
 
+_LESSONS = ("temperature", "teacher_weight", "unlabelled_share")
+"""Options of a teacher."""
+
+
 def finetune(
     start: Checkpoint,
     dataset: Dataset,
@@ -40,7 +44,7 @@ def finetune(
         card.model,
         dataset,
         run,
-        config=_config(card, epochs),
+        config=_config(card, epochs, taught=teacher is not None),
         size=(card.input.height, card.input.width),
         initial=start.path,
         teacher=teacher,
@@ -79,7 +83,7 @@ class Tuning:
         return self(start, run, epochs=max(1, round(BETWEEN * self.epochs)))
 
 
-def _config(card: Card, epochs: int) -> TrainConfig:
+def _config(card: Card, epochs: int, *, taught: bool = False) -> TrainConfig:
     """The options that the weights were trained with, but other epochs; defaults if not recorded.
 
     The learning rate starts as high as in the original training: Renda et al., "Comparing Rewinding
@@ -93,5 +97,7 @@ def _config(card: Card, epochs: int) -> TrainConfig:
             f"the card's training record does not fit the trainer: {error}. Correct "
             "the record, or pass --finetune-epochs 0."
         ) from None
-    # Patience is that of other epochs, and the gate has been taught.
-    return replace(config, epochs=epochs, patience=None, gate_epochs=0)
+    # Patience is that of other epochs, the gate has been taught, and val chooses the epoch.
+    config = replace(config, epochs=epochs, patience=None, gate_epochs=0, with_val=False)
+    lessons = ("unlabelled_share",) if taught else _LESSONS  # of nets that were taught otherwise
+    return replace(config, **{name: getattr(TrainConfig, name) for name in lessons})

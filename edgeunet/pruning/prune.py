@@ -20,10 +20,11 @@ from ..latency import median_latencies
 from ..models import Card, Checkpoint, Preparation, SegmentationNet, save_checkpoint
 from ..models.checkpoints import check_output, has_card
 from ..models.depth import prune_depth
+from ..models.lineage import lineage, saw_val
 from ..models.reference import validate
 from ..models.summary import count
 from ..training.teacher import open_teacher
-from .channels import other_pruning, prune_channels, pruned_card
+from .channels import check_same_pruning, prune_channels, pruned_card
 from .finetune import Tuning
 from .report import LatencyRounds, PruneReport, PruneRow
 from .rounds import Fewer, ToLatency
@@ -204,8 +205,10 @@ def _prune(output: Path, options: PruneOptions, report: Report) -> PruneReport:
         stages += channels.stages(pruned)
     timer = Timer(REFERENCE, card.input) if fewer is None else fewer.timer
     rows, stages = _measured(stages, timer, dataset, report)
+    seen = dataset is not None and saw_val(lineage(source), dataset.name)
     # In the precision of the source: FP16 weights stay FP16 and lose nothing.
-    save_checkpoint(output, stages[-1].net, stages[-1].card, half=source.half)
+    last = replace(stages[-1].card, metrics={}) if seen else stages[-1].card
+    save_checkpoint(output, stages[-1].net, last, half=source.half)
     shutil.rmtree(_run_directory(output), ignore_errors=True)
     return PruneReport(
         checkpoint=str(output),
@@ -219,6 +222,7 @@ def _prune(output: Path, options: PruneOptions, report: Report) -> PruneReport:
         teacher=options.taught_by,
         engine=timer.engine.backend,
         precision=timer.engine.precision,
+        val_seen=seen,
         rows=tuple(rows),
         environment=environment(),
     )
@@ -248,7 +252,15 @@ class _Channels:
         dataset: Dataset,
         report: Report,
     ) -> _Channels:
-        record: dict[str, Any] = {"weights": sha256(source.path)}
+        if options.epochs:  # it is trained as a net of these data, so its classes are theirs
+            card = replace(source.card, classes=dataset.classes, palette=dataset.palette)
+            source = replace(source, card=card)
+        record: dict[str, Any] = {
+            "weights": sha256(source.path),
+            "size": [source.card.input.height, source.card.input.width],
+            "images": dataset.digest,
+            "finetune_epochs": options.epochs,
+        }
         if options.raw:
             record["raw"] = True
         run = _run_directory(output)
@@ -265,8 +277,7 @@ class _Channels:
         record = {"ratio": ratio, **self.record}
         if self.tuning.epochs and has_card(start):
             opened = Checkpoint.open(start)
-            if opened.card.training["pruned"][-1] != record:
-                raise other_pruning(self.run)
+            check_same_pruning(self.run, opened.card.training["pruned"][-1], record)
             report(f"resuming in {self.run}")
             return opened
         report("choosing channels by the loss on training images")
@@ -309,10 +320,7 @@ class _Channels:
         """Write the unpruned net for the training, if it is the teacher."""
         path, source = self.run / UNPRUNED, self.source
         if self.tuning.teacher == path and not has_card(path):
-            # It is fine-tuned as a net of these data, so its classes are theirs.
-            data = self.dataset
-            card = replace(source.card, classes=data.classes, palette=data.palette)
-            save_checkpoint(path, source.net, card, half=source.half)
+            save_checkpoint(path, source.net, source.card, half=source.half)
 
     def _tell_of_gate(self) -> None:
         if self.source.card.gate is not None:

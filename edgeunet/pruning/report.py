@@ -39,6 +39,7 @@ class PruneReport:
     """Rows `before`, `pruned` and, if it was, `fine-tuned`; latencies are from one run.
 
     engine, precision: what the latencies were measured on. teacher: of the fine-tuning, in words.
+    val_seen: whether the weights before were trained on the images that mIoU is measured on.
     """
 
     checkpoint: str
@@ -52,6 +53,7 @@ class PruneReport:
     teacher: str | None
     engine: str
     precision: str
+    val_seen: bool
     rows: tuple[PruneRow, ...]
     environment: dict[str, str]
 
@@ -70,6 +72,11 @@ class PruneReport:
                 f"{row.name:<12}{row.parameters:>12,}{row.parameters / first.parameters:>6.0%}"
                 f"{row.gflops:>9.3f}{row.gflops / first.gflops:>6.0%}"
                 f"{row.latency_ms:>9.2f}{row.latency_ms / first.latency_ms:>6.0%}{miou:>9}"
+            )
+        if self.val_seen:
+            lines.append(
+                "The weights were trained on val too: mIoU tells what pruning costs, not how the "
+                "net does on images that it has not seen. The card has none."
             )
         return "\n".join([*lines, *self._rounds()])
 

@@ -27,10 +27,10 @@ from ..runtime.backends.choice import Candidate
 from ..steps import count_of
 from .channels import (
     blank,
+    check_same_pruning,
     coupled_channels,
     importances,
     names_of,
-    other_pruning,
     pruned_card,
     resolutions,
     without,
@@ -278,8 +278,8 @@ class ToLatency:
             return None
         checkpoint = Checkpoint.open(self._directory(number) / "start.safetensors")
         record = checkpoint.card.training["pruned"][-1]
-        if {name: value for name, value in record.items() if name not in _FOUND} != self.record:
-            raise other_pruning(self.folder)
+        known = {name: value for name, value in record.items() if name not in _FOUND}
+        check_same_pruning(self.folder, known, self.record)
         self.report(f"resuming in {self.folder} after round {number}")
         rounds = tuple(Round(each["share"], each["removed"]) for each in record["rounds"])
         timer = self._timer(Candidate(record["engine"], record["precision"]))

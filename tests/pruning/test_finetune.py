@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from edgeunet.data.cells import write_dataset
 from edgeunet.data.datasets import open_dataset
 from edgeunet.errors import CheckpointError
 from edgeunet.models.checkpoints import Checkpoint
@@ -51,10 +52,17 @@ def test_fine_tuning_that_was_stopped_goes_on_bit_for_bit(data: Path, tmp_path: 
     with pytest.raises(Stopped):
         prune(output, options, report=stop)
     assert not output.exists()
-    with pytest.raises(CheckpointError, match=r"parts\.finetune belongs to another pruning"):
-        prune(output, replace(options, ratio=0.25))
-    with pytest.raises(CheckpointError, match="belongs to another run"):
-        prune(output, replace(options, finetune_epochs=4))
+    other = tmp_path / "other"
+    write_dataset(other, train=4, val=2, height=64, width=64, seed=4)
+    for changes, name in (
+        ({"ratio": 0.25}, "ratio"),
+        ({"finetune_epochs": 4}, "finetune_epochs"),
+        ({"size": (32, 32)}, "size"),
+        ({"data": other}, "images"),
+    ):
+        words = rf"parts\.finetune belongs to another pruning, .* with other {name}\. Remove it"
+        with pytest.raises(CheckpointError, match=words):
+            prune(output, replace(options, **changes))
     said: list[str] = []
     prune(output, options, report=said.append)
     assert said[0].startswith("resuming in ")
@@ -62,6 +70,24 @@ def test_fine_tuning_that_was_stopped_goes_on_bit_for_bit(data: Path, tmp_path: 
     expected, found = (load_file(tmp_path / f"{n}.safetensors") for n in ("whole", "parts"))
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert not (tmp_path / "parts.finetune").exists()
+
+
+def test_nets_that_know_val_are_tuned_on_train_and_get_no_miou(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = saved(tmp_path)
+    told = json.loads(source.with_suffix(".json").read_text())
+    told |= {"data": open_dataset(data).name, "metrics": {}}
+    told["training"]["with_val"] = True
+    source.with_suffix(".json").write_text(json.dumps(told))
+    for epochs in (0, 1):
+        output = tmp_path / f"small{epochs}.safetensors"
+        report = prune(output, by_ratio(source, data, epochs=epochs))
+        assert all(row.miou is not None for row in report.rows)
+        assert "trained on val too: mIoU tells what pruning costs" in report.table()
+        assert Checkpoint.open(output).card.metrics == {}
+    assert Checkpoint.open(output).card.training["with_val"] is False
+    assert "was trained on val of cells too" in caplog.text
 
 
 def test_a_named_teacher_teaches_what_a_ratio_left(data: Path, tmp_path: Path) -> None:
@@ -92,3 +118,6 @@ def test_fine_tuning_takes_neither_patience_nor_a_stage_of_the_gate(tmp_path: Pa
     told = {"epochs": 100, "patience": 50, "gate_epochs": 9}
     config = _config(replace(card, training=told), 4)
     assert (config.epochs, config.patience, config.gate_epochs) == (4, None, 0)
+    taught = replace(card, training={"temperature": 2.0, "unlabelled_share": 0.25})
+    assert _config(taught, 4) == _config(replace(card, training={}), 4)
+    assert _config(taught, 4, taught=True).temperature == 2.0

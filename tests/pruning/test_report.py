@@ -24,6 +24,7 @@ REPORT = PruneReport(
     teacher=None,
     engine="onnxruntime",
     precision="fp32",
+    val_seen=False,
     rows=ROWS,
     environment={"processor": "a CPU"},
 )
