@@ -44,7 +44,7 @@ class Recipe:
     focus: float | None = described(
         None, "Share of the crops that are placed on rare classes.", ge=0, le=1, shown_default="0"
     )
-    seed: int | None = described(None, "Seed of weights and crops.", shown_default="0")
+    seed: int | None = described(None, "Seed of weights and crops.", shown_default="0", ge=0)
 
 
 @click.command("tune", cls=Command)

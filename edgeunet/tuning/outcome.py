@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -61,7 +62,7 @@ class Chosen:
     def command(self) -> str:
         """How to run it that way."""
         backend, *provider, precision = self.way.split()
-        words = [f"edgeunet run {self.bundle} SOURCE --backend {backend}"]
+        words = [f"edgeunet run {shlex.quote(self.bundle)} SOURCE --backend {backend}"]
         words += [f"--provider {each}" for each in provider]
         return " ".join([*words, f"--precision {precision.lower()}"])
 

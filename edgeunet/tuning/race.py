@@ -158,16 +158,22 @@ class Race:
             alive, lost = alive[:kept], [*alive[kept:], *lost]
         return [*alive, *lost]
 
-    def finish(self, runner: Runner) -> None:
-        """Train a runner on, for all the time that is left, and keep the better of its weights."""
+    def finish(self, runner: Runner) -> int:
+        """Train a runner on, for all the time that is left, and keep the better of its weights.
+
+        Returns:
+            How many epochs made it worse, and do not count; 0 if they made it better.
+        """
         epochs = self._epochs([runner], self._room)
         if epochs < 1:
-            return
-        before = runner.checkpoint
+            return 0
+        before, lessons = runner.checkpoint, runner.lessons
         best = runner.rungs[-1] if runner.rungs else -math.inf
         runner.final = self._train(runner, epochs, "the winner")
-        if runner.final < best:
-            runner.final, runner.checkpoint = best, before
+        if runner.final >= best:
+            return 0
+        runner.final, runner.checkpoint, runner.lessons = best, before, lessons
+        return epochs
 
     def extend(self, runner: Runner) -> None:
         """A last rung for a runner and the best one beside it, for all the time that is left.

@@ -14,12 +14,17 @@ from .outcome import Chosen, Outcome, Tried, precision_of
 from .race import Race, Runner, Teacher
 from .space import Configuration
 from .survey import Meter, Survey, survey
-from .target import ROOM, Target
+from .target import ROOM, Target, duration
 
 _EXPORTED: dict[Precision, Exported] = {
     "fp32": "fp32", "bf16": "fp32", "fp16": "fp16", "int8": "int8",
 }  # fmt: skip
 """What a bundle is exported for, to be run in a precision."""
+
+_NO_BUNDLE, _WRONG, _SLOW = (
+    "could not be exported", "its bundle gives wrong masks", "its bundle is too slow",
+)  # fmt: skip
+"""Fates of what was exported."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,11 @@ class _Search:
         for runner in ranking:
             key = runner.configuration.key
             if runner is ranking[0]:
-                self._race.finish(runner)
+                if worse := self._race.finish(runner):
+                    self._notes.append(
+                        f"{key} was trained for {worse} more epochs, which made it worse: the "
+                        "weights from before are used."
+                    )
             elif self._race.drop(runner) > self._request.max_drop:
                 self._notes.append(f"{key} was not tried: it loses more than --max-drop.")
                 continue
@@ -161,7 +170,7 @@ class _Search:
             )
         )
         if written.problem:
-            self._ends[each] = "could not be exported"
+            self._ends[each] = _NO_BUNDLE
             self._notes.append(f"{name} could not be exported: {written.problem}")
             return None
         times: dict[str, float] = self._ask(
@@ -169,12 +178,16 @@ class _Search:
             f"measuring the bundle of {name}",
             lambda: self._lab.times_of(written.bundle),
         )
+        if not times:
+            self._ends[each] = _WRONG
+            self._notes.append(f"{name} gives other masks than the net, on every engine here.")
+            return None
         way = self._way(times)
         if way is None:
-            best = min(times.values(), default=math.inf)
-            self._ends[each] = "its bundle is too slow"
+            self._ends[each] = _SLOW
             self._notes.append(
-                f"{name} misses the target: its bundle takes {best:.2f} ms a frame at best."
+                f"{name} misses the target: its bundle takes {min(times.values()):.2f} ms a frame "
+                "at best."
             )
             return None
         sketched = found.times[each].get(way, times[way])
@@ -236,9 +249,16 @@ class _Search:
         )
 
     def _all_missed(self) -> str:
+        target, ends = self._request.target.text, self._ends.values()
+        if _SLOW in ends:
+            return (
+                f"No bundle holds {target} when it is measured, though its net with random weights "
+                "did. Was the machine busier? Search again, or ask for less."
+            )
+        fates = "; ".join(f"{each.title}: {end}" for each, end in self._ends.items())
         return (
-            f"No bundle holds {self._request.target.text} when it is measured, though its net with "
-            "random weights did. Was the machine busier? Search again, or ask for less."
+            f"No bundle came of the nets that hold {target} with random weights ({fates}). The "
+            "notes say why."
         )
 
     def _reason(self, found: Survey, chosen: Chosen, ranking: Sequence[Runner]) -> str:
@@ -264,7 +284,12 @@ class _Search:
         return f"{why}. mIoU {chosen.miou:.2f} after {chosen.epochs} epochs{exported}."
 
     def _outcome(self, found: Survey, chosen: Chosen | None, why: str) -> Outcome:
-        request = self._request
+        request, spent = self._request, self._journal.spent
+        if spent > request.budget:
+            self._notes.append(
+                f"The search took {duration(spent)} of {duration(request.budget)}: an export, or "
+                "a training that is slower than it was timed, is not cut short."
+            )
         equal = self._race.equal_epochs if self._race is not None else 0
         return Outcome(
             model=request.model,
@@ -273,7 +298,7 @@ class _Search:
             milliseconds=request.target.milliseconds,
             max_drop=request.max_drop,
             budget=request.budget,
-            spent=self._journal.spent,
+            spent=spent,
             size=len(self._space),
             model_error=found.error if math.isfinite(found.error) else None,
             misses=tuple(found.misses),

@@ -13,13 +13,15 @@ from ..data import cells
 from ..data.check import check_dataset
 from ..data.datasets import Dataset, open_dataset
 from ..data.description import LAYOUT
-from ..doctor import processor_identity
+from ..doctor import package_versions, processor_identity
 from ..errors import UsageError, printable
 from ..fields import check, describe, described
 from ..files import check_directory, entries, locked, new_directory
 from ..models import model_class
 from ..steps import count_of
 from ..training.config import TrainConfig
+from ..training.group import check_device
+from ..training.recipe import check_loss
 from .journal import Journal
 from .lab import NetLab
 from .outcome import Outcome
@@ -77,6 +79,8 @@ class TuneOptions:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.layout is not None and self.data == cells.NAME:
+            raise UsageError(f"got --layout {self.layout} with --data {cells.NAME}. Leave it out.")
 
 
 def tune(
@@ -111,6 +115,8 @@ def tune(
     target, budget = Target.parse(options.target), seconds_of(options.budget)
     config = config or TrainConfig.for_model(options.model)
     _check_crop(options.model, config.crop)
+    check_loss(config.loss)
+    check_device(options.device)
     _check_output(output)
     dataset = None
     if options.data != cells.NAME:
@@ -118,10 +124,11 @@ def tune(
         check_dataset(dataset)
     output.mkdir(parents=True, exist_ok=True)
     with locked(output, lock=output / ".edgeunet.lock"):
-        journal = Journal(output / JOURNAL, _identity(options, config))
+        dataset = dataset or _cells(output / _DATA)
+        journal = Journal(output / JOURNAL, _identity(options, config, dataset))
         lab = NetLab(
             options.model,
-            dataset or _cells(output / _DATA),
+            dataset,
             output,
             config,
             layout=options.layout,
@@ -161,17 +168,19 @@ def _check_output(output: Path) -> None:
         )
 
 
-def _identity(options: TuneOptions, config: TrainConfig) -> dict[str, Any]:
+def _identity(options: TuneOptions, config: TrainConfig, dataset: Dataset) -> dict[str, Any]:
     """What searches in one folder have in common: all but target, points and budget.
 
     So whoever asks for another speed, or gives more time, has all that was measured already.
     """
     data = options.data if options.data == cells.NAME else str(Path(options.data).resolve())
     recipe = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(config).items()}
-    machine = " ".join(processor_identity().values())  # times belong to it
     return {
-        "model": options.model, "data": data, "layout": options.layout, **recipe,
-        "machine": machine,
+        "model": options.model, "data": data, "layout": options.layout,
+        "contents": dataset.digest, "classes": list(dataset.classes), **recipe,
+        "device": options.device,
+        # Times belong to these.
+        "machine": " ".join(processor_identity().values()), "packages": package_versions(),
     }  # fmt: skip
 
 
@@ -184,9 +193,12 @@ def _cells(folder: Path) -> Dataset:
 
 def _placed(outcome: Outcome, output: Path) -> Outcome:
     """The outcome with a copy of its bundle where users look for it."""
-    if outcome.chosen is None:
-        return outcome
     place = output / BUNDLE
+    if outcome.chosen is None:
+        if not place.exists():
+            return outcome
+        note = f"{printable(place)} is what an earlier search in this folder chose."
+        return replace(outcome, notes=(*outcome.notes, note))
     with new_directory(place, force=True, strangers=strangers_in) as folder:
         shutil.copytree(output / outcome.chosen.bundle, folder, dirs_exist_ok=True)
     return replace(outcome, chosen=replace(outcome.chosen, bundle=str(place)))

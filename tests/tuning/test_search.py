@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
@@ -14,7 +15,7 @@ from edgeunet.errors import UsageError
 from edgeunet.tuning.journal import Journal
 from edgeunet.tuning.outcome import Outcome, precision_of
 from edgeunet.tuning.race import SHARE
-from edgeunet.tuning.search import Request, search
+from edgeunet.tuning.search import Request, Written, search
 from edgeunet.tuning.space import Configuration
 from edgeunet.tuning.target import ROOM, Target
 from support.tuning import SPACE, WAYS, FakeLab, Killed
@@ -176,6 +177,32 @@ def test_export_that_fails_gives_way_to_the_next() -> None:
     everything = frozenset((each.key, p) for each in SPACE for p in ("fp32", "int8"))
     nothing = found(FakeLab(failing=everything), wanted)
     assert nothing.chosen is None and len(nothing.notes) >= 3
+    assert "No bundle came of the nets that hold p50<=1.2ms with random weights" in nothing.why
+    assert "could not be exported" in nothing.why and "busier" not in nothing.why
+
+
+def test_a_bundle_whose_masks_are_wrong_everywhere_is_no_slow_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(FakeLab, "times_of", lambda self, bundle: {})
+    outcome = found(FakeLab(), request("p50<=1.2ms"))
+    assert outcome.chosen is None and "its bundle gives wrong masks" in outcome.why
+    assert any("gives other masks than the net, on every engine" in n for n in outcome.notes)
+
+
+def test_a_search_that_took_too_long_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = FakeLab.export
+
+    def export(self: FakeLab, *given_: Any) -> Written:
+        self.seconds += 5000
+        return slow(self, *given_)
+
+    monkeypatch.setattr(FakeLab, "export", export)
+    outcome = found(FakeLab(), request("p50<=1.2ms"))
+    assert outcome.spent > outcome.budget
+    assert (
+        outcome.notes[-1].startswith("The search took ") and "is not cut short" in outcome.notes[-1]
+    )
 
 
 def test_bundles_that_are_slower_than_their_sketches_are_not_given_out() -> None:
