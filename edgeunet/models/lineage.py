@@ -32,7 +32,7 @@ def data_of(trained: Record | None) -> frozenset[str]:
         >>> sorted(data_of({"data": "roads", "epochs": 3, "initial": {"data": "streets"}}))
         ['roads', 'streets']
     """
-    return frozenset(name for _, name in _generations(trained) if name is not None)
+    return frozenset(name for _, name in _generations(trained) if isinstance(name, str))
 
 
 def saw_val(trained: Record | None, name: str) -> bool:
@@ -59,10 +59,13 @@ def tell_of_val(start: Checkpoint, name: str, consequence: str) -> None:
         )
 
 
-def _generations(trained: Record | None) -> Iterator[tuple[Record, str | None]]:
-    """Records from the last one to the first, and the data set of each."""
+def _generations(trained: object) -> Iterator[tuple[Record, object]]:
+    """Records from the last one to the first, and the data set of each.
+
+    They come from cards, which anybody may have written.
+    """
     data = None
-    while trained:
+    while isinstance(trained, Mapping):
         data = trained.get("data", data)  # that of the later ones where it is not told
         yield trained, data
         trained = trained.get("initial")

@@ -180,7 +180,8 @@ def _identity(options: TuneOptions, config: TrainConfig, dataset: Dataset) -> di
         "contents": dataset.digest, "classes": list(dataset.classes), **recipe,
         "device": options.device,
         # Times belong to these.
-        "machine": " ".join(processor_identity().values()), "packages": package_versions(),
+        "machine": " ".join(processor_identity().values()),
+        **{f"version of {name}": version for name, version in package_versions().items()},
     }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ def cells() -> Checkpoint:
     return Checkpoint.open("cells", "unet")
 
 
-def later(before: dict[str, object], **known: object) -> dict[str, object]:
+def later(before: object, **known: object) -> dict[str, object]:
     return {"data": "roads", "with_val": False, "initial": before, **known}
 
 
@@ -31,6 +31,11 @@ def test_all_generations_count() -> None:
 def test_a_generation_that_names_no_data_has_those_of_the_next() -> None:
     unnamed = {"with_val": True}
     assert saw_val(later(unnamed), "roads") and not saw_val(later(unnamed), "streets")
+
+
+@pytest.mark.parametrize("odd", ["streets", ["streets"], 3, {"data": ["streets"]}, {"data": {}}])
+def test_what_is_no_record_tells_nothing(odd: object) -> None:
+    assert data_of(later(odd)) == {"roads"} and not saw_val(later(odd), "streets")
 
 
 def test_lineage_is_what_a_card_keeps(cells: Checkpoint) -> None:
