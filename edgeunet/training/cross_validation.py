@@ -6,6 +6,7 @@ held-out images chose would look better than it is.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from ..data.folds import HELD_OUT, Fold
 from ..errors import CheckpointError, DatasetError, UsageError, printable
 from ..files import write_json
 from ..gate.calibrate import MAX_LOST, calibrate_gate, collect_presence
-from ..gate.report import Pixels, Presence, gate_report
+from ..gate.report import GateReport, Pixels, Presence, gate_report
 from ..models import Checkpoint
 from ..models.reference import Evaluation, evaluate_on, reference_mask
 from .config import WEIGHTS, Progress, TrainConfig
@@ -30,6 +31,8 @@ FOLDS = "folds"
 """The folder of a run that holds the runs of its folds, by their names."""
 DIVISION = "folds.json"
 """The file of a run that tells which images each fold holds out."""
+
+_log = logging.getLogger(__name__)
 
 _MOST_BYTES = 64 << 20  # a million images
 
@@ -119,6 +122,30 @@ def cross_fit(
     found = gate_report(judged.presence, judged.pixels, thresholds=thresholds, classes=classes)
     told = {"max_lost": MAX_LOST, "margin": 0.0, "open_on": open_on, "cross_fitted": True}
     return thresholds, {**told, **encode(found)}
+
+
+def tell_of_kept_gate(kept: Checkpoint, dataset: Dataset) -> None:
+    """Warn where a net's gate is open on less of val than cross-fitting promised.
+
+    The promise is that of the folds' nets. This one has seen more images, and its scores may lie
+    elsewhere.
+    """
+    assert kept.card.gate is not None
+    promised = GateReport.of_record(kept.card.metrics["gate"])
+    presence, pixels = collect_presence(kept.net, dataset, kept.card.input)
+    found = gate_report(presence, pixels, thresholds=kept.card.gate, classes=kept.card.classes)
+    for ours, theirs in zip(found.classes, promised.classes, strict=True):
+        share, bound = ours.open_where_held, theirs.open_at_least
+        if share is not None and bound is not None and share < bound:
+            _log.warning(
+                "the gate of '%s' is open on %.1f %% of the %d images of val that hold it, but the "
+                "folds' nets are on at least %.1f %%, with 95 %% confidence. Choose its thresholds "
+                "by `edgeunet gate` on images that this net has not seen.",
+                printable(ours.name),
+                100 * share,
+                ours.held,
+                100 * bound,
+            )
 
 
 def of_fold(config: TrainConfig) -> TrainConfig:

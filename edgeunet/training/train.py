@@ -14,7 +14,7 @@ from ..data.datasets import Dataset
 from ..data.folds import Fold, split_folds
 from ..errors import UsageError
 from ..gate.calibrate import closed_at_most
-from ..models import Card
+from ..models import Card, Checkpoint
 from ..models.lineage import data_of, lineage
 from .callbacks import Callback
 from .config import WEIGHTS, Progress, TrainConfig
@@ -30,6 +30,7 @@ from .cross_validation import (
     in_turn,
     keep_division,
     teacher_of,
+    tell_of_kept_gate,
 )
 from .gate_stage import check_gate_stage
 from .group import Group, leading
@@ -200,7 +201,10 @@ class _Task:
                 page.judged, report = self._judge(trainer, self.folds, report)
             return report
 
-        return self.recipe.finish(trainer, report, callbacks, first=judge)
+        card = self.recipe.finish(trainer, report, callbacks, first=judge)
+        if trainer.gate is not None and self.recipe.config.validates:
+            tell_of_kept_gate(Checkpoint.open(self.output / WEIGHTS), trainer.dataset)
+        return card
 
     def _judge(
         self, trainer: Trainer, folds: tuple[Fold, ...], report: Report

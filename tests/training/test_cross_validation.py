@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from edgeunet.gate.calibrate import MAX_LOST, calibrate_gate, collect_presence
 from edgeunet.models import Checkpoint
 from edgeunet.models.reference import evaluate_on, reference_mask
 from edgeunet.training.config import Progress, TrainConfig
-from edgeunet.training.cross_validation import of_fold
+from edgeunet.training.cross_validation import of_fold, tell_of_kept_gate
 from edgeunet.training.train import train
 from support.training import SHORT
 
@@ -269,6 +270,24 @@ def test_thresholds_come_from_nets_that_have_not_seen_the_images(
     told = card["metrics"]["gate"]
     assert told["cross_fitted"] is True and told["open_on"] == 0.5 and told["images"] == 16
     assert [each["held"] for each in told["classes"]] == (pixels > 0).sum(0).tolist()
+
+
+def test_a_kept_gate_that_is_shut_more_often_than_promised_is_told_of(
+    flawed: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(flawed, tmp_path / "run", folds=2, cgm=True)
+    caplog.clear()
+    opened = Checkpoint.open(tmp_path / "run" / "best.safetensors")
+    presence, pixels = collect_presence(opened.net, open_dataset(flawed), opened.card.input)
+    held = presence[pixels[:, 1] > 0, 1]
+    between = float(np.sort(held)[-1])  # open on one of the two images of val that hold a cell
+    card = replace(opened.card, gate=(0.0, between, 0.0))
+    gate = deepcopy(card.metrics["gate"])
+    gate["classes"][1]["open_at_least"] = 0.75
+    metrics = {**card.metrics, "gate": gate}
+    tell_of_kept_gate(replace(opened, card=replace(card, metrics=metrics)), open_dataset(flawed))
+    told = "'cell' is open on 50.0 % of the 2 images of val that hold it, but the folds' nets are"
+    assert told in caplog.text and "on at least 75.0 %" in caplog.text
 
 
 def test_refuses_vain_promises_of_a_gate_before_it_trains(flawed: Path, tmp_path: Path) -> None:
