@@ -130,8 +130,9 @@ class _Search:
             key = runner.configuration.key
             if runner is ranking[0]:
                 if worse := self._race.finish(runner):
+                    many = "s" if worse > 1 else ""
                     self._notes.append(
-                        f"{key} was trained for {worse} more epochs, which made it worse: the "
+                        f"{key} was trained for {worse} more epoch{many}, which made it worse: the "
                         "weights from before are used."
                     )
             elif self._race.drop(runner) > self._request.max_drop:

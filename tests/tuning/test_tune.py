@@ -54,7 +54,7 @@ def test_from_a_data_set_to_a_bundle_and_once_more(
         segmenter.self_check()
         assert segmenter.manifest.arguments["width"] == 8
     (epochs,) = (each.epochs for each in outcome.tried if each.key == chosen.key)
-    worse = any("1 more epochs, which made it worse" in note for note in outcome.notes)
+    worse = any("1 more epoch, which made it worse" in note for note in outcome.notes)
     assert epochs == chosen.epochs == (1 if worse else 2)
     assert outcome.equal_epochs == 1 and outcome.size == 2
     kept = json.loads((output / "tune.json").read_text())
