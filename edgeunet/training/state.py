@@ -52,12 +52,24 @@ class StateFile:
             raise CheckpointError(
                 f"{self._path} lacks {', '.join(missing)}. Remove it to start again."
             )
-        if other := _differences(json.loads(state["run"]), json.loads(self._run)):
+        if other := _differences(self._kept_run(state["run"]), json.loads(self._run)):
             raise CheckpointError(
                 f"{self._path} belongs to another run: {'; '.join(other)}. Use the same "
                 "arguments, or another output directory."
             )
         return {name: state[name] for name in names}
+
+    def _kept_run(self, text: Any) -> dict[str, Any]:
+        """The run that a state names; CheckpointError if it names none."""
+        try:
+            found = json.loads(text)
+        except (TypeError, ValueError, RecursionError):  # anybody may have written the file
+            found = None
+        if not isinstance(found, dict):
+            raise CheckpointError(
+                f"{self._path} does not tell of which run it is. Remove it to start again."
+            )
+        return found
 
     def write(self, state: Mapping[str, Any]) -> None:
         """Replace the state by this one: tensors and plain values."""

@@ -29,6 +29,13 @@ def test_what_was_written_is_read_by_the_same_run_alone(tmp_path: Path) -> None:
         StateFile(tmp_path, run).read(("net", "optimizer", "log"))
 
 
+@pytest.mark.parametrize("text", ["{", "[]", 3, "[" * 100_000])
+def test_a_state_that_names_no_run_is_refused(text: object, tmp_path: Path) -> None:
+    torch.save({"run": text}, tmp_path / "last.pt")
+    with pytest.raises(CheckpointError, match=r"last\.pt does not tell of which run it is"):
+        StateFile(tmp_path, {}).read(())
+
+
 def test_is_due_again_after_a_time_that_follows_from_what_saving_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
