@@ -51,8 +51,8 @@ Tell = Callable[[str], None]
 class Unlabelled:
     """Frames without labels.
 
-    name: what a card calls them. files: an image each, all of which can be read. sha256: of their
-    contents in this order. unreadable: number of frames that were left out.
+    name: what a card calls them. files: an image each, all of which can be read. hashes: SHA-256 of
+    their contents. unreadable: number of frames that were left out.
 
     Example:
         >>> from pathlib import Path; from edgeunet.bundle.manifest import InputSpec
@@ -64,7 +64,7 @@ class Unlabelled:
 
     name: str
     files: tuple[Path, ...]
-    sha256: str
+    hashes: tuple[str, ...]
     unreadable: int = 0
 
     @classmethod
@@ -86,7 +86,7 @@ class Unlabelled:
         """
         files, unreadable = _files_at(Path(where), where, spec, folder, tell)
         fit = Fit(spec, channels=spec.channels, tell=tell)
-        digest, readable, faults = hashlib.sha256(), [], []
+        hashes, readable, faults = [], [], []
         for path in files:
             try:
                 content = read_bytes(path)
@@ -94,7 +94,7 @@ class Unlabelled:
             except (FrameError, SourceError) as error:
                 faults.append(str(error))
                 continue
-            digest.update(hashlib.sha256(content).digest())
+            hashes.append(hashlib.sha256(content).hexdigest())
             readable.append(path)
         if not readable:
             raise SourceError(
@@ -103,7 +103,7 @@ class Unlabelled:
             )
         _tell_of(faults, len(faults), len(files), where, tell)
         name = printable(Path(where).absolute().name)
-        return cls(name, tuple(readable), digest.hexdigest(), unreadable + len(faults))
+        return cls(name, tuple(readable), tuple(hashes), unreadable + len(faults))
 
     def without(self, images: Sequence[Path]) -> Unlabelled:
         """The frames that are none of these images, by their contents.
@@ -112,17 +112,20 @@ class Unlabelled:
             UsageError: none is left.
         """
         known = {sha256(path) for path in images}
-        files = tuple(path for path in self.files if sha256(path) not in known)
-        if not files:
+        pairs = zip(self.files, self.hashes, strict=True)
+        kept = [(path, content) for path, content in pairs if content not in known]
+        if not kept:
             raise UsageError(
                 f"all {len(self.files)} frames of --unlabelled {self.name} are held-out images of "
                 "a fold, which its net must not see. Pass other frames."
             )
-        if len(files) == len(self.files):
-            return self
-        digest = hashlib.sha256(self.sha256.encode())
-        digest.update(repr([path.name for path in files]).encode())
-        return replace(self, files=files, sha256=digest.hexdigest())
+        files, hashes = zip(*kept, strict=True)
+        return replace(self, files=files, hashes=hashes)
+
+    @property
+    def sha256(self) -> str:
+        """Of all contents, in this order."""
+        return hashlib.sha256(b"".join(map(bytes.fromhex, self.hashes))).hexdigest()
 
     @property
     def record(self) -> dict[str, Any]:

@@ -262,7 +262,7 @@ def test_batches_do_not_depend_on_the_number_of_workers_nor_draw_from_pytorch(
 def test_frames_are_mixed_among_labelled_images_in_their_share(
     size: int, labelled: int, wanted: str
 ) -> None:
-    frames = Unlabelled("more", tuple(map(Path, "xyz")), "")
+    frames = Unlabelled("more", tuple(map(Path, "xyz")), ())
     crops = UnlabelledCrops(
         frames, SPEC, Augmentation((8, 8), (1, 1)), Photometry(), size=size, steps=1
     )
