@@ -98,7 +98,8 @@ class _Conversation:
                 self._busy = True
                 tasks.start_soon(self._answer, frame)
             if self._end is not None:
-                await self._socket.close(self._end.code, self._end.reason)
+                with suppress(WebSocketDisconnect):  # the client may have left meanwhile
+                    await self._socket.close(self._end.code, self._end.reason)
             tasks.cancel_scope.cancel()
 
     async def _next(self) -> bytes | None:

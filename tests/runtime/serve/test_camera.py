@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.websockets import WebSocket
 from websockets.exceptions import InvalidStatus
 from websockets.frames import Opcode
 
 from edgeunet.runtime.frames import Frame
 from edgeunet.runtime.serve.app import Bounds
-from edgeunet.runtime.serve.uploads import Limits
+from edgeunet.runtime.serve.camera import Cameras
+from edgeunet.runtime.serve.hub import Hubs
+from edgeunet.runtime.serve.uploads import Limits, Uploads
 from support.bombs import jpeg_of_scans, png_of_size
 from support.cameras import HANDSHAKE, OPENING, ask, camera, end_of, wire
 from support.media import write_video
-from support.serving import Client, png, read_record, serving, wait_for
+from support.serving import WAIT, Client, png, read_record, serving, wait_for
 
 TOKEN = "an open secret"
 BOUNDS = Bounds(
@@ -112,6 +117,32 @@ def test_client_that_keeps_no_pace_is_closed(server: Client, sent: bytes, reason
         client.socket.sendall(sent)
         code, told = end_of(client)
     assert (code, reason in (told or "")) == (1008, True)
+
+
+def test_client_that_has_left_when_it_is_closed_is_no_error() -> None:
+    sent = []
+
+    async def receive() -> dict[str, str]:
+        if sent:
+            await asyncio.sleep(WAIT)
+        return {"type": "websocket.connect"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message["type"])
+        if message["type"] == "websocket.close":
+            raise OSError  # Uvicorn's answer when the client is gone
+
+    async def serve() -> None:
+        cameras = Cameras(Hubs([]), uploads, {"png": lambda *_: b""})
+        scope = {"type": "websocket", "query_string": b"", "headers": []}
+        await cameras.serve(WebSocket(scope, receive, send))
+
+    uploads = Uploads(lambda _: pytest.fail("no frame came"), Limits(seconds=0.01))
+    try:
+        asyncio.run(serve())
+    finally:
+        uploads.close()
+    assert sent == ["websocket.accept", "websocket.close"]
 
 
 # Who may come in
