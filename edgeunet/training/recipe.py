@@ -31,7 +31,7 @@ from .group import ALONE, Group
 from .history import Epoch
 from .inputs import input_for
 from .loop import Trainer
-from .start import load_encoder_file, load_start, structure_for, tell_of_classes
+from .start import load_encoder_file, load_start, structure_for, tell_of_fresh
 from .teacher import open_teacher
 from .unlabelled import Unlabelled
 
@@ -110,12 +110,12 @@ class Recipe:
     def check_start(self, net: SegmentationNet, classes: Sequence[str]) -> None:
         """CheckpointError for weights to start from that do not fit a net, which stays as it is.
 
-        A warning tells of heads that are not used.
+        A warning tells of layers that start anew.
         """
         net = deepcopy(net)
         if self.start is not None:
             load_start(net, self.start, classes)
-            tell_of_classes(self.start, classes)
+            tell_of_fresh(net, self.start, classes)
         if self.encoder_weights is not None:
             load_encoder_file(net, self.encoder_weights)
 

@@ -11,13 +11,16 @@ from torch import nn
 
 from ..errors import printable
 from ..models import Card, Checkpoint, SegmentationNet
+from ..models.backbone import BackboneUNet
 from ..models.base import PER_CLASS
 from ..models.checkpoints import has_card
 from ..models.foreign import judge_encoder, load_encoder
-from ..models.state_dict import load_weights, read_tensors
+from ..models.state_dict import load_weights, read_tensors, shapes_of
 from ..models.structure import Structure
 
 _log = logging.getLogger(__name__)
+
+_DECODER = "decoder."  # of a `BackboneUNet`
 
 
 def structure_for(card: Card, *, num_classes: int) -> Structure | None:
@@ -33,7 +36,8 @@ def structure_for(card: Card, *, num_classes: int) -> Structure | None:
 def load_start(net: SegmentationNet, start: Checkpoint, classes: Sequence[str]) -> None:
     """Copy a checkpoint's weights into a net that is to be trained.
 
-    Heads and gate keep their fresh weights if the checkpoint lacks them or has other classes.
+    Heads and gate keep their fresh weights if the checkpoint lacks them or has other classes; a
+    decoder does if the checkpoint has another one on the same encoder.
 
     Args:
         classes: of the net, by id.
@@ -41,28 +45,44 @@ def load_start(net: SegmentationNet, start: Checkpoint, classes: Sequence[str]) 
     Raises:
         CheckpointError: the rest of the net differs in any layer.
     """
-    given = start.net.state_dict()
+    given, ours = start.net.state_dict(), net.state_dict()
     tensors = {name: tensor for name, tensor in given.items() if not name.startswith(PER_CLASS)}
+    if _has_other_decoder(start, net):
+        # A lighter decoder may also leave out the last stages of the encoder.
+        tensors = {name: tensor for name, tensor in tensors.items() if name in ours}
+        tensors |= {name: fresh for name, fresh in ours.items() if name.startswith(_DECODER)}
     others = _has_others(start, classes)
-    for name, fresh in net.state_dict().items():
+    for name, fresh in ours.items():
         if name.startswith(PER_CLASS):
             kept = fresh if others else given.get(name, fresh)
             tensors[name] = kept if kept.shape == fresh.shape else fresh
     load_weights(net, tensors, source=str(start.path))
 
 
-def tell_of_classes(start: Checkpoint, classes: Sequence[str]) -> None:
-    """Warn of weights whose heads are not used, see `load_start`."""
+def tell_of_fresh(net: SegmentationNet, start: Checkpoint, classes: Sequence[str]) -> None:
+    """Warn of layers that do not begin with a checkpoint's weights, see `load_start`."""
+    path = printable(start.path)
     if _has_others(start, classes):
         known, ours = (", ".join(map(printable, names)) for names in (start.card.classes, classes))
         text = "the heads start anew: %s has the classes %s, and the data set has %s."
-        _log.warning(text, printable(start.path), known, ours)
+        _log.warning(text, path, known, ours)
+    if _has_other_decoder(start, net):
+        _log.warning("the decoder starts anew: %s has another one.", path)
 
 
 def _has_others(start: Checkpoint, classes: Sequence[str]) -> bool:
     """Whether weights are of other classes; without a card, only their number is known."""
     known = start.card.classes
     return known != tuple(classes) if has_card(start.path) else len(known) != len(classes)
+
+
+def _has_other_decoder(start: Checkpoint, net: SegmentationNet) -> bool:
+    """Whether a checkpoint has a net's encoder, but another decoder on it."""
+    given = start.net
+    if not isinstance(net, BackboneUNet) or not isinstance(given, BackboneUNet):
+        return False
+    same = net.encoder_name == given.encoder_name
+    return same and shapes_of(net.decoder) != shapes_of(given.decoder)
 
 
 def load_encoder_file(net: SegmentationNet, checkpoint: Path) -> dict[str, str]:

@@ -143,3 +143,41 @@ def test_training_starts_from_a_classifiers_encoder(data: Path, tmp_path: Path) 
     net = Checkpoint.open(tmp_path / "run" / "best.safetensors").net
     found = net.get_submodule("encoder.stem.0").weight
     torch.testing.assert_close(found, classifier.features[0][0].weight, rtol=1e-3, atol=1e-4)
+
+
+def test_other_decoder_starts_anew_on_the_same_encoder(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    once = replace(SHORT, epochs=1, learning_rate=1e-9)
+    full, light = tmp_path / "full", tmp_path / "light"
+    train("mobile_unet", data, full, config=once, size=(64, 64), width=8)
+    trained = full / "best.safetensors"
+    card = train(
+        "mobile_unet", data, light, config=once, size=(64, 64), initial=trained, decoder="light"
+    )
+    assert card.arguments == {"num_classes": 3, "in_channels": 3, "width": 8, "decoder": "light"}
+    before = Checkpoint.open(trained).net.get_submodule("encoder").state_dict()
+    after = Checkpoint.open(light / "best.safetensors").net.get_submodule("encoder").state_dict()
+    assert len(before) > len(after) > 200, "light lacks the last stage"
+    for name, tensor in after.items():
+        if name.endswith("weight"):
+            torch.testing.assert_close(tensor, before[name], rtol=1e-3, atol=1e-4)
+    assert caplog.text.count("the decoder starts anew: ") == 1
+    assert "heads start anew" not in caplog.text
+
+
+def test_other_decoder_does_not_excuse_another_encoder(data: Path, tmp_path: Path) -> None:
+    full = tmp_path / "full"
+    once = replace(SHORT, epochs=1)
+    train("mobile_unet", data, full, config=once, size=(64, 64), width=8)
+    with pytest.raises(CheckpointError, match=r"does not fit MobileUNet .* encoder\.stem\.0"):
+        train(
+            "mobile_unet",
+            data,
+            tmp_path / "light",
+            config=once,
+            size=(64, 64),
+            initial=full / "best.safetensors",
+            width=16,
+            decoder="light",
+        )
