@@ -161,7 +161,7 @@ CONFIG = "config.toml"
 def _use_recipe(ctx: click.Context, param: click.Parameter, model: str) -> str:
     """Make what the variant's paper trains with the default of its options."""
     recipe = TrainConfig.for_model(model)
-    names = ("loss", "border", "elastic")
+    names = ("loss", "elastic")
     # What --config says goes before it.
     defaults = {name: getattr(recipe, name) for name in names}
     ctx.default_map = {**defaults, **(ctx.default_map or {})}

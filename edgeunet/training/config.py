@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import UsageError
 from ..fields import check, described
 from .augment import Flip
-from .losses import LOSSES
+from .losses import LOSSES, WEIGHTED
 from .photometry import PHOTOMETRY
 
 WEIGHTS = "best.safetensors"
@@ -25,7 +25,7 @@ class TrainConfig:
     to 0 follows. ema: decay of the weights' moving average, which is validated and saved.
     validate_every: epochs from one validation to the next; 0 keeps the last epoch. patience: looked
     at after each validation, so that with 5 epochs between two of them 6 to 10 are the same.
-    loss: a name in `LOSSES`. border: w0 of `weight_map`. focus: see `Focus`. mix: see
+    loss: a name in `LOSSES`. border: w0 of `WeightMaps`. focus: see `Focus`. mix: see
     `mix_classes`. temperature, teacher_weight: 1 as in Yang et al., CVPR 2022 (arXiv 2204.06986),
     pixel by pixel. unlabelled_share: a half as in Yang et al., CVPR 2023 (arXiv 2208.09910); an
     epoch stays a pass over the labelled images.
@@ -74,9 +74,9 @@ class TrainConfig:
         metavar="NAME",
         shown_default=_PAPER,
     )
-    border: float = described(
-        0.0,
-        "Extra weight between touching instances, for weighted_cross_entropy.",
+    border: float | None = described(
+        None,
+        f"Extra weight between touching instances, for {WEIGHTED} alone.",
         ge=0,
         shown_default=_PAPER,
     )
@@ -117,6 +117,11 @@ class TrainConfig:
             raise UsageError(
                 f"scale is {self.scale[0]:g} to {self.scale[1]:g}; the smaller zoom comes first."
             )
+        if self.border is not None and self.loss != WEIGHTED:
+            raise UsageError(
+                f"border is {self.border:g}, but the loss {self.loss} gives borders no weight. "
+                f"Leave it out, or train with the loss {WEIGHTED}."
+            )
         if self.patience is not None:
             self._check_patience(self.patience)
 
@@ -155,7 +160,7 @@ class TrainConfig:
 
 RECIPES = {
     # Ronneberger et al., arXiv 1505.04597, sections 3 and 3.1.
-    "unet": TrainConfig(loss="weighted_cross_entropy", border=10.0, elastic=10.0),
+    "unet": TrainConfig(loss=WEIGHTED, elastic=10.0),
     "unetpp": TrainConfig(loss="cross_entropy_pixel_dice"),
     "unet3p": TrainConfig(loss="hybrid"),
 }

@@ -22,8 +22,9 @@ from ..data.samples import Sample
 from ..metrics import Mask
 from .augment import Augmentation, Geometry, Point, Warp
 from .config import TrainConfig
+from .losses import WEIGHTED
 from .photometry import PHOTOMETRY, Light, Photometry
-from .weight_map import WeightMaps, class_weights
+from .weight_map import BORDER, WeightMaps, class_weights
 
 
 @dataclass(frozen=True)
@@ -198,10 +199,10 @@ def crops_for(
     weight_maps = None
     splits = ("train", "val") if config.with_val else ("train",)
     pixels = np.concatenate([getattr(contents, name).by_image for name in splits])
-    if config.loss == "weighted_cross_entropy":
-        weight_maps = WeightMaps(
-            output / "weight_maps", border=config.border, balance=class_weights(pixels.sum(0))
-        )
+    if config.loss == WEIGHTED:
+        border = BORDER if config.border is None else config.border
+        balance = class_weights(pixels.sum(0))
+        weight_maps = WeightMaps(output / "weight_maps", border=border, balance=balance)
     return Crops(
         [sample for name in splits for sample in dataset.samples(name)],
         spec,

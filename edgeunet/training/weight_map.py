@@ -2,7 +2,7 @@
 
 Ronneberger et al., MICCAI 2015 (arXiv 1505.04597), section 3, equation 2:
 w(x) = w_c(x) + w0 exp(-(d1(x) + d2(x))² / (2 sigma²)). d1 and d2 are the distances to the borders
-of the nearest and the second nearest instance, and sigma is 5 pixels.
+of the nearest and the second nearest instance; w0 is 10, and sigma 5 pixels.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from ..metrics import IGNORE, Mask
 Instances = npt.NDArray[np.int32]
 Weights = npt.NDArray[np.float32]
 
+BORDER = 10.0
+"""Weight w0 of the border term."""
 SIGMA = 5.0
 """Width of the border term, pixels."""
 

@@ -42,7 +42,7 @@ def test_training_has_the_defaults_of_the_paper(came: list[TrainConfig], tmp_pat
         TrainConfig.for_model("unet", loss="hybrid", elastic=0.0, **changes),
         TrainConfig.for_model("resunet", **changes),
     ]
-    assert came[0].border == 10.0
+    assert (came[0].loss, came[0].elastic) == ("weighted_cross_entropy", 10.0)
 
 
 def test_file_of_options_goes_before_the_papers_and_behind_the_command_line(
@@ -54,7 +54,7 @@ def test_file_of_options_goes_before_the_papers_and_behind_the_command_line(
     assert fails(2, "train", *words) == "error: seen\n"
     changes: dict[str, Any] = {"batch_size": 2, "learning_rate": 1e-4, "elastic": 0.5}
     assert came == [TrainConfig.for_model("unet", **changes)]
-    assert came[0].border == 10.0, "the paper's"
+    assert came[0].loss == "weighted_cross_entropy", "the paper's"
 
 
 def interrupted(*_: object) -> None:

@@ -63,6 +63,16 @@ def test_recipe_of_the_paper_is_kept_except_for_changes() -> None:
     assert (unet.loss, unet.border, unet.elastic) == ("weighted_cross_entropy", 1.0, 10.0)
 
 
+def test_weight_of_borders_needs_the_loss_that_has_one() -> None:
+    told = "border is 5, but the loss cross_entropy_dice gives borders no weight. Leave it out"
+    with pytest.raises(UsageError, match=told):
+        TrainConfig(border=5.0)
+    with pytest.raises(UsageError, match="the loss hybrid gives"):
+        TrainConfig.for_model("unet", border=0.0, loss="hybrid")
+    TrainConfig(loss="weighted_cross_entropy", border=5.0)
+    TrainConfig.for_model("unet", loss="hybrid")
+
+
 def test_clock_tells_rate_and_what_remains_since_the_resumption(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -74,8 +84,3 @@ def test_clock_tells_rate_and_what_remains_since_the_resumption(
     assert progress.rate == pytest.approx(25)  # 250 images in 10 s
     assert progress.remaining == pytest.approx(10)
     assert (progress.epoch, progress.loss, progress.miou) == (3, 0.2, None)
-
-
-def test_unknown_loss_lists_the_known_names() -> None:
-    with pytest.raises(UnknownNameError, match=r"unknown loss 'lovasz'.*hybrid"):
-        TrainConfig(loss="lovasz")

@@ -12,16 +12,20 @@ from .gate import gate_loss, place_loss
 from .hybrid import hybrid
 from .target import SegmentationLoss, Target
 
+WEIGHTED = "weighted_cross_entropy"
+"""The loss in `LOSSES` that gives each pixel a weight of its own, see `WeightMaps`."""
+
 LOSSES: dict[str, SegmentationLoss] = {
     "cross_entropy_dice": cross_entropy_dice,
     "cross_entropy_pixel_dice": cross_entropy_pixel_dice,
     "hybrid": hybrid,
-    "weighted_cross_entropy": weighted_cross_entropy,
+    WEIGHTED: weighted_cross_entropy,
 }
 
 
 __all__ = [
     "LOSSES",
+    "WEIGHTED",
     "SegmentationLoss",
     "Target",
     "cross_entropy_dice",
