@@ -96,12 +96,18 @@ class Trainer:
         self.dataset, self.output, self.spec, self.config = dataset, output, spec, config
         self.device, self.workers, self.group = torch.device(device), workers, group
         self.structure = None if structure is None else dict(structure)  # of a pruned net
-        self.net = self._new_net()  # before the images are read: it refuses crops and options
-        self.fit = Fit(spec)
-        self.contents = contents or check_dataset(dataset, self.fit)
+        self.net = self._new_net()  # it and its optimizer refuse options: so before images are read
         self.memory_format = training_format(self.net, self.device)
         self.net.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
         self.averaged = Average(self.net, decay=config.ema)
+        self.optimizer = adamw(
+            self.net,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            encoder_rate=config.encoder_rate,
+        )
+        self.fit = Fit(spec)
+        self.contents = contents or check_dataset(dataset, self.fit)
         self.crops = crops_for(
             dataset, self.contents, output, spec=spec, config=config, margin=self.net.margin
         )
@@ -118,12 +124,6 @@ class Trainer:
         if teacher is not None:
             self.lessons["teacher"] = teacher.record
             teacher.size_for(*(side + 2 * self.net.margin for side in config.crop))
-        self.optimizer = adamw(
-            self.net,
-            learning_rate=config.learning_rate,
-            weight_decay=config.weight_decay,
-            encoder_rate=config.encoder_rate,
-        )
         total = config.epochs * self.steps
         warmup = max(1, round(config.warmup * total))
         self.schedule = warmup_cosine(self.optimizer, warmup=warmup, total=total)

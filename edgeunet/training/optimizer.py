@@ -11,6 +11,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, update_bn
 from torch.utils.data import DataLoader
 
+from ..errors import UsageError
+
+_ENCODER = "encoder."
+
 
 def adamw(
     net: nn.Module, *, learning_rate: float, weight_decay: float, encoder_rate: float = 1.0
@@ -20,10 +24,18 @@ def adamw(
     Args:
         encoder_rate: learning rate of `net.encoder`, as a share of the others'. A pretrained
             encoder keeps more of what it knows with a smaller one.
+
+    Raises:
+        UsageError: an encoder is to learn at another rate, and the net has none by itself.
     """
+    if encoder_rate != 1 and not any(name.startswith(_ENCODER) for name in net.state_dict()):
+        raise UsageError(
+            f"encoder_rate is {encoder_rate:g} (--encoder-lr), but {type(net).__name__} has no "
+            "encoder apart from its decoder. Leave it out."
+        )
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
-        rate = learning_rate * (encoder_rate if name.startswith("encoder.") else 1.0)
+        rate = learning_rate * (encoder_rate if name.startswith(_ENCODER) else 1.0)
         decay = weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
     return torch.optim.AdamW(

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from edgeunet.errors import UsageError
 from edgeunet.training.optimizer import Average, adamw, warmup_cosine
+from edgeunet.training.train import train
+from support.training import SHORT
 
 
 def test_only_kernels_decay() -> None:
@@ -30,6 +36,13 @@ def test_encoder_learns_at_its_share_of_the_rate() -> None:
     assert rates[2, 4, 1, 1] == rates[2,] == pytest.approx(0.1)
     schedule = warmup_cosine(optimizer, warmup=2, total=10)
     assert sorted(set(schedule.get_last_lr())) == pytest.approx([0.0125, 0.05])
+
+
+def test_rate_of_an_encoder_needs_one(data: Path, tmp_path: Path) -> None:
+    told = r"encoder_rate is 0\.5 \(--encoder-lr\), but UNetPP has no encoder apart"
+    config = replace(SHORT, encoder_rate=0.5)
+    with pytest.raises(UsageError, match=told):
+        train("unetpp", data, tmp_path, config=config, size=(64, 64), width=4)
 
 
 def test_learning_rate_rises_and_falls_to_zero() -> None:
