@@ -31,12 +31,14 @@ class SplitContents:
     """One split.
 
     by_image: pixels (M, C) of each class in each image. turned: number of images that EXIF turns.
-    skipped: a text for each kind of file that is not used.
+    skipped: a text for each kind of file that is not used. copies: pairs of images whose files are
+    the same under two names, the first one in the order of the data set before the other.
     """
 
     by_image: Pixels
     turned: int = 0
     skipped: tuple[str, ...] = ()
+    copies: tuple[tuple[Path, Path], ...] = ()
 
     @property
     def images(self) -> int:
@@ -63,6 +65,7 @@ class SplitContents:
             "holding": self.holding.tolist(),
             "turned": self.turned,
             "skipped": list(self.skipped),
+            "copies": [[str(path) for path in pair] for pair in self.copies],
         }
 
 
@@ -124,6 +127,11 @@ class Contents:
                     f"{split_name}: EXIF turns {split.turned} of {split.images} images; their "
                     "masks have the size of the turned ones"
                 )
+            if split.copies:
+                first, other = (printable(path.name) for path in split.copies[0])
+                count = len(split.copies)
+                many = "1 image is a copy" if count == 1 else f"{count} images are copies"
+                lines.append(f"{split_name}: {many} of others, such as {other} of {first}")
             lines += [f"{split_name}: not used of {text}" for text in split.skipped]
         lines += [f"not used: {printable(text)}" for text in self.unused]
         if self.depth != "uint8":
@@ -187,20 +195,22 @@ def survey(
         split = dataset.split(name)
         pixels = np.zeros((len(split.samples), len(dataset.classes)), np.int64)
         turned = 0
+        copies = []
         for index, sample in enumerate(split.samples):
             try:
                 content = read_bytes(sample.image)
                 turned += is_turned(content)
                 picture = decode_only(content, name=str(sample.image))
                 values.add(picture, str(sample.image))
-                twins.add(name, sample.image, content, picture)
+                if (first := twins.add(name, sample.image, content, picture)) is not None:
+                    copies.append((first, sample.image))
                 size = (picture.pixels.shape[0], picture.pixels.shape[1])
                 pixels[index] = _count(sample, size, len(dataset.classes))
             except (DatasetError, FrameError, SourceError) as error:
                 problems.append(printable(error))
             done += 1
             report(done)
-        splits.append(SplitContents(pixels, turned, split.skipped))
+        splits.append(SplitContents(pixels, turned, split.skipped, tuple(copies)))
     train, val = splits
     contents = Contents(
         dataset.name,
@@ -313,20 +323,27 @@ class _Values:
 
 
 class _Twins:
-    """Finds files that are in both splits under different paths."""
+    """Finds files that are there twice, under different paths."""
 
     def __init__(self) -> None:
         self._seen: dict[bytes, tuple[str, Path]] = {}
 
-    def add(self, split: str, path: Path, content: bytes, picture: Picture) -> None:
-        """DatasetError for the content of a file of another split, unless it shows nothing."""
+    def add(self, split: str, path: Path, content: bytes, picture: Picture) -> Path | None:
+        """The first file of the split with this content, if it is another and shows something.
+
+        Raises:
+            DatasetError: that file is in another split.
+        """
         key = hashlib.sha256(content).digest()
         other, where = self._seen.setdefault(key, (split, path))
-        if other != split and picture.pixels.min() != picture.pixels.max():
+        if where == path or picture.pixels.min() == picture.pixels.max():
+            return None
+        if other != split:
             raise DatasetError(
                 f"{printable(path)} is in {split}, and in {other} as {printable(where)}: its "
                 "score would praise what was learnt by heart. Remove one of the two."
             )
+        return where
 
 
 def _count(sample: Sample, size: tuple[int, int], num_classes: int) -> Pixels:

@@ -7,9 +7,10 @@ on the next. So images that belong together stay in one fold.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 
 from ..errors import DatasetError, UsageError, printable
 from .datasets import Dataset
@@ -87,6 +88,26 @@ def split_folds(dataset: Dataset, count: int, group_by: str | None = None) -> tu
         _fold(dataset, index, [each for name in part for each in groups[name]], part)
         for index, part in enumerate(parts)
     )
+
+
+def check_copies(folds: Sequence[Fold], copies: Iterable[tuple[Path, Path]]) -> None:
+    """Refuse to judge a net on an image that it was taught under another name.
+
+    Args:
+        copies: pairs of images with the same content, see `SplitContents`.
+
+    Raises:
+        DatasetError: the two of a pair are in different folds.
+    """
+    held = {each.image: fold.name for fold in folds for each in fold.dataset.samples(HELD_OUT)}
+    apart = [pair for pair in copies if held[pair[0]] != held[pair[1]]]
+    if apart:
+        first, other = apart[0]
+        raise DatasetError(
+            f"{printable(other)} is in fold {held[other]}, and in fold {held[first]} as "
+            f"{printable(first)} ({len(apart)} such pairs): what was learnt by heart would be "
+            "praised. Remove one of the two, or group images so that copies stay together."
+        )
 
 
 def _fold(dataset: Dataset, index: int, held: Sequence[Sample], groups: Sequence[str]) -> Fold:

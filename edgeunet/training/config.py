@@ -76,7 +76,7 @@ class TrainConfig:
     )
     border: float | None = described(
         None,
-        f"Extra weight between touching instances, for {WEIGHTED} alone.",
+        "Extra weight between touching instances, for weighted_cross_entropy alone.",
         ge=0,
         shown_default=_PAPER,
     )

@@ -11,7 +11,7 @@ from typing import Any
 from ..bundle.manifest import Filter, Resize
 from ..data.check import Contents
 from ..data.datasets import Dataset
-from ..data.folds import Fold, split_folds
+from ..data.folds import Fold, check_copies, split_folds
 from ..errors import UsageError
 from ..gate.calibrate import closed_at_most
 from ..models import Card, Checkpoint
@@ -187,6 +187,7 @@ class _Task:
             return
         self._teachers(trainer, self.folds)
         train = trainer.contents.train
+        check_copies(self.folds, train.copies)
         check_classes(self.folds, trainer.dataset, trainer.contents)
         closed_at_most(train.holding, train.images, self._open_on, classes=trainer.dataset.classes)
 

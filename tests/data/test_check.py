@@ -192,6 +192,19 @@ def test_image_that_is_in_both_splits_is_named(root: Path) -> None:
     assert f"val/images/d.png is in val, and in train as {root / 'train/images/b.png'}" in message
 
 
+def test_copies_within_a_split_are_told(root: Path) -> None:
+    assert check_dataset(open_dataset(root)).train.copies == (), "images of one colour may be alike"
+    shown = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
+    first, other = (root / "train" / "images" / name for name in ("a.png", "c.png"))
+    write(first, shown)
+    write(other, shown)
+    contents = check_dataset(open_dataset(root))
+    assert contents.train.copies == ((first, other),) and contents.val.copies == ()
+    assert "train: 1 image is a copy of others, such as c.png of a.png" in contents.table()
+    told: Any = contents.to_json()["train"]
+    assert told["copies"] == [[str(first), str(other)]]
+
+
 def test_sizes_and_channels_are_counted(root: Path) -> None:
     for folder in ("images", "masks"):
         for name in ("a", "b"):

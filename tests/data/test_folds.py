@@ -8,7 +8,7 @@ import pytest
 
 from edgeunet.data.cells import write_dataset
 from edgeunet.data.datasets import Dataset, open_dataset
-from edgeunet.data.folds import HELD_OUT, Fold, split_folds
+from edgeunet.data.folds import HELD_OUT, Fold, check_copies, split_folds
 from edgeunet.errors import DatasetError, UsageError
 
 FILMS = {"dusk": 5, "noon": 3, "rain": 2, "snow": 2}
@@ -62,6 +62,17 @@ def test_folds_without_groups_are_runs_of_neighbours(films: Dataset) -> None:
     folds = split_folds(films, 5)
     assert [image for fold in folds for image in images(fold, HELD_OUT)] == everything
     assert {fold.held_out for fold in folds} == {2, 3}
+
+
+def test_copies_must_be_held_out_together(films: Dataset) -> None:
+    first, second, *_, last = (sample.image for sample in films.samples("train"))
+    folds = split_folds(films, 2)
+    check_copies(folds, [(first, second)])
+    said = (
+        "snow_1.png is in fold 2, and in fold 1 as .*dusk_0.png .1 such pairs.: .*learnt by heart"
+    )
+    with pytest.raises(DatasetError, match=said):
+        check_copies(folds, [(first, second), (first, last)])
 
 
 @pytest.mark.parametrize(

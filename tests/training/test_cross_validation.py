@@ -298,3 +298,13 @@ def test_refuses_vain_promises_of_a_gate_before_it_trains(flawed: Path, tmp_path
         run(flawed, tmp_path / "b", cgm=True, gate_open=50)
     with pytest.raises(UsageError, match="got --gate-open without --cgm"):
         run(flawed, tmp_path / "c", folds=2, gate_open=50)
+
+
+def test_image_that_is_held_out_under_another_name_is_refused(data: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "data"
+    shutil.copytree(data, copied)
+    first, *_, last = sorted((copied / "train" / "images").iterdir())
+    shutil.copy(first, last)
+    with pytest.raises(DatasetError, match=r"is in fold 2, and in fold 1 as .*learnt by heart"):
+        run(copied, tmp_path / "run", folds=2)
+    assert not (tmp_path / "run" / "folds").exists()
