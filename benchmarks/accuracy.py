@@ -19,7 +19,8 @@ from tempfile import TemporaryDirectory
 import click
 
 from edgeunet import ExportOptions, export_bundle, list_models
-from edgeunet.catalogue import list_weights
+from edgeunet.catalogue import find_weights, list_weights
+from edgeunet.models.checkpoints import read_card
 from edgeunet.parity import ParityReport
 from edgeunet.parity.report import StageParity
 
@@ -83,7 +84,8 @@ def main(data: Path, only: str | None, as_json: bool) -> None:
 
 def _measure(model: str, tag: str, data: Path) -> Row:
     with TemporaryDirectory(prefix="edgeunet-accuracy-") as folder:
-        source = None if tag == "cells" else source_of(tag, data, Path(folder))
+        known = read_card(find_weights(model, tag)).data
+        source = None if known == "cells" else source_of(known, data, Path(folder))
         options = ExportOptions(
             model, tag, "int8", calib=source, data=source, max_iou_drop=PROMISED["int8"][1]
         )
@@ -97,11 +99,11 @@ def _measure(model: str, tag: str, data: Path) -> Row:
     )
 
 
-def source_of(tag: str, data: Path, folder: Path) -> Path:
-    """The data set that the weights know, or a view of it."""
-    if tag not in MERGED:
-        return data / tag
-    view = {"source": str((data / tag).resolve()), "merge": MERGED[tag]}
+def source_of(name: str, data: Path, folder: Path) -> Path:
+    """The data set that weights know by its name, or a view of it."""
+    if name not in MERGED:
+        return data / name
+    view = {"source": str((data / name).resolve()), "merge": MERGED[name]}
     (folder / "dataset.json").write_text(json.dumps(view))
     return folder
 

@@ -55,7 +55,8 @@ _VARIED: dict[str, Any] = {
 class Recipe:
     """A variant and how it is trained.
 
-    begins: the recipe whose net it begins with, and then trains as many epochs again. teacher: the
+    begins: the recipe whose net it begins with, but for another decoder, and then trains as many
+    epochs again. teacher: the
     recipe of the net that teaches it.
     """
 
@@ -77,8 +78,12 @@ RECIPES = {
     "mobile_unet, then taught": Recipe(
         "mobile_unet", _VARIED, begins="mobile_unet, as first shipped", teacher="eff_unet lite0"
     ),
-    "mobile_unet light, taught": Recipe(
-        "mobile_unet", _VARIED, {"decoder": "light"}, teacher="eff_unet lite0"
+    "mobile_unet light, then taught": Recipe(
+        "mobile_unet",
+        _VARIED,
+        {"decoder": "light"},
+        begins="mobile_unet, as first shipped",
+        teacher="eff_unet lite0",
     ),
 }
 
