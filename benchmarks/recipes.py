@@ -26,12 +26,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import click
 import numpy as np
 
+from edgeunet.catalogue import RUN_WEIGHTS
 from edgeunet.data.datasets import open_dataset
 from edgeunet.data.folds import Fold, split_folds
 from edgeunet.doctor import instructions, processor_identity
 from edgeunet.metrics import mean_iou
 from edgeunet.models.checkpoints import read_card
-from edgeunet.training.config import WEIGHTS, TrainConfig
+from edgeunet.training.config import TrainConfig
 from edgeunet.training.cross_validation import cross_validate, of_fold
 from edgeunet.training.train import train
 
@@ -148,11 +149,11 @@ def judge(
             run,
             config=of_fold(config),
             encoder_weights=encoder_weights if recipe.pretrained else None,
-            initial=None if begins is None else begins / WEIGHTS,
+            initial=None if begins is None else begins / RUN_WEIGHTS,
             teacher=run_of(recipe.teacher, fold, output),
             **recipe.arguments,
         )
-        return run / WEIGHTS
+        return run / RUN_WEIGHTS
 
     judged = cross_validate([fold], group_by=FILMS, train_fold=train_fold).pooled
     return {
@@ -161,7 +162,7 @@ def judge(
         "films": list(fold.groups),
         "images": fold.held_out,
         "epochs": epochs,
-        "minutes": read_card(run / WEIGHTS).training["minutes"],
+        "minutes": read_card(run / RUN_WEIGHTS).training["minutes"],
         "machine": machine(),
         "miou": judged.miou,
         "confusion": judged.confusion.tolist(),

@@ -20,6 +20,9 @@ from .errors import UnknownNameError, UsageError
 
 WEIGHTS_DIR = Path(__file__).resolve().parent / "weights"
 
+RUN_WEIGHTS = "best.safetensors"
+"""The file of a training run that holds its net."""
+
 _BUFFERS = ("running_mean", "running_var")
 """Names of tensors in a file that are no parameters, but what batch normalisation has seen."""
 
@@ -154,6 +157,8 @@ def packaged_name(text: str) -> tuple[str, str] | None:
 def find_weights(model: str, weights: str) -> Path:
     """Path of a checkpoint given as a tag of `list_weights`, as `MODEL:TAG`, or as a path.
 
+    A path may be that of a training run, see `weights_file`.
+
     Raises:
         UnknownNameError: neither a tag nor an existing path; lists the tags.
     """
@@ -161,8 +166,21 @@ def find_weights(model: str, weights: str) -> Path:
     if tagged.is_file():
         return tagged
     if Path(weights).exists():
-        return Path(weights)
+        return weights_file(Path(weights))
     raise UnknownNameError(f"weights of {model}", weights, list_weights(model))
+
+
+def weights_file(path: Path) -> Path:
+    """The file that a path of weights means: a training run's directory stands for its net.
+
+    Example:
+        >>> from edgeunet.catalogue import weights_file; from pathlib import Path
+        >>> Path("run").mkdir(); _ = Path("run/best.safetensors").write_bytes(b"")
+        >>> weights_file(Path("run")).name, weights_file(Path("net.pth")).name
+        ('best.safetensors', 'net.pth')
+    """
+    inside = path / RUN_WEIGHTS
+    return inside if inside.is_file() else path
 
 
 def _weights(model: str, tag: str) -> WeightsSummary:

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from edgeunet.bundle.calibration_table import Method
 from edgeunet.bundle.manifest import MAX_CLASSES, Exported
+from edgeunet.catalogue import RUN_WEIGHTS, weights_file
 from edgeunet.data import cells
 from edgeunet.data.description import LAYOUT
 from edgeunet.data.fit import Reading
@@ -51,7 +52,10 @@ class ExportOptions:
         None, "Variant; `edgeunet models` lists them. Or a net of a library.", metavar="NAME"
     )
     weights: str | None = described(
-        None, "Tag or file of weights.", metavar="TAG|FILE", shown_default=cells.NAME
+        None,
+        "Tag, checkpoint or training run.",
+        metavar="TAG|FILE|RUN",
+        shown_default=cells.NAME,
     )
     precision: Exported = "fp32"
     raw: bool = described(False, RAW)
@@ -136,7 +140,7 @@ class ExportOptions:
     def name(self) -> str:
         """Name of the bundle unless another is chosen: model, weights and precision.
 
-        Weights in a file are called by it, and a training run's `best.safetensors` by the run.
+        Weights in a file are called by it, and those of a training run by the run.
 
         Example:
             >>> edgeunet.ExportOptions("unet", "runs/mine/best.safetensors").name
@@ -157,10 +161,10 @@ class ExportOptions:
         words = [base, self.precision]
         weights = self.weights or (None if prefix else cells.NAME)
         if weights is not None:
-            path = Path(weights)
+            path = weights_file(Path(weights))
             if path.suffix or path.name != weights:
                 run = path.absolute().parent.name
-                weights = run if run and path.name == "best.safetensors" else path.stem
+                weights = run if run and path.name == RUN_WEIGHTS else path.stem
             words.insert(1, weights)
         return "-".join(words)
 

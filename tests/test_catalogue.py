@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from edgeunet import catalogue
-from edgeunet.catalogue import VARIANTS, find_weights, list_weights, packaged_name, summarise
+from edgeunet.catalogue import (
+    VARIANTS,
+    find_weights,
+    list_weights,
+    packaged_name,
+    summarise,
+    weights_file,
+)
 from edgeunet.errors import UnknownNameError, UsageError
 from edgeunet.models import Checkpoint, create_model, list_models
 from edgeunet.models.summary import count, variant_cost
@@ -95,6 +102,15 @@ def test_weights_are_found_by_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert find_weights("mobile_unet", str(saved)) == saved
     monkeypatch.chdir(tmp_path)
     assert find_weights("mobile_unet", "net.safetensors") == Path("net.safetensors")
+
+
+@pytest.mark.usefixtures("tags")
+def test_directory_of_a_run_stands_for_its_net(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    assert find_weights("mobile_unet", str(run)) == weights_file(run) == run, "no net yet"
+    (run / "best.safetensors").touch()
+    assert find_weights("mobile_unet", str(run)) == weights_file(run) == run / "best.safetensors"
 
 
 @pytest.mark.usefixtures("tags")

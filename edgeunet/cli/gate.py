@@ -25,7 +25,9 @@ class GateOptions:
 
     model: str = field(metadata=describe("Variant; `edgeunet models` lists them.", metavar="NAME"))
     weights: str = field(
-        metadata=describe("Tag or checkpoint file of a net with a gate.", metavar="TAG|FILE")
+        metadata=describe(
+            "Tag, checkpoint or training run of a net with a gate.", metavar="TAG|FILE|RUN"
+        )
     )
     raw: bool = described(False, RAW)
     data: Path = field(metadata=describe("Data set; its val split is used."))

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import click
 
 from ..bundle.manifest import Filter, Resize
+from ..catalogue import RUN_WEIGHTS
 from ..data.check import Contents
 from ..data.datasets import Dataset, open_dataset
 from ..data.description import LAYOUT
@@ -23,7 +24,7 @@ from ..errors import UsageError
 from ..fields import described
 from ..gate.report import GateReport
 from ..training.callbacks import Callback, Run
-from ..training.config import WEIGHTS, Progress, TrainConfig
+from ..training.config import Progress, TrainConfig
 from ..training.loggers import LOGGERS
 from ..training.page import PAGE
 from ..training.preview import write_preview
@@ -67,7 +68,7 @@ class TrainOptions:
         None,
         "Checkpoint to start from. It sets net and input options not given, except --size.",
         flag="--weights",
-        metavar="TAG|FILE",
+        metavar="TAG|FILE|RUN",
         shown_default="random weights",
     )
     raw: bool = described(False, RAW)
@@ -262,14 +263,14 @@ def command(
             **given,
         )
     if as_json:
-        paths = {"checkpoint": str(output / WEIGHTS), "page": str(output / PAGE)}
+        paths = {"checkpoint": str(output / RUN_WEIGHTS), "page": str(output / PAGE)}
         return echo_json({**paths, "metrics": card.metrics})
     if (judged := card.metrics.get("cross_validation")) is not None:
         scores = ", ".join(f"{fold['miou']:.2f}" for fold in judged["folds"])
         echo(f"cross-validated mIoU {judged['miou']:.2f} % (folds: {scores})")
     miou = card.metrics.get("miou")
     found = "trained on val too" if miou is None else f"mIoU {miou:.2f} %"
-    weights, frames = output / WEIGHTS, shlex.quote(data)
+    weights, frames = output / RUN_WEIGHTS, shlex.quote(data)
     if (gate := card.metrics.get("gate")) is not None:
         echo(GateReport.of_record(gate).table())
     echo(f"{found}, wrote {weights} and {output / PAGE}")

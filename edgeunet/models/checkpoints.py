@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..bundle.card import Card
 from ..bundle.schema import SchemaError, decode, encode, load_json
-from ..catalogue import find_weights
+from ..catalogue import find_weights, weights_file
 from ..data.palettes import default_palette
 from ..data.preparation import Preparation
 from ..errors import (
@@ -74,9 +74,9 @@ class Checkpoint:
         there are any, see `unwrap`. A warning says so.
 
         Args:
-            weights: a file, or, as a str, a tag of `list_weights(model)`, which wins over a file
-                of that name. A file without a card is of a foreign format (`models.foreign`) or
-                has the keys of our net.
+            weights: a file, the directory of a training run, or, as a str, a tag of
+                `list_weights(model)`, which wins over a file of that name. A file without a card
+                is of a foreign format (`models.foreign`) or has the keys of our net.
             model: the variant that it must be. Tags need it, and so do files without a card that
                 have the keys of our net.
             num_classes: the classes that it must have.
@@ -93,13 +93,10 @@ class Checkpoint:
         """
         if size is not None and min(size) < 1:
             raise UsageError(f"size is {size[0]}x{size[1]}; both sides must be at least 1.")
-        path = Path(weights)
-        if model is not None:
-            model_class(model)
-            path = path if isinstance(weights, Path) else find_weights(model, weights)
+        path = _located(weights, model)
         wanted = _Wanted(model, num_classes, size, preparation or Preparation(), raw)
-        has_card = bool(path.name) and path.with_suffix(".json").is_file()
-        card, tensors = (_with_card if has_card else _without_card)(path, wanted)
+        known = _is_described(path)
+        card, tensors = (_with_card if known else _without_card)(path, wanted)
         net = _build(card, tensors, path)
         half = all(t.dtype == torch.float16 for t in tensors.values() if t.is_floating_point())
         return cls(path, net, card, half)
@@ -107,10 +104,19 @@ class Checkpoint:
 
 def has_card(weights: str | Path, model: str | None = None) -> bool:
     """Whether weights, as `Checkpoint.open` takes them, have a card; errors as of that."""
+    return _is_described(_located(weights, model))
+
+
+def _located(weights: str | Path, model: str | None) -> Path:
     if model is not None:
         model_class(model)
-    path = find_weights(model, weights) if model and isinstance(weights, str) else Path(weights)
-    return path.with_suffix(".json").is_file()
+        if isinstance(weights, str):
+            return find_weights(model, weights)
+    return weights_file(Path(weights))
+
+
+def _is_described(path: Path) -> bool:
+    return bool(path.name) and path.with_suffix(".json").is_file()
 
 
 def read_card(path: Path) -> Card:

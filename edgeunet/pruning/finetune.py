@@ -50,7 +50,7 @@ def finetune(
         teacher=teacher,
         report=report,
     )
-    return Checkpoint.open(run / "best.safetensors")
+    return Checkpoint.open(run)
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class PruneOptions:
     """
 
     model: str = field(metadata=describe("Variant; `edgeunet models` lists them.", metavar="NAME"))
-    weights: str = described("cells", "Tag or checkpoint file.", metavar="TAG|FILE")
+    weights: str = described("cells", "Tag, checkpoint or training run.", metavar="TAG|FILE|RUN")
     raw: bool = described(False, RAW)
     depth: int | None = described(None, "Cut unetpp down to this depth.", ge=1, le=4)
     ratio: float | None = described(

@@ -12,8 +12,6 @@ from .augment import Flip
 from .losses import LOSSES, WEIGHTED
 from .photometry import PHOTOMETRY
 
-WEIGHTS = "best.safetensors"
-"""The file of a run that holds its net."""
 _PAPER = "the paper's"
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..bundle.schema import SchemaError, encode, load_json
+from ..catalogue import RUN_WEIGHTS
 from ..data.check import Contents
 from ..data.datasets import Dataset
 from ..data.fit import Fit
@@ -25,7 +26,7 @@ from ..gate.calibrate import MAX_LOST, calibrate_gate, collect_presence
 from ..gate.report import GateReport, Pixels, Presence, gate_report
 from ..models import Checkpoint
 from ..models.reference import Evaluation, evaluate_on, reference_mask
-from .config import WEIGHTS, Progress, TrainConfig
+from .config import Progress, TrainConfig
 
 FOLDS = "folds"
 """The folder of a run that holds the runs of its folds, by their names."""
@@ -184,7 +185,7 @@ def teacher_of(teacher: Path, fold: Fold) -> Path:
     held_out = division([fold])[fold.name]
     for name, images in _read_division(teacher / DIVISION).items():
         if images == held_out:
-            found = teacher / FOLDS / name / WEIGHTS
+            found = teacher / FOLDS / name / RUN_WEIGHTS
             if not found.is_file():
                 raise CheckpointError(
                     f"{printable(found)} does not exist: the teacher's own folds are not trained. "

@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from ..bundle.schema import SchemaError, load_json
+from ..catalogue import RUN_WEIGHTS
 from ..errors import MissingDependencyError, OutputError, first_line, printable
 from ..extras import is_installed
 from ..files import write_json
 from ..models import Card
 from .callbacks import Callback, Run
-from .config import WEIGHTS
 from .history import LOG, Epoch
 
 _log = logging.getLogger(__name__)
 
-_ARTIFACTS = (WEIGHTS, "best.json", "train.html", LOG)
+_ARTIFACTS = (RUN_WEIGHTS, "best.json", "train.html", LOG)
 
 
 class TensorBoard(Callback):

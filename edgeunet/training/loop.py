@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..bundle.manifest import InputSpec
+from ..catalogue import RUN_WEIGHTS
 from ..data.check import Contents, check_dataset
 from ..data.datasets import Dataset
 from ..data.fit import Fit, Frame
@@ -27,7 +28,7 @@ from ..models.checkpoints import read_card
 from ..models.lineage import lineage, saw_val, tell_of_val
 from ..models.reference import evaluate_on, reference_mask, to_input
 from ..models.structure import Structure, resize
-from .config import WEIGHTS, Clock, Progress, TrainConfig
+from .config import Clock, Progress, TrainConfig
 from .crops import crops_for
 from .feed import Plan, Step, open_feed
 from .group import ALONE, Group
@@ -226,7 +227,7 @@ class Trainer:
         if kept is not None and self.epoch < self.config.epochs:
             text = "stopped after epoch %d of %d: val's mIoU has not risen since epoch %d."
             _log.warning(text, self.epoch, self.config.epochs, kept[0])
-        best = self.output / WEIGHTS
+        best = self.output / RUN_WEIGHTS
         gated = self.net.cgm is not None and self.config.validates and self.gate is None
         if gated and self.group.leads:
             # Calibrate the file, so that the thresholds fit the weights as they were rounded.
@@ -314,8 +315,7 @@ class Trainer:
         """
         if not self.group.leads:
             return math.nan
-        net = self._averaged_net()
-        self._refresh_statistics(net)
+        net = self._refreshed(self._averaged_net())
         net.eval()
         found = evaluate_on(partial(self.predict, net), self.dataset, "val", fit=self.fit)
         best = self.history.best
@@ -323,7 +323,7 @@ class Trainer:
             self.found = {"confusion": found.confusion.tolist(), "images": list(found.images)}
             known = saw_val(self.initial, self.dataset.name)
             card = self._card({} if known else found.metrics(), round(seconds / 60, 1))
-            save_checkpoint(self.output / WEIGHTS, net, card, half=True)
+            save_checkpoint(self.output / RUN_WEIGHTS, net, card, half=True)
         return found.miou
 
     def predict(self, net: SegmentationNet, image: Frame) -> Mask:
@@ -333,16 +333,15 @@ class Trainer:
 
     def _save_last(self, seconds: float) -> None:
         """Save the averaged weights of a net that is not validated."""
-        net = self._averaged_net()
-        self._refresh_statistics(net)
+        net = self._refreshed(self._averaged_net())
         card = self._card({}, round(seconds / 60, 1))
-        save_checkpoint(self.output / WEIGHTS, net.eval(), card, half=True)
+        save_checkpoint(self.output / RUN_WEIGHTS, net.eval(), card, half=True)
 
     def _averaged_net(self) -> SegmentationNet:
         return cast(SegmentationNet, self.averaged.module)
 
-    def _refresh_statistics(self, net: SegmentationNet) -> None:
-        """Take the averaged weights' batch statistics on whole training images.
+    def _refreshed(self, net: SegmentationNet) -> SegmentationNet:
+        """The averaged net, with batch statistics of whole training images.
 
         Frames without labels have the share that they have in training.
         """
@@ -353,6 +352,7 @@ class Trainer:
         images = [to_input(self.fit.read(file), self.spec)[0] for file in files]
         with self._autocast():
             refresh_statistics(net, images, batch=self.config.batch_size, device=self.device)
+        return net
 
     def _card(self, metrics: dict[str, Any], minutes: float) -> Card:
         return Card(

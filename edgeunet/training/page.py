@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..catalogue import RUN_WEIGHTS
 from ..confusion import confusion_of
 from ..data.check import SplitContents
 from ..data.datasets import read_labels
@@ -18,7 +19,6 @@ from ..metrics import Matrix, in_percent, iou_per_class, mean_iou
 from ..models import Card, Checkpoint
 from ..pages import data_url, render
 from .callbacks import Callback
-from .config import WEIGHTS
 from .cross_validation import CrossValidation
 from .curves import HEIGHT, PLOT, WIDTH, draw
 from .loop import Trainer
@@ -152,7 +152,7 @@ def _worst(trainer: Trainer, scores: Sequence[float]) -> Iterator[Shown]:
     """Frames of val with the lowest scores, as the kept net sees them."""
     dataset, spec = trainer.dataset, trainer.spec
     samples = dataset.samples("val")
-    net = Checkpoint.open(trainer.output / WEIGHTS).net.to(trainer.device)
+    net = Checkpoint.open(trainer.output / RUN_WEIGHTS).net.to(trainer.device)
     for index in sorted(range(len(scores)), key=scores.__getitem__)[:WORST]:
         sample = samples[index]
         frame = trainer.fit.read(sample.image)

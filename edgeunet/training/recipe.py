@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..bundle.manifest import Filter, InputSpec, Resize
+from ..catalogue import RUN_WEIGHTS
 from ..data import cells
 from ..data.check import Contents
 from ..data.datasets import Dataset, open_dataset
@@ -24,7 +25,7 @@ from ..models import Card, Checkpoint, Preparation, SegmentationNet, model_class
 from ..models.checkpoints import has_card
 from ..models.structure import Structure
 from .callbacks import Callback, Run
-from .config import WEIGHTS, TrainConfig
+from .config import TrainConfig
 from .cross_validation import Report, in_turn, of_fold
 from .gate_stage import GATE, GateTrainer, stage_config
 from .group import ALONE, Group
@@ -172,7 +173,7 @@ class Recipe:
             trainer.dataset, run, teacher=None, kind=GateTrainer, contents=trainer.contents
         )
         stage.finish(gate, first)
-        trainer.start_from(Checkpoint.open(run / WEIGHTS))
+        trainer.start_from(Checkpoint.open(run / RUN_WEIGHTS))
         return own
 
     def _alone(self, run: Path) -> AbstractContextManager[object]:

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from ..bundle.bundle import CHECKPOINT_NAME, Bundle, open_bundle
 from ..bundle.manifest import MANIFEST_NAME, InputSpec, flavour_file
-from ..catalogue import VARIANTS
+from ..catalogue import RUN_WEIGHTS, VARIANTS, weights_file
 from ..data.datasets import Dataset
 from ..errors import CheckpointError, printable
 from ..files import sha256
@@ -28,7 +28,6 @@ from ..models import Checkpoint, NetOutput
 from ..models.checkpoints import has_card
 from ..models.lineage import data_of, lineage
 from ..models.reference import to_input
-from .config import WEIGHTS
 from .losses import distillation, presence_distillation
 
 _log = logging.getLogger(__name__)
@@ -236,11 +235,7 @@ def _shown(value: object) -> str:
 
 
 def _open(where: str | Path, device: torch.device) -> _Source:
-    path = Path(where)
-    if (path / WEIGHTS).is_file():
-        return _of_checkpoint(
-            Checkpoint.open(path / WEIGHTS), printable(path.absolute().name), device
-        )
+    path = weights_file(Path(where))
     if path.is_dir():
         return _of_bundle(open_bundle(path), device)
     model, _, tag = str(where).partition(":")
@@ -255,7 +250,8 @@ def _open(where: str | Path, device: torch.device) -> _Source:
             "mobile_unet:cells, a checkpoint, or a bundle as --teacher."
         )
     opened = Checkpoint.open(tag, model) if tagged else Checkpoint.open(path)
-    return _of_checkpoint(opened, printable(where if tagged else path.name), device)
+    called = path.absolute().parent.name if path.name == RUN_WEIGHTS else path.name
+    return _of_checkpoint(opened, printable(where if tagged else called), device)
 
 
 def _of_checkpoint(opened: Checkpoint, name: str, device: torch.device) -> _Source:

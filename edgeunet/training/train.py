@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..bundle.manifest import Filter, Resize
+from ..catalogue import RUN_WEIGHTS
 from ..data.check import Contents
 from ..data.datasets import Dataset
 from ..data.folds import Fold, check_copies, split_folds
@@ -17,7 +18,7 @@ from ..gate.calibrate import closed_at_most
 from ..models import Card, Checkpoint
 from ..models.lineage import data_of, lineage
 from .callbacks import Callback
-from .config import WEIGHTS, Progress, TrainConfig
+from .config import Progress, TrainConfig
 from .cross_validation import (
     DIVISION,
     FOLDS,
@@ -204,7 +205,7 @@ class _Task:
 
         card = self.recipe.finish(trainer, report, callbacks, first=judge)
         if trainer.gate is not None and self.recipe.config.validates:
-            tell_of_kept_gate(Checkpoint.open(self.output / WEIGHTS), trainer.dataset)
+            tell_of_kept_gate(Checkpoint.open(self.output / RUN_WEIGHTS), trainer.dataset)
         return card
 
     def _judge(
@@ -227,7 +228,7 @@ class _Task:
             run.mkdir(parents=True, exist_ok=True)
             own = self.recipe.for_fold(fold)
             own.finish(own.trainer(fold.dataset, run, teacher=by_fold[index]), reports[index])
-            return run / WEIGHTS
+            return run / RUN_WEIGHTS
 
         if not self.recipe.group.leads:
             for fold in folds:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..bundle.bundle import open_bundle
 from ..bundle.manifest import Exported, InputSpec
+from ..catalogue import RUN_WEIGHTS
 from ..data.datasets import Dataset
 from ..data.fit import Fit, Reading
 from ..errors import EdgeUNetError, first_line
@@ -24,7 +25,7 @@ from ..models.reference import reference_mask
 from ..models.summary import count
 from ..runtime.frames import Frame
 from ..steps import Count
-from ..training.config import WEIGHTS, Progress, TrainConfig
+from ..training.config import Progress, TrainConfig
 from ..training.loop import STATISTICS_IMAGES
 from ..training.recipe import input_of
 from ..training.train import train
@@ -146,7 +147,7 @@ class NetLab:
         miou = self._train(lesson, folder, report)
         seconds = time.monotonic() - started
         state.unlink(missing_ok=True)  # this training is done, and that is large
-        checkpoint = str((folder / WEIGHTS).relative_to(self.output))
+        checkpoint = str((folder / RUN_WEIGHTS).relative_to(self.output))
         if resumed:
             return Trained(miou, checkpoint, None)
         (first, before), (last, after) = timed[0], timed[-1]

@@ -31,6 +31,10 @@ def test_default_name_tells_the_weights(weights: str, precision: Precision, name
 def test_best_weights_are_called_by_their_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    run = tmp_path / "mine.2"
+    run.mkdir()
+    (run / "best.safetensors").touch()
+    assert ExportOptions("unet", str(run)).name == "unet-mine.2-fp32"
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path / "mine")
     assert ExportOptions("unet", "best.safetensors").name == "unet-mine-fp32"

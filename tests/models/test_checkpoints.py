@@ -16,6 +16,7 @@ from edgeunet.catalogue import WEIGHTS_DIR
 from edgeunet.errors import CheckpointError
 from edgeunet.models.checkpoints import (
     Checkpoint,
+    has_card,
     read_card,
     save_checkpoint,
 )
@@ -48,6 +49,15 @@ def test_fp32_round_trip_is_exact(tmp_path: Path, model: str, arguments: Any) ->
     assert weights_of(loaded).keys() == weights_of(net).keys()
     for name, tensor in weights_of(loaded).items():
         assert torch.equal(tensor, weights_of(net)[name]), name
+
+
+@pytest.mark.parametrize("model", [None, "mobile_unet"])
+def test_directory_of_a_training_run_is_its_net(tmp_path: Path, model: str | None) -> None:
+    path = tmp_path / "best.safetensors"
+    save_checkpoint(path, make_net(), make_card())
+    for weights in (tmp_path, str(tmp_path)):
+        assert has_card(weights, model)
+        assert Checkpoint.open(weights, model).path == path
 
 
 def test_half_round_trip_is_the_rounding_to_fp16(tmp_path: Path) -> None:
