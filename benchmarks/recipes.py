@@ -57,8 +57,7 @@ class Recipe:
     """A variant and how it is trained.
 
     begins: the recipe whose net it begins with, but for another decoder, and then trains as many
-    epochs again. teacher: the
-    recipe of the net that teaches it.
+    epochs again. teacher: the recipe of the net that teaches it.
     """
 
     model: str
