@@ -17,7 +17,8 @@ from pathlib import Path
 from edgeunet.latency import median_latencies
 from edgeunet.runtime import open_bundle
 from edgeunet.runtime.backends import create_backend
-from edgeunet.runtime.backends.choice import candidates, choose
+from edgeunet.runtime.backends.candidates import candidates
+from edgeunet.runtime.backends.choice import choose
 from edgeunet.runtime.frames import Batch
 from edgeunet.runtime.options import LoadOptions
 

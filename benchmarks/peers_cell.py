@@ -28,7 +28,8 @@ from edgeunet.benchmark.timing import first_seconds, sampled_latencies
 from edgeunet.bundle.bundle import REPORT_NAMES
 from edgeunet.doctor import environment, instructions
 from edgeunet.models.summary import count
-from edgeunet.runtime.backends.choice import candidates, choose
+from edgeunet.runtime.backends.candidates import candidates
+from edgeunet.runtime.backends.choice import choose
 from edgeunet.runtime.backends.openvino_library import openvino_core
 from edgeunet.runtime.options import LoadOptions
 

@@ -25,7 +25,7 @@ from edgeunet.benchmark.entries import Entry
 from edgeunet.benchmark.peers import PEERS, PeerNet
 from edgeunet.benchmark.tools import Made, open_openvino, open_ort
 from edgeunet.bundle.bundle import Bundle, open_bundle
-from edgeunet.runtime.backends.choice import candidates
+from edgeunet.runtime.backends.candidates import candidates
 from edgeunet.runtime.backends.preprocess import Preprocessor
 from edgeunet.runtime.options import LoadOptions
 

@@ -21,7 +21,8 @@ from edgeunet.bundle.statistics import unlike
 from edgeunet.errors import BackendError, BundleError, EdgeUNetError, IncompleteError, UsageError
 from edgeunet.files import sha256
 
-from .backends.choice import candidates, choose
+from .backends.candidates import candidates
+from .backends.choice import choose
 from .frames import Ignored
 from .options import DEFAULTS, LoadOptions
 from .pipeline.cluster import Cluster, ray_cluster

@@ -21,7 +21,8 @@ from edgeunet.shapes.regions import Legend
 
 from .backends import Backend
 from .backends.base import CLOSED
-from .backends.choice import Candidate, Choice, choose
+from .backends.candidates import Candidate
+from .backends.choice import Choice, choose
 from .backends.golden import batches_of, golden_agreement
 from .backends.opening import open_backend
 from .backends.smoothing import Smoother
@@ -79,9 +80,8 @@ class Segmenter(Closing):
         self._opening: tuple[Path, str, LoadOptions] | None = None
         self._closed = False
         self._streams: WeakSet[Stream] = WeakSet()
-        spec = bundle.manifest.input
-        self._first = FirstFrames(bundle.manifest.frames, levels=spec.levels)
-        self._fit = Fit(spec, reading, resized=not backend.tiles)
+        self._first = FirstFrames(bundle.manifest.frames, levels=bundle.manifest.input.levels)
+        self._fit = Fit(bundle.manifest.input, reading, resized=not backend.tiles)
 
     @classmethod
     def open(

@@ -12,7 +12,7 @@ from ..errors import UsageError
 from ..extras import is_installed
 from ..runtime.backends import Backend, create_backend
 from ..runtime.backends.base import NetBackend
-from ..runtime.backends.choice import Candidate, candidates, is_worth_timing
+from ..runtime.backends.candidates import Candidate, candidates, is_worth_timing
 from ..runtime.backends.tiling import TiledBackend, by_windows
 from ..runtime.gpu.libcuda import has_gpu
 from ..runtime.options import DEFAULTS, LoadOptions, Tiling

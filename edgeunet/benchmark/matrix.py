@@ -14,7 +14,7 @@ from ..bundle.bundle import Bundle
 from ..doctor import cores, environment
 from ..errors import EdgeUNetError, UsageError
 from ..metrics import Mask
-from ..runtime.backends.choice import Candidate
+from ..runtime.backends.candidates import Candidate
 from ..runtime.backends.preprocess import Preprocessor
 from ..runtime.frames import Frame
 from ..runtime.options import LoadOptions, Tiling

@@ -210,7 +210,7 @@ def _wholes(segmenter: Segmenter, batches: Sequence[list[Frame]]) -> Iterator[fl
 
 
 def _candidate(values: list[Any]) -> Any:
-    from ..runtime.backends.choice import Candidate
+    from ..runtime.backends.candidates import Candidate
 
     return Candidate(*values)
 

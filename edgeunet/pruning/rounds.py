@@ -23,7 +23,7 @@ from ..errors import UsageError
 from ..models import Card, Checkpoint, SegmentationNet, save_checkpoint
 from ..models.checkpoints import has_card
 from ..models.summary import count
-from ..runtime.backends.choice import Candidate
+from ..runtime.backends.candidates import Candidate
 from ..steps import count_of
 from .channels import (
     blank,

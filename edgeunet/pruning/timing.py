@@ -22,8 +22,8 @@ from ..exporting.int8.emitters import CPU, OPENVINO
 from ..extras import is_installed
 from ..latency import Race
 from ..models import SegmentationNet
-from ..runtime.backends.choice import Candidate
-from ..runtime.backends.measuring import MARGIN, SECONDS, WITHIN, rank_of
+from ..runtime.backends.candidates import Candidate, rank_of
+from ..runtime.backends.measuring import MARGIN, SECONDS, WITHIN
 from ..runtime.backends.ort import OrtNet
 from ..runtime.backends.parts import PartedNet
 from ..runtime.backends.preprocess import Preprocessor

@@ -29,7 +29,7 @@ from ..files import sha256, write_json
 from ..models import SegmentationNet, create_model
 from ..models.reference import to_input
 from ..runtime.backends import Backend, create_backend
-from ..runtime.backends.choice import candidates, is_worth_timing
+from ..runtime.backends.candidates import candidates, is_worth_timing
 from ..runtime.backends.golden import golden_agreement
 from ..runtime.frames import Batch, Frame
 from ..runtime.options import DEFAULTS

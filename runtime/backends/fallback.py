@@ -32,7 +32,7 @@ from .base import Backend, Net, Wrapper
 from .smoothing import Smoother
 
 if TYPE_CHECKING:
-    from .choice import Candidate
+    from .candidates import Candidate
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)

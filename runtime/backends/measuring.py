@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from itertools import cycle
-from typing import TYPE_CHECKING, get_args
 
 from edgeunet.bundle.bundle import Bundle
-from edgeunet.bundle.manifest import Precision
 from edgeunet.errors import BackendError, EdgeUNetError, first_line
 from edgeunet.latency import Race
 
@@ -16,12 +14,10 @@ from ..frames import Batch, Frame
 from ..options import DEFAULTS, LoadOptions
 from . import create_backend
 from .base import Backend
+from .candidates import Candidate, rank_of
 from .golden import golden_agreement
 from .kept import Measured
 from .tiling import by_windows
-
-if TYPE_CHECKING:
-    from .choice import Candidate
 
 MARGIN = 1.02
 """Factor in time that a closer precision may cost: about what a measurement cannot tell."""
@@ -171,11 +167,6 @@ def _cannot_win(each: Candidate, race: Race[Candidate]) -> bool:
         return False
     ratio = race.first_ratio(each._replace(precision="bf16"))
     return ratio is not None and ratio > BEHIND
-
-
-def rank_of(candidate: Candidate) -> int:
-    """How close the candidate's precision is to the reference; 0 is the closest."""
-    return get_args(Precision).index(candidate.precision)
 
 
 def net_alone_on(backend: Backend, frames: Iterable[Frame]) -> Callable[[], object]:

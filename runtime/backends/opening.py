@@ -14,7 +14,8 @@ from edgeunet.errors import BackendError, MissingDependencyError, UsageError
 from ..options import LoadOptions
 from . import check_kind, create_backend, hexagon
 from .base import Backend
-from .choice import Candidate, Choice, choose
+from .candidates import Candidate
+from .choice import Choice, choose
 from .fallback import open_chosen, uses_gpu
 from .golden import agreement_on_npu, golden_agreement
 from .steering import SteeredBackend

@@ -11,7 +11,7 @@ import pytest
 from edgeunet.benchmark import entries
 from edgeunet.benchmark.entries import Entry, entries_of, peer_called
 from edgeunet.bundle.bundle import open_bundle
-from edgeunet.runtime.backends.choice import Candidate
+from edgeunet.runtime.backends.candidates import Candidate
 from edgeunet.runtime.options import LoadOptions, Tiling
 
 ONE = LoadOptions(threads=1)

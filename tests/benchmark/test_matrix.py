@@ -14,7 +14,7 @@ from edgeunet.benchmark.matrix import Plan, measure_all
 from edgeunet.benchmark.peers import PEERS
 from edgeunet.bundle.bundle import Bundle, open_bundle
 from edgeunet.errors import BackendError, UsageError
-from edgeunet.runtime.backends.choice import Candidate
+from edgeunet.runtime.backends.candidates import Candidate
 from edgeunet.runtime.options import LoadOptions, Tiling
 from edgeunet.runtime.sources.labelled import LabelledFrame
 from support.workers import HereWorker

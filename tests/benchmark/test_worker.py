@@ -17,7 +17,7 @@ from edgeunet.benchmark.entries import Entry
 from edgeunet.benchmark.worker import Fresh, Worker
 from edgeunet.bundle.bundle import open_bundle
 from edgeunet.errors import BackendError
-from edgeunet.runtime.backends.choice import Candidate
+from edgeunet.runtime.backends.candidates import Candidate
 from edgeunet.runtime.options import LoadOptions, Tiling
 
 

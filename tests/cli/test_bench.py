@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeunet.runtime.backends.choice import Candidate, Choice
+from edgeunet.runtime.backends.candidates import Candidate
+from edgeunet.runtime.backends.choice import Choice
 from edgeunet.runtime.bench import Verdict
 from edgeunet.runtime.options import LoadOptions
 from support.commands import call, data, fails
@@ -67,7 +68,7 @@ def test_the_verdict_is_of_what_auto_chose(
     int8_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A provider is a part of what a backend is called, but no backend's name."""
-    monkeypatch.setattr("edgeunet.runtime.backends.choice._providers", lambda: ["cuda"])
+    monkeypatch.setattr("edgeunet.runtime.backends.candidates._providers", lambda: ["cuda"])
     use = Candidate("onnxruntime", "fp16", "cuda")
     monkeypatch.setattr(
         "edgeunet.runtime.backends.opening.choose", lambda bundle, options: Choice(use, "")

@@ -10,7 +10,7 @@ import pytest
 from edgeunet.cli.bundle_options import StreamOptions, bundle_of
 from edgeunet.data.fit import Reading
 from edgeunet.errors import SourceError
-from edgeunet.runtime.backends.choice import Candidate
+from edgeunet.runtime.backends.candidates import Candidate
 from edgeunet.runtime.options import LoadOptions, Tiling
 from support.commands import fails, succeeds
 from support.engines import Engine, machine_of

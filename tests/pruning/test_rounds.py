@@ -16,7 +16,7 @@ from edgeunet.models import SegmentationNet
 from edgeunet.models.checkpoints import Checkpoint, read_card, save_checkpoint
 from edgeunet.models.structure import structure_of
 from edgeunet.pruning.prune import prune
-from edgeunet.runtime.backends.choice import Candidate
+from edgeunet.runtime.backends.candidates import Candidate
 from support.pruning import arithmetic, count_costs, names, saved_shallow, to_latency
 
 

@@ -18,7 +18,7 @@ from edgeunet.errors import BackendError, CalibrationError
 from edgeunet.models import SegmentationNet, create_model
 from edgeunet.pruning import timing
 from edgeunet.pruning.timing import REFERENCE, Timer, engines_here, fastest_engine, ratio_of
-from edgeunet.runtime.backends.choice import Candidate
+from edgeunet.runtime.backends.candidates import Candidate
 from edgeunet.runtime.backends.preprocess import Preprocessor
 
 SPEC = InputSpec(64, 96)

@@ -17,7 +17,7 @@ from edgeunet.runtime.backends import choice as choice_module
 from edgeunet.runtime.backends import fallback as fallback_module
 from edgeunet.runtime.backends import measuring as measuring_module
 from edgeunet.runtime.backends.base import Net, NetBackend
-from edgeunet.runtime.backends.choice import Candidate
+from edgeunet.runtime.backends.candidates import Candidate
 from edgeunet.runtime.frames import Batch, NetOutputs
 from edgeunet.runtime.options import DEFAULTS, LoadOptions
 

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from edgeunet.runtime import open_bundle
 from edgeunet.runtime.backends import attempts as attempts_module
 from edgeunet.runtime.backends.attempts import Tried, ended_in, forget, noting
-from edgeunet.runtime.backends.choice import Candidate, choose
+from edgeunet.runtime.backends.candidates import Candidate
+from edgeunet.runtime.backends.choice import choose
 from edgeunet.runtime.backends.kept import Asked, folder
 from support.engines import Engine, machine_of
 
@@ -31,7 +32,8 @@ import os, sys
 from pathlib import Path
 import pytest
 from edgeunet.runtime import open_bundle
-from edgeunet.runtime.backends.choice import Candidate, choose
+from edgeunet.runtime.backends.candidates import Candidate
+from edgeunet.runtime.backends.choice import choose
 from support.engines import Engine, EngineBackend, machine_of
 
 patch = pytest.MonkeyPatch()

@@ -1,4 +1,4 @@
-"""What `auto` chooses from, and what it chooses."""
+"""What `auto` chooses."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import pytest
 
 from edgeunet.errors import BackendError, UsageError
 from edgeunet.runtime import open_bundle
-from edgeunet.runtime.backends import choice as choice_module
+from edgeunet.runtime.backends import candidates as candidates_module
 from edgeunet.runtime.backends import measuring as measuring_module
-from edgeunet.runtime.backends.choice import Candidate, candidates, choose
+from edgeunet.runtime.backends.candidates import Candidate, candidates
+from edgeunet.runtime.backends.choice import choose
 from edgeunet.runtime.backends.openvino_library import Device
 from edgeunet.runtime.frames import Batch
 from edgeunet.runtime.options import DEFAULTS, LoadOptions
@@ -39,30 +40,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     )
 
 
-# Candidates
-
-
-def test_every_precision_of_the_bundle_is_a_candidate(int8_bundle: Path, fp32_bundle: Path) -> None:
-    found = candidates(open_bundle(int8_bundle), DEFAULTS)
-    ours = [each.label for each in found if each.backend == "onnxruntime"]
-    assert ours == ["onnxruntime FP32", "onnxruntime FP16", "onnxruntime INT8"]
-    assert Candidate("onnxruntime", "fp32") in candidates(open_bundle(fp32_bundle), DEFAULTS)
-
-
-def test_a_named_precision_is_the_only_one(int8_bundle: Path, fp32_bundle: Path) -> None:
-    found = candidates(open_bundle(int8_bundle), LoadOptions(precision="int8"))
-    assert {each.precision for each in found} == {"int8"}
-    with pytest.raises(UsageError, match="holds fp32"):
-        candidates(open_bundle(fp32_bundle), LoadOptions(precision="int8"))
-
-
-def test_a_processor_is_one_of_openvinos(int8_bundle: Path) -> None:
-    options = LoadOptions(processor="cpu", threads=1)
-    found = candidates(open_bundle(int8_bundle), options)
-    assert {each.backend for each in found} == {"openvino"}
-    assert found[0].options(options) == options
-    other = LoadOptions(device=1, dla=0, trust_engines=True)
-    assert found[0].options(other) == DEFAULTS, "they are the GPU's by TensorRT"
+# Candidates that cannot be used
 
 
 @pytest.mark.parametrize("measures", [False, True])
@@ -72,7 +50,7 @@ def test_a_precision_that_no_engine_has_is_refused(
     if measures:
         monkeypatch.delenv("EDGEUNET_MEASURE")
     device = Device("CPU", "a processor without BF16", ("FP32", "INT8"))
-    monkeypatch.setattr(choice_module, "find_device", lambda options: device)
+    monkeypatch.setattr(candidates_module, "find_device", lambda options: device)
     with pytest.raises(UsageError, match="openvino do not compute in BF16 on this machine"):
         choose(open_bundle(fp32_bundle), LoadOptions(precision="bf16"))
 
@@ -85,7 +63,7 @@ def test_an_engine_that_is_broken_is_a_candidate_that_says_why(
 
     monkeypatch.delenv("EDGEUNET_MEASURE")
     monkeypatch.setattr(measuring_module, "SECONDS", 0.1)
-    monkeypatch.setattr(choice_module, "find_device", find)
+    monkeypatch.setattr(candidates_module, "find_device", find)
     monkeypatch.setattr("edgeunet.runtime.backends.openvino.find_device", find)
     found = candidates(open_bundle(int8_bundle), DEFAULTS)
     assert [each.label for each in found if each.backend == "openvino"] == ["openvino FP32"]

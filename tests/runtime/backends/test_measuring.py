@@ -8,7 +8,7 @@ import pytest
 
 from edgeunet.bundle.bundle import Bundle, open_bundle
 from edgeunet.runtime.backends import measuring
-from edgeunet.runtime.backends.choice import Candidate
+from edgeunet.runtime.backends.candidates import Candidate
 from edgeunet.runtime.backends.measuring import measure
 from support.engines import Engine, Machine, broken, machine_of
 

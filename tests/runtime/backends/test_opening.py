@@ -11,7 +11,8 @@ from edgeunet.bundle.bundle import Bundle
 from edgeunet.errors import BackendError, EdgeUNetError, MissingDependencyError, UsageError
 from edgeunet.runtime import open_bundle
 from edgeunet.runtime.backends import Backend, check_kind, fallback
-from edgeunet.runtime.backends.choice import Candidate, choose
+from edgeunet.runtime.backends.candidates import Candidate
+from edgeunet.runtime.backends.choice import choose
 from edgeunet.runtime.options import DEFAULTS, LoadOptions
 from edgeunet.runtime.segmenter import Segmenter, load
 from support.engines import Engine, Machine, broken, machine_of
