@@ -54,7 +54,9 @@ class Net:
 
 NETS = {
     "mobile_unet": Net("mobile_unet", {}, ("--weights", "camvid"), "eff_unet:camvid"),
-    "mobile_unet-light": Net("mobile_unet", {"decoder": "light"}, (), "eff_unet:camvid"),
+    "mobile_unet-light": Net(
+        "mobile_unet", {"decoder": "light"}, ("--weights", "camvid_light"), "eff_unet:camvid"
+    ),
     "eff_unet-lite0": Net("eff_unet", {"encoder": "lite0"}, ("--weights", "camvid")),
 }
 

@@ -91,7 +91,7 @@ def main(
 def _prepare(kept: Kept, cache: Path, data: Path, *, again: bool) -> None:
     """Make the bundle, and what each peer makes of its FP32 graph; what is there stays."""
     name = kept.row.name
-    if kept.row.weights == "camvid" and not data.is_dir():
+    if kept.row.of_camvid and not data.is_dir():
         click.echo(f"{name}: left out, no data in {data}")
         return
     started = time.monotonic()

@@ -141,7 +141,7 @@ class Column:
 
 def _miou(kept: Kept) -> dict[str, float]:
     """Percent on CamVid's val by stage of parity, of a net that was trained for it."""
-    if kept.row.weights != "camvid":
+    if not kept.row.of_camvid:
         return {}
     judged = json.loads((kept.bundle_path / REPORT_NAMES[0]).read_text())
     stages = {stage["name"]: stage["miou"] for stage in judged["stages"]}

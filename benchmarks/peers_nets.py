@@ -52,7 +52,7 @@ class Row:
 
     model: a variant; None for a net of another library, which `build` makes.
     weights: a tag; None trains for a minute. width: of a variant without weights. depth: that
-    U-Net++ is cut to. decoder: of `mobile_unet`.
+    U-Net++ is cut to.
     """
 
     name: str
@@ -60,8 +60,12 @@ class Row:
     weights: str | None = None
     width: int | None = None
     depth: int | None = None
-    decoder: str = ""
     build: Callable[[], nn.Module] | None = None
+
+    @property
+    def of_camvid(self) -> bool:
+        """Whether its weights were trained on CamVid."""
+        return self.weights is not None and self.weights.startswith("camvid")
 
 
 def _smp(encoder: str) -> nn.Module:
@@ -92,7 +96,7 @@ ROWS = {
     for row in (
         Row("mobile_unet camvid", "mobile_unet", "camvid"),
         Row("eff_unet camvid", "eff_unet", "camvid"),
-        Row("mobile_unet light", "mobile_unet", width=32, decoder="light"),
+        Row("mobile_unet light camvid", "mobile_unet", "camvid_light"),
         Row("unet 8", "unet", "cells"),
         Row("unet 32", "unet", width=32),
         *(Row(f"unetpp depth {depth}", "unetpp", "cells", depth=depth) for depth in (1, 2, 3, 4)),
@@ -144,7 +148,7 @@ def make_bundle(
     """Write the INT8 bundle if none can be opened, or `again`, calibrated as the first time.
 
     Args:
-        data: CamVid; without it the row `mobile_unet camvid` is left out by the caller.
+        data: CamVid; without it the rows that are trained on it are left out by the caller.
     """
     if not again and is_whole(kept):
         return
@@ -203,8 +207,8 @@ def _write(
         "int8",
         depth=row.depth,
         size=SIZE,
-        calib=data if row.weights == "camvid" else None,
-        data=data if row.weights == "camvid" else None,
+        calib=data if row.of_camvid else None,
+        data=data if row.of_camvid else None,
         calib_table=table,
         max_iou_drop=_ANY_LOSS if row.weights is None else 0.5,
     )
@@ -214,8 +218,8 @@ def _write(
 def calibration_images(kept: Kept, data: Path) -> Images:
     """The frames that the bundle was calibrated on, as the net's input (N, 3, H, W)."""
     spec, classes = kept.bundle.manifest.input, len(kept.bundle.manifest.classes)
-    source = data if kept.row.weights == "camvid" else kept.folder.parent / CELLS
-    if kept.row.model is None or kept.row.weights == "camvid":
+    source = data if kept.row.of_camvid else kept.folder.parent / CELLS
+    if kept.row.model is None or kept.row.of_camvid:
         chosen = select(describe_source(source, num_classes=classes, fit=Fit(spec))).chosen.frames
     else:
         chosen = tuple(f.image for f in snapshots(CHOSEN, height=SIZE[0], width=SIZE[1], seed=1))
@@ -230,8 +234,7 @@ def _load(net: nn.Module, weights: Path) -> nn.Module:
 def _train_variant(row: Row, path: Path) -> None:
     """Write a checkpoint of a variant at the row's width."""
     assert row.model is not None
-    chosen = {"decoder": row.decoder} if row.decoder else {}
-    arguments = {"num_classes": len(CLASSES), "in_channels": 3, "width": row.width, **chosen}
+    arguments = {"num_classes": len(CLASSES), "in_channels": 3, "width": row.width}
     torch.manual_seed(0)
     net = create_model(row.model, **arguments)
     _train(net, lambda images: net.run(images).heads[0])

@@ -48,6 +48,7 @@ def test_run_and_serve_complete_packaged_weights_too(
         assert completed(command, "mobile_unet:c") == [
             "mobile_unet:c/",
             "mobile_unet:camvid",
+            "mobile_unet:camvid_light",
             "mobile_unet:cells",
         ]
 
