@@ -105,7 +105,7 @@ def check_copies(folds: Sequence[Fold], copies: Iterable[tuple[Path, Path]]) -> 
         first, other = apart[0]
         raise DatasetError(
             f"{printable(other)} is in fold {held[other]}, and in fold {held[first]} as "
-            f"{printable(first)} ({len(apart)} such pairs): what was learnt by heart would be "
+            f"{printable(first)} (pairs: {len(apart)}): what was learnt by heart would be "
             "praised. Remove one of the two, or group images so that copies stay together."
         )
 

@@ -20,7 +20,7 @@ from ..models.structure import Structure
 
 _log = logging.getLogger(__name__)
 
-_DECODER = "decoder."  # of a `BackboneUNet`
+_ENCODER = "encoder."  # of a `BackboneUNet`
 
 
 def structure_for(card: Card, *, num_classes: int) -> Structure | None:
@@ -36,8 +36,8 @@ def structure_for(card: Card, *, num_classes: int) -> Structure | None:
 def load_start(net: SegmentationNet, start: Checkpoint, classes: Sequence[str]) -> None:
     """Copy a checkpoint's weights into a net that is to be trained.
 
-    Heads and gate keep their fresh weights if the checkpoint lacks them or has other classes; a
-    decoder does if the checkpoint has another one on the same encoder.
+    Heads and gate keep their fresh weights if the checkpoint lacks them or has other classes. If it
+    has another decoder on the same encoder, all but the stages that both encoders have is fresh.
 
     Args:
         classes: of the net, by id.
@@ -46,11 +46,15 @@ def load_start(net: SegmentationNet, start: Checkpoint, classes: Sequence[str]) 
         CheckpointError: the rest of the net differs in any layer.
     """
     given, ours = start.net.state_dict(), net.state_dict()
-    tensors = {name: tensor for name, tensor in given.items() if not name.startswith(PER_CLASS)}
     if _has_other_decoder(start, net):
         # A lighter decoder may also leave out the last stages of the encoder.
-        tensors = {name: tensor for name, tensor in tensors.items() if name in ours}
-        tensors |= {name: fresh for name, fresh in ours.items() if name.startswith(_DECODER)}
+        tensors = {
+            name: given.get(name, fresh) if name.startswith(_ENCODER) else fresh
+            for name, fresh in ours.items()
+        }
+        load_weights(net, tensors, source=str(start.path))
+        return
+    tensors = {name: tensor for name, tensor in given.items() if not name.startswith(PER_CLASS)}
     others = _has_others(start, classes)
     for name, fresh in ours.items():
         if name.startswith(PER_CLASS):
@@ -62,12 +66,12 @@ def load_start(net: SegmentationNet, start: Checkpoint, classes: Sequence[str]) 
 def tell_of_fresh(net: SegmentationNet, start: Checkpoint, classes: Sequence[str]) -> None:
     """Warn of layers that do not begin with a checkpoint's weights, see `load_start`."""
     path = printable(start.path)
-    if _has_others(start, classes):
+    if _has_other_decoder(start, net):
+        _log.warning("all but the encoder starts anew: %s has another decoder.", path)
+    elif _has_others(start, classes):
         known, ours = (", ".join(map(printable, names)) for names in (start.card.classes, classes))
         text = "the heads start anew: %s has the classes %s, and the data set has %s."
         _log.warning(text, path, known, ours)
-    if _has_other_decoder(start, net):
-        _log.warning("the decoder starts anew: %s has another one.", path)
 
 
 def _has_others(start: Checkpoint, classes: Sequence[str]) -> bool:

@@ -85,8 +85,8 @@ def train(
         channels, levels, resize, fill, filter: as in `InputSpec`. None takes those of `initial`,
             else what `input_for` finds in the images, stretch and bilinear.
         initial: weights to start from, see `Checkpoint.open`; also its card's arguments, except
-            those in `arguments`. Heads and gate are fresh if the data has other classes, the
-            decoder if `arguments` ask for another one. None starts from random weights.
+            those in `arguments`. Heads and gate are fresh if the data has other classes, all
+            but the encoder if `arguments` ask for another decoder. None starts from random weights.
         raw: of a file that holds averaged weights too, start from those that are not averaged.
         encoder_weights: state dict of a classifier to start the encoder from, see `load_encoder`.
         teacher: trained net to learn from beside the labels, see `open_teacher`; or the output of

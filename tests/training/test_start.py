@@ -162,8 +162,24 @@ def test_other_decoder_starts_anew_on_the_same_encoder(
     for name, tensor in after.items():
         if name.endswith("weight"):
             torch.testing.assert_close(tensor, before[name], rtol=1e-3, atol=1e-4)
-    assert caplog.text.count("the decoder starts anew: ") == 1
+    assert caplog.text.count("all but the encoder starts anew: ") == 1
     assert "heads start anew" not in caplog.text
+    back = tmp_path / "back"
+    train(
+        "mobile_unet",
+        data,
+        back,
+        config=once,
+        size=(64, 64),
+        initial=light,
+        decoder="full",
+        cgm=True,
+    )
+    found = Checkpoint.open(back).net.get_submodule("encoder").state_dict()
+    assert found.keys() == before.keys(), "with a fresh last stage"
+    torch.testing.assert_close(
+        found["stem.0.weight"], before["stem.0.weight"], rtol=2e-3, atol=2e-4
+    )
 
 
 def test_other_decoder_does_not_excuse_another_encoder(data: Path, tmp_path: Path) -> None:
