@@ -85,6 +85,13 @@ RECIPES = {
         begins="mobile_unet, as first shipped",
         teacher="eff_unet lite0",
     ),
+    "mobile_unet light, twice": Recipe(
+        "mobile_unet",
+        {**_VARIED, "seed": 1},
+        {"decoder": "light"},
+        begins="mobile_unet light, then taught",
+        teacher="eff_unet lite0",
+    ),
 }
 
 
