@@ -183,6 +183,17 @@ def weights_file(path: Path) -> Path:
     return inside if inside.is_file() else path
 
 
+def run_of(path: Path) -> str:
+    """Name of the training run that a file of weights is the net of; empty if it is of none.
+
+    Example:
+        >>> from edgeunet.catalogue import run_of; from pathlib import Path
+        >>> run_of(Path("runs/mine/best.safetensors")), run_of(Path("net.pth"))
+        ('mine', '')
+    """
+    return path.absolute().parent.name if path.name == RUN_WEIGHTS else ""
+
+
 def _weights(model: str, tag: str) -> WeightsSummary:
     path = WEIGHTS_DIR / f"{model}.{tag}.safetensors"
     card = decode(Card, json.loads(path.with_name(f"{model}.{tag}.json").read_text("utf-8")))

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from edgeunet.bundle.calibration_table import Method
 from edgeunet.bundle.manifest import MAX_CLASSES, Exported
-from edgeunet.catalogue import RUN_WEIGHTS, weights_file
+from edgeunet.catalogue import run_of, weights_file
 from edgeunet.data import cells
 from edgeunet.data.description import LAYOUT
 from edgeunet.data.fit import Reading
@@ -163,8 +163,7 @@ class ExportOptions:
         if weights is not None:
             path = weights_file(Path(weights))
             if path.suffix or path.name != weights:
-                run = path.absolute().parent.name
-                weights = run if run and path.name == RUN_WEIGHTS else path.stem
+                weights = run_of(path) or path.stem
             words.insert(1, weights)
         return "-".join(words)
 

@@ -15,6 +15,9 @@ from ..errors import ShapeError
 HEADS = ("head.", "heads.")
 """How the keys of the heads begin, in every variant."""
 
+ENCODER = "encoder."
+"""How the keys of an encoder begin, in variants that have one apart from their decoder."""
+
 PER_CLASS = (*HEADS, "cgm.")
 """How the keys of all layers begin whose output channels are the classes, in every variant."""
 

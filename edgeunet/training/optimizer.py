@@ -12,8 +12,7 @@ from torch.optim.swa_utils import AveragedModel, update_bn
 from torch.utils.data import DataLoader
 
 from ..errors import UsageError
-
-_ENCODER = "encoder."
+from ..models.base import ENCODER
 
 
 def adamw(
@@ -28,14 +27,14 @@ def adamw(
     Raises:
         UsageError: an encoder is to learn at another rate, and the net has none by itself.
     """
-    if encoder_rate != 1 and not any(name.startswith(_ENCODER) for name in net.state_dict()):
+    if encoder_rate != 1 and not any(name.startswith(ENCODER) for name in net.state_dict()):
         raise UsageError(
             f"encoder_rate is {encoder_rate:g} (--encoder-lr), but {type(net).__name__} has no "
             "encoder apart from its decoder. Leave it out."
         )
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
-        rate = learning_rate * (encoder_rate if name.startswith(_ENCODER) else 1.0)
+        rate = learning_rate * (encoder_rate if name.startswith(ENCODER) else 1.0)
         decay = weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
     return torch.optim.AdamW(

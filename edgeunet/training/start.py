@@ -12,15 +12,13 @@ from torch import nn
 from ..errors import printable
 from ..models import Card, Checkpoint, SegmentationNet
 from ..models.backbone import BackboneUNet
-from ..models.base import PER_CLASS
+from ..models.base import ENCODER, PER_CLASS
 from ..models.checkpoints import has_card
 from ..models.foreign import judge_encoder, load_encoder
 from ..models.state_dict import load_weights, read_tensors, shapes_of
 from ..models.structure import Structure
 
 _log = logging.getLogger(__name__)
-
-_ENCODER = "encoder."  # of a `BackboneUNet`
 
 
 def structure_for(card: Card, *, num_classes: int) -> Structure | None:
@@ -49,7 +47,7 @@ def load_start(net: SegmentationNet, start: Checkpoint, classes: Sequence[str]) 
     if _has_other_decoder(start, net):
         # A lighter decoder may also leave out the last stages of the encoder.
         tensors = {
-            name: given.get(name, fresh) if name.startswith(_ENCODER) else fresh
+            name: given.get(name, fresh) if name.startswith(ENCODER) else fresh
             for name, fresh in ours.items()
         }
         load_weights(net, tensors, source=str(start.path))

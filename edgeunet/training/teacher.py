@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from ..bundle.bundle import CHECKPOINT_NAME, Bundle, open_bundle
 from ..bundle.manifest import MANIFEST_NAME, InputSpec, flavour_file
-from ..catalogue import RUN_WEIGHTS, VARIANTS, weights_file
+from ..catalogue import VARIANTS, run_of, weights_file
 from ..data.datasets import Dataset
 from ..errors import CheckpointError, printable
 from ..files import sha256
@@ -250,8 +250,8 @@ def _open(where: str | Path, device: torch.device) -> _Source:
             "mobile_unet:cells, a checkpoint, or a bundle as --teacher."
         )
     opened = Checkpoint.open(tag, model) if tagged else Checkpoint.open(path)
-    called = path.absolute().parent.name if path.name == RUN_WEIGHTS else path.name
-    return _of_checkpoint(opened, printable(where if tagged else called), device)
+    name = where if tagged else run_of(path) or path.name
+    return _of_checkpoint(opened, printable(name), device)
 
 
 def _of_checkpoint(opened: Checkpoint, name: str, device: torch.device) -> _Source:
